@@ -1,0 +1,1 @@
+//! Empty: the targets are beside this file.

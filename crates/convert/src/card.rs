@@ -1,0 +1,161 @@
+//! Cards: what is known of each supported checkpoint and stands in none of its files.
+//!
+//! One TOML file a checkpoint, in `models/cards`, compiled in. Epsilons, prefixes and pixel limits are data here, not
+//! constants of the code.
+
+use std::collections::BTreeMap;
+
+use omniburn_models::record::Prompts;
+use serde::Deserialize;
+
+const CARDS: [&str; 2] = [
+    include_str!("../../../models/cards/jina-embeddings-v5-omni-small.toml"),
+    include_str!("../../../models/cards/jina-embeddings-v5-omni-nano.toml"),
+];
+
+/// What the files of a checkpoint leave unsaid.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// The checkpoint's name where it is published.
+    pub id: String,
+    /// Which revisions the card speaks of.
+    pub revision: String,
+    /// Licence of the weights.
+    pub licence: String,
+    /// Family of `omniburn-models` that computes it.
+    pub family: String,
+    /// Layouts it is published in.
+    pub layouts: Vec<String>,
+    /// Tasks it is published for.
+    pub tasks: Vec<String>,
+    /// The task used unless another is asked for.
+    pub default_task: String,
+    /// Matryoshka dimensions, where the configuration lists none.
+    pub dims: Vec<usize>,
+    /// The text backbone.
+    pub text: TextCard,
+    /// The picture tower.
+    pub vision: VisionCard,
+    /// The sound tower.
+    pub audio: AudioCard,
+    /// Prefixes, where the checkpoint ships none.
+    pub prompts: Prompts,
+    /// Preprocessing, where the checkpoint ships none.
+    pub preprocess: PreprocessCard,
+}
+
+/// Facts of the text backbone.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextCard {
+    /// Values of `text_config.model_type` by which the card is found.
+    pub model_types: Vec<String>,
+    /// Whether rows see only earlier rows, where the configuration has no `is_causal`.
+    pub causal: bool,
+    /// Whether queries and keys are normalised per head.
+    pub qk_norm: bool,
+    /// For a model type that says nothing of direction: words in the checkpoint's own model type or architectures by
+    /// which `causal` holds; without one of them, its opposite does.
+    #[serde(default)]
+    pub marks: BTreeMap<String, Vec<String>>,
+}
+
+/// Facts of the picture tower.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VisionCard {
+    /// Side of a patch, where the configuration names none.
+    pub patch_px: usize,
+    /// Patches merged along each side, where the configuration names none.
+    pub merge: usize,
+    /// Frames in a patch, where the configuration names none.
+    pub temporal_patch: usize,
+    /// Colour channels, where the configuration names none.
+    pub channels: usize,
+    /// Epsilon of every LayerNorm, where the configuration names none.
+    pub norm_eps: f64,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+}
+
+/// Facts of the sound tower and of how it listens.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AudioCard {
+    /// Epsilon of every LayerNorm, where the configuration names none.
+    pub norm_eps: f64,
+    /// Sampling rate, where no preprocessor file names one.
+    pub sample_rate_hz: u32,
+    /// Transform window, where no preprocessor file names one.
+    pub fft_samples: u32,
+    /// Samples between windows, where no preprocessor file names one.
+    pub hop_samples: u32,
+}
+
+/// Preprocessing of pixels.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreprocessCard {
+    /// Mean of each channel.
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel.
+    pub std: [f32; 3],
+    /// Factor from a byte to the range of `mean` and `std`.
+    pub rescale: f64,
+    /// Frames sampled from a film.
+    pub video_frames: u32,
+    /// Limits for pictures.
+    pub image: PixelLimits,
+    /// Limits for film; those of pictures where absent.
+    pub video: Option<PixelLimits>,
+}
+
+/// Least and largest number of pixels after resizing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PixelLimits {
+    /// Least number of pixels.
+    pub min_pixels: u64,
+    /// Largest number of pixels.
+    pub max_pixels: u64,
+}
+
+impl Card {
+    /// Every card this build holds.
+    ///
+    /// # Panics
+    /// If a card compiled in is malformed, which a test excludes.
+    pub fn all() -> Vec<Card> {
+        CARDS.iter().map(|text| toml::from_str(text).expect("the cards compiled in are well formed")).collect()
+    }
+
+    /// The card whose text backbone has this `model_type`.
+    pub fn for_text_model_type(model_type: &str) -> Option<Card> {
+        Card::all().into_iter().find(|card| card.text.model_types.iter().any(|t| t == model_type))
+    }
+
+    /// Every text `model_type` some card knows.
+    pub fn text_model_types() -> Vec<String> {
+        Card::all().into_iter().flat_map(|card| card.text.model_types).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_card_is_well_formed_and_found_by_each_of_its_model_types() {
+        for card in Card::all() {
+            assert!(card.tasks.contains(&card.default_task), "{}", card.id);
+            assert!(card.dims.is_sorted(), "{}", card.id);
+            assert_eq!(card.preprocess.rescale, 1.0 / 255.0, "{}", card.id);
+            for model_type in &card.text.model_types {
+                assert_eq!(Card::for_text_model_type(model_type).as_ref(), Some(&card));
+            }
+        }
+        assert_eq!(Card::text_model_types(), ["qwen3", "qwen3_vl_text", "eurobert", "llama"]);
+        assert_eq!(Card::for_text_model_type("bert"), None);
+    }
+}

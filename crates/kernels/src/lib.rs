@@ -1,0 +1,26 @@
+//! Fused operations over any Burn backend, each with a portable body.
+//!
+//! | where | what |
+//! |---|---|
+//! | functions here | what models call: tensors in, tensors out |
+//! | [`TowerOps`] | the door: a Burn backend extension whose default bodies work everywhere and which a backend overrides |
+//! | `portable` | those default bodies, written against `Backend` |
+//! | `flex`, `cube` | what a backend does differently, and why |
+//! | [`Segments`] | where each sequence begins in packed rows; there is no padding and no mask above this room |
+//! | [`map_file`] | a read-only file as Burn bytes |
+//!
+//! Heads are repeated and products are cast here and nowhere else. A function called on a backend that
+//! [`TowerOps`] is not listed for panics, so every GPU feature switches on `gpu`.
+
+#[cfg(feature = "gpu")]
+mod cube;
+#[cfg(feature = "flex")]
+mod flex;
+mod map;
+mod ops;
+mod portable;
+mod segments;
+
+pub use map::map_file;
+pub use ops::{TowerOps, attention, gelu_erf, gelu_tanh, layer_norm, linear, rms_norm, rotary, swiglu};
+pub use segments::Segments;

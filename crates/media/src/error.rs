@@ -1,0 +1,216 @@
+//! The one error of this crate. Sentences are made here and nowhere else; variants carry what was found and expected.
+
+use std::io;
+use std::path::PathBuf;
+
+/// The cause below an error, kept as a chain and never turned into text early.
+pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// Why a text, a picture or a list of frames did not become numbers.
+///
+/// `name` is the path, or what the caller called the bytes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MediaError {
+    /// No file lies at this path.
+    #[error("{}: no such file", path.display())]
+    NotFound {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Something lies at this path, but the operating system does not let it be read.
+    #[error("{}: the file cannot be read: {source}", path.display())]
+    Unreadable {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A folder, pipe, device or socket stands where a file was expected.
+    #[error("{}: found {found}, expected a file", path.display())]
+    NotAFile {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// What lies there.
+        found: &'static str,
+    },
+    /// The bytes are not a picture.
+    #[error("{name}: found {}, expected a picture (PNG, JPEG, WebP, GIF, BMP or TIFF)", found_words(.found))]
+    UnknownFormat {
+        /// The path, or the name of the bytes.
+        name: String,
+        /// What the first bytes say, as [`crate::sniff`] names it.
+        found: Option<&'static str>,
+    },
+    /// A picture in a format, or in a variant of a format, that is not read here.
+    #[error("{name}: {detail}; this cannot be read (format {format})")]
+    UnsupportedCodec {
+        /// The path, or the name of the bytes.
+        name: String,
+        /// The format, as [`crate::sniff`] names it.
+        format: &'static str,
+        /// Which part of it is not read.
+        detail: String,
+    },
+    /// The bytes begin like their format and then break its rules, or end too early.
+    #[error("{name}: the {format} data is damaged or cut short: {source}")]
+    Corrupt {
+        /// The path, or the name of the bytes.
+        name: String,
+        /// The format that was being read.
+        format: &'static str,
+        /// What the decoder said.
+        #[source]
+        source: Cause,
+    },
+    /// A picture with more pixels than are ever decoded; decided from its header.
+    #[error("{name}: found {width} x {height} pixels, expected at most {limit} pixels in all")]
+    TooManyPixels {
+        /// The path, or the name of the bytes.
+        name: String,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// The largest count that is decoded.
+        limit: u64,
+    },
+    /// A file with more bytes than any picture within the pixel limit needs.
+    #[error("{name}: found {bytes} bytes, expected at most {limit}")]
+    TooManyBytes {
+        /// The path, or the name of the bytes.
+        name: String,
+        /// Size of the file in bytes.
+        bytes: u64,
+        /// The largest size that is read.
+        limit: u64,
+    },
+    /// Decoding would take more working memory than a picture of this size needs.
+    #[error("{name}: the {format} data asks for more than {limit} bytes of working memory")]
+    DecoderMemory {
+        /// The path, or the name of the bytes.
+        name: String,
+        /// The format that was being read.
+        format: &'static str,
+        /// The largest amount that is given.
+        limit: u64,
+    },
+    /// One side is so much longer than the other that the model has no size for it.
+    #[error(
+        "the sides of a picture of {width} x {height} pixels differ by more than {limit} times, expected at most that"
+    )]
+    AspectRatio {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// The largest ratio of the longer to the shorter side.
+        limit: u32,
+    },
+    /// A film whose frames have a side shorter than one merged patch.
+    #[error("found frames of {width} x {height} pixels, expected at least {minimum} on each side")]
+    FramesTooSmall {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// The shortest side that is taken, in pixels.
+        minimum: u32,
+    },
+    /// Nothing is there: no byte, no pixel, no frame.
+    #[error("{name}: found nothing, expected at least one {expected}")]
+    Empty {
+        /// The path, or the name of what is empty.
+        name: String,
+        /// What there should be one of.
+        expected: &'static str,
+    },
+    /// Decoded pixels whose count does not fit the given sides.
+    #[error(
+        "found {found} bytes for {width} x {height} pixels, expected {expected} (three bytes a pixel)"
+    )]
+    PixelBytes {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// Bytes given.
+        found: usize,
+        /// Bytes that the sides ask for.
+        expected: u64,
+    },
+    /// A preprocessing value that no picture can be prepared with.
+    #[error("preprocessing field {field}: found {found}, expected {expected}")]
+    Preprocess {
+        /// Name of the field of [`crate::VisionPreprocess`].
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// A tokenizer file that cannot be used.
+    #[error("{name}: the tokenizer cannot be read: {source}")]
+    Tokenizer {
+        /// The path, or the name of the bytes.
+        name: String,
+        /// What was wrong with it.
+        #[source]
+        source: Cause,
+    },
+    /// The tokenizer refused a text.
+    #[error("the text of {bytes} bytes cannot be turned into tokens: {source}")]
+    Encode {
+        /// Length of the text.
+        bytes: usize,
+        /// What the tokenizer said.
+        #[source]
+        source: Cause,
+    },
+    /// A text longer than the model reads, or than the kept parts leave room for.
+    #[error("the text has {found} tokens, expected at most {limit}")]
+    TooLong {
+        /// Its length in tokens, special tokens included.
+        found: usize,
+        /// The largest length, special tokens included.
+        limit: usize,
+    },
+}
+
+impl MediaError {
+    /// The word for this failure in results and responses; one of the fixed error kinds.
+    ///
+    /// A file that exists but may not be read counts as `not_found`, and a broken setting or tokenizer as `corrupt`:
+    /// the list of kinds has no nearer word, and the message says what happened.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } | Self::Unreadable { .. } => "not_found",
+            Self::NotAFile { .. } => "not_a_file",
+            Self::UnknownFormat { .. } => "unknown_format",
+            Self::UnsupportedCodec { .. } => "unsupported_codec",
+            Self::Corrupt { .. }
+            | Self::PixelBytes { .. }
+            | Self::Preprocess { .. }
+            | Self::Tokenizer { .. }
+            | Self::Encode { .. } => "corrupt",
+            Self::TooManyPixels { .. }
+            | Self::TooManyBytes { .. }
+            | Self::DecoderMemory { .. }
+            | Self::AspectRatio { .. } => "too_large",
+            Self::FramesTooSmall { .. } => "too_short",
+            Self::TooLong { .. } => "too_long",
+            Self::Empty { .. } => "empty",
+        }
+    }
+}
+
+/// `found` of [`MediaError::UnknownFormat`] as words in a sentence.
+fn found_words(found: &Option<&'static str>) -> String {
+    match found {
+        Some(name) => format!("{name} data"),
+        None => "no known format".to_owned(),
+    }
+}

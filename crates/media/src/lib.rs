@@ -1,0 +1,32 @@
+//! Bytes and files into host arrays: token ids for text, patch rows for pictures and frames.
+//!
+//! What lives here: the tokenizer ([`TextTokenizer`]), decoding of pictures ([`decode_image_file`]), the size rules
+//! ([`image_size`], [`video_size`]), the bicubic resize of the reference ([`resize_bicubic`]) and the rows that a
+//! vision tower reads ([`image_patches`], [`video_patches`]). What does not: tensors, devices, models, prompts and
+//! priorities. Nothing here starts a program, opens a connection, reads the environment or prints.
+//!
+//! # Errors
+//!
+//! Every failure is a [`MediaError`]; [`MediaError::kind`] is the word that users see.
+#![forbid(unsafe_code)]
+
+mod error;
+mod exif;
+mod gif;
+mod image;
+mod jpeg;
+mod kind;
+mod patches;
+mod resize;
+mod size;
+mod text;
+
+pub use crate::error::MediaError;
+pub use crate::image::{MAX_IMAGE_PIXELS, RgbImage, decode_image, decode_image_file};
+pub use crate::kind::{known_image_ending, sniff};
+pub use crate::patches::{
+    Grid, PatchGrid, image_patches, resized_frames, resized_image, video_patches,
+};
+pub use crate::resize::resize_bicubic;
+pub use crate::size::{Height, VisionPreprocess, Width, image_size, video_size};
+pub use crate::text::{TextIds, TextTokenizer, Truncation};

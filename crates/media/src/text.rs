@@ -1,0 +1,368 @@
+//! Text into token ids, with the tokenizer file of a checkpoint and nothing added to it.
+//!
+//! Prefixes and prompts are chosen by the caller; what belongs here is that a prefix and its text are one string, what
+//! the tokenizer puts behind every text, and how a text that is too long is cut.
+
+use std::path::Path;
+
+use tokenizers::Tokenizer;
+
+use crate::error::{Cause, MediaError};
+use crate::image::open_file;
+
+/// What happens to a text that is longer than the model reads.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Truncation {
+    /// It is refused with both lengths.
+    #[default]
+    Error,
+    /// Its end is cut; the special tokens behind it stay.
+    Right,
+    /// Its beginning is cut; the prefix before it and the special tokens around it stay.
+    Left,
+}
+
+/// The ids of one text, and whether something of it was cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextIds {
+    /// Token ids, special tokens included: `[tokens]`.
+    pub ids: Vec<u32>,
+    /// True if the text did not fit and was cut.
+    pub truncated: bool,
+}
+
+/// A Hugging Face `tokenizer.json`, without the padding and truncation it may ask for.
+#[derive(Clone, Debug)]
+pub struct TextTokenizer {
+    inner: Tokenizer,
+    specials: Specials,
+    vocab_size: usize,
+}
+
+/// What the post-processor puts around every text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Specials {
+    leading: Vec<u32>,
+    trailing: Vec<u32>,
+}
+
+impl TextTokenizer {
+    /// Opens a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`MediaError::NotFound`], [`MediaError::NotAFile`] or [`MediaError::Unreadable`] for the path, otherwise as
+    /// [`TextTokenizer::from_bytes`].
+    pub fn from_file(path: &Path) -> Result<Self, MediaError> {
+        let (mut file, _) = open_file(path)?;
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut file, &mut bytes).map_err(|source| {
+            MediaError::Unreadable {
+                path: path.to_owned(),
+                source,
+            }
+        })?;
+        Self::open(&bytes, &path.display().to_string())
+    }
+
+    /// Opens the bytes of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`MediaError::Empty`] without bytes; [`MediaError::Tokenizer`] if they are no tokenizer, or one whose special
+    /// tokens do not simply stand before and behind a text.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, MediaError> {
+        Self::open(bytes, "tokenizer.json")
+    }
+
+    fn open(bytes: &[u8], name: &str) -> Result<Self, MediaError> {
+        if bytes.is_empty() {
+            return Err(MediaError::Empty {
+                name: name.to_owned(),
+                expected: "byte",
+            });
+        }
+        let refused = |source: Cause| MediaError::Tokenizer {
+            name: name.to_owned(),
+            source,
+        };
+        let mut inner = Tokenizer::from_bytes(bytes).map_err(refused)?;
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(refused)?;
+        let specials = find_specials(&inner)?.ok_or_else(|| {
+            refused("its special tokens are not one run before and one run behind the text".into())
+        })?;
+        let vocab_size = inner
+            .get_vocab(true)
+            .values()
+            .max()
+            .map_or(0, |id| *id as usize + 1);
+        Ok(Self {
+            inner,
+            specials,
+            vocab_size,
+        })
+    }
+
+    /// The ids of a text with the special tokens that the tokenizer puts around it: `[tokens]`.
+    ///
+    /// # Errors
+    /// [`MediaError::Encode`] if the tokenizer refuses the text.
+    pub fn ids(&self, text: &str) -> Result<Vec<u32>, MediaError> {
+        encode(&self.inner, text, true)
+    }
+
+    /// The ids of a text alone: `[tokens]`. Special tokens written out in the text still count as such.
+    ///
+    /// # Errors
+    /// [`MediaError::Encode`] if the tokenizer refuses the text.
+    pub fn ids_bare(&self, text: &str) -> Result<Vec<u32>, MediaError> {
+        encode(&self.inner, text, false)
+    }
+
+    /// The ids that the tokenizer puts behind every text; a media sequence ends with them too. Often empty.
+    #[must_use]
+    pub fn trailing_specials(&self) -> &[u32] {
+        &self.specials.trailing
+    }
+
+    /// One more than the highest id, added tokens included: the rows that a token table must have at least.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The id of a token by its exact text, added tokens included.
+    #[must_use]
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The ids of `prefix` and `text` as one string with special tokens, at most `max_tokens` of them.
+    ///
+    /// One string, because the space that ends a prefix merges with the first word of the text. Where something is cut,
+    /// the special tokens stay: `Right` cuts the end of the string, as Hugging Face does; `Left` cuts the beginning of
+    /// the text and puts the ids of the prefix alone before what is left.
+    ///
+    /// # Errors
+    /// [`MediaError::TooLong`] if the sequence is longer than `max_tokens` and `truncation` is [`Truncation::Error`], or
+    /// if what must stay leaves no room; [`MediaError::Encode`] if the tokenizer refuses the text.
+    pub fn text_ids(
+        &self,
+        prefix: &str,
+        text: &str,
+        max_tokens: usize,
+        truncation: Truncation,
+    ) -> Result<TextIds, MediaError> {
+        let ids = self.ids(&[prefix, text].concat())?;
+        if ids.len() <= max_tokens {
+            return Ok(TextIds {
+                ids,
+                truncated: false,
+            });
+        }
+        let Specials { leading, trailing } = &self.specials;
+        let body = &ids[leading.len()..ids.len() - trailing.len()];
+        let too_long = MediaError::TooLong {
+            found: ids.len(),
+            limit: max_tokens,
+        };
+        let (kept_prefix, kept_body) = match truncation {
+            Truncation::Error => return Err(too_long),
+            Truncation::Right => {
+                let Some(room) = max_tokens.checked_sub(leading.len() + trailing.len()) else {
+                    return Err(too_long);
+                };
+                (Vec::new(), &body[..room])
+            }
+            Truncation::Left => {
+                let prefix = self.ids_bare(prefix)?;
+                let kept = leading.len() + prefix.len() + trailing.len();
+                let Some(room) = max_tokens.checked_sub(kept) else {
+                    return Err(too_long);
+                };
+                (prefix, &body[body.len() - room..])
+            }
+        };
+        Ok(TextIds {
+            ids: [leading, &kept_prefix, kept_body, trailing].concat(),
+            truncated: true,
+        })
+    }
+}
+
+/// One text into ids; offsets are not computed.
+fn encode(tokenizer: &Tokenizer, text: &str, specials: bool) -> Result<Vec<u32>, MediaError> {
+    let encoding =
+        tokenizer
+            .encode_fast(text, specials)
+            .map_err(|source| MediaError::Encode {
+                bytes: text.len(),
+                source,
+            })?;
+    Ok(encoding.get_ids().to_vec())
+}
+
+/// What the tokenizer puts around a text, by difference: several texts are encoded with and without special tokens, and
+/// the one split that explains them all is taken. A single text can be explained twice when its own id is also the id of
+/// a special token, or when an unknown letter encodes to nothing.
+fn find_specials(tokenizer: &Tokenizer) -> Result<Option<Specials>, MediaError> {
+    const PROBES: [&str; 5] = ["x", "a", "The quick brown fox, 42!", "0", "\u{4e2d}\u{6587}"];
+    let mut candidates: Option<Vec<Specials>> = None;
+    for probe in PROBES {
+        let bare = encode(tokenizer, probe, false)?;
+        let full = encode(tokenizer, probe, true)?;
+        if bare.is_empty() {
+            continue;
+        }
+        let splits: Vec<Specials> = full
+            .windows(bare.len())
+            .enumerate()
+            .filter(|(_, window)| *window == bare)
+            .map(|(at, _)| Specials {
+                leading: full[..at].to_vec(),
+                trailing: full[at + bare.len()..].to_vec(),
+            })
+            .collect();
+        candidates = Some(match candidates {
+            None => splits,
+            Some(before) => before.into_iter().filter(|s| splits.contains(s)).collect(),
+        });
+    }
+    Ok(candidates.and_then(|left| left.into_iter().next()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A word-level tokenizer with the given post-processor section.
+    fn words(post_processor: &str, padding: &str, truncation: &str) -> Vec<u8> {
+        format!(
+            r#"{{"version":"1.0","truncation":{truncation},"padding":{padding},
+            "added_tokens":[
+              {{"id":9,"content":"[B]","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}},
+              {{"id":12,"content":"[E]","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}}],
+            "normalizer":null,"pre_tokenizer":{{"type":"Whitespace"}},"post_processor":{post_processor},"decoder":null,
+            "model":{{"type":"WordLevel","vocab":{{"u":0,"a":1,"b":2,"c":3,"d":4,"q":5}},"unk_token":"u"}}}}"#
+        )
+        .into_bytes()
+    }
+
+    const BOTH: &str = r#"{"type":"TemplateProcessing",
+        "single":[{"SpecialToken":{"id":"[B]","type_id":0}},{"Sequence":{"id":"A","type_id":0}},{"SpecialToken":{"id":"[E]","type_id":0}}],
+        "pair":[],"special_tokens":{"[B]":{"id":"[B]","ids":[9],"tokens":["[B]"]},"[E]":{"id":"[E]","ids":[12],"tokens":["[E]"]}}}"#;
+
+    /// A post-processor that appends the id of an ordinary word, `u`, which unknown letters encode to as well.
+    const SAME_AS_A_WORD: &str = r#"{"type":"TemplateProcessing",
+        "single":[{"Sequence":{"id":"A","type_id":0}},{"SpecialToken":{"id":"u","type_id":0}}],
+        "pair":[],"special_tokens":{"u":{"id":"u","ids":[0],"tokens":["u"]}}}"#;
+
+    const PADDING: &str = r#"{"strategy":{"Fixed":20},"direction":"Right","pad_to_multiple_of":null,"pad_id":0,"pad_type_id":0,"pad_token":"u"}"#;
+    const CUTTING: &str =
+        r#"{"direction":"Right","max_length":3,"strategy":"LongestFirst","stride":0}"#;
+
+    #[test]
+    fn padding_and_truncation_of_the_file_are_switched_off() {
+        let tokenizer = TextTokenizer::from_bytes(&words(BOTH, PADDING, CUTTING)).unwrap();
+        assert_eq!(
+            tokenizer.ids("a b c d").unwrap(),
+            [9, 1, 2, 3, 4, 12],
+            "neither 20 nor 3 ids"
+        );
+        assert_eq!(tokenizer.ids_bare("a b").unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn leading_specials_are_tolerated_and_are_not_trailing() {
+        let tokenizer = TextTokenizer::from_bytes(&words(BOTH, "null", "null")).unwrap();
+        assert_eq!(tokenizer.trailing_specials(), [12]);
+        assert_eq!(tokenizer.specials.leading, [9]);
+        let none = TextTokenizer::from_bytes(&words("null", "null", "null")).unwrap();
+        assert!(none.trailing_specials().is_empty());
+    }
+
+    #[test]
+    fn a_trailing_special_that_is_also_a_word_is_found_by_another_probe() {
+        // "x" is unknown here, so it encodes to [0] and [0, 0]: two explanations. "a" leaves one.
+        let tokenizer = TextTokenizer::from_bytes(&words(SAME_AS_A_WORD, "null", "null")).unwrap();
+        assert_eq!(tokenizer.trailing_specials(), [0]);
+        assert!(tokenizer.specials.leading.is_empty());
+    }
+
+    #[test]
+    fn the_vocabulary_counts_to_the_highest_id() {
+        let tokenizer = TextTokenizer::from_bytes(&words(BOTH, "null", "null")).unwrap();
+        // 6 words, 2 added tokens, but the highest id stands at 7: added ids follow the words.
+        let highest = ["a", "q", "[B]", "[E]"]
+            .iter()
+            .map(|t| tokenizer.token_id(t).unwrap())
+            .max()
+            .unwrap();
+        assert_eq!(tokenizer.vocab_size(), highest as usize + 1);
+        assert_eq!(tokenizer.token_id("nowhere"), None);
+    }
+
+    #[test]
+    fn a_long_text_is_refused_with_both_lengths() {
+        let tokenizer = TextTokenizer::from_bytes(&words(BOTH, "null", "null")).unwrap();
+        let error = tokenizer
+            .text_ids("q ", "a b c d", 6, Truncation::Error)
+            .unwrap_err();
+        assert_eq!(error.kind(), "too_long");
+        assert_eq!(
+            error.to_string(),
+            "the text has 7 tokens, expected at most 6"
+        );
+        let fits = tokenizer
+            .text_ids("q ", "a b c d", 7, Truncation::Error)
+            .unwrap();
+        assert_eq!(fits.ids, [9, 5, 1, 2, 3, 4, 12]);
+        assert!(!fits.truncated);
+    }
+
+    #[test]
+    fn right_truncation_cuts_the_end_and_keeps_the_specials() {
+        let tokenizer = TextTokenizer::from_bytes(&words(BOTH, "null", "null")).unwrap();
+        let cut = |limit| tokenizer.text_ids("q ", "a b c d", limit, Truncation::Right);
+        assert_eq!(cut(5).unwrap().ids, [9, 5, 1, 2, 12]);
+        assert!(cut(5).unwrap().truncated);
+        assert_eq!(cut(2).unwrap().ids, [9, 12]);
+        assert_eq!(cut(1).unwrap_err().kind(), "too_long");
+    }
+
+    #[test]
+    fn left_truncation_keeps_prefix_and_specials_and_the_end_of_the_text() {
+        let tokenizer = TextTokenizer::from_bytes(&words(BOTH, "null", "null")).unwrap();
+        let cut = |limit| tokenizer.text_ids("q ", "a b c d", limit, Truncation::Left);
+        assert_eq!(cut(6).unwrap().ids, [9, 5, 2, 3, 4, 12]);
+        assert_eq!(cut(4).unwrap().ids, [9, 5, 4, 12]);
+        assert!(cut(4).unwrap().truncated);
+        assert_eq!(cut(3).unwrap().ids, [9, 5, 12]);
+        assert_eq!(cut(2).unwrap_err().kind(), "too_long");
+    }
+
+    #[test]
+    fn an_empty_text_without_specials_has_no_ids() {
+        let tokenizer = TextTokenizer::from_bytes(&words("null", "null", "null")).unwrap();
+        let empty = tokenizer.text_ids("", "", 8, Truncation::Error).unwrap();
+        assert!(empty.ids.is_empty() && !empty.truncated);
+    }
+
+    #[test]
+    fn what_is_no_tokenizer_is_refused_by_name() {
+        assert_eq!(
+            TextTokenizer::from_bytes(b"").unwrap_err().kind(),
+            "empty"
+        );
+        assert_eq!(
+            TextTokenizer::from_bytes(b"{\"model\":3}")
+                .unwrap_err()
+                .kind(),
+            "corrupt"
+        );
+        let missing = TextTokenizer::from_file(Path::new("no/such/tokenizer.json")).unwrap_err();
+        assert_eq!(missing.kind(), "not_found");
+        assert!(missing.to_string().contains("no/such/tokenizer.json"));
+        let folder = TextTokenizer::from_file(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap_err();
+        assert_eq!(folder.kind(), "not_a_file");
+    }
+}

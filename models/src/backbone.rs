@@ -1,0 +1,277 @@
+//! The text backbone: pre-norm decoder layers, used causally (Qwen3) or bidirectionally (EuroBERT, Llama).
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use omniburn_kernels as kernels;
+use omniburn_kernels::Segments;
+use serde::{Deserialize, Serialize};
+
+use crate::batch::TokenRows;
+use crate::blocks::{Linear, RmsNorm, RotaryTable, Weights};
+use crate::error::ConfigError;
+use crate::record::TensorSpec;
+use crate::tap;
+use crate::trap::{self, Trap};
+
+/// Shape and constants of a [`Backbone`]; plain data without defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackboneConfig {
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Width of a head; even, and not always `hidden / heads`.
+    pub head_dim: usize,
+    /// Width of the gated MLP.
+    pub inner: usize,
+    /// Epsilon of every RMSNorm.
+    pub norm_eps: f64,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Whether a row sees only itself and earlier rows.
+    pub causal: bool,
+    /// Whether queries and keys are normalised per head before rotary.
+    pub qk_norm: bool,
+    /// Longest sequence the model was made for.
+    pub max_tokens: usize,
+    /// Rows of the token table.
+    pub vocab: usize,
+}
+
+impl BackboneConfig {
+    /// Checks sizes against each other.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        crate::families::nonzero(&[
+            ("text.hidden", self.hidden),
+            ("text.layers", self.layers),
+            ("text.heads", self.heads),
+            ("text.kv_heads", self.kv_heads),
+            ("text.head_dim", self.head_dim),
+            ("text.inner", self.inner),
+            ("text.max_tokens", self.max_tokens),
+            ("text.vocab", self.vocab),
+        ])?;
+        crate::families::multiple("text.heads", self.heads, "text.kv_heads", self.kv_heads)?;
+        crate::families::multiple("text.head_dim", self.head_dim, "rotary pairs", 2)?;
+        crate::families::positive("text.norm_eps", self.norm_eps)?;
+        crate::families::positive("text.rope_theta", self.rope_theta)
+    }
+
+    /// Every tensor of the backbone under `prefix`, without the token table.
+    pub fn tensors(&self, prefix: &str) -> Vec<TensorSpec> {
+        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let mut specs = Vec::new();
+        for i in 0..self.layers {
+            let layer = format!("{prefix}.layers.{i}");
+            specs.push(TensorSpec::exact(format!("{layer}.input_layernorm.weight"), [self.hidden]));
+            specs.push(TensorSpec::linear(format!("{layer}.self_attn.qkv_proj.weight"), self.hidden, q + 2 * kv));
+            if self.qk_norm {
+                specs.push(TensorSpec::exact(format!("{layer}.self_attn.q_norm.weight"), [self.head_dim]));
+                specs.push(TensorSpec::exact(format!("{layer}.self_attn.k_norm.weight"), [self.head_dim]));
+            }
+            specs.push(TensorSpec::linear(format!("{layer}.self_attn.o_proj.weight"), q, self.hidden));
+            specs.push(TensorSpec::exact(format!("{layer}.post_attention_layernorm.weight"), [self.hidden]));
+            specs.push(TensorSpec::linear(format!("{layer}.mlp.gate_up_proj.weight"), self.hidden, 2 * self.inner));
+            specs.push(TensorSpec::linear(format!("{layer}.mlp.down_proj.weight"), self.inner, self.hidden));
+        }
+        specs.push(TensorSpec::exact(format!("{prefix}.norm.weight"), [self.hidden]));
+        specs
+    }
+}
+
+/// What a forward may be given beside its rows. All of it is optional; the omni family uses none.
+///
+/// It stands in the signature from the first day so that families that need it (DeepStack, three-axis positions, a
+/// key-value cache) change no caller.
+#[derive(Debug, Default)]
+pub struct Extras<'a> {
+    /// Rows added to the residual stream after layer `i`, `[tokens, hidden]` each (DeepStack).
+    pub add_after_layer: &'a [Tensor<2>],
+    /// Rotary table in place of consecutive positions (three-axis positions, restarts).
+    pub rotary: Option<RotaryTable>,
+}
+
+/// Decoder layers and a final norm.
+///
+/// # Source
+/// transformers, `Qwen3Model` (causal, q/k norm) and `EuroBertModel` (bidirectional, none), revision 5.23.0.
+#[derive(Module, Debug)]
+pub struct Backbone {
+    layers: Vec<BackboneLayer>,
+    norm: RmsNorm,
+    head_dim: usize,
+    rope_theta: f64,
+}
+
+#[derive(Module, Debug)]
+struct BackboneLayer {
+    input_layernorm: RmsNorm,
+    self_attn: Attention,
+    post_attention_layernorm: RmsNorm,
+    mlp: SwiGluMlp,
+}
+
+#[derive(Module, Debug)]
+struct Attention {
+    qkv_proj: Linear,
+    q_norm: Option<RmsNorm>,
+    k_norm: Option<RmsNorm>,
+    o_proj: Linear,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    causal: bool,
+}
+
+/// Dense gated MLP. A mixture of experts will be a second type with the same `forward`, chosen by configuration.
+#[derive(Module, Debug)]
+struct SwiGluMlp {
+    gate_up_proj: Linear,
+    down_proj: Linear,
+}
+
+impl Backbone {
+    /// Builds the backbone from `{prefix}.…` of a part that was opened with [`BackboneConfig::tensors`].
+    pub fn load(config: &BackboneConfig, weights: &Weights, prefix: &str) -> Self {
+        let layers = (0..config.layers).map(|i| BackboneLayer::load(config, weights, &format!("{prefix}.layers.{i}")));
+        Self {
+            layers: layers.collect(),
+            norm: RmsNorm::load(weights, &format!("{prefix}.norm"), config.norm_eps),
+            head_dim: config.head_dim,
+            rope_theta: config.rope_theta,
+        }
+    }
+
+    /// Hidden rows after the final norm.
+    ///
+    /// Positions count from zero in every segment; a causal row sees itself and earlier rows of its segment.
+    ///
+    /// # Shapes
+    /// - `input.rows`: `[tokens, hidden]`; returns: `[tokens, hidden]`
+    /// # Numerics
+    /// The residual stream, norms and softmax are f32; products are in the weights' type.
+    pub fn forward(&self, input: TokenRows) -> Tensor<2> {
+        self.forward_with(input, Extras::default())
+    }
+
+    /// [`Backbone::forward`] with extras.
+    ///
+    /// # Shapes
+    /// As [`Backbone::forward`].
+    pub fn forward_with(&self, input: TokenRows, extras: Extras) -> Tensor<2> {
+        let TokenRows { rows, segments } = input;
+        tap::record(|| "backbone.rows".into(), &rows);
+        let rotary = extras.rotary.unwrap_or_else(|| self.rotary(&segments, &rows.device()));
+        let segments = if trap::on(Trap::SegmentsIgnored) { Segments::single(segments.rows()) } else { segments };
+        let mut hidden = rows; // [tokens, hidden]
+        for (i, layer) in self.layers.iter().enumerate() {
+            hidden = layer.forward(hidden, &segments, &rotary, i);
+            if let Some(added) = extras.add_after_layer.get(i) {
+                hidden = hidden + added.clone();
+            }
+            tap::record(|| format!("backbone.layers.{i}"), &hidden);
+        }
+        if trap::on(Trap::PoolBeforeFinalNorm) {
+            return hidden;
+        }
+        let hidden = self.norm.forward(hidden);
+        tap::record(|| "backbone.norm".into(), &hidden);
+        hidden
+    }
+
+    /// The table of consecutive positions from zero in every segment.
+    pub fn rotary(&self, segments: &Segments, device: &Device) -> RotaryTable {
+        let positions: Vec<usize> = segments.iter().flat_map(|(_, len)| 0..len).collect();
+        self.rotary_at(&positions, device)
+    }
+
+    /// The table of given positions, one a row.
+    pub fn rotary_at(&self, positions: &[usize], device: &Device) -> RotaryTable {
+        RotaryTable::sequence(positions, self.head_dim, self.rope_theta, device)
+    }
+}
+
+impl BackboneLayer {
+    fn load(config: &BackboneConfig, weights: &Weights, path: &str) -> Self {
+        let norm = |name: &str| RmsNorm::load(weights, &format!("{path}.{name}"), config.norm_eps);
+        Self {
+            input_layernorm: norm("input_layernorm"),
+            self_attn: Attention::load(config, weights, &format!("{path}.self_attn")),
+            post_attention_layernorm: norm("post_attention_layernorm"),
+            mlp: SwiGluMlp {
+                gate_up_proj: Linear::load(weights, &format!("{path}.mlp.gate_up_proj")),
+                down_proj: Linear::load(weights, &format!("{path}.mlp.down_proj")),
+            },
+        }
+    }
+
+    fn forward(&self, hidden: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
+        let normed = self.input_layernorm.forward(hidden.clone());
+        let hidden = hidden + self.self_attn.forward(normed, segments, rotary, index);
+        let normed = self.post_attention_layernorm.forward(hidden.clone());
+        hidden + self.mlp.forward(normed)
+    }
+}
+
+impl Attention {
+    fn load(config: &BackboneConfig, weights: &Weights, path: &str) -> Self {
+        let head_norm = |name: &str| {
+            config.qk_norm.then(|| RmsNorm::load(weights, &format!("{path}.{name}"), config.norm_eps))
+        };
+        Self {
+            qkv_proj: Linear::load(weights, &format!("{path}.qkv_proj")),
+            q_norm: head_norm("q_norm"),
+            k_norm: head_norm("k_norm"),
+            o_proj: Linear::load(weights, &format!("{path}.o_proj")),
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            causal: config.causal,
+        }
+    }
+
+    fn forward(&self, normed: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
+        let [tokens, _] = normed.dims();
+        let (heads, kv_heads, head_dim) = (self.heads, self.kv_heads, self.head_dim);
+        let qkv = self.qkv_proj.forward(normed); // [tokens, (heads + 2 kv_heads) * head_dim]
+        let cut = |from: usize, count: usize| {
+            let columns = qkv.clone().slice([0..tokens, from * head_dim..(from + count) * head_dim]);
+            columns.reshape([tokens, count, head_dim]) // [tokens, heads, head_dim]
+        };
+        let query = self.place(cut(0, heads), self.q_norm.as_ref(), rotary);
+        let mut key = self.place(cut(heads, kv_heads), self.k_norm.as_ref(), rotary);
+        let mut value = cut(heads + kv_heads, kv_heads);
+        if trap::on(Trap::KeyHeadsInterleaved) && kv_heads < heads {
+            (key, value) = (key.repeat_dim(1, heads / kv_heads), value.repeat_dim(1, heads / kv_heads));
+        }
+        let causal = self.causal != trap::on(Trap::CausalFlipped);
+        let scale = 1.0 / (head_dim as f64).sqrt();
+        let context = kernels::attention(query, key, value, segments, scale, causal);
+        let context = context.reshape([tokens, heads * head_dim]);
+        tap::record(|| format!("backbone.layers.{index}.context"), &context);
+        self.o_proj.forward(context)
+    }
+
+    /// Norm per head where the model has one, then rotary.
+    fn place(&self, x: Tensor<3>, norm: Option<&RmsNorm>, rotary: &RotaryTable) -> Tensor<3> {
+        match norm {
+            Some(norm) if trap::on(Trap::QkNormAfterRotary) => norm.forward(rotary.rotate(x)),
+            Some(norm) if !trap::on(Trap::QkNormSkipped) => rotary.rotate(norm.forward(x)),
+            _ => rotary.rotate(x),
+        }
+    }
+}
+
+impl SwiGluMlp {
+    fn forward(&self, normed: Tensor<2>) -> Tensor<2> {
+        self.down_proj.forward(kernels::swiglu(self.gate_up_proj.forward(normed)))
+    }
+}

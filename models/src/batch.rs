@@ -1,0 +1,58 @@
+//! What a forward eats: packed rows with where each item begins.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use omniburn_kernels::Segments;
+
+/// Packed rows of the backbone: text rows and feature rows alike.
+#[derive(Debug, Clone)]
+pub struct TokenRows {
+    /// `[tokens, hidden]`, f32
+    pub rows: Tensor<2>,
+    /// One segment a sequence.
+    pub segments: Segments,
+}
+
+/// A picture's or clip's patches along time, height and width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Grid {
+    /// Temporal groups; 1 for a picture.
+    pub t: usize,
+    /// Patches down.
+    pub h: usize,
+    /// Patches across.
+    pub w: usize,
+}
+
+impl Grid {
+    /// Patches in all.
+    pub fn patches(self) -> usize {
+        self.t * self.h * self.w
+    }
+}
+
+/// Packed patch rows of one or more pictures or clips, each in the order
+/// `(group, block row, block column, row in block, column in block)`.
+#[derive(Debug, Clone)]
+pub struct PatchRows {
+    /// `[patches, channels * frames * patch * patch]`, f32
+    pub rows: Tensor<2>,
+    /// One grid an item, in the order of the rows.
+    pub grids: Vec<Grid>,
+}
+
+impl PatchRows {
+    /// Uploads patch rows.
+    ///
+    /// # Panics
+    /// If the values are not `patches x width`.
+    pub fn new(values: Vec<f32>, width: usize, grids: Vec<Grid>, device: &Device) -> Self {
+        let patches: usize = grids.iter().map(|g| g.patches()).sum();
+        assert_eq!(values.len(), patches * width, "patch rows must fill their grids");
+        Self { rows: upload(values, [patches, width], device), grids }
+    }
+}
+
+/// Host values to a device tensor in f32.
+pub(crate) fn upload<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values, shape), (device, burn::tensor::DType::F32))
+}

@@ -1,0 +1,86 @@
+//! Rotary tables: cosines and sines for given positions, computed on the host and never stored.
+
+use burn::tensor::{Device, Tensor};
+use omniburn_kernels as kernels;
+
+use crate::batch::upload;
+use crate::trap::{self, Trap};
+
+/// Cosines and sines of one row a token, `[tokens, head_dim]`, both halves alike.
+#[derive(Debug, Clone)]
+pub struct RotaryTable {
+    cos: Tensor<2>,
+    sin: Tensor<2>,
+}
+
+/// `base^(-2i/dim)` for `i` in `0..dim/2`, rounded to f32 where torch rounds: the exponent, the power, the quotient.
+pub fn inverse_frequencies(base: f64, dim: usize) -> Vec<f32> {
+    (0..dim / 2).map(|i| 1.0 / (base.powf(f64::from((2 * i) as f32 / dim as f32)) as f32)).collect()
+}
+
+impl RotaryTable {
+    /// A table for rows with the given angles: `angles[token]` holds `head_dim / 2` values, used by both halves.
+    ///
+    /// # Numerics
+    /// Cosines and sines are taken in f64 of the f32 angle and rounded once, which is at least as close as any f32
+    /// library function.
+    fn from_angles(angles: impl ExactSizeIterator<Item = Vec<f32>>, head_dim: usize, device: &Device) -> Self {
+        let tokens = angles.len();
+        let (mut cos, mut sin) = (Vec::with_capacity(tokens * head_dim), Vec::with_capacity(tokens * head_dim));
+        for row in angles {
+            debug_assert_eq!(row.len() * 2, head_dim);
+            for _ in 0..2 {
+                cos.extend(row.iter().map(|a| f64::from(*a).cos() as f32));
+                sin.extend(row.iter().map(|a| f64::from(*a).sin() as f32));
+            }
+        }
+        Self { cos: upload(cos, [tokens, head_dim], device), sin: upload(sin, [tokens, head_dim], device) }
+    }
+
+    /// One position a row over the whole head: text, and media rows in the backbone.
+    ///
+    /// # Shapes
+    /// - returns: `[positions, head_dim]`
+    /// # Source
+    /// transformers, `Qwen3RotaryEmbedding`; positions are plain and consecutive for media too, which equals M-RoPE
+    /// with three equal axes.
+    pub fn sequence(positions: &[usize], head_dim: usize, base: f64, device: &Device) -> Self {
+        let frequencies = inverse_frequencies(base, head_dim);
+        let angles = positions.iter().map(|&p| frequencies.iter().map(|f| p as f32 * f).collect());
+        Self::from_angles(angles, head_dim, device)
+    }
+
+    /// Two coordinates a row, each over a quarter of the head's pairs: `[row * f, column * f]`.
+    ///
+    /// # Shapes
+    /// - returns: `[coordinates, head_dim]`
+    /// # Source
+    /// transformers, `Qwen3VLVisionRotaryEmbedding`: frequencies for `head_dim / 2`.
+    pub fn plane(coordinates: &[(usize, usize)], head_dim: usize, base: f64, device: &Device) -> Self {
+        let frequencies = inverse_frequencies(base, head_dim / 2);
+        let angles = coordinates.iter().map(|&(row, column)| {
+            let (first, second) = if trap::on(Trap::VisionRotarySwapped) { (column, row) } else { (row, column) };
+            [first, second].iter().flat_map(|&c| frequencies.iter().map(move |f| c as f32 * f)).collect()
+        });
+        Self::from_angles(angles, head_dim, device)
+    }
+
+    /// Rotates queries or keys.
+    ///
+    /// # Shapes
+    /// - `x`: `[tokens, heads, head_dim]`; returns: as `x`
+    pub fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
+        if trap::on(Trap::RotaryPairsNeighbours) {
+            return self.rotate_neighbours(x);
+        }
+        kernels::rotary(x, self.cos.clone(), self.sin.clone())
+    }
+
+    /// The wrong pairing: neighbours moved to halves, rotated, and moved back.
+    fn rotate_neighbours(&self, x: Tensor<3>) -> Tensor<3> {
+        let [tokens, heads, head_dim] = x.dims();
+        let halves = x.reshape([tokens, heads, head_dim / 2, 2]).swap_dims(2, 3).reshape([tokens, heads, head_dim]);
+        let rotated = kernels::rotary(halves, self.cos.clone(), self.sin.clone());
+        rotated.reshape([tokens, heads, 2, head_dim / 2]).swap_dims(2, 3).reshape([tokens, heads, head_dim])
+    }
+}

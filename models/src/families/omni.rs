@@ -1,0 +1,175 @@
+//! The omni family: one backbone that reads text, picture and sound rows alike.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::backbone::{Backbone, BackboneConfig, Extras};
+use crate::batch::TokenRows;
+use crate::blocks::{Pooling, TokenTable, Weights};
+use crate::error::{ConfigError, RecordError};
+use crate::record::{Dtype, RecordFolder, TOKENS_FILE, TOWERS_FILE, TensorRole, TensorSpec, text_file};
+use crate::record::{layer_norm, linear_bias};
+use crate::towers::audio::AudioConfig;
+use crate::towers::merger::Merger;
+use crate::towers::vision::{VisionConfig, VisionTower};
+use crate::trap::{self, Trap};
+
+/// Configuration of the family; a tower the checkpoint lacks is absent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OmniConfig {
+    /// The text backbone.
+    pub text: BackboneConfig,
+    /// The picture tower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vision: Option<VisionConfig>,
+    /// The sound tower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio: Option<AudioConfig>,
+}
+
+impl OmniConfig {
+    /// Checks every part.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.text.check()?;
+        self.vision.as_ref().map_or(Ok(()), VisionConfig::check)?;
+        self.audio.as_ref().map_or(Ok(()), AudioConfig::check)
+    }
+
+    /// Tensors of `towers.bpk`: the towers, shared by all tasks.
+    pub fn tower_tensors(&self) -> Vec<TensorSpec> {
+        let vision = self.vision.iter().flat_map(|v| v.tensors("vision"));
+        let audio = self.audio.iter().flat_map(|a| a.tensors("audio"));
+        vision.chain(audio).collect()
+    }
+
+    /// Tensors of `tokens.bpk`: the token table, shared by all tasks.
+    pub fn token_tensors(&self) -> Vec<TensorSpec> {
+        vec![TensorSpec {
+            name: "embed_tokens.weight".into(),
+            shape: vec![self.text.vocab, self.text.hidden],
+            role: TensorRole::Tokens,
+        }]
+    }
+
+    /// Tensors of `text.<task>.bpk`: backbone, connectors, and `special_rows` rows laid over the token table.
+    pub fn text_tensors(&self, special_rows: usize) -> Vec<TensorSpec> {
+        let mut specs = self.text.tensors("backbone");
+        if let Some(vision) = &self.vision {
+            let wide = vision.hidden * vision.merge * vision.merge;
+            specs.extend(layer_norm("merger.norm", vision.hidden));
+            specs.extend(linear_bias("merger.linear_fc1", wide, wide));
+            specs.extend(linear_bias("merger.linear_fc2", wide, self.text.hidden));
+        }
+        if let Some(audio) = &self.audio {
+            specs.extend(linear_bias("audio_projector", audio.hidden, self.text.hidden));
+        }
+        if special_rows > 0 {
+            specs.push(TensorSpec::exact("special_rows.weight", [special_rows, self.text.hidden]));
+        }
+        specs
+    }
+}
+
+impl OmniConfig {
+    /// Opens the picture tower from the shared part of a record; `None` where the checkpoint has none.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the part is not what the configuration asks for.
+    pub fn open_vision(
+        &self,
+        record: &RecordFolder,
+        compute: Dtype,
+        device: &Device,
+    ) -> Result<Option<VisionTower>, RecordError> {
+        let Some(vision) = &self.vision else { return Ok(None) };
+        let part = record.part(TOWERS_FILE, &self.tower_tensors())?;
+        Ok(Some(VisionTower::load(vision, &Weights::new(&part, compute, device), "vision")))
+    }
+
+    /// Opens the token table, shared by all tasks, without any task's special rows.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the part is not what the configuration asks for.
+    pub fn open_tokens(&self, record: &RecordFolder) -> Result<TokenTable, RecordError> {
+        let part = record.part(TOKENS_FILE, &self.token_tensors())?;
+        Ok(TokenTable::load(&part, self.text.vocab, self.text.hidden))
+    }
+
+    /// Opens one task's backbone and connectors, and lays its special rows over `tokens`.
+    ///
+    /// # Errors
+    /// [`RecordError::UnknownTask`], or [`RecordError`] if the part is not what the configuration asks for.
+    pub fn open_text(
+        &self,
+        record: &RecordFolder,
+        task: &str,
+        tokens: TokenTable,
+        compute: Dtype,
+        device: &Device,
+    ) -> Result<OmniText, RecordError> {
+        let header = record.header();
+        if !header.tasks.iter().any(|t| t == task) {
+            return Err(RecordError::UnknownTask { asked: task.into(), held: header.tasks.clone() });
+        }
+        let part = record.part(&text_file(task), &self.text_tensors(header.special_token_ids.len()))?;
+        let weights = Weights::new(&part, compute, device);
+        Ok(OmniText {
+            tokens: tokens.with_special_rows(&part, &header.special_token_ids),
+            backbone: Backbone::load(&self.text, &weights, "backbone"),
+            merger: self.vision.as_ref().map(|v| Merger::load(&weights, "merger", v.merge * v.merge, v.norm_eps)),
+        })
+    }
+}
+
+/// One task's half of the model: token rows, backbone, connectors.
+#[derive(Debug)]
+pub struct OmniText {
+    /// The token table with the task's special rows.
+    pub tokens: TokenTable,
+    /// The text backbone.
+    pub backbone: Backbone,
+    /// From picture features to backbone rows.
+    pub merger: Option<Merger>,
+}
+
+impl OmniText {
+    /// One vector a sequence, not normalised.
+    ///
+    /// `media` says, for each sequence, which of its rows are a medium's features; only negative controls read it.
+    ///
+    /// # Shapes
+    /// - `rows.rows`: `[tokens, hidden]`; returns: `[segments, hidden]`
+    pub fn embed(&self, rows: TokenRows, media: &[std::ops::Range<usize>]) -> Tensor<2> {
+        let segments = rows.segments.clone();
+        let extras = Extras { rotary: self.restarted_positions(&rows, media), ..Extras::default() };
+        let hidden = self.backbone.forward_with(rows, extras);
+        Pooling::LastToken.apply(hidden, &segments)
+    }
+
+    fn restarted_positions(
+        &self,
+        rows: &TokenRows,
+        media: &[std::ops::Range<usize>],
+    ) -> Option<crate::blocks::RotaryTable> {
+        if !trap::on(Trap::PositionsRestartAtMedia) {
+            return None;
+        }
+        let positions: Vec<usize> = rows
+            .segments
+            .iter()
+            .zip(media)
+            .flat_map(|((_, len), m)| (0..len).map(|p| if p >= m.start { p - m.start } else { p }).collect::<Vec<_>>())
+            .collect();
+        Some(self.backbone.rotary_at(&positions, &rows.rows.device()))
+    }
+}
+
+/// Parameters of a module, for reports.
+pub fn parameters(module: &impl Module) -> usize {
+    module.num_params()
+}

@@ -1,0 +1,27 @@
+//! Towers and backbones as Burn modules, their configurations, and the records that hold them.
+//!
+//! Given tensors, compute tensors. This room never decodes media, never tokenises, never blocks on another thread,
+//! never reads a clock or the environment, and knows no checkpoint format: names here are module paths. Only
+//! [`record`] touches files.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`record`] | `model.json`, mapped tensor files, writing and verifying |
+//! | [`families`] | compositions: which towers, which backbone, which connectors |
+//! | [`backbone`] | the decoder-style text backbone, causal or not |
+//! | [`towers`] | picture and sound towers, their connectors, index maths |
+//! | [`blocks`] | linear, norms, rotary tables, attention, MLPs, pooling, token table |
+//! | [`mod@tap`] | named intermediate results, with the feature `tap` |
+#![forbid(unsafe_code)]
+
+pub mod backbone;
+pub mod batch;
+pub mod blocks;
+pub mod error;
+pub mod families;
+pub mod record;
+pub mod tap;
+pub mod towers;
+pub mod trap;
+
+pub use error::{ConfigError, RecordError};

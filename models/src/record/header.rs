@@ -1,0 +1,328 @@
+//! `model.json`: one serde type for writer and reader, strict on both sides.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::families::Family;
+
+/// The format number this build writes, and the only one it reads so far.
+pub const RECORD_FORMAT: u32 = 1;
+/// File name of the header inside a record folder.
+pub const HEADER_FILE: &str = "model.json";
+/// File with the towers, shared by all tasks.
+pub const TOWERS_FILE: &str = "towers.bpk";
+/// File with the token table, shared by all tasks.
+pub const TOKENS_FILE: &str = "tokens.bpk";
+/// File name of the tokenizer.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
+
+/// File with one task's backbone, connectors and special rows.
+pub fn text_file(task: &str) -> String {
+    format!("text.{task}.bpk")
+}
+
+/// Types a record stores matrices in, and types an engine computes products in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// IEEE binary32.
+    F32,
+    /// bfloat16: the range of f32, 8 bits of mantissa.
+    Bf16,
+    /// IEEE binary16.
+    F16,
+}
+
+impl Dtype {
+    /// Every type, in the order help texts list them.
+    pub const ALL: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];
+
+    /// Bytes of one element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::Bf16 | Dtype::F16 => 2,
+        }
+    }
+
+    /// The name users type.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dtype::F32 => "f32",
+            Dtype::Bf16 => "bf16",
+            Dtype::F16 => "f16",
+        }
+    }
+
+    /// Burn's name for it.
+    pub fn burn(self) -> burn::tensor::DType {
+        match self {
+            Dtype::F32 => burn::tensor::DType::F32,
+            Dtype::Bf16 => burn::tensor::DType::BF16,
+            Dtype::F16 => burn::tensor::DType::F16,
+        }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Dtype {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Dtype::ALL
+            .into_iter()
+            .find(|d| d.name() == text)
+            .ok_or_else(|| format!("unknown dtype `{text}`: expected f32, bf16 or f16"))
+    }
+}
+
+/// The kinds of input a model may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Modality {
+    /// A string.
+    Text,
+    /// A still picture.
+    Image,
+    /// Sound.
+    Audio,
+    /// Film: frames in time.
+    Video,
+}
+
+impl Modality {
+    /// Every modality.
+    pub const ALL: [Modality; 4] = [Modality::Text, Modality::Image, Modality::Audio, Modality::Video];
+
+    /// The name users type and read.
+    pub fn name(self) -> &'static str {
+        match self {
+            Modality::Text => "text",
+            Modality::Image => "image",
+            Modality::Audio => "audio",
+            Modality::Video => "video",
+        }
+    }
+}
+
+impl fmt::Display for Modality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Modality {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Modality::ALL
+            .into_iter()
+            .find(|m| m.name() == text)
+            .ok_or_else(|| format!("unknown modality `{text}`: expected text, image, audio or video"))
+    }
+}
+
+/// How a medium's rows are laid between the role prefix and the trailing special tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TemplateKind {
+    /// prefix, start, features, end, suffix
+    Wrapped,
+    /// prefix, features, suffix
+    Bare,
+    /// prefix, start, features, end
+    Noeos,
+}
+
+impl TemplateKind {
+    /// The name users type.
+    pub fn name(self) -> &'static str {
+        match self {
+            TemplateKind::Wrapped => "wrapped",
+            TemplateKind::Bare => "bare",
+            TemplateKind::Noeos => "noeos",
+        }
+    }
+}
+
+impl FromStr for TemplateKind {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [TemplateKind::Wrapped, TemplateKind::Bare, TemplateKind::Noeos]
+            .into_iter()
+            .find(|t| t.name() == text)
+            .ok_or_else(|| format!("unknown template `{text}`: expected wrapped, bare or noeos"))
+    }
+}
+
+/// A medium's layout with the ids it needs, all of them checked against the rows of the token table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MediaTemplate {
+    /// The layout.
+    pub kind: TemplateKind,
+    /// Id whose row opens the medium; present unless the layout is bare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<u32>,
+    /// Id whose row closes the medium; present unless the layout is bare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<u32>,
+}
+
+/// What stands in front of every input of a role, in every modality.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prompts {
+    /// Prefix of queries, such as `Query: `.
+    pub query: String,
+    /// Prefix of documents, such as `Document: `.
+    pub document: String,
+}
+
+/// How pictures (or film frames) become patch rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PixelPreprocess {
+    /// Side of a patch in pixels.
+    pub patch_px: u32,
+    /// Patches merged along each side into one row of the backbone.
+    pub merge: u32,
+    /// Frames in one patch along time.
+    pub temporal_patch: u32,
+    /// Least number of pixels after resizing.
+    pub min_pixels: u64,
+    /// Largest number of pixels after resizing.
+    pub max_pixels: u64,
+    /// Mean of each channel after rescaling.
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel after rescaling.
+    pub std: [f32; 3],
+    /// Factor from a byte to the range of `mean` and `std`: 1/255.
+    pub rescale: f64,
+}
+
+/// How sound becomes mel frames.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SoundPreprocess {
+    /// Rate the model listens at, in hertz.
+    pub sample_rate_hz: u32,
+    /// Samples of one transform window.
+    pub fft_samples: u32,
+    /// Samples between windows.
+    pub hop_samples: u32,
+    /// Mel bands.
+    pub mels: u32,
+}
+
+/// Preprocessing by medium; a medium the checkpoint has no tower for is absent.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocess {
+    /// Still pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<PixelPreprocess>,
+    /// Film frames; `max_pixels` counts all frames of a clip together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video: Option<PixelPreprocess>,
+    /// Frames sampled from a film unless the caller says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video_frames: Option<u32>,
+    /// Sound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio: Option<SoundPreprocess>,
+}
+
+/// One tensor as it lies in a file of the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TensorEntry {
+    /// Element type.
+    pub dtype: Dtype,
+    /// Row-major shape.
+    pub shape: Vec<usize>,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+/// One file of the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// SHA-256 of the whole file in hexadecimal.
+    pub sha256: String,
+    /// The tensors inside, by name; empty for other files.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tensors: BTreeMap<String, TensorEntry>,
+}
+
+/// A file the record was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceEntry {
+    /// Path relative to the checkpoint's folder.
+    pub file: String,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+/// Everything a reader must know before it maps a tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordHeader {
+    /// Format number, [`RECORD_FORMAT`].
+    pub format: u32,
+    /// Name and version of the program that wrote it.
+    pub tool: String,
+    /// Name of the checkpoint, for people.
+    pub name: String,
+    /// Family with its strict configuration.
+    pub family: Family,
+    /// Type of the matrices.
+    pub dtype: Dtype,
+    /// Tasks held; never empty (a checkpoint without adapters holds `base`).
+    pub tasks: Vec<String>,
+    /// The task used unless another is asked for.
+    pub default_task: String,
+    /// Matryoshka dimensions allowed, ascending; the last is the full width.
+    pub dims: Vec<usize>,
+    /// Prefixes by role.
+    pub prompts: Prompts,
+    /// Layouts by medium.
+    pub templates: BTreeMap<Modality, MediaTemplate>,
+    /// Ids whose rows a task may replace, in the order of `special_rows.weight`.
+    #[serde(default)]
+    pub special_token_ids: Vec<u32>,
+    /// Preprocessing by medium.
+    pub preprocess: Preprocess,
+    /// Files by name, all of them except this one.
+    pub files: BTreeMap<String, FileEntry>,
+    /// What the record was made from.
+    pub sources: Vec<SourceEntry>,
+    /// Digest over everything above that decides a vector; see [`RecordHeader::digest`].
+    pub digest: String,
+}
+
+impl RecordHeader {
+    /// SHA-256 over the header with an empty `digest`, `tool` and `name`, in hexadecimal.
+    ///
+    /// Every tensor's own digest is inside, so this stands for the whole record.
+    pub fn compute_digest(&self) -> String {
+        let mut bare = self.clone();
+        bare.digest.clear();
+        bare.tool.clear();
+        bare.name.clear();
+        let bytes = serde_json::to_vec(&bare).expect("a header is plain data and always serialises");
+        super::digest::sha256_hex(&bytes)
+    }
+}

@@ -1,0 +1,15 @@
+//! The record folder: `model.json`, mapped tensor files, a tokenizer.
+//!
+//! A folder is written beside its place and renamed when complete, and read strictly: a wrong format number, family,
+//! count, shape or dtype, and any missing or unused tensor, is refused with the full list of names.
+
+pub mod digest;
+mod header;
+mod read;
+mod spec;
+mod write;
+
+pub use header::*;
+pub use read::{Part, RecordFolder};
+pub use spec::{TensorRole, TensorSpec, layer_norm, linear_bias};
+pub use write::{PartTensor, RecordWriter};

@@ -1,0 +1,326 @@
+//! Reading a record folder: the header strictly, tensor files by memory map.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Bytes, Device, Tensor, TensorData};
+
+use super::digest::{sha256_file, sha256_hex};
+use super::{Dtype, FileEntry, HEADER_FILE, Modality, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE, TensorRole, TensorSpec};
+use super::{TOKENS_FILE, TOWERS_FILE, TemplateKind, text_file};
+use crate::error::RecordError;
+use crate::families::Family;
+
+/// An opened record folder: a checked header and the paths of its files. Nothing is mapped yet.
+#[derive(Debug, Clone)]
+pub struct RecordFolder {
+    path: PathBuf,
+    header: RecordHeader,
+}
+
+impl RecordFolder {
+    /// Reads and checks `model.json`, and that every file it lists is there with its length.
+    ///
+    /// # Errors
+    /// [`RecordError`] naming the file and field.
+    pub fn open(path: &Path) -> Result<Self, RecordError> {
+        let file = path.join(HEADER_FILE);
+        let text = match fs::read(&file) {
+            Ok(text) => text,
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+                return Err(RecordError::NotARecord { path: path.to_path_buf() });
+            }
+            Err(e) => return Err(RecordError::io(&file)(e)),
+        };
+        // The number first, so that a newer format is refused by name and not by its first unknown field.
+        #[derive(serde::Deserialize)]
+        struct Format {
+            format: u64,
+        }
+        let malformed = |source| RecordError::Header { path: file.clone(), source };
+        let Format { format } = serde_json::from_slice(&text).map_err(malformed)?;
+        if format != u64::from(RECORD_FORMAT) {
+            return Err(RecordError::Format { path: file, found: format, expected: RECORD_FORMAT });
+        }
+        let header: RecordHeader = serde_json::from_slice(&text).map_err(malformed)?;
+        let expected = header.compute_digest();
+        if header.digest != expected {
+            return Err(RecordError::HeaderDigest { path: file, found: header.digest, expected });
+        }
+        header.family.check().map_err(|source| RecordError::Config { path: file.clone(), source })?;
+        let folder = Self { path: path.to_path_buf(), header };
+        folder.check_header(&file)?;
+        folder.check_files()?;
+        Ok(folder)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The header.
+    pub fn header(&self) -> &RecordHeader {
+        &self.header
+    }
+
+    /// Path of the tokenizer.
+    pub fn tokenizer_path(&self) -> PathBuf {
+        self.path.join(TOKENIZER_FILE)
+    }
+
+    /// Every tensor file with what it must hold.
+    pub fn parts(&self) -> Vec<(String, Vec<TensorSpec>)> {
+        let Family::Omni(config) = &self.header.family;
+        let mut parts = vec![(TOKENS_FILE.to_string(), config.token_tensors())];
+        let towers = config.tower_tensors();
+        if !towers.is_empty() {
+            parts.push((TOWERS_FILE.to_string(), towers));
+        }
+        let special = self.header.special_token_ids.len();
+        parts.extend(self.header.tasks.iter().map(|t| (text_file(t), config.text_tensors(special))));
+        parts
+    }
+
+    /// Maps a tensor file, and checks that names, shapes and dtypes are exactly those of `specs` and of the header.
+    ///
+    /// # Errors
+    /// [`RecordError`] with full lists of missing and unused names.
+    pub fn part(&self, file: &str, specs: &[TensorSpec]) -> Result<Part, RecordError> {
+        let path = self.path.join(file);
+        let entry = self
+            .header
+            .files
+            .get(file)
+            .ok_or_else(|| RecordError::MissingTensors { path: path.clone(), names: vec![file.to_string()] })?;
+        let bytes = omniburn_kernels::map_file(&path).map_err(RecordError::io(&path))?;
+        if bytes.len() as u64 != entry.bytes {
+            return Err(RecordError::FileLength { path, found: bytes.len() as u64, expected: entry.bytes });
+        }
+        let container = |e: burn_pack::Error| RecordError::Container { path: path.clone(), reason: e.to_string() };
+        let tensors = burn_pack::Reader::from_bytes(bytes).and_then(burn_pack::Reader::into_tensors).map_err(container)?;
+        let mut found: BTreeMap<String, burn_pack::Tensor> =
+            tensors.into_iter().map(|t| (t.name.clone(), t)).collect();
+
+        let missing: Vec<String> = specs.iter().filter(|s| !found.contains_key(&s.name)).map(|s| s.name.clone()).collect();
+        if !missing.is_empty() {
+            return Err(RecordError::MissingTensors { path, names: missing });
+        }
+        let mut kept = BTreeMap::new();
+        for spec in specs {
+            let tensor = found.remove(&spec.name).expect("checked above");
+            let shape = tensor.shape.to_vec();
+            if shape != spec.shape {
+                return Err(RecordError::ShapeMismatch {
+                    path,
+                    tensor: spec.name.clone(),
+                    found: shape,
+                    expected: spec.shape.clone(),
+                });
+            }
+            let declared = entry.tensors.get(&spec.name).map(|t| t.dtype);
+            let expected = match (spec.role, declared) {
+                (TensorRole::Linear, _) => self.header.dtype,
+                (TensorRole::Exact, _) => Dtype::F32,
+                (TensorRole::Tokens, declared) => declared.unwrap_or(self.header.dtype),
+            };
+            if tensor.dtype != expected.burn() || declared != Some(expected) {
+                return Err(RecordError::DtypeMismatch {
+                    path,
+                    tensor: spec.name.clone(),
+                    found: format!("{:?}", tensor.dtype).to_lowercase(),
+                    expected: expected.to_string(),
+                });
+            }
+            let data = tensor.into_bytes().map_err(container)?;
+            kept.insert(spec.name.clone(), PartEntry { dtype: expected, shape: spec.shape.clone(), bytes: data });
+        }
+        if !found.is_empty() {
+            return Err(RecordError::UnusedTensors { path, names: found.into_keys().collect() });
+        }
+        Ok(Part { path, entries: kept })
+    }
+
+    /// Reads every byte of every file against the digests. `progress` hears the bytes of each file done.
+    ///
+    /// # Errors
+    /// [`RecordError::DigestMismatch`] naming the first tensor that differs (the file, where no tensor does), or
+    /// whatever reading a file gives.
+    pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<(), RecordError> {
+        for file in self.header.files.keys() {
+            self.verify_file(file)?;
+            progress(self.header.files[file].bytes);
+        }
+        Ok(())
+    }
+
+    /// Reads every byte of one file of the record against its digest.
+    ///
+    /// # Errors
+    /// As [`RecordFolder::verify`].
+    pub fn verify_file(&self, file: &str) -> Result<(), RecordError> {
+        let (path, entry) = (self.path.join(file), &self.header.files[file]);
+        let (found, bytes) = sha256_file(&path).map_err(RecordError::io(&path))?;
+        if bytes != entry.bytes {
+            return Err(RecordError::FileLength { path, found: bytes, expected: entry.bytes });
+        }
+        if found == entry.sha256 {
+            return Ok(());
+        }
+        // Something differs: say which tensor, if it lies in one.
+        if let Some((_, specs)) = self.parts().into_iter().find(|(name, _)| name == file) {
+            for (name, tensor) in self.part(file, &specs)?.entries {
+                let found = sha256_hex(&tensor.bytes);
+                let expected = entry.tensors[&name].sha256.clone();
+                if found != expected {
+                    return Err(RecordError::DigestMismatch { path, tensor: name, found, expected });
+                }
+            }
+        }
+        Err(RecordError::DigestMismatch { path, tensor: file.into(), found, expected: entry.sha256.clone() })
+    }
+
+    fn check_header(&self, file: &Path) -> Result<(), RecordError> {
+        let h = &self.header;
+        let Family::Omni(config) = &h.family;
+        let field = |field: &str, found: String, expected: String| {
+            Err(RecordError::Field { path: file.to_path_buf(), field: field.into(), found, expected })
+        };
+        if h.tasks.is_empty() {
+            return field("tasks", "none".into(), "at least one".into());
+        }
+        if !h.tasks.contains(&h.default_task) {
+            return field("default_task", h.default_task.clone(), format!("one of {}", h.tasks.join(", ")));
+        }
+        if let Some(bad) = h.dims.iter().find(|&&d| d == 0 || d > config.text.hidden) {
+            return field("dims", bad.to_string(), format!("1 to {}", config.text.hidden));
+        }
+        if h.dims.last() != Some(&config.text.hidden) || !h.dims.is_sorted() {
+            return field("dims", format!("{:?}", h.dims), format!("ascending, ending in {}", config.text.hidden));
+        }
+        let vocab = config.text.vocab as u64;
+        for (i, &id) in h.special_token_ids.iter().enumerate() {
+            if u64::from(id) >= vocab {
+                return field(&format!("special_token_ids[{i}]"), id.to_string(), format!("less than {vocab} (rows of the token table)"));
+            }
+        }
+        for (modality, template) in &h.templates {
+            let ids = [("start", template.start), ("end", template.end)];
+            for (end, id) in ids {
+                let name = format!("templates.{modality}.{end}");
+                match id {
+                    Some(id) if u64::from(id) >= vocab => {
+                        return field(&name, id.to_string(), format!("less than {vocab} (rows of the token table)"));
+                    }
+                    None if template.kind != TemplateKind::Bare => {
+                        return field(&name, "nothing".into(), format!("an id, as the template is {}", template.kind.name()));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let pixels = [(Modality::Image, &h.preprocess.image), (Modality::Video, &h.preprocess.video)];
+        for (modality, preprocess) in pixels {
+            let (Some(vision), Some(p)) = (&config.vision, preprocess) else { continue };
+            let sizes = [
+                ("patch_px", p.patch_px as usize, vision.patch_px),
+                ("merge", p.merge as usize, vision.merge),
+                ("temporal_patch", p.temporal_patch as usize, vision.temporal_patch),
+            ];
+            for (name, found, expected) in sizes {
+                if found != expected {
+                    return field(&format!("preprocess.{modality}.{name}"), found.to_string(), expected.to_string());
+                }
+            }
+        }
+        for (modality, present, needed) in [
+            (Modality::Image, h.preprocess.image.is_some(), config.vision.is_some()),
+            (Modality::Video, h.preprocess.video.is_some(), config.vision.is_some()),
+            (Modality::Audio, h.preprocess.audio.is_some(), config.audio.is_some()),
+        ] {
+            if present != needed || h.templates.contains_key(&modality) != needed {
+                let yes = |b| if b { "present" } else { "absent" };
+                return field(&format!("preprocess and templates of {modality}"), yes(!needed).into(), yes(needed).into());
+            }
+        }
+        let mut expected: Vec<String> = self.parts().into_iter().map(|(file, _)| file).collect();
+        expected.push(TOKENIZER_FILE.into());
+        expected.sort();
+        let found: Vec<String> = h.files.keys().cloned().collect();
+        if found != expected {
+            return field("files", found.join(", "), expected.join(", "));
+        }
+        Ok(())
+    }
+
+    fn check_files(&self) -> Result<(), RecordError> {
+        for (file, FileEntry { bytes, .. }) in &self.header.files {
+            let path = self.path.join(file);
+            let meta = fs::metadata(&path).map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => RecordError::MissingFile { path: path.clone() },
+                _ => RecordError::Io { path: path.clone(), source: e },
+            })?;
+            if !meta.is_file() {
+                return Err(RecordError::MissingFile { path });
+            }
+            if meta.len() != *bytes {
+                return Err(RecordError::FileLength { path, found: meta.len(), expected: *bytes });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone)]
+struct PartEntry {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Bytes,
+}
+
+/// The checked tensors of one file, mapped and not yet read.
+#[derive(Debug)]
+pub struct Part {
+    path: PathBuf,
+    entries: BTreeMap<String, PartEntry>,
+}
+
+impl Part {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Stored type of a tensor.
+    ///
+    /// # Panics
+    /// If the part was not opened with a spec of that name: every module asks for what its own `tensors` lists.
+    pub fn dtype(&self, name: &str) -> Dtype {
+        self.entry(name).dtype
+    }
+
+    /// Mapped little-endian bytes of a tensor, shared and not copied.
+    ///
+    /// # Panics
+    /// As [`Part::dtype`].
+    pub fn bytes(&self, name: &str) -> Bytes {
+        self.entry(name).bytes.clone()
+    }
+
+    /// A tensor as it lies in the file; on flex nothing is copied, elsewhere it is uploaded.
+    ///
+    /// # Shapes
+    /// - returns: the stored shape, which must have rank `D`
+    /// # Panics
+    /// As [`Part::dtype`].
+    pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
+        let entry = self.entry(name);
+        let data = TensorData::from_bytes(entry.bytes.clone(), entry.shape.clone(), entry.dtype.burn());
+        Tensor::from_data(data, (device, entry.dtype.burn()))
+    }
+
+    fn entry(&self, name: &str) -> &PartEntry {
+        self.entries.get(name).unwrap_or_else(|| panic!("{}: no spec asked for {name}", self.path.display()))
+    }
+}

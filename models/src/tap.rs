@@ -1,0 +1,63 @@
+//! Named intermediate results, for bisecting a mismatch.
+//!
+//! Names follow the module path: `vision.blocks.3.context`. Without the feature `tap` nothing is named or read.
+//!
+//! | name | shape | what |
+//! |---|---|---|
+//! | `backbone.rows` | `[tokens, hidden]` | rows as they enter the backbone |
+//! | `backbone.layers.{i}` | `[tokens, hidden]` | residual stream after layer `i` |
+//! | `backbone.layers.{i}.context` | `[tokens, heads * head_dim]` | attention's result before `o_proj` |
+//! | `backbone.norm` | `[tokens, hidden]` | after the final norm |
+//! | `pooled` | `[segments, hidden]` | one row a sequence |
+//! | `vision.patch_embed` | `[patches, hidden]` | before positions are added |
+//! | `vision.positions` | `[patches, hidden]` | the blended position rows |
+//! | `vision.blocks.{i}`, `.context` | `[patches, hidden]` | residual stream and attention's result |
+//! | `merger.norm`, `merger.features` | `[patches, hidden]`, `[rows, hidden]` | the connector |
+
+#[cfg(feature = "tap")]
+mod collect {
+    use std::cell::RefCell;
+
+    use burn::tensor::Tensor;
+
+    /// A named result: name, shape, values in row-major order.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Tap {
+        /// Module path.
+        pub name: String,
+        /// Row-major shape.
+        pub shape: Vec<usize>,
+        /// Values.
+        pub values: Vec<f32>,
+    }
+
+    thread_local! {
+        static TAPS: RefCell<Option<Vec<Tap>>> = const { RefCell::new(None) };
+    }
+
+    /// Runs `work` on this thread and returns every tap it passed, in forward order.
+    pub fn collect<T>(work: impl FnOnce() -> T) -> (T, Vec<Tap>) {
+        TAPS.with(|t| *t.borrow_mut() = Some(Vec::new()));
+        let out = work();
+        (out, TAPS.with(|t| t.borrow_mut().take()).unwrap_or_default())
+    }
+
+    pub(crate) fn record<const D: usize>(name: impl FnOnce() -> String, tensor: &Tensor<D>) {
+        TAPS.with(|taps| {
+            if let Some(taps) = taps.borrow_mut().as_mut() {
+                let values = tensor.to_data().convert::<f32>().to_vec().expect("converted to f32 above");
+                taps.push(Tap { name: name(), shape: tensor.dims().to_vec(), values });
+            }
+        });
+    }
+}
+
+#[cfg(feature = "tap")]
+pub(crate) use collect::record;
+#[cfg(feature = "tap")]
+pub use collect::{Tap, collect};
+
+/// Hands a tensor to whoever collects taps on this thread.
+#[cfg(not(feature = "tap"))]
+#[inline(always)]
+pub(crate) fn record<const D: usize>(_: impl FnOnce() -> String, _: &burn::tensor::Tensor<D>) {}

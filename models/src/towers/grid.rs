@@ -1,0 +1,135 @@
+//! Index maths of patch grids, on the host and without tensors.
+
+use crate::batch::Grid;
+use crate::trap::{self, Trap};
+
+/// Rows of the position table and their weights, one a patch: one of the four corners of a bilinear blend.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Corner {
+    /// Row of the table, `[patches]`.
+    pub rows: Vec<i32>,
+    /// Its share, `[patches]`.
+    pub weights: Vec<f32>,
+}
+
+/// Row and column of each patch of one frame, in the order of the rows: blocks of `merge x merge`, raster inside and
+/// outside.
+fn block_order(h: usize, w: usize, merge: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..h / merge).flat_map(move |bh| {
+        (0..w / merge).flat_map(move |bw| {
+            (0..merge).flat_map(move |mh| (0..merge).map(move |mw| (bh * merge + mh, bw * merge + mw)))
+        })
+    })
+}
+
+/// Rows of each attention window: one a temporal group, none across items.
+pub fn windows(grids: &[Grid]) -> Vec<usize> {
+    if trap::on(Trap::SegmentsIgnored) {
+        return vec![grids.iter().map(|g| g.patches()).sum()];
+    }
+    if trap::on(Trap::FrameGroupsIgnored) {
+        return grids.iter().map(|g| g.patches()).collect();
+    }
+    grids.iter().flat_map(|g| std::iter::repeat_n(g.h * g.w, g.t)).collect()
+}
+
+/// Row and column of every patch, the same for every temporal group (time has no rotary).
+pub fn coordinates(grids: &[Grid], merge: usize) -> Vec<(usize, usize)> {
+    grids.iter().flat_map(|g| (0..g.t).flat_map(move |_| block_order(g.h, g.w, merge))).collect()
+}
+
+/// Neighbours of patch `index` of `size` along one axis of a table with `side` rows: the lower row, the upper row, and
+/// the upper one's share, with aligned corners.
+///
+/// # Numerics
+/// f32: `index * (side - 1) / (size - 1)`, one product and one quotient; a single patch lies at 0.
+/// # Source
+/// transformers 5.23.0, `vision_utils._interpolation_axis_taps_weights` with `align_corners=True`.
+pub fn axis_blend(index: usize, size: usize, side: usize) -> (usize, usize, f32) {
+    let at = if trap::on(Trap::PositionsHalfPixel) {
+        ((index as f32 + 0.5) * side as f32 / size as f32 - 0.5).clamp(0.0, (side - 1) as f32)
+    } else {
+        index as f32 * (side - 1) as f32 / (size - 1).max(1) as f32
+    };
+    let low = at.floor();
+    let row = low as usize;
+    (row, (row + 1).min(side - 1), at - low)
+}
+
+/// The four corners of every patch, in the order (low, low), (low, high), (high, low), (high, high) of (row, column).
+pub fn blend(grids: &[Grid], side: usize, merge: usize) -> [Corner; 4] {
+    let patches = grids.iter().map(|g| g.patches()).sum();
+    let empty = || Corner { rows: Vec::with_capacity(patches), weights: Vec::with_capacity(patches) };
+    let mut corners = [empty(), empty(), empty(), empty()];
+    for g in grids {
+        let merge = if trap::on(Trap::PositionsRasterOrder) { 1 } else { merge };
+        for _ in 0..g.t {
+            for (row, column) in block_order(g.h, g.w, merge) {
+                let (top, bottom, down) = axis_blend(row, g.h, side);
+                let (left, right, across) = axis_blend(column, g.w, side);
+                let places = [
+                    (top, left, (1.0 - down) * (1.0 - across)),
+                    (top, right, (1.0 - down) * across),
+                    (bottom, left, down * (1.0 - across)),
+                    (bottom, right, down * across),
+                ];
+                for (corner, (row, column, share)) in corners.iter_mut().zip(places) {
+                    corner.rows.push((row * side + column) as i32);
+                    corner.weights.push(share);
+                }
+            }
+        }
+    }
+    corners
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patches_lie_in_two_by_two_blocks() {
+        let order: Vec<_> = block_order(2, 4, 2).collect();
+        assert_eq!(order, [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (0, 3), (1, 2), (1, 3)]);
+    }
+
+    #[test]
+    fn corners_are_aligned_and_shares_sum_to_one() {
+        for (size, side) in [(1, 8), (2, 8), (15, 48), (48, 48), (94, 48)] {
+            let first = axis_blend(0, size, side);
+            assert_eq!((first.0, first.2), (0, 0.0));
+            if size > 1 {
+                let (low, _, share) = axis_blend(size - 1, size, side);
+                assert_eq!(low as f32 + share, (side - 1) as f32);
+            }
+        }
+        let corners = blend(&[Grid { t: 2, h: 4, w: 6 }], 8, 2);
+        for patch in 0..48 {
+            let sum: f32 = corners.iter().map(|c| c.weights[patch]).sum();
+            assert!((sum - 1.0).abs() < 1e-6);
+        }
+    }
+
+    /// End-to-end figures cannot see a step rounded before it is multiplied; this can. Values of torch 2.15 for
+    /// `arange(n) * 47 / (n - 1)` in f32.
+    #[test]
+    fn positions_are_one_product_and_one_quotient_in_f32() {
+        let at = |i, n| {
+            let (low, _, share) = axis_blend(i, n, 48);
+            low as f32 + share
+        };
+        assert_eq!(at(7, 25).to_bits(), 13.708_333f32.to_bits());
+        assert_eq!(at(11, 36).to_bits(), (517.0f32 / 35.0).to_bits());
+        // The rounded step times the index differs in the last bit here, so this is a check that can fail.
+        let step = 47.0f32 / 35.0;
+        assert!((0..36).any(|i| (step * i as f32).to_bits() != (i as f32 * 47.0 / 35.0).to_bits()));
+        assert!((0..36).all(|i| (at(i, 36) - i as f32 * 47.0 / 35.0).abs() < 1e-6));
+    }
+
+    #[test]
+    fn a_clip_has_one_window_a_temporal_group() {
+        let grids = [Grid { t: 2, h: 2, w: 4 }, Grid { t: 1, h: 4, w: 4 }];
+        assert_eq!(windows(&grids), [8, 8, 16]);
+        assert_eq!(coordinates(&grids, 2).len(), 32);
+    }
+}

@@ -1,0 +1,55 @@
+//! Connectors: from a tower's width to the backbone's. They belong to a task.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use omniburn_kernels as kernels;
+
+use crate::blocks::{LayerNorm, Linear, Weights};
+use crate::tap;
+use crate::trap::{self, Trap};
+
+/// Merges each block of `merge x merge` patches into one row of the backbone's width.
+///
+/// # Source
+/// transformers, `Qwen3VLVisionPatchMerger` with `use_postshuffle_norm=False`: the norm is over a patch, before the
+/// reshape.
+#[derive(Module, Debug)]
+pub struct Merger {
+    norm: LayerNorm,
+    linear_fc1: Linear,
+    linear_fc2: Linear,
+    block: usize,
+}
+
+impl Merger {
+    /// Builds `{prefix}.{norm,linear_fc1,linear_fc2}`; `block` is patches a row.
+    pub fn load(weights: &Weights, prefix: &str, block: usize, norm_eps: f64) -> Self {
+        Self {
+            norm: LayerNorm::load(weights, &format!("{prefix}.norm"), norm_eps),
+            linear_fc1: Linear::load_biased(weights, &format!("{prefix}.linear_fc1")),
+            linear_fc2: Linear::load_biased(weights, &format!("{prefix}.linear_fc2")),
+            block,
+        }
+    }
+
+    /// # Shapes
+    /// - `patches`: `[patches, width]`; returns: `[patches / block, hidden]`
+    /// # Numerics
+    /// GELU by erf.
+    pub fn forward(&self, patches: Tensor<2>) -> Tensor<2> {
+        let [count, width] = patches.dims();
+        let shape = [count / self.block, width * self.block];
+        let merged = if trap::on(Trap::MergerNormAfterReshape) {
+            self.norm.forward_repeated(patches.reshape(shape), self.block)
+        } else {
+            let normed = self.norm.forward(patches);
+            tap::record(|| "merger.norm".into(), &normed);
+            normed.reshape(shape)
+        };
+        let inner = self.linear_fc1.forward(merged);
+        let inner = if trap::on(Trap::MergerGeluTanh) { kernels::gelu_tanh(inner) } else { kernels::gelu_erf(inner) };
+        let features = self.linear_fc2.forward(inner);
+        tap::record(|| "merger.features".into(), &features);
+        features
+    }
+}

@@ -1,0 +1,256 @@
+//! The picture tower: patches in, one feature row per patch out.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Int, Tensor, TensorData};
+use omniburn_kernels as kernels;
+use omniburn_kernels::Segments;
+use serde::{Deserialize, Serialize};
+
+use super::grid;
+use crate::batch::{Grid, PatchRows, upload};
+use crate::blocks::{LayerNorm, Linear, RotaryTable, Weights};
+use crate::error::ConfigError;
+use crate::families::{multiple, nonzero, positive};
+use crate::record::{TensorSpec, layer_norm, linear_bias};
+use crate::tap;
+use crate::trap::{self, Trap};
+
+/// Shape and constants of a [`VisionTower`]; plain data without defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VisionConfig {
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Attention heads; divides `hidden`.
+    pub heads: usize,
+    /// Width of the MLP.
+    pub inner: usize,
+    /// Rows of the position table, a square number.
+    pub positions: usize,
+    /// Side of a patch in pixels.
+    pub patch_px: usize,
+    /// Patches merged along each side.
+    pub merge: usize,
+    /// Frames in a patch.
+    pub temporal_patch: usize,
+    /// Colour channels.
+    pub channels: usize,
+    /// Epsilon of every LayerNorm.
+    pub norm_eps: f64,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Blocks whose output is also returned (DeepStack); empty in the omni family.
+    pub taps: Vec<usize>,
+}
+
+impl VisionConfig {
+    /// Values of one patch row: channels x frames x patch x patch.
+    pub fn patch_values(&self) -> usize {
+        self.channels * self.temporal_patch * self.patch_px * self.patch_px
+    }
+
+    /// Side of the square position table.
+    pub fn position_side(&self) -> usize {
+        self.positions.isqrt()
+    }
+
+    /// Checks sizes against each other.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        nonzero(&[
+            ("vision.hidden", self.hidden),
+            ("vision.layers", self.layers),
+            ("vision.heads", self.heads),
+            ("vision.inner", self.inner),
+            ("vision.positions", self.positions),
+            ("vision.patch_px", self.patch_px),
+            ("vision.merge", self.merge),
+            ("vision.temporal_patch", self.temporal_patch),
+            ("vision.channels", self.channels),
+        ])?;
+        multiple("vision.hidden", self.hidden, "vision.heads", self.heads)?;
+        // Two coordinates share a head, and each needs pairs.
+        multiple("vision head width", self.hidden / self.heads, "rotary quarter", 4)?;
+        positive("vision.norm_eps", self.norm_eps)?;
+        positive("vision.rope_theta", self.rope_theta)?;
+        if self.position_side() * self.position_side() != self.positions {
+            return Err(ConfigError::OutOfRange {
+                field: "vision.positions".into(),
+                found: self.positions.to_string(),
+                expected: "a square number".into(),
+            });
+        }
+        if let Some(&tap) = self.taps.iter().find(|&&t| t >= self.layers) {
+            return Err(ConfigError::OutOfRange {
+                field: "vision.taps".into(),
+                found: tap.to_string(),
+                expected: format!("less than {}", self.layers),
+            });
+        }
+        Ok(())
+    }
+
+    /// Every tensor of the tower under `prefix`.
+    pub fn tensors(&self, prefix: &str) -> Vec<TensorSpec> {
+        let mut specs = Vec::new();
+        specs.extend(linear_bias(&format!("{prefix}.patch_embed"), self.patch_values(), self.hidden));
+        specs.push(TensorSpec::exact(format!("{prefix}.pos_embed.weight"), [self.positions, self.hidden]));
+        for i in 0..self.layers {
+            let block = format!("{prefix}.blocks.{i}");
+            specs.extend(layer_norm(&format!("{block}.norm1"), self.hidden));
+            specs.extend(linear_bias(&format!("{block}.attn.qkv"), self.hidden, 3 * self.hidden));
+            specs.extend(linear_bias(&format!("{block}.attn.proj"), self.hidden, self.hidden));
+            specs.extend(layer_norm(&format!("{block}.norm2"), self.hidden));
+            specs.extend(linear_bias(&format!("{block}.mlp.linear_fc1"), self.hidden, self.inner));
+            specs.extend(linear_bias(&format!("{block}.mlp.linear_fc2"), self.inner, self.hidden));
+        }
+        specs
+    }
+}
+
+/// Feature rows of a tower's pass, one a patch, before any connector.
+#[derive(Debug, Clone)]
+pub struct VisionFeatures {
+    /// After the last block, `[patches, hidden]`.
+    pub last: Tensor<2>,
+    /// After each tapped block, `[patches, hidden]` each; empty unless the configuration taps.
+    pub taps: Vec<Tensor<2>>,
+}
+
+/// Pre-norm blocks over patches, each temporal group of each item attending to itself alone.
+///
+/// # Source
+/// transformers, `Qwen3VLVisionModel`, revision 5.23.0, without its merger; omni clears its DeepStack list.
+#[derive(Module, Debug)]
+pub struct VisionTower {
+    patch_embed: Linear,
+    pos_embed: Param<Tensor<2>>,
+    blocks: Vec<VisionBlock>,
+    #[module(skip)]
+    config: VisionConfig,
+}
+
+#[derive(Module, Debug)]
+struct VisionBlock {
+    norm1: LayerNorm,
+    qkv: Linear,
+    proj: Linear,
+    norm2: LayerNorm,
+    linear_fc1: Linear,
+    linear_fc2: Linear,
+    heads: usize,
+}
+
+impl VisionTower {
+    /// Builds the tower from `{prefix}.…` of a part that was opened with [`VisionConfig::tensors`].
+    pub fn load(config: &VisionConfig, weights: &Weights, prefix: &str) -> Self {
+        let blocks = (0..config.layers).map(|i| VisionBlock::load(config, weights, &format!("{prefix}.blocks.{i}")));
+        Self {
+            patch_embed: Linear::load_biased(weights, &format!("{prefix}.patch_embed")),
+            pos_embed: weights.exact(&format!("{prefix}.pos_embed.weight")),
+            blocks: blocks.collect(),
+            config: config.clone(),
+        }
+    }
+
+    /// Features of packed pictures and clips; items never see each other.
+    ///
+    /// # Shapes
+    /// - `input.rows`: `[patches, channels * frames * patch * patch]`; returns: `[patches, hidden]`
+    /// # Numerics
+    /// The residual stream, norms and softmax are f32; products are in the weights' type.
+    pub fn forward(&self, input: PatchRows) -> VisionFeatures {
+        let PatchRows { rows, grids } = input;
+        let embedded = self.patch_embed.forward(self.patch_values(rows)); // [patches, hidden]
+        tap::record(|| "vision.patch_embed".into(), &embedded);
+        let positions = self.positions(&grids);
+        tap::record(|| "vision.positions".into(), &positions);
+        let rotary = self.rotary(&grids);
+        let segments = Segments::from_lengths(grid::windows(&grids));
+
+        let mut hidden = embedded + positions;
+        let mut taps = Vec::new();
+        for (i, block) in self.blocks.iter().enumerate() {
+            hidden = block.forward(hidden, &segments, &rotary, i);
+            tap::record(|| format!("vision.blocks.{i}"), &hidden);
+            if self.config.taps.contains(&i) {
+                taps.push(hidden.clone());
+            }
+        }
+        VisionFeatures { last: hidden, taps }
+    }
+
+    /// Rows of the position table, blended for each grid and in block order, `[patches, hidden]`.
+    fn positions(&self, grids: &[Grid]) -> Tensor<2> {
+        let device = self.pos_embed.device();
+        let corners = grid::blend(grids, self.config.position_side(), self.config.merge);
+        let patches = corners[0].rows.len();
+        let corners = corners.into_iter().map(|corner| {
+            let rows = Tensor::<1, Int>::from_data(TensorData::new(corner.rows, [patches]), &device);
+            let weights: Tensor<2> = upload(corner.weights, [patches, 1], &device);
+            self.pos_embed.val().select(0, rows) * weights
+        });
+        corners.reduce(|sum, corner| sum + corner).expect("a blend has four corners")
+    }
+
+    fn rotary(&self, grids: &[Grid]) -> RotaryTable {
+        let coordinates = grid::coordinates(grids, self.config.merge);
+        let coordinates = if trap::on(Trap::VisionRotarySkipped) { vec![(0, 0); coordinates.len()] } else { coordinates };
+        let head_dim = self.config.hidden / self.config.heads;
+        RotaryTable::plane(&coordinates, head_dim, self.config.rope_theta, &self.pos_embed.device())
+    }
+
+    /// Patch rows as they came, or with the axes of the published channels-last layout taken for our own.
+    fn patch_values(&self, rows: Tensor<2>) -> Tensor<2> {
+        if !trap::on(Trap::PatchValuesChannelsLast) {
+            return rows;
+        }
+        let [patches, width] = rows.dims();
+        let c = &self.config;
+        rows.reshape([patches, c.channels, c.temporal_patch, c.patch_px, c.patch_px])
+            .permute([0, 2, 3, 4, 1])
+            .reshape([patches, width])
+    }
+}
+
+impl VisionBlock {
+    fn load(config: &VisionConfig, weights: &Weights, path: &str) -> Self {
+        let norm = |name: &str| LayerNorm::load(weights, &format!("{path}.{name}"), config.norm_eps);
+        let linear = |name: &str| Linear::load_biased(weights, &format!("{path}.{name}"));
+        Self {
+            norm1: norm("norm1"),
+            qkv: linear("attn.qkv"),
+            proj: linear("attn.proj"),
+            norm2: norm("norm2"),
+            linear_fc1: linear("mlp.linear_fc1"),
+            linear_fc2: linear("mlp.linear_fc2"),
+            heads: config.heads,
+        }
+    }
+
+    fn forward(&self, hidden: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
+        let hidden = hidden.clone() + self.attention(self.norm1.forward(hidden), segments, rotary, index);
+        let inner = self.linear_fc1.forward(self.norm2.forward(hidden.clone()));
+        let inner = if trap::on(Trap::VisionGeluErf) { kernels::gelu_erf(inner) } else { kernels::gelu_tanh(inner) };
+        hidden + self.linear_fc2.forward(inner)
+    }
+
+    fn attention(&self, normed: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
+        let [patches, width] = normed.dims();
+        let head_dim = width / self.heads;
+        let qkv = self.qkv.forward(normed); // [patches, 3 * hidden]
+        let cut = |i: usize| {
+            let columns = qkv.clone().slice([0..patches, i * width..(i + 1) * width]);
+            columns.reshape([patches, self.heads, head_dim]) // [patches, heads, head_dim]
+        };
+        let (query, key) = (rotary.rotate(cut(0)), rotary.rotate(cut(1)));
+        let context = kernels::attention(query, key, cut(2), segments, 1.0 / (head_dim as f64).sqrt(), false);
+        let context = context.reshape([patches, width]);
+        tap::record(|| format!("vision.blocks.{index}.context"), &context);
+        self.proj.forward(context)
+    }
+}

@@ -1,0 +1,1 @@
+//! Empty: the proofs are in `integration.rs`.

@@ -1,0 +1,187 @@
+//! The arrows between rooms: which of our crates, and which of Burn's, each crate may import.
+//!
+//! The table is compared with `cargo metadata` both ways: an import the table lacks is refused, and so is a line for an
+//! import that is gone. Development dependencies are free: a test may look at anything.
+
+use serde_json::Value;
+
+/// One room: what it imports, what it must never know, and why.
+struct Room {
+    package: &'static str,
+    /// Our crates and Burn's, normal and build dependencies, optional ones included.
+    imports: &'static [&'static str],
+    /// Other crates whose presence would show that the room does another room's work.
+    never: &'static [&'static str],
+    reason: &'static str,
+}
+
+const ROOMS: &[Room] = &[
+    Room {
+        package: "omniburn-kernels",
+        imports: &["burn", "burn-flex"],
+        never: &["safetensors", "serde_json", "tokenizers", "image"],
+        reason: "fused operations over tensors; it knows no configuration and no file but the one it is asked to map",
+    },
+    Room {
+        package: "omniburn-models",
+        imports: &["omniburn-kernels", "burn", "burn-pack"],
+        never: &["safetensors", "tokenizers", "image", "rayon"],
+        reason: "tensors in, tensors out; it never decodes media, starts threads or sees a checkpoint's own names",
+    },
+    Room {
+        package: "omniburn-media",
+        imports: &[],
+        never: &["safetensors", "clap"],
+        reason: "bytes into host arrays, so it builds and tests without Burn in seconds",
+    },
+    Room {
+        package: "omniburn-convert",
+        imports: &["omniburn-models", "burn", "burn-pack"],
+        never: &["tokenizers", "image"],
+        reason: "the only room that knows a checkpoint's names, LoRA and safetensors; run ahead of time",
+    },
+    Room {
+        package: "omniburn",
+        imports: &["omniburn-models", "omniburn-media", "burn"],
+        never: &["safetensors", "clap", "axum", "tokio", "rusqlite"],
+        reason: "decides what runs when; it never sees a checkpoint, an argument or a socket",
+    },
+    Room {
+        package: "omniburn-cli",
+        imports: &["omniburn", "omniburn-convert"],
+        never: &["safetensors", "tokenizers", "image"],
+        reason: "arguments, settings and wiring; nobody above the engine sees a tensor",
+    },
+    Room {
+        package: "omniburn-tests",
+        imports: &[],
+        never: &[],
+        reason: "proves everything through development dependencies, and is imported by nobody",
+    },
+    Room {
+        package: "omniburn-benches",
+        imports: &[],
+        never: &[],
+        reason: "measures everything through development dependencies, and is imported by nobody",
+    },
+    Room { package: "xtask", imports: &[], never: &[], reason: "builds in seconds, so it spawns what is heavy" },
+];
+
+/// Every way in which the workspace differs from the table.
+fn violations(metadata: &Value) -> Vec<String> {
+    let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let name_of = |package: &Value| package["name"].as_str().unwrap_or_default().to_string();
+    let ours: Vec<String> = packages.iter().map(name_of).collect();
+    let mut found = Vec::new();
+    for room in ROOMS.iter().filter(|room| ours.iter().all(|name| name != room.package)) {
+        found.push(format!("{} has a row in the table and is not in the workspace", room.package));
+    }
+    for package in packages {
+        let name = name_of(package);
+        let Some(room) = ROOMS.iter().find(|room| room.package == name) else {
+            found.push(format!("{name} has no row in the table of rooms"));
+            continue;
+        };
+        let mut imports: Vec<&str> = package["dependencies"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|dependency| dependency["kind"].as_str() != Some("dev"))
+            .filter_map(|dependency| dependency["name"].as_str())
+            .collect();
+        imports.sort_unstable();
+        imports.dedup();
+        let is_arrow = |import: &str| ours.iter().any(|name| name == import) || import.starts_with("burn");
+        for import in imports.iter().filter(|import| is_arrow(import) && !room.imports.contains(import)) {
+            found.push(format!("{name} imports {import}, which the table does not allow: {}", room.reason));
+        }
+        for import in imports.iter().filter(|import| room.never.contains(import)) {
+            found.push(format!("{name} imports {import}, which it must never know: {}", room.reason));
+        }
+        for import in room.imports.iter().filter(|import| !imports.contains(import)) {
+            found.push(format!("{name} no longer imports {import}; take the arrow out of the table"));
+        }
+    }
+    found
+}
+
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::workspace::{self, cargo};
+
+    fn metadata() -> Value {
+        let mut command = cargo();
+        command.args(["metadata", "--no-deps", "--format-version", "1"]).current_dir(workspace::root());
+        serde_json::from_str(&workspace::output(&mut command).unwrap()).unwrap()
+    }
+
+    /// Adds a dependency to a package of the real metadata.
+    fn with_import(package: &str, import: &str, kind: Option<&str>) -> Value {
+        let mut metadata = metadata();
+        let packages = metadata["packages"].as_array_mut().unwrap();
+        let package = packages.iter_mut().find(|p| p["name"] == package).unwrap();
+        package["dependencies"].as_array_mut().unwrap().push(json!({ "name": import, "kind": kind }));
+        metadata
+    }
+
+    #[test]
+    fn each_crate_imports_what_the_table_of_rooms_says() {
+        let found = violations(&metadata());
+        assert!(found.is_empty(), "{}", found.join("\n"));
+    }
+
+    #[test]
+    fn the_table_has_no_cycle() {
+        let mut left: Vec<&Room> = ROOMS.iter().collect();
+        while !left.is_empty() {
+            let names: Vec<&str> = left.iter().map(|room| room.package).collect();
+            left.retain(|room| room.imports.iter().any(|import| names.contains(import)));
+            assert!(left.len() < names.len(), "a cycle among {names:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_arrow_between_our_crates_is_refused() {
+        for kind in [None, Some("build")] {
+            let found = violations(&with_import("omniburn-models", "omniburn-media", kind));
+            assert!(found.iter().any(|line| line.contains("omniburn-models imports omniburn-media")), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_burn_crate_that_the_table_lacks_is_refused() {
+        let found = violations(&with_import("omniburn-media", "burn-core", None));
+        assert!(found.iter().any(|line| line.contains("omniburn-media imports burn-core")), "{found:?}");
+    }
+
+    #[test]
+    fn a_crate_that_a_room_must_never_know_is_refused() {
+        let found = violations(&with_import("omniburn", "safetensors", None));
+        assert!(found.iter().any(|line| line.contains("omniburn imports safetensors")), "{found:?}");
+    }
+
+    #[test]
+    fn development_dependencies_are_free() {
+        let clean = violations(&metadata());
+        assert_eq!(violations(&with_import("omniburn-models", "omniburn-media", Some("dev"))), clean);
+    }
+
+    #[test]
+    fn an_arrow_that_is_gone_is_taken_out_of_the_table() {
+        let mut metadata = metadata();
+        for package in metadata["packages"].as_array_mut().unwrap() {
+            package["dependencies"] = json!([]);
+        }
+        let found = violations(&metadata);
+        assert!(found.iter().any(|line| line.contains("omniburn no longer imports burn")), "{found:?}");
+    }
+
+    #[test]
+    fn a_crate_without_a_row_and_a_row_without_a_crate_are_refused() {
+        let found = violations(&json!({ "packages": [{ "name": "omniburn-extra", "dependencies": [] }] }));
+        assert!(found.iter().any(|line| line.contains("omniburn-extra has no row")), "{found:?}");
+        assert!(found.iter().any(|line| line.contains("omniburn-kernels has a row")), "{found:?}");
+    }
+}

@@ -1,0 +1,417 @@
+//! `ci`: everything that has to be green, cheapest first. The README's test command and the build server's are this one.
+//!
+//! Nothing can switch a step off from outside. `--quick`, `--only` and `--from` leave steps out and say which, and a tool
+//! that is missing leaves its step out on a developer's machine but fails on a build server.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace::{self, cargo, shown};
+use crate::{golden, readme};
+
+/// Which steps to run.
+#[derive(Debug, Default, Clone)]
+pub struct Choice {
+    /// Leave the slow ones out.
+    pub quick: bool,
+    /// These and no others.
+    pub only: Vec<String>,
+    /// From this one on.
+    pub from: Option<String>,
+}
+
+/// One step.
+struct Step {
+    name: &'static str,
+    proves: &'static str,
+    /// Needs another build of the whole tree, or a tool that not every machine has.
+    slow: bool,
+    work: Work,
+}
+
+enum Work {
+    /// A command whose exit code says it all.
+    Run(fn() -> Command),
+    /// A run of tests, which are counted; it fails when there are none.
+    Test(fn() -> Command),
+    /// As [`Work::Run`], where a tool is there.
+    RunWith(fn() -> Option<Command>, &'static str),
+    /// As [`Work::Test`], where a tool is there.
+    TestWith(fn() -> Option<Command>, &'static str),
+    Golden,
+    Readme,
+}
+
+const STEPS: &[Step] = &[
+    Step {
+        name: "format",
+        proves: "every file is formatted",
+        slow: false,
+        work: Work::Run(|| args(cargo(), "fmt --all --check")),
+    },
+    Step {
+        name: "rooms",
+        proves: "arrows between crates, rules of the house, the developer verbs",
+        slow: false,
+        work: Work::Test(|| args(cargo(), "test --package xtask")),
+    },
+    Step { name: "golden", proves: "stored expectations are the listed ones", slow: false, work: Work::Golden },
+    Step {
+        name: "licences",
+        proves: "licences, sources and banned crates of every dependency, all features on",
+        slow: true,
+        work: Work::RunWith(deny, "cargo-deny is not installed; `bash .ci/run` installs it"),
+    },
+    Step {
+        name: "clippy",
+        proves: "no lint, no missing documentation",
+        slow: false,
+        work: Work::Run(|| args(cargo(), "clippy --workspace --all-targets -- -D warnings")),
+    },
+    Step {
+        name: "doc",
+        proves: "documentation builds and every link in it leads somewhere",
+        slow: false,
+        work: Work::Run(|| {
+            let mut command = args(cargo(), "doc --workspace --no-deps");
+            command.env("RUSTDOCFLAGS", "-D warnings");
+            command
+        }),
+    },
+    Step {
+        name: "test",
+        proves: "every other test and documentation example",
+        slow: false,
+        // xtask's own tests ran in `rooms`; a second run would count them twice.
+        work: Work::Test(|| args(cargo(), "test --workspace --exclude xtask --no-fail-fast")),
+    },
+    Step {
+        name: "cuda",
+        proves: "the CUDA build type-checks",
+        slow: true,
+        work: Work::Run(|| {
+            // DOCS_RS keeps Burn's compiler bundle from being fetched; it is needed to link, not to check.
+            // Only that bundle's build scripts read the variable, so the folder is shared with the other builds.
+            let mut command = args(cargo(), "check --package omniburn --features cuda");
+            command.env("DOCS_RS", "1");
+            command
+        }),
+    },
+    Step { name: "readme", proves: "the README's main command, in release", slow: true, work: Work::Readme },
+    Step {
+        name: "wgpu",
+        proves: "the backend tests on software Vulkan",
+        slow: true,
+        work: Work::TestWith(wgpu, "no Vulkan loader with Mesa's software driver; `bash .ci/run` installs them"),
+    },
+];
+
+fn args(mut command: Command, words: &str) -> Command {
+    command.args(words.split(' '));
+    command
+}
+
+fn deny() -> Option<Command> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // `.ci/run` keeps the program in the cache, where only it has a path to.
+    let folders = std::env::split_paths(&path).chain(tools_dir());
+    let program = folders.map(|folder| folder.join("cargo-deny")).find(|program| program.is_file())?;
+    // Doubled versions are shown by a plain `cargo deny check`; here they would bury what matters.
+    Some(args(Command::new(program), "--locked check --hide-inclusion-graph -A duplicate bans licenses sources"))
+}
+
+/// Where `.ci/run` installs programs.
+fn tools_dir() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
+    Some(cache.join("omniburn/tools/bin"))
+}
+
+fn wgpu() -> Option<Command> {
+    let driver = software_vulkan(Path::new("/"))?;
+    let mut command = args(cargo(), "test --package omniburn-tests --features wgpu --test integration -- backends::");
+    // The first name is the loader's present one, the second its older one. Named so that a machine with a graphics
+    // card proves the same thing as one without.
+    command.env("VK_DRIVER_FILES", &driver).env("VK_ICD_FILENAMES", &driver);
+    Some(command)
+}
+
+/// The driver file of Mesa's software Vulkan, where the loader is there too.
+fn software_vulkan(root: &Path) -> Option<PathBuf> {
+    let entries = |folder: PathBuf| {
+        let mut found: Vec<PathBuf> =
+            std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        found.sort();
+        found
+    };
+    let loader = ["lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib"].iter().any(|folder| {
+        let folder = root.join(folder);
+        // Debian keeps libraries one folder lower, by architecture.
+        folder.join("libvulkan.so.1").exists()
+            || entries(folder).iter().any(|lower| lower.join("libvulkan.so.1").exists())
+    });
+    let is_software = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("lvp_icd") && name.ends_with(".json")
+    };
+    let folders = ["usr/share", "usr/local/share", "etc"].map(|folder| root.join(folder).join("vulkan/icd.d"));
+    let driver = folders.into_iter().flat_map(entries).find(is_software);
+    driver.filter(|_| loader)
+}
+
+/// How a step ended.
+enum End {
+    Passed,
+    Failed(String),
+    NotRun(&'static str),
+}
+
+/// Tests that passed, failed, and were not run.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Count {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+/// Runs the chosen steps and gives the exit code: 0 when all passed, 1 at the first that did not.
+///
+/// # Errors
+/// When a step's name is unknown, or a program cannot be started.
+pub fn run(root: &Path, choice: &Choice) -> Result<u8> {
+    let (steps, left_out) = chosen(choice)?;
+    let begun = Instant::now();
+    let (mut count, mut times, mut not_run) = (Count::default(), Vec::new(), Vec::new());
+    for (i, step) in steps.iter().enumerate() {
+        println!("\n== {}/{} {}: {}", i + 1, steps.len(), step.name, step.proves);
+        let step_begun = Instant::now();
+        let end = perform(root, step, &mut count)?;
+        let time = shown_time(step_begun.elapsed());
+        match end {
+            End::Passed => {
+                println!("== {} passed in {time}", step.name);
+                times.push((step.name, time));
+            }
+            End::Failed(command) => {
+                println!("\n== {} FAILED after {time}", step.name);
+                println!("   the step again:     cargo xtask ci --only {}", step.name);
+                println!("   the command alone:  {command}");
+                print_count(count);
+                return Ok(1);
+            }
+            End::NotRun(reason) => {
+                println!("== {} not run: {reason}", step.name);
+                not_run.push(step.name);
+            }
+        }
+    }
+    println!();
+    for (name, time) in times {
+        println!("{name:<10} {time:>8}");
+    }
+    println!("{:<10} {:>8}", "total", shown_time(begun.elapsed()));
+    for (why, names) in [("not run", not_run), ("left out", left_out)] {
+        if !names.is_empty() {
+            println!("{why}: {}", names.join(", "));
+        }
+    }
+    print_count(count);
+    Ok(0)
+}
+
+/// The closing line, alone on its line, for people and for programs that read the log.
+fn print_count(Count { passed, failed, skipped }: Count) {
+    match (passed + failed, skipped) {
+        (0, _) => {}
+        (_, 0) => println!("\n{passed} passed, {failed} failed"),
+        (_, n) => println!("\n{passed} passed, {failed} failed, {n} skipped"),
+    }
+}
+
+/// Prints the steps in order, each with its command.
+pub fn list() {
+    for Step { name, proves, slow, work } in STEPS {
+        let command = match work {
+            Work::Run(make) | Work::Test(make) => shown(&make()),
+            Work::RunWith(make, missing) | Work::TestWith(make, missing) => {
+                make().map_or_else(|| format!("({missing})"), |command| shown(&command))
+            }
+            Work::Golden => "cargo xtask golden --check".into(),
+            Work::Readme => "(the first `sh` block of README.md that begins with `cargo run --release`)".into(),
+        };
+        println!("{name:<10} {proves}{}\n           {command}", if *slow { " [not with --quick]" } else { "" });
+    }
+}
+
+/// The steps to run, and the names of those left out.
+fn chosen(choice: &Choice) -> Result<(Vec<&'static Step>, Vec<&'static str>)> {
+    let known = || STEPS.iter().map(|step| step.name).collect::<Vec<_>>().join(", ");
+    for name in choice.only.iter().chain(&choice.from) {
+        if STEPS.iter().all(|step| step.name != name) {
+            bail!("no step is called {name}; there are: {}", known());
+        }
+    }
+    let first = choice.from.as_ref().and_then(|from| STEPS.iter().position(|step| step.name == from)).unwrap_or(0);
+    let (mut steps, mut left_out) = (Vec::new(), Vec::new());
+    for (i, step) in STEPS.iter().enumerate() {
+        let named = choice.only.is_empty() || choice.only.iter().any(|name| name == step.name);
+        if named && i >= first && !(choice.quick && step.slow) {
+            steps.push(step);
+        } else {
+            left_out.push(step.name);
+        }
+    }
+    if steps.is_empty() {
+        bail!("no step is left to run");
+    }
+    Ok((steps, left_out))
+}
+
+fn perform(root: &Path, step: &Step, count: &mut Count) -> Result<End> {
+    match &step.work {
+        Work::Run(make) => run_plain(root, make()),
+        Work::Test(make) => run_tests(root, make(), count),
+        Work::RunWith(make, missing) => make().map_or_else(|| without(missing), |command| run_plain(root, command)),
+        Work::TestWith(make, missing) => {
+            make().map_or_else(|| without(missing), |command| run_tests(root, command, count))
+        }
+        Work::Golden => Ok(match golden::check(root)? {
+            0 => End::Passed,
+            _ => End::Failed("cargo xtask golden --check".into()),
+        }),
+        Work::Readme => Ok(readme::run(root)?.map_or(End::Passed, End::Failed)),
+    }
+}
+
+fn without(missing: &'static str) -> Result<End> {
+    Ok(if workspace::is_ci() { End::Failed(format!("none: {missing}")) } else { End::NotRun(missing) })
+}
+
+fn run_plain(root: &Path, mut command: Command) -> Result<End> {
+    let text = shown(&command);
+    println!("$ {text}");
+    let status = workspace::status(command.current_dir(root))?;
+    Ok(if status.success() { End::Passed } else { End::Failed(text) })
+}
+
+fn run_tests(root: &Path, mut command: Command, count: &mut Count) -> Result<End> {
+    let text = shown(&command);
+    println!("$ {text}");
+    let (status, output) = workspace::tee(command.current_dir(root)).context("running tests")?;
+    let found = counted(&output);
+    count.add(found);
+    if status.success() && found.passed == 0 {
+        println!("no test was run, which proves nothing");
+        return Ok(End::Failed(text));
+    }
+    Ok(if status.success() { End::Passed } else { End::Failed(text) })
+}
+
+/// Adds up lines like `test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; finished in 0.1s`.
+fn counted(output: &str) -> Count {
+    let mut count = Count::default();
+    for line in output.lines() {
+        let Some(parts) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else { continue };
+        let number = |label| {
+            let part = parts.1.split("; ").find_map(|part| part.strip_suffix(label));
+            part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+        };
+        count.add(Count { passed: number(" passed"), failed: number(" failed"), skipped: number(" ignored") });
+    }
+    count
+}
+
+fn shown_time(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..60 => format!("{}.{} s", seconds, time.subsec_millis() / 100),
+        seconds => format!("{} m {:02} s", seconds / 60, seconds % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::Scratch;
+
+    fn names(choice: &Choice) -> Vec<&'static str> {
+        chosen(choice).unwrap().0.iter().map(|step| step.name).collect()
+    }
+
+    #[test]
+    fn quick_leaves_out_what_needs_another_build_or_another_tool() {
+        let quick = Choice { quick: true, ..Choice::default() };
+        assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
+        assert_eq!(chosen(&quick).unwrap().1, ["licences", "cuda", "readme", "wgpu"]);
+    }
+
+    #[test]
+    fn steps_are_chosen_by_name_and_run_in_their_own_order() {
+        let only = Choice { only: vec!["test".into(), "format".into()], ..Choice::default() };
+        assert_eq!(names(&only), ["format", "test"]);
+        let from = Choice { from: Some("readme".into()), ..Choice::default() };
+        assert_eq!(names(&from), ["readme", "wgpu"]);
+    }
+
+    #[test]
+    fn an_unknown_step_or_an_empty_choice_is_an_error() {
+        let unknown = Choice { only: vec!["lint".into()], ..Choice::default() };
+        let error = chosen(&unknown).err().unwrap().to_string();
+        assert!(error.contains("lint") && error.contains("clippy"), "{error}");
+        assert!(chosen(&Choice { from: Some("end".into()), ..Choice::default() }).is_err());
+        let nothing = Choice { quick: true, only: vec!["wgpu".into()], from: None };
+        assert!(chosen(&nothing).is_err(), "a run of no steps would be green for nothing");
+    }
+
+    #[test]
+    fn test_results_of_several_binaries_add_up() {
+        let output = "
+running 2 tests
+test a ... ok
+test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.10s
+test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s
+a line that says 7 passed; 7 failed
+";
+        assert_eq!(counted(output), Count { passed: 17, failed: 2, skipped: 1 });
+    }
+
+    #[test]
+    fn a_test_run_without_a_test_fails() {
+        let silent = || args(Command::new("true"), "anything");
+        let mut count = Count::default();
+        assert!(matches!(run_tests(Path::new("."), silent(), &mut count).unwrap(), End::Failed(_)));
+    }
+
+    #[test]
+    fn software_vulkan_needs_both_the_loader_and_the_driver() {
+        let scratch = Scratch::new("vulkan").unwrap();
+        let root = scratch.path();
+        let drivers = root.join("usr/share/vulkan/icd.d");
+        std::fs::create_dir_all(&drivers).unwrap();
+        std::fs::write(drivers.join("intel_icd.x86_64.json"), "").unwrap();
+        std::fs::write(drivers.join("lvp_icd.x86_64.json"), "").unwrap();
+        assert_eq!(software_vulkan(root), None, "a driver without a loader");
+        let libraries = root.join("usr/lib/x86_64-linux-gnu");
+        std::fs::create_dir_all(&libraries).unwrap();
+        std::fs::write(libraries.join("libvulkan.so.1"), "").unwrap();
+        assert_eq!(software_vulkan(root), Some(drivers.join("lvp_icd.x86_64.json")));
+        std::fs::remove_file(drivers.join("lvp_icd.x86_64.json")).unwrap();
+        assert_eq!(software_vulkan(root), None, "a loader with another driver");
+    }
+
+    #[test]
+    fn times_read_well() {
+        assert_eq!(shown_time(Duration::from_millis(4_260)), "4.2 s");
+        assert_eq!(shown_time(Duration::from_secs(605)), "10 m 05 s");
+    }
+}

@@ -1,0 +1,324 @@
+//! Developer verbs: `cargo xtask VERB`.
+//!
+//! It imports neither Burn nor any crate of ours, so it builds in seconds; what is heavy it starts through Cargo.
+//! Exit codes: 0 done; 1 a check found something, or an error; 2 wrong arguments. A verb that starts a program of ours
+//! passes that program's code on.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+#[cfg(test)]
+mod absences;
+#[cfg(test)]
+mod arrows;
+mod ci;
+mod diff;
+mod family;
+mod golden;
+mod readme;
+mod workspace;
+
+use workspace::{cargo, code, root, status};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Developer verbs of omniburn",
+    after_help = "Exit codes: 0 done; 1 a check found something, or an error; 2 wrong arguments.\n\
+                  A verb that starts a program of ours passes that program's code on."
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run everything that has to be green, cheapest first, and stop at the first failure
+    #[command(after_help = "Examples:\n  \
+        cargo xtask ci                 all of it, as the build server runs it\n  \
+        cargo xtask ci --quick         before each commit\n  \
+        cargo xtask ci --list          the steps, and the command of each\n  \
+        cargo xtask ci --only clippy   one step again")]
+    Ci(CiArgs),
+
+    /// Run `omniburn convert`, built in release
+    #[command(
+        disable_help_flag = true,
+        after_help = "Examples:\n  \
+        cargo xtask convert checkpoints/small records/small --task all\n  \
+        cargo xtask convert --help      the command's own help"
+    )]
+    Convert {
+        /// What `omniburn convert` takes
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+
+    /// Write every named intermediate result of one input to a safetensors file
+    #[command(after_help = "Examples:\n  \
+        cargo xtask dump photo.jpg --model records/small --out ours.safetensors\n  \
+        cargo xtask diff reference.safetensors ours.safetensors")]
+    Dump {
+        /// A file, or text
+        input: OsString,
+        /// The record folder
+        #[arg(long, value_name = "DIR")]
+        model: PathBuf,
+        /// The file to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+
+    /// Compare two files of intermediate results in forward order, and mark the first divergence
+    #[command(
+        after_help = "The order is that of the metadata key `order` (names with commas between) where a file has \
+        one, else by name, numbers as numbers. A tap that is missing, has another shape or holds a NaN diverges.\n\n\
+        Examples:\n  \
+        cargo xtask diff reference.safetensors ours.safetensors\n  \
+        cargo xtask diff --tolerance 1e-3 reference.safetensors ours.safetensors\n\n\
+        Exit codes: 0 all agree; 1 one diverges."
+    )]
+    Diff {
+        /// The reference
+        a: PathBuf,
+        /// What is compared with it
+        b: PathBuf,
+        /// The largest absolute difference that still agrees
+        #[arg(long, default_value = "5e-5", value_parser = tolerance)]
+        tolerance: f64,
+    },
+
+    /// Remake the stored expectations of the tests, or check that they are the listed ones
+    #[command(after_help = "Without a flag: runs the makers in tests/golden/make with the packages their \
+        requirements.txt pins, lists the digests anew, and shows what changed.\n\n\
+        Examples:\n  \
+        cargo xtask golden --check      each golden listed, each listed one there, each as listed\n  \
+        cargo xtask golden pictures     one maker\n  \
+        cargo xtask golden --digests    only tests/golden/DIGESTS, from the files that are there")]
+    Golden {
+        /// Makers to run (a script's name without `.py`); all of them when none is named
+        #[arg(value_name = "MAKER", conflicts_with_all = ["check", "digests"])]
+        makers: Vec<String>,
+        /// Where the reference set is (`refs/`, `published/`), for makers that copy from it
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["check", "digests"])]
+        fixtures: Option<PathBuf>,
+        /// Compare the goldens with tests/golden/DIGESTS and change nothing
+        #[arg(long, conflicts_with = "digests")]
+        check: bool,
+        /// Only write tests/golden/DIGESTS anew
+        #[arg(long)]
+        digests: bool,
+    },
+
+    /// Begin a model family: its files, failing tests, and the list of what comes next
+    #[command(after_help = "Example:\n  cargo xtask new-family qwen3_vl")]
+    NewFamily {
+        /// The `model_type` of its checkpoints, in snake case
+        #[arg(value_parser = family::checked_name)]
+        name: String,
+    },
+
+    /// Run the benches
+    #[command(after_help = "Examples:\n  \
+        cargo xtask bench --save before              keep this run under a name\n  \
+        cargo xtask bench --against before           compare with it\n  \
+        cargo xtask bench -- --bench kernels linear  one target, one group of cases")]
+    Bench {
+        /// Compare with the run kept under this name
+        #[arg(long, value_name = "BASELINE")]
+        against: Option<String>,
+        /// Keep this run under this name
+        #[arg(long, value_name = "BASELINE", conflicts_with = "against")]
+        save: Option<String>,
+        /// `--bench TARGET` and case filters
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct CiArgs {
+    /// Leave out the steps that need another build of the tree, or a tool that not every machine has
+    #[arg(long)]
+    quick: bool,
+    /// Run this step and no other (may repeat)
+    #[arg(long, value_name = "STEP", conflicts_with_all = ["from", "quick"])]
+    only: Vec<String>,
+    /// Begin with this step
+    #[arg(long, value_name = "STEP")]
+    from: Option<String>,
+    /// Print the steps and run none
+    #[arg(long, conflicts_with_all = ["quick", "only", "from"])]
+    list: bool,
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value >= 0.0 => Ok(value),
+        _ => Err("a tolerance is a number, zero or more".into()),
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.verb) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one verb and gives its exit code.
+fn run(verb: Verb) -> Result<u8> {
+    let root = root();
+    match verb {
+        Verb::Ci(CiArgs { list: true, .. }) => ci::list(),
+        Verb::Ci(CiArgs { quick, only, from, .. }) => return ci::run(&root, &ci::Choice { quick, only, from }),
+        Verb::Convert { args } => {
+            // Not from the root: paths on the command line are relative to where the user is.
+            let mut command = cargo();
+            command.args(["run", "--quiet", "--release", "--package", "omniburn-cli", "--manifest-path"]);
+            command.arg(root.join("Cargo.toml")).args(["--", "convert"]).args(args);
+            return Ok(code(status(&mut command)?));
+        }
+        Verb::Dump { input, model, out } => {
+            let mut command = cargo();
+            command.args(["run", "--quiet", "--package", "omniburn-tests", "--example", "dump", "--manifest-path"]);
+            command.arg(root.join("Cargo.toml")).arg("--").arg(input).arg("--model").arg(model).arg("--out").arg(out);
+            return Ok(code(status(&mut command)?));
+        }
+        Verb::Diff { a, b, tolerance } => return diff::run(&a, &b, tolerance),
+        Verb::Golden { check: true, .. } => return golden::check(&root),
+        Verb::Golden { digests: true, .. } => golden::write_list(&root)?,
+        Verb::Golden { makers, fixtures, .. } => {
+            // The makers run from the root, so a relative path is made whole first.
+            let fixtures = fixtures.map(std::path::absolute).transpose()?;
+            golden::make(&root, &makers, &golden::Places::new(fixtures))?;
+        }
+        Verb::NewFamily { name } => family::run(&root, &name)?,
+        Verb::Bench { against, save, args } => {
+            let mut command = cargo();
+            command.args(bench_args(against, save, args)).current_dir(&root);
+            return Ok(code(status(&mut command)?));
+        }
+    }
+    Ok(0)
+}
+
+/// Cargo's own arguments first, then the harness's: `cargo bench --bench kernels -- linear --baseline before`.
+fn bench_args(against: Option<String>, save: Option<String>, args: Vec<OsString>) -> Vec<OsString> {
+    let mut for_cargo: Vec<OsString> = ["bench", "--package", "omniburn-benches"].map(OsString::from).into();
+    let mut for_harness = Vec::new();
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        if arg == "--bench" {
+            for_cargo.push(arg);
+            for_cargo.extend(args.next());
+        } else {
+            for_harness.push(arg);
+        }
+    }
+    for (flag, name) in [("--baseline", against), ("--save-baseline", save)] {
+        for_harness.extend(name.into_iter().flat_map(|name| [OsString::from(flag), name.into()]));
+    }
+    if !for_harness.is_empty() {
+        for_cargo.push("--".into());
+        for_cargo.extend(for_harness);
+    }
+    for_cargo
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(words: &str) -> Result<Verb, clap::Error> {
+        Cli::try_parse_from(std::iter::once("cargo xtask").chain(words.split_whitespace())).map(|cli| cli.verb)
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused_with_code_2() {
+        let wrong = [
+            "frobnicate",
+            "diff one",
+            "diff a b --tolerance -1",
+            "diff a b --tolerance NaN",
+            "diff a b --tolerance much",
+            "dump input --out file",
+            "golden --check --digests",
+            "golden pictures --check",
+            "new-family Bert",
+            "new-family",
+            "ci --only test --from test",
+            "ci --list --quick",
+            "bench --against a --save b",
+        ];
+        for words in wrong {
+            let error = parse(words).expect_err(words);
+            assert_eq!(error.exit_code(), 2, "{words}");
+        }
+    }
+
+    #[test]
+    fn nothing_on_the_command_line_or_in_the_environment_skips_a_single_step() {
+        assert!(parse("ci --skip test").is_err());
+        let help = Cli::command().find_subcommand_mut("ci").unwrap().render_long_help().to_string();
+        assert!(!help.contains("env:") && !help.to_lowercase().contains("skip"), "{help}");
+    }
+
+    #[test]
+    fn every_verb_has_help_with_an_example() {
+        for verb in Cli::command().get_subcommands_mut() {
+            let help = verb.render_long_help().to_string();
+            assert!(help.contains("Example"), "{}", verb.get_name());
+        }
+        assert_eq!(parse("ci --help").unwrap_err().kind(), ErrorKind::DisplayHelp);
+    }
+
+    #[test]
+    fn convert_passes_every_argument_on_its_own_help_included() {
+        let Verb::Convert { args } = parse("convert SOURCE OUT --task all --help").unwrap() else { panic!() };
+        assert_eq!(args, ["SOURCE", "OUT", "--task", "all", "--help"]);
+        let Verb::Convert { args } = parse("convert --help").unwrap() else { panic!() };
+        assert_eq!(args, ["--help"]);
+    }
+
+    #[test]
+    fn bench_arguments_reach_cargo_and_the_harness_each_its_own() {
+        let Verb::Bench { against, save, args } = parse("bench --against old -- --bench kernels linear").unwrap()
+        else {
+            panic!()
+        };
+        let words = bench_args(against, save, args);
+        assert_eq!(
+            words.join(" ".as_ref()),
+            "bench --package omniburn-benches --bench kernels -- linear --baseline old"
+        );
+        assert_eq!(bench_args(None, None, vec![]), ["bench", "--package", "omniburn-benches"]);
+    }
+
+    #[test]
+    fn an_error_is_a_code_and_not_a_panic() {
+        let absent = PathBuf::from("no/such/file");
+        assert!(run(Verb::Diff { a: absent.clone(), b: absent, tolerance: 0.0 }).is_err());
+        let unknown = CiArgs { quick: false, only: vec!["no-such-step".into()], from: None, list: false };
+        assert!(run(Verb::Ci(unknown)).is_err());
+    }
+}

@@ -25,3 +25,4 @@ pub mod towers;
 pub mod trap;
 
 pub use error::{ConfigError, RecordError};
+pub use omniburn_kernels::Segments;

@@ -45,7 +45,7 @@ mod collect {
     pub(crate) fn record<const D: usize>(name: impl FnOnce() -> String, tensor: &Tensor<D>) {
         TAPS.with(|taps| {
             if let Some(taps) = taps.borrow_mut().as_mut() {
-                let values = tensor.to_data().convert::<f32>().to_vec().expect("converted to f32 above");
+                let values = tensor.to_data().convert::<f32>().try_to_vec().expect("converted to f32 above");
                 taps.push(Tap { name: name(), shape: tensor.dims().to_vec(), values });
             }
         });

@@ -134,7 +134,7 @@ fn begins_a_path(line: &str, path: &str) -> bool {
 
 /// Every file of the repository that is text: tracked ones, and new ones that are not ignored.
 fn repository() -> Vec<Source> {
-    let root = workspace::root();
+    let root = workspace::root().unwrap();
     let mut git = Command::new("git");
     git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(&root);
     let listed = workspace::output(&mut git).unwrap();

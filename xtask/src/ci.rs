@@ -188,7 +188,7 @@ impl Count {
 /// Runs the chosen steps and gives the exit code: 0 when all passed, 1 at the first that did not.
 ///
 /// # Errors
-/// When a step's name is unknown, or a program cannot be started.
+/// When a step's name is unknown, or no step is left to run.
 pub fn run(root: &Path, choice: &Choice) -> Result<u8> {
     let (steps, left_out) = chosen(choice)?;
     let begun = Instant::now();
@@ -196,7 +196,10 @@ pub fn run(root: &Path, choice: &Choice) -> Result<u8> {
     for (i, step) in steps.iter().enumerate() {
         println!("\n== {}/{} {}: {}", i + 1, steps.len(), step.name, step.proves);
         let step_begun = Instant::now();
-        let end = perform(root, step, &mut count)?;
+        let end = perform(root, step, &mut count).unwrap_or_else(|error| {
+            println!("error: {error:#}");
+            End::Failed("see the error above".into())
+        });
         let time = shown_time(step_begun.elapsed());
         match end {
             End::Passed => {
@@ -407,6 +410,13 @@ a line that says 7 passed; 7 failed
         assert_eq!(software_vulkan(root), Some(drivers.join("lvp_icd.x86_64.json")));
         std::fs::remove_file(drivers.join("lvp_icd.x86_64.json")).unwrap();
         assert_eq!(software_vulkan(root), None, "a loader with another driver");
+    }
+
+    #[test]
+    fn an_error_inside_a_step_fails_that_step() {
+        let scratch = Scratch::new("ci").unwrap();
+        let readme = Choice { only: vec!["readme".into()], ..Choice::default() };
+        assert_eq!(run(scratch.path(), &readme).unwrap(), 1, "there is no README there");
     }
 
     #[test]

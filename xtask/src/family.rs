@@ -109,8 +109,12 @@ impl TYPEConfig {
 
 const MAP: &str = r#"//! Key names of the NAME family as published, and where each tensor goes.
 //!
-//! A key that no rule takes is an error, and so is a rule that takes no key. What is left behind is left behind by a
-//! rule that says why.
+//! A key that no rule takes is an error. What is left behind is left behind by a rule that says why.
+
+use crate::keymap::KeyMap;
+
+/// The names of this family: each list holds what its published layouts need, and nothing in case.
+pub(crate) const KEYS: KeyMap = KeyMap { renames: &[], drops: &[] };
 "#;
 
 const GOLDEN: &str = "\
@@ -144,15 +148,17 @@ fn every_published_key_of_NAME_is_mapped_with_none_left_over() {
 
 const NEXT: &str = "
 not yet part of any crate; the compiler takes over from the second line on:
-  models/src/families/mod.rs      `pub mod NAME;` and `pub use NAME::TYPEConfig;`
-                                  a variant `TYPE` of `Family`, and its line in `Family::ALL`
-                                  then every `match` on a family: its check, its tensors, its modules
-  crates/convert/src/maps/mod.rs  `pub mod NAME;` and the line that chooses it for `model_type` NAME
-  crates/convert/src/hf_config.rs the published config to the strict one
-  crates/engine/src/              whatever matches on the family: parts, prompts, profile
-  tests/integration.rs            `mod parity_NAME;`: three tests that fail until they are written
+  models/src/families/mod.rs       `pub mod NAME;` and `pub use NAME::TYPEConfig;`
+                                   a variant `TYPE` of `Family`, and its line in `Family::ALL`
+                                   then every `match` on a family: its name, its check, its tensors
+  models/src/record/               reading and checking a record of the family
+  crates/convert/src/maps/mod.rs   `pub(crate) mod NAME;`
+  crates/convert/src/hf_config.rs  the published config, known by its `model_type`, to the strict one
+  crates/convert/src/plan.rs       which map and which recipes it takes
+  crates/engine/src/               whatever matches on the family: parts, prompts, profile
+  tests/integration.rs             `mod parity_NAME;`: three tests that fail until they are written
 and by hand:
-  tests/golden/make/NAME.py       the maker; then `cargo xtask golden NAME`
+  tests/golden/make/               the maker NAME.py; then `cargo xtask golden NAME`
   models/cards/, models/NUMERICS.md, README.md, CHANGELOG.md
 then module by module until `cargo xtask diff` shows no divergence
 ";
@@ -182,7 +188,7 @@ mod tests {
         run(scratch.path(), "a_family_with_quite_a_long_name").unwrap();
         for (path, _) in files("a_family_with_quite_a_long_name").iter().filter(|(path, _)| path.ends_with(".rs")) {
             let mut rustfmt = Command::new("rustfmt");
-            rustfmt.args(["--check", "--config-path"]).arg(workspace::root().join("rustfmt.toml"));
+            rustfmt.args(["--check", "--config-path"]).arg(workspace::root().unwrap().join("rustfmt.toml"));
             let status = rustfmt.arg(scratch.path().join(path)).stdin(Stdio::null()).status().unwrap();
             assert!(status.success(), "{path}");
         }

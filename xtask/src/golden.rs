@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn every_maker_that_is_given_arguments_is_there() {
-        let makers = makers(&workspace::root(), &[]).unwrap();
+        let makers = makers(&workspace::root().unwrap(), &[]).unwrap();
         for (name, _) in ARGUMENTS {
             assert!(makers.iter().any(|maker| maker == name), "{name} has arguments and no script");
         }

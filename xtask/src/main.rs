@@ -148,8 +148,8 @@ struct CiArgs {
     /// Leave out the steps that need another build of the tree, or a tool that not every machine has
     #[arg(long)]
     quick: bool,
-    /// Run this step and no other (may repeat)
-    #[arg(long, value_name = "STEP", conflicts_with_all = ["from", "quick"])]
+    /// Run this step and no other (may repeat, or hold several with commas)
+    #[arg(long, value_name = "STEP", value_delimiter = ',', conflicts_with_all = ["from", "quick"])]
     only: Vec<String>,
     /// Begin with this step
     #[arg(long, value_name = "STEP")]
@@ -179,7 +179,7 @@ fn main() -> ExitCode {
 
 /// Runs one verb and gives its exit code.
 fn run(verb: Verb) -> Result<u8> {
-    let root = root();
+    let root = root()?;
     match verb {
         Verb::Ci(CiArgs { list: true, .. }) => ci::list(),
         Verb::Ci(CiArgs { quick, only, from, .. }) => return ci::run(&root, &ci::Choice { quick, only, from }),

@@ -6,12 +6,18 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 
-/// The root of the workspace.
+/// The root of the workspace, which Cargo names when it runs us.
 ///
-/// The verbs work on the checkout they were built from, whatever folder they are called in.
-pub fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().expect("xtask lies one folder below the root").to_path_buf()
+/// Asked when we run, not when we are built: two checkouts that share a target folder share the binary as well, and a
+/// path from build time would send the verbs of one to the files of the other.
+///
+/// # Errors
+/// When the program was not started by Cargo.
+pub fn root() -> Result<PathBuf> {
+    let told = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let told = told.filter(|folder| folder.ends_with("xtask") && folder.join("../Cargo.toml").is_file());
+    let root = told.as_deref().and_then(Path::parent).map(Path::to_path_buf);
+    root.context("start it as `cargo xtask`: Cargo says which checkout is meant")
 }
 
 /// Where build output goes: `CARGO_TARGET_DIR`, else `target` in the workspace.
@@ -165,6 +171,13 @@ mod tests {
         let mut command = Command::new("cargo");
         command.args(["test", "two words", "it's"]).env("RUSTDOCFLAGS", "-D warnings");
         assert_eq!(shown(&command), r"RUSTDOCFLAGS='-D warnings' cargo test 'two words' 'it'\''s'");
+    }
+
+    #[test]
+    fn the_root_is_that_of_the_checkout_whose_tests_run() {
+        let root = root().unwrap();
+        assert_eq!(root.join("xtask"), Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()));
+        assert!(root.join("deny.toml").is_file());
     }
 
     #[test]

@@ -83,11 +83,6 @@ impl Input {
     pub fn form(&self, shape: &[usize]) -> Option<&Form> {
         self.forms.iter().find(|form| form.shape == shape)
     }
-
-    /// Number of elements.
-    pub fn elements(&self) -> usize {
-        self.forms[0].shape.iter().product()
-    }
 }
 
 /// One stretch of a record's tensor, before it is transposed: rows of outputs.

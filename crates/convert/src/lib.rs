@@ -1,1 +1,130 @@
-//! stub
+//! A Hugging Face checkpoint and its LoRA adapters into a record folder, ahead of time.
+//!
+//! `config.json`, weights, tokenizer and adapters go in; a folder that `omniburn-models` opens comes out. Every tensor of
+//! the checkpoint is taken or left aside for a reason that the report gives; every fault is refused with all names
+//! concerned, and the destination is then as it was. There is no network here, nothing reads the environment, and
+//! no model is run: after writing, the record is opened and every tensor compared with its digest.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`card`] | what no file of a supported checkpoint states |
+//! | `source`, `safefile` | folder, shards and index; checked headers, tensors read one at a time |
+//! | `hf_config`, `side_files`, `fields` | published JSON to strict configuration |
+//! | `keymap`, `maps` | names and axis orders to recipes for the record's tensors |
+//! | `tasks`, `templates` | which tasks and which media layouts |
+//! | `lora`, `layout` | the change of an adapter; transposing, fusing, rounding |
+//! | `plan`, `assemble` | everything that is decided without data; then the data |
+//! | [`report`], [`error`] | what was done, and why not |
+//!
+//! The peak of memory is a few tensors: each is read, merged in f32, rounded once, transposed, hashed and written before
+//! the next one is read.
+//!
+//! ```no_run
+//! use omniburn_convert::{ConvertOptions, TaskChoice, convert};
+//!
+//! let mut options = ConvertOptions::new("checkpoints/jina-embeddings-v5-omni-small", "records/small");
+//! options.tasks = TaskChoice::All;
+//! println!("{}", convert(&options)?);
+//! # Ok::<(), omniburn_convert::ConvertError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use omniburn_models::record::{Dtype, Modality, RecordWriter, TemplateKind};
+
+mod assemble;
+pub mod card;
+pub mod error;
+mod fields;
+mod hf_config;
+mod keymap;
+mod layout;
+mod lora;
+mod maps;
+mod plan;
+pub mod report;
+mod safefile;
+mod side_files;
+mod source;
+mod tasks;
+mod templates;
+
+pub use error::ConvertError;
+pub use maps::omni::Layout;
+pub use report::ConvertReport;
+pub use source::find_in_hf_cache;
+pub use tasks::{BASE_TASK, TaskChoice};
+
+/// Hears bytes done and bytes in all. Every tensor of the record counts when it is written and again when it is checked.
+pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
+
+/// What to convert, to where, and how.
+#[derive(Clone)]
+pub struct ConvertOptions {
+    /// Folder of the checkpoint; see [`find_in_hf_cache`] for one that was downloaded by name.
+    pub source: PathBuf,
+    /// Folder of the record.
+    pub out: PathBuf,
+    /// Which tasks.
+    pub tasks: TaskChoice,
+    /// An adapter folder for the one task chosen, instead of the checkpoint's own.
+    pub adapter: Option<PathBuf>,
+    /// Type of the matrices.
+    pub dtype: Dtype,
+    /// Templates instead of the defaults.
+    pub templates: BTreeMap<Modality, TemplateKind>,
+    /// Only map names and shapes: no data is read, nothing is written, and what is at `out` does not matter.
+    pub check: bool,
+    /// Replace a record at `out`, once the new one is complete.
+    pub force: bool,
+    /// Set from another thread to stop; the call then gives [`ConvertError::Cancelled`].
+    pub cancel: Arc<AtomicBool>,
+    /// Told how far the work is, from any thread that works on it.
+    pub progress: Option<Progress>,
+}
+
+impl ConvertOptions {
+    /// The default task in bf16, without overrides.
+    pub fn new(source: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
+        Self {
+            source: source.into(),
+            out: out.into(),
+            tasks: TaskChoice::Default,
+            adapter: None,
+            dtype: Dtype::Bf16,
+            templates: BTreeMap::new(),
+            check: false,
+            force: false,
+            cancel: Arc::default(),
+            progress: None,
+        }
+    }
+}
+
+/// Converts a checkpoint, or with [`ConvertOptions::check`] says what a conversion would do.
+///
+/// # Numerics
+/// Weights are widened to f32 exactly; an adapter's change is added in f32; each value of the record is rounded once, to
+/// the nearest and ties to even. Norm gains, biases and small tables stay f32; the token table keeps the checkpoint's
+/// own type and bytes.
+///
+/// # Errors
+/// [`ConvertError`], with every name concerned; `out` is then as it was and nothing is left beside it.
+pub fn convert(options: &ConvertOptions) -> Result<ConvertReport, ConvertError> {
+    let started = Instant::now();
+    if !options.check {
+        RecordWriter::check_destination(&options.out, options.force)?;
+    }
+    let plan = plan::Plan::make(options)?;
+    if options.cancel.load(Ordering::Relaxed) {
+        return Err(ConvertError::Cancelled);
+    }
+    let mut report = if options.check { plan.report } else { assemble::write(plan, options)? };
+    report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
+}

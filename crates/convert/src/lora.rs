@@ -273,7 +273,13 @@ impl Adapter {
         Ok(Some(Change { added, there }))
     }
 
-    /// The adapter's file and every tensor in it with the number of its NaN and infinite values.
+    /// The adapter's folder and file, without what is above.
+    pub fn short_name(&self) -> String {
+        let folder = self.file.path().parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        format!("{folder}/{ADAPTER_WEIGHTS}")
+    }
+
+    /// Every factor with the number of its NaN and infinite values.
     pub fn non_finite(&self) -> Result<Vec<(String, usize)>, ConvertError> {
         self.factors
             .values()

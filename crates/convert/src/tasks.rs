@@ -150,7 +150,7 @@ impl Survey<'_> {
     }
 
     fn with_adapters(&self, choice: &TaskChoice, adapter: Option<&Path>) -> Result<Tasks, ConvertError> {
-        let known = self.known();
+        let known = self.known(adapter.is_some());
         if known.is_empty() && adapter.is_none() {
             return match choice {
                 TaskChoice::Named(asked) if asked != BASE_TASK => {
@@ -196,11 +196,11 @@ impl Survey<'_> {
     }
 
     /// Tasks that can be converted: in the configuration's order, then by name.
-    fn known(&self) -> Vec<String> {
+    fn known(&self, adapter_given: bool) -> Vec<String> {
         let keyed = self.keyed_tasks();
         let there: Vec<&String> = match self.layout {
             // Connectors decide; an adapter that is missing is an error of its own when that task is asked for.
-            Layout::TorchTasks if !self.adapters.is_empty() => keyed.iter().map(|(name, _)| name).collect(),
+            Layout::TorchTasks if adapter_given || !self.adapters.is_empty() => keyed.iter().map(|(name, _)| name).collect(),
             Layout::TorchTasks => Vec::new(),
             _ => self.adapters.keys().collect(),
         };
@@ -255,17 +255,11 @@ impl Survey<'_> {
     pub fn other_task_reason(&self, tasks: &Tasks, canonical: &str) -> Option<String> {
         let key = omni::task_key_of(canonical)?;
         let (name, _) = self.keyed_tasks().into_iter().find(|(_, k)| k == key)?;
-        let converted = tasks.plans.iter().any(|plan| plan.key.as_deref() == Some(key) && plan.special_rows);
-        let base = tasks.plans.iter().any(|plan| plan.key.as_deref() == Some(key) && plan.adapter.is_none());
-        match (converted, base) {
-            (true, _) => None,
-            (_, true) if canonical.starts_with("task_token_embeddings.") => {
-                Some(format!("special rows of task `{name}`; the base rows are kept"))
-            }
-            (_, true) => None,
-            _ if tasks.plans.iter().any(|plan| plan.key.as_deref() == Some(key)) => None,
-            _ => Some(format!("belongs to task `{name}`, which is not converted")),
-        }
+        let Some(plan) = tasks.plans.iter().find(|plan| plan.key.as_deref() == Some(key)) else {
+            return Some(format!("belongs to task `{name}`, which is not converted"));
+        };
+        let rows_kept = !plan.special_rows && canonical.starts_with("task_token_embeddings.");
+        rows_kept.then(|| format!("special rows of task `{name}`; the base rows are kept"))
     }
 }
 

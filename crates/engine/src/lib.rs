@@ -1,1 +1,55 @@
-//! stub
+//! Any modality in, one vector out, on any Burn backend.
+//!
+//! ```no_run
+//! use omniburn::{Engine, Input, Role};
+//! # fn main() -> Result<(), omniburn::EngineError> {
+//! let engine = Engine::open("records/small")?;
+//! let found = engine.embed(&[Input::text("a red bicycle"), Input::image_file("bike.jpg")], Role::Document)?;
+//! println!("{}", engine.embed_one(Input::text("something to ride"), Role::Query)?.cosine(&found[1]));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! An [`Engine`] opens a record folder, decides what runs when, runs one bounded unit at a time, and gives back
+//! [`Embedding`]s: finite and of unit length, or a typed error that names the input. It blocks, needs no async runtime,
+//! reads no environment and uses no network. No Burn type stands in this surface.
+//!
+//! | where | what |
+//! |---|---|
+//! | `request` | what callers say: [`Input`], [`Role`], [`Request`] |
+//! | `prompt` | prefixes, media templates, suffixes: which rows enter the backbone |
+//! | `plan` | which items share a unit, within the [`Budget`] |
+//! | `gate`, `worker`, `meter` | one unit at a time by priority, on one thread a device, with its times |
+//! | `forward` | run one unit: upload, compute, read back |
+//! | `parts` | towers and tasks of a record, opened when first used |
+//! | `backend` | the only place that names devices |
+#![forbid(unsafe_code)]
+
+mod backend;
+mod embedding;
+mod engine;
+mod error;
+mod forward;
+mod gate;
+mod meter;
+mod options;
+mod parts;
+mod plan;
+mod prompt;
+mod request;
+mod stream;
+mod worker;
+
+pub use backend::{BackendKind, BackendSpec, Capabilities};
+pub use embedding::{Embedding, EmbeddingError};
+pub use engine::{Engine, EngineBuilder, Profile};
+pub use error::{EngineError, ErrorKind, ItemError};
+pub use gate::{Cancel, Gate, GatePolicy, Permit, Priority};
+pub use meter::{ClassStats, DurationStats, Meter, MeterSnapshot};
+pub use omniburn_media::{Height, MediaError, RgbImage, Truncation, Width, known_image_ending, sniff};
+pub use omniburn_models::RecordError;
+pub use omniburn_models::families::Family;
+pub use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TemplateKind};
+pub use options::{Budget, DEFAULT_BUDGET_BYTES, EngineOptions};
+pub use request::{Embedded, Input, Progress, Request, Role};
+pub use stream::EmbedIter;

@@ -128,9 +128,7 @@ pub enum MediaError {
         expected: &'static str,
     },
     /// Decoded pixels whose count does not fit the given sides.
-    #[error(
-        "found {found} bytes for {width} x {height} pixels, expected {expected} (three bytes a pixel)"
-    )]
+    #[error("found {found} bytes for {width} x {height} pixels, expected {expected} (three bytes a pixel)")]
     PixelBytes {
         /// Width in pixels.
         width: u32,

@@ -16,14 +16,9 @@ pub(crate) fn orientation(decoder: &mut dyn ImageDecoder) -> Orientation {
     let tagged = match decoder.exif_metadata() {
         Ok(Some(chunk)) => from_exif(&chunk),
         // TIFF keeps the tag among its own and has no Exif chunk to show.
-        _ => decoder
-            .orientation()
-            .ok()
-            .filter(|found| *found != Orientation::NoTransforms),
+        _ => decoder.orientation().ok().filter(|found| *found != Orientation::NoTransforms),
     };
-    tagged
-        .or_else(|| from_xmp(&decoder.xmp_metadata().ok()??))
-        .unwrap_or(Orientation::NoTransforms)
+    tagged.or_else(|| from_xmp(&decoder.xmp_metadata().ok()??)).unwrap_or(Orientation::NoTransforms)
 }
 
 /// The tag of an Exif chunk; some writers leave the header of the JPEG segment before it.
@@ -64,10 +59,7 @@ pub(crate) fn upright(image: RgbImage, orientation: Orientation) -> RgbImage {
     };
     let swapped = matches!(
         orientation,
-        Orientation::Rotate90FlipH
-            | Orientation::Rotate90
-            | Orientation::Rotate270FlipH
-            | Orientation::Rotate270
+        Orientation::Rotate90FlipH | Orientation::Rotate90 | Orientation::Rotate270FlipH | Orientation::Rotate270
     );
     let (out_w, out_h) = if swapped { (h, w) } else { (w, h) };
     let source = image.pixels();
@@ -89,14 +81,8 @@ mod tests {
     #[test]
     fn xmp_orientation_is_read_as_attribute_and_as_element() {
         let turned = Some(Orientation::Rotate90);
-        assert_eq!(
-            from_xmp(b"<rdf:Description tiff:Orientation=\"6\"/>"),
-            turned
-        );
-        assert_eq!(
-            from_xmp(b"<tiff:Orientation>6</tiff:Orientation>"),
-            turned
-        );
+        assert_eq!(from_xmp(b"<rdf:Description tiff:Orientation=\"6\"/>"), turned);
+        assert_eq!(from_xmp(b"<tiff:Orientation>6</tiff:Orientation>"), turned);
         assert_eq!(
             from_xmp(b"tiff:OrientationX tiff:Orientation=\"6\""),
             turned,

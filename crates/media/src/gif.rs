@@ -13,9 +13,7 @@ pub(crate) fn screen_colour(source: &mut (impl BufRead + Seek + ?Sized)) -> Opti
     let mut colour = [0; 3];
     if header[10] & 0x80 != 0 {
         colour = read(source)?;
-        source
-            .seek(SeekFrom::Current(palette_bytes(header[10]) - 3))
-            .ok()?;
+        source.seek(SeekFrom::Current(palette_bytes(header[10]) - 3)).ok()?;
     }
     let mut transparent = false;
     loop {

@@ -58,33 +58,16 @@ impl RgbImage {
         check_pixels(&format!("picture of {w} x {h} pixels"), w, h)?;
         let expected = u64::from(w) * u64::from(h) * 3;
         if pixels.len() as u64 != expected {
-            return Err(MediaError::PixelBytes {
-                width: w,
-                height: h,
-                found: pixels.len(),
-                expected,
-            });
+            return Err(MediaError::PixelBytes { width: w, height: h, found: pixels.len(), expected });
         }
-        Ok(Self {
-            width,
-            height,
-            pixels,
-        })
+        Ok(Self { width, height, pixels })
     }
 
     /// The same from parts that this crate made itself.
     pub(crate) fn from_parts(width: Width, height: Height, pixels: Vec<u8>) -> Self {
-        assert_eq!(
-            pixels.len(),
-            width.0 as usize * height.0 as usize * 3,
-            "a picture has three bytes a pixel"
-        );
+        assert_eq!(pixels.len(), width.0 as usize * height.0 as usize * 3, "a picture has three bytes a pixel");
         assert!(!pixels.is_empty(), "a picture has at least one pixel");
-        Self {
-            width,
-            height,
-            pixels,
-        }
+        Self { width, height, pixels }
     }
 
     /// Width in pixels.
@@ -145,9 +128,7 @@ pub(crate) fn open_file(path: &Path) -> Result<(File, u64), MediaError> {
         let path = path.to_owned();
         match source.kind() {
             // A file used as a folder ("a.png/b") is as absent as a missing one.
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
-                MediaError::NotFound { path, source }
-            }
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => MediaError::NotFound { path, source },
             _ => MediaError::Unreadable { path, source },
         }
     };
@@ -155,11 +136,7 @@ pub(crate) fn open_file(path: &Path) -> Result<(File, u64), MediaError> {
     if !metadata.is_file() {
         return Err(MediaError::NotAFile {
             path: path.to_owned(),
-            found: if metadata.is_dir() {
-                "a folder"
-            } else {
-                "a pipe, socket or device"
-            },
+            found: if metadata.is_dir() { "a folder" } else { "a pipe, socket or device" },
         });
     }
     Ok((File::open(path).map_err(failed)?, metadata.len()))
@@ -172,25 +149,13 @@ impl<T: BufRead + Seek> Source for T {}
 /// Finds the format and decodes. A panic of a decoder is an error of its input.
 fn decode(source: &mut dyn Source, bytes: u64, name: &str) -> Result<RgbImage, MediaError> {
     let io_failed = |format| {
-        move |error: std::io::Error| MediaError::Corrupt {
-            name: name.to_owned(),
-            format,
-            source: error.into(),
-        }
+        move |error: std::io::Error| MediaError::Corrupt { name: name.to_owned(), format, source: error.into() }
     };
     let mut head = Vec::with_capacity(SNIFF_BYTES);
-    source
-        .take(SNIFF_BYTES as u64)
-        .read_to_end(&mut head)
-        .map_err(io_failed("file"))?;
-    source
-        .seek(SeekFrom::Start(0))
-        .map_err(io_failed("file"))?;
+    source.take(SNIFF_BYTES as u64).read_to_end(&mut head).map_err(io_failed("file"))?;
+    source.seek(SeekFrom::Start(0)).map_err(io_failed("file"))?;
     if head.is_empty() {
-        return Err(MediaError::Empty {
-            name: name.to_owned(),
-            expected: "byte",
-        });
+        return Err(MediaError::Empty { name: name.to_owned(), expected: "byte" });
     }
     let found = sniff(&head);
     let Some(format @ ("png" | "jpeg" | "webp" | "gif" | "bmp" | "tiff")) = found else {
@@ -200,23 +165,14 @@ fn decode(source: &mut dyn Source, bytes: u64, name: &str) -> Result<RgbImage, M
                 format,
                 detail: format!("found a picture in {} format", format.to_uppercase()),
             },
-            found => MediaError::UnknownFormat {
-                name: name.to_owned(),
-                found,
-            },
+            found => MediaError::UnknownFormat { name: name.to_owned(), found },
         });
     };
     // No input is known to make one of the decoders panic, but they are large and not ours. Nothing that the closure
     // writes to is used after a panic.
-    let decoded = catch_unwind(AssertUnwindSafe(|| {
-        decode_format(source, bytes, &head, format, name)
-    }));
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode_format(source, bytes, &head, format, name)));
     decoded.unwrap_or_else(|_| {
-        Err(MediaError::Corrupt {
-            name: name.to_owned(),
-            format,
-            source: "the decoder gave up on it".into(),
-        })
+        Err(MediaError::Corrupt { name: name.to_owned(), format, source: "the decoder gave up on it".into() })
     })
 }
 
@@ -232,33 +188,24 @@ fn decode_format(
     match format {
         "png" => {
             // The decoder makes room for a row when it is opened, so the sides are read here first.
-            if let Some([b'I', b'H', b'D', b'R', w0, w1, w2, w3, h0, h1, h2, h3]) = head.get(12..24)
-            {
-                check_pixels(
-                    name,
-                    u32::from_be_bytes([*w0, *w1, *w2, *w3]),
-                    u32::from_be_bytes([*h0, *h1, *h2, *h3]),
-                )?;
+            let mut row_bytes = 0;
+            if let Some([b'I', b'H', b'D', b'R', w0, w1, w2, w3, h0, h1, h2, h3]) = head.get(12..24) {
+                let width = u32::from_be_bytes([*w0, *w1, *w2, *w3]);
+                check_pixels(name, width, u32::from_be_bytes([*h0, *h1, *h2, *h3]))?;
+                row_bytes = u64::from(width) * 8;
             }
             let mut limits = Limits::no_limits();
-            // One row of the widest picture has eight bytes a pixel and may be the whole picture.
-            limits.max_alloc = Some(DECODER_BYTES + MAX_IMAGE_PIXELS * 8);
+            // Two rows at most eight bytes a pixel wide, and metadata, which may be packed to a thousandth of its size.
+            limits.max_alloc = Some(DECODER_BYTES + 2 * row_bytes);
             let decoder = png::PngDecoder::with_limits(source, limits).map_err(failed)?;
             read_pixels(decoder, format, name)
         }
         "jpeg" => {
             if bytes > MAX_JPEG_BYTES {
-                return Err(MediaError::TooManyBytes {
-                    name: name.to_owned(),
-                    bytes,
-                    limit: MAX_JPEG_BYTES,
-                });
+                return Err(MediaError::TooManyBytes { name: name.to_owned(), bytes, limit: MAX_JPEG_BYTES });
             }
             let mut data = Vec::with_capacity(bytes as usize);
-            source
-                .take(MAX_JPEG_BYTES)
-                .read_to_end(&mut data)
-                .map_err(|error| failed(error.into()))?;
+            source.take(MAX_JPEG_BYTES).read_to_end(&mut data).map_err(|error| failed(error.into()))?;
             let ends = has_end(&data);
             let decoder = jpeg::JpegDecoder::new(Cursor::new(data)).map_err(failed)?;
             let (width, height) = decoder.dimensions();
@@ -275,9 +222,7 @@ fn decode_format(
         "webp" => read_pixels(webp::WebPDecoder::new(source).map_err(failed)?, format, name),
         "gif" => {
             let screen = screen_colour(&mut *source);
-            source
-                .seek(SeekFrom::Start(0))
-                .map_err(|error| failed(error.into()))?;
+            source.seek(SeekFrom::Start(0)).map_err(|error| failed(error.into()))?;
             let decoder = gif::GifDecoder::new(source).map_err(failed)?;
             read_pixels_over(decoder, screen.unwrap_or(WHITE), format, name)
         }
@@ -291,11 +236,7 @@ fn decode_format(
 const WHITE: [u8; 3] = [255; 3];
 
 /// [`read_pixels_over`] white.
-fn read_pixels(
-    decoder: impl ImageDecoder,
-    format: &'static str,
-    name: &str,
-) -> Result<RgbImage, MediaError> {
+fn read_pixels(decoder: impl ImageDecoder, format: &'static str, name: &str) -> Result<RgbImage, MediaError> {
     read_pixels_over(decoder, WHITE, format, name)
 }
 
@@ -334,18 +275,10 @@ fn read_pixels_over(
 /// Refuses pictures without pixels and pictures with too many.
 fn check_pixels(name: &str, width: u32, height: u32) -> Result<(), MediaError> {
     if width == 0 || height == 0 {
-        return Err(MediaError::Empty {
-            name: name.to_owned(),
-            expected: "pixel",
-        });
+        return Err(MediaError::Empty { name: name.to_owned(), expected: "pixel" });
     }
     if u64::from(width) * u64::from(height) > MAX_IMAGE_PIXELS {
-        return Err(MediaError::TooManyPixels {
-            name: name.to_owned(),
-            width,
-            height,
-            limit: MAX_IMAGE_PIXELS,
-        });
+        return Err(MediaError::TooManyPixels { name: name.to_owned(), width, height, limit: MAX_IMAGE_PIXELS });
     }
     Ok(())
 }
@@ -353,29 +286,19 @@ fn check_pixels(name: &str, width: u32, height: u32) -> Result<(), MediaError> {
 /// True for the sample types that [`to_rgb`] knows. Floats have no fixed white, so they are refused rather than guessed.
 fn is_read(color: ColorType) -> bool {
     use ColorType::{L8, L16, La8, La16, Rgb8, Rgb16, Rgba8, Rgba16};
-    matches!(
-        color,
-        L8 | La8 | Rgb8 | Rgba8 | L16 | La16 | Rgb16 | Rgba16
-    )
+    matches!(color, L8 | La8 | Rgb8 | Rgba8 | L16 | La16 | Rgb16 | Rgba16)
 }
 
 /// Samples as decoded to packed RGB: high bytes, grey repeated, transparency over the backdrop.
 fn to_rgb(color: ColorType, mut samples: Vec<u8>, backdrop: [u8; 3]) -> Vec<u8> {
-    if matches!(
-        color,
-        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16
-    ) {
-        samples = samples
-            .chunks_exact(2)
-            .map(|pair| (u16::from_ne_bytes([pair[0], pair[1]]) >> 8) as u8)
-            .collect();
+    if matches!(color, ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16) {
+        samples = samples.chunks_exact(2).map(|pair| (u16::from_ne_bytes([pair[0], pair[1]]) >> 8) as u8).collect();
     }
     match color.channel_count() {
         1 => samples.iter().flat_map(|grey| [*grey; 3]).collect(),
-        2 => samples
-            .chunks_exact(2)
-            .flat_map(|pair| backdrop.map(|below| laid_over(pair[0], pair[1], below)))
-            .collect(),
+        2 => {
+            samples.chunks_exact(2).flat_map(|pair| backdrop.map(|below| laid_over(pair[0], pair[1], below))).collect()
+        }
         3 => samples,
         _ => samples
             .chunks_exact(4)
@@ -416,16 +339,8 @@ fn from_image_error(error: ImageError, format: &'static str, name: &str) -> Medi
             },
         },
         ImageError::Limits(limit) if limit.kind() == LimitErrorKind::InsufficientMemory => {
-            MediaError::DecoderMemory {
-                name,
-                format,
-                limit: DECODER_BYTES,
-            }
+            MediaError::DecoderMemory { name, format, limit: DECODER_BYTES }
         }
-        other => MediaError::Corrupt {
-            name,
-            format,
-            source: other.into(),
-        },
+        other => MediaError::Corrupt { name, format, source: other.into() },
     }
 }

@@ -5,14 +5,13 @@ use std::path::Path;
 /// Endings of picture files: those that are decoded, and those that are known to be pictures and refused by name.
 const IMAGE_ENDINGS: &[&str] = &[
     "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "gif", "bmp", "dib", "tif", "tiff", //
-    "heic", "heif", "hif", "avif", "jxl", "jp2", "jpx", "psd", "xcf", "svg", "ico", "exr", "hdr",
-    "tga", "dds", "qoi", "ppm", "pgm", "pbm", "pnm",
+    "heic", "heif", "hif", "avif", "jxl", "jp2", "jpx", "psd", "xcf", "svg", "ico", "exr", "hdr", "tga", "dds", "qoi",
+    "ppm", "pgm", "pbm", "pnm",
 ];
 
 /// Formats that are pictures but are not decoded here.
-const PICTURES_NOT_READ: &[&str] = &[
-    "heic", "avif", "jxl", "jp2", "psd", "xcf", "svg", "ico", "exr", "hdr", "dds", "qoi", "pnm",
-];
+const PICTURES_NOT_READ: &[&str] =
+    &["heic", "avif", "jxl", "jp2", "psd", "xcf", "svg", "ico", "exr", "hdr", "dds", "qoi", "pnm"];
 
 /// Bytes of a file that [`sniff`] looks at; more do no harm.
 pub(crate) const SNIFF_BYTES: usize = 1024;
@@ -22,11 +21,7 @@ pub(crate) const SNIFF_BYTES: usize = 1024;
 pub fn known_image_ending(path: &Path) -> bool {
     path.extension()
         .and_then(|ending| ending.to_str())
-        .is_some_and(|ending| {
-            IMAGE_ENDINGS
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(ending))
-        })
+        .is_some_and(|ending| IMAGE_ENDINGS.iter().any(|known| known.eq_ignore_ascii_case(ending)))
 }
 
 /// True for a format that [`sniff`] knows as a picture and that is not decoded.
@@ -71,10 +66,7 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
         (b"FLV\x01", "flv"),
         (b"\0\0\x01\xba", "mpeg"),
         (b"\0\0\x01\xb3", "mpeg"),
-        (
-            b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c",
-            "asf",
-        ),
+        (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c", "asf"),
         (b"PK\x03\x04", "zip"),
         (b"PK\x05\x06", "zip"),
         (b"\x1f\x8b", "gzip"),
@@ -137,18 +129,14 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
 
 /// The brand of an ISO media file: HEIC and AVIF pictures, else a film or sound in an MP4.
 fn iso_brand(bytes: &[u8]) -> &'static str {
-    let length = bytes.get(0..4).map_or(0, |b| {
-        u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize
-    });
+    let length = bytes.get(0..4).map_or(0, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize);
     let end = length.clamp(8, bytes.len());
     // The minor version after the main brand is no brand; its bytes match none.
     let brands = || bytes[8..end].chunks_exact(4);
     let any = |wanted: &[&[u8]]| brands().any(|brand| wanted.contains(&brand));
     if any(&[b"avif", b"avis"]) {
         "avif"
-    } else if any(&[
-        b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1",
-    ]) {
+    } else if any(&[b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"]) {
         "heic"
     } else if any(&[b"M4A ", b"M4B "]) {
         "m4a"
@@ -166,9 +154,7 @@ fn text_kind(bytes: &[u8]) -> Option<&'static str> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         // A character cut by the end of the sample is no fault.
-        Err(error) if error.error_len().is_none() => {
-            std::str::from_utf8(&bytes[..error.valid_up_to()]).ok()?
-        }
+        Err(error) if error.error_len().is_none() => std::str::from_utf8(&bytes[..error.valid_up_to()]).ok()?,
         Err(_) => return None,
     };
     let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\x0c');
@@ -211,10 +197,7 @@ mod tests {
             (b"\xff\xfb\x90\x64\0\0", Some("mp3")),
             (b"ID3\x04\0\0", Some("mp3")),
             (b"\xff\xf1\x50\x80", Some("aac")),
-            (
-                b"BM6\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01\0",
-                Some("bmp"),
-            ),
+            (b"BM6\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01\0", Some("bmp")),
             (b"BMW drivers park here, mostly.", Some("text")),
             (b"<?xml version=\"1.0\"?>\n<svg width=\"3\"/>", Some("svg")),
             (b"<!DOCTYPE html><html>", Some("html")),

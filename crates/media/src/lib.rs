@@ -24,9 +24,7 @@ mod text;
 pub use crate::error::MediaError;
 pub use crate::image::{MAX_IMAGE_PIXELS, RgbImage, decode_image, decode_image_file};
 pub use crate::kind::{known_image_ending, sniff};
-pub use crate::patches::{
-    Grid, PatchGrid, image_patches, resized_frames, resized_image, video_patches,
-};
+pub use crate::patches::{Grid, PatchGrid, image_patches, resized_frames, resized_image, video_patches};
 pub use crate::resize::resize_bicubic;
 pub use crate::size::{Height, VisionPreprocess, Width, image_size, video_size};
 pub use crate::text::{TextIds, TextTokenizer, Truncation};

@@ -71,10 +71,7 @@ impl PatchGrid {
 /// As [`image_size`].
 /// # Source
 /// transformers 5.23, `image_processing_pil_qwen2_vl.py`.
-pub fn image_patches(
-    image: &RgbImage,
-    preprocess: &VisionPreprocess,
-) -> Result<PatchGrid, MediaError> {
+pub fn image_patches(image: &RgbImage, preprocess: &VisionPreprocess) -> Result<PatchGrid, MediaError> {
     let resized = resized_image(image, preprocess)?;
     let mut cutter = Cutter::new(&resized, 1, preprocess);
     let group = vec![&resized; preprocess.temporal_patch as usize];
@@ -94,39 +91,26 @@ pub fn image_patches(
 /// As [`video_size`].
 /// # Source
 /// transformers 5.23, `video_processing_qwen3_vl.py`; the resize is Pillow's, as for pictures.
-pub fn video_patches(
-    frames: &[RgbImage],
-    preprocess: &VisionPreprocess,
-) -> Result<PatchGrid, MediaError> {
+pub fn video_patches(frames: &[RgbImage], preprocess: &VisionPreprocess) -> Result<PatchGrid, MediaError> {
     let (height, width) = frames_size(frames, preprocess)?;
     let mut cutter: Option<Cutter<'_>> = None;
     let group_len = preprocess.temporal_patch as usize;
     let groups = frames.len().div_ceil(group_len);
     // One group is resized at a time, so that a long film is never held twice.
     for group in frames.chunks(group_len) {
-        let resized: Vec<RgbImage> = group
-            .iter()
-            .map(|frame| resize_bicubic(frame, height, width))
-            .collect();
+        let resized: Vec<RgbImage> = group.iter().map(|frame| resize_bicubic(frame, height, width)).collect();
         let last = resized.len() - 1;
         let slots: Vec<&RgbImage> = (0..group_len).map(|i| &resized[i.min(last)]).collect();
-        cutter
-            .get_or_insert_with(|| Cutter::new(slots[0], groups, preprocess))
-            .push(&slots);
+        cutter.get_or_insert_with(|| Cutter::new(slots[0], groups, preprocess)).push(&slots);
     }
-    Ok(cutter
-        .expect("frames_size refuses a film without frames")
-        .finish())
+    Ok(cutter.expect("frames_size refuses a film without frames").finish())
 }
 
 /// The eight-bit step of [`image_patches`]: the picture at the size that it is cut at.
 ///
 /// # Errors
 /// As [`image_size`].
-pub fn resized_image(
-    image: &RgbImage,
-    preprocess: &VisionPreprocess,
-) -> Result<RgbImage, MediaError> {
+pub fn resized_image(image: &RgbImage, preprocess: &VisionPreprocess) -> Result<RgbImage, MediaError> {
     let (height, width) = image_size(image.height(), image.width(), preprocess)?;
     Ok(resize_bicubic(image, height, width))
 }
@@ -135,15 +119,9 @@ pub fn resized_image(
 ///
 /// # Errors
 /// As [`video_size`].
-pub fn resized_frames(
-    frames: &[RgbImage],
-    preprocess: &VisionPreprocess,
-) -> Result<Vec<RgbImage>, MediaError> {
+pub fn resized_frames(frames: &[RgbImage], preprocess: &VisionPreprocess) -> Result<Vec<RgbImage>, MediaError> {
     let (height, width) = frames_size(frames, preprocess)?;
-    Ok(frames
-        .iter()
-        .map(|frame| resize_bicubic(frame, height, width))
-        .collect())
+    Ok(frames.iter().map(|frame| resize_bicubic(frame, height, width)).collect())
 }
 
 /// The shared size of a film.
@@ -151,10 +129,7 @@ fn frames_size(
     frames: &[RgbImage],
     preprocess: &VisionPreprocess,
 ) -> Result<(crate::size::Height, crate::size::Width), MediaError> {
-    let first = frames.first().ok_or_else(|| MediaError::Empty {
-        name: "film".to_owned(),
-        expected: "frame",
-    })?;
+    let first = frames.first().ok_or_else(|| MediaError::Empty { name: "film".to_owned(), expected: "frame" })?;
     video_size(frames.len(), first.height(), first.width(), preprocess)
 }
 
@@ -169,26 +144,16 @@ struct Cutter<'a> {
 impl<'a> Cutter<'a> {
     fn new(first: &RgbImage, groups: usize, preprocess: &'a VisionPreprocess) -> Self {
         let patch = preprocess.patch as usize;
-        let grid = Grid {
-            t: groups,
-            h: first.height().0 as usize / patch,
-            w: first.width().0 as usize / patch,
-        };
+        let grid = Grid { t: groups, h: first.height().0 as usize / patch, w: first.width().0 as usize / patch };
         let row_len = 3 * preprocess.temporal_patch as usize * patch * patch;
         let rescale = preprocess.rescale as f32;
         let levels = std::array::from_fn(|channel| {
-            std::array::from_fn(|level| {
-                (level as f32 * rescale - preprocess.mean[channel]) / preprocess.std[channel]
-            })
+            std::array::from_fn(|level| (level as f32 * rescale - preprocess.mean[channel]) / preprocess.std[channel])
         });
         Self {
             preprocess,
             levels,
-            out: PatchGrid {
-                rows: Vec::with_capacity(grid.patches() * row_len),
-                row_len,
-                grid,
-            },
+            out: PatchGrid { rows: Vec::with_capacity(grid.patches() * row_len), row_len, grid },
         }
     }
 
@@ -209,9 +174,7 @@ impl<'a> Cutter<'a> {
                                 let at = y * row_bytes + left * 3;
                                 let line = &slot.pixels()[at..at + patch * 3];
                                 let values = line[channel..].iter().step_by(3);
-                                self.out
-                                    .rows
-                                    .extend(values.map(|level| levels[usize::from(*level)]));
+                                self.out.rows.extend(values.map(|level| levels[usize::from(*level)]));
                             }
                         }
                     }

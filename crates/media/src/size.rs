@@ -49,18 +49,8 @@ impl VisionPreprocess {
     /// # Errors
     /// [`MediaError::Preprocess`] names the first field that is wrong.
     pub fn check(&self) -> Result<(), MediaError> {
-        let wrong = |field, found: String, expected| {
-            Err(MediaError::Preprocess {
-                field,
-                found,
-                expected,
-            })
-        };
-        for (field, value) in [
-            ("patch", self.patch),
-            ("merge", self.merge),
-            ("temporal_patch", self.temporal_patch),
-        ] {
+        let wrong = |field, found: String, expected| Err(MediaError::Preprocess { field, found, expected });
+        for (field, value) in [("patch", self.patch), ("merge", self.merge), ("temporal_patch", self.temporal_patch)] {
             if value == 0 || value > 4096 {
                 return wrong(field, value.to_string(), "1 to 4096");
             }
@@ -70,11 +60,7 @@ impl VisionPreprocess {
         }
         // 2^40 pixels are far above any model and keep the arithmetic below exact in f64.
         if self.max_pixels < self.min_pixels || self.max_pixels > 1 << 40 {
-            return wrong(
-                "max_pixels",
-                self.max_pixels.to_string(),
-                "min_pixels or more, at most 2^40",
-            );
+            return wrong("max_pixels", self.max_pixels.to_string(), "min_pixels or more, at most 2^40");
         }
         if self.mean.iter().any(|x| !x.is_finite()) {
             return wrong("mean", format!("{:?}", self.mean), "finite numbers");
@@ -101,11 +87,7 @@ impl VisionPreprocess {
 /// settings that cannot work.
 /// # Source
 /// transformers 5.23, `image_processing_qwen2_vl.py`, `smart_resize`.
-pub fn image_size(
-    height: Height,
-    width: Width,
-    preprocess: &VisionPreprocess,
-) -> Result<(Height, Width), MediaError> {
+pub fn image_size(height: Height, width: Width, preprocess: &VisionPreprocess) -> Result<(Height, Width), MediaError> {
     preprocess.check()?;
     check_sides(height, width)?;
     smart_resize(1.0, 1.0, height, width, preprocess)
@@ -129,10 +111,7 @@ pub fn video_size(
 ) -> Result<(Height, Width), MediaError> {
     preprocess.check()?;
     if frames == 0 {
-        return Err(MediaError::Empty {
-            name: "film".to_owned(),
-            expected: "frame",
-        });
+        return Err(MediaError::Empty { name: "film".to_owned(), expected: "frame" });
     }
     check_sides(height, width)?;
     if u64::from(height.0.min(width.0)) < preprocess.factor() {
@@ -152,18 +131,11 @@ pub fn video_size(
 fn check_sides(height: Height, width: Width) -> Result<(), MediaError> {
     let (h, w) = (height.0, width.0);
     if h == 0 || w == 0 {
-        return Err(MediaError::Empty {
-            name: format!("picture of {w} x {h} pixels"),
-            expected: "pixel",
-        });
+        return Err(MediaError::Empty { name: format!("picture of {w} x {h} pixels"), expected: "pixel" });
     }
     // The same as dividing the sides and comparing with 200, without the rounding.
     if u64::from(h.max(w)) > u64::from(h.min(w)) * u64::from(MAX_ASPECT_RATIO) {
-        return Err(MediaError::AspectRatio {
-            width: w,
-            height: h,
-            limit: MAX_ASPECT_RATIO,
-        });
+        return Err(MediaError::AspectRatio { width: w, height: h, limit: MAX_ASPECT_RATIO });
     }
     Ok(())
 }

@@ -55,12 +55,8 @@ impl TextTokenizer {
     pub fn from_file(path: &Path) -> Result<Self, MediaError> {
         let (mut file, _) = open_file(path)?;
         let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut file, &mut bytes).map_err(|source| {
-            MediaError::Unreadable {
-                path: path.to_owned(),
-                source,
-            }
-        })?;
+        std::io::Read::read_to_end(&mut file, &mut bytes)
+            .map_err(|source| MediaError::Unreadable { path: path.to_owned(), source })?;
         Self::open(&bytes, &path.display().to_string())
     }
 
@@ -75,31 +71,16 @@ impl TextTokenizer {
 
     fn open(bytes: &[u8], name: &str) -> Result<Self, MediaError> {
         if bytes.is_empty() {
-            return Err(MediaError::Empty {
-                name: name.to_owned(),
-                expected: "byte",
-            });
+            return Err(MediaError::Empty { name: name.to_owned(), expected: "byte" });
         }
-        let refused = |source: Cause| MediaError::Tokenizer {
-            name: name.to_owned(),
-            source,
-        };
+        let refused = |source: Cause| MediaError::Tokenizer { name: name.to_owned(), source };
         let mut inner = Tokenizer::from_bytes(bytes).map_err(refused)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(refused)?;
-        let specials = find_specials(&inner)?.ok_or_else(|| {
-            refused("its special tokens are not one run before and one run behind the text".into())
-        })?;
-        let vocab_size = inner
-            .get_vocab(true)
-            .values()
-            .max()
-            .map_or(0, |id| *id as usize + 1);
-        Ok(Self {
-            inner,
-            specials,
-            vocab_size,
-        })
+        let specials = find_specials(&inner)?
+            .ok_or_else(|| refused("its special tokens are not one run before and one run behind the text".into()))?;
+        let vocab_size = inner.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1);
+        Ok(Self { inner, specials, vocab_size })
     }
 
     /// The ids of a text with the special tokens that the tokenizer puts around it: `[tokens]`.
@@ -154,17 +135,11 @@ impl TextTokenizer {
     ) -> Result<TextIds, MediaError> {
         let ids = self.ids(&[prefix, text].concat())?;
         if ids.len() <= max_tokens {
-            return Ok(TextIds {
-                ids,
-                truncated: false,
-            });
+            return Ok(TextIds { ids, truncated: false });
         }
         let Specials { leading, trailing } = &self.specials;
         let body = &ids[leading.len()..ids.len() - trailing.len()];
-        let too_long = MediaError::TooLong {
-            found: ids.len(),
-            limit: max_tokens,
-        };
+        let too_long = MediaError::TooLong { found: ids.len(), limit: max_tokens };
         let (kept_prefix, kept_body) = match truncation {
             Truncation::Error => return Err(too_long),
             Truncation::Right => {
@@ -182,22 +157,14 @@ impl TextTokenizer {
                 (prefix, &body[body.len() - room..])
             }
         };
-        Ok(TextIds {
-            ids: [leading, &kept_prefix, kept_body, trailing].concat(),
-            truncated: true,
-        })
+        Ok(TextIds { ids: [leading, &kept_prefix, kept_body, trailing].concat(), truncated: true })
     }
 }
 
 /// One text into ids; offsets are not computed.
 fn encode(tokenizer: &Tokenizer, text: &str, specials: bool) -> Result<Vec<u32>, MediaError> {
     let encoding =
-        tokenizer
-            .encode_fast(text, specials)
-            .map_err(|source| MediaError::Encode {
-                bytes: text.len(),
-                source,
-            })?;
+        tokenizer.encode_fast(text, specials).map_err(|source| MediaError::Encode { bytes: text.len(), source })?;
     Ok(encoding.get_ids().to_vec())
 }
 
@@ -217,10 +184,7 @@ fn find_specials(tokenizer: &Tokenizer) -> Result<Option<Specials>, MediaError> 
             .windows(bare.len())
             .enumerate()
             .filter(|(_, window)| *window == bare)
-            .map(|(at, _)| Specials {
-                leading: full[..at].to_vec(),
-                trailing: full[at + bare.len()..].to_vec(),
-            })
+            .map(|(at, _)| Specials { leading: full[..at].to_vec(), trailing: full[at + bare.len()..].to_vec() })
             .collect();
         candidates = Some(match candidates {
             None => splits,
@@ -257,17 +221,12 @@ mod tests {
         "pair":[],"special_tokens":{"u":{"id":"u","ids":[0],"tokens":["u"]}}}"#;
 
     const PADDING: &str = r#"{"strategy":{"Fixed":20},"direction":"Right","pad_to_multiple_of":null,"pad_id":0,"pad_type_id":0,"pad_token":"u"}"#;
-    const CUTTING: &str =
-        r#"{"direction":"Right","max_length":3,"strategy":"LongestFirst","stride":0}"#;
+    const CUTTING: &str = r#"{"direction":"Right","max_length":3,"strategy":"LongestFirst","stride":0}"#;
 
     #[test]
     fn padding_and_truncation_of_the_file_are_switched_off() {
         let tokenizer = TextTokenizer::from_bytes(&words(BOTH, PADDING, CUTTING)).unwrap();
-        assert_eq!(
-            tokenizer.ids("a b c d").unwrap(),
-            [9, 1, 2, 3, 4, 12],
-            "neither 20 nor 3 ids"
-        );
+        assert_eq!(tokenizer.ids("a b c d").unwrap(), [9, 1, 2, 3, 4, 12], "neither 20 nor 3 ids");
         assert_eq!(tokenizer.ids_bare("a b").unwrap(), [1, 2]);
     }
 
@@ -292,11 +251,7 @@ mod tests {
     fn the_vocabulary_counts_to_the_highest_id() {
         let tokenizer = TextTokenizer::from_bytes(&words(BOTH, "null", "null")).unwrap();
         // 6 words, 2 added tokens, but the highest id stands at 7: added ids follow the words.
-        let highest = ["a", "q", "[B]", "[E]"]
-            .iter()
-            .map(|t| tokenizer.token_id(t).unwrap())
-            .max()
-            .unwrap();
+        let highest = ["a", "q", "[B]", "[E]"].iter().map(|t| tokenizer.token_id(t).unwrap()).max().unwrap();
         assert_eq!(tokenizer.vocab_size(), highest as usize + 1);
         assert_eq!(tokenizer.token_id("nowhere"), None);
     }
@@ -304,17 +259,10 @@ mod tests {
     #[test]
     fn a_long_text_is_refused_with_both_lengths() {
         let tokenizer = TextTokenizer::from_bytes(&words(BOTH, "null", "null")).unwrap();
-        let error = tokenizer
-            .text_ids("q ", "a b c d", 6, Truncation::Error)
-            .unwrap_err();
+        let error = tokenizer.text_ids("q ", "a b c d", 6, Truncation::Error).unwrap_err();
         assert_eq!(error.kind(), "too_long");
-        assert_eq!(
-            error.to_string(),
-            "the text has 7 tokens, expected at most 6"
-        );
-        let fits = tokenizer
-            .text_ids("q ", "a b c d", 7, Truncation::Error)
-            .unwrap();
+        assert_eq!(error.to_string(), "the text has 7 tokens, expected at most 6");
+        let fits = tokenizer.text_ids("q ", "a b c d", 7, Truncation::Error).unwrap();
         assert_eq!(fits.ids, [9, 5, 1, 2, 3, 4, 12]);
         assert!(!fits.truncated);
     }
@@ -349,16 +297,8 @@ mod tests {
 
     #[test]
     fn what_is_no_tokenizer_is_refused_by_name() {
-        assert_eq!(
-            TextTokenizer::from_bytes(b"").unwrap_err().kind(),
-            "empty"
-        );
-        assert_eq!(
-            TextTokenizer::from_bytes(b"{\"model\":3}")
-                .unwrap_err()
-                .kind(),
-            "corrupt"
-        );
+        assert_eq!(TextTokenizer::from_bytes(b"").unwrap_err().kind(), "empty");
+        assert_eq!(TextTokenizer::from_bytes(b"{\"model\":3}").unwrap_err().kind(), "corrupt");
         let missing = TextTokenizer::from_file(Path::new("no/such/tokenizer.json")).unwrap_err();
         assert_eq!(missing.kind(), "not_found");
         assert!(missing.to_string().contains("no/such/tokenizer.json"));

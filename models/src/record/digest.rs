@@ -21,12 +21,19 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// # Errors
 /// Whatever reading the file gives.
 pub fn sha256_file(path: &Path) -> io::Result<(String, u64)> {
-    let mut file = File::open(path)?;
+    sha256_read(File::open(path)?)
+}
+
+/// SHA-256 and length of everything a reader gives, read in pieces of 1 MiB.
+///
+/// # Errors
+/// Whatever reading gives.
+pub fn sha256_read(mut reader: impl Read) -> io::Result<(String, u64)> {
     let mut hasher = Sha256::new();
     let mut piece = vec![0u8; 1 << 20];
     let mut total = 0u64;
     loop {
-        let n = file.read(&mut piece)?;
+        let n = reader.read(&mut piece)?;
         if n == 0 {
             return Ok((hex(&hasher.finalize()), total));
         }

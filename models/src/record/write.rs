@@ -144,18 +144,27 @@ impl RecordWriter {
         &self.work
     }
 
-    /// Writes the header and puts the folder in its place; an older record there goes only now.
+    /// Writes the header, after which the work folder is a whole record that can be opened and checked before it
+    /// takes its place.
     ///
     /// `header.files` and `header.digest` are filled in here.
     ///
     /// # Errors
-    /// [`RecordError::Io`]; the destination is then as it was.
-    pub fn finish(mut self, mut header: RecordHeader) -> Result<RecordHeader, RecordError> {
-        header.files = std::mem::take(&mut self.files);
+    /// [`RecordError::Io`].
+    pub fn seal(&mut self, mut header: RecordHeader) -> Result<RecordHeader, RecordError> {
+        header.files = self.files.clone();
         header.digest = header.compute_digest();
         let path = self.work.join(HEADER_FILE);
         let text = serde_json::to_string_pretty(&header).expect("a header is plain data and always serialises");
         fs::write(&path, text + "\n").map_err(RecordError::io(&path))?;
+        Ok(header)
+    }
+
+    /// Puts the sealed folder in its place; an older record there goes only now.
+    ///
+    /// # Errors
+    /// [`RecordError::Io`]; the destination is then as it was.
+    pub fn place(mut self) -> Result<(), RecordError> {
         if self.replace {
             let old = self.work.with_extension("old");
             fs::rename(&self.out, &old).map_err(RecordError::io(&self.out))?;
@@ -170,6 +179,16 @@ impl RecordWriter {
             fs::rename(&self.work, &self.out).map_err(RecordError::io(&self.out))?;
             self.finished = true;
         }
+        Ok(())
+    }
+
+    /// [`RecordWriter::seal`] and [`RecordWriter::place`] in one.
+    ///
+    /// # Errors
+    /// As those two.
+    pub fn finish(mut self, header: RecordHeader) -> Result<RecordHeader, RecordError> {
+        let header = self.seal(header)?;
+        self.place()?;
         Ok(header)
     }
 }

@@ -3,7 +3,8 @@
   python pictures.py OUT
 
 writes OUT/pictures/* (inputs) and OUT/pictures.safetensors: under the name of each input the expected picture, as the
-bytes of a plain RGB PNG (a third of the size of raw values). Expected means: turned as the metadata says, transparency over white, RGB, as Pillow 13 does it.
+bytes of a plain PNG (a third of the size of raw values). Expected means: turned as the metadata says, transparency over
+white, RGB, as Pillow 13 does it.
 Samples of 16 bits are expected as their high byte, computed here with numpy, because Pillow clips grey ones at 255.
 Resized pictures are expected under `resize/HEIGHTxWIDTH`, from the input `noise.png`.
 """

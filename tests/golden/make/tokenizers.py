@@ -1,6 +1,6 @@
 """Token ids of awkward strings, by the Python `tokenizers` package, from the real Qwen3 and Llama-3 files.
 
-  python make/tokenizers.py TOKENIZERS OUT
+  python tokenizers.py TOKENIZERS OUT
 
 TOKENIZERS holds qwen3/tokenizer.json and llama3/tokenizer.json (fetch_tokenizers.sh puts them there). Writes
 OUT/awkward_ids.json. The Llama-3 ids are those of the text alone: the checkpoint appends 128001 and no more.

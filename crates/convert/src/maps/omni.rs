@@ -75,7 +75,7 @@ impl Layout {
     /// Connectors per task are B's alone. Otherwise every convolution whose two orders differ votes, and they agree in
     /// a sound file; where none can tell (three channels of three frames, or no tower at all), adapters beside the
     /// weights mean that nothing is merged yet.
-    pub fn detect(source: &Source, config: &OmniConfig, adapters_beside: bool) -> Self {
+    pub(crate) fn detect(source: &Source, config: &OmniConfig, adapters_beside: bool) -> Self {
         if PER_TASK.iter().any(|prefix| source.has_prefix(prefix)) {
             return Layout::TorchTasks;
         }

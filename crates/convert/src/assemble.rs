@@ -1,0 +1,345 @@
+//! Making the tensors of a record, one at a time, and writing them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use omniburn_models::RecordError;
+use omniburn_models::record::digest::{sha256_hex, sha256_read};
+use omniburn_models::record::{
+    Dtype, PartTensor, RecordFolder, RecordWriter, SourceEntry, TOKENIZER_FILE, TensorRole,
+};
+use rayon::prelude::*;
+
+use crate::error::{ConvertError, NonFiniteFault};
+use crate::keymap::{Input, Piece, Recipe};
+use crate::layout;
+use crate::lora::{Adapter, Change};
+use crate::plan::{PartPlan, Plan, SourceFile, module_kind, stored_dtype};
+use crate::report::ConvertReport;
+use crate::source::Source;
+use crate::{ConvertOptions, Progress};
+
+/// Writes the record that a plan describes, checks it, and puts it in its place.
+///
+/// # Errors
+/// Whatever reading, merging, rounding, writing or checking gives; the destination is then as it was.
+pub(crate) fn write(plan: Plan, options: &ConvertOptions) -> Result<ConvertReport, ConvertError> {
+    let cancel = Arc::clone(&options.cancel);
+    let meter = Meter::new(options.progress.clone(), 2 * plan.tensor_bytes());
+    let mut writer = RecordWriter::create(&options.out, options.force)?;
+    let Plan { source, parts, mut header, tokenizer, source_files, mut report } = plan;
+    let hashes = SourceHashes::start(source_files, Arc::clone(&cancel));
+
+    let check = NonFiniteCheck::new(&source, &parts);
+    for part in parts {
+        tracing::info!(file = part.file, tensors = part.recipes.len(), "writing");
+        let adapter = part.adapter.as_ref().map(|(index, _)| *index);
+        let changes = write_part(&mut writer, part, &source, header.dtype, &cancel, &meter)
+            .map_err(|error| check.complete(error))?;
+        if let Some(index) = adapter {
+            fill_norms(&mut report, index, &changes);
+        }
+    }
+    writer.copy_file(TOKENIZER_FILE, &tokenizer)?;
+    header.sources = hashes.finish()?;
+    let header = writer.seal(header)?;
+    verify(writer.work_folder(), &cancel, &meter)?;
+    stop_if(&cancel)?;
+    writer.place()?;
+    report.bytes_written = header.files.values().map(|file| file.bytes).sum();
+    report.digest = Some(header.digest);
+    Ok(report)
+}
+
+fn stop_if(cancel: &AtomicBool) -> Result<(), ConvertError> {
+    if cancel.load(Ordering::Relaxed) { Err(ConvertError::Cancelled) } else { Ok(()) }
+}
+
+/// Tells the caller how far the work is: every byte of the record counts once written and once checked.
+#[derive(Clone)]
+struct Meter {
+    progress: Option<Progress>,
+    done: Arc<AtomicU64>,
+    total: u64,
+}
+
+impl Meter {
+    fn new(progress: Option<Progress>, total: u64) -> Self {
+        Self { progress, done: Arc::default(), total }
+    }
+
+    fn add(&self, bytes: u64) {
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if let Some(progress) = &self.progress {
+            progress(done, self.total);
+        }
+    }
+}
+
+/// What merging did, by name of the weight.
+type Changes = BTreeMap<String, Change>;
+
+/// What the closures of one part share. The record's writer knows text reasons only, so the typed one waits here.
+struct Shared {
+    source: Arc<Source>,
+    adapter: Option<Arc<Adapter>>,
+    dtype: Dtype,
+    cancel: Arc<AtomicBool>,
+    changes: Mutex<Changes>,
+    error: Mutex<Option<ConvertError>>,
+}
+
+fn write_part(
+    writer: &mut RecordWriter,
+    part: PartPlan,
+    source: &Arc<Source>,
+    dtype: Dtype,
+    cancel: &Arc<AtomicBool>,
+    meter: &Meter,
+) -> Result<Changes, ConvertError> {
+    let shared = Arc::new(Shared {
+        source: Arc::clone(source),
+        adapter: part.adapter.map(|(_, adapter)| adapter),
+        dtype,
+        cancel: Arc::clone(cancel),
+        changes: Mutex::default(),
+        error: Mutex::default(),
+    });
+    let tensors = part.recipes.into_iter().map(|recipe| tensor(recipe, &shared)).collect();
+    let meter = meter.clone();
+    let written = writer.write_part(&part.file, tensors, move |bytes| meter.add(bytes));
+    let typed = shared.error.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match (written, typed) {
+        (Ok(()), _) => Ok(std::mem::take(&mut *shared.changes.lock().unwrap_or_else(PoisonError::into_inner))),
+        (Err(_), Some(error)) => Err(error),
+        (Err(error), None) => Err(error.into()),
+    }
+}
+
+fn tensor(recipe: Recipe, shared: &Arc<Shared>) -> PartTensor {
+    let dtype = stored_dtype(&recipe.spec, &shared.source, &recipe, shared.dtype);
+    let shared = Arc::clone(shared);
+    let (name, shape) = (recipe.spec.name.clone(), recipe.spec.shape.clone());
+    PartTensor::new(name, dtype, shape, move || {
+        shared.make(&recipe, dtype).map_err(|error| {
+            let text = error.to_string();
+            *shared.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            text
+        })
+    })
+}
+
+impl Shared {
+    /// Bytes of one tensor of the record.
+    fn make(&self, recipe: &Recipe, dtype: Dtype) -> Result<Vec<u8>, ConvertError> {
+        stop_if(&self.cancel)?;
+        let bytes = match (recipe.spec.role, recipe.pieces.as_slice()) {
+            (TensorRole::Tokens, [Piece::Tensor(input)]) => return Ok(self.source.read(&input.name)?.1),
+            (TensorRole::Tokens, _) => unreachable!("the token table is one tensor"),
+            (TensorRole::Exact, pieces) => layout::narrow(dtype, &self.rows(pieces)?),
+            (TensorRole::Linear, pieces) => layout::transpose_narrow(dtype, &self.rows(pieces)?, recipe.spec.shape[0]),
+        };
+        match layout::count_non_finite(dtype, &bytes) {
+            0 => Ok(bytes),
+            count => Err(ConvertError::BeyondRange { tensor: recipe.spec.name.clone(), dtype, count }),
+        }
+    }
+
+    /// All pieces one after the other, `[outputs, inputs]`.
+    fn rows(&self, pieces: &[Piece]) -> Result<Vec<f32>, ConvertError> {
+        if let [only] = pieces {
+            return self.piece(only);
+        }
+        let mut rows = Vec::new();
+        for piece in pieces {
+            rows.extend(self.piece(piece)?);
+        }
+        Ok(rows)
+    }
+
+    fn piece(&self, piece: &Piece) -> Result<Vec<f32>, ConvertError> {
+        match piece {
+            Piece::Tensor(input) => self.merged(input),
+            Piece::Zeros(n) => Ok(vec![0.0; *n]),
+            Piece::FoldedWeight { outer, inner } => {
+                let (middle, inputs) = (inner.forms[0].shape[0], inner.forms[0].shape[1]);
+                Ok(layout::product(&self.plain(outer)?, &self.plain(inner)?, middle, inputs))
+            }
+            Piece::FoldedBias { outer, inner, own } => {
+                let middle = inner.forms[0].shape[0];
+                let mut bias = layout::product(&self.plain(outer)?, &self.plain(inner)?, middle, 1);
+                for (bias, own) in bias.iter_mut().zip(self.plain(own)?) {
+                    *bias += own;
+                }
+                Ok(bias)
+            }
+        }
+    }
+
+    /// A tensor in the order computed with, with the adapter's change added where it has one.
+    fn merged(&self, input: &Input) -> Result<Vec<f32>, ConvertError> {
+        let mut values = self.plain(input)?;
+        if let (Some(adapter), [_, inputs]) = (&self.adapter, input.forms[0].shape.as_slice())
+            && let Some(change) = adapter.merge(&input.name, &mut values, *inputs)?
+        {
+            self.changes.lock().unwrap_or_else(PoisonError::into_inner).insert(input.name.clone(), change);
+        }
+        Ok(values)
+    }
+
+    fn plain(&self, input: &Input) -> Result<Vec<f32>, ConvertError> {
+        let values = self.source.read_f32(&input.name)?;
+        let form = self.source.shape(&input.name).and_then(|shape| input.form(shape)).expect("the shape was checked");
+        Ok(match &form.order {
+            Some(order) => layout::permute(&values, &form.shape, order),
+            None => values,
+        })
+    }
+}
+
+/// Mean relative norms by kind of module, into the report of the adapter at `index`.
+fn fill_norms(report: &mut ConvertReport, index: usize, changes: &Changes) {
+    for (kind, module) in &mut report.lora[index].modules {
+        let ratios: Vec<f64> = changes
+            .iter()
+            .filter(|(name, change)| module_kind(name) == kind && change.there > 0.0)
+            .map(|(_, change)| change.added / change.there)
+            .collect();
+        if !ratios.is_empty() {
+            module.mean_relative_norm = Some(ratios.iter().sum::<f64>() / ratios.len() as f64);
+        }
+    }
+}
+
+/// Finds every tensor with NaN or infinite values once one was found, so that the refusal names them all.
+struct NonFiniteCheck {
+    source: Arc<Source>,
+    names: Vec<String>,
+    adapters: Vec<Arc<Adapter>>,
+}
+
+impl NonFiniteCheck {
+    fn new(source: &Arc<Source>, parts: &[PartPlan]) -> Self {
+        let inputs = parts.iter().flat_map(|part| &part.recipes).flat_map(Recipe::inputs);
+        let mut names: Vec<String> = inputs.map(|input| input.name.clone()).collect();
+        names.sort();
+        names.dedup();
+        let adapters = parts.iter().filter_map(|part| part.adapter.as_ref()).map(|(_, a)| Arc::clone(a)).collect();
+        Self { source: Arc::clone(source), names, adapters }
+    }
+
+    /// The same error with the whole list, if it is one of that kind.
+    fn complete(&self, error: ConvertError) -> ConvertError {
+        match error {
+            ConvertError::NonFinite { .. } => match self.scan() {
+                Ok(faults) => ConvertError::NonFinite { path: self.source.folder().to_path_buf(), faults },
+                Err(other) => other,
+            },
+            other => other,
+        }
+    }
+
+    fn scan(&self) -> Result<Vec<NonFiniteFault>, ConvertError> {
+        let mut counts = Vec::new();
+        for name in &self.names {
+            counts.push((self.source.own_name(name).to_string(), self.source.non_finite(name)?));
+        }
+        for adapter in &self.adapters {
+            let file = adapter.short_name();
+            counts.extend(adapter.non_finite()?.into_iter().map(|(key, count)| (format!("{file}: {key}"), count)));
+        }
+        let bad = counts.into_iter().filter(|(_, count)| *count > 0);
+        Ok(bad.map(|(tensor, count)| NonFiniteFault { tensor, count }).collect())
+    }
+}
+
+/// Opens the sealed record as any reader would, and compares what lies on disk with what was made.
+fn verify(folder: &Path, cancel: &AtomicBool, meter: &Meter) -> Result<(), ConvertError> {
+    let record = RecordFolder::open(folder)?;
+    for (file, specs) in record.parts() {
+        stop_if(cancel)?;
+        let part = record.part(&file, &specs)?;
+        let entries = &record.header().files[&file].tensors;
+        specs.par_iter().try_for_each(|spec| {
+            stop_if(cancel)?;
+            let bytes = part.bytes(&spec.name);
+            let (found, expected) = (sha256_hex(&bytes), &entries[&spec.name].sha256);
+            meter.add(bytes.len() as u64);
+            if found == *expected {
+                return Ok(());
+            }
+            let (path, tensor, expected) = (part.path().to_path_buf(), spec.name.clone(), expected.clone());
+            Err(ConvertError::Record(RecordError::DigestMismatch { path, tensor, found, expected }))
+        })?;
+    }
+    record.verify_file(TOKENIZER_FILE)?;
+    Ok(())
+}
+
+/// Digests of the files a record is made from, taken beside the conversion.
+struct SourceHashes {
+    thread: Option<JoinHandle<Result<Vec<SourceEntry>, ConvertError>>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl SourceHashes {
+    fn start(files: Vec<SourceFile>, cancel: Arc<AtomicBool>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = Until { cancel, stop: Arc::clone(&stop) };
+        let hash = move || {
+            let entry = |file: SourceFile| {
+                let reading = File::open(&file.path).map(|inner| Stoppable { inner, until: &until });
+                match reading.and_then(sha256_read) {
+                    Ok((sha256, bytes)) => Ok(SourceEntry { file: file.name, bytes, sha256 }),
+                    Err(_) if until.reached() => Err(ConvertError::Cancelled),
+                    Err(e) => Err(ConvertError::io(file.path)(e)),
+                }
+            };
+            files.into_iter().map(entry).collect()
+        };
+        Self { thread: Some(std::thread::spawn(hash)), stop }
+    }
+
+    fn finish(mut self) -> Result<Vec<SourceEntry>, ConvertError> {
+        let thread = self.thread.take().expect("joined once");
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for SourceHashes {
+    fn drop(&mut self) {
+        // Left early: the thread ends at its next piece, and no thread outlives the call.
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Until {
+    cancel: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Until {
+    fn reached(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// A reader that fails once it is told to stop.
+struct Stoppable<'a, R> {
+    inner: R,
+    until: &'a Until,
+}
+
+impl<R: Read> Read for Stoppable<'_, R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if self.until.reached() { Err(io::Error::other("stopped")) } else { self.inner.read(bytes) }
+    }
+}

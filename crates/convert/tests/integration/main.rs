@@ -1,0 +1,9 @@
+//! Checkpoints made here, in every published layout, converted and compared with a plain recomputation.
+
+mod faults;
+mod fixtures;
+mod layouts;
+mod manifest;
+mod runs;
+mod support;
+mod tasks;

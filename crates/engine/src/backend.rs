@@ -1,0 +1,198 @@
+//! Devices: the only place that names them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use burn::tensor::Device;
+use omniburn_models::record::Dtype;
+
+use crate::error::EngineError;
+
+/// The backends this project knows, compiled in or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum BackendKind {
+    /// Burn's CPU backend.
+    #[default]
+    Flex,
+    /// Whatever graphics interface wgpu finds, with WGSL shaders.
+    Wgpu,
+    /// Vulkan with SPIR-V shaders; for real drivers only.
+    Vulkan,
+    /// Apple's Metal.
+    Metal,
+    /// WebGPU.
+    WebGpu,
+    /// NVIDIA's CUDA.
+    Cuda,
+}
+
+impl BackendKind {
+    /// Every backend with the name users type and whether this build has it.
+    pub const ALL: [(BackendKind, &'static str, bool); 6] = [
+        (BackendKind::Flex, "flex", cfg!(feature = "flex")),
+        (BackendKind::Wgpu, "wgpu", cfg!(feature = "wgpu")),
+        (BackendKind::Vulkan, "vulkan", cfg!(feature = "vulkan")),
+        (BackendKind::Metal, "metal", cfg!(feature = "metal")),
+        (BackendKind::WebGpu, "webgpu", cfg!(feature = "webgpu")),
+        (BackendKind::Cuda, "cuda", cfg!(feature = "cuda")),
+    ];
+
+    /// The name users type.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(_, name, _)| name)
+    }
+}
+
+/// A backend and which of its devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct BackendSpec {
+    /// The backend.
+    pub kind: BackendKind,
+    /// Which device of it; `None`: its own choice.
+    pub index: Option<usize>,
+}
+
+impl FromStr for BackendSpec {
+    type Err = EngineError;
+
+    fn from_str(text: &str) -> Result<Self, EngineError> {
+        let unknown = || EngineError::UnknownDevice { asked: text.into() };
+        let (name, index) = match text.split_once(':') {
+            Some((name, index)) => (name, Some(index.parse().map_err(|_| unknown())?)),
+            None => (text, None),
+        };
+        let (kind, ..) = BackendKind::ALL.into_iter().find(|(_, n, _)| *n == name).ok_or_else(unknown)?;
+        if kind == BackendKind::Flex && index.is_some_and(|i| i > 0) {
+            return Err(unknown());
+        }
+        Ok(Self { kind, index })
+    }
+}
+
+impl fmt::Display for BackendSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.name())?;
+        self.index.map_or(Ok(()), |i| write!(f, ":{i}"))
+    }
+}
+
+/// What a device can do, as far as planning needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The types it computes products in.
+    pub dtypes: Vec<Dtype>,
+    /// Whether products in bf16 and f16 are as fast as in f32 or faster.
+    pub fast_low_precision: bool,
+}
+
+impl BackendSpec {
+    /// Starts the device, or finds it running: a runtime is set up once a process and shared by every engine.
+    ///
+    /// # Errors
+    /// [`EngineError::BackendMissing`] if this build has no such backend, [`EngineError::DeviceUnavailable`] if the
+    /// machine has no such device.
+    pub(crate) fn device(self) -> Result<(Device, Capabilities), EngineError> {
+        static STARTED: OnceLock<Mutex<HashMap<BackendSpec, Device>>> = OnceLock::new();
+        let mut started = STARTED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        let device = match started.get(&self) {
+            Some(device) => device.clone(),
+            None => {
+                let device = self.start()?;
+                started.insert(self, device.clone());
+                device
+            }
+        };
+        let dtypes = Dtype::ALL.into_iter().filter(|d| *d == Dtype::F32 || device.supports_dtype(d.burn())).collect();
+        let capabilities = Capabilities { dtypes, fast_low_precision: self.kind != BackendKind::Flex };
+        Ok((device, capabilities))
+    }
+
+    fn start(self) -> Result<Device, EngineError> {
+        match self.kind {
+            #[cfg(feature = "flex")]
+            BackendKind::Flex => Ok(Device::flex()),
+            #[cfg(feature = "wgpu")]
+            BackendKind::Wgpu => self.start_wgpu(burn::tensor::wgpu::WgpuBackend::Auto),
+            #[cfg(feature = "vulkan")]
+            BackendKind::Vulkan => self.start_wgpu(burn::tensor::wgpu::WgpuBackend::Vulkan),
+            #[cfg(feature = "metal")]
+            BackendKind::Metal => self.start_wgpu(burn::tensor::wgpu::WgpuBackend::Metal),
+            #[cfg(feature = "webgpu")]
+            BackendKind::WebGpu => self.start_wgpu(burn::tensor::wgpu::WgpuBackend::WebGpu),
+            #[cfg(feature = "cuda")]
+            BackendKind::Cuda => {
+                // Burn offers no fallible constructor here: a missing driver panics at the first operation.
+                let index = self.index.unwrap_or(0);
+                std::panic::catch_unwind(|| Device::cuda(index))
+                    .map_err(|_| self.unavailable("the CUDA driver was not found".into()))
+            }
+            #[allow(unreachable_patterns)] // with every backend compiled in, none is missing
+            _ => Err(EngineError::BackendMissing {
+                asked: self.kind.name().into(),
+                compiled: BackendKind::ALL.iter().filter(|(.., yes)| *yes).map(|(_, name, _)| *name).collect(),
+            }),
+        }
+    }
+
+    #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "webgpu"))]
+    fn start_wgpu(self, api: burn::tensor::wgpu::WgpuBackend) -> Result<Device, EngineError> {
+        use burn::tensor::DeviceKind;
+        let kind = self.index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu);
+        // Some drivers panic in place of failing.
+        let start = || Device::wgpu_options().graphics_api(api).device_kind(kind).init();
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(start)) {
+            Ok(Ok(device)) => Ok(device),
+            Ok(Err(e)) => Err(self.unavailable(e.to_string())),
+            Err(panic) => Err(self.unavailable(crate::worker::panic_message(panic.as_ref()))),
+        }
+    }
+
+    #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "webgpu", feature = "cuda"))]
+    fn unavailable(self, reason: String) -> EngineError {
+        EngineError::DeviceUnavailable { asked: self.to_string(), reason }
+    }
+}
+
+impl Capabilities {
+    /// The type to compute products in: the one asked for, or the record's own where that is fast, or f32.
+    ///
+    /// f16 is never chosen unasked: activations of this family pass its range in places.
+    pub(crate) fn choose(&self, asked: Option<Dtype>, stored: Dtype, device: &str) -> Result<Dtype, EngineError> {
+        match asked {
+            Some(dtype) if self.dtypes.contains(&dtype) => Ok(dtype),
+            Some(dtype) => Err(EngineError::DtypeUnsupported { device: device.into(), dtype }),
+            None if stored == Dtype::Bf16 && self.fast_low_precision && self.dtypes.contains(&stored) => Ok(stored),
+            None => Ok(Dtype::F32),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_as_users_write_them() {
+        assert_eq!("flex".parse::<BackendSpec>().unwrap(), BackendSpec::default());
+        let second = "cuda:1".parse::<BackendSpec>().unwrap();
+        assert_eq!((second.kind, second.index), (BackendKind::Cuda, Some(1)));
+        assert_eq!(second.to_string(), "cuda:1");
+        for wrong in ["", "cpu", "flex:1", "cuda:", "cuda:x", "CUDA"] {
+            assert!(matches!(wrong.parse::<BackendSpec>(), Err(EngineError::UnknownDevice { .. })), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn low_precision_is_chosen_unasked_only_where_it_is_fast() {
+        let all = Dtype::ALL.to_vec();
+        let slow = Capabilities { dtypes: all.clone(), fast_low_precision: false };
+        let fast = Capabilities { dtypes: all, fast_low_precision: true };
+        let narrow = Capabilities { dtypes: vec![Dtype::F32, Dtype::F16], fast_low_precision: true };
+        assert_eq!(slow.choose(None, Dtype::Bf16, "x").unwrap(), Dtype::F32);
+        assert_eq!(fast.choose(None, Dtype::Bf16, "x").unwrap(), Dtype::Bf16);
+        assert_eq!(narrow.choose(None, Dtype::Bf16, "x").unwrap(), Dtype::F32);
+        assert!(matches!(narrow.choose(Some(Dtype::Bf16), Dtype::Bf16, "x"), Err(EngineError::DtypeUnsupported { .. })));
+    }
+}

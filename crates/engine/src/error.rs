@@ -1,0 +1,232 @@
+//! What can go wrong, with the names of everything concerned.
+
+use std::fmt;
+
+use omniburn_media::MediaError;
+use omniburn_models::RecordError;
+use omniburn_models::record::{Dtype, Modality};
+
+use crate::embedding::EmbeddingError;
+
+/// The kinds of failure an item can have, as every surface names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the names are the documentation: they are the words of the JSON surface
+pub enum ErrorKind {
+    NotFound,
+    NotAFile,
+    UnknownFormat,
+    UnsupportedCodec,
+    Corrupt,
+    TooLarge,
+    TooShort,
+    TooLong,
+    NotFinite,
+    Empty,
+    BadItem,
+    ModalityAbsent,
+    OverBudget,
+    Cancelled,
+    Panicked,
+    Device,
+}
+
+impl ErrorKind {
+    const NAMES: [(ErrorKind, &'static str); 16] = [
+        (ErrorKind::NotFound, "not_found"),
+        (ErrorKind::NotAFile, "not_a_file"),
+        (ErrorKind::UnknownFormat, "unknown_format"),
+        (ErrorKind::UnsupportedCodec, "unsupported_codec"),
+        (ErrorKind::Corrupt, "corrupt"),
+        (ErrorKind::TooLarge, "too_large"),
+        (ErrorKind::TooShort, "too_short"),
+        (ErrorKind::TooLong, "too_long"),
+        (ErrorKind::NotFinite, "not_finite"),
+        (ErrorKind::Empty, "empty"),
+        (ErrorKind::BadItem, "bad_item"),
+        (ErrorKind::ModalityAbsent, "modality_absent"),
+        (ErrorKind::OverBudget, "over_budget"),
+        (ErrorKind::Cancelled, "cancelled"),
+        (ErrorKind::Panicked, "panicked"),
+        (ErrorKind::Device, "device"),
+    ];
+
+    /// The word every surface uses.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(kind, _)| *kind == self).map_or("bad_item", |(_, name)| name)
+    }
+
+    fn from_name(name: &str) -> Self {
+        Self::NAMES.iter().find(|(_, n)| *n == name).map_or(ErrorKind::BadItem, |(kind, _)| *kind)
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why one input has no vector. The others are unaffected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ItemError {
+    /// The text, picture or frames could not be turned into rows.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// The model, or this build, does not take this kind of input.
+    #[error("{modality} is not taken: {reason}")]
+    ModalityAbsent {
+        /// The kind of input.
+        modality: Modality,
+        /// What is missing.
+        reason: String,
+    },
+    /// The sequence would have no row.
+    #[error("the {modality} gives a sequence without a token")]
+    Empty {
+        /// The kind of input.
+        modality: Modality,
+    },
+    /// More rows than the model was made for.
+    #[error("{tokens} rows enter the backbone, the model reads at most {limit}")]
+    TooLong {
+        /// Rows found.
+        tokens: usize,
+        /// Rows at most.
+        limit: usize,
+    },
+    /// A token the table has no row for.
+    #[error("token id {id} is outside the token table of {rows} rows")]
+    TokenIdOutOfTable {
+        /// The id.
+        id: u32,
+        /// Rows of the table.
+        rows: usize,
+    },
+    /// The item alone needs more memory than the budget allows.
+    #[error("needs about {needed} bytes, the budget is {budget}; the smallest budget that would do is {needed}")]
+    OverBudget {
+        /// Bytes needed.
+        needed: u64,
+        /// The budget.
+        budget: u64,
+    },
+    /// The model gave something that is not a finite vector of some length.
+    #[error("the model's output is not a vector: {0}")]
+    NotFinite(#[from] EmbeddingError),
+    /// The caller gave up before this item was done.
+    #[error("cancelled before this input was done")]
+    Cancelled,
+    /// A part of the record that this input needs was refused.
+    #[error("the record was refused: {0}")]
+    Record(#[source] std::sync::Arc<RecordError>),
+    /// The unit that computed this item panicked; the engine goes on.
+    #[error("the computation panicked: {message}")]
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
+    /// The device failed while computing or reading back.
+    #[error("the device failed: {message}")]
+    Device {
+        /// What the device said.
+        message: String,
+    },
+}
+
+impl ItemError {
+    /// The kind, as every surface names it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            ItemError::Media(e) => ErrorKind::from_name(e.kind()),
+            ItemError::ModalityAbsent { .. } => ErrorKind::ModalityAbsent,
+            ItemError::Empty { .. } => ErrorKind::Empty,
+            ItemError::TooLong { .. } => ErrorKind::TooLong,
+            ItemError::TokenIdOutOfTable { .. } => ErrorKind::BadItem,
+            ItemError::OverBudget { .. } => ErrorKind::OverBudget,
+            ItemError::NotFinite(_) => ErrorKind::NotFinite,
+            ItemError::Cancelled => ErrorKind::Cancelled,
+            ItemError::Record(_) => ErrorKind::Corrupt,
+            ItemError::Panicked { .. } => ErrorKind::Panicked,
+            ItemError::Device { .. } => ErrorKind::Device,
+        }
+    }
+}
+
+/// Why a call as a whole failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The record was refused.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The record's tokenizer was refused.
+    #[error("the record's tokenizer: {0}")]
+    Tokenizer(#[source] MediaError),
+    /// The record's tokenizer knows more tokens than the table has rows.
+    #[error("the tokenizer's highest id is {highest}, the token table has {rows} rows")]
+    TokenizerTable {
+        /// Highest id.
+        highest: usize,
+        /// Rows of the table.
+        rows: usize,
+    },
+    /// The record holds no such task.
+    #[error("no task `{asked}` in this record; it holds {}", held.join(", "))]
+    UnknownTask {
+        /// The task asked for.
+        asked: String,
+        /// The tasks held.
+        held: Vec<String>,
+    },
+    /// The record allows no such dimension.
+    #[error("dimension {asked} is not one of this record's: {}", allowed.iter().map(usize::to_string).collect::<Vec<_>>().join(", "))]
+    UnknownDim {
+        /// The dimension asked for.
+        asked: usize,
+        /// The dimensions allowed.
+        allowed: Vec<usize>,
+    },
+    /// No device of this name is known.
+    #[error("unknown device `{asked}`: expected flex, wgpu, vulkan, metal, webgpu or cuda, with :N for the Nth")]
+    UnknownDevice {
+        /// What was asked for.
+        asked: String,
+    },
+    /// The device is known but not compiled into this build.
+    #[error("device `{asked}` is not in this build, which has {}; build with --features {asked}", compiled.join(", "))]
+    BackendMissing {
+        /// What was asked for.
+        asked: String,
+        /// What this build has.
+        compiled: Vec<&'static str>,
+    },
+    /// The device could not be started.
+    #[error("device `{asked}` could not be used: {reason}")]
+    DeviceUnavailable {
+        /// What was asked for.
+        asked: String,
+        /// Why.
+        reason: String,
+    },
+    /// The device does not compute in this type.
+    #[error("device `{device}` does not compute in {dtype}")]
+    DtypeUnsupported {
+        /// The device.
+        device: String,
+        /// The type.
+        dtype: Dtype,
+    },
+    /// One input of a call that answers for all of them failed.
+    #[error("input {index}: {source}")]
+    Item {
+        /// Its place in the call.
+        index: usize,
+        /// Why.
+        source: ItemError,
+    },
+    /// A worker thread could not be started.
+    #[error("no thread for the device: {0}")]
+    Thread(#[source] std::io::Error),
+}

@@ -1,0 +1,108 @@
+//! How an engine is opened.
+
+use omniburn_models::families::OmniConfig;
+use omniburn_models::record::{Dtype, Modality};
+
+use crate::backend::BackendSpec;
+use crate::gate::GatePolicy;
+
+/// The memory budget unless another is given: 4 GiB.
+pub const DEFAULT_BUDGET_BYTES: u64 = 4 << 30;
+
+/// Settings of an engine; [`crate::EngineBuilder`] fills them in.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Where to compute.
+    pub device: BackendSpec,
+    /// The type products are computed in; `None`: the best the record and the device allow.
+    pub dtype: Option<Dtype>,
+    /// The task to embed for; `None`: the record's default.
+    pub task: Option<String>,
+    /// Bytes of memory a unit of work may need beside the weights.
+    pub budget_bytes: u64,
+    /// The modalities whose towers may load; `None`: all the record has.
+    pub modalities: Option<Vec<Modality>>,
+    /// How the gate treats its classes.
+    pub gate: GatePolicy,
+    /// Threads the CPU backend computes with; `None`: one a core.
+    pub threads: Option<usize>,
+    /// Whether every byte of a part is read against its digest when the part is opened. Parts of up to
+    /// [`VERIFY_SMALL_BYTES`] always are.
+    pub verify: bool,
+}
+
+/// Parts up to this size are read against their digests whenever they are opened: 64 MiB, about 50 ms.
+pub const VERIFY_SMALL_BYTES: u64 = 64 << 20;
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            device: BackendSpec::default(),
+            dtype: None,
+            task: None,
+            budget_bytes: DEFAULT_BUDGET_BYTES,
+            modalities: None,
+            gate: GatePolicy::default(),
+            threads: None,
+            verify: false,
+        }
+    }
+}
+
+/// A number of bytes, and what it allows a unit of this model to hold.
+///
+/// The estimate counts the f32 activations alive at once in the widest step of a layer, doubled for what allocators
+/// and copies add. It is an estimate: a later release fits it from what units really took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget {
+    bytes: u64,
+    token_bytes: u64,
+    text_heads: u64,
+    patch_bytes: u64,
+    vision_heads: u64,
+}
+
+/// Rows of a text unit at most, whatever the budget: larger products are not faster on the CPU, and a query would wait
+/// for longer.
+pub(crate) const MAX_UNIT_TOKENS: usize = 4096;
+/// Patches of a tower unit at most, whatever the budget; the reference's first value.
+pub(crate) const MAX_UNIT_PATCHES: usize = 8192;
+
+/// Scores are held whole up to this many a head (flex's own threshold); beyond it they go tile by tile.
+const WHOLE_SCORES: u64 = 512 * 512;
+
+impl Budget {
+    /// What `bytes` allow for a model.
+    pub fn new(bytes: u64, config: &OmniConfig) -> Self {
+        let t = &config.text;
+        let qkv = (t.heads + 2 * t.kv_heads) * t.head_dim;
+        let token = 4 * t.hidden + (3 * qkv).max(5 * t.inner);
+        let patch = config.vision.as_ref().map_or(0, |v| v.patch_values() + 5 * v.hidden + (9 * v.hidden).max(4 * v.inner));
+        Self {
+            bytes,
+            token_bytes: 8 * token as u64,
+            text_heads: t.heads as u64,
+            patch_bytes: 8 * patch as u64,
+            vision_heads: config.vision.as_ref().map_or(0, |v| v.heads as u64),
+        }
+    }
+
+    /// The number of bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Bytes a backbone unit of sequences with these lengths needs.
+    pub fn text_unit(&self, lengths: &[usize]) -> u64 {
+        let rows: u64 = lengths.iter().map(|&l| l as u64).sum();
+        let scores: u64 = lengths.iter().map(|&l| ((l * l) as u64).min(WHOLE_SCORES)).sum();
+        rows * self.token_bytes + 8 * self.text_heads * scores
+    }
+
+    /// Bytes a tower unit needs for attention windows of these lengths, in patches.
+    pub fn vision_unit(&self, windows: &[usize]) -> u64 {
+        let rows: u64 = windows.iter().map(|&w| w as u64).sum();
+        let scores: u64 = windows.iter().map(|&w| ((w * w) as u64).min(WHOLE_SCORES)).sum();
+        rows * self.patch_bytes + 8 * self.vision_heads * scores
+    }
+}

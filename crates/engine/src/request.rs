@@ -1,0 +1,232 @@
+//! What callers say: inputs, roles, and how a request should be treated.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use omniburn_media::{RgbImage, Truncation};
+use omniburn_models::record::Modality;
+
+use crate::embedding::Embedding;
+use crate::gate::{Cancel, Priority};
+
+/// One thing to embed: text, a picture, sound or film, from a path, bytes or decoded values.
+#[derive(Clone)]
+pub struct Input(pub(crate) Source);
+
+#[derive(Clone)]
+pub(crate) enum Source {
+    Text(String),
+    ImageFile(PathBuf),
+    ImageBytes(Arc<[u8]>),
+    ImagePixels(RgbImage),
+    VideoFile(PathBuf),
+    VideoBytes(Arc<[u8]>),
+    VideoFrames(Vec<RgbImage>),
+    VideoFrameFiles(Vec<PathBuf>),
+    AudioFile(PathBuf),
+    AudioBytes(Arc<[u8]>),
+    AudioSamples(Arc<[f32]>, u32),
+}
+
+impl Input {
+    /// A string. The role's prefix is put in front by the engine, never by the caller.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self(Source::Text(text.into()))
+    }
+
+    /// A picture file: PNG, JPEG, WebP, GIF (its first frame), BMP or TIFF, told by content and not by ending.
+    pub fn image_file(path: impl Into<PathBuf>) -> Self {
+        Self(Source::ImageFile(path.into()))
+    }
+
+    /// The bytes of a picture file.
+    pub fn image_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self(Source::ImageBytes(bytes.into()))
+    }
+
+    /// A decoded picture.
+    pub fn image_pixels(image: RgbImage) -> Self {
+        Self(Source::ImagePixels(image))
+    }
+
+    /// A film file.
+    pub fn video_file(path: impl Into<PathBuf>) -> Self {
+        Self(Source::VideoFile(path.into()))
+    }
+
+    /// The bytes of a film file.
+    pub fn video_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self(Source::VideoBytes(bytes.into()))
+    }
+
+    /// Decoded frames of a film in order, taken whole.
+    pub fn video_frames(frames: Vec<RgbImage>) -> Self {
+        Self(Source::VideoFrames(frames))
+    }
+
+    /// Picture files that are the frames of a film in order, taken whole.
+    pub fn video_frame_files(frames: Vec<PathBuf>) -> Self {
+        Self(Source::VideoFrameFiles(frames))
+    }
+
+    /// A sound file.
+    pub fn audio_file(path: impl Into<PathBuf>) -> Self {
+        Self(Source::AudioFile(path.into()))
+    }
+
+    /// The bytes of a sound file.
+    pub fn audio_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self(Source::AudioBytes(bytes.into()))
+    }
+
+    /// Mono samples in -1..1 with their rate in hertz.
+    pub fn audio_samples(samples: impl Into<Arc<[f32]>>, rate_hz: u32) -> Self {
+        Self(Source::AudioSamples(samples.into(), rate_hz))
+    }
+
+    /// What kind of input it is.
+    pub fn modality(&self) -> Modality {
+        match &self.0 {
+            Source::Text(_) => Modality::Text,
+            Source::ImageFile(_) | Source::ImageBytes(_) | Source::ImagePixels(_) => Modality::Image,
+            Source::VideoFile(_) | Source::VideoBytes(_) | Source::VideoFrames(_) | Source::VideoFrameFiles(_) => {
+                Modality::Video
+            }
+            Source::AudioFile(_) | Source::AudioBytes(_) | Source::AudioSamples(..) => Modality::Audio,
+        }
+    }
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Source::Text(text) => f.debug_tuple("Text").field(text).finish(),
+            Source::ImageFile(path) | Source::VideoFile(path) | Source::AudioFile(path) => {
+                write!(f, "{}({})", self.modality(), path.display())
+            }
+            _ => write!(f, "{}(..)", self.modality()),
+        }
+    }
+}
+
+/// What an input is for; its prefix stands in front in every modality and for every task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Role {
+    /// Something to search with.
+    Query,
+    /// Something to be found.
+    #[default]
+    Document,
+    /// No prefix.
+    None,
+}
+
+/// How far a long call has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Items finished, failed ones included.
+    pub done: usize,
+    /// Items in all.
+    pub total: usize,
+}
+
+/// Called after each item of a long call.
+pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// How a call should be treated. One path serves every verb.
+#[derive(Clone, Default)]
+pub struct Request {
+    pub(crate) role: Role,
+    pub(crate) task: Option<String>,
+    pub(crate) priority: Option<Priority>,
+    pub(crate) dim: Option<usize>,
+    pub(crate) truncation: Truncation,
+    pub(crate) cancel: Option<Cancel>,
+    pub(crate) progress: Option<OnProgress>,
+}
+
+impl Request {
+    /// A request in a role; queries are interactive and everything else is background unless told otherwise.
+    pub fn new(role: Role) -> Self {
+        Self { role, ..Self::default() }
+    }
+
+    /// A task of the record other than the engine's own.
+    #[must_use]
+    pub fn task(mut self, task: impl Into<String>) -> Self {
+        self.task = Some(task.into());
+        self
+    }
+
+    /// How urgent it is.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// One of the record's Matryoshka dimensions in place of the full width.
+    #[must_use]
+    pub fn dim(mut self, dim: usize) -> Self {
+        self.dim = Some(dim);
+        self
+    }
+
+    /// What happens to a text longer than the model reads; refused unless said otherwise.
+    #[must_use]
+    pub fn truncation(mut self, truncation: Truncation) -> Self {
+        self.truncation = truncation;
+        self
+    }
+
+    /// A handle that stops the call at the next unit; items not done by then fail as cancelled.
+    #[must_use]
+    pub fn cancel(mut self, cancel: Cancel) -> Self {
+        self.cancel = Some(cancel);
+        self
+    }
+
+    /// Called after each item.
+    #[must_use]
+    pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(progress));
+        self
+    }
+
+    pub(crate) fn resolved_priority(&self) -> Priority {
+        self.priority.unwrap_or(match self.role {
+            Role::Query => Priority::Interactive,
+            Role::Document | Role::None => Priority::Background,
+        })
+    }
+
+    pub(crate) fn cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(Cancel::is_cancelled)
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("role", &self.role)
+            .field("task", &self.task)
+            .field("priority", &self.resolved_priority())
+            .field("dim", &self.dim)
+            .field("truncation", &self.truncation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A vector with what is known of how it was made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedded {
+    /// The vector.
+    pub embedding: Embedding,
+    /// What it was made from.
+    pub modality: Modality,
+    /// Rows that entered the backbone.
+    pub tokens: usize,
+    /// Whether a text was cut.
+    pub truncated: bool,
+}

@@ -1,1 +1,8 @@
-//! stub
+//! The proofs, in reading order.
+#![allow(missing_docs)] // test names are sentences
+
+mod direct;
+mod support;
+
+mod parity_text;
+mod parity_vision;

@@ -10,9 +10,7 @@ use std::thread::JoinHandle;
 
 use omniburn_models::RecordError;
 use omniburn_models::record::digest::{sha256_hex, sha256_read};
-use omniburn_models::record::{
-    Dtype, PartTensor, RecordFolder, RecordWriter, SourceEntry, TOKENIZER_FILE, TensorRole,
-};
+use omniburn_models::record::{Dtype, PartTensor, RecordFolder, RecordWriter, SourceEntry, TOKENIZER_FILE, TensorRole};
 use rayon::prelude::*;
 
 use crate::error::{ConvertError, NonFiniteFault};

@@ -73,10 +73,7 @@ pub struct TensorFaults {
 impl TensorFaults {
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
-        self.missing.is_empty()
-            && self.unmapped.is_empty()
-            && self.mis_shaped.is_empty()
-            && self.wrong_dtype.is_empty()
+        self.missing.is_empty() && self.unmapped.is_empty() && self.mis_shaped.is_empty() && self.wrong_dtype.is_empty()
     }
 }
 

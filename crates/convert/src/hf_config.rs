@@ -61,15 +61,8 @@ impl Ids {
 
     /// Every id with its field.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u32)> {
-        let ids = [
-            self.image,
-            self.video,
-            self.vision_start,
-            self.vision_end,
-            self.audio,
-            self.audio_start,
-            self.audio_end,
-        ];
+        let ids =
+            [self.image, self.video, self.vision_start, self.vision_end, self.audio, self.audio_start, self.audio_end];
         ids.into_iter().flatten()
     }
 }
@@ -108,7 +101,8 @@ impl HfConfig {
     /// other.
     pub fn read(path: &Path, root: &Value, card: &Card, facts: Facts) -> Result<Self, ConvertError> {
         let faults = Faults::of(path);
-        let mut reader = Reader { root: Fields::new("", Some(root), &faults), card, facts, faults: &faults, notes: vec![] };
+        let mut reader =
+            Reader { root: Fields::new("", Some(root), &faults), card, facts, faults: &faults, notes: vec![] };
         let omni = OmniConfig {
             text: reader.text(root.get("text_config")),
             vision: reader.vision(root.get("vision_config")),
@@ -239,7 +233,8 @@ impl Reader<'_> {
         let marked = said.iter().map(|s| s.to_lowercase()).any(|s| marks.iter().any(|mark| s.contains(mark.as_str())));
         let causal = if marked { card } else { !card };
         let kind = if causal { "causal" } else { "bidirectional" };
-        self.notes.push(format!("text_config has no is_causal: a `{model_type}` in this checkpoint is taken as {kind}"));
+        self.notes
+            .push(format!("text_config has no is_causal: a `{model_type}` in this checkpoint is taken as {kind}"));
         causal
     }
 
@@ -250,7 +245,8 @@ impl Reader<'_> {
                 text.fault("vocab_size", format!("at most {rows}, the rows of the token table"));
             }
             Some(said) if said < rows => {
-                self.notes.push(format!("the token table has {rows} rows, config.json counts {said}; all rows are kept"));
+                self.notes
+                    .push(format!("the token table has {rows} rows, config.json counts {said}; all rows are kept"));
             }
             _ => {}
         }

@@ -75,9 +75,9 @@ impl Plan {
         let special_token_ids = if with_rows { special_ids(&config_path, &hf)? } else { Vec::new() };
         let parts = parts(&Recipes::new(&source, &hf.omni, layout), &tasks, special_token_ids.len())?;
         let taken = settle(&KEYS, &source, parts.iter().flat_map(|part| &part.recipes), |canonical| {
-            survey.other_task_reason(&tasks, canonical).or_else(|| {
-                omni::tower_projection_reason(&source, &hf.omni, canonical)
-            })
+            survey
+                .other_task_reason(&tasks, canonical)
+                .or_else(|| omni::tower_projection_reason(&source, &hf.omni, canonical))
         })?;
         for part in &parts {
             if let Some((_, adapter)) = &part.adapter {
@@ -242,10 +242,8 @@ fn report(
     parts: &[PartPlan],
     taken: &Taken,
 ) -> ConvertReport {
-    let lora: Vec<LoraReport> = parts
-        .iter()
-        .filter_map(|part| Some(lora_report(part.task.as_ref()?, &part.adapter.as_ref()?.1)))
-        .collect();
+    let lora: Vec<LoraReport> =
+        parts.iter().filter_map(|part| Some(lora_report(part.task.as_ref()?, &part.adapter.as_ref()?.1))).collect();
     ConvertReport {
         source: header.name.clone(),
         out: (!options.check).then(|| options.out.clone()),
@@ -279,8 +277,7 @@ fn report(
 
 fn part_report(part: &PartPlan, source: &Source, dtype: Dtype) -> PartReport {
     let elements = |recipe: &Recipe| recipe.spec.elements() as u64;
-    let bytes =
-        |recipe: &Recipe| elements(recipe) * stored_dtype(&recipe.spec, source, recipe, dtype).bytes() as u64;
+    let bytes = |recipe: &Recipe| elements(recipe) * stored_dtype(&recipe.spec, source, recipe, dtype).bytes() as u64;
     PartReport {
         file: part.file.clone(),
         tensors: part.recipes.len(),

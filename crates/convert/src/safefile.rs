@@ -117,8 +117,7 @@ pub(crate) struct SafeFile {
 impl SafeFile {
     /// Opens a file and checks that its header describes exactly its bytes.
     pub fn open(path: &Path) -> Result<Self, ConvertError> {
-        let corrupt =
-            |reason: String| ConvertError::Corrupt { path: path.to_path_buf(), tensor: None, reason };
+        let corrupt = |reason: String| ConvertError::Corrupt { path: path.to_path_buf(), tensor: None, reason };
         // A folder, a pipe or a dangling link of that name is no file; opening a pipe would wait for ever.
         let length = match fs::metadata(path) {
             Ok(meta) if meta.is_file() => meta.len(),
@@ -185,7 +184,8 @@ impl SafeFile {
     }
 
     fn read_unchecked(&self, name: &str) -> Result<(Dtype, Vec<u8>), ConvertError> {
-        let tensor = self.tensors.get(name).unwrap_or_else(|| panic!("{}: {name} was not checked", self.path.display()));
+        let tensor =
+            self.tensors.get(name).unwrap_or_else(|| panic!("{}: {name} was not checked", self.path.display()));
         let Element::Float(dtype) = tensor.element else {
             panic!("{}: the type of {name} was not checked", self.path.display());
         };
@@ -202,11 +202,7 @@ impl SafeFile {
     }
 }
 
-fn parse_header(
-    path: &Path,
-    header: &[u8],
-    data_bytes: u64,
-) -> Result<BTreeMap<String, StoredTensor>, ConvertError> {
+fn parse_header(path: &Path, header: &[u8], data_bytes: u64) -> Result<BTreeMap<String, StoredTensor>, ConvertError> {
     let corrupt = |tensor: Option<&str>, reason: String| ConvertError::Corrupt {
         path: path.to_path_buf(),
         tensor: tensor.map(str::to_string),
@@ -248,10 +244,7 @@ fn parse_header(
 }
 
 /// Tensors must follow each other without overlap or gap and end where the file does, as the format demands.
-fn check_coverage(
-    tensors: &BTreeMap<String, StoredTensor>,
-    data_bytes: u64,
-) -> Result<(), (Option<String>, String)> {
+fn check_coverage(tensors: &BTreeMap<String, StoredTensor>, data_bytes: u64) -> Result<(), (Option<String>, String)> {
     let mut in_order: Vec<(&String, &StoredTensor)> = tensors.iter().collect();
     in_order.sort_by_key(|(_, t)| (t.begin, t.end));
     let (mut reached, mut before) = (0, "the header");

@@ -182,7 +182,12 @@ impl Survey<'_> {
                 return Err(ConvertError::UnknownTask { asked: name, known });
             }
             let Some(folder) = folder else { return Err(self.adapter_missing(&name)) };
-            plans.push(TaskPlan { name, key, adapter: Some(folder), special_rows: omni::has_special_rows(self.source) });
+            plans.push(TaskPlan {
+                name,
+                key,
+                adapter: Some(folder),
+                special_rows: omni::has_special_rows(self.source),
+            });
         }
         let unheard = |name: &&String| !known.contains(name);
         for name in self.hf.task_names.iter().filter(unheard) {
@@ -200,7 +205,9 @@ impl Survey<'_> {
         let keyed = self.keyed_tasks();
         let there: Vec<&String> = match self.layout {
             // Connectors decide; an adapter that is missing is an error of its own when that task is asked for.
-            Layout::TorchTasks if adapter_given || !self.adapters.is_empty() => keyed.iter().map(|(name, _)| name).collect(),
+            Layout::TorchTasks if adapter_given || !self.adapters.is_empty() => {
+                keyed.iter().map(|(name, _)| name).collect()
+            }
             Layout::TorchTasks => Vec::new(),
             _ => self.adapters.keys().collect(),
         };

@@ -40,7 +40,8 @@ pub(crate) fn templates(
     let mut made = BTreeMap::new();
     for (modality, _, default, ids) in media.into_iter().filter(|(_, there, ..)| *there) {
         let kind = asked.get(&modality).copied().unwrap_or(default);
-        let missing: Vec<String> = ids.iter().filter(|(_, id)| id.is_none()).map(|(name, _)| name.to_string()).collect();
+        let missing: Vec<String> =
+            ids.iter().filter(|(_, id)| id.is_none()).map(|(name, _)| name.to_string()).collect();
         if kind != TemplateKind::Bare && !missing.is_empty() {
             let asked = asked.contains_key(&modality);
             return Err(ConvertError::TemplateIds { modality, template: kind, missing, asked });

@@ -33,7 +33,10 @@ pub(crate) const KEYS: KeyMap = KeyMap {
         ("visual.", "vision_tower."),
     ],
     drops: &[
-        (Pattern::Exact("audio_tower.audio_bos_eos_token.weight"), "its rows frame sound in the generating parent only"),
+        (
+            Pattern::Exact("audio_tower.audio_bos_eos_token.weight"),
+            "its rows frame sound in the generating parent only",
+        ),
         (Pattern::Contains("position_ids"), "positions are counted, not read"),
         (Pattern::Suffix(".rotary_emb.inv_freq"), "rotary frequencies are computed from the configuration"),
         (Pattern::Prefix("lm_head."), "an embedding takes no head"),

@@ -61,13 +61,12 @@ fn the_token_table_keeps_the_bytes_and_the_type_of_the_checkpoint() {
 
 #[test]
 fn a_merge_is_rounded_once_where_rounding_the_change_first_would_give_another_value() {
-    // 1 + 2^-8 + 2^-9 lies above the tie between 1 and 1 + 2^-7. A change of 2^-8 + 2^-9 - 2^-20 rounded to bf16 first
-    // is 2^-8 + 2^-9 still; with W = 1 - 2^-9 the exact sum 1 + 2^-8 - 2^-20 lies below the tie, the other one on it
-    // or beyond.
+    // 1 + 2^-8 is the tie between 1 and the next bf16, 1 + 2^-7. The change lies a little above 2^-8, so the sum lies
+    // above the tie; the change rounded first is 2^-8, and the tie goes to the even 1.
     let mut checkpoint = Checkpoint::tiny(true, Layout::Mlx, Dtype::F32);
     let (h, q) = (checkpoint.dims.hidden, checkpoint.dims.heads * checkpoint.dims.head_dim);
     let name = "language_model.layers.0.self_attn.q_proj";
-    let (w, a, b) = (1.0f32 + 2f32.powi(-9), 1.0f32, 3.0 * 2f32.powi(-9) + 2f32.powi(-20));
+    let (w, a, b) = (1.0f32, 1.0f32, 2f32.powi(-8) + 2f32.powi(-20));
     let once = through(Dtype::Bf16, w + b);
     let twice = through(Dtype::Bf16, through(Dtype::Bf16, w) + through(Dtype::Bf16, b));
     assert_ne!(once, twice, "the case tells the two apart");
@@ -179,7 +178,7 @@ fn an_early_export_with_two_projections_for_sound_is_folded_into_one() {
             for i in 0..a {
                 let mut sum = 0.0f32;
                 for k in 0..middle {
-                    sum += outer[o * middle + k] * inner[k * a + i];
+                    sum = outer[o * middle + k].mul_add(inner[k * a + i], sum);
                 }
                 assert_eq!(found["audio_projector.weight"].2[i * d + o], sum);
             }
@@ -200,8 +199,7 @@ fn a_projection_of_the_sound_tower_that_the_projector_does_not_read_is_dropped()
 
 #[test]
 fn a_convolution_whose_two_orders_look_alike_is_read_as_the_rest_of_the_layout() {
-    // Three mel bands and a width of three: conv1 and conv2 have the same shape in both orders; the patch embedding
-    // has not and decides.
+    // With three mel bands conv1 has the same shape in both orders; the patch embedding has not, and decides.
     for layout in LAYOUTS {
         let mut checkpoint = Checkpoint::tiny(true, layout, Dtype::F32);
         let mut dims = checkpoint.dims.clone();
@@ -209,6 +207,18 @@ fn a_convolution_whose_two_orders_look_alike_is_read_as_the_rest_of_the_layout()
         checkpoint.resize(dims);
         let (_, record) = checkpoint.convert(TaskChoice::Default, Dtype::F32);
         assert_part(&record, "towers.bpk", &expected_towers(&checkpoint));
+    }
+}
+
+#[test]
+fn where_no_convolution_tells_the_layout_adapters_beside_the_weights_do() {
+    for (adapters, layout) in [(true, omniburn_convert::Layout::Mlx), (false, omniburn_convert::Layout::TorchMerged)] {
+        let mut checkpoint = Checkpoint::tiny(true, Layout::Mlx, Dtype::F32);
+        checkpoint.arrays.retain(|name, _| name.starts_with("language_model."));
+        if !adapters {
+            checkpoint.adapters.clear();
+        }
+        assert_eq!(checkpoint.convert(TaskChoice::Default, Dtype::F32).0.layout, layout);
     }
 }
 

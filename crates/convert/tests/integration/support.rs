@@ -287,7 +287,8 @@ fn in_order(canonical: &str, shape: &[usize], layout: Layout) -> Vec<usize> {
 
 /// Seeded values of a name: every layout of a checkpoint holds the same ones.
 pub fn values(name: &str, n: usize) -> Vec<f32> {
-    let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let mut state =
+        name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     (0..n)
         .map(|_| {
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -630,11 +631,11 @@ fn store(canonical: &str, torch: &[f32], shape: &[usize], layout: Layout) -> Vec
     let mut stored = torch.to_vec();
     match (layout, canonical) {
         (Layout::Mlx, "vision_tower.patch_embed.proj.weight") => {
-            let [o, c, t, h, w] = shape.try_into().unwrap();
-            let mut i = 0;
-            for (oo, tt, hh, ww, cc) in grid5(o, t, h, w, c) {
-                stored[i] = torch[(((oo * c + cc) * t + tt) * h + hh) * w + ww];
-                i += 1;
+            let [_, c, t, h, w] = shape.try_into().unwrap();
+            for (i, value) in stored.iter_mut().enumerate() {
+                // i counts (o, t, h, w, c), the last fastest.
+                let (cc, ww, hh, tt, oo) = (i % c, i / c % w, i / c / w % h, i / c / w / h % t, i / c / w / h / t);
+                *value = torch[(((oo * c + cc) * t + tt) * h + hh) * w + ww];
             }
         }
         (Layout::Mlx, "audio_tower.conv1.weight" | "audio_tower.conv2.weight") => {
@@ -650,20 +651,6 @@ fn store(canonical: &str, torch: &[f32], shape: &[usize], layout: Layout) -> Vec
         _ => {}
     }
     stored
-}
-
-fn grid5(a: usize, b: usize, c: usize, d: usize, e: usize) -> Vec<(usize, usize, usize, usize, usize)> {
-    let mut all = Vec::new();
-    for i in 0..a {
-        for j in 0..b {
-            for k in 0..c {
-                for l in 0..d {
-                    all.extend((0..e).map(|m| (i, j, k, l, m)));
-                }
-            }
-        }
-    }
-    all
 }
 
 /// The four adapters of the family, each with its own rank, scale, targets and type.

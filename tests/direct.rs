@@ -1,0 +1,120 @@
+//! The model without the engine: for taps, features and negative controls, which live on the calling thread.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use omniburn::{Dtype, Family};
+use omniburn_kernels::Segments;
+use omniburn_media::{PatchGrid, RgbImage, TextTokenizer, VisionPreprocess, decode_image_file};
+use omniburn_models::batch::{Grid, PatchRows, TokenRows};
+use omniburn_models::families::omni::{OmniConfig, OmniText};
+use omniburn_models::record::{PixelPreprocess, RecordHeader};
+use omniburn_models::towers::vision::VisionTower;
+
+use crate::support::open;
+
+/// One task of a record on a device, in f32.
+pub struct Model {
+    pub header: RecordHeader,
+    pub config: OmniConfig,
+    pub text: OmniText,
+    pub tower: Option<VisionTower>,
+    pub tokenizer: TextTokenizer,
+    pub device: Device,
+}
+
+impl Model {
+    pub fn open(path: &Path, task: &str) -> Self {
+        Self::open_on(path, task, Device::flex())
+    }
+
+    pub fn open_on(path: &Path, task: &str, device: Device) -> Self {
+        let record = open(path);
+        let Family::Omni(config) = record.header().family.clone();
+        let tokens = config.open_tokens(&record).unwrap();
+        Self {
+            text: config.open_text(&record, task, tokens, Dtype::F32, &device).unwrap(),
+            tower: config.open_vision(&record, Dtype::F32, &device).unwrap(),
+            tokenizer: TextTokenizer::from_file(&record.tokenizer_path()).unwrap(),
+            header: record.header().clone(),
+            config,
+            device,
+        }
+    }
+
+    /// One pooled row a sequence, not normalised.
+    pub fn text(&self, sequences: &[Vec<u32>]) -> Vec<Vec<f32>> {
+        let rows = self.rows(&sequences.concat());
+        let segments = Segments::from_lengths(sequences.iter().map(Vec::len));
+        read_rows(self.text.embed(TokenRows { rows, segments }, &[]))
+    }
+
+    fn rows(&self, ids: &[u32]) -> Tensor<2> {
+        let mut values = Vec::new();
+        self.text.tokens.gather(ids, &mut values).unwrap();
+        let shape = [ids.len(), self.text.tokens.hidden()];
+        Tensor::from_data(burn::tensor::TensorData::new(values, shape), &self.device)
+    }
+
+    /// How pictures are prepared, as the record says.
+    pub fn pixels(&self) -> VisionPreprocess {
+        vision_preprocess(self.header.preprocess.image.as_ref().unwrap())
+    }
+
+    /// How film frames are prepared, as the record says.
+    pub fn film(&self) -> VisionPreprocess {
+        vision_preprocess(self.header.preprocess.video.as_ref().unwrap())
+    }
+
+    /// Tower rows of packed items, `[patches, hidden]`.
+    pub fn tower(&self, items: &[PatchGrid]) -> Tensor<2> {
+        let grids = items.iter().map(|p| Grid { t: p.grid().t, h: p.grid().h, w: p.grid().w }).collect();
+        let width = items[0].row_len();
+        let values = items.iter().flat_map(|p| p.rows().to_vec()).collect();
+        self.tower.as_ref().unwrap().forward(PatchRows::new(values, width, grids, &self.device)).last
+    }
+
+    /// Feature rows as they enter the backbone.
+    pub fn features(&self, items: &[PatchGrid]) -> Tensor<2> {
+        self.text.merger.as_ref().unwrap().forward(self.tower(items))
+    }
+
+    /// The pooled row of features between ids.
+    pub fn media(&self, features: Tensor<2>, before: &[u32], after: &[u32]) -> Vec<f32> {
+        let count = features.dims()[0];
+        let mut pieces = vec![self.rows(before), features];
+        if !after.is_empty() {
+            pieces.push(self.rows(after));
+        }
+        let rows = Tensor::cat(pieces, 0);
+        let segments = Segments::single(rows.dims()[0]);
+        let media = before.len()..before.len() + count;
+        read_rows(self.text.embed(TokenRows { rows, segments }, std::slice::from_ref(&media))).swap_remove(0)
+    }
+}
+
+pub fn vision_preprocess(p: &PixelPreprocess) -> VisionPreprocess {
+    VisionPreprocess {
+        patch: p.patch_px,
+        merge: p.merge,
+        temporal_patch: p.temporal_patch,
+        min_pixels: p.min_pixels,
+        max_pixels: p.max_pixels,
+        mean: p.mean,
+        std: p.std,
+        rescale: p.rescale,
+    }
+}
+
+pub fn decode(path: &Path) -> RgbImage {
+    decode_image_file(path).unwrap()
+}
+
+pub fn values(tensor: Tensor<2>) -> Vec<f32> {
+    tensor.into_data().try_to_vec().unwrap()
+}
+
+pub fn read_rows(tensor: Tensor<2>) -> Vec<Vec<f32>> {
+    let width = tensor.dims()[1];
+    values(tensor).chunks_exact(width).map(<[f32]>::to_vec).collect()
+}

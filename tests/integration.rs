@@ -6,3 +6,9 @@ mod support;
 
 mod parity_text;
 mod parity_vision;
+mod layouts;
+mod batching;
+mod traps;
+mod gate;
+mod failure;
+mod backends;

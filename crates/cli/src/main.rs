@@ -1,2 +1,116 @@
-//! stub
-fn main(){}
+//! The `omniburn` command line: arguments in, library calls, results out.
+//!
+//! | where | what |
+//! |---|---|
+//! | `args` | what was typed |
+//! | `inputs` | what becomes an input, and by which rule |
+//! | `commands` | one file a verb |
+//! | `output`, `progress` | results to standard output, everything else to standard error |
+//! | `failure`, `interrupt` | how a command ends |
+//!
+//! Only this crate reads the environment: `OMNIBURN_LOG`, and where the Hugging Face cache lies.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod failure;
+mod inputs;
+mod interrupt;
+mod output;
+mod progress;
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+
+use clap::{CommandFactory, FromArgMatches};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Cli, Command, LogArgs};
+use crate::failure::{Failure, Outcome, SOME_FAILED, USAGE};
+use crate::progress::say;
+
+/// Where and why the last panic happened, for the sentence that asks for a report.
+static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+fn main() -> ExitCode {
+    // The engine survives a panic in a unit of work, and says so on that input's line: it is not printed twice.
+    set_hook(Box::new(|panic| {
+        let message = panic.to_string().replace('\n', " ");
+        tracing::debug!("{message}");
+        *LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
+    }));
+    let code = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        let message = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+        let version = env!("CARGO_PKG_VERSION");
+        say(format_args!("error: a bug in omniburn {version}, please report it with what you ran: {message}"));
+        SOME_FAILED
+    });
+    ExitCode::from(code)
+}
+
+fn run() -> u8 {
+    let matches = match Cli::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(e) => {
+            // Help and version are no mistakes; a reader that has gone away is none either.
+            let _ = e.print();
+            return u8::try_from(e.exit_code()).unwrap_or(USAGE);
+        }
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return USAGE;
+        }
+    };
+    let typed = args::TypedInput::in_order;
+    let verb = matches.subcommand().map(|(_, verb)| verb);
+    let outcome = start_logs(&cli.logs).and_then(|()| match (cli.command, verb) {
+        (Command::Convert(args), _) => commands::convert::run(&args),
+        (Command::Embed(args), Some(verb)) => commands::embed::run(&args, typed(verb)),
+        (Command::Compare(args), Some(verb)) => commands::compare::run(&args, &typed(verb)),
+        (Command::Inspect(args), _) => commands::inspect::run(&args),
+        (Command::Models(args), _) => commands::models::run(&args),
+        (Command::Completions(args), _) => commands::completions::run(&args),
+        (Command::Embed(_) | Command::Compare(_), None) => unreachable!("a verb that was read has matches"),
+    });
+    end(outcome)
+}
+
+fn end(outcome: Outcome) -> u8 {
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => {
+            if let Failure::Error { error, .. } = &failure {
+                say(format_args!("error: {error}"));
+            }
+            failure.code()
+        }
+    }
+}
+
+/// Logs go to standard error: warnings, or what `--log`, `-v` or `OMNIBURN_LOG` ask for.
+fn start_logs(args: &LogArgs) -> Result<(), Failure> {
+    let ours = |level: &str| format!("warn,omniburn={level}");
+    let wanted = match (&args.log, args.verbose) {
+        (Some(level), _) if level.parse::<tracing::Level>().is_ok() => ours(level),
+        (Some(filter), _) => filter.clone(),
+        (None, 0) => std::env::var("OMNIBURN_LOG").unwrap_or_else(|_| "warn".into()),
+        (None, 1) => ours("info"),
+        (None, _) => ours("debug"),
+    };
+    let filter = EnvFilter::try_new(&wanted)
+        .map_err(|e| Failure::usage(format!("log level `{wanted}`: {e}; expected one such as info or debug")))?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .log_internal_errors(false)
+        .finish();
+    // Fails only where one is set already, and then logs go there.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    Ok(())
+}

@@ -1,10 +1,10 @@
 #[path = "../tests/integration/support.rs"]
 #[allow(dead_code)]
 mod support;
-use std::io::{Write, BufWriter};
-use std::path::Path;
-use omniburn_convert::*;
+use omniburn_convert::{ConvertOptions, TaskChoice, convert};
 use serde_json::json;
+use std::io::{BufWriter, Write};
+use std::path::Path;
 use support::*;
 fn fill(path: &Path, keys: &[(String, Vec<usize>)]) {
     write_sparse(path, keys);
@@ -16,7 +16,9 @@ fn fill(path: &Path, keys: &[(String, Vec<usize>)]) {
     let mut s = 88172645463325252u64;
     let mut left = total;
     while left > 0 {
-        s ^= s << 13; s ^= s >> 7; s ^= s << 17;
+        s ^= s << 13;
+        s ^= s >> 7;
+        s ^= s << 17;
         // exponents near 0.02
         let v = (s & 0x81FF_81FF_81FF_81FF) | 0x3C00_3C00_3C00_3C00;
         let n = left.min(8);
@@ -37,22 +39,36 @@ fn main() {
         for t in TASKS {
             let at = dir.join("adapters").join(t);
             write_json(&at.join("adapter_config.json"), &json!({"peft_type": "LORA", "r": 32, "lora_alpha": 32}));
-            let keys: Vec<_> = d.shared().into_iter().filter(|(n, s)| n.starts_with("language_model.layers") && s.len() == 2).flat_map(|(name, shape)| {
-                let at = format!("base_model.model.{}", name.trim_end_matches(".weight"));
-                [(format!("{at}.lora_A.weight"), vec![32, shape[1]]), (format!("{at}.lora_B.weight"), vec![shape[0], 32])]
-            }).collect();
+            let keys: Vec<_> = d
+                .shared()
+                .into_iter()
+                .filter(|(n, s)| n.starts_with("language_model.layers") && s.len() == 2)
+                .flat_map(|(name, shape)| {
+                    let at = format!("base_model.model.{}", name.trim_end_matches(".weight"));
+                    [
+                        (format!("{at}.lora_A.weight"), vec![32, shape[1]]),
+                        (format!("{at}.lora_B.weight"), vec![shape[0], 32]),
+                    ]
+                })
+                .collect();
             fill(&at.join("adapter_model.safetensors"), &keys);
         }
         return;
     }
     let mut o = ConvertOptions::new(dir, &a[3]);
-    o.tasks = match a[4].as_str() { "all" => TaskChoice::All, "default" => TaskChoice::Default, n => TaskChoice::Named(n.into()) };
+    o.tasks = match a[4].as_str() {
+        "all" => TaskChoice::All,
+        "default" => TaskChoice::Default,
+        n => TaskChoice::Named(n.into()),
+    };
     o.dtype = a[5].parse().unwrap();
     o.check = a.get(6).is_some_and(|s| s == "check");
     o.force = true;
     let mut r = convert(&o).unwrap();
     let s = std::fs::read_to_string("/proc/self/status").unwrap();
-    for l in s.lines().filter(|l| l.starts_with("VmHWM") || l.starts_with("RssAnon")) { println!("{l}"); }
+    for l in s.lines().filter(|l| l.starts_with("VmHWM") || l.starts_with("RssAnon")) {
+        println!("{l}");
+    }
     r.peak_memory_bytes = None;
     println!("{r}");
 }

@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 
 use omniburn_models::RecordError;
 use omniburn_models::record::digest::{sha256_hex, sha256_read};
-use omniburn_models::record::{Dtype, PartTensor, RecordFolder, RecordWriter, SourceEntry, TOKENIZER_FILE, TensorRole};
+use omniburn_models::record::{Dtype, Part, PartTensor, RecordFolder, RecordWriter, SourceEntry, TOKENIZER_FILE};
+use omniburn_models::record::{TensorRole, TensorSpec};
 use rayon::prelude::*;
 
 use crate::error::{ConvertError, NonFiniteFault};
@@ -260,23 +261,50 @@ impl NonFiniteCheck {
 fn verify(folder: &Path, cancel: &AtomicBool, meter: &Meter) -> Result<(), ConvertError> {
     let record = RecordFolder::open(folder)?;
     for (file, specs) in record.parts() {
-        stop_if(cancel)?;
-        let part = record.part(&file, &specs)?;
-        let entries = &record.header().files[&file].tensors;
-        specs.par_iter().try_for_each(|spec| {
-            stop_if(cancel)?;
-            let bytes = part.bytes(&spec.name);
-            let (found, expected) = (sha256_hex(&bytes), &entries[&spec.name].sha256);
-            meter.add(bytes.len() as u64);
-            if found == *expected {
-                return Ok(());
-            }
-            let (path, tensor, expected) = (part.path().to_path_buf(), spec.name.clone(), expected.clone());
-            Err(ConvertError::Record(RecordError::DigestMismatch { path, tensor, found, expected }))
-        })?;
+        for group in groups(&specs) {
+            // Mapped anew for each group: the pages a map has touched stay with the process until it is gone.
+            let part = record.part(&file, &specs)?;
+            group.par_iter().try_for_each(|spec| verify_tensor(&record, &file, &part, spec, cancel, meter))?;
+        }
     }
     record.verify_file(TOKENIZER_FILE)?;
     Ok(())
+}
+
+/// Specs in groups of about as many elements as a large matrix has, or one larger tensor.
+fn groups(specs: &[TensorSpec]) -> impl Iterator<Item = &[TensorSpec]> {
+    const ELEMENTS: usize = 1 << 24;
+    let mut rest = specs;
+    std::iter::from_fn(move || {
+        let mut elements = 0;
+        let fits = |spec: &&TensorSpec| {
+            elements += spec.elements();
+            elements <= ELEMENTS
+        };
+        let n = rest.iter().take_while(fits).count().max(1).min(rest.len());
+        let (group, after) = rest.split_at(n);
+        rest = after;
+        (!group.is_empty()).then_some(group)
+    })
+}
+
+fn verify_tensor(
+    record: &RecordFolder,
+    file: &str,
+    part: &Part,
+    spec: &TensorSpec,
+    cancel: &AtomicBool,
+    meter: &Meter,
+) -> Result<(), ConvertError> {
+    stop_if(cancel)?;
+    let bytes = part.bytes(&spec.name);
+    let (found, expected) = (sha256_hex(&bytes), &record.header().files[file].tensors[&spec.name].sha256);
+    meter.add(bytes.len() as u64);
+    if found == *expected {
+        return Ok(());
+    }
+    let (path, tensor, expected) = (part.path().to_path_buf(), spec.name.clone(), expected.clone());
+    Err(ConvertError::Record(RecordError::DigestMismatch { path, tensor, found, expected }))
 }
 
 /// Digests of the files a record is made from, taken beside the conversion.
@@ -339,5 +367,21 @@ struct Stoppable<'a, R> {
 impl<R: Read> Read for Stoppable<'_, R> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         if self.until.reached() { Err(io::Error::other("stopped")) } else { self.inner.read(bytes) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_hold_every_spec_once_and_never_much_at_a_time() {
+        let spec = |i: usize, rows: usize| TensorSpec::linear(format!("t{i}"), rows, 1 << 20);
+        let specs: Vec<TensorSpec> =
+            [1, 40, 8, 8, 1, 15, 16, 1].into_iter().enumerate().map(|(i, n)| spec(i, n)).collect();
+        let groups: Vec<Vec<&str>> =
+            groups(&specs).map(|group| group.iter().map(|spec| spec.name.as_str()).collect()).collect();
+        assert_eq!(groups, [vec!["t0"], vec!["t1"], vec!["t2", "t3"], vec!["t4", "t5"], vec!["t6"], vec!["t7"]]);
+        assert_eq!(super::groups(&[]).count(), 0);
     }
 }

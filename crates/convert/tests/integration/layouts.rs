@@ -172,7 +172,7 @@ fn an_early_export_with_two_projections_for_sound_is_folded_into_one() {
         for o in 0..d {
             let mut bias = 0.0f32;
             for k in 0..middle {
-                bias += outer[o * middle + k] * inner_bias[k];
+                bias = outer[o * middle + k].mul_add(inner_bias[k], bias);
             }
             assert_eq!(found["audio_projector.bias"].2[o], bias + own_bias[o]);
             for i in 0..a {

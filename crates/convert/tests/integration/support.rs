@@ -704,7 +704,8 @@ pub fn transposed(rows: &[f32], inputs: usize) -> Vec<f32> {
     (0..inputs).flat_map(|i| (0..outputs).map(move |o| rows[o * inputs + i])).collect()
 }
 
-/// A text weight with the adapter of `task` merged by the plain formula, `[outputs, inputs]` in f32.
+/// A text weight with the adapter of `task` merged by the plain formula, `[outputs, inputs]` in f32; the product's sums
+/// are fused, as in the reference's own.
 pub fn merged(checkpoint: &Checkpoint, name: &str, inputs: usize, lora: Option<(&Lora, f32)>) -> Vec<f32> {
     let mut weight = checkpoint.torch(name);
     let module = name.trim_end_matches(".weight");
@@ -722,7 +723,7 @@ pub fn merged(checkpoint: &Checkpoint, name: &str, inputs: usize, lora: Option<(
         for (i, w) in row.iter_mut().enumerate() {
             let mut sum = 0.0f32;
             for k in 0..rank {
-                sum += b[o * rank + k] * a[k * inputs + i];
+                sum = b[o * rank + k].mul_add(a[k * inputs + i], sum);
             }
             *w += scale * sum;
         }

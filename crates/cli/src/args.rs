@@ -1,0 +1,449 @@
+//! What was typed.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, ArgMatches, Args, Parser, Subcommand, ValueEnum};
+use omniburn::{BackendSpec, Dtype, Modality, Role, TemplateKind, Truncation};
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "omniburn",
+    version,
+    about = "Text, pictures, sound and film into one vector space",
+    after_help = "Examples:
+  omniburn convert path/to/jina-embeddings-v5-omni-small records/small --task all
+  omniburn embed --model records/small photo.jpg \"a red bicycle\"
+  omniburn compare --model records/small \"a red bicycle\" photo.jpg drawing.png
+
+Results go to standard output, everything else to standard error.
+Exit codes: 0 done, 1 some input failed, 2 usage, 3 a checkpoint or record was refused, 4 the device could not be
+used, 130 interrupted."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What to log.
+    #[command(flatten)]
+    pub logs: LogArgs,
+}
+
+/// What to log on standard error.
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// Say more on standard error; twice for details
+    #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "log")]
+    pub verbose: u8,
+    /// Log level: error, warn, info, debug, trace, or a filter such as omniburn_convert=debug
+    #[arg(long, value_name = "LEVEL", global = true)]
+    pub log: Option<String>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Turn a Hugging Face checkpoint into a record folder
+    Convert(ConvertArgs),
+    /// Embed texts and files: one JSON line an input
+    Embed(EmbedArgs),
+    /// The cosine of A with each B, whatever their kinds
+    Compare(CompareArgs),
+    /// What a record or a Hugging Face folder holds, and the memory it needs
+    Inspect(InspectArgs),
+    /// Families and tasks supported, and records found
+    Models(ModelsArgs),
+    /// Print the completions of a shell
+    Completions(CompletionsArgs),
+}
+
+/// `omniburn convert`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Turn a Hugging Face checkpoint into a record folder.
+
+SOURCE holds config.json, tokenizer.json, model.safetensors or shards with an index, and optionally \
+adapters/<task>/adapter_{model.safetensors,config.json}. Adapters are merged. Nothing is downloaded.",
+    after_help = "Examples:
+  omniburn convert checkpoints/jina-embeddings-v5-omni-small records/small
+  omniburn convert jinaai/jina-embeddings-v5-omni-nano records/nano --task all
+  omniburn convert checkpoints/small records/exact --dtype f32 --report report.json
+  omniburn convert checkpoints/small --check"
+)]
+pub struct ConvertArgs {
+    /// Checkpoint folder, or ORG/NAME found in the Hugging Face cache of this machine
+    #[arg(value_name = "SOURCE")]
+    pub source: PathBuf,
+    /// Record folder to write; may be left out with --check
+    #[arg(value_name = "OUT", required_unless_present = "check")]
+    pub out: Option<PathBuf>,
+    /// A task, all of them, or none for the base weights [default: retrieval where there are tasks]
+    #[arg(long, value_name = "NAME|all|none")]
+    pub task: Option<String>,
+    /// An adapter folder in place of the checkpoint's own
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// Type of the matrices
+    #[arg(long, default_value = "bf16", value_parser = dtypes())]
+    pub dtype: Dtype,
+    /// How a medium lies between prefix and suffix: wrapped, bare or noeos; may repeat, as in image=bare
+    #[arg(long, value_name = "MODALITY=NAME", value_parser = template)]
+    pub template: Vec<(Modality, TemplateKind)>,
+    /// Map names and shapes only: read no data, write nothing
+    #[arg(long)]
+    pub check: bool,
+    /// Replace the record at OUT, once the new one is complete
+    #[arg(long)]
+    pub force: bool,
+    /// Write the report as JSON, too
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+/// Which model, and how it computes.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// Record folder, made by `omniburn convert`
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// A task of the record [default: the record's, retrieval where it holds it]
+    #[arg(long, value_name = "NAME")]
+    pub task: Option<String>,
+    /// One of the record's dimensions [default: the full width]
+    #[arg(long, value_name = "N")]
+    pub dim: Option<usize>,
+    /// Where to compute: flex (the CPU), wgpu, vulkan, metal, webgpu or cuda, with :N for the Nth
+    #[arg(long, value_name = "NAME[:N]", default_value = "flex")]
+    pub device: BackendSpec,
+    /// The type to compute in [default: the best the record and the device allow]
+    #[arg(long, value_parser = dtypes())]
+    pub dtype: Option<Dtype>,
+    /// What happens to a text longer than the model reads
+    #[arg(long, value_enum, default_value_t = TruncateArg::Error)]
+    pub truncate: TruncateArg,
+    /// Memory for the work beside the weights, such as 512MiB or 2GiB [default: 4GiB]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub budget: Option<u64>,
+    /// Threads to compute with on the CPU [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// Inputs as typed. Their order across the kinds is read from the matches; see [`TypedInput::in_order`].
+#[derive(Debug, Args)]
+pub struct InputArgs {
+    /// A file, or a text: what has white space, or neither a separator nor a known file ending
+    #[arg(value_name = "INPUT")]
+    pub input: Vec<OsString>,
+    /// A text, whatever it looks like; may repeat
+    #[arg(long, value_name = "STR", allow_hyphen_values = true)]
+    pub text: Vec<String>,
+    /// A picture file; may repeat
+    #[arg(long, value_name = "PATH")]
+    pub image: Vec<PathBuf>,
+    /// A sound file; may repeat
+    #[arg(long, value_name = "PATH")]
+    pub audio: Vec<PathBuf>,
+    /// A film file; may repeat
+    #[arg(long, value_name = "PATH")]
+    pub video: Vec<PathBuf>,
+}
+
+/// `omniburn embed`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Embed texts and files: one JSON line an input, in input order.
+
+An INPUT that names a file is that file: a picture, sound, film, or a text file, whose content is the text (without its \
+last line break). Else it is a text, unless it looks like a path (no white space, and a separator or a known file \
+ending): then it is an error. --text, --image, --audio and --video say it outright.
+
+--items reads JSON lines with one key each: {\"text\": \"...\"}, {\"image\": \"PATH\"}, {\"audio\": \"PATH\"}, \
+{\"video\": \"PATH\"} or {\"video\": [\"frame0.png\", ...]}, and an optional \"id\" that comes back. Inputs come first, \
+then items, then lines.
+
+A failed input gives a line with an error in its place; the others are unaffected and the exit code is 1.",
+    after_help = "Examples:
+  omniburn embed --model records/small photo.jpg \"a red bicycle\"
+  omniburn embed --model records/small --role query \"something to ride\" --dim 128
+  omniburn embed --model records/small --lines < sentences.txt > vectors.jsonl
+  omniburn embed --model records/small --items items.jsonl --format npy --out vectors.npy
+  echo '{\"id\": 7, \"image\": \"photo.jpg\"}' | omniburn embed --model records/small --items -"
+)]
+pub struct EmbedArgs {
+    /// Which model, and how.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// What the inputs are for; its prefix stands in front in every modality
+    #[arg(long, value_enum, default_value_t = RoleArg::Document)]
+    pub role: RoleArg,
+    /// JSON lines, or one f32 array [n, dim] with --out (failed rows NaN, listed on standard error)
+    #[arg(long, value_enum, default_value_t = FormatArg::Json)]
+    pub format: FormatArg,
+    /// Write the results to this file, once they are complete, in place of standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// No progress on standard error
+    #[arg(long)]
+    pub quiet: bool,
+    /// Inputs as JSON lines from a file, or from standard input with -
+    #[arg(long, value_name = "FILE|-")]
+    pub items: Option<PathBuf>,
+    /// Texts from standard input, one a line
+    #[arg(long)]
+    pub lines: bool,
+    /// Inputs.
+    #[command(flatten)]
+    pub inputs: InputArgs,
+}
+
+/// `omniburn compare`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "The cosine of A with each B, whatever their kinds, one line a B in the order given.
+
+A is the first input and every other one is a B; inputs are told as in `omniburn embed`.",
+    after_help = "Examples:
+  omniburn compare --model records/small \"a red bicycle\" photo.jpg drawing.png
+  omniburn compare --model records/small --role query \"something to ride\" photo.jpg \"a red bicycle\"
+  omniburn compare --model records/small --json --image a.png --image b.png"
+)]
+pub struct CompareArgs {
+    /// Which model, and how.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// query: A is a query and each B a document; document: all are documents; none: no prefix anywhere
+    #[arg(long, value_enum, default_value_t = RoleArg::Document)]
+    pub role: RoleArg,
+    /// JSON lines: {"a": ..., "b": ..., "cosine": ...}
+    #[arg(long)]
+    pub json: bool,
+    /// Inputs.
+    #[command(flatten)]
+    pub inputs: InputArgs,
+}
+
+/// `omniburn inspect`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "What a record or a Hugging Face folder holds.
+
+Of a record: configuration, tasks, modalities, parameters and bytes by module, digest, and the memory that its longest \
+text and largest picture need. Of a Hugging Face folder: what `omniburn convert --check --task all` finds.",
+    after_help = "Examples:
+  omniburn inspect records/small
+  omniburn inspect records/small --verify
+  omniburn inspect records/small --budget 512MiB --json
+  omniburn inspect checkpoints/jina-embeddings-v5-omni-small"
+)]
+pub struct InspectArgs {
+    /// Record folder, checkpoint folder, or ORG/NAME found in the Hugging Face cache
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// Read every byte of a record against its digests; exit code 3 at the first difference
+    #[arg(long)]
+    pub verify: bool,
+    /// The budget to judge the memory by, such as 512MiB [default: 4GiB]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub budget: Option<u64>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `omniburn models`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  omniburn models
+  omniburn models --records /data/records --json")]
+pub struct ModelsArgs {
+    /// Folder to look for records in [default: records]
+    #[arg(long, value_name = "DIR")]
+    pub records: Option<PathBuf>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `omniburn completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  omniburn completions bash > ~/.local/share/bash-completion/completions/omniburn
+  omniburn completions zsh > ~/.zfunc/_omniburn")]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `--role`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RoleArg {
+    /// Something to search with.
+    Query,
+    /// Something to be found.
+    Document,
+    /// No prefix.
+    None,
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Query => Role::Query,
+            RoleArg::Document => Role::Document,
+            RoleArg::None => Role::None,
+        }
+    }
+}
+
+/// `--truncate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TruncateArg {
+    /// Refuse it with both lengths.
+    Error,
+    /// Cut its end.
+    Right,
+    /// Cut its beginning.
+    Left,
+}
+
+impl From<TruncateArg> for Truncation {
+    fn from(truncate: TruncateArg) -> Self {
+        match truncate {
+            TruncateArg::Error => Truncation::Error,
+            TruncateArg::Right => Truncation::Right,
+            TruncateArg::Left => Truncation::Left,
+        }
+    }
+}
+
+/// `--format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    /// One JSON object a line.
+    Json,
+    /// One f32 array.
+    Npy,
+}
+
+/// One input as typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TypedInput {
+    /// A path or a text.
+    Either(OsString),
+    /// A text, said outright.
+    Text(String),
+    /// A picture file, said outright.
+    Image(PathBuf),
+    /// A sound file, said outright.
+    Audio(PathBuf),
+    /// A film file, said outright.
+    Video(PathBuf),
+}
+
+impl TypedInput {
+    /// Every input of a verb with [`InputArgs`], in the order typed, whatever their kinds.
+    pub fn in_order(matches: &ArgMatches) -> Vec<Self> {
+        fn collect<T: Clone + Send + Sync + 'static>(
+            matches: &ArgMatches,
+            id: &str,
+            make: fn(T) -> TypedInput,
+            into: &mut Vec<(usize, TypedInput)>,
+        ) {
+            let values = matches.get_many::<T>(id).into_iter().flatten().cloned().map(make);
+            into.extend(matches.indices_of(id).into_iter().flatten().zip(values));
+        }
+        let mut found = Vec::new();
+        collect(matches, "input", TypedInput::Either, &mut found);
+        collect(matches, "text", TypedInput::Text, &mut found);
+        collect(matches, "image", TypedInput::Image, &mut found);
+        collect(matches, "audio", TypedInput::Audio, &mut found);
+        collect(matches, "video", TypedInput::Video, &mut found);
+        found.sort_by_key(|(index, _)| *index);
+        found.into_iter().map(|(_, input)| input).collect()
+    }
+}
+
+fn dtypes() -> impl TypedValueParser<Value = Dtype> {
+    PossibleValuesParser::new(Dtype::ALL.map(Dtype::name)).try_map(|name| name.parse::<Dtype>())
+}
+
+fn template(text: &str) -> Result<(Modality, TemplateKind), String> {
+    let (modality, kind) = text.split_once('=').ok_or("expected MODALITY=NAME, such as image=bare")?;
+    Ok((modality.parse()?, kind.parse()?))
+}
+
+/// Reads a number of bytes: plain, or with KiB, MiB or GiB behind it.
+fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not a number of bytes: expected one such as 1073741824, 512MiB or 2GiB");
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(unit).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, FromArgMatches};
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_help_with_an_example() {
+        for verb in Cli::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("omniburn {}", verb.get_name())), "{}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn inputs_keep_their_order_across_kinds() {
+        let line = ["omniburn", "embed", "a b", "--image", "x.png", "c", "--text=-1", "--text", "-2", "--image", "y", "d"];
+        let matches = Cli::command().try_get_matches_from(line).unwrap();
+        Cli::from_arg_matches(&matches).unwrap();
+        let text = |text: &str| TypedInput::Text(text.into());
+        let either = |text: &str| TypedInput::Either(text.into());
+        let image = |path: &str| TypedInput::Image(path.into());
+        assert_eq!(
+            TypedInput::in_order(matches.subcommand().unwrap().1),
+            [either("a b"), image("x.png"), either("c"), text("-1"), text("-2"), image("y"), either("d")]
+        );
+    }
+
+    #[test]
+    fn bytes_are_read_with_and_without_units() {
+        assert_eq!(bytes("1000"), Ok(1000));
+        assert_eq!(bytes("512MiB"), Ok(512 << 20));
+        assert_eq!(bytes("2 GiB"), Ok(2 << 30));
+        assert_eq!(bytes("3kib"), Ok(3 << 10));
+        for wrong in ["", "GiB", "-1", "1.5GiB", "4 apples", "1e9", "99999999999GiB", "4GB", "é"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn templates_name_a_modality_and_a_layout() {
+        assert_eq!(template("image=bare"), Ok((Modality::Image, TemplateKind::Bare)));
+        for wrong in ["image", "image=", "picture=bare", "image=round"] {
+            assert!(template(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! `omniburn convert`: a checkpoint to a record folder.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use omniburn_convert::{ConvertOptions, ConvertReport, TaskChoice, convert};
+
+use super::checkpoint_folder;
+use crate::args::ConvertArgs;
+use crate::failure::{DONE, Failure, Outcome};
+use crate::interrupt::on_interrupt;
+use crate::output::{WholeFile, write_stdout};
+use crate::progress::bytes_bar;
+
+/// Converts, and prints the report.
+///
+/// # Errors
+/// A usage failure for what was typed, a refusal for what the checkpoint holds; nothing is left behind.
+pub fn run(args: &ConvertArgs) -> Outcome {
+    let mut options = ConvertOptions::new(checkpoint_folder(&args.source)?, args.out.clone().unwrap_or_default());
+    options.tasks = match args.task.as_deref() {
+        None => TaskChoice::Default,
+        Some("all") => TaskChoice::All,
+        Some("none") => TaskChoice::None,
+        Some(name) => TaskChoice::Named(name.into()),
+    };
+    for &(modality, kind) in &args.template {
+        if options.templates.insert(modality, kind).is_some() {
+            return Err(Failure::usage(format!("--template: {modality} is given twice")));
+        }
+    }
+    options.adapter.clone_from(&args.adapter);
+    options.dtype = args.dtype;
+    options.check = args.check;
+    options.force = args.force;
+    let mut report_file = args.report.as_deref().map(WholeFile::create).transpose()?;
+
+    let bar = bytes_bar(0, "converting");
+    let shown = bar.clone();
+    options.progress = Some(Arc::new(move |done, total| {
+        shown.set_length(total);
+        shown.set_position(done);
+    }));
+    let cancel = Arc::clone(&options.cancel);
+    on_interrupt(move || cancel.store(true, Ordering::SeqCst));
+    let result = convert(&options);
+    bar.finish_and_clear();
+
+    let mut report = result?;
+    report.peak_memory_bytes = peak_memory();
+    if let Some(mut file) = report_file.take() {
+        let mut json = serde_json::to_vec_pretty(&report).expect("a report is plain data and always serialises");
+        json.push(b'\n');
+        file.write(&json)?;
+        file.finish()?;
+    }
+    write_stdout(for_people(&report).as_bytes())?;
+    Ok(DONE)
+}
+
+/// The report, with a word where the peak of memory cannot be read.
+fn for_people(report: &ConvertReport) -> String {
+    let unknown = if report.peak_memory_bytes.is_none() { "peak memory unknown on this system\n" } else { "" };
+    format!("{report}\n{unknown}")
+}
+
+/// Peak resident memory of this process, where the operating system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    peak_of(&status)
+}
+
+fn peak_of(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_of_memory_is_read_in_kibibytes() {
+        assert_eq!(peak_of("Name:\tx\nVmHWM:\t   12340 kB\nVmRSS:\t 1 kB\n"), Some(12_340 * 1024));
+        assert_eq!(peak_of("Name:\tx\n"), None);
+    }
+}

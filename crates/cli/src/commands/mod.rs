@@ -1,0 +1,133 @@
+//! One file a verb, and what several of them share.
+
+pub mod compare;
+pub mod completions;
+pub mod convert;
+pub mod embed;
+pub mod inspect;
+pub mod models;
+
+use std::path::{Path, PathBuf};
+
+use omniburn::{Engine, RecordFolder, Request, Role};
+use omniburn_convert::find_in_hf_cache;
+
+use crate::args::ModelArgs;
+use crate::failure::Failure;
+
+const HOW_TO_GET_A_MODEL: &str = "make a record with `omniburn convert CHECKPOINT OUT` and name it with --model OUT";
+
+/// Files up to this size are read against their digests before anything is computed, also those that no input of this
+/// run needs: about 50 ms.
+const VERIFY_SMALL_BYTES: u64 = 64 << 20;
+
+/// Opens the record that `--model` names.
+fn open_engine(args: &ModelArgs) -> Result<Engine, Failure> {
+    let Some(path) = &args.model else {
+        return Err(Failure::usage(format!("no model given, and none ships inside yet: {HOW_TO_GET_A_MODEL}")));
+    };
+    if !path.exists() {
+        return Err(Failure::usage(format!("{}: no such model; {HOW_TO_GET_A_MODEL}", path.display())));
+    }
+    if is_checkpoint(path) {
+        let (path, how) = (path.display(), "`omniburn convert` makes one of it");
+        let error = anyhow::anyhow!("{path}: this is a Hugging Face checkpoint, not a record: {how}");
+        return Err(Failure::with_code(crate::failure::REFUSED, error));
+    }
+    let record = RecordFolder::open(path)?;
+    for (file, _) in record.header().files.iter().filter(|(_, entry)| entry.bytes <= VERIFY_SMALL_BYTES) {
+        record.verify_file(file)?;
+    }
+    let mut builder = Engine::builder(path).device(args.device);
+    if let Some(task) = &args.task {
+        builder = builder.task(task);
+    }
+    if let Some(dtype) = args.dtype {
+        builder = builder.dtype(dtype);
+    }
+    if let Some(budget) = args.budget {
+        builder = builder.budget(budget);
+    }
+    if let Some(threads) = args.threads {
+        builder = builder.threads(threads.get());
+    }
+    Ok(builder.open()?)
+}
+
+/// A request as `--dim` and `--truncate` want it, checked before any input is read.
+fn request(engine: &Engine, args: &ModelArgs, role: Role) -> Result<Request, Failure> {
+    let mut request = Request::new(role).truncation(args.truncate.into());
+    if let Some(dim) = args.dim {
+        request = request.dim(dim);
+    }
+    engine.embed_with(&[], &request)?;
+    Ok(request)
+}
+
+/// A folder in Hugging Face layout, and no record.
+fn is_checkpoint(path: &Path) -> bool {
+    path.join("config.json").is_file() && !path.join("model.json").is_file()
+}
+
+/// A folder, or what lies under `ORG/NAME` in the Hugging Face cache of this machine; nothing is downloaded.
+fn checkpoint_folder(source: &Path) -> Result<PathBuf, Failure> {
+    if source.exists() {
+        return Ok(source.to_path_buf());
+    }
+    let cache = hf_cache();
+    if let (Some(name), Some(cache)) = (source.to_str(), &cache)
+        && let Some(found) = find_in_hf_cache(cache, name)
+    {
+        return Ok(found);
+    }
+    let looked = cache.map_or_else(String::new, |cache| format!(", and none of that name in {}", cache.display()));
+    Err(Failure::usage(format!("{}: no such folder{looked}; nothing is downloaded", source.display())))
+}
+
+/// Where the Hugging Face libraries keep what they downloaded.
+fn hf_cache() -> Option<PathBuf> {
+    let var = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    var("HF_HUB_CACHE")
+        .or_else(|| var("HF_HOME").map(|home| home.join("hub")))
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cache").join("huggingface").join("hub")))
+}
+
+fn mebibytes(bytes: u64) -> String {
+    match bytes {
+        0..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.2} GiB", bytes as f64 / 1_073_741_824.0),
+    }
+}
+
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let widths: Vec<usize> =
+        (0..columns).map(|c| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        // Names to the left, numbers to the right.
+        let cells = row.iter().zip(&widths).enumerate().map(|(c, (cell, width))| match c {
+            0 | 1 => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        text.push_str(&format!("  {}\n", cells.collect::<Vec<_>>().join("  ").trim_end()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_aligned() {
+        let rows = [["a", "bb", "1"], ["ccc", "d", "22"]].map(|row| row.map(String::from).to_vec());
+        assert_eq!(table(&rows), "  a    bb   1\n  ccc  d   22\n");
+    }
+
+    #[test]
+    fn bytes_are_told_in_a_unit_that_fits() {
+        assert_eq!([512, 3 << 20, 5 << 30].map(mebibytes), ["0.5 KiB", "3.0 MiB", "5.00 GiB"]);
+    }
+}

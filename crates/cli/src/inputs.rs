@@ -1,0 +1,654 @@
+//! What becomes an input, and by which rule.
+//!
+//! Nothing here looks at a model. An input that cannot be one is a [`Fault`] in its place, so that the others go on.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use omniburn::{Cancel, ErrorKind, Input, ItemError, known_image_ending, sniff};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::args::TypedInput;
+
+/// Why an input failed, as its line says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The kind, one of a fixed list.
+    pub kind: ErrorKind,
+    /// What was found and what was expected.
+    pub message: String,
+}
+
+impl Fault {
+    fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+impl From<&ItemError> for Fault {
+    fn from(error: &ItemError) -> Self {
+        Fault::new(error.kind(), error.to_string())
+    }
+}
+
+/// One input with what its line says beside the vector.
+#[derive(Debug)]
+pub struct Entry {
+    /// The caller's own name for it, as JSON, exactly as it was given.
+    pub id: Option<Box<RawValue>>,
+    /// What it is, for people.
+    pub label: String,
+    /// The input, or why there is none.
+    pub input: Result<Input, Fault>,
+}
+
+impl Entry {
+    /// What was typed, as an input.
+    pub fn of(typed: &TypedInput) -> Self {
+        let (label, input) = match typed {
+            TypedInput::Either(value) => (value.to_string_lossy().into_owned(), either(value)),
+            TypedInput::Text(text) => (text.clone(), Ok(Input::text(text))),
+            TypedInput::Image(path) => named(path, Medium::Image),
+            TypedInput::Audio(path) => named(path, Medium::Audio),
+            TypedInput::Video(path) => named(path, Medium::Video),
+        };
+        Self { id: None, label, input }
+    }
+}
+
+fn named(path: &Path, medium: Medium) -> (String, Result<Input, Fault>) {
+    (path.display().to_string(), no_folder(path).map(|()| medium.file(path)))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Medium {
+    Text,
+    Image,
+    Audio,
+    Video,
+}
+
+/// Largest text file and longest line that are read whole.
+const MAX_TEXT_BYTES: u64 = 16 << 20;
+/// Bytes of a file that tell its format.
+const SNIFF_BYTES: u64 = 1024;
+
+const TEXT_ENDINGS: &[&str] = &[
+    "txt", "text", "md", "markdown", "rst", "tex", "csv", "tsv", "json", "jsonl", "ndjson", "yaml", "yml", "toml", "xml",
+    "html", "htm", "log", "srt", "vtt",
+];
+const AUDIO_ENDINGS: &[&str] =
+    &["wav", "wave", "mp3", "flac", "ogg", "oga", "opus", "m4a", "m4b", "aac", "aif", "aiff", "caf", "wma", "mka", "mid"];
+const VIDEO_ENDINGS: &[&str] =
+    &["mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "wmv", "flv", "ogv", "3gp", "mts", "m2ts"];
+/// Files that are known, and are none of the media.
+const OTHER_ENDINGS: &[&str] = &[
+    "pdf", "doc", "docx", "odt", "ppt", "pptx", "xls", "xlsx", "epub", "zip", "gz", "tar", "7z", "safetensors", "bin",
+    "npy", "parquet",
+];
+
+impl Medium {
+    fn file(self, path: &Path) -> Input {
+        match self {
+            Medium::Image => Input::image_file(path),
+            Medium::Audio => Input::audio_file(path),
+            Medium::Video => Input::video_file(path),
+            Medium::Text => unreachable!("a text file is read here, not by the engine"),
+        }
+    }
+
+    fn of_ending(path: &Path) -> Option<Self> {
+        if known_image_ending(path) {
+            return Some(Medium::Image);
+        }
+        let kinds = [(Medium::Text, TEXT_ENDINGS), (Medium::Audio, AUDIO_ENDINGS), (Medium::Video, VIDEO_ENDINGS)];
+        kinds.into_iter().find(|(_, endings)| has_ending(path, endings)).map(|(medium, _)| medium)
+    }
+
+    /// By the name that [`sniff`] gives a format; `None` for what is none of the media.
+    fn of_format(format: &str) -> Option<Self> {
+        Some(match format {
+            "text" | "html" | "xml" => Medium::Text,
+            "wav" | "aiff" | "caf" | "mp3" | "flac" | "aac" | "m4a" | "ogg" | "midi" => Medium::Audio,
+            "mp4" | "mov" | "mkv" | "avi" | "flv" | "mpeg" | "asf" => Medium::Video,
+            "png" | "jpeg" | "gif" | "webp" | "bmp" | "tiff" | "heic" | "avif" | "jxl" | "jp2" | "psd" | "xcf" | "svg"
+            | "ico" | "exr" | "hdr" | "dds" | "qoi" | "pnm" => Medium::Image,
+            _ => return None,
+        })
+    }
+
+    /// What a file is: its content says it, except where the ending knows better. A container may hold sound or film;
+    /// and what is called a picture and is text is a broken picture, not a text.
+    fn decide(format: Option<&str>, ending: Option<Self>) -> Option<Self> {
+        match (format.and_then(Medium::of_format), ending) {
+            (Some(Medium::Text) | None, Some(ending)) => Some(ending),
+            (Some(Medium::Audio | Medium::Video), Some(ending @ (Medium::Audio | Medium::Video))) => Some(ending),
+            (Some(content), _) => Some(content),
+            (None, None) => None,
+        }
+    }
+}
+
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    let ending = path.extension().and_then(OsStr::to_str);
+    ending.is_some_and(|ending| endings.iter().any(|known| known.eq_ignore_ascii_case(ending)))
+}
+
+/// No white space, and a separator or a known file ending.
+fn looks_like_a_path(text: &str) -> bool {
+    let path = Path::new(text);
+    let known = || Medium::of_ending(path).is_some() || has_ending(path, OTHER_ENDINGS);
+    !text.contains(char::is_whitespace) && (text.contains(std::path::is_separator) || known())
+}
+
+/// A path where such a file exists, else a text, unless it looks like a path.
+fn either(value: &OsStr) -> Result<Input, Fault> {
+    let path = Path::new(value);
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_file() => existing(path, meta.len()),
+        Ok(meta) if meta.is_dir() => no_folder(path).map(|()| Input::image_file(path)),
+        Ok(_) => Err(Fault::new(ErrorKind::NotAFile, format!("{}: found neither a file nor a folder", path.display()))),
+        Err(why) => match value.to_str() {
+            Some(text) if !looks_like_a_path(text) => Ok(Input::text(text)),
+            _ => {
+                let why = if why.kind() == io::ErrorKind::NotFound { "no such file".into() } else { why.to_string() };
+                let message = format!("{}: {why}; if it is a text, say --text", path.display());
+                Err(Fault::new(ErrorKind::NotFound, message))
+            }
+        },
+    }
+}
+
+/// A file that is there, by what it holds.
+fn existing(path: &Path, bytes: u64) -> Result<Input, Fault> {
+    let unreadable =
+        |e: io::Error| Fault::new(ErrorKind::NotFound, format!("{}: the file cannot be read: {e}", path.display()));
+    let mut head = Vec::new();
+    File::open(path).and_then(|file| file.take(SNIFF_BYTES).read_to_end(&mut head)).map_err(unreadable)?;
+    let (format, ending) = (sniff(&head), Medium::of_ending(path));
+    match Medium::decide(format, ending) {
+        Some(Medium::Text) => read_text(path, bytes, format).map(Input::text),
+        Some(medium) => Ok(medium.file(path)),
+        None if bytes == 0 => {
+            Err(Fault::new(ErrorKind::Empty, format!("{}: found nothing, expected at least one byte", path.display())))
+        }
+        None => Err(unknown_format(path, format)),
+    }
+}
+
+fn unknown_format(path: &Path, format: Option<&str>) -> Fault {
+    let found = format.map_or_else(|| "no known format".into(), |format| format!("{format} data"));
+    let expected = "a picture (PNG, JPEG, WebP, GIF, BMP or TIFF), sound, film or UTF-8 text";
+    Fault::new(ErrorKind::UnknownFormat, format!("{}: found {found}, expected {expected}", path.display()))
+}
+
+/// The content of a text file, without a byte order mark and without its last line break.
+fn read_text(path: &Path, bytes: u64, format: Option<&str>) -> Result<String, Fault> {
+    if bytes > MAX_TEXT_BYTES {
+        let message = format!("{}: found {bytes} bytes of text, expected at most {MAX_TEXT_BYTES}", path.display());
+        return Err(Fault::new(ErrorKind::TooLarge, message));
+    }
+    if bytes > 0 && format.is_none_or(|format| Medium::of_format(format).is_none()) {
+        return Err(unknown_format(path, format));
+    }
+    let content = fs::read(path).map_err(|e| Fault::new(ErrorKind::NotFound, format!("{}: {e}", path.display())))?;
+    let text = String::from_utf8(content).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Fault::new(ErrorKind::Corrupt, format!("{}: the text is not UTF-8 from byte {at} on", path.display()))
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
+    Ok(text.into())
+}
+
+/// Folders are refused before the engine sees them, because there is a better word for what to do with them.
+fn no_folder(path: &Path) -> Result<(), Fault> {
+    if !fs::metadata(path).is_ok_and(|meta| meta.is_dir()) {
+        return Ok(());
+    }
+    let name = path.display();
+    let message = format!(
+        "{name}: found a folder, expected a file; `omniburn index` will take folders, once a release has it; if it is \
+         a text, say --text"
+    );
+    Err(Fault::new(ErrorKind::NotAFile, message))
+}
+
+/// A line of `--items`: one medium, and perhaps an id.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Item {
+    #[serde(default, deserialize_with = "given")]
+    id: Option<Box<RawValue>>,
+    #[serde(default, deserialize_with = "given")]
+    text: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    image: Option<PathBuf>,
+    #[serde(default, deserialize_with = "given")]
+    audio: Option<PathBuf>,
+    #[serde(default, deserialize_with = "given")]
+    video: Option<Film>,
+}
+
+#[derive(Debug)]
+enum Film {
+    File(PathBuf),
+    Frames(Vec<PathBuf>),
+}
+
+impl<'de> Deserialize<'de> for Film {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Film;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a path, or a list of paths of frames")
+            }
+            fn visit_str<E>(self, path: &str) -> Result<Film, E> {
+                Ok(Film::File(path.into()))
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut frames: A) -> Result<Film, A::Error> {
+                let mut paths = Vec::new();
+                while let Some(path) = frames.next_element()? {
+                    paths.push(path);
+                }
+                Ok(Film::Frames(paths))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// A key that is there has a value of its type: `null` is no absence.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Only the id, where the rest of a line is wrong.
+#[derive(Debug, Deserialize)]
+struct OnlyId {
+    #[serde(default, deserialize_with = "given")]
+    id: Option<Box<RawValue>>,
+}
+
+fn is_scalar(id: &RawValue) -> bool {
+    !id.get().starts_with(['{', '['])
+}
+
+/// One line of `--items`; `place` names the line in messages, and relative paths begin at `folder`.
+fn item(line: &[u8], folder: &Path, place: &str) -> Entry {
+    let bad = |message: String| Fault::new(ErrorKind::BadItem, format!("{place}: {message}"));
+    match serde_json::from_slice::<Item>(line) {
+        Ok(item) => {
+            let given = [item.text.is_some(), item.image.is_some(), item.audio.is_some(), item.video.is_some()];
+            let given = given.into_iter().filter(|&g| g).count();
+            let wrong_id = item.id.as_deref().is_some_and(|id| !is_scalar(id));
+            let id = if wrong_id { None } else { item.id };
+            let fault = |message: &str| Err(bad(message.into()));
+            let (label, input) = match Item { id: None, ..item } {
+                _ if wrong_id => (place.into(), fault("id: expected a string, a number, true, false or null")),
+                _ if given > 1 => (place.into(), fault("found several of text, image, audio and video, expected one")),
+                Item { text: Some(text), .. } => (text.clone(), Ok(Input::text(text))),
+                Item { image: Some(path), .. } => file_of(folder, &path, Medium::Image),
+                Item { audio: Some(path), .. } => file_of(folder, &path, Medium::Audio),
+                Item { video: Some(Film::File(path)), .. } => file_of(folder, &path, Medium::Video),
+                Item { video: Some(Film::Frames(frames)), .. } => frames_of(folder, &frames),
+                _ => (place.into(), fault("found none of text, image, audio and video, expected one")),
+            };
+            Entry { id, label, input }
+        }
+        Err(e) => {
+            let only = serde_json::from_slice::<OnlyId>(line).ok().and_then(|only| only.id);
+            let message = match std::str::from_utf8(line) {
+                Ok(_) => e.to_string().replace("line 1 column", "column"),
+                Err(_) => "the line is not UTF-8".into(),
+            };
+            Entry { id: only.filter(|id| is_scalar(id)), label: place.into(), input: Err(bad(message)) }
+        }
+    }
+}
+
+fn in_folder(folder: &Path, path: &Path) -> Result<PathBuf, Fault> {
+    if path.as_os_str().is_empty() {
+        return Err(Fault::new(ErrorKind::NotFound, "found an empty path, expected that of a file"));
+    }
+    let path = folder.join(path);
+    no_folder(&path).map(|()| path)
+}
+
+fn file_of(folder: &Path, path: &Path, medium: Medium) -> (String, Result<Input, Fault>) {
+    (path.display().to_string(), in_folder(folder, path).map(|path| medium.file(&path)))
+}
+
+fn frames_of(folder: &Path, frames: &[PathBuf]) -> (String, Result<Input, Fault>) {
+    let label = frames.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
+    let paths: Result<Vec<_>, _> = frames.iter().map(|frame| in_folder(folder, frame)).collect();
+    (label, paths.map(Input::video_frame_files))
+}
+
+/// Where entries come from, in this order.
+pub struct Sources {
+    /// What was typed.
+    pub typed: Vec<TypedInput>,
+    /// A stream of JSON lines, the name it has in messages, and the folder relative paths begin at.
+    pub items: Option<(Box<dyn Read + Send>, String, PathBuf)>,
+    /// A stream of texts, one a line.
+    pub lines: Option<Box<dyn Read + Send>>,
+    /// Whether somebody may be typing: then a pause ends a batch.
+    pub live: bool,
+}
+
+/// Entries read ahead by a thread of their own, so that a slow stream neither delays what is ready nor an interruption.
+pub struct Feed {
+    entries: Receiver<io::Result<Entry>>,
+    reader: Option<JoinHandle<()>>,
+    live: bool,
+}
+
+/// Entries that may wait to be taken.
+const READ_AHEAD: usize = 64;
+/// A pause of this length in a live stream ends a batch.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How often a reader that waits looks whether it was interrupted.
+const POLL: Duration = Duration::from_millis(50);
+
+impl Feed {
+    /// Starts reading.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(sources: Sources) -> io::Result<Self> {
+        let (sender, entries) = sync_channel(READ_AHEAD);
+        let live = sources.live;
+        let reader = std::thread::Builder::new().name("omniburn-inputs".into()).spawn(move || {
+            // A closed channel means that nobody wants more.
+            let _ = send_all(sources, &sender);
+        })?;
+        Ok(Self { entries, reader: Some(reader), live })
+    }
+
+    /// The next entry, waiting as long as it takes; `None` at the end of the inputs or once cancelled.
+    ///
+    /// # Errors
+    /// When a stream cannot be read.
+    pub fn next(&mut self, cancel: &Cancel) -> io::Result<Option<Entry>> {
+        loop {
+            if cancel.is_cancelled() {
+                return Ok(None);
+            }
+            match self.entries.recv_timeout(POLL) {
+                Ok(entry) => return entry.map(Some),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.end(),
+            }
+        }
+    }
+
+    /// The next entry of a batch that has begun: `None` also where a live stream pauses.
+    ///
+    /// # Errors
+    /// As [`Feed::next`].
+    pub fn next_of_batch(&mut self, cancel: &Cancel) -> io::Result<Option<Entry>> {
+        if !self.live {
+            return self.next(cancel);
+        }
+        match self.entries.recv_timeout(PAUSE) {
+            Ok(entry) => entry.map(Some),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => self.end(),
+        }
+    }
+
+    /// The channel is closed: the end of the inputs, unless the reader panicked.
+    fn end(&mut self) -> io::Result<Option<Entry>> {
+        match self.reader.take().map(JoinHandle::join) {
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            _ => Ok(None),
+        }
+    }
+}
+
+type Sent = Result<(), std::sync::mpsc::SendError<io::Result<Entry>>>;
+
+fn send_all(sources: Sources, to: &SyncSender<io::Result<Entry>>) -> Sent {
+    for typed in &sources.typed {
+        to.send(Ok(Entry::of(typed)))?;
+    }
+    if let Some((stream, name, folder)) = sources.items {
+        let context = format!("{name}: ");
+        for_each_line(stream, &context, to, |number, line| {
+            let place = format!("{name} line {number}");
+            match line {
+                Line::Whole(line) if line.iter().all(u8::is_ascii_whitespace) => None,
+                Line::Whole(line) => Some(item(line, &folder, &place)),
+                Line::TooLong => Some(Entry { id: None, label: place.clone(), input: Err(too_long(&place)) }),
+            }
+        })?;
+    }
+    if let Some(stream) = sources.lines {
+        for_each_line(stream, "standard input: ", to, |number, line| {
+            let place = format!("line {number}");
+            let (label, input) = match line {
+                Line::Whole(line) => match std::str::from_utf8(line) {
+                    Ok(text) => (text.to_string(), Ok(Input::text(text))),
+                    Err(e) => {
+                        let message = format!("{place}: not UTF-8 from byte {} on", e.valid_up_to());
+                        (place, Err(Fault::new(ErrorKind::BadItem, message)))
+                    }
+                },
+                Line::TooLong => (place.clone(), Err(too_long(&place))),
+            };
+            Some(Entry { id: None, label, input })
+        })?;
+    }
+    Ok(())
+}
+
+fn too_long(place: &str) -> Fault {
+    Fault::new(ErrorKind::TooLarge, format!("{place}: found more than {MAX_TEXT_BYTES} bytes in one line"))
+}
+
+enum Line<'a> {
+    Whole(&'a [u8]),
+    TooLong,
+}
+
+/// Sends what `make` gives for each line: numbered from 1, without line break, carriage return or byte order mark.
+fn for_each_line(
+    stream: Box<dyn Read + Send>,
+    context: &str,
+    to: &SyncSender<io::Result<Entry>>,
+    mut make: impl FnMut(usize, Line<'_>) -> Option<Entry>,
+) -> Sent {
+    let mut reader = BufReader::new(stream);
+    let mut line = Vec::new();
+    for number in 1usize.. {
+        line.clear();
+        let read = (&mut reader).take(MAX_TEXT_BYTES + 2).read_until(b'\n', &mut line);
+        let too_long = match read {
+            Ok(0) => break,
+            Ok(_) if line.ends_with(b"\n") => false,
+            Ok(read) if read as u64 > MAX_TEXT_BYTES + 1 => {
+                if let Err(e) = skip_line(&mut reader) {
+                    to.send(Err(io::Error::new(e.kind(), format!("{context}{e}"))))?;
+                    break;
+                }
+                true
+            }
+            Ok(_) => false,
+            Err(e) => {
+                to.send(Err(io::Error::new(e.kind(), format!("{context}{e}"))))?;
+                break;
+            }
+        };
+        let content: &[u8] = line.strip_suffix(b"\n").unwrap_or(&line);
+        let content = content.strip_suffix(b"\r").unwrap_or(content);
+        let content = if number == 1 { content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content) } else { content };
+        let content = if too_long || content.len() as u64 > MAX_TEXT_BYTES { Line::TooLong } else { Line::Whole(content) };
+        if let Some(entry) = make(number, content) {
+            to.send(Ok(entry))?;
+        }
+    }
+    Ok(())
+}
+
+fn skip_line(reader: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let piece = reader.fill_buf()?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let (used, done) = match piece.iter().position(|&b| b == b'\n') {
+            Some(at) => (at + 1, true),
+            None => (piece.len(), false),
+        };
+        reader.consume(used);
+        if done {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(input: &Result<Input, Fault>) -> &'static str {
+        match input {
+            Ok(input) => input.modality().name(),
+            Err(fault) => fault.kind.name(),
+        }
+    }
+
+    fn line(line: &str) -> Entry {
+        item(line.as_bytes(), Path::new(""), "items line 1")
+    }
+
+    #[test]
+    fn a_text_is_what_does_not_look_like_a_path() {
+        for path in ["photo.jpg", "a/b", "x.HEIC", "notes.md", "clip.webm", "voice.opus", "report.pdf", "/", "./x"] {
+            assert!(looks_like_a_path(path), "{path}");
+            assert_eq!(kind(&either(OsStr::new(&format!("no-such-folder/{path}")))), "not_found", "{path}");
+        }
+        for text in ["", "bicycle", "a red bicycle", "either / or", "see photo.jpg", "3.14", "v1.2", "e.g.", "end.", ".png"] {
+            assert!(!looks_like_a_path(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn content_decides_except_where_the_ending_knows_better() {
+        use Medium::{Audio, Image, Text, Video};
+        let cases = [
+            (Some("png"), None, Some(Image)),
+            (Some("png"), Some(Text), Some(Image)),
+            (Some("jpeg"), Some(Video), Some(Image)),
+            (Some("text"), None, Some(Text)),
+            (Some("text"), Some(Image), Some(Image)),
+            (Some("mkv"), Some(Audio), Some(Audio)),
+            (Some("ogg"), Some(Video), Some(Video)),
+            (Some("wav"), Some(Image), Some(Audio)),
+            (Some("pdf"), None, None),
+            (Some("pdf"), Some(Image), Some(Image)),
+            (None, Some(Image), Some(Image)),
+            (None, None, None),
+        ];
+        for (format, ending, expected) in cases {
+            assert_eq!(Medium::decide(format, ending), expected, "{format:?} {ending:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_file_is_its_content_without_the_last_line_break() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        for (content, text) in [("a\r\nb\r\n", "a\r\nb"), ("\u{feff}a\n\n", "a\n"), ("", ""), ("a", "a")] {
+            fs::write(&path, content).unwrap();
+            assert_eq!(read_text(&path, content.len() as u64, Some("text")).as_deref(), Ok(text));
+        }
+        fs::write(&path, [b'a', 0xff]).unwrap();
+        assert_eq!(read_text(&path, 2, Some("text")).unwrap_err().kind, ErrorKind::Corrupt);
+        assert_eq!(kind(&either(path.as_os_str())), "unknown_format");
+        assert_eq!(kind(&either(folder.path().as_os_str())), "not_a_file");
+    }
+
+    #[test]
+    fn items_are_read_strictly_and_their_ids_come_back_as_given() {
+        let good = [
+            (r#"{"text":"a"}"#, "text", None),
+            (r#" {"id": 1.50, "image": "a.png"} "#, "image", Some("1.50")),
+            (r#"{"audio":"a.wav","id":"x\u0041"}"#, "audio", Some(r#""x\u0041""#)),
+            (r#"{"video":"a.mp4","id":null}"#, "video", Some("null")),
+            (r#"{"video":["0.png","1.png"],"id":true}"#, "video", Some("true")),
+            (r#"{"text":"","id":123456789012345678901234567890}"#, "text", Some("123456789012345678901234567890")),
+        ];
+        for (text, expected, id) in good {
+            let entry = line(text);
+            assert_eq!(kind(&entry.input), expected, "{text}");
+            assert_eq!(entry.id.as_deref().map(RawValue::get), id, "{text}");
+        }
+        let bad = [
+            ("{", None),
+            ("[]", None),
+            ("{}", None),
+            ("3", None),
+            (r#"{"text":null}"#, None),
+            (r#"{"id":7,"text":5}"#, Some("7")),
+            (r#"{"id":7,"picture":"a.png"}"#, Some("7")),
+            (r#"{"id":7,"text":"a","image":"a.png"}"#, Some("7")),
+            (r#"{"id":7}"#, Some("7")),
+            (r#"{"text":"a","text":"b"}"#, None),
+            (r#"{"video":[1]}"#, None),
+            (r#"{"video":{}}"#, None),
+            (r#"{"text":"a","id":[1]}"#, None),
+            (r#"{"text":"a"} {"text":"b"}"#, None),
+            (r#"{"text":"\ud800"}"#, None),
+        ];
+        for (text, id) in bad {
+            let entry = line(text);
+            assert_eq!(kind(&entry.input), "bad_item", "{text}");
+            assert!(entry.input.unwrap_err().message.starts_with("items line 1: "), "{text}");
+            assert_eq!(entry.id.as_deref().map(RawValue::get), id, "{text}");
+        }
+        assert_eq!(kind(&item(b"{\"text\":\"\xff\"}", Path::new(""), "x").input), "bad_item");
+        assert_eq!(kind(&line(r#"{"image":""}"#).input), "not_found");
+    }
+
+    fn read(sources: Sources) -> Vec<String> {
+        let mut feed = Feed::start(sources).unwrap();
+        let cancel = Cancel::new();
+        let mut found = Vec::new();
+        while let Some(entry) = feed.next(&cancel).unwrap() {
+            found.push(match entry.input {
+                Ok(_) => entry.label,
+                Err(fault) => format!("{}!", fault.kind),
+            });
+        }
+        found
+    }
+
+    #[test]
+    fn streams_are_read_in_order_with_marks_and_breaks_of_every_kind() {
+        let items = b"\xef\xbb\xbf{\"text\":\"one\"}\r\n\r\n  \n{\"text\":2}\n{\"text\":\"three\"}".as_slice();
+        let lines = b"\xef\xbb\xbffour\r\n\nfi\xffve\nsix".as_slice();
+        let sources = Sources {
+            typed: vec![TypedInput::Text("zero".into())],
+            items: Some((Box::new(items), "items".into(), PathBuf::new())),
+            lines: Some(Box::new(lines)),
+            live: false,
+        };
+        assert_eq!(read(sources), ["zero", "one", "bad_item!", "three", "four", "", "bad_item!", "six"]);
+    }
+
+    #[test]
+    fn a_line_without_end_costs_its_own_place_only() {
+        let long = io::repeat(b'a').take(MAX_TEXT_BYTES + 1_000_000).chain(b"\nnext\n".as_slice());
+        let sources = Sources { typed: Vec::new(), items: None, lines: Some(Box::new(long)), live: false };
+        assert_eq!(read(sources), ["too_large!", "next"]);
+    }
+}

@@ -1,0 +1,306 @@
+//! Results as they leave: JSON lines or one array, to standard output or to a file that appears when it is complete.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use omniburn::Embedded;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::failure::{Failure, SOME_FAILED};
+use crate::inputs::Fault;
+
+/// The line of an input that has a vector; the order of the fields is the order on the line.
+#[derive(Serialize)]
+struct VectorLine<'a> {
+    index: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RawValue>,
+    modality: &'static str,
+    tokens: usize,
+    truncated: bool,
+    dim: usize,
+    embedding: &'a [f32],
+}
+
+/// The line of an input that failed.
+#[derive(Serialize)]
+struct ErrorLine<'a> {
+    index: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RawValue>,
+    error: ErrorBody<'a>,
+}
+
+/// What went wrong, as every verb writes it.
+#[derive(Serialize)]
+pub struct ErrorBody<'a> {
+    kind: &'static str,
+    message: &'a str,
+}
+
+impl<'a> From<&'a Fault> for ErrorBody<'a> {
+    fn from(fault: &'a Fault) -> Self {
+        Self { kind: fault.kind.name(), message: &fault.message }
+    }
+}
+
+/// Writes one line of JSON.
+///
+/// # Errors
+/// As [`write_stdout`].
+pub fn json_line(value: &impl Serialize) -> Result<(), Failure> {
+    write_stdout(&line_of(value))
+}
+
+fn line_of(value: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(value).expect("plain data with string keys always serialises");
+    line.push(b'\n');
+    line
+}
+
+/// Writes to standard output at once.
+///
+/// # Errors
+/// [`Failure::ClosedPipe`] when nobody reads it any more; whatever else writing gives.
+pub fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|e| match e.kind() {
+        io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
+        _ => Failure::with_code(SOME_FAILED, anyhow::anyhow!("standard output: {e}")),
+    })
+}
+
+/// A file that takes its place when it is complete, and leaves nothing behind otherwise.
+pub struct WholeFile {
+    path: PathBuf,
+    work: PathBuf,
+    file: Option<BufWriter<File>>,
+}
+
+impl WholeFile {
+    /// Starts a file that will appear at `path`.
+    ///
+    /// # Errors
+    /// A usage failure when nothing can be written there.
+    pub fn create(path: &Path) -> Result<Self, Failure> {
+        let wrong = |e: io::Error| Failure::usage(format!("{}: {e}", path.display()));
+        let name = path.file_name().ok_or_else(|| Failure::usage(format!("{}: not a file name", path.display())))?;
+        if path.is_dir() {
+            return Err(Failure::usage(format!("{}: is a folder", path.display())));
+        }
+        let work = path.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id()));
+        let file = File::create(&work).map_err(wrong)?;
+        Ok(Self { path: path.into(), work, file: Some(BufWriter::new(file)) })
+    }
+
+    fn writer(&mut self) -> &mut BufWriter<File> {
+        self.file.as_mut().expect("the file is open until it is finished")
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// Whatever writing gives.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.writer().write_all(bytes).map_err(|e| self.failure(&e))
+    }
+
+    /// Writes bytes over the beginning of the file.
+    fn write_at_start(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let writer = self.writer();
+        writer.seek(SeekFrom::Start(0)).and_then(|_| writer.write_all(bytes)).map_err(|e| self.failure(&e))
+    }
+
+    /// Puts the file in its place.
+    ///
+    /// # Errors
+    /// Whatever the operating system says; then nothing is left.
+    pub fn finish(mut self) -> Result<(), Failure> {
+        let file = self.file.take().expect("the file is open until it is finished");
+        let placed = file.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| file.sync_all());
+        placed.and_then(|()| fs::rename(&self.work, &self.path)).map_err(|e| {
+            let _ = fs::remove_file(&self.work);
+            self.failure(&e)
+        })
+    }
+
+    fn failure(&self, e: &io::Error) -> Failure {
+        Failure::with_code(SOME_FAILED, anyhow::anyhow!("{}: {e}", self.path.display()))
+    }
+}
+
+impl Drop for WholeFile {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            let _ = fs::remove_file(&self.work);
+        }
+    }
+}
+
+/// Where the results of `embed` go.
+pub enum Sink {
+    /// JSON lines to standard output.
+    Lines,
+    /// JSON lines to a file.
+    LinesFile(WholeFile),
+    /// One array to a file; failed rows are listed on standard error.
+    Array {
+        /// The file.
+        file: WholeFile,
+        /// Values of a row.
+        dim: usize,
+        /// Rows so far.
+        rows: u64,
+    },
+}
+
+impl Sink {
+    /// An array of rows of `dim` values; how many rows is filled in at the end.
+    ///
+    /// # Errors
+    /// As [`WholeFile::write`].
+    pub fn array(mut file: WholeFile, dim: usize) -> Result<Self, Failure> {
+        file.write(&npy_header(0, dim))?;
+        Ok(Sink::Array { file, dim, rows: 0 })
+    }
+
+    /// Writes the vector of an input.
+    ///
+    /// # Errors
+    /// As [`write_stdout`] and [`WholeFile::write`].
+    pub fn vector(&mut self, index: u64, id: Option<&RawValue>, embedded: &Embedded) -> Result<(), Failure> {
+        let values = embedded.embedding.as_slice();
+        if let Sink::Array { file, rows, .. } = self {
+            *rows += 1;
+            return file.write(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+        }
+        self.line(&VectorLine {
+            index,
+            id,
+            modality: embedded.modality.name(),
+            tokens: embedded.tokens,
+            truncated: embedded.truncated,
+            dim: values.len(),
+            embedding: values,
+        })
+    }
+
+    /// Writes why an input has no vector.
+    ///
+    /// # Errors
+    /// As [`Sink::vector`].
+    pub fn fault(&mut self, index: u64, id: Option<&RawValue>, fault: &Fault) -> Result<(), Failure> {
+        if let Sink::Array { file, dim, rows } = self {
+            *rows += 1;
+            let id = id.map_or_else(String::new, |id| format!(" (id {id})"));
+            crate::progress::say(format_args!("input {index}{id}: {}: {}", fault.kind, fault.message));
+            return file.write(&f32::NAN.to_le_bytes().repeat(*dim));
+        }
+        self.line(&ErrorLine { index, id, error: fault.into() })
+    }
+
+    fn line(&mut self, line: &impl Serialize) -> Result<(), Failure> {
+        match self {
+            Sink::Lines => json_line(line),
+            Sink::LinesFile(file) => file.write(&line_of(line)),
+            Sink::Array { .. } => unreachable!("an array has no lines"),
+        }
+    }
+
+    /// Completes what was written.
+    ///
+    /// # Errors
+    /// As [`WholeFile::finish`].
+    pub fn finish(self) -> Result<(), Failure> {
+        match self {
+            Sink::Lines => Ok(()),
+            Sink::LinesFile(file) => file.finish(),
+            Sink::Array { mut file, dim, rows } => {
+                file.write_at_start(&npy_header(rows, dim))?;
+                file.finish()
+            }
+        }
+    }
+}
+
+/// The header of an array of `[rows, dim]` little-endian f32, always 128 bytes, so that it can be written again.
+///
+/// # Source
+/// `numpy.lib.format`, version 1.0.
+fn npy_header(rows: u64, dim: usize) -> Vec<u8> {
+    const LENGTH: usize = 128;
+    let about = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
+    let mut header = b"\x93NUMPY\x01\x00".to_vec();
+    header.extend(((LENGTH - 10) as u16).to_le_bytes());
+    header.extend(about.as_bytes());
+    header.resize(LENGTH - 1, b' ');
+    header.push(b'\n');
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use omniburn::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn the_array_header_is_of_one_length_whatever_the_numbers() {
+        for (rows, dim) in [(0, 1), (7, 64), (u64::MAX, usize::MAX)] {
+            let header = npy_header(rows, dim);
+            assert_eq!(header.len(), 128);
+            assert_eq!(&header[..10], b"\x93NUMPY\x01\x00\x76\x00");
+            assert!(header.ends_with(b" \n"));
+            assert!(String::from_utf8_lossy(&header).contains(&format!("'shape': ({rows}, {dim}), }}")));
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_as_the_shortest_f32_and_fields_in_the_promised_order() {
+        let id = RawValue::from_string("1.50".into()).unwrap();
+        let line = VectorLine {
+            index: 0,
+            id: Some(&id),
+            modality: "text",
+            tokens: 3,
+            truncated: false,
+            dim: 3,
+            embedding: &[0.1, -1e-9, 0.33333334],
+        };
+        assert_eq!(
+            String::from_utf8(line_of(&line)).unwrap(),
+            "{\"index\":0,\"id\":1.50,\"modality\":\"text\",\"tokens\":3,\"truncated\":false,\"dim\":3,\
+             \"embedding\":[0.1,-1e-9,0.33333334]}\n"
+        );
+    }
+
+    #[test]
+    fn a_failed_input_names_kind_and_message() {
+        let fault = Fault { kind: ErrorKind::BadItem, message: "no".into() };
+        let line = ErrorLine { index: 3, id: None, error: (&fault).into() };
+        assert_eq!(
+            String::from_utf8(line_of(&line)).unwrap(),
+            "{\"index\":3,\"error\":{\"kind\":\"bad_item\",\"message\":\"no\"}}\n"
+        );
+    }
+
+    #[test]
+    fn a_file_appears_when_it_is_complete_and_leaves_nothing_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.npy");
+        drop(WholeFile::create(&path).unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let mut sink = Sink::array(WholeFile::create(&path).unwrap(), 2).unwrap();
+        let fault = Fault { kind: ErrorKind::Empty, message: "nothing".into() };
+        sink.fault(0, None, &fault).unwrap();
+        assert!(!path.exists());
+        sink.finish().unwrap();
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(bytes.len(), 128 + 8);
+        assert!(String::from_utf8_lossy(&bytes).contains("(1, 2)"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(WholeFile::create(folder.path()).err().map(|e| e.code()), Some(2));
+    }
+}

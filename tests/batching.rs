@@ -1,0 +1,151 @@
+//! Same item, same vector: alone, in any company, in any order.
+
+use omniburn::{Engine, Input, Request, Role};
+use omniburn_models::tap;
+use proptest::prelude::*;
+
+use crate::direct::Model;
+use crate::parity_text::text;
+use crate::support::*;
+
+/// Texts of many lengths, duplicates, pictures and a list of frames.
+fn mixed(twin: &Twin) -> Vec<Input> {
+    let mut inputs: Vec<Input> = ["single", "plain", "long", "emoji", "plain", "medium", "german", "chinese", "single"]
+        .iter()
+        .map(|name| Input::text(text(twin, name)))
+        .collect();
+    inputs.extend(["odd", "square", "wide", "tiny", "odd"].iter().map(|name| twin.image_named(name)));
+    inputs.extend(twin.cases("video").map(|case| twin.clip(case)));
+    inputs
+}
+
+fn vectors(engine: &Engine, inputs: &[Input]) -> Vec<Vec<f32>> {
+    engine.embed(inputs, Role::Document).unwrap().into_iter().map(omniburn::Embedding::into_vec).collect()
+}
+
+fn alone(engine: &Engine, inputs: &[Input]) -> Vec<Vec<f32>> {
+    inputs.iter().map(|input| vectors(engine, std::slice::from_ref(input)).swap_remove(0)).collect()
+}
+
+#[test]
+fn an_item_has_the_same_bits_alone_and_in_company() {
+    for twin in golden().twins() {
+        let engine = twin.engine();
+        let inputs = mixed(&twin);
+        assert_eq!(vectors(&engine, &inputs), alone(&engine, &inputs), "{}: alone and together differ", twin.name);
+    }
+}
+
+#[test]
+fn equal_lengths_and_duplicates_equal_singles_to_the_bit() {
+    for twin in golden().twins() {
+        let engine = twin.engine();
+        let words = ["a b", "a c", "b a", "a b", "c c"];
+        let inputs: Vec<Input> = words.iter().map(|w| Input::text(*w)).collect();
+        let together = vectors(&engine, &inputs);
+        assert_eq!(together, alone(&engine, &inputs), "{}", twin.name);
+        assert_eq!(together[0], together[3]);
+        assert_ne!(together[0], together[1], "{}: different texts, different vectors", twin.name);
+    }
+}
+
+/// Full-size widths, where products take the paths that tiny ones do not: the law is held there too.
+#[test]
+fn a_row_of_a_product_has_the_same_bits_whatever_rows_are_beside_it() {
+    let device = burn::tensor::Device::flex();
+    let value = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1u32 << 24) as f32 - 0.5;
+    for (inputs, outputs) in [(1024, 4096), (3072, 1024), (64, 160), (96, 288)] {
+        let tensor = |rows: usize, columns: usize, seed: usize| {
+            let values: Vec<f32> = (0..rows * columns).map(|i| value(i + seed)).collect();
+            burn::tensor::Tensor::<2>::from_data(burn::tensor::TensorData::new(values, [rows, columns]), &device)
+        };
+        let weight = tensor(inputs, outputs, 77);
+        let all = tensor(700, inputs, 0);
+        let read = |x: burn::tensor::Tensor<2>| crate::direct::values(x);
+        let whole = read(omniburn_kernels::linear(all.clone(), weight.clone(), None));
+        for rows in [1, 2, 3, 5, 16, 17, 64, 129, 512, 699] {
+            let part = read(omniburn_kernels::linear(all.clone().slice([0..rows]), weight.clone(), None));
+            assert!(part[..] == whole[..rows * outputs], "{rows} rows of {inputs} x {outputs} differ from 700");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_order_and_any_company_give_the_same_bits(
+        order in Just((0..17usize).collect::<Vec<_>>()).prop_shuffle(),
+        taken in 1usize..17,
+    ) {
+        for name in ["omni-small-tiny", "omni-nano-tiny"] {
+            let twin = golden().twin(name);
+            let engine = twin.engine();
+            let inputs = mixed(&twin);
+            let want = alone(&engine, &inputs);
+            let chosen: Vec<usize> = order[..taken].iter().map(|i| i % inputs.len()).collect();
+            let company: Vec<Input> = chosen.iter().map(|&i| inputs[i].clone()).collect();
+            let got = vectors(&engine, &company);
+            for (slot, &i) in chosen.iter().enumerate() {
+                prop_assert_eq!(&got[slot], &want[i], "{} item {} at {}", name, i, slot);
+            }
+        }
+    }
+}
+
+#[test]
+fn streamed_results_come_in_order_and_equal_the_call() {
+    let twin = golden().twin("omni-small-tiny");
+    let engine = twin.engine();
+    let inputs: Vec<Input> = mixed(&twin).into_iter().cycle().take(600).collect();
+    let streamed: Vec<Vec<f32>> = engine
+        .embed_iter(inputs.clone(), Request::new(Role::Document))
+        .unwrap()
+        .map(|r| r.unwrap().embedding.into_vec())
+        .collect();
+    assert_eq!(streamed, vectors(&engine, &inputs));
+}
+
+#[test]
+fn a_smaller_budget_changes_no_bit() {
+    let twin = golden().twin("omni-nano-tiny");
+    let inputs = mixed(&twin);
+    let want = vectors(&twin.engine(), &inputs);
+    let record = twin.record(omniburn::Dtype::F32);
+    let tight = Engine::builder(record).budget(16_000_000).open().unwrap();
+    assert_eq!(vectors(&tight, &inputs), want);
+}
+
+/// The number of threads decides how a product is cut, and must not decide its result.
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let twin = golden().twin("omni-small-tiny");
+    let inputs = mixed(&twin);
+    let with = |n| vectors(&Engine::builder(twin.record(omniburn::Dtype::F32)).threads(n).open().unwrap(), &inputs);
+    assert_eq!(with(1), with(4));
+}
+
+/// In bf16 the same law holds to the bit too.
+#[test]
+fn bf16_arithmetic_keeps_the_law() {
+    let twin = golden().twin("omni-small-tiny");
+    let inputs = mixed(&twin);
+    let engine = Engine::builder(twin.record(omniburn::Dtype::Bf16)).dtype(omniburn::Dtype::Bf16).open().unwrap();
+    assert_eq!(vectors(&engine, &inputs), alone(&engine, &inputs));
+}
+
+/// A tap of a packed sequence equals the tap of the sequence alone, so the law holds layer by layer.
+#[test]
+fn layers_of_packed_sequences_equal_layers_of_single_ones() {
+    let twin = golden().twin("omni-nano-tiny");
+    let model = Model::open(&twin.record(omniburn::Dtype::F32), "retrieval");
+    let ids = |name: &str| model.tokenizer.ids(text(&twin, name)).unwrap();
+    let (first, second) = (ids("plain"), ids("german"));
+    let (_, packed) = tap::collect(|| model.text(&[first.clone(), second.clone()]));
+    let (_, single) = tap::collect(|| model.text(std::slice::from_ref(&second)));
+    for (packed, single) in packed.iter().zip(&single).filter(|(p, _)| p.name != "pooled") {
+        assert_eq!(packed.name, single.name);
+        let width = single.shape[1];
+        assert_eq!(packed.values[first.len() * width..], single.values[..], "{}", single.name);
+    }
+}

@@ -1,0 +1,254 @@
+//! Negative controls: known porting mistakes, switched on one at a time, each far outside its tolerance. So the tests
+//! that hold the tolerance can fail.
+
+use omniburn::Dtype;
+use omniburn_media::{PatchGrid, image_patches, video_patches};
+use omniburn_models::trap::{Trap, with};
+
+use crate::direct::{Model, decode, values};
+use crate::parity_text::text;
+use crate::support::*;
+
+/// What a mistake is seen in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum In {
+    /// Vectors of texts.
+    Text,
+    /// Vectors of two packed texts.
+    PackedText,
+    /// Features of a picture.
+    Picture,
+    /// Features of every picture of the set, as the parity test compares them.
+    EveryPicture,
+    /// Features of two packed pictures.
+    PackedPictures,
+    /// Features of a clip.
+    Clip,
+    /// Vector of a picture.
+    PictureVector,
+}
+
+struct Subject {
+    model: Model,
+    texts: Vec<Vec<u32>>,
+    picture: PatchGrid,
+    other: PatchGrid,
+    every: Vec<PatchGrid>,
+    clip: PatchGrid,
+    before: Vec<u32>,
+    after: Vec<u32>,
+}
+
+impl Subject {
+    fn new(name: &str) -> Self {
+        let twin = golden().twin(name);
+        let model = Model::open(&twin.record(Dtype::F32), "retrieval");
+        let ids = |name: &str| model.tokenizer.ids(&format!("Document: {}", text(&twin, name))).unwrap();
+        let picture = |n: &str| image_patches(&decode(&twin.media.join(format!("images/{n}.png"))), &model.pixels()).unwrap();
+        let frames: Vec<_> = (0..4).map(|i| decode(&twin.media.join(format!("video/clip4_{i}.png")))).collect();
+        let mut before = model.tokenizer.ids_bare("Document: ").unwrap();
+        let template = &model.header.templates[&"image".parse().unwrap()];
+        before.extend(template.start);
+        let mut after: Vec<u32> = template.end.into_iter().collect();
+        after.extend(model.tokenizer.trailing_specials());
+        Self {
+            // The token whose row is a thousand times smaller makes a wrong epsilon visible.
+            texts: vec![ids("single"), ids("plain"), ids("emoji")],
+            picture: picture("odd"),
+            other: picture("square"),
+            every: twin.cases("image").filter(|c| c["features"].is_string()).map(|c| picture(str_of(&c["name"]))).collect(),
+            clip: video_patches(&frames, &model.film()).unwrap(),
+            before,
+            after,
+            model,
+        }
+    }
+
+    fn see(&self, what: In) -> Vec<f32> {
+        let m = &self.model;
+        let unit = |rows: Vec<Vec<f32>>| {
+            rows.iter().flat_map(|r| omniburn_models::blocks::normalize_l2(r).expect("a vector")).collect::<Vec<f32>>()
+        };
+        match what {
+            In::Text => unit(self.texts.iter().flat_map(|t| m.text(std::slice::from_ref(t))).collect()),
+            In::PackedText => unit(m.text(&self.texts)),
+            In::Picture => values(m.features(std::slice::from_ref(&self.picture))),
+            In::EveryPicture => self.every.iter().flat_map(|p| values(m.features(std::slice::from_ref(p)))).collect(),
+            In::PackedPictures => values(m.features(&[self.picture.clone(), self.other.clone()])),
+            In::Clip => values(m.features(std::slice::from_ref(&self.clip))),
+            In::PictureVector => {
+                let features = m.features(std::slice::from_ref(&self.picture));
+                unit(vec![m.media(features, &self.before, &self.after)])
+            }
+        }
+    }
+}
+
+impl In {
+    fn tolerance(self) -> f32 {
+        match self {
+            In::Text | In::PackedText | In::PictureVector => EMBEDDING,
+            In::Picture | In::EveryPicture | In::PackedPictures | In::Clip => FEATURE,
+        }
+    }
+}
+
+/// The mistake, where it is seen, how many times the tolerance it must move that by, in which families.
+const BOTH: [&str; 2] = ["omni-small-tiny", "omni-nano-tiny"];
+const SMALL: [&str; 1] = ["omni-small-tiny"];
+const CONTROLS: [(Trap, In, f32, &[&str]); 20] = [
+    (Trap::RotaryPairsNeighbours, In::Text, 10.0, &BOTH),
+    (Trap::QkNormAfterRotary, In::Text, 10.0, &SMALL),
+    (Trap::QkNormSkipped, In::Text, 10.0, &SMALL),
+    (Trap::OtherRmsEps, In::Text, 10.0, &BOTH),
+    (Trap::KeyHeadsInterleaved, In::Text, 10.0, &SMALL),
+    (Trap::CausalFlipped, In::Text, 10.0, &BOTH),
+    (Trap::SegmentsIgnored, In::PackedText, 10.0, &BOTH),
+    (Trap::PositionsRestartAtMedia, In::PictureVector, 10.0, &BOTH),
+    (Trap::PoolBeforeFinalNorm, In::Text, 10.0, &BOTH),
+    (Trap::PoolFirstRow, In::Text, 10.0, &BOTH),
+    (Trap::PoolMean, In::Text, 10.0, &BOTH),
+    (Trap::PatchValuesChannelsLast, In::Picture, 10.0, &BOTH),
+    (Trap::MergerNormAfterReshape, In::Picture, 10.0, &BOTH),
+    (Trap::MergerGeluTanh, In::EveryPicture, 5.0, &BOTH),
+    (Trap::VisionGeluErf, In::EveryPicture, 5.0, &BOTH),
+    (Trap::PositionsHalfPixel, In::Picture, 10.0, &BOTH),
+    (Trap::PositionsRasterOrder, In::Picture, 10.0, &BOTH),
+    (Trap::VisionRotarySwapped, In::Picture, 10.0, &BOTH),
+    (Trap::VisionRotarySkipped, In::Picture, 10.0, &BOTH),
+    (Trap::FrameGroupsIgnored, In::Clip, 10.0, &BOTH),
+];
+
+#[test]
+fn every_mistake_moves_a_result_far_outside_its_tolerance() {
+    for name in BOTH {
+        let subject = Subject::new(name);
+        for (trap, what, times, families) in CONTROLS {
+            if !families.contains(&name) {
+                continue;
+            }
+            let right = subject.see(what);
+            let wrong = with(trap, || subject.see(what));
+            let moved = distance(&format!("{trap:?}"), &wrong, &right).max_abs / what.tolerance();
+            println!("{name}: {trap:?} moves {what:?} by {moved:.0} tolerances");
+            assert!(moved > times, "{name}: {trap:?} moves {what:?} by {moved:.1} tolerances, expected more than {times}");
+            assert_eq!(subject.see(what), right, "{trap:?} is off again");
+        }
+        let packed = subject.see(In::PackedPictures);
+        let wrong = with(Trap::SegmentsIgnored, || subject.see(In::PackedPictures));
+        assert!(distance("packed", &wrong, &packed).max_abs > 10.0 * FEATURE);
+    }
+}
+
+/// The differences that end-to-end figures cannot see are held by the operation itself.
+#[test]
+fn a_layer_norm_epsilon_shows_in_the_operation() {
+    let device = burn::tensor::Device::flex();
+    let tensor = |v: Vec<f32>| burn::tensor::Tensor::<1>::from_data(burn::tensor::TensorData::new(v.clone(), [v.len()]), &device);
+    // Values small enough that the variance is near the epsilon.
+    let x: Vec<f32> = (0..16).map(|i| (i as f32 - 7.5) * 3e-4).collect();
+    let norm = |eps: f64| {
+        let x = tensor(x.clone()).unsqueeze::<2>();
+        crate::direct::values(omniburn_kernels::layer_norm(x, tensor(vec![1.0; 16]), tensor(vec![0.0; 16]), eps))
+    };
+    let want = |eps: f64| {
+        let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / 16.0;
+        let var = x.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / 16.0;
+        x.iter().map(|v| ((f64::from(*v) - mean) / (var + eps).sqrt()) as f32).collect::<Vec<_>>()
+    };
+    compare("1e-6", &norm(1e-6), &want(1e-6), 2e-6);
+    compare("1e-5", &norm(1e-5), &want(1e-5), 2e-6);
+    assert!(distance("eps", &norm(1e-6), &norm(1e-5)).max_abs > 0.1);
+}
+
+#[test]
+fn operations_equal_their_formulas_in_f64() {
+    let device = burn::tensor::Device::flex();
+    let xs: Vec<f32> = (-60..=60).map(|i| i as f32 * 0.1).collect();
+    let x = || burn::tensor::Tensor::<2>::from_data(burn::tensor::TensorData::new(xs.clone(), [11, 11]), &device);
+    let tanh = |v: f64| 0.5 * v * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (v + 0.044_715 * v.powi(3))).tanh());
+    let want: Vec<f32> = xs.iter().map(|v| tanh(f64::from(*v)) as f32).collect();
+    compare("gelu_tanh", &values(omniburn_kernels::gelu_tanh(x())), &want, 1e-6);
+    let want: Vec<f32> = xs.iter().map(|v| (0.5 * f64::from(*v) * (1.0 + erf(f64::from(*v) / 2f64.sqrt()))) as f32).collect();
+    compare("gelu_erf", &values(omniburn_kernels::gelu_erf(x())), &want, 1e-6);
+
+    let gate_up = x().slice([0..11, 0..10]);
+    let rows: Vec<f32> = values(gate_up.clone());
+    let want: Vec<f32> = rows
+        .chunks_exact(10)
+        .flat_map(|r| (0..5).map(|i| (f64::from(r[i]) / (1.0 + (-f64::from(r[i])).exp()) * f64::from(r[i + 5])) as f32).collect::<Vec<_>>())
+        .collect();
+    compare("swiglu", &values(omniburn_kernels::swiglu(gate_up)), &want, 2e-6);
+
+    let weight: Vec<f32> = (0..11).map(|i| 1.0 + 0.1 * i as f32).collect();
+    let gain = burn::tensor::Tensor::<1>::from_data(burn::tensor::TensorData::new(weight.clone(), [11]), &device);
+    let want: Vec<f32> = xs
+        .chunks_exact(11)
+        .flat_map(|r| {
+            let mean = r.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / 11.0;
+            r.iter().zip(&weight).map(|(v, w)| (f64::from(*v) / (mean + 1e-6).sqrt() * f64::from(*w)) as f32).collect::<Vec<_>>()
+        })
+        .collect();
+    compare("rms_norm", &values(omniburn_kernels::rms_norm(x(), gain, 1e-6)), &want, 1e-6);
+}
+
+/// Abramowitz and Stegun's series and continued fraction, to 1e-15 where they meet.
+fn erf(x: f64) -> f64 {
+    if x.abs() < 3.0 {
+        let (mut term, mut sum, mut n) = (x, x, 0.0);
+        while term.abs() > 1e-17 {
+            n += 1.0;
+            term *= -x * x / n;
+            sum += term / (2.0 * n + 1.0);
+        }
+        2.0 / std::f64::consts::PI.sqrt() * sum
+    } else {
+        let mut fraction = 0.0;
+        for k in (1..60).rev() {
+            fraction = f64::from(k) / 2.0 / (x.abs() + fraction);
+        }
+        x.signum() * (1.0 - (-x * x).exp() / std::f64::consts::PI.sqrt() / (x.abs() + fraction))
+    }
+}
+
+/// Mistakes of preparing a picture: each changes the features of a picture it concerns.
+#[test]
+fn mistakes_of_preparing_pictures_show_in_the_features() {
+    for name in BOTH {
+        let twin = golden().twin(name);
+        let model = Model::open(&twin.record(Dtype::F32), "retrieval");
+        let image = |n: &str| decode(&twin.media.join(format!("images/{n}.png")));
+        let features = |p: &PatchGrid| values(model.features(std::slice::from_ref(p)));
+        let moved = |what: &str, wrong: &PatchGrid, right: &PatchGrid| {
+            assert_eq!(wrong.grid(), right.grid());
+            let by = distance(what, &features(wrong), &features(right)).max_abs / FEATURE;
+            println!("{name}: {what} moves features by {by:.0} tolerances");
+            assert!(by > 10.0, "{name}: {what}: {by}");
+        };
+        let pixels = model.pixels();
+        // Width and height exchanged, channels exchanged, another mean, another kernel (the nearest pixel).
+        let picture = image("big");
+        let right = image_patches(&picture, &pixels).unwrap();
+        let resized = omniburn_media::resized_image(&picture, &pixels).unwrap();
+        let swapped: Vec<u8> = resized.pixels().chunks_exact(3).flat_map(|p| [p[2], p[1], p[0]]).collect();
+        let swapped = omniburn_media::RgbImage::new(resized.width(), resized.height(), swapped).unwrap();
+        moved("BGR for RGB", &image_patches(&swapped, &pixels).unwrap(), &right);
+        let (w, h) = (picture.width().0 as usize, picture.height().0 as usize);
+        let (rw, rh) = (resized.width().0 as usize, resized.height().0 as usize);
+        let nearest: Vec<u8> = (0..rh)
+            .flat_map(|y| (0..rw).map(move |x| (y * h / rh) * w + x * w / rw))
+            .flat_map(|at| picture.pixels()[3 * at..3 * at + 3].to_vec())
+            .collect();
+        let nearest = omniburn_media::RgbImage::new(resized.width(), resized.height(), nearest).unwrap();
+        moved("the nearest pixel for bicubic", &image_patches(&nearest, &pixels).unwrap(), &right);
+        let mut other = pixels.clone();
+        (other.mean, other.std) = ([0.481, 0.457, 0.408], [0.268, 0.261, 0.275]);
+        moved("CLIP's mean and deviation", &image_patches(&picture, &other).unwrap(), &right);
+        // Alpha dropped in place of composited over white.
+        let alpha = image("alpha");
+        let raw = image::open(twin.media.join("images/alpha.png")).unwrap().to_rgba8();
+        let dropped: Vec<u8> = raw.pixels().flat_map(|p| [p[0], p[1], p[2]]).collect();
+        let dropped = omniburn_media::RgbImage::new(alpha.width(), alpha.height(), dropped).unwrap();
+        moved("alpha dropped", &image_patches(&dropped, &pixels).unwrap(), &image_patches(&alpha, &pixels).unwrap());
+    }
+}

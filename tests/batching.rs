@@ -32,7 +32,7 @@ fn an_item_has_the_same_bits_alone_and_in_company() {
     for twin in golden().twins() {
         let engine = twin.engine();
         let inputs = mixed(&twin);
-        assert_eq!(vectors(&engine, &inputs), alone(&engine, &inputs), "{}: alone and together differ", twin.name);
+        same(&twin.name, &vectors(&engine, &inputs), &alone(&engine, &inputs));
     }
 }
 
@@ -43,8 +43,8 @@ fn equal_lengths_and_duplicates_equal_singles_to_the_bit() {
         let words = ["a b", "a c", "b a", "a b", "c c"];
         let inputs: Vec<Input> = words.iter().map(|w| Input::text(*w)).collect();
         let together = vectors(&engine, &inputs);
-        assert_eq!(together, alone(&engine, &inputs), "{}", twin.name);
-        assert_eq!(together[0], together[3]);
+        same(&twin.name, &together, &alone(&engine, &inputs));
+        same("duplicates", &together[..1], &together[3..4]);
         assert_ne!(together[0], together[1], "{}: different texts, different vectors", twin.name);
     }
 }
@@ -64,7 +64,7 @@ fn a_row_of_a_product_has_the_same_bits_whatever_rows_are_beside_it() {
         let read = |x: burn::tensor::Tensor<2>| crate::direct::values(x);
         let whole = read(omniburn_kernels::linear(all.clone(), weight.clone(), None));
         for rows in [1, 2, 3, 5, 16, 17, 64, 129, 512, 699] {
-            let part = read(omniburn_kernels::linear(all.clone().slice([0..rows]), weight.clone(), None));
+            let part = read(omniburn_kernels::linear(all.clone().slice_dim(0, 0..rows), weight.clone(), None));
             assert!(part[..] == whole[..rows * outputs], "{rows} rows of {inputs} x {outputs} differ from 700");
         }
     }
@@ -87,7 +87,8 @@ proptest! {
             let company: Vec<Input> = chosen.iter().map(|&i| inputs[i].clone()).collect();
             let got = vectors(&engine, &company);
             for (slot, &i) in chosen.iter().enumerate() {
-                prop_assert_eq!(&got[slot], &want[i], "{} item {} at {}", name, i, slot);
+                let name = format!("{name} item {i} at {slot}");
+                same(&name, std::slice::from_ref(&got[slot]), std::slice::from_ref(&want[i]));
             }
         }
     }
@@ -103,7 +104,7 @@ fn streamed_results_come_in_order_and_equal_the_call() {
         .unwrap()
         .map(|r| r.unwrap().embedding.into_vec())
         .collect();
-    assert_eq!(streamed, vectors(&engine, &inputs));
+    same("streamed", &streamed, &vectors(&engine, &inputs));
 }
 
 #[test]
@@ -112,8 +113,8 @@ fn a_smaller_budget_changes_no_bit() {
     let inputs = mixed(&twin);
     let want = vectors(&twin.engine(), &inputs);
     let record = twin.record(omniburn::Dtype::F32);
-    let tight = Engine::builder(record).budget(16_000_000).open().unwrap();
-    assert_eq!(vectors(&tight, &inputs), want);
+    let tight = builder(record).budget(16_000_000).open().unwrap();
+    same("budget", &vectors(&tight, &inputs), &want);
 }
 
 /// The number of threads decides how a product is cut, and must not decide its result.

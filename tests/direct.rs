@@ -11,7 +11,7 @@ use omniburn_models::families::omni::{OmniConfig, OmniText};
 use omniburn_models::record::{PixelPreprocess, RecordHeader};
 use omniburn_models::towers::vision::VisionTower;
 
-use crate::support::open;
+use crate::support::{burn_device, device, open};
 
 /// One task of a record on a device, in f32.
 pub struct Model {
@@ -25,7 +25,7 @@ pub struct Model {
 
 impl Model {
     pub fn open(path: &Path, task: &str) -> Self {
-        Self::open_on(path, task, Device::flex())
+        Self::open_on(path, task, burn_device(device()))
     }
 
     pub fn open_on(path: &Path, task: &str, device: Device) -> Self {

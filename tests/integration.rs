@@ -4,11 +4,11 @@
 mod direct;
 mod support;
 
+mod backends;
+mod batching;
+mod failure;
+mod gate;
+mod layouts;
 mod parity_text;
 mod parity_vision;
-mod layouts;
-mod batching;
 mod traps;
-mod gate;
-mod failure;
-mod backends;

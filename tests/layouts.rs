@@ -18,7 +18,9 @@ fn read(path: &Path, into: &mut Tensors) {
     let bytes = std::fs::read(path).unwrap();
     for (name, tensor) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
         let values = match tensor.dtype() {
-            StDtype::F32 => tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            StDtype::F32 => {
+                tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+            }
             StDtype::BF16 => {
                 tensor.data().chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
             }
@@ -61,7 +63,8 @@ fn merged(twin: &Twin, task: &str, out: &Path) {
             tensors.insert(format!("{singular}.{}", &name[prefix.len()..]), tensor);
         }
     }
-    tensors.retain(|n, _| !["mergers.", "audio_projectors.", "task_token_embeddings."].iter().any(|p| n.starts_with(p)));
+    tensors
+        .retain(|n, _| !["mergers.", "audio_projectors.", "task_token_embeddings."].iter().any(|p| n.starts_with(p)));
 
     let folder = twin.folder.join("adapters").join(task);
     let mut adapter = Tensors::new();

@@ -40,7 +40,7 @@ fn every_text_case_equals_the_reference() {
             assert_eq!(embedded.tokens, ids.len(), "{name}: tokens");
             assert!(!embedded.truncated);
             let want = twin.tensor(str_of(&case["embedding"]));
-            worst.see(compare(&name, embedded.embedding.as_slice(), &want, EMBEDDING));
+            worst.see(compare(&name, embedded.embedding.as_slice(), &want, embedding_bound()));
         }
     }
     worst.report("text");
@@ -68,10 +68,11 @@ fn a_batch_of_texts_equals_the_references_batch() {
     for twin in sets().iter().flat_map(Set::twins) {
         let engine = twin.engine();
         for case in twin.cases("text_batch") {
-            let texts: Vec<Input> = case["names"].as_array().unwrap().iter().map(|n| Input::text(text(&twin, str_of(n)))).collect();
+            let texts: Vec<Input> =
+                case["names"].as_array().unwrap().iter().map(|n| Input::text(text(&twin, str_of(n)))).collect();
             let got = engine.embed_with(&texts, &Request::new(role(case))).unwrap();
             let got: Vec<f32> = got.into_iter().flat_map(|r| r.unwrap().embedding.into_vec()).collect();
-            worst.see(compare(&twin.name, &got, &twin.tensor(str_of(&case["embedding"])), EMBEDDING));
+            worst.see(compare(&twin.name, &got, &twin.tensor(str_of(&case["embedding"])), embedding_bound()));
         }
     }
     worst.report("text batches");
@@ -79,7 +80,12 @@ fn a_batch_of_texts_equals_the_references_batch() {
 
 /// The text of a name in a twin's manifest.
 pub fn text<'a>(twin: &'a Twin, name: &str) -> &'a str {
-    str_of(&twin.cases("text").find(|c| c["name"] == name && c["text"].is_string()).unwrap_or_else(|| panic!("no text {name}"))["text"])
+    str_of(
+        &twin
+            .cases("text")
+            .find(|c| c["name"] == name && c["text"].is_string())
+            .unwrap_or_else(|| panic!("no text {name}"))["text"],
+    )
 }
 
 #[test]
@@ -91,7 +97,7 @@ fn every_task_equals_the_reference() {
             let request = Request::new(role(case)).task(str_of(&case["task"]));
             let got = vector(&engine, text(&twin, str_of(&case["name"])), &request);
             let name = format!("{} {}", twin.name, case["embedding"]);
-            worst.see(compare(&name, &got, &twin.tensor(str_of(&case["embedding"])), EMBEDDING));
+            worst.see(compare(&name, &got, &twin.tensor(str_of(&case["embedding"])), embedding_bound()));
         }
     }
     worst.report("tasks");
@@ -101,11 +107,11 @@ fn every_task_equals_the_reference() {
 fn without_an_adapter_the_base_weights_are_used() {
     let mut worst = Worst::default();
     for twin in sets().iter().flat_map(Set::twins) {
-        let engine = Engine::open(record(&twin.folder, Dtype::F32, TaskChoice::None)).unwrap();
+        let engine = builder(record(&twin.folder, Dtype::F32, TaskChoice::None)).open().unwrap();
         for case in twin.cases("text_base") {
             let got = vector(&engine, text(&twin, str_of(&case["name"])), &Request::new(role(case)));
             let name = format!("{} {}", twin.name, case["embedding"]);
-            worst.see(compare(&name, &got, &twin.tensor(str_of(&case["embedding"])), EMBEDDING));
+            worst.see(compare(&name, &got, &twin.tensor(str_of(&case["embedding"])), embedding_bound()));
         }
     }
     worst.report("base weights");
@@ -115,11 +121,11 @@ fn without_an_adapter_the_base_weights_are_used() {
 fn a_bf16_record_computed_in_f32_equals_the_references_bf16_merge() {
     let mut worst = Worst::default();
     for twin in sets().iter().flat_map(Set::twins) {
-        let engine = Engine::builder(twin.record(Dtype::Bf16)).dtype(Dtype::F32).open().unwrap();
+        let engine = builder(twin.record(Dtype::Bf16)).open().unwrap();
         for case in twin.cases("text_bf16_merge") {
             let got = vector(&engine, text(&twin, str_of(&case["name"])), &Request::new(role(case)));
             let name = format!("{} {}", twin.name, case["embedding"]);
-            worst.see(compare(&name, &got, &twin.tensor(str_of(&case["embedding"])), EMBEDDING));
+            worst.see(compare(&name, &got, &twin.tensor(str_of(&case["embedding"])), embedding_bound()));
         }
     }
     worst.report("bf16 merge");
@@ -172,7 +178,7 @@ fn hidden_rows_of_every_layer_equal_the_references() {
                     i => format!("backbone.layers.{}", i - 1),
                 };
                 let got = &taps.iter().find(|t| t.name == tap).unwrap_or_else(|| panic!("no tap {tap}")).values;
-                worst.see(compare(&format!("{} {key} as {tap}", twin.name), got, &twin.tensor(key), FEATURE));
+                worst.see(compare(&format!("{} {key} as {tap}", twin.name), got, &twin.tensor(key), feature_bound()));
             }
         }
     }

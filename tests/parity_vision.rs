@@ -1,6 +1,6 @@
 //! Pictures, and film as lists of frames, against the reference: grids, tower rows, features, vectors.
 
-use omniburn::{Dtype, Engine, Input, Request, TemplateKind};
+use omniburn::{BackendSpec, Dtype, Engine, Input, Request, TemplateKind};
 use omniburn_convert::{ConvertOptions, TaskChoice, convert};
 use omniburn_media::{PatchGrid, image_patches, video_patches};
 use serde_json::Value;
@@ -58,7 +58,7 @@ fn engine_for(twin: &Twin, kind: TemplateKind) -> Engine {
     options.force = true;
     options.templates = [("image", kind), ("video", kind)].map(|(m, k)| (m.parse().unwrap(), k)).into();
     convert(&options).unwrap();
-    Engine::builder(out).dtype(Dtype::F32).open().unwrap()
+    builder(out).open().unwrap()
 }
 
 fn every_case_of(kind: &str) {
@@ -74,7 +74,7 @@ fn every_case_of(kind: &str) {
             for (name, input, request, _, want, tokens) in cases {
                 let embedded = engine.embed_with(std::slice::from_ref(input), request).unwrap().swap_remove(0).unwrap();
                 assert_eq!(embedded.tokens, *tokens, "{name}: rows");
-                worst.see(compare(name, embedded.embedding.as_slice(), want, EMBEDDING));
+                worst.see(compare(name, embedded.embedding.as_slice(), want, embedding_bound()));
             }
         }
     }
@@ -125,14 +125,14 @@ fn grids_tower_rows_and_features_equal_the_references() {
             assert_eq!(grid.to_vec(), want, "{} {features}: grid", twin.name);
 
             let (rows, taps) = omniburn_models::tap::collect(|| values(model.features(std::slice::from_ref(&patches))));
-            worst.see(compare(&format!("{} {features}", twin.name), &rows, &twin.tensor(features), FEATURE));
+            worst.see(compare(&format!("{} {features}", twin.name), &rows, &twin.tensor(features), feature_bound()));
             let tap = |name: &str| taps.iter().find(|t| t.name == name).unwrap_or_else(|| panic!("no tap {name}"));
             if let Some(key) = case["patch_embed"].as_str() {
-                worst.see(compare(key, &tap("vision.patch_embed").values, &twin.tensor(key), FEATURE));
+                worst.see(compare(key, &tap("vision.patch_embed").values, &twin.tensor(key), feature_bound()));
             }
             if let Some(key) = case["tower_hidden"].as_str() {
                 let last = format!("vision.blocks.{}", model.config.vision.as_ref().unwrap().layers - 1);
-                worst.see(compare(key, &tap(&last).values, &twin.tensor(key), FEATURE));
+                worst.see(compare(key, &tap(&last).values, &twin.tensor(key), feature_bound()));
             }
         }
     }
@@ -152,9 +152,13 @@ fn packed_pictures_have_the_features_they_have_alone() {
                 .collect();
             let packed = values(model.features(&items));
             let alone: Vec<f32> = items.iter().flat_map(|p| values(model.features(std::slice::from_ref(p)))).collect();
-            assert_eq!(packed, alone, "{}: packed pictures differ from single ones in some bit", twin.name);
+            if device() == BackendSpec::default() {
+                assert!(packed == alone, "{}: packed pictures differ from single ones in some bit", twin.name);
+            } else {
+                compare(&twin.name, &packed, &alone, feature_bound());
+            }
             let want: Vec<f32> = names.iter().flat_map(|n| twin.tensor(&format!("image/{n}/features"))).collect();
-            worst.see(compare(&twin.name, &packed, &want, FEATURE));
+            worst.see(compare(&twin.name, &packed, &want, feature_bound()));
         }
     }
     worst.report("packed pictures");

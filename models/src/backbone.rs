@@ -223,9 +223,8 @@ impl BackboneLayer {
 
 impl Attention {
     fn load(config: &BackboneConfig, weights: &Weights, path: &str) -> Self {
-        let head_norm = |name: &str| {
-            config.qk_norm.then(|| RmsNorm::load(weights, &format!("{path}.{name}"), config.norm_eps))
-        };
+        let head_norm =
+            |name: &str| config.qk_norm.then(|| RmsNorm::load(weights, &format!("{path}.{name}"), config.norm_eps));
         Self {
             qkv_proj: Linear::load(weights, &format!("{path}.qkv_proj")),
             q_norm: head_norm("q_norm"),

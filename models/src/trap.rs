@@ -1,6 +1,6 @@
 //! Known porting mistakes, switchable one at a time: the negative controls that prove the tests can fail.
 //!
-//! Without the feature `traps` every switch is a constant `false` and costs nothing. With it, [`with`] switches one on
+//! Without the feature `traps` every switch is a constant `false` and costs nothing. With it, `with` switches one on
 //! for the current thread.
 
 /// A mistake somebody has made in a port of this model.

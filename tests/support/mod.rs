@@ -4,16 +4,60 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use omniburn::{Dtype, Engine, Input, RecordFolder};
+use burn::tensor::Device;
+use omniburn::{BackendKind, BackendSpec, Dtype, Engine, EngineBuilder, Input, RecordFolder};
 use omniburn_convert::{ConvertOptions, TaskChoice, convert};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// Embeddings against the reference, f32 on flex.
-pub const EMBEDDING: f32 = 5e-6;
-/// Features and taps against the reference, f32 on flex.
-pub const FEATURE: f32 = 5e-5;
-/// The same item alone and in any company, f32 on flex.
+/// The device the suite runs on: flex, or the one `OMNIBURN_TEST_DEVICE` names (one command for the whole suite on
+/// another backend: `OMNIBURN_TEST_DEVICE=wgpu cargo test -p omniburn-tests --features wgpu`).
+pub fn device() -> BackendSpec {
+    std::env::var("OMNIBURN_TEST_DEVICE").map_or_else(|_| BackendSpec::default(), |d| d.parse().expect("a device"))
+}
+
+/// The same as Burn's device.
+#[allow(unreachable_patterns)] // with every backend compiled in
+pub fn burn_device(spec: BackendSpec) -> Device {
+    match spec.kind {
+        BackendKind::Flex => Device::flex(),
+        #[cfg(feature = "wgpu")]
+        BackendKind::Wgpu => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+        #[cfg(feature = "vulkan")]
+        BackendKind::Vulkan => Device::vulkan(burn::tensor::DeviceKind::DefaultDevice),
+        #[cfg(feature = "metal")]
+        BackendKind::Metal => Device::metal(burn::tensor::DeviceKind::DefaultDevice),
+        #[cfg(feature = "cuda")]
+        BackendKind::Cuda => Device::cuda(0),
+        other => panic!("{other:?} is not compiled in"),
+    }
+}
+
+fn on_flex() -> bool {
+    device().kind == BackendKind::Flex
+}
+
+/// Embeddings against the reference in f32: 5e-6 on flex, 1e-4 elsewhere (NUMERICS.md).
+pub fn embedding_bound() -> f32 {
+    if on_flex() { 5e-6 } else { 1e-4 }
+}
+
+/// Features and taps against the reference in f32: 5e-5 on flex, 1e-3 elsewhere (NUMERICS.md).
+pub fn feature_bound() -> f32 {
+    if on_flex() { 5e-5 } else { 1e-3 }
+}
+
+/// The same item alone and in any company: the same bits on flex; elsewhere, where kernels are chosen by shape, within
+/// 1e-6 for vectors of unit length.
+pub fn same(name: &str, got: &[Vec<f32>], want: &[Vec<f32>]) {
+    if on_flex() {
+        assert!(got == want, "{name}: some bit differs");
+    } else {
+        compare(name, &got.concat(), &want.concat(), COMPANY);
+    }
+}
+
+/// The same item alone and in any company on backends that choose kernels by shape.
 pub const COMPANY: f32 = 1e-6;
 
 /// The models every set may hold.
@@ -110,7 +154,7 @@ impl Twin {
 
     /// An engine on [`Twin::record`] that computes in f32.
     pub fn engine(&self) -> Engine {
-        Engine::builder(self.record(Dtype::F32)).dtype(Dtype::F32).open().expect("a fresh record opens")
+        builder(self.record(Dtype::F32)).open().expect("a fresh record opens")
     }
 
     pub fn image(&self, case: &Value) -> Input {
@@ -165,6 +209,11 @@ pub fn scratch() -> &'static Path {
         std::fs::create_dir_all(&folder).expect("a scratch folder");
         folder
     })
+}
+
+/// An engine on the suite's device that computes in f32.
+pub fn builder(record: PathBuf) -> EngineBuilder {
+    Engine::builder(record).device(device()).dtype(Dtype::F32)
 }
 
 /// An opened record folder.

@@ -161,7 +161,7 @@ pub(crate) fn product(left: &[f32], right: &[f32], inner: usize, columns: usize)
 /// - `a`: `[rank, inputs]`
 /// - `b`: `[outputs, rank]`
 /// # Numerics
-/// Each element is `w + scale · Σ_k b[k]·a[k]`, every step in f32, the sum in the order of `k`: independent of threads.
+/// Each element is `w + scale · Σ_k b[k]·a[k]` in f32, the sum as [`product_row`] takes it: independent of threads.
 pub(crate) fn add_low_rank(weight: &mut [f32], inputs: usize, a: &[f32], b: &[f32], scale: f32) -> (f64, f64) {
     let rank = a.len() / inputs;
     let (added, there) = weight

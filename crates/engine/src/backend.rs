@@ -193,6 +193,9 @@ mod tests {
         assert_eq!(slow.choose(None, Dtype::Bf16, "x").unwrap(), Dtype::F32);
         assert_eq!(fast.choose(None, Dtype::Bf16, "x").unwrap(), Dtype::Bf16);
         assert_eq!(narrow.choose(None, Dtype::Bf16, "x").unwrap(), Dtype::F32);
-        assert!(matches!(narrow.choose(Some(Dtype::Bf16), Dtype::Bf16, "x"), Err(EngineError::DtypeUnsupported { .. })));
+        assert!(matches!(
+            narrow.choose(Some(Dtype::Bf16), Dtype::Bf16, "x"),
+            Err(EngineError::DtypeUnsupported { .. })
+        ));
     }
 }

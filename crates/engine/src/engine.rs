@@ -393,7 +393,9 @@ impl Engine {
         match modality {
             _ if !allowed => Some("its tower was not allowed to load".into()),
             Modality::Text => None,
-            Modality::Image | Modality::Video if config.vision.is_none() => Some("the record has no picture tower".into()),
+            Modality::Image | Modality::Video if config.vision.is_none() => {
+                Some("the record has no picture tower".into())
+            }
             Modality::Image | Modality::Video => None,
             Modality::Audio if config.audio.is_none() => Some("the record has no sound tower".into()),
             Modality::Audio => Some("this version does not read sound yet".into()),
@@ -406,7 +408,11 @@ impl Engine {
         vision_preprocess(pixels.as_ref().expect("a record with a picture tower says how pictures are prepared"))
     }
 
-    fn compute(&self, prepared: Vec<Result<Prepared, ItemError>>, request: &Request) -> Vec<Result<Embedded, ItemError>> {
+    fn compute(
+        &self,
+        prepared: Vec<Result<Prepared, ItemError>>,
+        request: &Request,
+    ) -> Vec<Result<Embedded, ItemError>> {
         let mut run = Run { engine: self, request, results: prepared.iter().map(|_| None).collect() };
         let (mut texts, mut media) = (Vec::new(), Vec::new());
         for (index, item) in prepared.into_iter().enumerate() {
@@ -719,5 +725,91 @@ fn vision_preprocess(p: &PixelPreprocess) -> VisionPreprocess {
         mean: p.mean,
         std: p.std,
         rescale: p.rescale,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use omniburn_models::backbone::BackboneConfig;
+    use omniburn_models::families::OmniConfig;
+    use omniburn_models::record::write_random;
+
+    /// An engine on a text-only record of random weights.
+    fn engine() -> (tempfile::TempDir, Engine) {
+        let text = BackboneConfig {
+            hidden: 32,
+            layers: 2,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 8,
+            inner: 48,
+            norm_eps: 1e-6,
+            rope_theta: 1e4,
+            causal: true,
+            qk_norm: true,
+            max_tokens: 128,
+            vocab: 500,
+        };
+        let manifest = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it for tests");
+        let tokenizer = Path::new(&manifest).join("../../tests/golden/twins/omni-small-tiny/tokenizer.json");
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("record");
+        let config = OmniConfig { text, vision: None, audio: None };
+        write_random(&out, &config, Dtype::F32, (1, 1), &tokenizer, 3).unwrap();
+        let engine = Engine::open(out).unwrap();
+        (folder, engine)
+    }
+
+    #[test]
+    fn a_unit_that_panics_becomes_a_typed_error_and_frees_the_gate() {
+        let (_folder, engine) = engine();
+        let want = engine.embed_one(Input::text("a"), Role::Query).unwrap();
+        let failed: Result<(), ItemError> = engine.unit(Priority::Background, None, || panic!("shapes disagree"));
+        let error = failed.unwrap_err();
+        assert_eq!(error.kind().name(), "panicked");
+        assert!(error.to_string().contains("shapes disagree"));
+        assert_eq!(engine.inner.gate.waiting(), (0, 0));
+        assert_eq!(engine.embed_one(Input::text("a"), Role::Query).unwrap(), want);
+    }
+
+    #[test]
+    fn one_culprit_in_a_unit_fails_alone_and_its_neighbours_keep_their_bits() {
+        let (_folder, engine) = engine();
+        let text = engine.text_part(&Request::default()).unwrap();
+        let item = |index, ids: &[u32]| TextItem { index, ids: ids.to_vec(), truncated: false };
+        let request = Request::new(Role::None);
+        let run = |items: Vec<TextItem>, count: usize| {
+            let mut run = Run { engine: &engine, request: &request, results: (0..count).map(|_| None).collect() };
+            run.texts(&text, items);
+            run.results.into_iter().map(Option::unwrap).collect::<Vec<_>>()
+        };
+        let alone = run(vec![item(0, &[5, 6, 7])], 1).swap_remove(0).unwrap();
+        let mut together = run(vec![item(0, &[5, 6, 7]), item(1, &[9, 999_999]), item(2, &[8])], 3);
+        assert_eq!(
+            together[1].as_ref().unwrap_err().to_string(),
+            "token id 999999 is outside the token table of 500 rows"
+        );
+        assert!(together[2].is_ok());
+        assert_eq!(together.swap_remove(0).unwrap(), alone);
+    }
+
+    #[test]
+    fn a_row_that_is_not_finite_is_an_error_even_where_it_is_cut_off() {
+        let cut = embedding(vec![1.0, 2.0, f32::NAN], Some(2));
+        assert_eq!(cut, Err(EmbeddingError::NotFinite { index: 2 }));
+        assert_eq!(embedding(vec![0.0, 0.0, 1.0], Some(2)), Err(EmbeddingError::ZeroLength));
+        assert_eq!(embedding(vec![3.0, 4.0, 9.0], Some(2)).unwrap().as_slice(), [0.6, 0.8]);
+    }
+
+    #[test]
+    fn a_record_without_towers_reads_text_and_names_what_it_does_not_read() {
+        let (_folder, engine) = engine();
+        assert_eq!(engine.profile().modalities, [Modality::Text]);
+        let picture = RgbImage::new(omniburn_media::Width(8), omniburn_media::Height(8), vec![7; 192]).unwrap();
+        let result = engine.embed_with(&[Input::image_pixels(picture)], &Request::default()).unwrap().swap_remove(0);
+        assert_eq!(result.unwrap_err().to_string(), "image is not taken: the record has no picture tower");
+        let empty = engine.embed_with(&[Input::text("")], &Request::new(Role::None)).unwrap().swap_remove(0);
+        assert_eq!(empty.unwrap_err().kind().name(), "empty");
     }
 }

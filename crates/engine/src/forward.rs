@@ -9,11 +9,7 @@ use crate::error::ItemError;
 use crate::prompt::Frame;
 
 /// One pooled row for each sequence of ids.
-pub(crate) fn text_unit(
-    text: &OmniText,
-    sequences: &[Vec<u32>],
-    device: &Device,
-) -> Result<Vec<Vec<f32>>, ItemError> {
+pub(crate) fn text_unit(text: &OmniText, sequences: &[Vec<u32>], device: &Device) -> Result<Vec<Vec<f32>>, ItemError> {
     let mut values = Vec::new();
     for ids in sequences {
         gather(text, ids, &mut values)?;

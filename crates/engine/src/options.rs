@@ -77,7 +77,8 @@ impl Budget {
         let t = &config.text;
         let qkv = (t.heads + 2 * t.kv_heads) * t.head_dim;
         let token = 4 * t.hidden + (3 * qkv).max(5 * t.inner);
-        let patch = config.vision.as_ref().map_or(0, |v| v.patch_values() + 5 * v.hidden + (9 * v.hidden).max(4 * v.inner));
+        let patch =
+            config.vision.as_ref().map_or(0, |v| v.patch_values() + 5 * v.hidden + (9 * v.hidden).max(4 * v.inner));
         Self {
             bytes,
             token_bytes: 8 * token as u64,

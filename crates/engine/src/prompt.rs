@@ -41,10 +41,10 @@ pub(crate) fn frame(
     role: Role,
     modality: Modality,
 ) -> Result<Frame, ItemError> {
-    let template = header.templates.get(&modality).ok_or_else(|| ItemError::ModalityAbsent {
-        modality,
-        reason: "the record has no template for it".into(),
-    })?;
+    let template = header
+        .templates
+        .get(&modality)
+        .ok_or_else(|| ItemError::ModalityAbsent { modality, reason: "the record has no template for it".into() })?;
     let prefix = tokenizer.ids_bare(prefix(&header.prompts, role))?;
     Ok(lay(template, prefix, tokenizer.trailing_specials()))
 }

@@ -115,11 +115,7 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
 /// # Source
 /// transformers, `Qwen3RMSNorm.forward`; Zhang and Sennrich 2019 (arXiv 1910.07467), equation 4.
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f64) -> Tensor<D> {
-    Tensor::from_dispatch(Dispatch::tower_rms_norm(
-        x.into_dispatch(),
-        weight.into_dispatch(),
-        eps,
-    ))
+    Tensor::from_dispatch(Dispatch::tower_rms_norm(x.into_dispatch(), weight.into_dispatch(), eps))
 }
 
 /// LayerNorm over the last axis with biased variance.
@@ -144,11 +140,7 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<
 /// # Source
 /// Su et al. 2021 (arXiv 2104.09864); transformers, `apply_rotary_pos_emb`.
 pub fn rotary(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<3> {
-    Tensor::from_dispatch(Dispatch::tower_rotary(
-        x.into_dispatch(),
-        cos.into_dispatch(),
-        sin.into_dispatch(),
-    ))
+    Tensor::from_dispatch(Dispatch::tower_rotary(x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch()))
 }
 
 /// Gate of a SwiGLU MLP: `silu(gate) * up`, where `gate` is the first half of the columns.
@@ -204,7 +196,7 @@ pub fn attention(
     assert_eq!(query.dtype(), DType::F32, "attention computes in f32");
     let rectangle = |x: &Tensor<3>, run: &crate::segments::Run| {
         let [_, heads, head_dim] = x.dims();
-        let rows = x.clone().slice([run.start..run.start + run.count * run.len]);
+        let rows = x.clone().slice_dim(0, run.start..run.start + run.count * run.len);
         rows.reshape([run.count, run.len, heads, head_dim]).swap_dims(1, 2) // [batch, heads, seq, head_dim]
     };
     let pieces: Vec<Tensor<3>> = segments

@@ -58,6 +58,10 @@ pub(crate) fn positive(field: &str, value: f64) -> Result<(), ConfigError> {
     if value.is_finite() && value > 0.0 {
         Ok(())
     } else {
-        Err(ConfigError::OutOfRange { field: field.into(), found: value.to_string(), expected: "a positive number".into() })
+        Err(ConfigError::OutOfRange {
+            field: field.into(),
+            found: value.to_string(),
+            expected: "a positive number".into(),
+        })
     }
 }

@@ -5,11 +5,15 @@
 
 pub mod digest;
 mod header;
+#[cfg(feature = "random")]
+mod random;
 mod read;
 mod spec;
 mod write;
 
 pub use header::*;
+#[cfg(feature = "random")]
+pub use random::write_random;
 pub use read::{Part, RecordFolder};
 pub use spec::{TensorRole, TensorSpec, layer_norm, linear_bias};
 pub use write::{PartTensor, RecordWriter};

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Bytes, Device, Tensor, TensorData};
 
 use super::digest::{sha256_file, sha256_hex};
-use super::{Dtype, FileEntry, HEADER_FILE, Modality, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE, TensorRole, TensorSpec};
+use super::{
+    Dtype, FileEntry, HEADER_FILE, Modality, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE, TensorRole, TensorSpec,
+};
 use super::{TOKENS_FILE, TOWERS_FILE, TemplateKind, text_file};
 use crate::error::RecordError;
 use crate::families::Family;
@@ -99,11 +101,12 @@ impl RecordFolder {
             return Err(RecordError::FileLength { path, found: bytes.len() as u64, expected: entry.bytes });
         }
         let container = |e: burn_pack::Error| RecordError::Container { path: path.clone(), reason: e.to_string() };
-        let tensors = burn_pack::Reader::from_bytes(bytes).and_then(burn_pack::Reader::into_tensors).map_err(container)?;
-        let mut found: BTreeMap<String, burn_pack::Tensor> =
-            tensors.into_iter().map(|t| (t.name.clone(), t)).collect();
+        let tensors =
+            burn_pack::Reader::from_bytes(bytes).and_then(burn_pack::Reader::into_tensors).map_err(container)?;
+        let mut found: BTreeMap<String, burn_pack::Tensor> = tensors.into_iter().map(|t| (t.name.clone(), t)).collect();
 
-        let missing: Vec<String> = specs.iter().filter(|s| !found.contains_key(&s.name)).map(|s| s.name.clone()).collect();
+        let missing: Vec<String> =
+            specs.iter().filter(|s| !found.contains_key(&s.name)).map(|s| s.name.clone()).collect();
         if !missing.is_empty() {
             return Err(RecordError::MissingTensors { path, names: missing });
         }
@@ -202,7 +205,11 @@ impl RecordFolder {
         let vocab = config.text.vocab as u64;
         for (i, &id) in h.special_token_ids.iter().enumerate() {
             if u64::from(id) >= vocab {
-                return field(&format!("special_token_ids[{i}]"), id.to_string(), format!("less than {vocab} (rows of the token table)"));
+                return field(
+                    &format!("special_token_ids[{i}]"),
+                    id.to_string(),
+                    format!("less than {vocab} (rows of the token table)"),
+                );
             }
         }
         for (modality, template) in &h.templates {
@@ -214,7 +221,11 @@ impl RecordFolder {
                         return field(&name, id.to_string(), format!("less than {vocab} (rows of the token table)"));
                     }
                     None if template.kind != TemplateKind::Bare => {
-                        return field(&name, "nothing".into(), format!("an id, as the template is {}", template.kind.name()));
+                        return field(
+                            &name,
+                            "nothing".into(),
+                            format!("an id, as the template is {}", template.kind.name()),
+                        );
                     }
                     _ => {}
                 }
@@ -241,7 +252,11 @@ impl RecordFolder {
         ] {
             if present != needed || h.templates.contains_key(&modality) != needed {
                 let yes = |b| if b { "present" } else { "absent" };
-                return field(&format!("preprocess and templates of {modality}"), yes(!needed).into(), yes(needed).into());
+                return field(
+                    &format!("preprocess and templates of {modality}"),
+                    yes(!needed).into(),
+                    yes(needed).into(),
+                );
             }
         }
         let mut expected: Vec<String> = self.parts().into_iter().map(|(file, _)| file).collect();

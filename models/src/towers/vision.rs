@@ -199,7 +199,8 @@ impl VisionTower {
 
     fn rotary(&self, grids: &[Grid]) -> RotaryTable {
         let coordinates = grid::coordinates(grids, self.config.merge);
-        let coordinates = if trap::on(Trap::VisionRotarySkipped) { vec![(0, 0); coordinates.len()] } else { coordinates };
+        let coordinates =
+            if trap::on(Trap::VisionRotarySkipped) { vec![(0, 0); coordinates.len()] } else { coordinates };
         let head_dim = self.config.hidden / self.config.heads;
         RotaryTable::plane(&coordinates, head_dim, self.config.rope_theta, &self.pos_embed.device())
     }

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
-use omniburn::{Cancel, Engine, ItemError, Request};
+use omniburn::{Cancel, Embedded, Engine, ItemError, Request};
 use serde_json::value::RawValue;
 
 use super::{open_engine, request};
@@ -16,7 +16,7 @@ use crate::failure::{DONE, Failure, Outcome, REFUSED, SOME_FAILED};
 use crate::inputs::{Fault, Feed, Sources};
 use crate::interrupt::on_interrupt;
 use crate::output::{Sink, WholeFile};
-use crate::progress::{items_bar, say};
+use crate::progress::items_bar;
 
 /// Failed inputs that may wait for a vector before them.
 const MOST_WAITING_FAULTS: usize = 256;
@@ -58,15 +58,17 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     };
     let feed = Feed::start(sources).map_err(|e| Failure::with_code(SOME_FAILED, e))?;
     let bar = items_bar(total, "embedding", args.quiet);
-    let mut job = Job { engine, request, cancel, feed, sink, bar, next_index: 0, failed: false, refused: None };
+    let writer = Writer { sink, bar, failed: false, refused: None };
+    let mut job = Job { engine, request, cancel, feed, writer, next_index: 0 };
     let done = job.run();
-    job.bar.finish_and_clear();
+    let Writer { sink, bar, failed, refused } = job.writer;
+    bar.finish_and_clear();
     done?;
-    job.sink.finish()?;
-    if let Some(refusal) = job.refused {
+    sink.finish()?;
+    if let Some(refusal) = refused {
         return Err(Failure::with_code(REFUSED, anyhow::anyhow!(refusal)));
     }
-    Ok(if job.failed { SOME_FAILED } else { DONE })
+    Ok(if failed { SOME_FAILED } else { DONE })
 }
 
 /// The stream of `--items`, its name in messages, and the folder relative paths begin at.
@@ -95,12 +97,8 @@ struct Job {
     request: Request,
     cancel: Cancel,
     feed: Feed,
-    sink: Sink,
-    bar: ProgressBar,
+    writer: Writer,
     next_index: u64,
-    failed: bool,
-    /// What was said of a part of the record that an input needed.
-    refused: Option<String>,
 }
 
 impl Job {
@@ -118,14 +116,21 @@ impl Job {
 
     /// Embeds what comes without a pause, and says whether anything came.
     fn batch(&mut self) -> Result<bool, Failure> {
-        let Some(first) = self.feed.next(&self.cancel).map_err(unreadable)? else { return Ok(false) };
-        let Self { engine, request, cancel, feed, sink, bar, next_index, failed, refused } = self;
+        let mut first = self.feed.next(&self.cancel).map_err(unreadable)?;
+        if first.is_none() {
+            return Ok(false);
+        }
+        let Self { engine, request, cancel, feed, writer, next_index } = self;
+        // The engine takes inputs while it gives results: what is known of an input waits here for its result.
         let waiting = RefCell::new(VecDeque::new());
-        let (broken, over, faults) = (Cell::new(None), Cell::new(false), Cell::new(0usize));
-        let mut first = Some(first);
+        let broken = Cell::new(None);
+        let (mut faults, mut over) = (0, false);
         let inputs = std::iter::from_fn(|| {
-            while !over.get() && faults.get() < MOST_WAITING_FAULTS {
-                let next = first.take().map_or_else(|| feed.next_of_batch(cancel), |first| Ok(Some(first)));
+            while !over && faults < MOST_WAITING_FAULTS {
+                let next = match first.take() {
+                    Some(first) => Ok(Some(first)),
+                    None => feed.next_of_batch(cancel),
+                };
                 let entry = match next {
                     Ok(Some(entry)) => entry,
                     Ok(None) => break,
@@ -134,68 +139,76 @@ impl Job {
                         break;
                     }
                 };
-                let (input, fault) = match entry.input {
-                    Ok(input) => (Some(input), None),
-                    Err(fault) => (None, Some(fault)),
-                };
-                faults.set(faults.get() + usize::from(fault.is_some()));
-                waiting.borrow_mut().push_back(Waiting { index: *next_index, id: entry.id, fault });
+                let (index, id) = (*next_index, entry.id);
                 *next_index += 1;
-                if input.is_some() {
-                    return input;
+                match entry.input {
+                    Ok(input) => {
+                        waiting.borrow_mut().push_back(Waiting { index, id, fault: None });
+                        return Some(input);
+                    }
+                    Err(fault) => {
+                        faults += 1;
+                        waiting.borrow_mut().push_back(Waiting { index, id, fault: Some(fault) });
+                    }
                 }
             }
-            over.set(true);
+            over = true;
             None
         });
-
-        let mut write = |until_vector: Option<Result<omniburn::Embedded, ItemError>>| {
-            loop {
-                let mut line = waiting.borrow_mut();
-                match (line.front().map(|w| w.fault.is_some()), until_vector.is_some()) {
-                    (None, _) | (Some(false), false) => return Ok(()),
-                    _ => {}
-                }
-                let Some(Waiting { index, id, fault }) = line.pop_front() else { return Ok(()) };
-                drop(line);
-                let result = match (fault, &until_vector) {
-                    (Some(fault), _) => Err((fault, false)),
-                    (None, Some(Ok(embedded))) => Ok(embedded),
-                    (None, Some(Err(e))) => {
-                        if let ItemError::Record(_) = e {
-                            refused.get_or_insert_with(|| e.to_string());
-                        }
-                        Err((Fault::from(e), true))
-                    }
-                    (None, None) => return Ok(()),
-                };
-                bar.inc(1);
-                let (written, last) = bar.suspend(|| match &result {
-                    Ok(embedded) => (sink.vector(index, id.as_deref(), embedded), true),
-                    Err((fault, last)) => (sink.fault(index, id.as_deref(), fault), *last),
-                });
-                *failed |= result.is_err();
-                written?;
-                if last {
-                    return Ok(());
-                }
-            }
-        };
         for result in engine.embed_iter(inputs, request.clone())? {
             if cancel.is_cancelled() && matches!(result, Err(ItemError::Cancelled)) {
                 return Err(Failure::Interrupted);
             }
-            write(Some(result))?;
+            let mut waiting = waiting.borrow_mut();
+            writer.faults(&mut waiting)?;
+            let input = waiting.pop_front().expect("there are as many results as inputs were taken");
+            writer.result(&input, result)?;
         }
-        write(None)?;
-        match broken.take() {
-            Some(e) => Err(unreadable(e)),
-            None => Ok(true),
+        writer.faults(&mut waiting.borrow_mut())?;
+        broken.take().map_or(Ok(true), |e| Err(unreadable(e)))
+    }
+}
+
+/// Writes lines and remembers what failed.
+struct Writer {
+    sink: Sink,
+    bar: ProgressBar,
+    failed: bool,
+    /// What was said of a part of the record that an input needed.
+    refused: Option<String>,
+}
+
+impl Writer {
+    /// Writes the failed inputs at the front of the line.
+    fn faults(&mut self, waiting: &mut VecDeque<Waiting>) -> Result<(), Failure> {
+        while let Some(Waiting { index, id, fault: Some(fault) }) = waiting.pop_front_if(|w| w.fault.is_some()) {
+            self.fault(index, id.as_deref(), &fault)?;
         }
+        Ok(())
+    }
+
+    fn result(&mut self, input: &Waiting, result: Result<Embedded, ItemError>) -> Result<(), Failure> {
+        match result {
+            Ok(embedded) => {
+                self.bar.inc(1);
+                self.bar.suspend(|| self.sink.vector(input.index, input.id.as_deref(), &embedded))
+            }
+            Err(e) => {
+                if let ItemError::Record(_) = e {
+                    self.refused.get_or_insert_with(|| e.to_string());
+                }
+                self.fault(input.index, input.id.as_deref(), &Fault::from(&e))
+            }
+        }
+    }
+
+    fn fault(&mut self, index: u64, id: Option<&RawValue>, fault: &Fault) -> Result<(), Failure> {
+        self.failed = true;
+        self.bar.inc(1);
+        self.bar.suspend(|| self.sink.fault(index, id, fault))
     }
 }
 
 fn unreadable(e: io::Error) -> Failure {
-    say("the inputs before this have their lines");
     Failure::with_code(SOME_FAILED, e)
 }

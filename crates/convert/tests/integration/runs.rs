@@ -1,7 +1,8 @@
 //! What a run leaves behind: the record, or nothing.
 
 use std::fs;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use omniburn_convert::{ConvertError, ConvertOptions, TaskChoice, convert};
@@ -190,4 +191,28 @@ fn a_missing_source_is_a_usage_error_that_names_it() {
     let error = convert(&checkpoint.options()).unwrap_err();
     assert!(matches!(&error, ConvertError::SourceMissing { path } if path.ends_with("checkpoint")), "{error}");
     assert_eq!(error.exit_code(), 2);
+}
+
+#[test]
+fn a_byte_that_changes_on_its_way_to_disk_is_found_before_the_record_takes_its_place() {
+    let checkpoint = Checkpoint::tiny(true, Layout::Mlx, Dtype::F32);
+    let mut options = checkpoint.write().options();
+    let root = checkpoint.root.path().to_path_buf();
+    let once = AtomicBool::new(false);
+    options.progress = Some(Arc::new(move |done, total| {
+        // Everything is written once the first byte is checked; the table comes first, so the towers are still to come.
+        if done > total / 2 && !once.swap(true, Ordering::Relaxed) {
+            let mut folders = fs::read_dir(&root).unwrap().map(|e| e.unwrap().path());
+            let work = folders.find(|p| p.join("towers.bpk").is_file()).unwrap();
+            let mut file = fs::OpenOptions::new().read(true).write(true).open(work.join("towers.bpk")).unwrap();
+            let mut last = [0];
+            file.seek(SeekFrom::End(-1)).unwrap();
+            file.read_exact(&mut last).unwrap();
+            file.seek(SeekFrom::End(-1)).unwrap();
+            file.write_all(&[last[0] ^ 1]).unwrap();
+        }
+    }));
+    let error = convert(&options).unwrap_err();
+    assert!(matches!(&error, ConvertError::Record(RecordError::DigestMismatch { .. })), "{error}");
+    checkpoint.assert_nothing_left();
 }

@@ -1,0 +1,220 @@
+//! `omniburn inspect`: what a record or a checkpoint holds, and what it needs.
+
+use std::fmt::Write;
+
+use omniburn::{Budget, DEFAULT_BUDGET_BYTES, Family, Modality, RecordFolder, RecordHeader};
+use omniburn_convert::{ConvertOptions, TaskChoice, convert};
+use serde::Serialize;
+
+use super::{checkpoint_folder, is_checkpoint, mebibytes, table};
+use crate::args::InspectArgs;
+use crate::failure::{DONE, Failure, Outcome, REFUSED};
+use crate::output::{json_line, write_stdout};
+use crate::progress::bytes_bar;
+
+/// Parameters and bytes of one module of one file.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct ModuleRow {
+    file: String,
+    module: String,
+    tensors: usize,
+    parameters: u64,
+    bytes: u64,
+}
+
+/// What one input of the largest kind needs beside the weights.
+#[derive(Debug, Serialize)]
+struct NeedRow {
+    input: &'static str,
+    /// Rows that enter the backbone.
+    rows: usize,
+    bytes: u64,
+    fits: bool,
+}
+
+#[derive(Serialize)]
+struct RecordView {
+    kind: &'static str,
+    /// `model.json` without its lists of tensors.
+    header: serde_json::Value,
+    modalities: Vec<Modality>,
+    modules: Vec<ModuleRow>,
+    parameters_for_one_task: u64,
+    bytes: u64,
+    budget: u64,
+    needs: Vec<NeedRow>,
+    verified: bool,
+}
+
+/// Inspects a record or a checkpoint.
+///
+/// # Errors
+/// A usage failure where nothing is at the path, a refusal of what is there.
+pub fn run(args: &InspectArgs) -> Outcome {
+    let path = checkpoint_folder(&args.path)?;
+    if !is_checkpoint(&path) {
+        if path.is_dir() && !path.join("model.json").is_file() {
+            let message = "neither a record (no model.json) nor a checkpoint (no config.json)";
+            return Err(Failure::with_code(REFUSED, anyhow::anyhow!("{}: {message}", path.display())));
+        }
+        return record(args, &RecordFolder::open(&path)?);
+    }
+    if args.verify {
+        let message = "a checkpoint has no digests: --verify is for a record; convert reads and checks every value";
+        return Err(Failure::usage(format!("{}: {message}", path.display())));
+    }
+    let mut options = ConvertOptions::new(path, "");
+    options.tasks = TaskChoice::All;
+    options.check = true;
+    let report = convert(&options)?;
+    if args.json {
+        json_line(&report)?;
+    } else {
+        write_stdout(format!("{report}\n").as_bytes())?;
+    }
+    Ok(DONE)
+}
+
+fn record(args: &InspectArgs, record: &RecordFolder) -> Outcome {
+    let header = record.header();
+    let bytes = header.files.values().map(|file| file.bytes).sum();
+    if args.verify {
+        let bar = bytes_bar(bytes, "verifying");
+        let verified = record.verify(|done| bar.inc(done));
+        bar.finish_and_clear();
+        verified?;
+    }
+    let budget = args.budget.unwrap_or(DEFAULT_BUDGET_BYTES);
+    let modules = modules(header);
+    let one_task = |row: &&ModuleRow| !row.file.starts_with("text.") || row.file == text_file(&header.default_task);
+    let view = RecordView {
+        kind: "record",
+        header: bare(header),
+        modalities: Modality::ALL.into_iter().filter(|m| *m == Modality::Text || header.templates.contains_key(m)).collect(),
+        parameters_for_one_task: modules.iter().filter(one_task).map(|row| row.parameters).sum(),
+        modules,
+        bytes,
+        budget,
+        needs: needs(header, budget),
+        verified: args.verify,
+    };
+    if args.json {
+        json_line(&view)?;
+    } else {
+        write_stdout(for_people(header, &view).as_bytes())?;
+    }
+    Ok(DONE)
+}
+
+fn text_file(task: &str) -> String {
+    format!("text.{task}.bpk")
+}
+
+fn bare(header: &RecordHeader) -> serde_json::Value {
+    let mut header = header.clone();
+    header.files.values_mut().for_each(|file| file.tensors.clear());
+    serde_json::to_value(header).expect("a header is plain data and always serialises")
+}
+
+/// Modules of every file, by the first part of the tensors' names.
+fn modules(header: &RecordHeader) -> Vec<ModuleRow> {
+    let mut rows: Vec<ModuleRow> = Vec::new();
+    for (file, entry) in &header.files {
+        for (name, tensor) in &entry.tensors {
+            let module = name.split('.').next().unwrap_or(name);
+            let parameters = tensor.shape.iter().product::<usize>() as u64;
+            let bytes = parameters * tensor.dtype.bytes() as u64;
+            match rows.iter_mut().find(|row| row.file == *file && row.module == module) {
+                Some(row) => {
+                    row.tensors += 1;
+                    row.parameters += parameters;
+                    row.bytes += bytes;
+                }
+                None => {
+                    rows.push(ModuleRow { file: file.clone(), module: module.into(), tensors: 1, parameters, bytes });
+                }
+            }
+        }
+    }
+    rows
+}
+
+/// Estimates of what the longest text and the largest picture need beside the weights.
+fn needs(header: &RecordHeader, budget: u64) -> Vec<NeedRow> {
+    let Family::Omni(config) = &header.family;
+    let estimate = Budget::new(budget, config);
+    let row = |input, rows, bytes| NeedRow { input, rows, bytes, fits: bytes <= budget };
+    let longest = config.text.max_tokens;
+    let mut found = vec![row("longest text", longest, estimate.text_unit(&[longest]))];
+    if let (Some(vision), Some(image)) = (&config.vision, &header.preprocess.image) {
+        let patch_pixels = (vision.patch_px * vision.patch_px).max(1) as u64;
+        let patches = (image.max_pixels / patch_pixels) as usize;
+        let rows = patches / (vision.merge * vision.merge).max(1);
+        let bytes = estimate.vision_unit(&[patches]).max(estimate.text_unit(&[rows]));
+        found.push(row("largest picture", rows, bytes));
+    }
+    found
+}
+
+fn for_people(header: &RecordHeader, view: &RecordView) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:<12}{value}");
+    };
+    let Family::Omni(config) = &header.family;
+    let t = &config.text;
+    line("record of", format!("{} (format {}, written by {})", header.name, header.format, header.tool));
+    line("family", format!("{}, matrices in {}", header.family.name(), header.dtype));
+    let direction = if t.causal { "causal" } else { "bidirectional" };
+    line(
+        "text",
+        format!(
+            "{} layers of {}, {} heads over {} of {}, {direction}, {} tokens at most, table of {} rows",
+            t.layers, t.hidden, t.heads, t.kv_heads, t.head_dim, t.max_tokens, t.vocab
+        ),
+    );
+    if let (Some(v), Some(image)) = (&config.vision, &header.preprocess.image) {
+        line(
+            "pictures",
+            format!(
+                "{} blocks of {}, {} heads, patches of {} merged {}x{}, {} to {} pixels",
+                v.layers, v.hidden, v.heads, v.patch_px, v.merge, v.merge, image.min_pixels, image.max_pixels
+            ),
+        );
+    }
+    if let (Some(a), Some(sound)) = (&config.audio, &header.preprocess.audio) {
+        let (mels, rate) = (sound.mels, sound.sample_rate_hz);
+        line("sound", format!("{} blocks of {}, {mels} mel bands at {rate} Hz", a.layers, a.hidden));
+    }
+    line("tasks", format!("{} (default {})", header.tasks.join(", "), header.default_task));
+    line("dimensions", format!("{:?}", header.dims));
+    line("modalities", view.modalities.iter().map(|m| m.name()).collect::<Vec<_>>().join(", "));
+    let templates = header.templates.iter().map(|(m, t)| format!("{m} {}", t.kind.name()));
+    line("templates", templates.collect::<Vec<_>>().join(", "));
+    line("prompts", format!("query {:?}, document {:?}", header.prompts.query, header.prompts.document));
+    line("parameters", format!("{:.1} M for one task", view.parameters_for_one_task as f64 / 1e6));
+    let mut rows = vec![["file", "module", "tensors", "parameters", "bytes"].map(String::from).to_vec()];
+    for m in &view.modules {
+        let numbers = [m.tensors.to_string(), m.parameters.to_string(), mebibytes(m.bytes)];
+        rows.push([vec![m.file.clone(), m.module.clone()], numbers.to_vec()].concat());
+    }
+    text += &table(&rows);
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<12}{value}");
+    };
+    line("size", format!("{} in {} files", mebibytes(view.bytes), header.files.len()));
+    for need in &view.needs {
+        let fits = if need.fits { "within" } else { "over" };
+        let (bytes, budget) = (mebibytes(need.bytes), mebibytes(view.budget));
+        line("memory", format!("{}, {} rows: about {bytes}, {fits} the budget of {budget}", need.input, need.rows));
+    }
+    for source in &header.sources {
+        line("source", format!("{} ({}, sha256 {})", source.file, mebibytes(source.bytes), source.sha256));
+    }
+    line("digest", header.digest.clone());
+    if view.verified {
+        line("verified", format!("every byte of {} files has its digest", header.files.len()));
+    }
+    text
+}

@@ -1,0 +1,150 @@
+//! `omniburn models`: what is supported, and which records lie about.
+
+use std::path::{Path, PathBuf};
+
+use omniburn::{Family, RecordFolder};
+use omniburn_convert::card::Card;
+use serde::Serialize;
+
+use super::{mebibytes, table};
+use crate::args::ModelsArgs;
+use crate::failure::{DONE, Failure, Outcome};
+use crate::output::{json_line, write_stdout};
+
+/// Where records are looked for unless `--records` says otherwise.
+const RECORDS: &str = "records";
+/// How many folders below that one are looked into.
+const DEPTH: usize = 4;
+
+#[derive(Serialize)]
+struct Listing {
+    families: Vec<FamilyRow>,
+    checkpoints: Vec<CheckpointRow>,
+    records: Vec<RecordRow>,
+}
+
+#[derive(Serialize)]
+struct FamilyRow {
+    name: &'static str,
+    about: &'static str,
+}
+
+#[derive(Serialize)]
+struct CheckpointRow {
+    id: String,
+    family: String,
+    licence: String,
+    tasks: Vec<String>,
+    default_task: String,
+    dims: Vec<usize>,
+    text_model_types: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct RecordRow {
+    path: PathBuf,
+    #[serde(flatten)]
+    found: Found,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Found {
+    Whole { name: String, family: &'static str, tasks: Vec<String>, dtype: String, dim: usize, bytes: u64 },
+    Refused { error: String },
+}
+
+/// Lists families, checkpoints and records. A broken record is listed with its reason.
+///
+/// # Errors
+/// A usage failure where a folder was named that is not there.
+pub fn run(args: &ModelsArgs) -> Outcome {
+    let folder = args.records.clone().unwrap_or_else(|| RECORDS.into());
+    if args.records.is_some() && !folder.is_dir() {
+        return Err(Failure::usage(format!("--records {}: no such folder", folder.display())));
+    }
+    let mut paths = Vec::new();
+    find_records(&folder, DEPTH, &mut paths);
+    paths.sort();
+    let listing = Listing {
+        families: Family::ALL.iter().map(|&(name, about)| FamilyRow { name, about }).collect(),
+        checkpoints: Card::all().into_iter().map(checkpoint).collect(),
+        records: paths.into_iter().map(record).collect(),
+    };
+    if args.json {
+        json_line(&listing)?;
+    } else {
+        write_stdout(for_people(&listing, &folder).as_bytes())?;
+    }
+    Ok(DONE)
+}
+
+/// Folders that hold a record's header. Hidden ones are left out: an unfinished record is one of them.
+fn find_records(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    if folder.join("model.json").is_file() {
+        found.push(folder.to_path_buf());
+        return;
+    }
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten().filter(|_| depth > 0) {
+        let hidden = entry.file_name().to_string_lossy().starts_with('.');
+        if !hidden && entry.path().is_dir() {
+            find_records(&entry.path(), depth - 1, found);
+        }
+    }
+}
+
+fn checkpoint(card: Card) -> CheckpointRow {
+    CheckpointRow {
+        id: card.id,
+        family: card.family,
+        licence: card.licence,
+        tasks: card.tasks,
+        default_task: card.default_task,
+        dims: card.dims,
+        text_model_types: card.text.model_types,
+    }
+}
+
+fn record(path: PathBuf) -> RecordRow {
+    let found = match RecordFolder::open(&path) {
+        Ok(record) => {
+            let header = record.header();
+            Found::Whole {
+                name: header.name.clone(),
+                family: header.family.name(),
+                tasks: header.tasks.clone(),
+                dtype: header.dtype.to_string(),
+                dim: header.dims.last().copied().unwrap_or_default(),
+                bytes: header.files.values().map(|file| file.bytes).sum(),
+            }
+        }
+        Err(e) => Found::Refused { error: e.to_string() },
+    };
+    RecordRow { path, found }
+}
+
+fn for_people(listing: &Listing, folder: &Path) -> String {
+    let mut text = String::from("Families\n");
+    text += &table(&listing.families.iter().map(|f| vec![f.name.into(), f.about.into()]).collect::<Vec<_>>());
+    text += "\nCheckpoints that omniburn convert reads\n";
+    for c in &listing.checkpoints {
+        text += &format!("  {} ({})\n    tasks {}\n", c.id, c.licence, c.tasks.join(", "));
+    }
+    if listing.records.is_empty() {
+        return text + &format!("\nNo records below {}: omniburn convert makes them\n", folder.display());
+    }
+    text += &format!("\nRecords below {}\n", folder.display());
+    let (mut rows, mut broken) = (Vec::new(), String::new());
+    for RecordRow { path, found } in &listing.records {
+        let path = path.display().to_string();
+        match found {
+            Found::Whole { name, tasks, dtype, dim, bytes, .. } => {
+                let cells = [path, name.clone(), tasks.join(","), dtype.clone(), format!("dim {dim}"), mebibytes(*bytes)];
+                rows.push(cells.to_vec());
+            }
+            Found::Refused { error } => broken += &format!("  {path}: refused: {error}\n"),
+        }
+    }
+    text + &table(&rows) + &broken
+}

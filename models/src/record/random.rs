@@ -1,0 +1,110 @@
+//! A record with seeded random weights: real shapes without a checkpoint, for benches and tests.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::{bf16, f16};
+
+use super::{
+    Dtype, MediaTemplate, Modality, PartTensor, PixelPreprocess, Preprocess, Prompts, RECORD_FORMAT, RecordHeader,
+    RecordWriter, SoundPreprocess, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TemplateKind, TensorRole, TensorSpec,
+    text_file,
+};
+use crate::error::RecordError;
+use crate::families::{Family, OmniConfig};
+
+/// Writes a record of one task named `random` to `out`, replacing one that is there.
+///
+/// Weights are uniform with the variance of a unit-gain layer, so that activations keep their size; the same `seed`
+/// gives the same bytes. Pictures are prepared within `pixels` (least and largest area); bare templates need no ids.
+///
+/// # Errors
+/// [`RecordError`] from writing.
+pub fn write_random(
+    out: &Path,
+    config: &OmniConfig,
+    dtype: Dtype,
+    pixels: (u64, u64),
+    tokenizer: &Path,
+    seed: u64,
+) -> Result<(), RecordError> {
+    let mut writer = RecordWriter::create(out, true)?;
+    let task = "random".to_string();
+    let parts = [
+        (TOKENS_FILE.to_string(), config.token_tensors()),
+        (TOWERS_FILE.to_string(), config.tower_tensors()),
+        (text_file(&task), config.text_tensors(0)),
+    ];
+    for (file, specs) in parts {
+        if !specs.is_empty() {
+            writer.write_part(&file, specs.iter().map(|s| tensor(s, dtype, seed)).collect(), |_| {})?;
+        }
+    }
+    writer.copy_file(TOKENIZER_FILE, tokenizer)?;
+    let image = config.vision.as_ref().map(|v| PixelPreprocess {
+        patch_px: v.patch_px as u32,
+        merge: v.merge as u32,
+        temporal_patch: v.temporal_patch as u32,
+        min_pixels: pixels.0,
+        max_pixels: pixels.1,
+        mean: [0.5; 3],
+        std: [0.5; 3],
+        rescale: 1.0 / 255.0,
+    });
+    let audio = config.audio.as_ref().map(|a| SoundPreprocess {
+        sample_rate_hz: 16_000,
+        fft_samples: 400,
+        hop_samples: 160,
+        mels: a.mels as u32,
+    });
+    let bare = MediaTemplate { kind: TemplateKind::Bare, start: None, end: None };
+    let media =
+        [(Modality::Image, image.is_some()), (Modality::Video, image.is_some()), (Modality::Audio, audio.is_some())];
+    writer.finish(RecordHeader {
+        format: RECORD_FORMAT,
+        tool: "random weights".into(),
+        name: "random".into(),
+        family: Family::Omni(config.clone()),
+        dtype,
+        tasks: vec![task.clone()],
+        default_task: task,
+        dims: vec![config.text.hidden],
+        prompts: Prompts { query: "Query: ".into(), document: "Document: ".into() },
+        templates: media.into_iter().filter(|(_, has)| *has).map(|(m, _)| (m, bare.clone())).collect(),
+        special_token_ids: Vec::new(),
+        preprocess: Preprocess { video_frames: image.as_ref().map(|_| 32), video: image.clone(), image, audio },
+        files: BTreeMap::new(),
+        sources: Vec::new(),
+        digest: String::new(),
+    })?;
+    Ok(())
+}
+
+fn tensor(spec: &TensorSpec, dtype: Dtype, seed: u64) -> PartTensor {
+    let dtype = if spec.role == TensorRole::Exact { Dtype::F32 } else { dtype };
+    let (count, inputs) = (spec.elements(), spec.shape[0]);
+    // A norm's gain must be near one; matrices have variance 1/inputs; everything else is small.
+    let gain = spec.shape.len() == 1 && spec.name.ends_with(".weight");
+    let scale = if spec.role == TensorRole::Linear { (12.0 / inputs as f32).sqrt() } else { 0.2 };
+    let mut state =
+        spec.name.bytes().fold(seed ^ 0x9E37_79B9_7F4A_7C15, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
+    state |= 1;
+    PartTensor::new(&spec.name, dtype, spec.shape.clone(), move || {
+        let mut state = state;
+        let mut bytes = Vec::with_capacity(count * dtype.bytes());
+        for _ in 0..count {
+            // xorshift64
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let uniform = (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5;
+            let value = if gain { 1.0 + 0.2 * uniform } else { scale * uniform };
+            match dtype {
+                Dtype::F32 => bytes.extend_from_slice(&value.to_le_bytes()),
+                Dtype::Bf16 => bytes.extend_from_slice(&bf16::from_f32(value).to_le_bytes()),
+                Dtype::F16 => bytes.extend_from_slice(&f16::from_f32(value).to_le_bytes()),
+            }
+        }
+        Ok(bytes)
+    })
+}

@@ -1,0 +1,106 @@
+//! All taps of one forward pass to a safetensors file, in forward order; `cargo xtask dump` starts it.
+//!
+//! `dump INPUT --model DIR --out FILE`: INPUT is a picture file, or text. Document role, the record's default task, f32
+//! on flex.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use omniburn::{Dtype, Family, Modality, RecordFolder, TemplateKind};
+use omniburn_kernels::Segments;
+use omniburn_media::{TextTokenizer, VisionPreprocess, decode_image_file, image_patches};
+use omniburn_models::batch::{Grid, PatchRows, TokenRows};
+use omniburn_models::tap;
+use safetensors::tensor::TensorView;
+
+type Error = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let value = |flag: &str| args.iter().position(|a| a == flag).and_then(|i| args.get(i + 1));
+    let (Some(input), Some(model), Some(out)) = (args.first(), value("--model"), value("--out")) else {
+        eprintln!("usage: dump INPUT --model DIR --out FILE");
+        return ExitCode::from(2);
+    };
+    match dump(input, Path::new(model), Path::new(out)) {
+        Ok(count) => {
+            println!("{count} taps in {out}");
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            eprintln!("dump: {e}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
+    let record = RecordFolder::open(model)?;
+    let header = record.header();
+    let Family::Omni(config) = &header.family;
+    let device = Device::flex();
+    let text = config.open_text(&record, &header.default_task, config.open_tokens(&record)?, Dtype::F32, &device)?;
+    let tokenizer = TextTokenizer::from_file(&record.tokenizer_path())?;
+    let rows = |ids: &[u32]| -> Result<Tensor<2>, Error> {
+        let mut values = Vec::new();
+        text.tokens.gather(ids, &mut values).map_err(|id| format!("token id {id} is outside the table"))?;
+        Ok(Tensor::from_data(TensorData::new(values, [ids.len(), text.tokens.hidden()]), &device))
+    };
+    let prefix = &header.prompts.document;
+    let path = PathBuf::from(input);
+    let (result, taps) = tap::collect(|| -> Result<(), Error> {
+        let (rows, media) = if path.is_file() {
+            let tower = config.open_vision(&record, Dtype::F32, &device)?.ok_or("the record has no picture tower")?;
+            let p = header.preprocess.image.as_ref().ok_or("the record does not say how pictures are prepared")?;
+            let pixels = VisionPreprocess {
+                patch: p.patch_px,
+                merge: p.merge,
+                temporal_patch: p.temporal_patch,
+                min_pixels: p.min_pixels,
+                max_pixels: p.max_pixels,
+                mean: p.mean,
+                std: p.std,
+                rescale: p.rescale,
+            };
+            let patches = image_patches(&decode_image_file(&path)?, &pixels)?;
+            let grid = Grid { t: patches.grid().t, h: patches.grid().h, w: patches.grid().w };
+            let width = patches.row_len();
+            let features = tower.forward(PatchRows::new(patches.into_rows(), width, vec![grid], &device)).last;
+            let features = text.merger.as_ref().ok_or("the task has no merger")?.forward(features);
+            let template = &header.templates[&Modality::Image];
+            let mut before = tokenizer.ids_bare(prefix)?;
+            let mut after = Vec::new();
+            if template.kind != TemplateKind::Bare {
+                before.extend(template.start);
+                after.extend(template.end);
+            }
+            if template.kind != TemplateKind::Noeos {
+                after.extend(tokenizer.trailing_specials());
+            }
+            let media = before.len()..before.len() + features.dims()[0];
+            let mut pieces = vec![rows(&before)?, features];
+            if !after.is_empty() {
+                pieces.push(rows(&after)?);
+            }
+            (Tensor::cat(pieces, 0), media)
+        } else {
+            let rows = rows(&tokenizer.ids(&format!("{prefix}{input}"))?)?;
+            (rows, 0..0)
+        };
+        let segments = Segments::single(rows.dims()[0]);
+        let _ = text.embed(TokenRows { rows, segments }, &[media]);
+        Ok(())
+    });
+    result?;
+    let bytes: Vec<Vec<u8>> = taps.iter().map(|t| t.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+    let views = taps
+        .iter()
+        .zip(&bytes)
+        .map(|(t, b)| Ok((t.name.clone(), TensorView::new(safetensors::Dtype::F32, t.shape.clone(), b)?)))
+        .collect::<Result<Vec<_>, Error>>()?;
+    let order = taps.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(",");
+    safetensors::serialize_to_file(views, Some(HashMap::from([("order".to_string(), order)])), out)?;
+    Ok(taps.len())
+}

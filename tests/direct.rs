@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use omniburn::{Dtype, Family};
+use omniburn::{Dtype, Family, vision_preprocess};
 use omniburn_kernels::Segments;
 use omniburn_media::{PatchGrid, RgbImage, TextTokenizer, VisionPreprocess, decode_image_file};
 use omniburn_models::batch::{Grid, PatchRows, TokenRows};
 use omniburn_models::families::omni::{OmniConfig, OmniText};
-use omniburn_models::record::{PixelPreprocess, RecordHeader};
+use omniburn_models::record::RecordHeader;
 use omniburn_models::towers::vision::VisionTower;
 
 use crate::support::{burn_device, device, open};
@@ -90,19 +90,6 @@ impl Model {
         let segments = Segments::single(rows.dims()[0]);
         let media = before.len()..before.len() + count;
         read_rows(self.text.embed(TokenRows { rows, segments }, std::slice::from_ref(&media))).swap_remove(0)
-    }
-}
-
-pub fn vision_preprocess(p: &PixelPreprocess) -> VisionPreprocess {
-    VisionPreprocess {
-        patch: p.patch_px,
-        merge: p.merge,
-        temporal_patch: p.temporal_patch,
-        min_pixels: p.min_pixels,
-        max_pixels: p.max_pixels,
-        mean: p.mean,
-        std: p.std,
-        rescale: p.rescale,
     }
 }
 

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use omniburn::{Dtype, Family, Modality, RecordFolder, TemplateKind};
+use omniburn::{Dtype, Family, Modality, RecordFolder, TemplateKind, vision_preprocess};
 use omniburn_kernels::Segments;
-use omniburn_media::{TextTokenizer, VisionPreprocess, decode_image_file, image_patches};
+use omniburn_media::{TextTokenizer, decode_image_file, image_patches};
 use omniburn_models::batch::{Grid, PatchRows, TokenRows};
 use omniburn_models::tap;
 use safetensors::tensor::TensorView;
@@ -54,17 +54,7 @@ fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
         let (rows, media) = if path.is_file() {
             let tower = config.open_vision(&record, Dtype::F32, &device)?.ok_or("the record has no picture tower")?;
             let p = header.preprocess.image.as_ref().ok_or("the record does not say how pictures are prepared")?;
-            let pixels = VisionPreprocess {
-                patch: p.patch_px,
-                merge: p.merge,
-                temporal_patch: p.temporal_patch,
-                min_pixels: p.min_pixels,
-                max_pixels: p.max_pixels,
-                mean: p.mean,
-                std: p.std,
-                rescale: p.rescale,
-            };
-            let patches = image_patches(&decode_image_file(&path)?, &pixels)?;
+            let patches = image_patches(&decode_image_file(&path)?, &vision_preprocess(p))?;
             let grid = Grid { t: patches.grid().t, h: patches.grid().h, w: patches.grid().w };
             let width = patches.row_len();
             let features = tower.forward(PatchRows::new(patches.into_rows(), width, vec![grid], &device)).last;

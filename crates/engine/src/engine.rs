@@ -4,27 +4,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::tensor::Tensor;
-use omniburn_media::{MediaError, RgbImage, TextTokenizer, VisionPreprocess};
-use omniburn_media::{decode_image, decode_image_file, image_patches, video_patches};
-use omniburn_models::batch::Grid;
+use omniburn_media::TextTokenizer;
 use omniburn_models::families::omni::OmniText;
-use omniburn_models::record::{Dtype, Modality, PixelPreprocess, RecordFolder, RecordHeader};
+use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader};
 use rayon::prelude::*;
 
 use crate::backend::{BackendSpec, Capabilities};
-use crate::embedding::{Embedding, EmbeddingError};
+use crate::embedding::Embedding;
 use crate::error::{EngineError, ItemError};
-use crate::forward;
 use crate::gate::{Cancel, Gate, GatePolicy, Priority};
 use crate::meter::{Meter, MeterSnapshot};
 use crate::options::{Budget, EngineOptions};
 use crate::parts::Parts;
-use crate::plan::{Plan, plan_patches, plan_text};
-use crate::prompt::{self, Frame};
-use crate::request::{Embedded, Input, Progress, Request, Role, Source};
+use crate::prepare::Prepared;
+use crate::request::{Embedded, Input, Progress, Request, Role};
+use crate::run;
 use crate::stream::EmbedIter;
-use crate::worker::{Worker, panic_message};
+use crate::worker::Worker;
 
 /// Items of a window at most, so that results keep flowing in a long job.
 const WINDOW_ITEMS: usize = 256;
@@ -34,20 +30,20 @@ const PREPARE_TOGETHER: usize = 8;
 /// A record on a device, ready to embed. `Clone + Send + Sync`; every method takes `&self` and blocks.
 #[derive(Clone)]
 pub struct Engine {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    parts: Arc<Parts>,
-    tokenizer: TextTokenizer,
-    gate: Gate,
+pub(crate) struct Inner {
+    pub(crate) parts: Arc<Parts>,
+    pub(crate) tokenizer: TextTokenizer,
+    pub(crate) gate: Gate,
     meter: Meter,
     worker: Worker,
-    budget: Budget,
+    pub(crate) budget: Budget,
     task: String,
     spec: BackendSpec,
     capabilities: Capabilities,
-    modalities: Option<Vec<Modality>>,
+    pub(crate) modalities: Option<Vec<Modality>>,
 }
 
 /// What an engine is, for people and for indexes.
@@ -329,118 +325,10 @@ impl Engine {
             bytes += results.iter().flatten().map(Prepared::bytes).sum::<u64>();
             prepared.extend(results);
         }
-        self.compute(prepared, request)
+        run::compute(self, prepared, request)
     }
 
-    /// Everything that needs no device: reading, decoding, tokenising. A decoder that panics costs only its item.
-    fn prepare(&self, input: Input, request: &Request) -> Result<Prepared, ItemError> {
-        if request.cancelled() {
-            return Err(ItemError::Cancelled);
-        }
-        let work = std::panic::AssertUnwindSafe(|| self.prepare_unguarded(input, request));
-        std::panic::catch_unwind(work)
-            .unwrap_or_else(|panic| Err(ItemError::Panicked { message: panic_message(panic.as_ref()) }))
-    }
-
-    fn prepare_unguarded(&self, input: Input, request: &Request) -> Result<Prepared, ItemError> {
-        let modality = input.modality();
-        for path in input.files() {
-            check_file(path)?;
-        }
-        if let Some(reason) = self.refusal(modality) {
-            return Err(ItemError::ModalityAbsent { modality, reason });
-        }
-        let limit = self.inner.parts.config().text.max_tokens;
-        let prompts = &self.header().prompts;
-        let patches = match input.0 {
-            Source::Text(text) => {
-                let prefix = prompt::prefix(prompts, request.role);
-                let ids = self.inner.tokenizer.text_ids(prefix, &text, limit, request.truncation)?;
-                if ids.ids.is_empty() {
-                    return Err(ItemError::Empty { modality });
-                }
-                return Ok(Prepared::Text { ids: ids.ids, truncated: ids.truncated });
-            }
-            Source::ImageFile(path) => image_patches(&decode_image_file(&path)?, &self.pixels(modality))?,
-            Source::ImageBytes(bytes) => image_patches(&decode_image(&bytes, "picture")?, &self.pixels(modality))?,
-            Source::ImagePixels(image) => image_patches(&image, &self.pixels(modality))?,
-            Source::VideoFrames(frames) => video_patches(&frames, &self.pixels(modality))?,
-            Source::VideoFrameFiles(paths) => {
-                let frames = paths.iter().map(|p| decode_image_file(p)).collect::<Result<Vec<RgbImage>, _>>()?;
-                video_patches(&frames, &self.pixels(modality))?
-            }
-            Source::VideoFile(path) => return Err(unread(&path.display().to_string(), &std::fs::read(&path).ok())),
-            Source::VideoBytes(bytes) => return Err(unread("film", &Some(bytes.to_vec()))),
-            Source::AudioFile(_) | Source::AudioBytes(_) | Source::AudioSamples(..) => {
-                unreachable!("sound is refused above")
-            }
-        };
-        let frame = prompt::frame(self.header(), &self.inner.tokenizer, request.role, modality)?;
-        let grid = patches.grid();
-        let grid = Grid { t: grid.t, h: grid.h, w: grid.w };
-        let merge = self.inner.parts.config().vision.as_ref().map_or(1, |v| v.merge);
-        let tokens = frame.tokens(grid.patches() / (merge * merge));
-        if tokens > limit {
-            return Err(ItemError::TooLong { tokens, limit });
-        }
-        Ok(Prepared::Media { modality, values: patches.into_rows(), grid, frame, tokens })
-    }
-
-    /// Why a modality is not taken; `None` where it is.
-    fn refusal(&self, modality: Modality) -> Option<String> {
-        let allowed = self.inner.modalities.as_ref().is_none_or(|m| m.contains(&modality));
-        let config = self.inner.parts.config();
-        match modality {
-            _ if !allowed => Some("its tower was not allowed to load".into()),
-            Modality::Text => None,
-            Modality::Image | Modality::Video if config.vision.is_none() => {
-                Some("the record has no picture tower".into())
-            }
-            Modality::Image | Modality::Video => None,
-            Modality::Audio if config.audio.is_none() => Some("the record has no sound tower".into()),
-            Modality::Audio => Some("this version does not read sound yet".into()),
-        }
-    }
-
-    fn pixels(&self, modality: Modality) -> VisionPreprocess {
-        let preprocess = &self.header().preprocess;
-        let pixels = if modality == Modality::Video { &preprocess.video } else { &preprocess.image };
-        vision_preprocess(pixels.as_ref().expect("a record with a picture tower says how pictures are prepared"))
-    }
-
-    fn compute(
-        &self,
-        prepared: Vec<Result<Prepared, ItemError>>,
-        request: &Request,
-    ) -> Vec<Result<Embedded, ItemError>> {
-        let mut run = Run { engine: self, request, results: prepared.iter().map(|_| None).collect() };
-        let (mut texts, mut media) = (Vec::new(), Vec::new());
-        for (index, item) in prepared.into_iter().enumerate() {
-            match item {
-                Ok(Prepared::Text { ids, truncated }) => texts.push(TextItem { index, ids, truncated }),
-                Ok(Prepared::Media { modality, values, grid, frame, tokens }) => {
-                    media.push(MediaItem { index, modality, values, grid, frame, tokens });
-                }
-                Err(e) => run.fail(index, e),
-            }
-        }
-        if !texts.is_empty() || !media.is_empty() {
-            match self.text_part(request) {
-                Ok(text) => {
-                    run.texts(&text, texts);
-                    run.media(&text, media);
-                }
-                Err(e) => {
-                    let e = Failure::of(e);
-                    let indices = texts.iter().map(|t| t.index).chain(media.iter().map(|m| m.index));
-                    indices.for_each(|index| run.fail(index, e.again()));
-                }
-            }
-        }
-        run.results.into_iter().map(|r| r.expect("every item was computed or failed")).collect()
-    }
-
-    fn text_part(&self, request: &Request) -> Result<Arc<OmniText>, ItemError> {
+    pub(crate) fn text_part(&self, request: &Request) -> Result<Arc<OmniText>, ItemError> {
         let task = request.task.as_deref().unwrap_or(&self.inner.task);
         if let Some(text) = self.inner.parts.opened_text(task) {
             return Ok(text);
@@ -451,7 +339,7 @@ impl Engine {
     }
 
     /// Runs one unit under one permit, and frees it whatever happens.
-    fn unit<T: Send + 'static>(
+    pub(crate) fn unit<T: Send + 'static>(
         &self,
         priority: Priority,
         cancel: Option<&Cancel>,
@@ -477,339 +365,10 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-impl Input {
-    fn files(&self) -> &[PathBuf] {
-        match &self.0 {
-            Source::ImageFile(path) | Source::VideoFile(path) | Source::AudioFile(path) => std::slice::from_ref(path),
-            Source::VideoFrameFiles(paths) => paths,
-            _ => &[],
-        }
-    }
-}
-
-/// An input as numbers.
-enum Prepared {
-    Text { ids: Vec<u32>, truncated: bool },
-    Media { modality: Modality, values: Vec<f32>, grid: Grid, frame: Frame, tokens: usize },
-}
-
-impl Prepared {
-    fn bytes(&self) -> u64 {
-        match self {
-            Prepared::Text { ids, .. } => 4 * ids.len() as u64,
-            Prepared::Media { values, .. } => 4 * values.len() as u64,
-        }
-    }
-}
-
-struct TextItem {
-    index: usize,
-    ids: Vec<u32>,
-    truncated: bool,
-}
-
-struct MediaItem {
-    index: usize,
-    modality: Modality,
-    values: Vec<f32>,
-    grid: Grid,
-    frame: Frame,
-    tokens: usize,
-}
-
-/// A failure that several items share.
-enum Failure {
-    Cancelled,
-    Panicked(String),
-    Device(String),
-    Record(Arc<omniburn_models::RecordError>),
-    Other(String),
-}
-
-impl Failure {
-    fn of(error: ItemError) -> Self {
-        match error {
-            ItemError::Cancelled => Failure::Cancelled,
-            ItemError::Panicked { message } => Failure::Panicked(message),
-            ItemError::Device { message } => Failure::Device(message),
-            ItemError::Record(e) => Failure::Record(e),
-            other => Failure::Other(other.to_string()),
-        }
-    }
-
-    fn again(&self) -> ItemError {
-        match self {
-            Failure::Cancelled => ItemError::Cancelled,
-            Failure::Panicked(message) => ItemError::Panicked { message: message.clone() },
-            Failure::Device(message) => ItemError::Device { message: message.clone() },
-            Failure::Record(e) => ItemError::Record(Arc::clone(e)),
-            Failure::Other(message) => ItemError::Device { message: message.clone() },
-        }
-    }
-}
-
-/// The units of one window.
-struct Run<'a> {
-    engine: &'a Engine,
-    request: &'a Request,
-    results: Vec<Option<Result<Embedded, ItemError>>>,
-}
-
-impl Run<'_> {
-    fn fail(&mut self, index: usize, error: ItemError) {
-        self.results[index] = Some(Err(error));
-    }
-
-    fn finish(&mut self, index: usize, values: Vec<f32>, modality: Modality, tokens: usize, truncated: bool) {
-        let result = embedding(values, self.request.dim)
-            .map(|embedding| Embedded { embedding, modality, tokens, truncated })
-            .map_err(ItemError::from);
-        self.results[index] = Some(result);
-    }
-
-    fn unit<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, ItemError> + Send + 'static,
-    ) -> Result<T, ItemError> {
-        self.engine.unit(self.request.resolved_priority(), self.request.cancel.as_ref(), work)?
-    }
-
-    fn refuse(&mut self, plan: &Plan, index_of: impl Fn(usize) -> usize) {
-        let budget = self.engine.inner.budget.bytes();
-        for &(item, needed) in &plan.refused {
-            self.fail(index_of(item), ItemError::OverBudget { needed, budget });
-        }
-    }
-
-    fn texts(&mut self, text: &Arc<OmniText>, items: Vec<TextItem>) {
-        let lengths: Vec<usize> = items.iter().map(|t| t.ids.len()).collect();
-        let plan = plan_text(&lengths, &self.engine.inner.budget);
-        self.refuse(&plan, |i| items[i].index);
-        for unit in plan.units {
-            self.text_unit(text, &unit.iter().map(|&i| &items[i]).collect::<Vec<_>>());
-        }
-    }
-
-    fn text_unit(&mut self, text: &Arc<OmniText>, items: &[&TextItem]) {
-        let sequences: Vec<Vec<u32>> = items.iter().map(|t| t.ids.clone()).collect();
-        let (model, device) = (Arc::clone(text), self.engine.inner.parts.device().clone());
-        match self.unit(move || forward::text_unit(&model, &sequences, &device)) {
-            Ok(rows) => {
-                for (item, values) in items.iter().zip(rows) {
-                    self.finish(item.index, values, Modality::Text, item.ids.len(), item.truncated);
-                }
-            }
-            Err(e) if items.len() == 1 => self.fail(items[0].index, e),
-            // Somebody in this unit is the culprit: alone, each shows its own result.
-            Err(_) => items.iter().for_each(|item| self.text_unit(text, &[item])),
-        }
-    }
-
-    fn media(&mut self, text: &Arc<OmniText>, items: Vec<MediaItem>) {
-        // The backbone's need is known beforehand: refuse before the tower has worked for nothing.
-        let budget = &self.engine.inner.budget;
-        let (fits, refused): (Vec<_>, Vec<_>) =
-            items.into_iter().partition(|m| budget.text_unit(&[m.tokens]) <= budget.bytes());
-        for item in refused {
-            let (needed, budget) = (budget.text_unit(&[item.tokens]), budget.bytes());
-            self.fail(item.index, ItemError::OverBudget { needed, budget });
-        }
-        let grids: Vec<Grid> = fits.iter().map(|m| m.grid).collect();
-        let plan = plan_patches(&grids, &self.engine.inner.budget);
-        self.refuse(&plan, |i| fits[i].index);
-        let mut items: Vec<Option<MediaItem>> = fits.into_iter().map(Some).collect();
-        for unit in plan.units {
-            let unit: Vec<MediaItem> = unit.into_iter().filter_map(|i| items[i].take()).collect();
-            self.media_unit(text, unit);
-        }
-    }
-
-    fn media_unit(&mut self, text: &Arc<OmniText>, mut items: Vec<MediaItem>) {
-        let parts = Arc::clone(&self.engine.inner.parts);
-        if !parts.vision_is_open() {
-            let opening = Arc::clone(&parts);
-            let opened = self.unit(move || opening.vision().map(|_| ()).map_err(|e| ItemError::Record(Arc::new(e))));
-            if let Err(e) = opened {
-                let e = Failure::of(e);
-                return items.iter().for_each(|item| self.fail(item.index, e.again()));
-            }
-        }
-        match self.tower(items.iter_mut().map(|m| (std::mem::take(&mut m.values), m.grid)).collect()) {
-            Ok(features) => {
-                for (item, features) in items.into_iter().zip(features) {
-                    self.media_item(text, &item, features);
-                }
-            }
-            Err((e, _)) if items.len() == 1 => self.fail(items[0].index, e),
-            Err((_, values)) => {
-                for (mut item, values) in items.into_iter().zip(values) {
-                    item.values = values;
-                    self.media_unit(text, vec![item]);
-                }
-            }
-        }
-    }
-
-    /// Features of each item; on failure the values come back, so that each can be tried alone.
-    #[allow(clippy::type_complexity)] // the two halves of one result
-    fn tower(&self, packed: Vec<(Vec<f32>, Grid)>) -> Result<Vec<Tensor<2>>, (ItemError, Vec<Vec<f32>>)> {
-        let parts = Arc::clone(&self.engine.inner.parts);
-        let kept = if packed.len() > 1 { packed.iter().map(|(v, _)| v.clone()).collect() } else { Vec::new() };
-        let work = move || {
-            let tower = parts.vision().map_err(|e| ItemError::Record(Arc::new(e)))?;
-            let tower = tower.expect("a modality without a tower is refused before");
-            forward::tower_unit(&tower, packed, parts.device())
-        };
-        self.unit(work).map_err(|e| (e, kept))
-    }
-
-    fn media_item(&mut self, text: &Arc<OmniText>, item: &MediaItem, features: Tensor<2>) {
-        let (model, device) = (Arc::clone(text), self.engine.inner.parts.device().clone());
-        let frame = item.frame.clone();
-        match self.unit(move || forward::media_unit(&model, features, &frame, &device)) {
-            Ok(values) => self.finish(item.index, values, item.modality, item.tokens, false),
-            Err(e) => self.fail(item.index, e),
-        }
-    }
-}
-
-/// The unit vector of a pooled row: finite in every value, then cut, then normalised.
-fn embedding(mut values: Vec<f32>, dim: Option<usize>) -> Result<Embedding, EmbeddingError> {
-    if let Some(index) = values.iter().position(|v| !v.is_finite()) {
-        return Err(EmbeddingError::NotFinite { index });
-    }
-    values.truncate(dim.unwrap_or(values.len()));
-    Embedding::from_raw(values)
-}
-
 fn check_task(header: &RecordHeader, task: &str) -> Result<(), EngineError> {
     if header.tasks.iter().any(|t| t == task) {
         Ok(())
     } else {
         Err(EngineError::UnknownTask { asked: task.into(), held: header.tasks.clone() })
-    }
-}
-
-/// Whether a file is there and is a file, for media that nothing here reads further.
-fn check_file(path: &Path) -> Result<(), MediaError> {
-    let meta = std::fs::metadata(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => MediaError::NotFound { path: path.into(), source },
-        _ => MediaError::Unreadable { path: path.into(), source },
-    })?;
-    if meta.is_dir() {
-        return Err(MediaError::NotAFile { path: path.into(), found: "a folder" });
-    }
-    Ok(())
-}
-
-/// Film files are not read yet: the format is named.
-fn unread(name: &str, bytes: &Option<Vec<u8>>) -> ItemError {
-    let found = bytes.as_deref().and_then(omniburn_media::sniff);
-    ItemError::Media(match found {
-        Some(format) => MediaError::UnsupportedCodec {
-            name: name.into(),
-            format,
-            detail: "film files are not read by this version; a list of frames is".into(),
-        },
-        None => MediaError::UnknownFormat { name: name.into(), found },
-    })
-}
-
-fn vision_preprocess(p: &PixelPreprocess) -> VisionPreprocess {
-    VisionPreprocess {
-        patch: p.patch_px,
-        merge: p.merge,
-        temporal_patch: p.temporal_patch,
-        min_pixels: p.min_pixels,
-        max_pixels: p.max_pixels,
-        mean: p.mean,
-        std: p.std,
-        rescale: p.rescale,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use omniburn_models::backbone::BackboneConfig;
-    use omniburn_models::families::OmniConfig;
-    use omniburn_models::record::write_random;
-
-    /// An engine on a text-only record of random weights.
-    fn engine() -> (tempfile::TempDir, Engine) {
-        let text = BackboneConfig {
-            hidden: 32,
-            layers: 2,
-            heads: 4,
-            kv_heads: 2,
-            head_dim: 8,
-            inner: 48,
-            norm_eps: 1e-6,
-            rope_theta: 1e4,
-            causal: true,
-            qk_norm: true,
-            max_tokens: 128,
-            vocab: 500,
-        };
-        let manifest = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it for tests");
-        let tokenizer = Path::new(&manifest).join("../../tests/golden/twins/omni-small-tiny/tokenizer.json");
-        let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join("record");
-        let config = OmniConfig { text, vision: None, audio: None };
-        write_random(&out, &config, Dtype::F32, (1, 1), &tokenizer, 3).unwrap();
-        let engine = Engine::open(out).unwrap();
-        (folder, engine)
-    }
-
-    #[test]
-    fn a_unit_that_panics_becomes_a_typed_error_and_frees_the_gate() {
-        let (_folder, engine) = engine();
-        let want = engine.embed_one(Input::text("a"), Role::Query).unwrap();
-        let failed: Result<(), ItemError> = engine.unit(Priority::Background, None, || panic!("shapes disagree"));
-        let error = failed.unwrap_err();
-        assert_eq!(error.kind().name(), "panicked");
-        assert!(error.to_string().contains("shapes disagree"));
-        assert_eq!(engine.inner.gate.waiting(), (0, 0));
-        assert_eq!(engine.embed_one(Input::text("a"), Role::Query).unwrap(), want);
-    }
-
-    #[test]
-    fn one_culprit_in_a_unit_fails_alone_and_its_neighbours_keep_their_bits() {
-        let (_folder, engine) = engine();
-        let text = engine.text_part(&Request::default()).unwrap();
-        let item = |index, ids: &[u32]| TextItem { index, ids: ids.to_vec(), truncated: false };
-        let request = Request::new(Role::None);
-        let run = |items: Vec<TextItem>, count: usize| {
-            let mut run = Run { engine: &engine, request: &request, results: (0..count).map(|_| None).collect() };
-            run.texts(&text, items);
-            run.results.into_iter().map(Option::unwrap).collect::<Vec<_>>()
-        };
-        let alone = run(vec![item(0, &[5, 6, 7])], 1).swap_remove(0).unwrap();
-        let mut together = run(vec![item(0, &[5, 6, 7]), item(1, &[9, 999_999]), item(2, &[8])], 3);
-        assert_eq!(
-            together[1].as_ref().unwrap_err().to_string(),
-            "token id 999999 is outside the token table of 500 rows"
-        );
-        assert!(together[2].is_ok());
-        assert_eq!(together.swap_remove(0).unwrap(), alone);
-    }
-
-    #[test]
-    fn a_row_that_is_not_finite_is_an_error_even_where_it_is_cut_off() {
-        let cut = embedding(vec![1.0, 2.0, f32::NAN], Some(2));
-        assert_eq!(cut, Err(EmbeddingError::NotFinite { index: 2 }));
-        assert_eq!(embedding(vec![0.0, 0.0, 1.0], Some(2)), Err(EmbeddingError::ZeroLength));
-        assert_eq!(embedding(vec![3.0, 4.0, 9.0], Some(2)).unwrap().as_slice(), [0.6, 0.8]);
-    }
-
-    #[test]
-    fn a_record_without_towers_reads_text_and_names_what_it_does_not_read() {
-        let (_folder, engine) = engine();
-        assert_eq!(engine.profile().modalities, [Modality::Text]);
-        let picture = RgbImage::new(omniburn_media::Width(8), omniburn_media::Height(8), vec![7; 192]).unwrap();
-        let result = engine.embed_with(&[Input::image_pixels(picture)], &Request::default()).unwrap().swap_remove(0);
-        assert_eq!(result.unwrap_err().to_string(), "image is not taken: the record has no picture tower");
-        let empty = engine.embed_with(&[Input::text("")], &Request::new(Role::None)).unwrap().swap_remove(0);
-        assert_eq!(empty.unwrap_err().kind().name(), "empty");
     }
 }

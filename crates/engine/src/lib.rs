@@ -20,7 +20,8 @@
 //! | `prompt` | prefixes, media templates, suffixes: which rows enter the backbone |
 //! | `plan` | which items share a unit, within the [`Budget`] |
 //! | `gate`, `worker`, `meter` | one unit at a time by priority, on one thread a device, with its times |
-//! | `forward` | run one unit: upload, compute, read back |
+//! | `prepare` | reading, decoding, tokenising, outside the gate |
+//! | `run`, `forward` | the units of a call; run one unit: upload, compute, read back |
 //! | `parts` | towers and tasks of a record, opened when first used |
 //! | `backend` | the only place that names devices |
 #![forbid(unsafe_code)]
@@ -35,8 +36,10 @@ mod meter;
 mod options;
 mod parts;
 mod plan;
+mod prepare;
 mod prompt;
 mod request;
+mod run;
 mod stream;
 mod worker;
 
@@ -46,10 +49,13 @@ pub use engine::{Engine, EngineBuilder, Profile};
 pub use error::{EngineError, ErrorKind, ItemError};
 pub use gate::{Cancel, Gate, GatePolicy, Permit, Priority};
 pub use meter::{ClassStats, DurationStats, Meter, MeterSnapshot};
-pub use omniburn_media::{Height, MediaError, RgbImage, Truncation, Width, known_image_ending, sniff};
+pub use omniburn_media::{
+    Height, MediaError, RgbImage, Truncation, VisionPreprocess, Width, known_image_ending, sniff,
+};
 pub use omniburn_models::RecordError;
 pub use omniburn_models::families::Family;
 pub use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TemplateKind};
 pub use options::{Budget, DEFAULT_BUDGET_BYTES, EngineOptions};
+pub use prepare::vision_preprocess;
 pub use request::{Embedded, Input, Progress, Request, Role};
 pub use stream::EmbedIter;

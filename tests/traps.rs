@@ -274,3 +274,87 @@ fn mistakes_of_preparing_pictures_show_in_the_features() {
         moved("alpha dropped", &image_patches(&dropped, &pixels).unwrap(), &image_patches(&alpha, &pixels).unwrap());
     }
 }
+
+/// Mistakes of the prompt and of the import: each moves a vector by more than ten times its tolerance.
+#[test]
+fn mistakes_of_the_prompt_and_of_the_import_show_in_the_vectors() {
+    use omniburn_convert::{ConvertOptions, TaskChoice, convert};
+    let unit = |row: &[f32]| omniburn_models::blocks::normalize_l2(row).expect("a vector");
+    let moved = |what: &str, wrong: &[f32], right: &[f32]| {
+        let by = distance(what, &unit(wrong), &unit(right)).max_abs / EMBEDDING_FLEX;
+        println!("{what} moves a vector by {by:.0} tolerances");
+        assert!(by > 10.0, "{what}: {by}");
+    };
+    for name in BOTH {
+        let subject = Subject::new(name);
+        let (m, suffix) = (&subject.model, subject.model.tokenizer.trailing_specials().to_vec());
+        let features = || m.features(std::slice::from_ref(&subject.picture));
+        let right = m.media(features(), &subject.before, &subject.after);
+        if !suffix.is_empty() {
+            let without = &subject.after[..subject.after.len() - suffix.len()];
+            moved(
+                &format!("{name}: no suffix after a picture"),
+                &m.media(features(), &subject.before, without),
+                &right,
+            );
+        }
+        moved(
+            &format!("{name}: no prefix before a picture"),
+            &m.media(features(), &subject.before[..1], &subject.after),
+            &right,
+        );
+        // Text: the prefix and the text are one string, so that the space merges with the first word.
+        let twin = golden().twin(name);
+        let apart = |text: &str| {
+            let mut ids = m.tokenizer.ids_bare("Query: ").unwrap();
+            ids.extend(m.tokenizer.ids(text).unwrap());
+            ids
+        };
+        let together = |text: &str| m.tokenizer.ids(&format!("Query: {text}")).unwrap();
+        let sentence = twin.cases("text").filter_map(|c| c["text"].as_str()).find(|t| apart(t) != together(t));
+        let sentence = sentence.expect("a first word that merges with the space before it");
+        let (one, two) = (together(sentence), apart(sentence));
+        let text = |ids: &Vec<u32>| m.text(std::slice::from_ref(ids)).swap_remove(0);
+        moved(&format!("{name}: prefix tokenised apart from the text"), &text(&two), &text(&one));
+
+        // The rank-stabilised scale taken for the plain one, and the adapter of another task.
+        let copy = scratch().join(format!("{name}-scale"));
+        copy_folder(&twin.folder, &copy);
+        let settings = copy.join("adapters/classification/adapter_config.json");
+        let text_of = std::fs::read_to_string(&settings).unwrap();
+        assert!(text_of.contains("\"use_rslora\": true"));
+        std::fs::write(&settings, text_of.replace("\"use_rslora\": true", "\"use_rslora\": false")).unwrap();
+        let out = scratch().join(format!("{name}-scale-record"));
+        let tasks = TaskChoice::Named("classification".into());
+        convert(&ConvertOptions { dtype: Dtype::F32, tasks, ..ConvertOptions::new(&copy, &out) }).unwrap();
+        let open = |path: &std::path::Path| Model::open_on(path, "classification", burn::tensor::Device::flex());
+        let (wrong, right) = (open(&out), open(&twin.record(Dtype::F32)));
+        let of = |m: &Model| m.text(std::slice::from_ref(&one)).swap_remove(0);
+        moved(&format!("{name}: rank-stabilised scale ignored"), &of(&wrong), &of(&right));
+        moved(&format!("{name}: another task's adapter"), &text(&one), &of(&right));
+    }
+    // Unified layout: the base table's own rows in place of the task's.
+    for name in ["omni-small-tiny-unified", "omni-nano-tiny-unified"] {
+        let twin = golden().twin(name);
+        let record = crate::support::open(&twin.record(Dtype::F32));
+        let model = Model::open_on(record.path(), "retrieval", burn::tensor::Device::flex());
+        let ids = model.header.special_token_ids.clone();
+        let right = model.text(std::slice::from_ref(&ids)).swap_remove(0);
+        let mut bare = Model::open_on(record.path(), "retrieval", burn::tensor::Device::flex());
+        bare.text.tokens = bare.config.open_tokens(&record).unwrap();
+        let wrong = bare.text(std::slice::from_ref(&ids)).swap_remove(0);
+        moved(&format!("{name}: special rows of the base table"), &wrong, &right);
+    }
+}
+
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}

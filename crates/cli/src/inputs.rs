@@ -291,7 +291,7 @@ fn item(line: &[u8], folder: &Path, place: &str) -> Entry {
             let wrong_id = item.id.as_deref().is_some_and(|id| !is_scalar(id));
             let id = if wrong_id { None } else { item.id };
             let fault = |message: &str| Err(bad(message.into()));
-            let (label, input) = match Item { id: None, ..item } {
+            let (label, input) = match (Item { id: None, ..item }) {
                 _ if wrong_id => (place.into(), fault("id: expected a string, a number, true, false or null")),
                 _ if given > 1 => (place.into(), fault("found several of text, image, audio and video, expected one")),
                 Item { text: Some(text), .. } => (text.clone(), Ok(Input::text(text))),

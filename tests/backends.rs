@@ -9,7 +9,7 @@ use crate::parity_text::{role, text};
 use crate::support::*;
 
 /// Between backends in f32; stated in NUMERICS.md.
-const BETWEEN_EMBEDDINGS: f32 = 1e-4;
+const BETWEEN_EMBEDDINGS: f32 = 1e-5;
 
 /// The backends this build has, with the reference's own first.
 fn compiled() -> Vec<BackendSpec> {

@@ -37,14 +37,14 @@ fn on_flex() -> bool {
     device().kind == BackendKind::Flex
 }
 
-/// Embeddings against the reference in f32: 5e-6 on flex, 1e-4 elsewhere (NUMERICS.md).
+/// Embeddings against the reference in f32: 5e-6 on flex, 1e-5 elsewhere (NUMERICS.md).
 pub fn embedding_bound() -> f32 {
-    if on_flex() { 5e-6 } else { 1e-4 }
+    if on_flex() { 5e-6 } else { 1e-5 }
 }
 
-/// Features and taps against the reference in f32: 5e-5 on flex, 1e-3 elsewhere (NUMERICS.md).
+/// Features and taps against the reference in f32: 5e-5 on flex, 1e-4 elsewhere (NUMERICS.md).
 pub fn feature_bound() -> f32 {
-    if on_flex() { 5e-5 } else { 1e-3 }
+    if on_flex() { 5e-5 } else { 1e-4 }
 }
 
 /// The same item alone and in any company: the same bits on flex; elsewhere, where kernels are chosen by shape, within

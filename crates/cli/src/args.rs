@@ -20,8 +20,8 @@ use omniburn::{BackendSpec, Dtype, Modality, Role, TemplateKind, Truncation};
   omniburn compare --model records/small \"a red bicycle\" photo.jpg drawing.png
 
 Results go to standard output, everything else to standard error.
-Exit codes: 0 done, 1 some input failed, 2 usage, 3 a checkpoint or record was refused, 4 the device could not be
-used, 130 interrupted."
+Exit codes: 0 done, 1 some input failed, 2 usage, 3 a checkpoint or record was refused,
+4 the device could not be used, 130 interrupted."
 )]
 pub struct Cli {
     /// What to do.
@@ -36,10 +36,10 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct LogArgs {
     /// Say more on standard error; twice for details
-    #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "log")]
+    #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "log", help_heading = "Logs")]
     pub verbose: u8,
     /// Log level: error, warn, info, debug, trace, or a filter such as omniburn_convert=debug
-    #[arg(long, value_name = "LEVEL", global = true)]
+    #[arg(long, value_name = "LEVEL", global = true, help_heading = "Logs")]
     pub log: Option<String>,
 }
 
@@ -416,7 +416,8 @@ mod tests {
 
     #[test]
     fn inputs_keep_their_order_across_kinds() {
-        let line = ["omniburn", "embed", "a b", "--image", "x.png", "c", "--text=-1", "--text", "-2", "--image", "y", "d"];
+        let line =
+            ["omniburn", "embed", "a b", "--image", "x.png", "c", "--text=-1", "--text", "-2", "--image", "y", "d"];
         let matches = Cli::command().try_get_matches_from(line).unwrap();
         Cli::from_arg_matches(&matches).unwrap();
         let text = |text: &str| TypedInput::Text(text.into());

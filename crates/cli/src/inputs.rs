@@ -80,17 +80,33 @@ const MAX_TEXT_BYTES: u64 = 16 << 20;
 const SNIFF_BYTES: u64 = 1024;
 
 const TEXT_ENDINGS: &[&str] = &[
-    "txt", "text", "md", "markdown", "rst", "tex", "csv", "tsv", "json", "jsonl", "ndjson", "yaml", "yml", "toml", "xml",
-    "html", "htm", "log", "srt", "vtt",
+    "txt", "text", "md", "markdown", "rst", "tex", "csv", "tsv", "json", "jsonl", "ndjson", "yaml", "yml", "toml",
+    "xml", "html", "htm", "log", "srt", "vtt",
 ];
-const AUDIO_ENDINGS: &[&str] =
-    &["wav", "wave", "mp3", "flac", "ogg", "oga", "opus", "m4a", "m4b", "aac", "aif", "aiff", "caf", "wma", "mka", "mid"];
+const AUDIO_ENDINGS: &[&str] = &[
+    "wav", "wave", "mp3", "flac", "ogg", "oga", "opus", "m4a", "m4b", "aac", "aif", "aiff", "caf", "wma", "mka", "mid",
+];
 const VIDEO_ENDINGS: &[&str] =
     &["mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "wmv", "flv", "ogv", "3gp", "mts", "m2ts"];
 /// Files that are known, and are none of the media.
 const OTHER_ENDINGS: &[&str] = &[
-    "pdf", "doc", "docx", "odt", "ppt", "pptx", "xls", "xlsx", "epub", "zip", "gz", "tar", "7z", "safetensors", "bin",
-    "npy", "parquet",
+    "pdf",
+    "doc",
+    "docx",
+    "odt",
+    "ppt",
+    "pptx",
+    "xls",
+    "xlsx",
+    "epub",
+    "zip",
+    "gz",
+    "tar",
+    "7z",
+    "safetensors",
+    "bin",
+    "npy",
+    "parquet",
 ];
 
 impl Medium {
@@ -117,8 +133,8 @@ impl Medium {
             "text" | "html" | "xml" => Medium::Text,
             "wav" | "aiff" | "caf" | "mp3" | "flac" | "aac" | "m4a" | "ogg" | "midi" => Medium::Audio,
             "mp4" | "mov" | "mkv" | "avi" | "flv" | "mpeg" | "asf" => Medium::Video,
-            "png" | "jpeg" | "gif" | "webp" | "bmp" | "tiff" | "heic" | "avif" | "jxl" | "jp2" | "psd" | "xcf" | "svg"
-            | "ico" | "exr" | "hdr" | "dds" | "qoi" | "pnm" => Medium::Image,
+            "png" | "jpeg" | "gif" | "webp" | "bmp" | "tiff" | "heic" | "avif" | "jxl" | "jp2" | "psd" | "xcf"
+            | "svg" | "ico" | "exr" | "hdr" | "dds" | "qoi" | "pnm" => Medium::Image,
             _ => return None,
         })
     }
@@ -152,8 +168,14 @@ fn either(value: &OsStr) -> Result<Input, Fault> {
     let path = Path::new(value);
     match fs::metadata(path) {
         Ok(meta) if meta.is_file() => existing(path, meta.len()),
-        Ok(meta) if meta.is_dir() => no_folder(path).map(|()| Input::image_file(path)),
-        Ok(_) => Err(Fault::new(ErrorKind::NotAFile, format!("{}: found neither a file nor a folder", path.display()))),
+        Ok(meta) if meta.is_dir() => match no_folder(path) {
+            Ok(()) => Ok(Input::image_file(path)),
+            Err(fault) => Err(Fault::new(fault.kind, format!("{}; if it is a text, say --text", fault.message))),
+        },
+        Ok(_) => Err(Fault::new(
+            ErrorKind::NotAFile,
+            format!("{}: found a pipe or a device, expected a file", path.display()),
+        )),
         Err(why) => match value.to_str() {
             Some(text) if !looks_like_a_path(text) => Ok(Input::text(text)),
             _ => {
@@ -213,10 +235,8 @@ fn no_folder(path: &Path) -> Result<(), Fault> {
         return Ok(());
     }
     let name = path.display();
-    let message = format!(
-        "{name}: found a folder, expected a file; `omniburn index` will take folders, once a release has it; if it is \
-         a text, say --text"
-    );
+    let later = "`omniburn index` will take folders, once a release has it";
+    let message = format!("{name}: found a folder, expected a file; {later}");
     Err(Fault::new(ErrorKind::NotAFile, message))
 }
 
@@ -490,7 +510,8 @@ fn for_each_line(
         let content: &[u8] = line.strip_suffix(b"\n").unwrap_or(&line);
         let content = content.strip_suffix(b"\r").unwrap_or(content);
         let content = if number == 1 { content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content) } else { content };
-        let content = if too_long || content.len() as u64 > MAX_TEXT_BYTES { Line::TooLong } else { Line::Whole(content) };
+        let content =
+            if too_long || content.len() as u64 > MAX_TEXT_BYTES { Line::TooLong } else { Line::Whole(content) };
         if let Some(entry) = make(number, content) {
             to.send(Ok(entry))?;
         }
@@ -536,7 +557,9 @@ mod tests {
             assert!(looks_like_a_path(path), "{path}");
             assert_eq!(kind(&either(OsStr::new(&format!("no-such-folder/{path}")))), "not_found", "{path}");
         }
-        for text in ["", "bicycle", "a red bicycle", "either / or", "see photo.jpg", "3.14", "v1.2", "e.g.", "end.", ".png"] {
+        for text in
+            ["", "bicycle", "a red bicycle", "either / or", "see photo.jpg", "3.14", "v1.2", "e.g.", "end.", ".png"]
+        {
             assert!(!looks_like_a_path(text), "{text}");
         }
     }

@@ -114,13 +114,13 @@ impl BackendSpec {
             #[cfg(feature = "flex")]
             BackendKind::Flex => Ok(Device::flex()),
             #[cfg(feature = "wgpu")]
-            BackendKind::Wgpu => self.start_wgpu(burn::tensor::wgpu::WgpuBackend::Auto),
+            BackendKind::Wgpu => self.start_wgpu(burn::tensor::wgpu::WgpuBackend::Auto, Device::wgpu),
             #[cfg(feature = "vulkan")]
-            BackendKind::Vulkan => self.start_wgpu(burn::tensor::wgpu::WgpuBackend::Vulkan),
+            BackendKind::Vulkan => self.start_wgpu(burn::tensor::wgpu::WgpuBackend::Vulkan, Device::vulkan),
             #[cfg(feature = "metal")]
-            BackendKind::Metal => self.start_wgpu(burn::tensor::wgpu::WgpuBackend::Metal),
+            BackendKind::Metal => self.start_wgpu(burn::tensor::wgpu::WgpuBackend::Metal, Device::metal),
             #[cfg(feature = "webgpu")]
-            BackendKind::WebGpu => self.start_wgpu(burn::tensor::wgpu::WgpuBackend::WebGpu),
+            BackendKind::WebGpu => self.start_wgpu(burn::tensor::wgpu::WgpuBackend::WebGpu, Device::webgpu),
             #[cfg(feature = "cuda")]
             BackendKind::Cuda => {
                 // Burn offers no fallible constructor here: a missing driver panics at the first operation.
@@ -137,15 +137,29 @@ impl BackendSpec {
     }
 
     #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "webgpu"))]
-    fn start_wgpu(self, api: burn::tensor::wgpu::WgpuBackend) -> Result<Device, EngineError> {
-        use burn::tensor::DeviceKind;
+    fn start_wgpu(
+        self,
+        api: burn::tensor::wgpu::WgpuBackend,
+        running: fn(burn::tensor::DeviceKind) -> Device,
+    ) -> Result<Device, EngineError> {
+        use burn::tensor::{DeviceKind, Tensor};
+        use std::panic::{AssertUnwindSafe, catch_unwind};
         let kind = self.index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu);
+        let options = || Device::wgpu_options().graphics_api(api).device_kind(kind.clone()).init();
         // Some drivers panic in place of failing.
-        let start = || Device::wgpu_options().graphics_api(api).device_kind(kind).init();
-        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(start)) {
+        let reason = match catch_unwind(AssertUnwindSafe(options)) {
+            Ok(Ok(device)) => return Ok(device),
+            Ok(Err(e)) => e.to_string(),
+            Err(panic) => crate::worker::panic_message(panic.as_ref()),
+        };
+        // A runtime that somebody else in this process has started cannot be set up again, only used: see if it works.
+        let probe = || {
+            let device = running(kind.clone());
+            Tensor::<1>::zeros([1], &device).try_into_data().map(|_| device)
+        };
+        match catch_unwind(AssertUnwindSafe(probe)) {
             Ok(Ok(device)) => Ok(device),
-            Ok(Err(e)) => Err(self.unavailable(e.to_string())),
-            Err(panic) => Err(self.unavailable(crate::worker::panic_message(panic.as_ref()))),
+            _ => Err(self.unavailable(reason)),
         }
     }
 

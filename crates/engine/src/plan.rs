@@ -32,7 +32,8 @@ pub(crate) fn plan_patches(grids: &[Grid], budget: &Budget) -> Plan {
     pack(&order, |i| grids[i].patches(), MAX_UNIT_PATCHES, |items| tower_bytes(items, grids, budget), budget.bytes())
 }
 
-fn tower_bytes(items: &[usize], grids: &[Grid], budget: &Budget) -> u64 {
+/// Bytes a tower unit of these items needs.
+pub(crate) fn tower_bytes(items: &[usize], grids: &[Grid], budget: &Budget) -> u64 {
     let windows: Vec<usize> =
         items.iter().flat_map(|&i| std::iter::repeat_n(grids[i].h * grids[i].w, grids[i].t)).collect();
     budget.vision_unit(&windows)

@@ -11,7 +11,7 @@ use crate::embedding::{Embedding, EmbeddingError};
 use crate::engine::Engine;
 use crate::error::ItemError;
 use crate::forward;
-use crate::plan::{Plan, plan_patches, plan_text};
+use crate::plan::{Plan, plan_patches, plan_text, tower_bytes};
 use crate::prepare::Prepared;
 use crate::prompt::Frame;
 use crate::request::{Embedded, Request};
@@ -158,7 +158,9 @@ impl Run<'_> {
         let (fits, refused): (Vec<_>, Vec<_>) =
             items.into_iter().partition(|m| budget.text_unit(&[m.tokens]) <= budget.bytes());
         for item in refused {
-            let (needed, budget) = (budget.text_unit(&[item.tokens]), budget.bytes());
+            // The budget named must do for the tower, too.
+            let needed = budget.text_unit(&[item.tokens]).max(tower_bytes(&[0], &[item.grid], budget));
+            let budget = budget.bytes();
             self.fail(item.index, ItemError::OverBudget { needed, budget });
         }
         let grids: Vec<Grid> = fits.iter().map(|m| m.grid).collect();

@@ -17,13 +17,13 @@ use crate::portable;
 )]
 pub trait TowerOps: Backend {
     /// See [`linear`], without a bias.
-    #[cfg_attr(feature = "gpu", fusion(default))]
+    #[fusion(default)]
     fn tower_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         portable::linear::<Self>(x, weight)
     }
 
     /// See [`linear`], with a bias. Its own method, because extensions route no optional tensor (burn 0.22).
-    #[cfg_attr(feature = "gpu", fusion(default))]
+    #[fusion(default)]
     fn tower_linear_bias(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -33,13 +33,13 @@ pub trait TowerOps: Backend {
     }
 
     /// See [`rms_norm`].
-    #[cfg_attr(feature = "gpu", fusion(default))]
+    #[fusion(default)]
     fn tower_rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
         portable::rms_norm::<Self>(x, weight, eps)
     }
 
     /// See [`layer_norm`].
-    #[cfg_attr(feature = "gpu", fusion(default))]
+    #[fusion(default)]
     fn tower_layer_norm(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -50,25 +50,25 @@ pub trait TowerOps: Backend {
     }
 
     /// See [`rotary`].
-    #[cfg_attr(feature = "gpu", fusion(default))]
+    #[fusion(default)]
     fn tower_rotary(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
         portable::rotary::<Self>(x, cos, sin)
     }
 
     /// See [`swiglu`].
-    #[cfg_attr(feature = "gpu", fusion(default))]
+    #[fusion(default)]
     fn tower_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
         portable::swiglu::<Self>(gate_up)
     }
 
     /// See [`gelu_tanh`].
-    #[cfg_attr(feature = "gpu", fusion(default))]
+    #[fusion(default)]
     fn tower_gelu_tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
         portable::gelu_tanh::<Self>(x)
     }
 
     /// See [`gelu_erf`].
-    #[cfg_attr(feature = "gpu", fusion(default))]
+    #[fusion(default)]
     fn tower_gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
         portable::gelu_erf::<Self>(x)
     }
@@ -78,7 +78,7 @@ pub trait TowerOps: Backend {
     /// # Shapes
     /// - `query`: `[batch, heads, seq, head_dim]`; `key`, `value`: `[batch, kv_heads, seq, head_dim]`
     /// - returns: as `query`
-    #[cfg_attr(feature = "gpu", fusion(default))]
+    #[fusion(default)]
     fn tower_attention(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,

@@ -69,7 +69,10 @@ pub fn run(args: &CompareArgs, typed: &[TypedInput]) -> Outcome {
             }
             (Err(fault), false) => {
                 code = SOME_FAILED;
-                write_stdout(format!(" failed  {}: {}: {}\n", one_line(label), fault.kind, fault.message).as_bytes())?;
+                // Most messages begin with the name of the file.
+                let name =
+                    if fault.message.starts_with(label.as_str()) { "" } else { &format!("{}: ", one_line(label)) };
+                write_stdout(format!(" failed  {name}{} ({})\n", fault.message, fault.kind).as_bytes())?;
             }
         }
     }

@@ -90,7 +90,10 @@ fn record(args: &InspectArgs, record: &RecordFolder) -> Outcome {
     let view = RecordView {
         kind: "record",
         header: bare(header),
-        modalities: Modality::ALL.into_iter().filter(|m| *m == Modality::Text || header.templates.contains_key(m)).collect(),
+        modalities: Modality::ALL
+            .into_iter()
+            .filter(|m| *m == Modality::Text || header.templates.contains_key(m))
+            .collect(),
         parameters_for_one_task: modules.iter().filter(one_task).map(|row| row.parameters).sum(),
         modules,
         bytes,

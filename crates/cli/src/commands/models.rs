@@ -140,7 +140,8 @@ fn for_people(listing: &Listing, folder: &Path) -> String {
         let path = path.display().to_string();
         match found {
             Found::Whole { name, tasks, dtype, dim, bytes, .. } => {
-                let cells = [path, name.clone(), tasks.join(","), dtype.clone(), format!("dim {dim}"), mebibytes(*bytes)];
+                let cells =
+                    [path, name.clone(), tasks.join(","), dtype.clone(), format!("dim {dim}"), mebibytes(*bytes)];
                 rows.push(cells.to_vec());
             }
             Found::Refused { error } => broken += &format!("  {path}: refused: {error}\n"),

@@ -1,0 +1,663 @@
+//! The command line as its users run it: the built program, on the tiny checkpoints of the tests.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use support::{Case, Run, golden, item_line, media, omniburn, references, run, values, write_png_header};
+use tempfile::TempDir;
+
+const TWINS: [&str; 2] = ["omni-small-tiny", "omni-nano-tiny-unified"];
+
+/// A folder with a record of a twin in `record`.
+fn with_record(twin: &str, options: &[&str]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let source = golden().join("twins").join(twin);
+    let convert = run(omniburn().arg("convert").arg(source).arg(folder.path().join("record")).args(options));
+    assert_eq!((convert.code, convert.stderr.as_str()), (0, ""), "{}", convert.stdout);
+    folder
+}
+
+fn small() -> TempDir {
+    with_record("omni-small-tiny", &["--dtype", "f32"])
+}
+
+/// `omniburn VERB --model record ARGS…` in a folder.
+fn verb(folder: &TempDir, verb: &str, args: &[&str]) -> Run {
+    run(omniburn().current_dir(folder).args([verb, "--model", "record"]).args(args))
+}
+
+fn embed(folder: &TempDir, args: &[&str]) -> Run {
+    verb(folder, "embed", args)
+}
+
+fn embed_items(folder: &TempDir, items: &str, args: &[&str]) -> Run {
+    fs::write(folder.path().join("items.jsonl"), items).unwrap();
+    embed(folder, &[&["--items", "items.jsonl"], args].concat())
+}
+
+fn kinds(run: &Run) -> Vec<String> {
+    let kind = |line: Value| line["error"]["kind"].as_str().unwrap_or("ok").to_string();
+    run.lines().into_iter().map(kind).collect()
+}
+
+/// Embeds cases of one task through `--items -` and compares them with the reference.
+fn assert_cases(twin: &str, folder: &TempDir, task: &str, cases: &[&Case]) {
+    let tensors = fs::read(golden().join("refs").join(format!("{twin}.safetensors"))).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&tensors).unwrap();
+    let groups: BTreeSet<(&str, Option<u64>)> = cases.iter().map(|c| (c.role.as_str(), c.dim)).collect();
+    for (role, dim) in groups {
+        let cases: Vec<&&Case> = cases.iter().filter(|c| (c.role.as_str(), c.dim) == (role, dim)).collect();
+        let items: String = cases.iter().map(|case| item_line(&case.tensor, &case.item)).collect();
+        let mut command = omniburn();
+        command.current_dir(folder).args(["embed", "--model", "record", "--items", "-", "--dtype", "f32"]);
+        command.args(["--role", role, "--task", task]);
+        command.args(dim.iter().flat_map(|dim| ["--dim".to_string(), dim.to_string()]));
+        let found = support::run_with(&mut command, items.as_bytes());
+        assert_eq!((found.code, found.stderr.as_str()), (0, ""), "{twin} {role} {task}: {}", found.stdout);
+        let lines = found.lines();
+        assert_eq!(lines.len(), cases.len());
+        for (case, line) in cases.iter().zip(lines) {
+            assert_eq!(line["id"], json!(case.tensor));
+            assert_eq!(line["tokens"], json!(case.tokens), "{twin} {}", case.tensor);
+            let bytes = tensors.tensor(&case.tensor).unwrap().data().to_vec();
+            let expected: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+            let found = values(&line);
+            let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert_eq!(found.len(), expected.len());
+            assert!(worst <= 5e-6, "{twin} {} is {worst} away", case.tensor);
+        }
+    }
+}
+
+#[test]
+fn every_text_picture_and_film_of_the_reference_comes_out_as_there() {
+    for twin in TWINS {
+        let cases = references(twin);
+        let of = |kinds: &[&str], task: &str| -> Vec<&Case> {
+            cases.iter().filter(|c| kinds.contains(&c.kind.as_str()) && c.task == task).collect()
+        };
+        let all = with_record(twin, &["--dtype", "f32", "--task", "all"]);
+        for task in ["retrieval", "text-matching", "clustering", "classification"] {
+            let cases = of(&["text", "text_task", "image", "video"], task);
+            assert!(cases.len() >= 3, "{twin} {task}");
+            assert_cases(twin, &all, task, &cases);
+        }
+        let base = with_record(twin, &["--dtype", "f32", "--task", "none"]);
+        assert_cases(twin, &base, "base", &of(&["text_base"], "retrieval"));
+        let bf16 = with_record(twin, &["--dtype", "bf16"]);
+        assert_cases(twin, &bf16, "retrieval", &of(&["text_bf16_merge"], "retrieval"));
+    }
+}
+
+#[test]
+fn lines_have_the_promised_fields_in_order_and_numbers_read_back_to_the_same_f32() {
+    let folder = small();
+    let found = embed_items(&folder, "{\"id\":\"x\",\"text\":\"a red bicycle\"}\n{\"text\":\"another\"}\n", &[]);
+    let lines: Vec<&str> = found.stdout.lines().collect();
+    let start =
+        "{\"index\":0,\"id\":\"x\",\"modality\":\"text\",\"tokens\":18,\"truncated\":false,\"dim\":64,\"embedding\":[";
+    assert!(lines[0].starts_with(start), "{}", lines[0]);
+    assert!(lines[1].starts_with("{\"index\":1,\"modality\":\"text\",\"tokens\":"), "{}", lines[1]);
+    assert!(lines[0].ends_with("]}"));
+    // The array has the bits; the JSON must give the same ones.
+    let array = embed_items(
+        &folder,
+        "{\"text\":\"a red bicycle\"}\n{\"text\":\"another\"}\n",
+        &["--format", "npy", "--out", "o.npy"],
+    );
+    assert_eq!((array.code, array.stdout.as_str()), (0, ""));
+    let (shape, stored) = support::read_npy(&folder.path().join("o.npy"));
+    assert_eq!(shape, [2, 64]);
+    let read: Vec<u32> = found.lines().iter().flat_map(values).map(f32::to_bits).collect();
+    assert_eq!(read, stored.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
+    // The shortest form of an f32 has at most nine digits.
+    let digits = |n: &str| n.split('e').next().unwrap().trim_start_matches(['-', '0', '.']).replace('.', "").len();
+    let numbers = lines[0].split_once("\"embedding\":[").unwrap().1.trim_end_matches("]}");
+    assert!(numbers.split(',').all(|n| digits(n) <= 9), "{numbers}");
+}
+
+#[test]
+fn inputs_keep_the_order_in_which_they_were_typed() {
+    let folder = small();
+    let picture = media("images/odd.png");
+    let text_file = folder.path().join("note.txt");
+    fs::write(&text_file, "a red bicycle\n").unwrap();
+    let args = ["a red bicycle", "--image", &picture, "--text", &picture, &picture, "note.txt", "bicycle"];
+    let found = embed(&folder, &args);
+    assert_eq!(found.code, 0, "{}", found.stderr);
+    let lines = found.lines();
+    let modalities: Vec<&str> = lines.iter().map(|l| l["modality"].as_str().unwrap()).collect();
+    assert_eq!(modalities, ["text", "image", "text", "image", "text", "text"]);
+    assert_eq!(values(&lines[1]), values(&lines[3]));
+    assert_eq!(values(&lines[0]), values(&lines[4]));
+    assert_ne!(values(&lines[0]), values(&lines[5]));
+}
+
+#[test]
+fn a_failed_input_costs_its_own_line_and_no_bit_of_the_others() {
+    let folder = small();
+    let picture = media("images/wide.png");
+    let good = format!("{{\"text\":\"one\"}}\n{{\"image\":\"{picture}\"}}\n{{\"text\":\"two two\"}}\n");
+    let alone = embed_items(&folder, &good, &[]);
+    fs::write(folder.path().join("broken.png"), &fs::read(&picture).unwrap()[..60]).unwrap();
+    let mixed = format!(
+        "{{\"text\":\"one\"}}\n{{oops\n{{\"image\":\"{picture}\"}}\n{{\"image\":\"broken.png\"}}\n\n{{\"text\":\"two two\"}}\n"
+    );
+    let beside = embed_items(&folder, &mixed, &[]);
+    assert_eq!((alone.code, beside.code), (0, 1));
+    assert_eq!(kinds(&beside), ["ok", "bad_item", "ok", "corrupt", "ok"]);
+    let (alone, beside) = (alone.lines(), beside.lines());
+    for (a, b) in [(0, 0), (1, 2), (2, 4)] {
+        assert_eq!(beside[b]["index"], json!(b));
+        assert_eq!(values(&alone[a]), values(&beside[b]));
+    }
+    let order: Vec<Value> = beside.iter().map(|l| l["index"].clone()).collect();
+    assert_eq!(order, [json!(0), json!(1), json!(2), json!(3), json!(4)]);
+}
+
+#[test]
+fn every_bad_file_has_its_kind_and_names_itself() {
+    let folder = small();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("photos")).unwrap();
+    fs::write(at("noise.png"), [7u8; 300]).unwrap();
+    fs::write(at("noise"), [7u8; 300]).unwrap();
+    fs::write(at("words.png"), "these are words").unwrap();
+    fs::write(at("phone.heic"), b"\0\0\0\x18ftypheic\0\0\0\0mif1heic").unwrap();
+    fs::write(at("phone.avif"), b"\0\0\0\x18ftypavif\0\0\0\0mif1avif").unwrap();
+    fs::write(at("cut.png"), &fs::read(media("images/square.png")).unwrap()[..70]).unwrap();
+    fs::write(at("empty.png"), "").unwrap();
+    fs::write(at("report.pdf"), "%PDF-1.7 and so on").unwrap();
+    write_png_header(&at("vast.png"), 60_000, 60_000);
+    let cases = [
+        ("missing.png", "not_found", "no such file"),
+        ("missing/folder", "not_found", "no such file"),
+        ("photos", "not_a_file", "index"),
+        ("noise.png", "unknown_format", "expected a picture"),
+        ("noise", "unknown_format", "expected a picture"),
+        ("words.png", "unknown_format", "text"),
+        ("phone.heic", "unsupported_codec", "heic"),
+        ("phone.avif", "unsupported_codec", "avif"),
+        ("cut.png", "corrupt", "png"),
+        ("empty.png", "empty", "found nothing"),
+        ("report.pdf", "unknown_format", "pdf"),
+        ("vast.png", "too_large", "60000 x 60000"),
+    ];
+    let names: Vec<&str> = cases.iter().map(|c| c.0).collect();
+    let typed = embed(&folder, &names);
+    let items: String = names.iter().map(|name| item_line(name, &json!({ "image": name }))).collect();
+    let items = embed_items(&folder, &items, &[]);
+    for found in [&typed, &items] {
+        assert_eq!(found.code, 1);
+        for (line, (name, kind, said)) in found.lines().iter().zip(cases) {
+            assert_eq!(line["error"]["kind"], kind, "{name}: {line}");
+            let message = line["error"]["message"].as_str().unwrap();
+            assert!(message.contains(name) && message.contains(said), "{name}: {message}");
+            assert!(!line.as_object().unwrap().contains_key("embedding"));
+        }
+    }
+    assert_eq!(items.lines()[0]["id"], "missing.png");
+}
+
+#[test]
+fn malformed_items_fail_one_by_one() {
+    let folder = small();
+    let items = b"\xef\xbb\xbf{\"text\":\"a\"}\r\n\r\n{\"text\":\"a\",\"image\":\"b\"}\n{\"id\":5,\"texts\":\"a\"}\n{\"text\":7}\n\
+        {}\nnull\n{\"text\":\"\xff\"}\n{\"text\":\"a\",\"id\":12345678901234567890123}\n{\"id\":[],\"text\":\"a\"}";
+    fs::write(folder.path().join("items.jsonl"), items).unwrap();
+    let found = embed(&folder, &["--items", "items.jsonl"]);
+    assert_eq!(found.code, 1);
+    let bad = "bad_item";
+    assert_eq!(kinds(&found), ["ok", bad, bad, bad, bad, bad, bad, "ok", bad]);
+    assert_eq!(found.lines()[2]["id"], 5);
+    assert!(found.stdout.contains("{\"index\":7,\"id\":12345678901234567890123,\"modality\""));
+    assert!(found.lines()[1]["error"]["message"].as_str().unwrap().starts_with("items.jsonl line 3: "));
+}
+
+#[test]
+fn a_film_is_a_list_of_frames_and_its_items_lie_beside_the_items_file() {
+    let folder = small();
+    fs::create_dir_all(folder.path().join("clips")).unwrap();
+    for n in 0..3 {
+        fs::copy(media(&format!("video/clip3_{n}.png")), folder.path().join(format!("clips/{n}.png"))).unwrap();
+    }
+    let items = "{\"video\":[\"0.png\",\"1.png\",\"2.png\"]}\n{\"video\":[]}\n{\"video\":[\"0.png\",\"9.png\"]}\n\
+                 {\"audio\":\"0.png\"}\n";
+    fs::write(folder.path().join("clips/items.jsonl"), items).unwrap();
+    let found = embed(&folder, &["--items", "clips/items.jsonl"]);
+    assert_eq!(kinds(&found), ["ok", "empty", "not_found", "modality_absent"]);
+    assert_eq!(found.lines()[0]["modality"], "video");
+    assert_eq!(found.code, 1);
+}
+
+#[test]
+fn a_text_too_long_is_refused_with_both_lengths_or_cut_as_asked() {
+    let folder = small();
+    let long = "word ".repeat(5000);
+    fs::write(folder.path().join("long.txt"), &long).unwrap();
+    let refused = embed(&folder, &["long.txt", "short"]);
+    assert_eq!(kinds(&refused), ["too_long", "ok"]);
+    assert!(refused.stdout.contains("4096"));
+    let mut cut = Vec::new();
+    for side in ["right", "left"] {
+        let found = embed(&folder, &["--truncate", side, "long.txt"]);
+        assert_eq!(found.code, 0);
+        assert_eq!((&found.lines()[0]["truncated"], &found.lines()[0]["tokens"]), (&json!(true), &json!(4096)));
+        cut.push(values(&found.lines()[0]));
+    }
+    assert_ne!(cut[0], cut[1]);
+}
+
+#[test]
+fn usage_mistakes_end_with_two_and_say_what_there_is() {
+    let folder = small();
+    fs::create_dir(folder.path().join("sub")).unwrap();
+    let model = ["--model", "record", "a"];
+    let cases: &[(&[&str], &str)] = &[
+        (&["embed", "a"], "omniburn convert"),
+        (&["embed", "--model", "nowhere", "a"], "omniburn convert"),
+        (&["embed", "--model", "record"], "nothing to embed"),
+        (&["embed", "--task", "poetry", model[0], model[1], model[2]], "retrieval"),
+        (&["embed", "--dim", "7", model[0], model[1], model[2]], "8, 16, 32, 64"),
+        (&["embed", "--device", "abacus", model[0], model[1], model[2]], "flex"),
+        (&["embed", "--dtype", "int8", model[0], model[1], model[2]], "bf16"),
+        (&["embed", "--budget", "lots", model[0], model[1], model[2]], "512MiB"),
+        (&["embed", "--threads", "0", model[0], model[1], model[2]], "threads"),
+        (&["embed", "--truncate", "both", model[0], model[1], model[2]], "right"),
+        (&["embed", "--role", "king", model[0], model[1], model[2]], "document"),
+        (&["embed", "--format", "npy", model[0], model[1], model[2]], "--out"),
+        (&["embed", "--out", "sub", model[0], model[1], model[2]], "folder"),
+        (&["embed", "--out", "none/x", model[0], model[1], model[2]], "none/x"),
+        (&["embed", "--items", "nowhere.jsonl", model[0], model[1]], "nowhere.jsonl"),
+        (&["embed", "--items", "sub", model[0], model[1]], "folder"),
+        (&["embed", "--items", "-", "--lines", model[0], model[1]], "standard input"),
+        (&["compare", model[0], model[1], model[2]], "at least one B"),
+        (&["convert", "nowhere", "out"], "no such folder"),
+        (&["convert", "record"], "OUT"),
+        (&["convert", "record", "out", "--template", "image"], "MODALITY=NAME"),
+        (&["inspect", "nowhere"], "no such folder"),
+        (&["models", "--records", "nowhere"], "no such folder"),
+        (&["dance"], "dance"),
+        (&["embed", "--log", "a=b=c", "--model", "record", "a"], "log level"),
+    ];
+    for (args, said) in cases {
+        let found = run(omniburn().current_dir(&folder).args(*args));
+        assert_eq!(found.code, 2, "{args:?}: {} {}", found.stdout, found.stderr);
+        assert!(found.stderr.contains(said), "{args:?}: {}", found.stderr);
+        assert_eq!(found.stdout, "", "{args:?}");
+    }
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
+#[cfg(not(feature = "cuda"))]
+fn a_device_that_is_not_compiled_in_ends_with_four() {
+    let folder = small();
+    let found = embed(&folder, &["--device", "cuda:1", "a"]);
+    assert_eq!((found.code, found.stdout.as_str()), (4, ""));
+    assert!(found.stderr.contains("--features cuda"), "{}", found.stderr);
+}
+
+#[test]
+fn a_record_altered_by_one_byte_or_cut_is_refused_by_every_verb() {
+    let folder = small();
+    let record = folder.path().join("record");
+    let picture = media("images/square.png");
+    let mut files: Vec<_> = fs::read_dir(&record).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    assert_eq!(files.len(), 5);
+    for file in files {
+        let name = file.file_name().unwrap().to_str().unwrap().to_string();
+        let whole = fs::read(&file).unwrap();
+        let mut altered = whole.clone();
+        let at = whole.len() * 2 / 3;
+        altered[at] ^= 1;
+        for content in [&altered[..], &whole[..whole.len() - 1]] {
+            // The last byte of the header is a line break, which means nothing.
+            if name == "model.json" && content.len() < whole.len() {
+                continue;
+            }
+            fs::write(&file, content).unwrap();
+            let runs = [
+                embed(&folder, &["a", &picture]),
+                verb(&folder, "compare", &["a", &picture]),
+                run(omniburn().current_dir(&folder).args(["inspect", "record", "--verify"])),
+            ];
+            for found in runs {
+                assert_eq!((found.code, found.stdout.as_str()), (3, ""), "{name}: {}", found.stderr);
+                assert!(found.stderr.contains(&name), "{name}: {}", found.stderr);
+            }
+        }
+        fs::write(&file, whole).unwrap();
+    }
+    assert_eq!(embed(&folder, &["a", &picture]).code, 0);
+}
+
+#[test]
+fn verify_names_the_tensor_that_was_altered() {
+    let folder = small();
+    let towers = folder.path().join("record/towers.bpk");
+    let mut bytes = fs::read(&towers).unwrap();
+    let at = bytes.len() - 100;
+    bytes[at] ^= 0x80;
+    fs::write(&towers, bytes).unwrap();
+    let found = run(omniburn().current_dir(&folder).args(["inspect", "record", "--verify"]));
+    assert_eq!(found.code, 3);
+    assert!(
+        found.stderr.contains("towers.bpk: vision.") || found.stderr.contains("towers.bpk: audio."),
+        "{}",
+        found.stderr
+    );
+}
+
+#[test]
+fn what_is_no_record_is_refused_with_three() {
+    let folder = small();
+    fs::create_dir(folder.path().join("nothing")).unwrap();
+    let twin = golden().join("twins/omni-small-tiny");
+    let twin = twin.to_str().unwrap();
+    for (args, said) in [
+        (["embed", "--model", "nothing", "a"], "not a record folder"),
+        (["embed", "--model", twin, "a"], "omniburn convert"),
+        (["inspect", "nothing", "--log", "warn"], "neither a record"),
+        (["convert", "nothing", "out", "--check"], "config.json"),
+    ] {
+        let found = run(omniburn().current_dir(&folder).args(args));
+        assert_eq!(found.code, 3, "{args:?}: {}", found.stderr);
+        assert!(found.stderr.contains(said), "{args:?}: {}", found.stderr);
+    }
+}
+
+#[test]
+fn an_existing_record_is_replaced_only_when_forced_and_a_refused_one_leaves_it() {
+    let folder = small();
+    let twin = golden().join("twins/omni-small-tiny");
+    let convert = |source: &Path, options: &[&str]| {
+        run(omniburn().current_dir(&folder).arg("convert").arg(source).arg("record").args(options))
+    };
+    let digest = || {
+        let header = fs::read(folder.path().join("record/model.json")).unwrap();
+        serde_json::from_slice::<Value>(&header).unwrap()["digest"].clone()
+    };
+    let before = digest();
+    let refused = convert(&twin, &[]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("already exists"), "{}", refused.stderr);
+    let broken = folder.path().join("broken");
+    fs::create_dir(&broken).unwrap();
+    for file in ["config.json", "tokenizer.json", "preprocessor_config.json"] {
+        fs::copy(twin.join(file), broken.join(file)).unwrap();
+    }
+    let weights = fs::read(twin.join("model.safetensors")).unwrap();
+    fs::write(broken.join("model.safetensors"), &weights[..weights.len() - 10]).unwrap();
+    assert_eq!(convert(&broken, &["--force"]).code, 3);
+    assert_eq!(digest(), before);
+    assert_eq!(convert(&twin, &["--force"]).code, 0);
+    assert_ne!(digest(), before);
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+}
+
+#[test]
+fn convert_reports_to_people_and_to_a_file_and_a_check_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let twin = golden().join("twins/omni-small-tiny");
+    let found = run(omniburn().current_dir(&folder).arg("convert").arg(&twin).args(["out/r", "--report", "r.json"]));
+    assert_eq!((found.code, found.stderr.as_str()), (0, ""));
+    for said in ["tensors", "parameters", "digest", "peak memory", "written to  out/r"] {
+        assert!(found.stdout.contains(said), "{said}: {}", found.stdout);
+    }
+    let report: Value = serde_json::from_slice(&fs::read(folder.path().join("r.json")).unwrap()).unwrap();
+    assert_eq!(report["tasks"], json!(["retrieval"]));
+    if cfg!(target_os = "linux") {
+        assert!(report["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
+    }
+    let check = run(omniburn().current_dir(&folder).arg("convert").arg(&twin).args(["--check", "--task", "all"]));
+    assert_eq!(check.code, 0);
+    assert!(check.stdout.contains("nothing was written"));
+    let unknown = run(omniburn().current_dir(&folder).arg("convert").arg(&twin).args(["x", "--task", "poetry"]));
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.stderr.contains("retrieval"));
+    assert!(!folder.path().join("x").exists());
+}
+
+#[test]
+fn a_checkpoint_is_found_by_name_in_the_cache_of_this_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = folder.path().join("home/hub/models--org--tiny/snapshots/abc");
+    support::copy_folder(&golden().join("twins/omni-small-tiny"), &snapshot);
+    for (name, value) in [("HF_HUB_CACHE", "home/hub"), ("HF_HOME", "home")] {
+        let found = run(omniburn().current_dir(&folder).env(name, value).args(["inspect", "org/tiny"]));
+        assert_eq!(found.code, 0, "{name}: {}", found.stderr);
+        assert!(found.stdout.contains("org/tiny"), "{}", found.stdout);
+    }
+    let found = run(omniburn().current_dir(&folder).env("HF_HOME", "home").args(["convert", "org/other", "x"]));
+    assert_eq!(found.code, 2);
+    assert!(found.stderr.contains("home/hub") && found.stderr.contains("nothing is downloaded"), "{}", found.stderr);
+}
+
+#[test]
+fn a_budget_too_small_names_the_smallest_that_does() {
+    let folder = small();
+    for input in ["a red bicycle", &media("images/wide.png"), &media("images/big.png")] {
+        let refused = embed(&folder, &["--budget", "1000", input]);
+        assert_eq!((refused.code, kinds(&refused)), (1, vec!["over_budget".to_string()]));
+        let message = refused.lines()[0]["error"]["message"].as_str().unwrap().to_string();
+        let smallest: u64 = message.rsplit(' ').next().unwrap().parse().unwrap();
+        let enough = embed(&folder, &["--budget", &smallest.to_string(), input]);
+        assert_eq!(enough.code, 0, "{message}: {}", enough.stdout);
+        assert_eq!(embed(&folder, &["--budget", &(smallest - 1).to_string(), input]).code, 1);
+    }
+}
+
+#[test]
+fn dim_cuts_and_normalises_again() {
+    let folder = small();
+    let full = values(&embed(&folder, &["a red bicycle"]).lines()[0]);
+    let short = embed(&folder, &["--dim", "16", "a red bicycle"]);
+    assert_eq!(short.lines()[0]["dim"], 16);
+    let norm = full[..16].iter().map(|v| v * v).sum::<f32>().sqrt();
+    for (short, full) in values(&short.lines()[0]).iter().zip(&full) {
+        assert!((short - full / norm).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn an_array_has_a_row_an_input_and_failed_rows_are_nan_and_listed() {
+    let folder = small();
+    let found = embed(&folder, &["one", "missing.png", "two", "--format", "npy", "--out", "o.npy", "--dim", "32"]);
+    assert_eq!((found.code, found.stdout.as_str()), (1, ""));
+    assert!(found.stderr.contains("input 1: not_found: missing.png"), "{}", found.stderr);
+    let (shape, stored) = support::read_npy(&folder.path().join("o.npy"));
+    assert_eq!(shape, [3, 32]);
+    assert!(stored[32..64].iter().all(|v| v.is_nan()));
+    assert_eq!(stored[..32], values(&embed(&folder, &["one", "--dim", "32"]).lines()[0]));
+    let lines = embed(&folder, &["one", "--out", "o.jsonl"]);
+    assert_eq!((lines.code, lines.stdout.as_str()), (0, ""));
+    assert_eq!(fs::read_to_string(folder.path().join("o.jsonl")).unwrap(), embed(&folder, &["one"]).stdout);
+}
+
+#[test]
+fn compare_is_symmetric_one_with_itself_and_goes_on_after_a_failure() {
+    let folder = small();
+    let picture = media("images/square.png");
+    let there = verb(&folder, "compare", &["--json", "a red bicycle", &picture, "a red bicycle"]);
+    let back = verb(&folder, "compare", &["--json", &picture, "a red bicycle"]);
+    assert_eq!((there.code, back.code), (0, 0), "{}", there.stderr);
+    let (there, back) = (there.lines(), back.lines());
+    assert_eq!(there[0]["cosine"], back[0]["cosine"]);
+    assert_eq!((&there[0]["a"], &there[0]["b"]), (&json!("a red bicycle"), &json!(picture)));
+    assert!((there[1]["cosine"].as_f64().unwrap() - 1.0).abs() < 1e-6);
+    let query = verb(&folder, "compare", &["--json", "--role", "query", "a red bicycle", "a red bicycle"]);
+    assert!(query.lines()[0]["cosine"].as_f64().unwrap() < 0.999);
+    let people = verb(&folder, "compare", &["a red bicycle", "missing.png", "a red bicycle"]);
+    assert_eq!(people.code, 1);
+    assert_eq!(people.stdout.lines().nth(1), Some(" 1.0000  a red bicycle"));
+    assert!(people.stdout.starts_with(" failed  missing.png: "), "{}", people.stdout);
+    let failed = verb(&folder, "compare", &["missing.png", "a"]);
+    assert_eq!((failed.code, failed.stdout.as_str()), (1, ""));
+    assert!(failed.stderr.contains("missing.png"));
+}
+
+#[test]
+fn inspect_tells_of_records_and_of_checkpoints() {
+    let folder = small();
+    let people = run(omniburn().current_dir(&folder).args(["inspect", "record", "--verify"]));
+    assert_eq!((people.code, people.stderr.as_str()), (0, ""));
+    for said in ["omni-small-tiny", "retrieval", "backbone", "vision", "embed_tokens", "memory", "digest", "every byte"]
+    {
+        assert!(people.stdout.contains(said), "{said}: {}", people.stdout);
+    }
+    let json = run(omniburn().current_dir(&folder).args(["inspect", "record", "--json", "--budget", "1MiB"]));
+    let view = &json.lines()[0];
+    assert_eq!((&view["kind"], &view["verified"], &view["budget"]), (&json!("record"), &json!(false), &json!(1 << 20)));
+    assert_eq!(view["needs"][0]["fits"], false);
+    let twin = golden().join("twins/omni-nano-tiny-unified");
+    let checkpoint = run(omniburn().arg("inspect").arg(&twin).arg("--json"));
+    assert_eq!(checkpoint.lines()[0]["tasks"].as_array().unwrap().len(), 4);
+    assert_eq!(run(omniburn().arg("inspect").arg(&twin).arg("--verify")).code, 2);
+}
+
+#[test]
+fn models_lists_families_checkpoints_and_records_and_names_broken_ones() {
+    let folder = small();
+    let none = run(omniburn().current_dir(&folder).arg("models"));
+    assert_eq!(none.code, 0);
+    assert!(none.stdout.contains("No records below records"), "{}", none.stdout);
+    fs::create_dir_all(folder.path().join("records/old/broken")).unwrap();
+    fs::rename(folder.path().join("record"), folder.path().join("records/small")).unwrap();
+    fs::write(folder.path().join("records/old/broken/model.json"), "{}").unwrap();
+    let people = run(omniburn().current_dir(&folder).arg("models"));
+    assert_eq!(people.code, 0);
+    assert!(people.stdout.contains("omni-small-tiny") && people.stdout.contains("refused"), "{}", people.stdout);
+    let json = run(omniburn().current_dir(&folder).args(["models", "--json", "--records", "records"]));
+    let listing = &json.lines()[0];
+    assert_eq!(listing["families"][0]["name"], "omni");
+    assert_eq!(listing["checkpoints"].as_array().unwrap().len(), 2);
+    assert!(listing["records"][0]["error"].is_string());
+    assert_eq!((&listing["records"][1]["dim"], &listing["records"][1]["dtype"]), (&json!(64), &json!("f32")));
+}
+
+#[test]
+fn help_version_and_completions_go_to_standard_output() {
+    for verb in ["convert", "embed", "compare", "inspect", "models", "completions"] {
+        let help = run(omniburn().args([verb, "--help"]));
+        assert_eq!((help.code, help.stderr.as_str()), (0, ""), "{verb}");
+        assert!(help.stdout.contains("Examples:"), "{verb}");
+    }
+    let version = run(omniburn().arg("--version"));
+    assert_eq!(version.stdout, format!("omniburn {}\n", env!("CARGO_PKG_VERSION")));
+    let help = run(omniburn().arg("--help")).stdout;
+    for not_built in ["demo", "index", "search", "serve", "doctor", "bench"] {
+        assert!(!help.contains(&format!("  {not_built} ")), "{not_built}");
+    }
+    let embed = run(omniburn().args(["embed", "--help"])).stdout;
+    assert!(!embed.contains("--frames") && !embed.contains("--segments") && !embed.contains("int8"));
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(run(omniburn().args(["completions", shell])).stdout.contains("omniburn"), "{shell}");
+    }
+}
+
+fn start(folder: &TempDir, args: &[&str]) -> Child {
+    let mut command = omniburn();
+    command.current_dir(folder).args(["embed", "--model", "record"]).args(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn lines_are_answered_while_standard_input_stays_open() {
+    let folder = small();
+    let mut child = start(&folder, &["--lines"]);
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    for text in ["one", "", "three"] {
+        stdin.write_all(format!("{text}\n").as_bytes()).unwrap();
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert!(line.contains("\"embedding\""), "{line}");
+    }
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_job_quietly() {
+    let folder = small();
+    let mut child = start(&folder, &["--lines"]);
+    let mut stdin = child.stdin.take().unwrap();
+    // Ends when the program is gone.
+    let feeder = std::thread::spawn(move || while stdin.write_all(b"a red bicycle\n").is_ok() {});
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut String::new()).unwrap();
+    drop(stdout);
+    let ended = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    assert_eq!((ended.status.code(), String::from_utf8_lossy(&ended.stderr).as_ref()), (Some(0), ""));
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupted_job_ends_with_130_and_whole_lines() {
+    let folder = small();
+    for feed_on in [true, false] {
+        let mut child = start(&folder, &["--lines"]);
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(b"a red bicycle\n").unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
+        stdout.read_line(&mut text).unwrap();
+        // A job in full run, and one that waits for its input.
+        let feeder = std::thread::spawn(move || {
+            while feed_on && stdin.write_all(b"something to ride\n").is_ok() {}
+            stdin
+        });
+        let reader = std::thread::spawn(move || {
+            stdout.read_to_string(&mut text).unwrap();
+            text
+        });
+        let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+        let ended = child.wait_with_output().unwrap();
+        drop(feeder.join().unwrap());
+        let text = reader.join().unwrap();
+        assert_eq!(ended.status.code(), Some(130), "{}", String::from_utf8_lossy(&ended.stderr));
+        assert!(text.ends_with('\n'));
+        for (index, line) in text.lines().enumerate() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            assert_eq!(line["index"], json!(index));
+            assert!(line["embedding"].is_array(), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_long_stream_keeps_its_order_and_its_bits() {
+    let folder = small();
+    let texts: Vec<String> = (0..700).map(|n| format!("number {n} {}", "and more ".repeat(n % 9))).collect();
+    let mut command = omniburn();
+    command.current_dir(&folder).args(["embed", "--model", "record", "--lines"]);
+    let found = support::run_with(&mut command, (texts.join("\r\n") + "\r\n").as_bytes());
+    let lines = found.lines();
+    assert_eq!((found.code, lines.len()), (0, 700));
+    assert!(lines.iter().enumerate().all(|(n, line)| line["index"] == json!(n)));
+    for n in [0, 255, 256, 699] {
+        assert_eq!(values(&embed(&folder, &["--text", &texts[n]]).lines()[0]), values(&lines[n]), "{n}");
+    }
+}
+
+#[test]
+fn two_processes_read_one_record_at_once() {
+    let folder = small();
+    let alone = embed(&folder, &["a red bicycle"]).stdout;
+    let together: Vec<Child> = (0..2).map(|_| start(&folder, &["a red bicycle"])).collect();
+    for child in together {
+        assert_eq!(String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout), alone);
+    }
+}

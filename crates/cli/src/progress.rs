@@ -17,7 +17,7 @@ pub fn bytes_bar(total: u64, what: &'static str) -> ProgressBar {
 
 /// A bar over items, or their number where nobody knows how many will come.
 pub fn items_bar(total: Option<u64>, what: &'static str, quiet: bool) -> ProgressBar {
-    let template = if total.is_some() { "{msg} {wide_bar} {pos}/{len} {eta}" } else { "{msg} {pos} ({per_sec})" };
+    let template = if total.is_some() { "{msg} {wide_bar} {pos}/{len} {eta}" } else { "{msg} {pos} in {elapsed}" };
     bar(total, what, template, quiet)
 }
 

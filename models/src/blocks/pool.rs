@@ -34,7 +34,8 @@ impl Pooling {
             Pooling::LastToken => rows(hidden, segments.last_rows()),
             Pooling::Cls => rows(hidden, segments.iter().map(|(start, _)| start)),
             Pooling::Mean => {
-                let means = segments.iter().map(|(start, len)| hidden.clone().slice_dim(0, start..start + len).mean_dim(0));
+                let means =
+                    segments.iter().map(|(start, len)| hidden.clone().slice_dim(0, start..start + len).mean_dim(0));
                 Tensor::cat(means.collect(), 0)
             }
         };

@@ -58,7 +58,8 @@ fn folder() -> PathBuf {
 fn main() {
     let small = std::env::var("OMNIBURN_BENCH_SHAPE").is_ok_and(|s| s == "small");
     let family = if small { "small" } else { "nano" };
-    let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/twins/omni-small-tiny/tokenizer.json");
+    let tokenizer = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"))
+        .join("../tests/golden/twins/omni-small-tiny/tokenizer.json");
     let record = folder().join(format!("{family}-f32"));
     if !record.exists() {
         let limits = (262_144, 1_310_720);

@@ -193,7 +193,11 @@ fn a_record_altered_by_one_byte_is_refused_by_name_wherever_the_byte_lies() {
     let files: Vec<String> = open(&record).header().files.keys().cloned().collect();
     for file in files.iter().map(String::as_str).chain(["model.json"]) {
         let length = fs::metadata(record.join(file)).unwrap().len() as usize;
-        for at in [0, length / 3, length / 2, length - 2] {
+        // In the header, also in its name and in the program that wrote it.
+        let text = fs::read(record.join(file)).unwrap();
+        let find = |what: &[u8]| text.windows(what.len()).position(|w| w == what).map(|at| at + what.len());
+        let named = [find(b"\"tool\": \""), find(b"\"name\": \"omni-")].into_iter().flatten();
+        for at in [0, length / 3, length / 2, length - 3].into_iter().chain(named) {
             let copy = copy(&record, "altered");
             let mut bytes = fs::read(copy.join(file)).unwrap();
             bytes[at] ^= 4;

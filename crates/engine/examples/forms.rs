@@ -27,10 +27,10 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let back = Embedding::from_raw(steps.iter().map(|&step| f32::from(step)).collect())?;
     println!("int8    {:>6} bytes, cosine {:.6}", steps.len(), vector.cosine(&back));
 
-    // One bit a value, compared by counting the bits that differ.
+    // One bit a value: two such lists are compared by counting the bits that differ.
     let bits = vector.to_ubinary();
-    let differing: u32 = bits.iter().zip(&bits).map(|(a, b)| (a ^ b).count_ones()).sum();
-    println!("binary  {:>6} bytes, {differing} bits from itself", bits.len());
+    let set: u32 = bits.iter().map(|byte| byte.count_ones()).sum();
+    println!("binary  {:>6} bytes, {set} of {dim} values are positive", bits.len());
 
     let base64 = vector.to_base64();
     let same = Embedding::from_base64(&base64)? == vector;

@@ -14,7 +14,7 @@ use crate::embedding::Embedding;
 use crate::error::{EngineError, ItemError};
 use crate::gate::{Cancel, Gate, GatePolicy, Priority};
 use crate::meter::{Meter, MeterSnapshot};
-use crate::options::{Budget, EngineOptions};
+use crate::options::{Budget, EngineOptions, MAX_UNIT_TOKENS};
 use crate::parts::Parts;
 use crate::prepare::Prepared;
 use crate::request::{Embedded, Input, Progress, Request, Role};
@@ -22,8 +22,10 @@ use crate::run;
 use crate::stream::EmbedIter;
 use crate::worker::Worker;
 
-/// Items of a window at most, so that results keep flowing in a long job.
+/// Items of a window at most, and rows (tokens or patches) after which it takes no more: enough to pack units well, few
+/// enough that results keep flowing in a long job.
 const WINDOW_ITEMS: usize = 256;
+const WINDOW_ROWS: usize = 2 * MAX_UNIT_TOKENS;
 /// Items prepared side by side.
 const PREPARE_TOGETHER: usize = 8;
 
@@ -255,7 +257,7 @@ impl Engine {
         let has = |m: &Modality| *m == Modality::Text || self.refusal(*m).is_none();
         Profile {
             name: header.name.clone(),
-            identity: format!("omniburn/{}/{}/{}", header.format, header.digest, self.inner.task),
+            identity: format!("omniburn/{}/{}/{}", header.format, header.content_digest(), self.inner.task),
             task: self.inner.task.clone(),
             tasks: header.tasks.clone(),
             dims: header.dims.clone(),
@@ -312,8 +314,8 @@ impl Engine {
         request: &Request,
     ) -> Vec<Result<Embedded, ItemError>> {
         let most_bytes = self.inner.budget.bytes() / 4;
-        let (mut prepared, mut bytes) = (Vec::new(), 0u64);
-        while prepared.len() < WINDOW_ITEMS && bytes <= most_bytes {
+        let (mut prepared, mut bytes, mut rows) = (Vec::new(), 0u64, 0);
+        while prepared.len() < WINDOW_ITEMS && rows < WINDOW_ROWS && bytes <= most_bytes {
             let together: Vec<Input> = inputs.take(PREPARE_TOGETHER).collect();
             if together.is_empty() {
                 break;
@@ -323,6 +325,7 @@ impl Engine {
                 _ => together.into_par_iter().map(|input| self.prepare(input, request)).collect(),
             };
             bytes += results.iter().flatten().map(Prepared::bytes).sum::<u64>();
+            rows += results.iter().flatten().map(Prepared::rows).sum::<usize>();
             prepared.extend(results);
         }
         run::compute(self, prepared, request)

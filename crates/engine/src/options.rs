@@ -27,7 +27,7 @@ pub struct EngineOptions {
     /// Threads the CPU backend computes with; `None`: one a core.
     pub threads: Option<usize>,
     /// Whether every byte of a part is read against its digest when the part is opened. Parts of up to
-    /// [`VERIFY_SMALL_BYTES`] always are.
+    /// 64 MiB always are.
     pub verify: bool,
 }
 

@@ -20,6 +20,14 @@ pub(crate) enum Prepared {
 }
 
 impl Prepared {
+    /// Rows it will be: tokens, or patches of the tower.
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Prepared::Text { ids, .. } => ids.len(),
+            Prepared::Media { grid, .. } => grid.patches(),
+        }
+    }
+
     /// Bytes held until it is computed.
     pub(crate) fn bytes(&self) -> u64 {
         match self {

@@ -309,20 +309,25 @@ pub struct RecordHeader {
     pub files: BTreeMap<String, FileEntry>,
     /// What the record was made from.
     pub sources: Vec<SourceEntry>,
-    /// Digest over everything above that decides a vector; see [`RecordHeader::digest`].
+    /// Digest over everything above; see [`RecordHeader::compute_digest`].
     pub digest: String,
 }
 
 impl RecordHeader {
-    /// SHA-256 over the header with an empty `digest`, `tool` and `name`, in hexadecimal.
-    ///
-    /// Every tensor's own digest is inside, so this stands for the whole record.
+    /// SHA-256 over the whole header but the digest itself, in hexadecimal. Every file's and tensor's own digest is
+    /// inside, so this stands for the whole record.
     pub fn compute_digest(&self) -> String {
-        let mut bare = self.clone();
-        bare.digest.clear();
-        bare.tool.clear();
-        bare.name.clear();
-        let bytes = serde_json::to_vec(&bare).expect("a header is plain data and always serialises");
+        Self { digest: String::new(), ..self.clone() }.sha256()
+    }
+
+    /// SHA-256 over what decides a vector: the header without its digest, its name and the program that wrote it. Two
+    /// conversions of one checkpoint by different releases have the same.
+    pub fn content_digest(&self) -> String {
+        Self { digest: String::new(), tool: String::new(), name: String::new(), ..self.clone() }.sha256()
+    }
+
+    fn sha256(&self) -> String {
+        let bytes = serde_json::to_vec(self).expect("a header is plain data and always serialises");
         super::digest::sha256_hex(&bytes)
     }
 }

@@ -7,12 +7,13 @@ use safetensors::SafeTensors;
 
 /// The folder of this crate's goldens.
 pub fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/media")
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../../tests/golden/media")
 }
 
 /// The full reference set, where a developer has put one beside the workspace.
 pub fn full_set() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
+    let folder =
+        Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../../../shared/fixtures");
     if folder.is_dir() {
         return Some(folder);
     }

@@ -13,7 +13,7 @@ use omniburn::{BackendSpec, Dtype, Modality, Role, TemplateKind, Truncation};
 #[command(
     name = "omniburn",
     version,
-    about = "Text, pictures, sound and film into one vector space",
+    about = "Text, pictures and lists of film frames into one vector space; sound and film files come next",
     after_help = "Examples:
   omniburn convert path/to/jina-embeddings-v5-omni-small records/small --task all
   omniburn embed --model records/small photo.jpg \"a red bicycle\"

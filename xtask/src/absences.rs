@@ -28,7 +28,7 @@ const MACHINE_PATHS: &[&str] =
 const REGISTRY_HOSTS: &[&str] = &[
     concat!("crates", ".io"),
     concat!("pypi", ".org"),
-    concat!("pythonhosted", ".org"),
+    concat!("pythonho", "sted.org"),
     concat!("npmjs", ".org"),
     concat!("npmjs", ".com"),
     concat!("debian", ".org"),

@@ -1,6 +1,5 @@
 //! The omni family: one backbone that reads text, picture and sound rows alike.
 
-use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -167,9 +166,4 @@ impl OmniText {
             .collect();
         Some(self.backbone.rotary_at(&positions, &rows.rows.device()))
     }
-}
-
-/// Parameters of a module, for reports.
-pub fn parameters(module: &impl Module) -> usize {
-    module.num_params()
 }

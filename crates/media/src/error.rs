@@ -36,15 +36,17 @@ pub enum MediaError {
         /// What lies there.
         found: &'static str,
     },
-    /// The bytes are not a picture.
-    #[error("{name}: found {}, expected a picture (PNG, JPEG, WebP, GIF, BMP or TIFF)", found_words(.found))]
+    /// The bytes are not of the medium that was asked for.
+    #[error("{name}: found {}, expected {expected}", found_words(.found))]
     UnknownFormat {
         /// The path, or the name of the bytes.
         name: String,
         /// What the first bytes say, as [`crate::sniff`] names it.
         found: Option<&'static str>,
+        /// The medium, with the formats of it that are read.
+        expected: &'static str,
     },
-    /// A picture in a format, or in a variant of a format, that is not read here.
+    /// A picture, sound or film in a format, or in a variant of a format, that is not read here.
     #[error("{name}: {detail}; this cannot be read (format {format})")]
     UnsupportedCodec {
         /// The path, or the name of the bytes.
@@ -127,6 +129,44 @@ pub enum MediaError {
         /// What there should be one of.
         expected: &'static str,
     },
+    /// A container without the track that was asked for.
+    #[error("{name}: found {found}, expected {expected}")]
+    NoTrack {
+        /// The path, or the name of the bytes.
+        name: String,
+        /// What is there instead, in words: "a film without sound".
+        found: String,
+        /// The track that was wanted: "a sound track", "a picture track".
+        expected: &'static str,
+    },
+    /// Sound that is too short for the tower to give a row.
+    #[error("{name}: found {frames} mel frames, expected at least {minimum}")]
+    SoundTooShort {
+        /// The path, or the name of the samples.
+        name: String,
+        /// Mel frames found.
+        frames: usize,
+        /// The least number.
+        minimum: usize,
+    },
+    /// A sample that is no number.
+    #[error("{name}: the sound sample at {seconds:.3} s is not finite")]
+    SampleNotFinite {
+        /// The path, or the name of the samples.
+        name: String,
+        /// Where it stands.
+        seconds: f64,
+    },
+    /// More channels than are ever mixed.
+    #[error("{name}: found {channels} sound channels, expected at most {limit}")]
+    TooManyChannels {
+        /// The path, or the name of the bytes.
+        name: String,
+        /// Channels found.
+        channels: usize,
+        /// The largest number.
+        limit: usize,
+    },
     /// Decoded pixels whose count does not fit the given sides.
     #[error("found {found} bytes for {width} x {height} pixels, expected {expected} (three bytes a pixel)")]
     PixelBytes {
@@ -197,10 +237,12 @@ impl MediaError {
             Self::TooManyPixels { .. }
             | Self::TooManyBytes { .. }
             | Self::DecoderMemory { .. }
+            | Self::TooManyChannels { .. }
             | Self::AspectRatio { .. } => "too_large",
-            Self::FramesTooSmall { .. } => "too_short",
+            Self::FramesTooSmall { .. } | Self::SoundTooShort { .. } => "too_short",
+            Self::SampleNotFinite { .. } => "not_finite",
             Self::TooLong { .. } => "too_long",
-            Self::Empty { .. } => "empty",
+            Self::Empty { .. } | Self::NoTrack { .. } => "empty",
         }
     }
 }

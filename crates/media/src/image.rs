@@ -165,7 +165,11 @@ fn decode(source: &mut dyn Source, bytes: u64, name: &str) -> Result<RgbImage, M
                 format,
                 detail: format!("found a picture in {} format", format.to_uppercase()),
             },
-            found => MediaError::UnknownFormat { name: name.to_owned(), found },
+            found => MediaError::UnknownFormat {
+                name: name.to_owned(),
+                found,
+                expected: "a picture (PNG, JPEG, WebP, GIF, BMP or TIFF)",
+            },
         });
     };
     // No input is known to make one of the decoders panic, but they are large and not ours. Nothing that the closure

@@ -2,7 +2,8 @@
 //!
 //! What lives here: the tokenizer ([`TextTokenizer`]), decoding of pictures ([`decode_image_file`]), the size rules
 //! ([`image_size`], [`video_size`]), the bicubic resize of the reference ([`resize_bicubic`]) and the rows that a
-//! vision tower reads ([`image_patches`], [`video_patches`]). What does not: tensors, devices, models, prompts and
+//! vision tower reads ([`image_patches`], [`video_patches`], [`film_patches`]), and the mel frames that a sound tower reads ([`SoundReader`],
+//! [`log_mel`]). What does not: tensors, devices, models, prompts and
 //! priorities. Nothing here starts a program, opens a connection, reads the environment or prints.
 //!
 //! # Errors
@@ -12,6 +13,7 @@
 
 mod error;
 mod exif;
+mod film;
 mod gif;
 mod image;
 mod jpeg;
@@ -19,12 +21,15 @@ mod kind;
 mod patches;
 mod resize;
 mod size;
+mod sound;
 mod text;
 
 pub use crate::error::MediaError;
+pub use crate::film::{Film, FilmOptions, FilmSource, film_patches, sample_times};
 pub use crate::image::{MAX_IMAGE_PIXELS, RgbImage, decode_image, decode_image_file};
 pub use crate::kind::{known_image_ending, sniff};
-pub use crate::patches::{Grid, PatchGrid, image_patches, resized_frames, resized_image, video_patches};
+pub use crate::patches::{ClipCutter, Grid, PatchGrid, image_patches, resized_frames, resized_image, video_patches};
 pub use crate::resize::resize_bicubic;
 pub use crate::size::{Height, VisionPreprocess, Width, image_size, video_size};
+pub use crate::sound::{LogMel, MelPreprocess, SEGMENT_SECONDS, SoundReader, SoundSegment, SoundSource, log_mel};
 pub use crate::text::{TextIds, TextTokenizer, Truncation};

@@ -116,7 +116,7 @@ fn the_full_reference_set_of_pictures_and_films_is_met() {
             assert_rows(case, &patches.rows()[at..at + want.len()], &want);
         }
         if let Some(key) = case["pixel_values"].as_str() {
-            assert_rows(case, patches.rows(), &f32s(&tensors, key));
+            assert_rows(case, &patches.rows(), &f32s(&tensors, key));
         }
         ran += 1;
     }

@@ -1,5 +1,7 @@
 //! Film files into the frames that are shown at given times.
 
+mod packets;
+
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;

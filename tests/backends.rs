@@ -131,8 +131,7 @@ fn both_families_equal_the_reference_on_every_backend() {
                 worst.see(compare(&format!("{spec} {name} {key}"), got.as_slice(), &twin.tensor(key), bound));
             }
             for kind in ["image", "video"] {
-                for (case, input, request, want) in
-                    crate::parity_vision::default_layout_cases(&twin, kind).into_iter().take(4)
+                for (case, input, request, want) in crate::cases::default_layout_cases(&twin, kind).into_iter().take(4)
                 {
                     let got = engine.embed_with(&[input], &request).unwrap().swap_remove(0).unwrap().embedding;
                     worst.see(compare(&format!("{spec} {case}"), got.as_slice(), &want, bound));

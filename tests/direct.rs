@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use omniburn::{Dtype, Family, vision_preprocess};
+use omniburn::{Dtype, Family, mel_preprocess, vision_preprocess};
 use omniburn_kernels::Segments;
-use omniburn_media::{PatchGrid, RgbImage, TextTokenizer, VisionPreprocess, decode_image_file};
-use omniburn_models::batch::{Grid, PatchRows, TokenRows};
+use omniburn_media::{LogMel, MelPreprocess, PatchGrid, RgbImage, SoundReader, SoundSource, TextTokenizer};
+use omniburn_media::{VisionPreprocess, decode_image_file, log_mel};
+use omniburn_models::batch::{Grid, MelRows, PatchRows, TokenRows};
 use omniburn_models::families::omni::{OmniConfig, OmniText};
 use omniburn_models::record::RecordHeader;
+use omniburn_models::towers::audio::{AudioConfig, AudioTower};
 use omniburn_models::towers::vision::VisionTower;
 
 use crate::support::{burn_device, device, open};
@@ -19,6 +21,7 @@ pub struct Model {
     pub config: OmniConfig,
     pub text: OmniText,
     pub tower: Option<VisionTower>,
+    pub sound: Option<AudioTower>,
     pub tokenizer: TextTokenizer,
     pub device: Device,
 }
@@ -35,6 +38,7 @@ impl Model {
         Self {
             text: config.open_text(&record, task, tokens, Dtype::F32, &device).unwrap(),
             tower: config.open_vision(&record, Dtype::F32, &device).unwrap(),
+            sound: config.open_audio(&record, Dtype::F32, &device).unwrap(),
             tokenizer: TextTokenizer::from_file(&record.tokenizer_path()).unwrap(),
             header: record.header().clone(),
             config,
@@ -70,13 +74,50 @@ impl Model {
     pub fn tower(&self, items: &[PatchGrid]) -> Tensor<2> {
         let grids = items.iter().map(|p| Grid { t: p.grid().t, h: p.grid().h, w: p.grid().w }).collect();
         let width = items[0].row_len();
-        let values = items.iter().flat_map(|p| p.rows().to_vec()).collect();
+        let values = items.iter().flat_map(PatchGrid::rows).collect();
         self.tower.as_ref().unwrap().forward(PatchRows::new(values, width, grids, &self.device)).last
     }
 
     /// Feature rows as they enter the backbone.
     pub fn features(&self, items: &[PatchGrid]) -> Tensor<2> {
         self.text.merger.as_ref().unwrap().forward(self.tower(items))
+    }
+
+    /// How sound is prepared, as the record says.
+    pub fn mel(&self) -> MelPreprocess {
+        mel_preprocess(self.header.preprocess.audio.as_ref().unwrap())
+    }
+
+    /// The mel frames of a sound file of one segment.
+    pub fn listen(&self, path: &Path) -> LogMel {
+        let source = SoundSource::File(path.into());
+        let mut reader = SoundReader::open(&source, self.mel().sample_rate_hz).unwrap();
+        log_mel(&reader.next_segment().unwrap().unwrap().samples, &self.mel()).unwrap()
+    }
+
+    /// Sound tower rows of packed clips, before pairs are made: frames of each, `[frames, mels]`.
+    pub fn sound_rows(&self, clips: &[&[f32]]) -> Vec<Tensor<2>> {
+        let audio = self.config.audio.as_ref().unwrap();
+        let windows: Vec<Vec<usize>> = clips.iter().map(|c| audio.windows(c.len() / audio.mels)).collect();
+        let input = MelRows::new(clips.concat(), audio.mels, windows.concat(), &self.device);
+        let rows = self.sound.as_ref().unwrap().forward(input);
+        let mut start = 0;
+        let clips = windows.iter().map(|windows| {
+            let count: usize = windows.iter().map(|&w| AudioConfig::window_rows(w)).sum();
+            start += count;
+            rows.clone().slice_dim(0, start - count..start)
+        });
+        clips.collect()
+    }
+
+    /// What the reference calls the sound tower's output: pairs and the last norm, of each packed clip.
+    pub fn sound_pooled(&self, clips: &[&[f32]]) -> Vec<Tensor<2>> {
+        self.sound_rows(clips).into_iter().map(|rows| self.sound.as_ref().unwrap().pool(rows)).collect()
+    }
+
+    /// Sound features of packed clips as they enter the backbone.
+    pub fn sound_features(&self, clips: &[&[f32]]) -> Vec<Vec<f32>> {
+        self.sound_pooled(clips).into_iter().map(|pooled| values(self.text.project(pooled))).collect()
     }
 
     /// The pooled row of features between ids.

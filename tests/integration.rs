@@ -1,6 +1,7 @@
 //! The proofs, in reading order.
 #![allow(missing_docs)] // test names are sentences
 
+mod cases;
 mod direct;
 mod support;
 
@@ -9,6 +10,7 @@ mod batching;
 mod failure;
 mod gate;
 mod layouts;
+mod parity_audio;
 mod parity_text;
 mod parity_vision;
 mod traps;

@@ -150,7 +150,7 @@ fn bf16_and_f16_arithmetic_stay_near_the_reference() {
                 let key = str_of(&case["embedding"]);
                 see(&format!("{} {key}", twin.name), &got, &twin.tensor(key));
             }
-            for (name, input, request, want) in crate::parity_vision::default_layout_cases(&twin, "image") {
+            for (name, input, request, want) in crate::cases::default_layout_cases(&twin, "image") {
                 let result = engine.embed_with(&[input], &request).unwrap().swap_remove(0).unwrap();
                 see(&name, result.embedding.as_slice(), &want);
             }

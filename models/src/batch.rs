@@ -52,6 +52,27 @@ impl PatchRows {
     }
 }
 
+/// Packed log-mel frames, cut into windows that never see each other.
+#[derive(Debug, Clone)]
+pub struct MelRows {
+    /// `[frames, mels]`, f32
+    pub rows: Tensor<2>,
+    /// Frames of each window, in the order of the rows.
+    pub windows: Vec<usize>,
+}
+
+impl MelRows {
+    /// Uploads mel frames.
+    ///
+    /// # Panics
+    /// If the values are not `frames x mels`.
+    pub fn new(values: Vec<f32>, mels: usize, windows: Vec<usize>, device: &Device) -> Self {
+        let frames: usize = windows.iter().sum();
+        assert_eq!(values.len(), frames * mels, "mel frames must fill their windows");
+        Self { rows: upload(values, [frames, mels], device), windows }
+    }
+}
+
 /// Host values to a device tensor in f32.
 pub(crate) fn upload<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), (device, burn::tensor::DType::F32))

@@ -13,6 +13,10 @@
 //! | `vision.positions` | `[patches, hidden]` | the blended position rows |
 //! | `vision.blocks.{i}`, `.context` | `[patches, hidden]` | residual stream and attention's result |
 //! | `merger.norm`, `merger.features` | `[patches, hidden]`, `[rows, hidden]` | the connector |
+//! | `audio.conv1`, `audio.conv2` | `[frames, hidden]`, `[rows, hidden]` | after each convolution's GELU |
+//! | `audio.stem` | `[rows, hidden]` | with positions |
+//! | `audio.layers.{i}`, `.context` | `[rows, hidden]` | residual stream and attention's result |
+//! | `audio.ln_post`, `audio.features` | `[rows / 2, hidden]` | means of pairs after the last norm; the connector |
 
 #[cfg(feature = "tap")]
 mod collect {

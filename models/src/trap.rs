@@ -48,6 +48,16 @@ pub enum Trap {
     FrameGroupsIgnored,
     /// LayerNorm epsilon 1e-5 in place of 1e-6.
     LayerNormEps,
+    /// Sound positions count on from window to window.
+    SoundPositionsRunOn,
+    /// All windows of a sound see each other.
+    SoundWindowsIgnored,
+    /// The frame after a short window is not silent between the convolutions.
+    SoundMaskSkipped,
+    /// The sound tower's last norm before the mean of pairs.
+    SoundNormBeforePairs,
+    /// The sound tower's GELU by tanh.
+    SoundGeluTanh,
 }
 
 #[cfg(feature = "traps")]

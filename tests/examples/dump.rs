@@ -57,7 +57,7 @@ fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
             let patches = image_patches(&decode_image_file(&path)?, &vision_preprocess(p))?;
             let grid = Grid { t: patches.grid().t, h: patches.grid().h, w: patches.grid().w };
             let width = patches.row_len();
-            let features = tower.forward(PatchRows::new(patches.into_rows(), width, vec![grid], &device)).last;
+            let features = tower.forward(PatchRows::new(patches.rows(), width, vec![grid], &device)).last;
             let features = text.merger.as_ref().ok_or("the task has no merger")?.forward(features);
             let template = &header.templates[&Modality::Image];
             let mut before = tokenizer.ids_bare(prefix)?;

@@ -165,6 +165,15 @@ impl Twin {
         Input::image_file(self.media.join(format!("images/{name}.png")))
     }
 
+    /// A sound of the set by name.
+    pub fn sound(&self, name: &str) -> Input {
+        Input::audio_file(self.sound_path(name))
+    }
+
+    pub fn sound_path(&self, name: &str) -> PathBuf {
+        self.media.join(format!("audio/{name}.wav"))
+    }
+
     pub fn clip(&self, case: &Value) -> Input {
         let frames = case["frames"].as_array().expect("frames");
         Input::video_frame_files(frames.iter().map(|f| self.media.join(str_of(f))).collect())

@@ -1,7 +1,7 @@
 //! What was typed.
 
 use std::ffi::OsString;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -13,11 +13,11 @@ use omniburn::{BackendSpec, Dtype, Modality, Role, TemplateKind, Truncation};
 #[command(
     name = "omniburn",
     version,
-    about = "Text, pictures and lists of film frames into one vector space; sound and film files come next",
+    about = "Text, pictures, sound and film into one vector space",
     after_help = "Examples:
   omniburn convert path/to/jina-embeddings-v5-omni-small records/small --task all
-  omniburn embed --model records/small photo.jpg \"a red bicycle\"
-  omniburn compare --model records/small \"a red bicycle\" photo.jpg drawing.png
+  omniburn embed --model records/small talk.mp3 clip.mp4 loop.gif photo.jpg \"a red bicycle\"
+  omniburn compare --model records/small \"a red bicycle\" photo.jpg bell.wav clip.mp4
 
 Results go to standard output, everything else to standard error.
 Exit codes: 0 done, 1 some input failed, 2 usage, 3 a checkpoint or record was refused,
@@ -124,6 +124,9 @@ pub struct ModelArgs {
     /// What happens to a text longer than the model reads
     #[arg(long, value_enum, default_value_t = TruncateArg::Error)]
     pub truncate: TruncateArg,
+    /// Frames sampled from a film, or from each of its segments [default: the record's, else 32]
+    #[arg(long, value_name = "N")]
+    pub frames: Option<NonZeroU32>,
     /// Memory for the work beside the weights, such as 512MiB or 2GiB [default: 4GiB]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub budget: Option<u64>,
@@ -144,10 +147,10 @@ pub struct InputArgs {
     /// A picture file; may repeat
     #[arg(long, value_name = "PATH")]
     pub image: Vec<PathBuf>,
-    /// A sound file; may repeat
+    /// A sound file, or a film whose sound track is meant; may repeat
     #[arg(long, value_name = "PATH")]
     pub audio: Vec<PathBuf>,
-    /// A film file; may repeat
+    /// A film file, an animated GIF or WebP included; may repeat
     #[arg(long, value_name = "PATH")]
     pub video: Vec<PathBuf>,
 }
@@ -165,9 +168,14 @@ ending): then it is an error. --text, --image, --audio and --video say it outrig
 {\"video\": \"PATH\"} or {\"video\": [\"frame0.png\", ...]}, and an optional \"id\" that comes back. Inputs come first, \
 then items, then lines.
 
+Sound and film longer than 240 s are cut into segments of that length. Their line holds the unit mean of the segments' \
+vectors and how many there were; with --segments each segment has a line of its own, with where it begins and ends.
+
 A failed input gives a line with an error in its place; the others are unaffected and the exit code is 1.",
     after_help = "Examples:
-  omniburn embed --model records/small photo.jpg \"a red bicycle\"
+  omniburn embed --model records/small photo.jpg talk.mp3 \"a red bicycle\"
+  omniburn embed --model records/small --segments lecture.mp3 --frames 16 lecture.mp4
+  omniburn embed --model records/small --audio film.mp4 --video film.mp4
   omniburn embed --model records/small --role query \"something to ride\" --dim 128
   omniburn embed --model records/small --lines < sentences.txt > vectors.jsonl
   omniburn embed --model records/small --items items.jsonl --format npy --out vectors.npy
@@ -186,6 +194,9 @@ pub struct EmbedArgs {
     /// Write the results to this file, once they are complete, in place of standard output
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// A line for each segment of a sound or film file, in place of one for all of it
+    #[arg(long)]
+    pub segments: bool,
     /// No progress on standard error
     #[arg(long)]
     pub quiet: bool,

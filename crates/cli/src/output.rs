@@ -20,6 +20,14 @@ struct VectorLine<'a> {
     modality: &'static str,
     tokens: usize,
     truncated: bool,
+    /// How many segments a long sound or film was cut into.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segments: Option<usize>,
+    /// Where the segment of this line begins and ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_s: Option<f64>,
     dim: usize,
     embedding: &'a [f32],
 }
@@ -176,15 +184,45 @@ impl Sink {
             *rows += 1;
             return file.write(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
         }
+        let count = embedded.segments.len();
         self.line(&VectorLine {
             index,
             id,
             modality: embedded.modality.name(),
             tokens: embedded.tokens,
             truncated: embedded.truncated,
+            segments: (count > 1).then_some(count),
+            start_s: None,
+            end_s: None,
             dim: values.len(),
             embedding: values,
         })
+    }
+
+    /// Writes the vector of each segment of an input; that of the input where it has no time.
+    ///
+    /// # Errors
+    /// As [`Sink::vector`].
+    pub fn segments(&mut self, index: u64, id: Option<&RawValue>, embedded: &Embedded) -> Result<(), Failure> {
+        if embedded.segments.is_empty() {
+            return self.vector(index, id, embedded);
+        }
+        for segment in &embedded.segments {
+            let values = segment.embedding.as_slice();
+            self.line(&VectorLine {
+                index,
+                id,
+                modality: embedded.modality.name(),
+                tokens: segment.tokens,
+                truncated: false,
+                segments: None,
+                start_s: Some(segment.span.start_s),
+                end_s: Some(segment.span.end_s),
+                dim: values.len(),
+                embedding: values,
+            })?;
+        }
+        Ok(())
     }
 
     /// Writes why an input has no vector.

@@ -22,7 +22,7 @@ use crate::run;
 use crate::stream::EmbedIter;
 use crate::worker::Worker;
 
-/// Items of a window at most, and rows (tokens or patches) after which it takes no more: enough to pack units well, few
+/// Items of a window at most, and rows (tokens, patches or mel frames) after which it takes no more: enough to pack units well, few
 /// enough that results keep flowing in a long job.
 const WINDOW_ITEMS: usize = 256;
 const WINDOW_ROWS: usize = 2 * MAX_UNIT_TOKENS;
@@ -46,6 +46,7 @@ pub(crate) struct Inner {
     spec: BackendSpec,
     capabilities: Capabilities,
     pub(crate) modalities: Option<Vec<Modality>>,
+    pub(crate) ffmpeg: Option<PathBuf>,
 }
 
 /// What an engine is, for people and for indexes.
@@ -135,6 +136,14 @@ impl EngineBuilder {
         self
     }
 
+    /// The program asked to decode films whose codec nothing here decodes (HEVC, VP9): by default `ffmpeg`, where there
+    /// is one; `None` never starts a program.
+    #[must_use]
+    pub fn ffmpeg(mut self, program: Option<PathBuf>) -> Self {
+        self.options.ffmpeg = program;
+        self
+    }
+
     /// Opens the record. Its task is complete afterwards; towers load when first used.
     ///
     /// # Errors
@@ -168,6 +177,7 @@ impl EngineBuilder {
                 spec: options.device,
                 capabilities,
                 modalities: options.modalities,
+                ffmpeg: options.ffmpeg,
             }),
         };
         let parts = Arc::clone(&engine.inner.parts);
@@ -289,7 +299,7 @@ impl Engine {
     /// [`EngineError`] if a part is refused.
     pub fn warm_up(&self) -> Result<(), EngineError> {
         let parts = Arc::clone(&self.inner.parts);
-        let open = move || parts.vision().map(|_| ());
+        let open = move || parts.vision().and_then(|_| parts.audio().map(|_| ()));
         match self.unit(Priority::Background, None, open) {
             Ok(opened) => Ok(opened?),
             Err(source) => Err(EngineError::Item { index: 0, source }),

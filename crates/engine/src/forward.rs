@@ -1,8 +1,13 @@
 //! Run one unit: upload, compute, read back. All of it happens on the device's thread, under one permit.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor, TensorData};
-use omniburn_models::batch::{Grid, PatchRows, TokenRows};
+use omniburn_media::{LogMel, PatchGrid};
+use omniburn_models::batch::{Grid, MelRows, PatchRows, TokenRows};
 use omniburn_models::families::omni::OmniText;
+use omniburn_models::towers::audio::{AudioConfig, AudioTower};
 use omniburn_models::towers::vision::VisionTower;
 
 use crate::error::ItemError;
@@ -19,39 +24,90 @@ pub(crate) fn text_unit(text: &OmniText, sequences: &[Vec<u32>], device: &Device
     read_rows(text.embed(TokenRows { rows, segments }, &[]))
 }
 
-/// Tower features of each packed item, `[patches, hidden]`, finished on the device.
-pub(crate) fn tower_unit(
-    tower: &VisionTower,
-    items: Vec<(Vec<f32>, Grid)>,
-    device: &Device,
-) -> Result<Vec<Tensor<2>>, ItemError> {
-    let grids: Vec<Grid> = items.iter().map(|(_, grid)| *grid).collect();
-    let patches: usize = grids.iter().map(|g| g.patches()).sum();
-    let values: Vec<f32> = items.into_iter().flat_map(|(values, _)| values).collect();
-    let width = values.len() / patches;
-    let features = tower.forward(PatchRows::new(values, width, grids.clone(), device)).last;
-    let [_, hidden] = features.dims();
-    let mut start = 0;
-    let items = grids.iter().map(|grid| {
-        let rows = start..start + grid.patches();
-        start = rows.end;
-        features.clone().slice([rows, 0..hidden])
-    });
-    let items = items.collect();
-    // Launches are asynchronous on GPUs: the permit may end only when the work has.
-    device.sync().map_err(device_error)?;
-    Ok(items)
+/// Groups of frames of a picture or clip.
+pub(crate) struct PatchPiece {
+    pub patches: Arc<PatchGrid>,
+    pub groups: Range<usize>,
 }
 
-/// The pooled row of one medium between its frame's rows.
+/// Windows of a sound: the frames they cover, and the length of each.
+pub(crate) struct MelPiece {
+    pub mel: Arc<LogMel>,
+    pub frames: Range<usize>,
+    pub windows: Vec<usize>,
+}
+
+/// Tower features of each packed piece, `[patches, hidden]`, finished on the device.
+pub(crate) fn vision_unit(
+    tower: &VisionTower,
+    pieces: &[PatchPiece],
+    device: &Device,
+) -> Result<Vec<Tensor<2>>, ItemError> {
+    let grids = pieces.iter().map(|p| Grid { t: p.groups.len(), h: p.patches.grid().h, w: p.patches.grid().w });
+    let grids: Vec<Grid> = grids.collect();
+    let values = pieces.iter().flat_map(|p| {
+        let group = p.patches.grid().h * p.patches.grid().w;
+        p.patches.rows_of(p.groups.start * group..p.groups.end * group)
+    });
+    let width = pieces[0].patches.row_len();
+    let features = tower.forward(PatchRows::new(values.collect(), width, grids.clone(), device)).last;
+    cut(features, grids.iter().map(|g| g.patches()), device)
+}
+
+/// Tower rows of each packed piece, `[rows, hidden]`, finished on the device.
+pub(crate) fn audio_unit(
+    tower: &AudioTower,
+    pieces: &[MelPiece],
+    device: &Device,
+) -> Result<Vec<Tensor<2>>, ItemError> {
+    let mels = pieces[0].mel.mels();
+    let values = pieces.iter().flat_map(|p| &p.mel.values()[p.frames.start * mels..p.frames.end * mels]);
+    let windows = pieces.iter().flat_map(|p| p.windows.iter().copied()).collect();
+    let rows = tower.forward(MelRows::new(values.copied().collect(), mels, windows, device));
+    cut(rows, pieces.iter().map(|p| p.windows.iter().map(|&w| AudioConfig::window_rows(w)).sum()), device)
+}
+
+/// Packed rows as one tensor a piece, once they are there.
+fn cut(rows: Tensor<2>, lengths: impl Iterator<Item = usize>, device: &Device) -> Result<Vec<Tensor<2>>, ItemError> {
+    let mut start = 0;
+    let pieces = lengths.map(|length| {
+        let piece = rows.clone().slice_dim(0, start..start + length);
+        start += length;
+        piece
+    });
+    let pieces = pieces.collect();
+    // Launches are asynchronous on GPUs: the permit may end only when the work has.
+    device.sync().map_err(device_error)?;
+    Ok(pieces)
+}
+
+/// From the rows of a tower to rows of the backbone.
+#[derive(Clone)]
+pub(crate) enum Connector {
+    Merger,
+    Sound(Arc<AudioTower>),
+}
+
+impl Connector {
+    fn features(&self, text: &OmniText, rows: Tensor<2>) -> Tensor<2> {
+        match self {
+            Connector::Merger => {
+                text.merger.as_ref().expect("a record with a picture tower has a merger in every task").forward(rows)
+            }
+            Connector::Sound(tower) => text.project(tower.pool(rows)),
+        }
+    }
+}
+
+/// The pooled row of one medium between its frame's rows; `rows` are all its pieces in order.
 pub(crate) fn media_unit(
     text: &OmniText,
-    features: Tensor<2>,
+    rows: Vec<Tensor<2>>,
+    connector: &Connector,
     frame: &Frame,
     device: &Device,
 ) -> Result<Vec<f32>, ItemError> {
-    let merger = text.merger.as_ref().expect("a record with a picture tower has a merger in every task");
-    let features = merger.forward(features);
+    let features = connector.features(text, Tensor::cat(rows, 0));
     let [count, _] = features.dims();
     let mut pieces = Vec::with_capacity(3);
     for ids in [&frame.before, &frame.after] {

@@ -50,12 +50,13 @@ pub use error::{EngineError, ErrorKind, ItemError};
 pub use gate::{Cancel, Gate, GatePolicy, Permit, Priority};
 pub use meter::{ClassStats, DurationStats, Meter, MeterSnapshot};
 pub use omniburn_media::{
-    Height, MediaError, RgbImage, Truncation, VisionPreprocess, Width, known_image_ending, sniff,
+    Height, MediaError, MelPreprocess, RgbImage, SEGMENT_SECONDS, Truncation, VisionPreprocess, Width,
+    known_image_ending, sniff,
 };
 pub use omniburn_models::RecordError;
 pub use omniburn_models::families::Family;
 pub use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TemplateKind};
-pub use options::{Budget, DEFAULT_BUDGET_BYTES, EngineOptions};
-pub use prepare::vision_preprocess;
-pub use request::{Embedded, Input, Progress, Request, Role};
+pub use options::{Budget, DEFAULT_BUDGET_BYTES, EngineOptions, VERIFY_SMALL_BYTES};
+pub use prepare::{mel_preprocess, vision_preprocess};
+pub use request::{Embedded, Input, Progress, Request, Role, Segment, Span};
 pub use stream::EmbedIter;

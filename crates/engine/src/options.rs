@@ -1,5 +1,7 @@
 //! How an engine is opened.
 
+use std::path::PathBuf;
+
 use omniburn_models::families::OmniConfig;
 use omniburn_models::record::{Dtype, Modality};
 
@@ -29,6 +31,8 @@ pub struct EngineOptions {
     /// Whether every byte of a part is read against its digest when the part is opened. Parts of up to
     /// 64 MiB always are.
     pub verify: bool,
+    /// The program asked to decode films whose codec nothing here decodes (HEVC, VP9); `None`: they are refused by name.
+    pub ffmpeg: Option<PathBuf>,
 }
 
 /// Parts up to this size are read against their digests whenever they are opened: 64 MiB, about 50 ms.
@@ -45,6 +49,7 @@ impl Default for EngineOptions {
             gate: GatePolicy::default(),
             threads: None,
             verify: false,
+            ffmpeg: Some("ffmpeg".into()),
         }
     }
 }
@@ -60,6 +65,8 @@ pub struct Budget {
     text_heads: u64,
     patch_bytes: u64,
     vision_heads: u64,
+    frame_bytes: u64,
+    audio_heads: u64,
 }
 
 /// Rows of a text unit at most, whatever the budget: larger products are not faster on the CPU, and a query would wait
@@ -67,6 +74,9 @@ pub struct Budget {
 pub(crate) const MAX_UNIT_TOKENS: usize = 4096;
 /// Patches of a tower unit at most, whatever the budget; the reference's first value.
 pub(crate) const MAX_UNIT_PATCHES: usize = 8192;
+
+/// Mel frames of a tower unit at most, whatever the budget: the tower's blocks see half as many rows.
+pub(crate) const MAX_UNIT_FRAMES: usize = 8192;
 
 /// Scores are held whole up to this many a head (flex's own threshold); beyond it they go tile by tile.
 const WHOLE_SCORES: u64 = 512 * 512;
@@ -79,12 +89,19 @@ impl Budget {
         let token = 4 * t.hidden + (3 * qkv).max(5 * t.inner);
         let patch =
             config.vision.as_ref().map_or(0, |v| v.patch_values() + 5 * v.hidden + (9 * v.hidden).max(4 * v.inner));
+        // Both gathers of the stem, its two results, and half a row of a block a frame.
+        let frame = config
+            .audio
+            .as_ref()
+            .map_or(0, |a| 5 * a.mels + 4 * a.hidden + (5 * a.hidden + (9 * a.hidden).max(4 * a.inner)).div_ceil(2));
         Self {
             bytes,
             token_bytes: 8 * token as u64,
             text_heads: t.heads as u64,
             patch_bytes: 8 * patch as u64,
             vision_heads: config.vision.as_ref().map_or(0, |v| v.heads as u64),
+            frame_bytes: 8 * frame as u64,
+            audio_heads: config.audio.as_ref().map_or(0, |a| a.heads as u64),
         }
     }
 
@@ -105,5 +122,12 @@ impl Budget {
         let rows: u64 = windows.iter().map(|&w| w as u64).sum();
         let scores: u64 = windows.iter().map(|&w| ((w * w) as u64).min(WHOLE_SCORES)).sum();
         rows * self.patch_bytes + 8 * self.vision_heads * scores
+    }
+
+    /// Bytes a tower unit needs for windows of these lengths, in mel frames.
+    pub fn audio_unit(&self, windows: &[usize]) -> u64 {
+        let frames: u64 = windows.iter().map(|&w| w as u64).sum();
+        let scores: u64 = windows.iter().map(|&w| (w.div_ceil(2).pow(2) as u64).min(WHOLE_SCORES)).sum();
+        frames * self.frame_bytes + 8 * self.audio_heads * scores
     }
 }

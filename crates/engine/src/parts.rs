@@ -9,6 +9,7 @@ use omniburn_models::blocks::TokenTable;
 use omniburn_models::families::Family;
 use omniburn_models::families::omni::{OmniConfig, OmniText};
 use omniburn_models::record::{Dtype, RecordFolder, TOKENS_FILE, TOWERS_FILE, text_file};
+use omniburn_models::towers::audio::AudioTower;
 use omniburn_models::towers::vision::VisionTower;
 
 use crate::options::VERIFY_SMALL_BYTES;
@@ -22,8 +23,12 @@ pub(crate) struct Parts {
     verify: bool,
     tokens: TokenTable,
     texts: Mutex<HashMap<String, Arc<OmniText>>>,
-    vision: Mutex<Option<Arc<VisionTower>>>,
+    vision: Lazy<VisionTower>,
+    audio: Lazy<AudioTower>,
 }
+
+/// A tower that may not be open yet.
+type Lazy<T> = Mutex<Option<Arc<T>>>;
 
 impl Parts {
     /// Opens the token table; everything else waits until it is used.
@@ -36,7 +41,16 @@ impl Parts {
         check_digest(&record, TOKENS_FILE, verify)?;
         let Family::Omni(config) = &record.header().family;
         let tokens = config.open_tokens(&record)?;
-        Ok(Self { record, device, compute, verify, tokens, texts: Mutex::default(), vision: Mutex::default() })
+        Ok(Self {
+            record,
+            device,
+            compute,
+            verify,
+            tokens,
+            texts: Mutex::default(),
+            vision: Lazy::default(),
+            audio: Lazy::default(),
+        })
     }
 
     pub(crate) fn record(&self) -> &RecordFolder {
@@ -78,18 +92,42 @@ impl Parts {
 
     /// The picture tower; runs on the device's thread. `None` where the checkpoint has none.
     pub(crate) fn vision(&self) -> Result<Option<Arc<VisionTower>>, RecordError> {
-        let mut vision = self.vision.lock().unwrap_or_else(PoisonError::into_inner);
-        if vision.is_none() && self.config().vision.is_some() {
+        let config = self.config();
+        let open = || config.open_vision(&self.record, self.compute, &self.device);
+        self.tower(&self.vision, config.vision.is_some(), "picture", open)
+    }
+
+    /// The sound tower; runs on the device's thread. `None` where the checkpoint has none.
+    pub(crate) fn audio(&self) -> Result<Option<Arc<AudioTower>>, RecordError> {
+        let config = self.config();
+        let open = || config.open_audio(&self.record, self.compute, &self.device);
+        self.tower(&self.audio, config.audio.is_some(), "sound", open)
+    }
+
+    fn tower<T>(
+        &self,
+        place: &Lazy<T>,
+        has: bool,
+        name: &str,
+        open: impl FnOnce() -> Result<Option<T>, RecordError>,
+    ) -> Result<Option<Arc<T>>, RecordError> {
+        let mut tower = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if tower.is_none() && has {
             check_digest(&self.record, TOWERS_FILE, self.verify)?;
-            *vision = self.config().open_vision(&self.record, self.compute, &self.device)?.map(Arc::new);
-            tracing::info!("opened the picture tower");
+            *tower = open()?.map(Arc::new);
+            tracing::info!("opened the {name} tower");
         }
-        Ok(vision.clone())
+        Ok(tower.clone())
     }
 
     /// Whether the picture tower is open.
     pub(crate) fn vision_is_open(&self) -> bool {
         self.vision.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Whether the sound tower is open.
+    pub(crate) fn audio_is_open(&self) -> bool {
+        self.audio.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Which items share a unit. Pure: lengths and a budget in, indices out.
 
-use omniburn_models::batch::Grid;
+use std::ops::Range;
 
-use crate::options::{Budget, MAX_UNIT_PATCHES, MAX_UNIT_TOKENS};
+use crate::options::{Budget, MAX_UNIT_TOKENS};
 
 /// Units of work, and items that no unit within the budget can hold with the bytes they need.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,17 +26,56 @@ pub(crate) fn plan_text(lengths: &[usize], budget: &Budget) -> Plan {
     )
 }
 
-/// Packs pictures and clips for a pass of the tower, in the order they came.
-pub(crate) fn plan_patches(grids: &[Grid], budget: &Budget) -> Plan {
-    let order: Vec<usize> = (0..grids.len()).collect();
-    pack(&order, |i| grids[i].patches(), MAX_UNIT_PATCHES, |items| tower_bytes(items, grids, budget), budget.bytes())
+/// A run of an item's windows: groups of frames of a picture or clip, windows of a sound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub item: usize,
+    pub windows: Range<usize>,
 }
 
-/// Bytes a tower unit of these items needs.
-pub(crate) fn tower_bytes(items: &[usize], grids: &[Grid], budget: &Budget) -> u64 {
-    let windows: Vec<usize> =
-        items.iter().flat_map(|&i| std::iter::repeat_n(grids[i].h * grids[i].w, grids[i].t)).collect();
-    budget.vision_unit(&windows)
+/// Tower units, and items of which one window alone needs more than the budget.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct TowerPlan {
+    /// Pieces in the order of the items; an item's pieces follow each other.
+    pub units: Vec<Vec<Piece>>,
+    /// Index and bytes needed of each item that does not fit.
+    pub refused: Vec<(usize, u64)>,
+}
+
+/// Packs windows for passes of a tower, in the order they came. Windows never see each other, so an item may be cut
+/// between two of them: a long clip holds the device for one unit at a time and needs no more memory than a short one.
+///
+/// `items` gives the rows of each window of each item, `bytes` what windows of given rows need together.
+pub(crate) fn plan_tower(
+    items: &[Vec<usize>],
+    most_rows: usize,
+    bytes: impl Fn(&[usize]) -> u64,
+    budget: u64,
+) -> TowerPlan {
+    let mut plan = TowerPlan::default();
+    let (mut unit, mut held): (Vec<Piece>, Vec<usize>) = (Vec::new(), Vec::new());
+    for (item, windows) in items.iter().enumerate() {
+        let needed = windows.iter().map(|&w| bytes(&[w])).max().unwrap_or(0);
+        if needed > budget {
+            plan.refused.push((item, needed));
+            continue;
+        }
+        for (index, &rows) in windows.iter().enumerate() {
+            held.push(rows);
+            if held.len() > 1 && (held.iter().sum::<usize>() > most_rows || bytes(&held) > budget) {
+                plan.units.push(std::mem::take(&mut unit));
+                held = vec![rows];
+            }
+            match unit.last_mut() {
+                Some(piece) if piece.item == item => piece.windows.end = index + 1,
+                _ => unit.push(Piece { item, windows: index..index + 1 }),
+            }
+        }
+    }
+    if !unit.is_empty() {
+        plan.units.push(unit);
+    }
+    plan
 }
 
 fn pack(
@@ -116,6 +155,36 @@ mod tests {
                 prop_assert!(needed > bytes);
                 let enough = plan_text(&[lengths[item]], &self::budget(needed));
                 prop_assert!(enough.refused.is_empty());
+            }
+        }
+
+        #[test]
+        fn every_window_stands_in_one_unit_in_order(
+            items in prop::collection::vec(prop::collection::vec(1usize..90, 1..40), 0..12),
+            most_rows in 50usize..500,
+            bytes in 300u64..6000,
+        ) {
+            let cost = |windows: &[usize]| windows.iter().map(|&w| 3 * w as u64 + w as u64).sum::<u64>();
+            let plan = plan_tower(&items, most_rows, cost, bytes);
+            let mut seen = Vec::new();
+            for unit in &plan.units {
+                prop_assert!(!unit.is_empty());
+                let held: Vec<usize> =
+                    unit.iter().flat_map(|p| items[p.item][p.windows.clone()].to_vec()).collect();
+                prop_assert!(held.len() == 1 || (held.iter().sum::<usize>() <= most_rows && cost(&held) <= bytes));
+                seen.extend(unit.iter().flat_map(|p| p.windows.clone().map(|w| (p.item, w)).collect::<Vec<_>>()));
+            }
+            let refused: Vec<usize> = plan.refused.iter().map(|r| r.0).collect();
+            let want: Vec<(usize, usize)> = items
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| !refused.contains(i))
+                .flat_map(|(i, windows)| (0..windows.len()).map(move |w| (i, w)))
+                .collect();
+            prop_assert_eq!(seen, want);
+            for &(item, needed) in &plan.refused {
+                prop_assert!(needed > bytes);
+                prop_assert!(plan_tower(&items[item..item + 1], most_rows, cost, needed).refused.is_empty());
             }
         }
     }

@@ -25,10 +25,7 @@ pub(crate) enum Source {
     VideoFrames(Vec<RgbImage>),
     VideoFrameFiles(Vec<PathBuf>),
     AudioFile(PathBuf),
-    // Carried from the first day; read when the sound tower's forward is built.
-    #[expect(dead_code)]
     AudioBytes(Arc<[u8]>),
-    #[expect(dead_code)]
     AudioSamples(Arc<[f32]>, u32),
 }
 
@@ -53,7 +50,8 @@ impl Input {
         Self(Source::ImagePixels(image))
     }
 
-    /// A film file.
+    /// A film file: H.264 in MP4, MOV or MKV, animated GIF or WebP; other codecs where a program for them is there. Its
+    /// sound is not heard: [`Input::audio_file`] of the same file is that.
     pub fn video_file(path: impl Into<PathBuf>) -> Self {
         Self(Source::VideoFile(path.into()))
     }
@@ -73,7 +71,8 @@ impl Input {
         Self(Source::VideoFrameFiles(frames))
     }
 
-    /// A sound file.
+    /// A sound file, or a film whose sound track is meant: WAV, FLAC, MP3, OGG, Opus, AAC, ALAC, AIFF or CAF, of any rate
+    /// and number of channels.
     pub fn audio_file(path: impl Into<PathBuf>) -> Self {
         Self(Source::AudioFile(path.into()))
     }
@@ -145,6 +144,7 @@ pub struct Request {
     pub(crate) priority: Option<Priority>,
     pub(crate) dim: Option<usize>,
     pub(crate) truncation: Truncation,
+    pub(crate) frames: Option<u32>,
     pub(crate) cancel: Option<Cancel>,
     pub(crate) progress: Option<OnProgress>,
 }
@@ -183,6 +183,18 @@ impl Request {
         self
     }
 
+    /// Frames sampled from a film file, or from each of its segments; by default what the record says, else 32. A list of
+    /// frames is taken whole.
+    ///
+    /// # Panics
+    /// At zero.
+    #[must_use]
+    pub fn frames(mut self, frames: u32) -> Self {
+        assert!(frames > 0, "a film is seen in at least one frame");
+        self.frames = Some(frames);
+        self
+    }
+
     /// A handle that stops the call at the next unit; items not done by then fail as cancelled.
     #[must_use]
     pub fn cancel(mut self, cancel: Cancel) -> Self {
@@ -217,6 +229,7 @@ impl fmt::Debug for Request {
             .field("priority", &self.resolved_priority())
             .field("dim", &self.dim)
             .field("truncation", &self.truncation)
+            .field("frames", &self.frames)
             .finish_non_exhaustive()
     }
 }
@@ -228,8 +241,31 @@ pub struct Embedded {
     pub embedding: Embedding,
     /// What it was made from.
     pub modality: Modality,
-    /// Rows that entered the backbone.
+    /// Rows that entered the backbone, of all segments together.
     pub tokens: usize,
     /// Whether a text was cut.
     pub truncated: bool,
+    /// What a sound or film file was cut into, 240 s each but the last; one where it is shorter, none for what has no
+    /// time. With several, `embedding` is their unit mean.
+    pub segments: Vec<Segment>,
+}
+
+/// Where a segment lies in its sound or film.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Span {
+    /// Where it begins, in seconds.
+    pub start_s: f64,
+    /// Where it ends, in seconds.
+    pub end_s: f64,
+}
+
+/// A part of a long sound or film with its own vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segment {
+    /// Where it lies.
+    pub span: Span,
+    /// Its vector.
+    pub embedding: Embedding,
+    /// Rows that entered the backbone.
+    pub tokens: usize,
 }

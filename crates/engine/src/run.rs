@@ -1,20 +1,20 @@
-//! The units of one window of a call: texts packed, pictures through the tower together and the backbone one by one.
+//! The units of one window of a call: texts packed, media through their tower together and the backbone one by one,
+//! long sound and film segment by segment.
 
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use omniburn_models::batch::Grid;
 use omniburn_models::families::omni::OmniText;
 use omniburn_models::record::Modality;
 
 use crate::embedding::{Embedding, EmbeddingError};
 use crate::engine::Engine;
 use crate::error::ItemError;
-use crate::forward;
-use crate::plan::{Plan, plan_patches, plan_text, tower_bytes};
-use crate::prepare::Prepared;
-use crate::prompt::Frame;
-use crate::request::{Embedded, Request};
+use crate::forward::{self, Connector, MelPiece, PatchPiece};
+use crate::options::{MAX_UNIT_FRAMES, MAX_UNIT_PATCHES};
+use crate::plan::{Piece, Plan, TowerPlan, plan_text, plan_tower};
+use crate::prepare::{Long, Medium, Prepared, Rows};
+use crate::request::{Embedded, Request, Segment};
 
 /// One result an item, in the order they were prepared.
 pub(crate) fn compute(
@@ -23,25 +23,26 @@ pub(crate) fn compute(
     request: &Request,
 ) -> Vec<Result<Embedded, ItemError>> {
     let mut run = Run { engine, request, results: prepared.iter().map(|_| None).collect() };
-    let (mut texts, mut media) = (Vec::new(), Vec::new());
+    let (mut texts, mut media, mut long) = (Vec::new(), Vec::new(), Vec::new());
     for (index, item) in prepared.into_iter().enumerate() {
         match item {
             Ok(Prepared::Text { ids, truncated }) => texts.push(TextItem { index, ids, truncated }),
-            Ok(Prepared::Media { modality, values, grid, frame, tokens }) => {
-                media.push(MediaItem { index, modality, values, grid, frame, tokens });
-            }
+            Ok(Prepared::Media(medium)) => media.push((index, medium)),
+            Ok(Prepared::Long(segments)) => long.push((index, segments)),
             Err(e) => run.fail(index, e),
         }
     }
-    if !texts.is_empty() || !media.is_empty() {
+    if texts.len() + media.len() + long.len() > 0 {
         match engine.text_part(request) {
             Ok(text) => {
                 run.texts(&text, texts);
-                run.media(&text, media);
+                run.short_media(&text, media);
+                long.into_iter().for_each(|(index, segments)| run.long_medium(&text, index, *segments));
             }
             Err(e) => {
                 let e = Failure::of(e);
-                let indices = texts.iter().map(|t| t.index).chain(media.iter().map(|m| m.index));
+                let indices = texts.iter().map(|t| t.index);
+                let indices = indices.chain(media.iter().map(|m| m.0)).chain(long.iter().map(|l| l.0));
                 indices.for_each(|index| run.fail(index, e.again()));
             }
         }
@@ -53,15 +54,6 @@ struct TextItem {
     index: usize,
     ids: Vec<u32>,
     truncated: bool,
-}
-
-struct MediaItem {
-    index: usize,
-    modality: Modality,
-    values: Vec<f32>,
-    grid: Grid,
-    frame: Frame,
-    tokens: usize,
 }
 
 /// A failure that several items share.
@@ -107,10 +99,7 @@ impl Run<'_> {
         self.results[index] = Some(Err(error));
     }
 
-    fn finish(&mut self, index: usize, values: Vec<f32>, modality: Modality, tokens: usize, truncated: bool) {
-        let result = embedding(values, self.request.dim)
-            .map(|embedding| Embedded { embedding, modality, tokens, truncated })
-            .map_err(ItemError::from);
+    fn finish(&mut self, index: usize, result: Result<Embedded, ItemError>) {
         self.results[index] = Some(result);
     }
 
@@ -143,7 +132,14 @@ impl Run<'_> {
         match self.unit(move || forward::text_unit(&model, &sequences, &device)) {
             Ok(rows) => {
                 for (item, values) in items.iter().zip(rows) {
-                    self.finish(item.index, values, Modality::Text, item.ids.len(), item.truncated);
+                    let embedded = embedding(values, self.request.dim).map(|embedding| Embedded {
+                        embedding,
+                        modality: Modality::Text,
+                        tokens: item.ids.len(),
+                        truncated: item.truncated,
+                        segments: Vec::new(),
+                    });
+                    self.finish(item.index, embedded.map_err(ItemError::from));
                 }
             }
             Err(e) if items.len() == 1 => self.fail(items[0].index, e),
@@ -152,74 +148,235 @@ impl Run<'_> {
         }
     }
 
-    fn media(&mut self, text: &Arc<OmniText>, items: Vec<MediaItem>) {
-        // The backbone's need is known beforehand: refuse before the tower has worked for nothing.
-        let budget = &self.engine.inner.budget;
-        let (fits, refused): (Vec<_>, Vec<_>) =
-            items.into_iter().partition(|m| budget.text_unit(&[m.tokens]) <= budget.bytes());
-        for item in refused {
-            // The budget named must do for the tower, too.
-            let needed = budget.text_unit(&[item.tokens]).max(tower_bytes(&[0], &[item.grid], budget));
-            let budget = budget.bytes();
-            self.fail(item.index, ItemError::OverBudget { needed, budget });
-        }
-        let grids: Vec<Grid> = fits.iter().map(|m| m.grid).collect();
-        let plan = plan_patches(&grids, &self.engine.inner.budget);
-        self.refuse(&plan, |i| fits[i].index);
-        let mut items: Vec<Option<MediaItem>> = fits.into_iter().map(Some).collect();
-        for unit in plan.units {
-            let unit: Vec<MediaItem> = unit.into_iter().filter_map(|i| items[i].take()).collect();
-            self.media_unit(text, unit);
+    fn short_media(&mut self, text: &Arc<OmniText>, items: Vec<(usize, Medium)>) {
+        let (indices, media): (Vec<usize>, Vec<Medium>) = items.into_iter().unzip();
+        let pooled = self.media(text, &media);
+        for ((index, medium), values) in indices.into_iter().zip(&media).zip(pooled) {
+            let result = values.and_then(|values| self.embedded(values, medium));
+            self.finish(index, result);
         }
     }
 
-    fn media_unit(&mut self, text: &Arc<OmniText>, mut items: Vec<MediaItem>) {
-        let parts = Arc::clone(&self.engine.inner.parts);
-        if !parts.vision_is_open() {
-            let opening = Arc::clone(&parts);
-            let opened = self.unit(move || opening.vision().map(|_| ()).map_err(|e| ItemError::Record(Arc::new(e))));
-            if let Err(e) = opened {
-                let e = Failure::of(e);
-                return items.iter().for_each(|item| self.fail(item.index, e.again()));
-            }
-        }
-        match self.tower(items.iter_mut().map(|m| (std::mem::take(&mut m.values), m.grid)).collect()) {
-            Ok(features) => {
-                for (item, features) in items.into_iter().zip(features) {
-                    self.media_item(text, &item, features);
-                }
-            }
-            Err((e, _)) if items.len() == 1 => self.fail(items[0].index, e),
-            Err((_, values)) => {
-                for (mut item, values) in items.into_iter().zip(values) {
-                    item.values = values;
-                    self.media_unit(text, vec![item]);
-                }
-            }
-        }
+    fn embedded(&self, values: Vec<f32>, medium: &Medium) -> Result<Embedded, ItemError> {
+        let embedding = embedding(values, self.request.dim)?;
+        let (modality, tokens) = (medium.modality, medium.tokens);
+        let segment = medium.span.map(|span| Segment { span, embedding: embedding.clone(), tokens });
+        Ok(Embedded { embedding, modality, tokens, truncated: false, segments: segment.into_iter().collect() })
     }
 
-    /// Features of each item; on failure the values come back, so that each can be tried alone.
-    #[allow(clippy::type_complexity)] // the two halves of one result
-    fn tower(&self, packed: Vec<(Vec<f32>, Grid)>) -> Result<Vec<Tensor<2>>, (ItemError, Vec<Vec<f32>>)> {
-        let parts = Arc::clone(&self.engine.inner.parts);
-        let kept = if packed.len() > 1 { packed.iter().map(|(v, _)| v.clone()).collect() } else { Vec::new() };
-        let work = move || {
-            let tower = parts.vision().map_err(|e| ItemError::Record(Arc::new(e)))?;
-            let tower = tower.expect("a modality without a tower is refused before");
-            forward::tower_unit(&tower, packed, parts.device())
+    /// One segment after the other, so that the longest recording needs the memory of one of them.
+    fn long_medium(&mut self, text: &Arc<OmniText>, index: usize, mut long: Long) {
+        let mut segments = Vec::new();
+        let mut modality = None;
+        let outcome = loop {
+            match self.engine.next_segment(&mut long, self.request) {
+                Ok(Some(medium)) => {
+                    let values = self.media(text, std::slice::from_ref(&medium)).swap_remove(0);
+                    match values.and_then(|values| self.embedded(values, &medium)) {
+                        Ok(embedded) => segments.extend(embedded.segments),
+                        Err(e) => break Err(e),
+                    }
+                    modality = Some(medium.modality);
+                }
+                Ok(None) => break Ok(()),
+                Err(e) => break Err(e),
+            }
         };
-        self.unit(work).map_err(|e| (e, kept))
+        let result = outcome.and_then(|()| {
+            let embedding = unit_mean(&segments)?;
+            let tokens = segments.iter().map(|s: &Segment| s.tokens).sum();
+            let modality = modality.expect("a long medium has segments");
+            Ok(Embedded { embedding, modality, tokens, truncated: false, segments })
+        });
+        self.finish(index, result);
     }
 
-    fn media_item(&mut self, text: &Arc<OmniText>, item: &MediaItem, features: Tensor<2>) {
-        let (model, device) = (Arc::clone(text), self.engine.inner.parts.device().clone());
-        let frame = item.frame.clone();
-        match self.unit(move || forward::media_unit(&model, features, &frame, &device)) {
-            Ok(values) => self.finish(item.index, values, item.modality, item.tokens, false),
-            Err(e) => self.fail(item.index, e),
+    /// The pooled row of each medium, in order.
+    fn media(&self, text: &Arc<OmniText>, media: &[Medium]) -> Vec<Result<Vec<f32>, ItemError>> {
+        let mut done = Media { run: self, text, media, features: Vec::new(), results: Vec::new() };
+        done.features.resize_with(media.len(), Vec::new);
+        done.results.resize_with(media.len(), || None);
+        for tower in [Tower::Vision, Tower::Audio] {
+            done.through(tower);
+        }
+        done.results.into_iter().map(|r| r.expect("every medium was computed or failed")).collect()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tower {
+    Vision,
+    Audio,
+}
+
+impl Rows {
+    fn tower(&self) -> Tower {
+        match self {
+            Rows::Patches(_) => Tower::Vision,
+            Rows::Mel(_) => Tower::Audio,
         }
     }
+}
+
+/// Media on their way through their towers and the backbone.
+struct Media<'a> {
+    run: &'a Run<'a>,
+    text: &'a Arc<OmniText>,
+    media: &'a [Medium],
+    /// Pieces that a tower has finished, by medium.
+    features: Vec<Vec<Tensor<2>>>,
+    results: Vec<Option<Result<Vec<f32>, ItemError>>>,
+}
+
+impl Media<'_> {
+    fn through(&mut self, tower: Tower) {
+        let items: Vec<usize> = (0..self.media.len()).filter(|&i| self.media[i].rows.tower() == tower).collect();
+        if items.is_empty() {
+            return;
+        }
+        let budget = &self.run.engine.inner.budget;
+        let windows: Vec<Vec<usize>> = items.iter().map(|&i| self.windows(i)).collect();
+        let plan = |windows: &[Vec<usize>]| match tower {
+            Tower::Vision => plan_tower(windows, MAX_UNIT_PATCHES, |w| budget.vision_unit(w), budget.bytes()),
+            Tower::Audio => plan_tower(windows, MAX_UNIT_FRAMES, |w| budget.audio_unit(w), budget.bytes()),
+        };
+        // The backbone's need is known beforehand: refuse before the tower has worked for nothing.
+        let mut kept = Vec::new();
+        for (&item, windows) in items.iter().zip(windows) {
+            let backbone = budget.text_unit(&[self.media[item].tokens]);
+            let refused = plan(std::slice::from_ref(&windows)).refused;
+            let needed = refused.first().map_or(0, |r| r.1).max(backbone);
+            if needed > budget.bytes() {
+                self.results[item] = Some(Err(ItemError::OverBudget { needed, budget: budget.bytes() }));
+            } else {
+                kept.push((item, windows));
+            }
+        }
+        if kept.is_empty() {
+            return;
+        }
+        if let Err(e) = self.open(tower) {
+            let e = Failure::of(e);
+            return kept.iter().for_each(|(item, _)| self.results[*item] = Some(Err(e.again())));
+        }
+        let (kept, windows): (Vec<usize>, Vec<Vec<usize>>) = kept.into_iter().unzip();
+        let TowerPlan { units, .. } = plan(&windows);
+        for unit in units {
+            let unit: Vec<Piece> = unit.into_iter().map(|p| Piece { item: kept[p.item], windows: p.windows }).collect();
+            self.unit(tower, &unit);
+        }
+    }
+
+    /// Rows of each window of a medium, as its tower counts them.
+    fn windows(&self, item: usize) -> Vec<usize> {
+        match &self.media[item].rows {
+            Rows::Patches(patches) => vec![patches.grid().h * patches.grid().w; patches.grid().t],
+            Rows::Mel(mel) => {
+                let audio = self.run.engine.inner.parts.config().audio.as_ref();
+                audio.expect("sound without a tower is refused before").windows(mel.frames())
+            }
+        }
+    }
+
+    fn open(&self, tower: Tower) -> Result<(), ItemError> {
+        let parts = Arc::clone(&self.run.engine.inner.parts);
+        let open = match tower {
+            Tower::Vision => parts.vision_is_open(),
+            Tower::Audio => parts.audio_is_open(),
+        };
+        if open {
+            return Ok(());
+        }
+        self.run.unit(move || {
+            let opened = match tower {
+                Tower::Vision => parts.vision().map(|_| ()),
+                Tower::Audio => parts.audio().map(|_| ()),
+            };
+            opened.map_err(|e| ItemError::Record(Arc::new(e)))
+        })
+    }
+
+    /// One pass of a tower; media whose last piece it held go through the backbone.
+    fn unit(&mut self, tower: Tower, pieces: &[Piece]) {
+        let pieces: Vec<&Piece> = pieces.iter().filter(|p| self.results[p.item].is_none()).collect();
+        if pieces.is_empty() {
+            return;
+        }
+        match self.pass(tower, &pieces) {
+            Ok(features) => {
+                for (piece, features) in pieces.into_iter().zip(features) {
+                    self.features[piece.item].push(features);
+                    if piece.windows.end == self.windows(piece.item).len() {
+                        self.results[piece.item] = Some(self.backbone(tower, piece.item));
+                    }
+                }
+            }
+            Err(e) if pieces.len() == 1 => self.results[pieces[0].item] = Some(Err(e)),
+            // Somebody in this unit is the culprit: alone, each shows its own result.
+            Err(_) => pieces.into_iter().cloned().for_each(|piece| self.unit(tower, &[piece])),
+        }
+    }
+
+    fn pass(&self, tower: Tower, pieces: &[&Piece]) -> Result<Vec<Tensor<2>>, ItemError> {
+        let parts = Arc::clone(&self.run.engine.inner.parts);
+        let record = |e| ItemError::Record(Arc::new(e));
+        let absent = "a modality without a tower is refused before";
+        match tower {
+            Tower::Vision => {
+                let pieces: Vec<PatchPiece> = pieces.iter().filter_map(|p| self.patch_piece(p)).collect();
+                self.run.unit(move || {
+                    let tower = parts.vision().map_err(record)?.expect(absent);
+                    forward::vision_unit(&tower, &pieces, parts.device())
+                })
+            }
+            Tower::Audio => {
+                let pieces: Vec<MelPiece> = pieces.iter().filter_map(|p| self.mel_piece(p)).collect();
+                self.run.unit(move || {
+                    let tower = parts.audio().map_err(record)?.expect(absent);
+                    forward::audio_unit(&tower, &pieces, parts.device())
+                })
+            }
+        }
+    }
+
+    fn patch_piece(&self, piece: &Piece) -> Option<PatchPiece> {
+        let Rows::Patches(patches) = &self.media[piece.item].rows else { return None };
+        Some(PatchPiece { patches: Arc::clone(patches), groups: piece.windows.clone() })
+    }
+
+    fn mel_piece(&self, piece: &Piece) -> Option<MelPiece> {
+        let Rows::Mel(mel) = &self.media[piece.item].rows else { return None };
+        let windows = self.windows(piece.item);
+        let start: usize = windows[..piece.windows.start].iter().sum();
+        let windows = windows[piece.windows.clone()].to_vec();
+        Some(MelPiece { mel: Arc::clone(mel), frames: start..start + windows.iter().sum::<usize>(), windows })
+    }
+
+    fn backbone(&mut self, tower: Tower, item: usize) -> Result<Vec<f32>, ItemError> {
+        let rows = std::mem::take(&mut self.features[item]);
+        let (model, parts) = (Arc::clone(self.text), Arc::clone(&self.run.engine.inner.parts));
+        let frame = self.media[item].frame.clone();
+        self.run.unit(move || {
+            let connector = match tower {
+                Tower::Vision => Connector::Merger,
+                Tower::Audio => {
+                    let tower = parts.audio().map_err(|e| ItemError::Record(Arc::new(e)))?;
+                    Connector::Sound(tower.expect("its rows came from it"))
+                }
+            };
+            forward::media_unit(&model, rows, &connector, &frame, parts.device())
+        })
+    }
+}
+
+/// The unit mean of segment vectors, each of which counts alike.
+fn unit_mean(segments: &[Segment]) -> Result<Embedding, EmbeddingError> {
+    let dim = segments.first().map_or(0, |s| s.embedding.as_slice().len());
+    let mut sum = vec![0.0f64; dim];
+    for segment in segments {
+        sum.iter_mut().zip(segment.embedding.as_slice()).for_each(|(sum, v)| *sum += f64::from(*v));
+    }
+    Embedding::from_raw(sum.into_iter().map(|v| (v / segments.len() as f64) as f32).collect())
 }
 
 /// The unit vector of a pooled row: finite in every value, then cut, then normalised.

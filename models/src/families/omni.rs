@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbone::{Backbone, BackboneConfig, Extras};
 use crate::batch::TokenRows;
-use crate::blocks::{Pooling, TokenTable, Weights};
+use crate::blocks::{Linear, Pooling, TokenTable, Weights};
 use crate::error::{ConfigError, RecordError};
 use crate::record::{Dtype, RecordFolder, TOKENS_FILE, TOWERS_FILE, TensorRole, TensorSpec, text_file};
 use crate::record::{layer_norm, linear_bias};
-use crate::towers::audio::AudioConfig;
+use crate::tap;
+use crate::towers::audio::{AudioConfig, AudioTower};
 use crate::towers::merger::Merger;
 use crate::towers::vision::{VisionConfig, VisionTower};
 use crate::trap::{self, Trap};
@@ -90,6 +91,21 @@ impl OmniConfig {
         Ok(Some(VisionTower::load(vision, &Weights::new(&part, compute, device), "vision")))
     }
 
+    /// Opens the sound tower from the shared part of a record; `None` where the checkpoint has none.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the part is not what the configuration asks for.
+    pub fn open_audio(
+        &self,
+        record: &RecordFolder,
+        compute: Dtype,
+        device: &Device,
+    ) -> Result<Option<AudioTower>, RecordError> {
+        let Some(audio) = &self.audio else { return Ok(None) };
+        let part = record.part(TOWERS_FILE, &self.tower_tensors())?;
+        Ok(Some(AudioTower::load(audio, &Weights::new(&part, compute, device), "audio")))
+    }
+
     /// Opens the token table, shared by all tasks, without any task's special rows.
     ///
     /// # Errors
@@ -121,6 +137,7 @@ impl OmniConfig {
             tokens: tokens.with_special_rows(&part, &header.special_token_ids),
             backbone: Backbone::load(&self.text, &weights, "backbone"),
             merger: self.vision.as_ref().map(|v| Merger::load(&weights, "merger", v.merge * v.merge, v.norm_eps)),
+            projector: self.audio.as_ref().map(|_| Linear::load_biased(&weights, "audio_projector")),
         })
     }
 }
@@ -134,9 +151,24 @@ pub struct OmniText {
     pub backbone: Backbone,
     /// From picture features to backbone rows.
     pub merger: Option<Merger>,
+    /// From sound features to backbone rows.
+    pub projector: Option<Linear>,
 }
 
 impl OmniText {
+    /// Pooled rows of the sound tower in the backbone's width.
+    ///
+    /// # Shapes
+    /// - `pooled`: `[tokens, audio hidden]`, as [`AudioTower::pool`] gives them; returns: `[tokens, hidden]`
+    /// # Panics
+    /// If the checkpoint has no sound tower.
+    pub fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
+        let projector = self.projector.as_ref().expect("a record with a sound tower has a projector in every task");
+        let features = projector.forward(pooled);
+        tap::record(|| "audio.features".into(), &features);
+        features
+    }
+
     /// One vector a sequence, not normalised.
     ///
     /// `media` says, for each sequence, which of its rows are a medium's features; only negative controls read it.

@@ -1,16 +1,25 @@
-//! The sound tower's configuration and the tensors a record holds for it.
-//!
-//! Records carry the sound tower from the first day; the forward pass over mel frames is not built yet, and the
-//! engine refuses sound by name until it is.
+//! The sound tower: mel frames in, one row for each four of them out.
 
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use omniburn_kernels as kernels;
+use omniburn_kernels::Segments;
 use serde::{Deserialize, Serialize};
 
+use super::self_attention;
+use crate::batch::{MelRows, upload};
+use crate::blocks::{LayerNorm, Linear, Weights};
 use crate::error::ConfigError;
 use crate::families::{multiple, nonzero, positive};
 use crate::record::{TensorSpec, layer_norm, linear_bias};
+use crate::tap;
+use crate::trap::{self, Trap};
 
 /// Taps of a stem convolution.
 pub const CONV_TAPS: usize = 3;
+
+/// Longest wavelength of the position table over the shortest, as published.
+const POSITION_TIMESCALE: f64 = 10_000.0;
 
 /// Shape and constants of the sound tower; plain data without defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +44,31 @@ pub struct AudioConfig {
 }
 
 impl AudioConfig {
+    /// Mel frames of a window; the last window of a clip may be shorter.
+    pub fn window_frames(&self) -> usize {
+        2 * self.n_window
+    }
+
+    /// Lengths in frames of the windows of a clip.
+    pub fn windows(&self, frames: usize) -> Vec<usize> {
+        let window = self.window_frames();
+        let tail = frames % window;
+        let mut windows = vec![window; frames / window];
+        windows.extend((tail > 0).then_some(tail));
+        windows
+    }
+
+    /// Rows that the tower makes of a window: the second convolution has stride 2.
+    pub fn window_rows(frames: usize) -> usize {
+        frames.div_ceil(2)
+    }
+
+    /// Rows of the backbone that a clip gives: pairs of tower rows, an odd last one left out. No row comes of fewer
+    /// than three frames.
+    pub fn features(&self, frames: usize) -> usize {
+        self.windows(frames).into_iter().map(Self::window_rows).sum::<usize>() / 2
+    }
+
     /// Checks sizes against each other.
     ///
     /// # Errors
@@ -51,6 +85,21 @@ impl AudioConfig {
         ])?;
         multiple("audio.hidden", self.hidden, "audio.heads", self.heads)?;
         multiple("audio.hidden", self.hidden, "sine and cosine halves", 2)?;
+        if self.hidden < 4 {
+            // The frequencies are spread over one less than half the width.
+            return Err(ConfigError::OutOfRange {
+                field: "audio.hidden".into(),
+                found: self.hidden.to_string(),
+                expected: "4 or more".into(),
+            });
+        }
+        if self.n_window > self.max_positions {
+            return Err(ConfigError::OutOfRange {
+                field: "audio.n_window".into(),
+                found: self.n_window.to_string(),
+                expected: format!("at most audio.max_positions, {}", self.max_positions),
+            });
+        }
         positive("audio.norm_eps", self.norm_eps)
     }
 
@@ -71,5 +120,270 @@ impl AudioConfig {
         }
         specs.extend(layer_norm(&format!("{prefix}.ln_post"), self.hidden));
         specs
+    }
+}
+
+/// Two convolutions and pre-norm blocks over windows of frames, each window attending to itself alone.
+///
+/// # Source
+/// transformers, `Qwen2_5OmniAudioEncoder`, revision 5.23.0, without its output projection; Radford et al. 2022
+/// (arXiv 2212.04356) for the stem and the positions.
+#[derive(Module, Debug)]
+pub struct AudioTower {
+    conv1: Linear,
+    conv2: Linear,
+    layers: Vec<AudioLayer>,
+    ln_post: LayerNorm,
+    positions: Param<Tensor<2>>,
+    #[module(skip)]
+    config: AudioConfig,
+}
+
+#[derive(Module, Debug)]
+struct AudioLayer {
+    self_attn_layer_norm: LayerNorm,
+    qkv_proj: Linear,
+    out_proj: Linear,
+    final_layer_norm: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    heads: usize,
+}
+
+impl AudioTower {
+    /// Builds the tower from `{prefix}.…` of a part that was opened with [`AudioConfig::tensors`].
+    pub fn load(config: &AudioConfig, weights: &Weights, prefix: &str) -> Self {
+        let layers = (0..config.layers).map(|i| AudioLayer::load(config, weights, &format!("{prefix}.layers.{i}")));
+        Self {
+            conv1: Linear::load_biased(weights, &format!("{prefix}.conv1")),
+            conv2: Linear::load_biased(weights, &format!("{prefix}.conv2")),
+            layers: layers.collect(),
+            ln_post: LayerNorm::load(weights, &format!("{prefix}.ln_post"), config.norm_eps),
+            positions: Param::from_tensor(positions(config.n_window, config.hidden, weights.device())),
+            config: config.clone(),
+        }
+    }
+
+    /// Rows of packed windows, of one clip or of many; windows never see each other, so a long clip may come in pieces.
+    ///
+    /// # Shapes
+    /// - `input.rows`: `[frames, mels]`; returns: `[rows, hidden]`, half the frames of each window, rounded up
+    /// # Numerics
+    /// The residual stream, norms and softmax are f32; products are in the weights' type. A window has zeros on both
+    /// sides in both convolutions: a short last window is not the beginning of a full one.
+    pub fn forward(&self, input: MelRows) -> Tensor<2> {
+        let MelRows { rows, windows } = input;
+        let (stemmed, lengths) = self.stem(rows, &windows);
+        let mut hidden = stemmed + self.positions_of(&lengths);
+        tap::record(|| "audio.stem".into(), &hidden);
+        let segments = match trap::on(Trap::SoundWindowsIgnored) {
+            true => Segments::single(lengths.iter().sum()),
+            false => Segments::from_lengths(lengths),
+        };
+        for (i, layer) in self.layers.iter().enumerate() {
+            hidden = layer.forward(hidden, &segments, i);
+            tap::record(|| format!("audio.layers.{i}"), &hidden);
+        }
+        hidden
+    }
+
+    /// The rows of one clip, brought to what the connector reads: means of pairs, then the last norm.
+    ///
+    /// # Shapes
+    /// - `rows`: `[rows, hidden]`, all windows of the clip in order; returns: `[rows / 2, hidden]`
+    /// # Panics
+    /// At fewer than two rows, of which no pair can be made.
+    pub fn pool(&self, rows: Tensor<2>) -> Tensor<2> {
+        if trap::on(Trap::SoundNormBeforePairs) {
+            return pair_means(self.ln_post.forward(rows));
+        }
+        let pooled = self.ln_post.forward(pair_means(rows));
+        tap::record(|| "audio.ln_post".into(), &pooled);
+        pooled
+    }
+
+    /// Both convolutions as products over gathered rows, and the rows of each window afterwards.
+    fn stem(&self, rows: Tensor<2>, windows: &[usize]) -> (Tensor<2>, Vec<usize>) {
+        let [frames, _] = rows.dims();
+        assert_eq!(windows.iter().sum::<usize>(), frames, "windows must cover the frames");
+        // Without the mask between the convolutions, the frame after a short window is not silent but a bias.
+        let unmasked = |len: usize| usize::from(trap::on(Trap::SoundMaskSkipped) && len < self.config.window_frames());
+        let (mut first, mut second, mut lengths) = (Gather::default(), Gather::default(), Vec::new());
+        let (mut start, mut start1) = (0, 0);
+        for &len in windows {
+            assert!(
+                len > 0 && len <= self.config.window_frames(),
+                "a window has 1 to {} frames",
+                2 * self.config.n_window
+            );
+            let inner = len + unmasked(len);
+            first.window(start, len, inner, 1);
+            let rows = AudioConfig::window_rows(len);
+            second.window(start1, inner, rows, 2);
+            lengths.push(rows);
+            start += len;
+            start1 += inner;
+        }
+        let gelu = |x| if trap::on(Trap::SoundGeluTanh) { kernels::gelu_tanh(x) } else { kernels::gelu_erf(x) };
+        let hidden = gelu(self.conv1.forward(first.taps(rows)));
+        tap::record(|| "audio.conv1".into(), &hidden);
+        let hidden = gelu(self.conv2.forward(second.taps(hidden)));
+        tap::record(|| "audio.conv2".into(), &hidden);
+        (hidden, lengths)
+    }
+
+    /// Position rows, from the first one on in every window.
+    fn positions_of(&self, lengths: &[usize]) -> Tensor<2> {
+        let device = self.positions.device();
+        if trap::on(Trap::SoundPositionsRunOn) {
+            return positions(lengths.iter().sum(), self.config.hidden, &device);
+        }
+        let table = self.positions.val();
+        let pieces = lengths.iter().map(|&len| table.clone().slice_dim(0, 0..len)).collect();
+        Tensor::cat(pieces, 0)
+    }
+}
+
+/// Where the three taps of a convolution lie, row by row; a tap outside its window reads a row of zeros.
+#[derive(Default)]
+struct Gather {
+    before: Vec<Option<usize>>,
+    at: Vec<Option<usize>>,
+    after: Vec<Option<usize>>,
+}
+
+impl Gather {
+    /// Adds the `outputs` rows of a window of `len` rows that begins at `start`, one each `stride` rows.
+    fn window(&mut self, start: usize, len: usize, outputs: usize, stride: usize) {
+        let tap = |row: Option<usize>| row.filter(|&row| row < len).map(|row| start + row);
+        for centre in (0..outputs).map(|i| i * stride) {
+            self.before.push(tap(centre.checked_sub(1)));
+            self.at.push(tap(Some(centre)));
+            self.after.push(tap(Some(centre + 1)));
+        }
+    }
+
+    /// `[outputs, 3 * width]` of `rows`, `[rows, width]`.
+    fn taps(&self, rows: Tensor<2>) -> Tensor<2> {
+        let [count, width] = rows.dims();
+        let device = rows.device();
+        let padded = Tensor::cat(vec![rows, Tensor::zeros([1, width], &device)], 0);
+        let taps = [&self.before, &self.at, &self.after].map(|tap| {
+            let rows = tap.iter().map(|row| row.unwrap_or(count) as i32).collect::<Vec<_>>();
+            let shape = [rows.len()];
+            padded.clone().select(0, Tensor::<1, Int>::from_data(TensorData::new(rows, shape), &device))
+        });
+        Tensor::cat(taps.into(), 1)
+    }
+}
+
+/// Means of neighbouring rows; an odd last row is left out.
+fn pair_means(rows: Tensor<2>) -> Tensor<2> {
+    let [count, width] = rows.dims();
+    let pairs = count / 2;
+    assert!(pairs > 0, "no pair can be made of {count} rows");
+    let pairs = rows.slice_dim(0, 0..2 * pairs).reshape([pairs, 2 * width]);
+    (pairs.clone().slice_dim(1, 0..width) + pairs.slice_dim(1, width..2 * width)) * 0.5
+}
+
+/// Rows of the sinusoid table: sines, then cosines, `[rows, hidden]`.
+///
+/// # Numerics
+/// Frequencies and angles are rounded to f32 as torch does; sine and cosine of the rounded angle in f64, rounded once.
+/// # Source
+/// transformers, `SinusoidsPositionEmbedding`, revision 5.23.0.
+fn positions(rows: usize, hidden: usize, device: &Device) -> Tensor<2> {
+    let half = hidden / 2;
+    let step = (POSITION_TIMESCALE.ln() / (half as f64 - 1.0)) as f32;
+    let frequencies: Vec<f32> = (0..half).map(|i| (-step * i as f32).exp()).collect();
+    let mut values = Vec::with_capacity(rows * hidden);
+    for row in 0..rows {
+        let angles = || frequencies.iter().map(|f| f64::from(row as f32 * f));
+        values.extend(angles().map(|a| a.sin() as f32));
+        values.extend(angles().map(|a| a.cos() as f32));
+    }
+    upload(values, [rows, hidden], device)
+}
+
+impl AudioLayer {
+    fn load(config: &AudioConfig, weights: &Weights, path: &str) -> Self {
+        let norm = |name: &str| LayerNorm::load(weights, &format!("{path}.{name}"), config.norm_eps);
+        let linear = |name: &str| Linear::load_biased(weights, &format!("{path}.{name}"));
+        Self {
+            self_attn_layer_norm: norm("self_attn_layer_norm"),
+            qkv_proj: linear("self_attn.qkv_proj"),
+            out_proj: linear("self_attn.out_proj"),
+            final_layer_norm: norm("final_layer_norm"),
+            fc1: linear("fc1"),
+            fc2: linear("fc2"),
+            heads: config.heads,
+        }
+    }
+
+    fn forward(&self, hidden: Tensor<2>, segments: &Segments, index: usize) -> Tensor<2> {
+        let normed = self.self_attn_layer_norm.forward(hidden.clone());
+        let context = self_attention(&self.qkv_proj, normed, self.heads, segments, |x| x);
+        tap::record(|| format!("audio.layers.{index}.context"), &context);
+        let hidden = hidden + self.out_proj.forward(context);
+        let inner = self.fc1.forward(self.final_layer_norm.forward(hidden.clone()));
+        let inner = if trap::on(Trap::SoundGeluTanh) { kernels::gelu_tanh(inner) } else { kernels::gelu_erf(inner) };
+        hidden + self.fc2.forward(inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clip_is_cut_into_whole_windows_and_a_rest() {
+        let config = AudioConfig {
+            hidden: 8,
+            layers: 1,
+            heads: 2,
+            inner: 8,
+            n_window: 25,
+            mels: 4,
+            max_positions: 100,
+            norm_eps: 1e-5,
+        };
+        assert_eq!(config.windows(50), [50]);
+        assert_eq!(config.windows(101), [50, 50, 1]);
+        assert_eq!(config.windows(49), [49]);
+        assert_eq!([1, 2, 3, 4, 5, 100, 103].map(|f| config.features(f)), [0, 0, 1, 1, 1, 25, 26]);
+    }
+
+    #[test]
+    fn taps_outside_a_window_are_silent() {
+        let device = Device::flex();
+        let rows = Tensor::<2>::from_data(TensorData::new(vec![1.0f32, 2.0, 3.0, 4.0, 5.0], [5, 1]), &device);
+        let mut gather = Gather::default();
+        gather.window(0, 3, 3, 1);
+        gather.window(3, 2, 2, 1);
+        let taps: Vec<f32> = gather.taps(rows.clone()).into_data().try_to_vec().unwrap();
+        assert_eq!(taps, [0., 1., 2., 1., 2., 3., 2., 3., 0., 0., 4., 5., 4., 5., 0.]);
+        let mut gather = Gather::default();
+        gather.window(0, 5, 3, 2);
+        let taps: Vec<f32> = gather.taps(rows).into_data().try_to_vec().unwrap();
+        assert_eq!(taps, [0., 1., 2., 2., 3., 4., 4., 5., 0.]);
+    }
+
+    #[test]
+    fn pairs_are_averaged_and_an_odd_row_is_left_out() {
+        let device = Device::flex();
+        let rows = Tensor::<2>::from_data(TensorData::new(vec![1.0f32, 2.0, 3.0, 6.0, 9.0, 9.0], [3, 2]), &device);
+        let means: Vec<f32> = pair_means(rows).into_data().try_to_vec().unwrap();
+        assert_eq!(means, [2.0, 4.0]);
+    }
+
+    #[test]
+    fn positions_are_sines_then_cosines() {
+        let values: Vec<f32> = positions(2, 4, &Device::flex()).into_data().try_to_vec().unwrap();
+        assert_eq!(values[..4], [0.0, 0.0, 1.0, 1.0]);
+        let (low, high) = (1e-4f64, 1.0f64);
+        let want = [high.sin(), low.sin(), high.cos(), low.cos()].map(|v| v as f32);
+        for (got, want) in values[4..].iter().zip(want) {
+            assert!((got - want).abs() < 1e-8, "{got} for {want}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use omniburn_kernels as kernels;
 use omniburn_kernels::Segments;
 use serde::{Deserialize, Serialize};
 
-use super::grid;
+use super::{grid, self_attention};
 use crate::batch::{Grid, PatchRows, upload};
 use crate::blocks::{LayerNorm, Linear, RotaryTable, Weights};
 use crate::error::ConfigError;
@@ -241,16 +241,7 @@ impl VisionBlock {
     }
 
     fn attention(&self, normed: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
-        let [patches, width] = normed.dims();
-        let head_dim = width / self.heads;
-        let qkv = self.qkv.forward(normed); // [patches, 3 * hidden]
-        let cut = |i: usize| {
-            let columns = qkv.clone().slice([0..patches, i * width..(i + 1) * width]);
-            columns.reshape([patches, self.heads, head_dim]) // [patches, heads, head_dim]
-        };
-        let (query, key) = (rotary.rotate(cut(0)), rotary.rotate(cut(1)));
-        let context = kernels::attention(query, key, cut(2), segments, 1.0 / (head_dim as f64).sqrt(), false);
-        let context = context.reshape([patches, width]);
+        let context = self_attention(&self.qkv, normed, self.heads, segments, |x| rotary.rotate(x));
         tap::record(|| format!("vision.blocks.{index}.context"), &context);
         self.proj.forward(context)
     }

@@ -29,6 +29,9 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     if args.format == FormatArg::Npy && args.out.is_none() {
         return Err(Failure::usage("--format npy writes a file: name it with --out FILE"));
     }
+    if args.format == FormatArg::Npy && args.segments {
+        return Err(Failure::usage("--segments writes lines: in an array nobody could tell which row is whose"));
+    }
     let from_stdin = args.items.as_deref() == Some(Path::new("-"));
     if from_stdin && args.lines {
         return Err(Failure::usage("--items - and --lines both read standard input: give one of them"));
@@ -58,10 +61,10 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     };
     let feed = Feed::start(sources).map_err(|e| Failure::with_code(SOME_FAILED, e))?;
     let bar = items_bar(total, "embedding", args.quiet);
-    let writer = Writer { sink, bar, failed: false, refused: None };
+    let writer = Writer { sink, bar, by_segment: args.segments, failed: false, refused: None };
     let mut job = Job { engine, request, cancel, feed, writer, next_index: 0 };
     let done = job.run();
-    let Writer { sink, bar, failed, refused } = job.writer;
+    let Writer { sink, bar, failed, refused, .. } = job.writer;
     bar.finish_and_clear();
     done?;
     sink.finish()?;
@@ -173,6 +176,8 @@ impl Job {
 struct Writer {
     sink: Sink,
     bar: ProgressBar,
+    /// Whether each segment has its line.
+    by_segment: bool,
     failed: bool,
     /// What was said of a part of the record that an input needed.
     refused: Option<String>,
@@ -191,7 +196,11 @@ impl Writer {
         match result {
             Ok(embedded) => {
                 self.bar.inc(1);
-                self.bar.suspend(|| self.sink.vector(input.index, input.id.as_deref(), &embedded))
+                let id = input.id.as_deref();
+                self.bar.suspend(|| match self.by_segment {
+                    true => self.sink.segments(input.index, id, &embedded),
+                    false => self.sink.vector(input.index, id, &embedded),
+                })
             }
             Err(e) => {
                 if let ItemError::Record(_) = e {

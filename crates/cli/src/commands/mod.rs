@@ -9,17 +9,13 @@ pub mod models;
 
 use std::path::{Path, PathBuf};
 
-use omniburn::{Engine, RecordFolder, Request, Role};
+use omniburn::{Engine, RecordFolder, Request, Role, VERIFY_SMALL_BYTES};
 use omniburn_convert::find_in_hf_cache;
 
 use crate::args::ModelArgs;
 use crate::failure::Failure;
 
 const HOW_TO_GET_A_MODEL: &str = "make a record with `omniburn convert CHECKPOINT OUT` and name it with --model OUT";
-
-/// Files up to this size are read against their digests before anything is computed, also those that no input of this
-/// run needs: about 50 ms.
-const VERIFY_SMALL_BYTES: u64 = 64 << 20;
 
 /// Opens the record that `--model` names.
 fn open_engine(args: &ModelArgs) -> Result<Engine, Failure> {
@@ -35,6 +31,7 @@ fn open_engine(args: &ModelArgs) -> Result<Engine, Failure> {
         return Err(Failure::with_code(crate::failure::REFUSED, error));
     }
     let record = RecordFolder::open(path)?;
+    // Small files are read against their digests before anything is computed, also those that no input needs.
     for (file, _) in record.header().files.iter().filter(|(_, entry)| entry.bytes <= VERIFY_SMALL_BYTES) {
         record.verify_file(file)?;
     }
@@ -54,11 +51,14 @@ fn open_engine(args: &ModelArgs) -> Result<Engine, Failure> {
     Ok(builder.open()?)
 }
 
-/// A request as `--dim` and `--truncate` want it, checked before any input is read.
+/// A request as `--dim`, `--truncate` and `--frames` want it, checked before any input is read.
 fn request(engine: &Engine, args: &ModelArgs, role: Role) -> Result<Request, Failure> {
     let mut request = Request::new(role).truncation(args.truncate.into());
     if let Some(dim) = args.dim {
         request = request.dim(dim);
+    }
+    if let Some(frames) = args.frames {
+        request = request.frames(frames.get());
     }
     engine.embed_with(&[], &request)?;
     Ok(request)

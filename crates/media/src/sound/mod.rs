@@ -1,9 +1,13 @@
 //! Sound files into mono samples at the model's rate, a segment at a time, and those into log-mel frames.
 
+mod mel;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::MediaError;
+
+pub use self::mel::{LogMel, MelPreprocess, log_mel};
 
 /// Seconds of a segment: longer sound and film are cut into pieces of this length, as the reference does.
 pub const SEGMENT_SECONDS: f64 = 240.0;
@@ -17,47 +21,6 @@ pub enum SoundSource {
     Bytes(Arc<[u8]>, String),
     /// Mono samples with their rate in hertz.
     Samples(Arc<[f32]>, u32),
-}
-
-/// Numbers of the mel transform.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MelPreprocess {
-    /// Rate the model listens at, in hertz.
-    pub sample_rate_hz: u32,
-    /// Samples of one transform window.
-    pub fft_samples: u32,
-    /// Samples between windows.
-    pub hop_samples: u32,
-    /// Mel bands.
-    pub mels: u32,
-}
-
-/// Log-mel frames.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LogMel {
-    values: Vec<f32>,
-    mels: usize,
-}
-
-impl LogMel {
-    /// `[frames, mels]`, rows packed.
-    pub fn values(&self) -> &[f32] {
-        &self.values
-    }
-    /// Number of frames.
-    pub fn frames(&self) -> usize {
-        self.values.len() / self.mels
-    }
-    /// Mel bands.
-    pub fn mels(&self) -> usize {
-        self.mels
-    }
-}
-
-/// Log-mel frames of a clip.
-pub fn log_mel(samples: &[f32], preprocess: &MelPreprocess) -> Result<LogMel, MediaError> {
-    let _ = (samples, preprocess);
-    todo!()
 }
 
 /// Consecutive mono samples at the model's rate.

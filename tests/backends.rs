@@ -130,7 +130,7 @@ fn both_families_equal_the_reference_on_every_backend() {
                 let key = str_of(&case["embedding"]);
                 worst.see(compare(&format!("{spec} {name} {key}"), got.as_slice(), &twin.tensor(key), bound));
             }
-            for kind in ["image", "video"] {
+            for kind in ["image", "video", "audio"] {
                 for (case, input, request, want) in crate::cases::default_layout_cases(&twin, kind).into_iter().take(4)
                 {
                     let got = engine.embed_with(&[input], &request).unwrap().swap_remove(0).unwrap().embedding;
@@ -147,8 +147,14 @@ fn a_batch_equals_its_singles_on_every_backend() {
     let twin = golden().twin("omni-nano-tiny");
     for spec in compiled() {
         let engine = Engine::builder(twin.record(Dtype::F32)).device(spec).dtype(Dtype::F32).open().unwrap();
-        let inputs =
-            [Input::text("one"), Input::text(text(&twin, "plain")), Input::text("two"), twin.image_named("odd")];
+        let inputs = [
+            Input::text("one"),
+            Input::text(text(&twin, "plain")),
+            Input::text("two"),
+            twin.image_named("odd"),
+            twin.sound("mixed"),
+            twin.sound("edge"),
+        ];
         let together = engine.embed(&inputs, Role::Document).unwrap();
         for (input, together) in inputs.iter().zip(&together) {
             let alone = engine.embed_one(input.clone(), Role::Document).unwrap();

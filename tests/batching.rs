@@ -8,7 +8,7 @@ use crate::direct::Model;
 use crate::parity_text::text;
 use crate::support::*;
 
-/// Texts of many lengths, duplicates, pictures and a list of frames.
+/// Texts of many lengths, duplicates, pictures, lists of frames, sounds, an animation.
 fn mixed(twin: &Twin) -> Vec<Input> {
     let mut inputs: Vec<Input> = ["single", "plain", "long", "emoji", "plain", "medium", "german", "chinese", "single"]
         .iter()
@@ -16,6 +16,8 @@ fn mixed(twin: &Twin) -> Vec<Input> {
         .collect();
     inputs.extend(["odd", "square", "wide", "tiny", "odd"].iter().map(|name| twin.image_named(name)));
     inputs.extend(twin.cases("video").map(|case| twin.clip(case)));
+    inputs.extend(["mixed", "click", "three", "half", "mixed"].iter().map(|name| twin.sound(name)));
+    inputs.push(twin.sound("stereo44k"));
     inputs
 }
 
@@ -75,8 +77,8 @@ proptest! {
 
     #[test]
     fn any_order_and_any_company_give_the_same_bits(
-        order in Just((0..17usize).collect::<Vec<_>>()).prop_shuffle(),
-        taken in 1usize..17,
+        order in Just((0..22usize).collect::<Vec<_>>()).prop_shuffle(),
+        taken in 1usize..22,
     ) {
         for name in ["omni-small-tiny", "omni-nano-tiny"] {
             let twin = golden().twin(name);

@@ -13,4 +13,6 @@ mod layouts;
 mod parity_audio;
 mod parity_text;
 mod parity_vision;
+mod real_files;
+mod segments;
 mod traps;

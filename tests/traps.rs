@@ -2,7 +2,7 @@
 //! that hold the tolerance can fail.
 
 use omniburn::Dtype;
-use omniburn_media::{PatchGrid, image_patches, video_patches};
+use omniburn_media::{LogMel, PatchGrid, SoundReader, SoundSource, image_patches, log_mel, video_patches};
 use omniburn_models::trap::{Trap, with};
 
 use crate::direct::{Model, decode, values};
@@ -26,6 +26,10 @@ enum In {
     Clip,
     /// Vector of a picture.
     PictureVector,
+    /// Features of a sound of several windows, the last of them short and odd.
+    Sound,
+    /// Features of every sound of the set.
+    EverySound,
 }
 
 /// The bounds of the reference backend, which the mistakes are measured in.
@@ -39,6 +43,7 @@ struct Subject {
     other: PatchGrid,
     every: Vec<PatchGrid>,
     clip: PatchGrid,
+    sounds: Vec<LogMel>,
     before: Vec<u32>,
     after: Vec<u32>,
 }
@@ -67,6 +72,9 @@ impl Subject {
                 .map(|c| picture(str_of(&c["name"])))
                 .collect(),
             clip: video_patches(&frames, &model.film()).unwrap(),
+            sounds: ["second", "mixed", "three", "edge", "half", "short"]
+                .map(|n| model.listen(&twin.sound_path(n)))
+                .into(),
             before,
             after,
             model,
@@ -89,6 +97,9 @@ impl Subject {
                 let features = m.features(std::slice::from_ref(&self.picture));
                 unit(vec![m.media(features, &self.before, &self.after)])
             }
+            // 101 frames: whole windows and one frame, whose successor would not be silent without the mask.
+            In::Sound => m.sound_features(&[self.sounds[0].values()]).concat(),
+            In::EverySound => self.sounds.iter().flat_map(|s| m.sound_features(&[s.values()]).concat()).collect(),
         }
     }
 }
@@ -97,7 +108,7 @@ impl In {
     fn tolerance(self) -> f32 {
         match self {
             In::Text | In::PackedText | In::PictureVector => EMBEDDING_FLEX,
-            In::Picture | In::EveryPicture | In::PackedPictures | In::Clip => FEATURE_FLEX,
+            In::Picture | In::EveryPicture | In::PackedPictures | In::Clip | In::Sound | In::EverySound => FEATURE_FLEX,
         }
     }
 }
@@ -105,7 +116,7 @@ impl In {
 /// The mistake, where it is seen, how many times the tolerance it must move that by, in which families.
 const BOTH: [&str; 2] = ["omni-small-tiny", "omni-nano-tiny"];
 const SMALL: [&str; 1] = ["omni-small-tiny"];
-const CONTROLS: [(Trap, In, f32, &[&str]); 20] = [
+const CONTROLS: [(Trap, In, f32, &[&str]); 25] = [
     (Trap::RotaryPairsNeighbours, In::Text, 10.0, &BOTH),
     (Trap::QkNormAfterRotary, In::Text, 10.0, &SMALL),
     (Trap::QkNormSkipped, In::Text, 10.0, &SMALL),
@@ -126,6 +137,11 @@ const CONTROLS: [(Trap, In, f32, &[&str]); 20] = [
     (Trap::VisionRotarySwapped, In::Picture, 10.0, &BOTH),
     (Trap::VisionRotarySkipped, In::Picture, 10.0, &BOTH),
     (Trap::FrameGroupsIgnored, In::Clip, 10.0, &BOTH),
+    (Trap::SoundPositionsRunOn, In::EverySound, 10.0, &BOTH),
+    (Trap::SoundWindowsIgnored, In::EverySound, 10.0, &BOTH),
+    (Trap::SoundMaskSkipped, In::EverySound, 10.0, &BOTH),
+    (Trap::SoundNormBeforePairs, In::Sound, 10.0, &BOTH),
+    (Trap::SoundGeluTanh, In::EverySound, 5.0, &BOTH),
 ];
 
 #[test]
@@ -356,5 +372,56 @@ fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
         } else {
             std::fs::copy(entry.path(), &target).unwrap();
         }
+    }
+}
+
+/// Mistakes of preparing a sound: each changes its vector.
+#[test]
+fn mistakes_of_preparing_sounds_show_in_the_vector() {
+    for name in BOTH {
+        let subject = Subject::new(name);
+        let (twin, m) = (golden().twin(name), &subject.model);
+        let (before, after) = (&subject.before, &subject.after);
+        let unit = |row: Vec<f32>| omniburn_models::blocks::normalize_l2(&row).expect("a vector");
+        let vector = |mel: &[f32]| {
+            let pooled = m.sound_pooled(&[mel]).swap_remove(0);
+            unit(m.media(m.text.project(pooled), before, after))
+        };
+        let settings = m.mel();
+        let source = SoundSource::File(twin.sound_path("mixed"));
+        let mut reader = SoundReader::open(&source, settings.sample_rate_hz).unwrap();
+        let samples = reader.next_segment().unwrap().unwrap().samples;
+        let mel = log_mel(&samples, &settings).unwrap();
+        let right = vector(mel.values());
+        let moved = |what: &str, wrong: &[f32]| {
+            let by = distance(what, wrong, &right).max_abs / EMBEDDING_FLEX;
+            println!("{name}: {what} moves the vector by {by:.0} tolerances");
+            assert!(by > 10.0, "{name}: {what}: {by}");
+        };
+        // One more row of silence than the sound has: four frames at the lowest level.
+        let silent = mel.values().iter().copied().fold(f32::INFINITY, f32::min);
+        moved("one more silent row", &vector(&[mel.values(), &vec![silent; 4 * mel.mels()]].concat()));
+        // The extractor's own 30 s, not cropped by its mask.
+        let mut padded = samples.clone();
+        padded.resize(30 * settings.sample_rate_hz as usize, 0.0);
+        moved("the mel of the padded 30 s", &vector(log_mel(&padded, &settings).unwrap().values()));
+        // Mel-major values taken for frame-major ones.
+        let (frames, mels) = (mel.frames(), mel.mels());
+        let transposed: Vec<f32> =
+            (0..mels).flat_map(|b| (0..frames).map(move |f| f * mels + b)).map(|at| mel.values()[at]).collect();
+        moved("mel-major values", &vector(&transposed));
+        // Without the clip's own floor eight decades below its maximum: quiet bins keep their level.
+        let quiet: Vec<f32> = mel.values().iter().map(|v| if *v <= silent { -1.5 } else { *v }).collect();
+        if quiet != mel.values() {
+            moved("no floor below the maximum", &vector(&quiet));
+        }
+        // The last frame, which begins inside the clip and ends past it, dropped: a row less where it counts.
+        moved("two frames fewer", &vector(&mel.values()[..(frames - 2) * mels]));
+        // Recorded at another rate and taken as it lies.
+        let slow: Vec<f32> = samples.iter().step_by(2).copied().collect();
+        moved("half the rate unnoticed", &vector(log_mel(&slow, &settings).unwrap().values()));
+        // No start and end around the features.
+        let features = m.text.project(m.sound_pooled(&[mel.values()]).swap_remove(0));
+        moved("no wrapper", &unit(m.media(features, &before[..before.len() - 1], &after[after.len().min(1)..])));
     }
 }

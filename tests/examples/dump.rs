@@ -1,17 +1,18 @@
 //! All taps of one forward pass to a safetensors file, in forward order; `cargo xtask dump` starts it.
 //!
-//! `dump INPUT --model DIR --out FILE`: INPUT is a picture file, or text. Document role, the record's default task, f32
+//! `dump INPUT --model DIR --out FILE`: INPUT is a picture or sound file, or text. Document role, the record's default task, f32
 //! on flex.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use omniburn::{Dtype, Family, Modality, RecordFolder, TemplateKind, vision_preprocess};
+use omniburn::{Dtype, Family, Modality, RecordFolder, TemplateKind, mel_preprocess, sniff, vision_preprocess};
 use omniburn_kernels::Segments;
-use omniburn_media::{TextTokenizer, decode_image_file, image_patches};
-use omniburn_models::batch::{Grid, PatchRows, TokenRows};
+use omniburn_media::{SoundReader, SoundSource, TextTokenizer, decode_image_file, image_patches, log_mel};
+use omniburn_models::batch::{Grid, MelRows, PatchRows, TokenRows};
 use omniburn_models::tap;
 use safetensors::tensor::TensorView;
 
@@ -36,6 +37,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether a file is a sound by its first bytes.
+fn sound(path: &Path) -> Result<bool, Error> {
+    let mut head = Vec::new();
+    std::fs::File::open(path)?.take(1024).read_to_end(&mut head)?;
+    let format = sniff(&head).unwrap_or_default();
+    Ok(["wav", "aiff", "caf", "mp3", "flac", "aac", "m4a", "ogg"].contains(&format))
+}
+
 fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
     let record = RecordFolder::open(model)?;
     let header = record.header();
@@ -52,14 +61,33 @@ fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
     let path = PathBuf::from(input);
     let (result, taps) = tap::collect(|| -> Result<(), Error> {
         let (rows, media) = if path.is_file() {
-            let tower = config.open_vision(&record, Dtype::F32, &device)?.ok_or("the record has no picture tower")?;
-            let p = header.preprocess.image.as_ref().ok_or("the record does not say how pictures are prepared")?;
-            let patches = image_patches(&decode_image_file(&path)?, &vision_preprocess(p))?;
-            let grid = Grid { t: patches.grid().t, h: patches.grid().h, w: patches.grid().w };
-            let width = patches.row_len();
-            let features = tower.forward(PatchRows::new(patches.rows(), width, vec![grid], &device)).last;
-            let features = text.merger.as_ref().ok_or("the task has no merger")?.forward(features);
-            let template = &header.templates[&Modality::Image];
+            let modality = if sound(&path)? { Modality::Audio } else { Modality::Image };
+            let features = match modality {
+                Modality::Audio => {
+                    let tower = config.open_audio(&record, Dtype::F32, &device)?;
+                    let tower = tower.ok_or("the record has no sound tower")?;
+                    let p = header.preprocess.audio.as_ref().ok_or("the record does not say how sound is prepared")?;
+                    let mut reader = SoundReader::open(&SoundSource::File(path.clone()), p.sample_rate_hz)?;
+                    // Of a long sound, its first segment.
+                    let segment = reader.next_segment()?.ok_or("the file has no sound")?;
+                    let mel = log_mel(&segment.samples, &mel_preprocess(p))?;
+                    let windows = config.audio.as_ref().ok_or("no sound tower")?.windows(mel.frames());
+                    let mel = MelRows::new(mel.values().to_vec(), mel.mels(), windows, &device);
+                    text.project(tower.pool(tower.forward(mel)))
+                }
+                _ => {
+                    let tower = config.open_vision(&record, Dtype::F32, &device)?;
+                    let tower = tower.ok_or("the record has no picture tower")?;
+                    let p =
+                        header.preprocess.image.as_ref().ok_or("the record does not say how pictures are prepared")?;
+                    let patches = image_patches(&decode_image_file(&path)?, &vision_preprocess(p))?;
+                    let grid = Grid { t: patches.grid().t, h: patches.grid().h, w: patches.grid().w };
+                    let width = patches.row_len();
+                    let rows = tower.forward(PatchRows::new(patches.rows(), width, vec![grid], &device)).last;
+                    text.merger.as_ref().ok_or("the task has no merger")?.forward(rows)
+                }
+            };
+            let template = &header.templates[&modality];
             let mut before = tokenizer.ids_bare(prefix)?;
             let mut after = Vec::new();
             if template.kind != TemplateKind::Bare {

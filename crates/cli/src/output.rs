@@ -304,6 +304,9 @@ mod tests {
             modality: "text",
             tokens: 3,
             truncated: false,
+            segments: None,
+            start_s: None,
+            end_s: None,
             dim: 3,
             embedding: &[0.1, -1e-9, 0.33333334],
         };

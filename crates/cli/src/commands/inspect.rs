@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use omniburn::{Budget, DEFAULT_BUDGET_BYTES, Family, Modality, RecordFolder, RecordHeader};
+use omniburn::{Budget, DEFAULT_BUDGET_BYTES, Family, Modality, RecordFolder, RecordHeader, SEGMENT_SECONDS};
 use omniburn_convert::{ConvertOptions, TaskChoice, convert};
 use serde::Serialize;
 
@@ -142,7 +142,8 @@ fn modules(header: &RecordHeader) -> Vec<ModuleRow> {
     rows
 }
 
-/// Estimates of what the longest text and the largest picture need beside the weights.
+/// Estimates of what the longest text, the largest picture and film and the longest segment of sound need beside the
+/// weights.
 fn needs(header: &RecordHeader, budget: u64) -> Vec<NeedRow> {
     let Family::Omni(config) = &header.family;
     let estimate = Budget::new(budget, config);
@@ -155,6 +156,21 @@ fn needs(header: &RecordHeader, budget: u64) -> Vec<NeedRow> {
         let rows = patches / (vision.merge * vision.merge).max(1);
         let bytes = estimate.vision_unit(&[patches]).max(estimate.text_unit(&[rows]));
         found.push(row("largest picture", rows, bytes));
+    }
+    if let (Some(vision), Some(film)) = (&config.vision, &header.preprocess.video) {
+        // The tower takes a film a group of frames at a time where the budget asks for it; the backbone takes it whole.
+        let groups = header.preprocess.video_frames.unwrap_or(32).div_ceil(film.temporal_patch.max(1)).max(1) as u64;
+        let pixels = u64::from(film.patch_px).pow(2).max(1) * u64::from(film.temporal_patch).max(1);
+        let patches = film.max_pixels / pixels;
+        let rows = patches as usize / (vision.merge * vision.merge).max(1);
+        let bytes = estimate.vision_unit(&[(patches / groups) as usize]).max(estimate.text_unit(&[rows]));
+        found.push(row("largest film", rows, bytes));
+    }
+    if let (Some(audio), Some(sound)) = (&config.audio, &header.preprocess.audio) {
+        let frames = SEGMENT_SECONDS * f64::from(sound.sample_rate_hz) / f64::from(sound.hop_samples.max(1));
+        let rows = audio.features(frames as usize);
+        let bytes = estimate.audio_unit(&[audio.window_frames()]).max(estimate.text_unit(&[rows]));
+        found.push(row("longest segment of sound", rows, bytes));
     }
     found
 }

@@ -1,16 +1,43 @@
 //! Sound files into mono samples at the model's rate, a segment at a time, and those into log-mel frames.
+//!
+//! What lives here: the source of a sound, how it is cut into segments, and the reader that gives them. Containers and
+//! codecs are in the files beside this one: [`pcm`] for files of plain samples, [`ogg`] for Ogg, [`mpeg`] for bare MPEG
+//! audio, [`demux`] for what symphonia takes apart. What does not: prompts, batches, and the pictures of a film.
+//!
+//! # Formats
+//! WAV (also RF64, RIFX and streamed), AIFF, AIFF-C and CAF; FLAC; MP3, MP2 and MP1; Ogg with Vorbis, Opus or FLAC; AAC-LC in
+//! ADTS; and the first sound track that can be decoded of MP4, M4A, MOV, Matroska and WebM, with AAC-LC, ALAC, MP3,
+//! FLAC, Vorbis, Opus or PCM. The content decides, not the ending of the name.
 
+mod demux;
+mod input;
 mod mel;
+mod mp4;
+mod mpeg;
+mod ogg;
+mod opus;
+mod pcm;
+mod resample;
 
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::error::MediaError;
+use crate::error::{Cause, MediaError};
 
+use self::input::Input;
 pub use self::mel::{LogMel, MelPreprocess, log_mel};
+use self::resample::Resampler;
 
 /// Seconds of a segment: longer sound and film are cut into pieces of this length, as the reference does.
 pub const SEGMENT_SECONDS: f64 = 240.0;
+
+/// More channels than this are refused from the header.
+const MAX_CHANNELS: usize = 64;
+
+/// Rates that are taken, in hertz.
+const RATES_HZ: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 
 /// Where sound comes from.
 #[derive(Clone, Debug)]
@@ -30,26 +57,251 @@ pub struct SoundSegment {
     pub start_s: f64,
     /// Where it ends.
     pub end_s: f64,
-    /// Samples in -1..1 at the model's rate.
+    /// Samples at the model's rate; -1 to 1 is full scale, and float files may go beyond.
     pub samples: Vec<f32>,
 }
 
-/// Sound that is being decoded.
-#[derive(Debug)]
-pub struct SoundReader {}
+/// Sound that is being decoded, a segment at a time.
+///
+/// A segment is [`SEGMENT_SECONDS`] long and is resampled on its own, so its samples do not depend on the others. Channels
+/// are mixed by their mean. What an encoder added before and after the sound is cut off where the container tells. A last
+/// piece too short for three mel frames (one fiftieth of a second) is dropped, unless it is all there is.
+///
+/// Beside one segment at the model's rate, memory holds a few packets and their samples; files are never read whole.
+pub struct SoundReader {
+    label: Label,
+    decoder: Box<dyn Decoder>,
+    native_hz: u32,
+    rate_hz: u32,
+    resampler: Resampler,
+    /// Decoded frames that belong to the next segment.
+    pending: Vec<f32>,
+    /// Frames given out in segments before.
+    given: u64,
+    /// Frames decoded, for the place of a bad sample.
+    decoded: u64,
+    at_end: bool,
+}
+
+impl fmt::Debug for SoundReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SoundReader({}, {}, {} Hz)", self.label.name, self.label.format, self.native_hz)
+    }
+}
 
 impl SoundReader {
-    /// Opens.
+    /// Opens a sound: reads its headers and finds the track.
+    ///
+    /// `rate_hz` is the rate of the samples that will be given.
+    ///
+    /// # Errors
+    /// - [`MediaError::NotFound`], [`MediaError::NotAFile`], [`MediaError::Unreadable`]: the path
+    /// - [`MediaError::Empty`]: no bytes or no samples
+    /// - [`MediaError::UnknownFormat`]: not a sound; what it is instead is named
+    /// - [`MediaError::UnsupportedCodec`]: a codec, a container or a variant that is not read, or a rate outside of 1 to
+    ///   768 kHz
+    /// - [`MediaError::NoTrack`]: a film without sound
+    /// - [`MediaError::TooManyChannels`]: more than 64, decided from the header
+    /// - [`MediaError::Corrupt`]: damaged or cut short
     pub fn open(source: &SoundSource, rate_hz: u32) -> Result<Self, MediaError> {
-        let _ = (source, rate_hz);
-        todo!()
+        if rate_hz == 0 {
+            let expected = "at least 1";
+            return Err(MediaError::Preprocess { field: "sample_rate_hz", found: "0".to_owned(), expected });
+        }
+        let (label, decoder): (Label, Box<dyn Decoder>) = match source {
+            SoundSource::File(path) => {
+                let (file, bytes) = crate::image::open_file(path)?;
+                input::open(Input::from_file(file, bytes), &path.display().to_string())?
+            }
+            SoundSource::Bytes(bytes, name) => input::open(Input::from_bytes(bytes.clone()), name)?,
+            SoundSource::Samples(samples, native_hz) => {
+                let label = Label { name: "sound".to_owned(), format: "samples" };
+                (label, Box::new(Samples { samples: samples.clone(), at: 0, rate_hz: *native_hz }))
+            }
+        };
+        let native_hz = decoder.rate_hz();
+        label.check_rate(native_hz, !matches!(source, SoundSource::Samples(..)))?;
+        Ok(Self {
+            label,
+            decoder,
+            native_hz,
+            rate_hz,
+            resampler: Resampler::new(native_hz, rate_hz),
+            pending: Vec::new(),
+            given: 0,
+            decoded: 0,
+            at_end: false,
+        })
     }
+
     /// The next segment; `None` after the last.
+    ///
+    /// # Errors
+    /// - [`MediaError::Corrupt`]: damaged, or less than the container states; also if the decoder gave up
+    /// - [`MediaError::SampleNotFinite`]: with its time
+    /// - [`MediaError::Empty`]: there is no sample at all
+    /// - [`MediaError::UnsupportedCodec`]: what turns up later is of a kind that is not read
+    ///
+    /// After an error, no more segments follow.
     pub fn next_segment(&mut self) -> Result<Option<SoundSegment>, MediaError> {
-        todo!()
+        if !self.has_more()? {
+            return Ok(None);
+        }
+        let result = self.read_segment();
+        if result.is_err() {
+            self.stop();
+        }
+        result.map(Some)
     }
-    /// Whether another segment follows.
+
+    /// Whether another segment follows; decodes the first packets of it.
+    ///
+    /// # Errors
+    /// As [`SoundReader::next_segment`].
     pub fn has_more(&mut self) -> Result<bool, MediaError> {
-        todo!()
+        // More than two steps of the published mel transform, so that three frames come out.
+        let least = u64::from(self.rate_hz) / 50 + 1;
+        while !self.at_end && self.resampler.length(self.pending.len() as u64) < least {
+            if let Err(error) = self.decode() {
+                self.stop();
+                return Err(error);
+            }
+        }
+        if self.given == 0 && self.at_end && self.decoded == 0 {
+            // Said once; then there is nothing more to say.
+            self.given = 1;
+            return Err(MediaError::Empty { name: self.label.name.clone(), expected: "sound sample" });
+        }
+        let enough = self.resampler.length(self.pending.len() as u64) >= least;
+        Ok(enough || (self.given == 0 && !self.pending.is_empty()))
+    }
+
+    /// Decodes and resamples up to the end of the segment.
+    fn read_segment(&mut self) -> Result<SoundSegment, MediaError> {
+        let frames = (SEGMENT_SECONDS * f64::from(self.native_hz)) as u64;
+        let mut taken = 0u64;
+        let mut samples = Vec::new();
+        loop {
+            let now = self.pending.len().min((frames - taken) as usize);
+            self.resampler.push(&self.pending[..now], &mut samples);
+            self.pending.drain(..now);
+            taken += now as u64;
+            if taken == frames || self.at_end {
+                break;
+            }
+            self.decode()?;
+        }
+        self.resampler.finish(&mut samples);
+        let start = self.given;
+        self.given += taken;
+        let seconds = |frames: u64| frames as f64 / f64::from(self.native_hz);
+        Ok(SoundSegment { start_s: seconds(start), end_s: seconds(self.given), samples })
+    }
+
+    /// Decodes one more piece into `pending`.
+    fn decode(&mut self) -> Result<(), MediaError> {
+        let before = self.pending.len();
+        // The decoders are large and not ours. None of their state is used after a panic: the reader stops.
+        let more = catch_unwind(AssertUnwindSafe(|| self.decoder.decode(&mut self.pending)))
+            .unwrap_or_else(|_| Err(self.label.corrupt("the decoder gave up on it")))?;
+        let fresh = &self.pending[before..];
+        if let Some(at) = fresh.iter().position(|sample| !sample.is_finite()) {
+            let seconds = (self.decoded + at as u64) as f64 / f64::from(self.native_hz);
+            return Err(MediaError::SampleNotFinite { name: self.label.name.clone(), seconds });
+        }
+        self.decoded += fresh.len() as u64;
+        self.at_end = !more;
+        Ok(())
+    }
+
+    /// Leaves nothing to be read.
+    fn stop(&mut self) {
+        self.at_end = true;
+        self.given = self.given.max(1);
+        self.pending = Vec::new();
+    }
+}
+
+/// A track that gives mono samples at its own rate.
+trait Decoder: Send {
+    /// Samples a second.
+    fn rate_hz(&self) -> u32;
+
+    /// Appends the next samples; false if no more follow. A call may append none and still have more to come.
+    fn decode(&mut self, mono: &mut Vec<f32>) -> Result<bool, MediaError>;
+}
+
+/// What messages call a sound, and its format.
+#[derive(Clone, Debug)]
+struct Label {
+    name: String,
+    format: &'static str,
+}
+
+impl Label {
+    fn corrupt(&self, why: impl Into<Cause>) -> MediaError {
+        MediaError::Corrupt { name: self.name.clone(), format: self.format, source: why.into() }
+    }
+
+    fn unsupported(&self, detail: impl Into<String>) -> MediaError {
+        MediaError::UnsupportedCodec { name: self.name.clone(), format: self.format, detail: detail.into() }
+    }
+
+    /// Something is missing at the end.
+    fn cut_short(&self, found: u64, expected: u64, what: &str) -> MediaError {
+        self.corrupt(format!("found {found} {what}, expected {expected}"))
+    }
+
+    fn check_rate(&self, hz: u32, from_file: bool) -> Result<(), MediaError> {
+        if RATES_HZ.contains(&hz) {
+            return Ok(());
+        }
+        if hz == 0 && from_file {
+            return Err(self.corrupt("the sample rate is zero"));
+        }
+        let (low, high) = (RATES_HZ.start(), RATES_HZ.end());
+        Err(self.unsupported(format!("found a sample rate of {hz} Hz, expected {low} to {high} Hz")))
+    }
+
+    fn check_channels(&self, channels: usize) -> Result<(), MediaError> {
+        match channels {
+            0 => Err(self.corrupt("there are no channels")),
+            1..=MAX_CHANNELS => Ok(()),
+            _ => Err(MediaError::TooManyChannels { name: self.name.clone(), channels, limit: MAX_CHANNELS }),
+        }
+    }
+}
+
+/// Appends the means of interleaved frames.
+fn mix(interleaved: impl Iterator<Item = f64>, channels: usize, mono: &mut Vec<f32>) {
+    let mut sum = 0.0;
+    let mut in_frame = 0;
+    for sample in interleaved {
+        sum += sample;
+        in_frame += 1;
+        if in_frame == channels {
+            mono.push((sum / channels as f64) as f32);
+            (sum, in_frame) = (0.0, 0);
+        }
+    }
+}
+
+/// Samples that the caller has.
+struct Samples {
+    samples: Arc<[f32]>,
+    at: usize,
+    rate_hz: u32,
+}
+
+impl Decoder for Samples {
+    fn rate_hz(&self) -> u32 {
+        self.rate_hz
+    }
+
+    fn decode(&mut self, mono: &mut Vec<f32>) -> Result<bool, MediaError> {
+        let end = self.samples.len().min(self.at + 4096);
+        mono.extend_from_slice(&self.samples[self.at..end]);
+        self.at = end;
+        Ok(end < self.samples.len())
     }
 }

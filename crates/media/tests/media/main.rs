@@ -4,5 +4,6 @@ mod damaged;
 mod mels;
 mod pictures;
 mod references;
+mod sounds;
 mod support;
 mod tokens;

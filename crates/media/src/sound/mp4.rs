@@ -1,0 +1,172 @@
+//! The boxes of an MP4 that symphonia does not tell about: which tracks are sound, in which codec, and the edit list that
+//! says where the sound begins in the decoded frames.
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+use crate::error::MediaError;
+
+use super::Label;
+use super::input::Input;
+
+/// Boxes are not looked for deeper than this, and not more of them than that.
+const MAX_BOXES: usize = 100_000;
+
+/// A sound track.
+#[derive(Debug, Default)]
+pub(super) struct SoundTrack {
+    pub(super) id: u32,
+    /// Ticks a second of the track.
+    pub(super) timescale: u32,
+    /// Ticks a second of the film.
+    pub(super) movie_timescale: u32,
+    /// First tick that is heard, where an edit list says so.
+    pub(super) start: Option<u64>,
+    /// What is heard, in ticks of the film.
+    pub(super) length: Option<u64>,
+    /// The film is stored in pieces with tables of their own.
+    pub(super) fragmented: bool,
+    codec: [u8; 4],
+    is_sound: bool,
+}
+
+impl SoundTrack {
+    pub(super) fn encrypted(&self) -> bool {
+        matches!(&self.codec, b"enca" | b"drms")
+    }
+
+    /// The codec in words.
+    pub(super) fn codec_words(&self) -> String {
+        let name = match &self.codec {
+            b"mp4a" => "AAC of an unusual kind",
+            b"ac-3" => "AC-3",
+            b"ec-3" => "E-AC-3",
+            b"ac-4" => "AC-4",
+            b"dtsc" | b"dtse" | b"dtsh" | b"dtsl" | b"dtsx" => "DTS",
+            b"samr" => "AMR",
+            b"sawb" => "AMR-WB",
+            b"mlpa" => "TrueHD",
+            b"alac" => "ALAC of an unusual kind",
+            b"ima4" => "IMA ADPCM",
+            b"QDM2" | b"QDMC" => "QDesign",
+            b"enca" => "enca",
+            b"mha1" | b"mhm1" => "MPEG-H",
+            other => return format!("a sound track coded as \"{}\"", other.escape_ascii()),
+        };
+        name.to_owned()
+    }
+}
+
+/// The sound tracks of a film, in order. Leaves the input at its start.
+pub(super) fn sound_tracks(input: &mut Input, label: &Label) -> Result<Vec<SoundTrack>, MediaError> {
+    let length = input.length();
+    let mut walk = Walk { input, tracks: Vec::new(), movie_timescale: 0, fragmented: false, boxes: 0 };
+    walk.boxes(0, length).map_err(|error| label.corrupt(error))?;
+    let (movie_timescale, fragmented) = (walk.movie_timescale, walk.fragmented);
+    let mut tracks = walk.tracks;
+    input.seek(SeekFrom::Start(0)).map_err(|error| label.corrupt(error))?;
+    tracks.retain(|track| track.is_sound);
+    for track in &mut tracks {
+        track.movie_timescale = movie_timescale;
+        track.fragmented = fragmented;
+    }
+    Ok(tracks)
+}
+
+/// What was found so far.
+struct Walk<'a> {
+    input: &'a mut Input,
+    tracks: Vec<SoundTrack>,
+    movie_timescale: u32,
+    fragmented: bool,
+    boxes: usize,
+}
+
+impl Walk<'_> {
+    /// Goes through the boxes between two bytes, and into those that hold what is wanted.
+    fn boxes(&mut self, mut at: u64, end: u64) -> io::Result<()> {
+        while at + 8 <= end && self.boxes < MAX_BOXES {
+            self.boxes += 1;
+            let head = self.bytes(at, 16)?;
+            let Some(size) = head.get(..4).map(|b| u64::from(be32(b))) else { return Ok(()) };
+            let (size, header) = match size {
+                0 => (end - at, 8),
+                1 => match head.get(8..16) {
+                    Some(wide) => (u64::from_be_bytes(std::array::from_fn(|i| wide[i])), 16),
+                    None => return Ok(()),
+                },
+                size => (size, 8),
+            };
+            // Damage is symphonia's to tell; here it only ends the search.
+            if size < header {
+                return Ok(());
+            }
+            let body = at + header;
+            let next = at.saturating_add(size);
+            let stop = next.min(end);
+            match &head[4..8] {
+                b"trak" => {
+                    self.tracks.push(SoundTrack::default());
+                    self.boxes(body, stop)?;
+                }
+                b"mvex" => self.fragmented = true,
+                b"moov" | b"mdia" | b"minf" | b"stbl" | b"edts" => self.boxes(body, stop)?,
+                name @ (b"mvhd" | b"tkhd" | b"mdhd" | b"hdlr" | b"stsd" | b"elst") => {
+                    let name: [u8; 4] = std::array::from_fn(|i| name[i]);
+                    let content = self.bytes(body, (stop - body).min(256) as usize)?;
+                    self.content(&name, &content);
+                }
+                _ => {}
+            }
+            at = next;
+        }
+        Ok(())
+    }
+
+    fn content(&mut self, name: &[u8; 4], content: &[u8]) -> Option<()> {
+        let wide = *content.first()? == 1;
+        let word = |at: usize| content.get(at..at + 4).map(be32);
+        let long = |at: usize| Some(u64::from(word(at)?) << 32 | u64::from(word(at + 4)?));
+        if name == b"mvhd" {
+            self.movie_timescale = word(if wide { 20 } else { 12 })?;
+            return Some(());
+        }
+        let track = self.tracks.last_mut()?;
+        match name {
+            b"tkhd" => track.id = word(if wide { 20 } else { 12 })?,
+            b"mdhd" => track.timescale = word(if wide { 20 } else { 12 })?,
+            // Old films have a second one of these, which says how data is stored.
+            b"hdlr" => track.is_sound |= content.get(8..12)? == b"soun",
+            b"stsd" => track.codec = std::array::from_fn(|i| content.get(12 + i).copied().unwrap_or(0)),
+            _ => {
+                // The first edit that is not empty. One before it delays the sound, which is not done here.
+                let size = if wide { 20 } else { 12 };
+                for entry in 0..u64::from(word(4)?).min(10) as usize {
+                    let at = 8 + entry * size;
+                    let (length, start) = if wide {
+                        (long(at)?, long(at + 8)? as i64)
+                    } else {
+                        (u64::from(word(at)?), i64::from(word(at + 4)? as i32))
+                    };
+                    if let Ok(start) = u64::try_from(start) {
+                        track.start = Some(start);
+                        // With more than one edit, the sound goes on after the first.
+                        track.length = (entry as u64 + 1 == u64::from(word(4)?) && length > 0).then_some(length);
+                        break;
+                    }
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn bytes(&mut self, at: u64, length: usize) -> io::Result<Vec<u8>> {
+        self.input.seek(SeekFrom::Start(at))?;
+        let mut out = Vec::new();
+        self.input.take(length as u64).read_to_end(&mut out)?;
+        Ok(out)
+    }
+}
+
+fn be32(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}

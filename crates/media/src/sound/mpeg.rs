@@ -1,0 +1,429 @@
+//! Bare MPEG audio (MP3, MP2, MP1) and AAC in ADTS: frames, one after the other, and the tags around them.
+//!
+//! symphonia's readers look for the next frame wherever one is lost and say nothing about it, so frames are walked here.
+
+use std::io;
+
+use symphonia::core::audio::{Channels, Position};
+use symphonia::core::codecs::audio::AudioCodecParameters;
+use symphonia::core::codecs::audio::well_known::{CODEC_ID_AAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3};
+use symphonia::core::packet::Packet;
+use symphonia::core::units::{Duration, Timestamp};
+
+use crate::error::MediaError;
+use crate::kind::sniff;
+
+use super::demux::{self, PacketDecoder};
+use super::input::{Buffered, Input};
+use super::{Decoder, Label};
+
+/// How far into the file the first frame is looked for.
+const LEAD_BYTES: u64 = 1 << 16;
+
+/// Frames that an MP3 decoder gives before the sound, beside those that the encoder counts.
+const DECODER_DELAY: u64 = 529;
+
+/// The head of a frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Frame {
+    /// What must stay the same: kind of frame and rate.
+    kind: Kind,
+    rate_hz: u32,
+    channels: usize,
+    /// Bytes, the head included.
+    bytes: usize,
+    /// Bytes of the head that the decoder does not take.
+    head: usize,
+    /// Samples of a channel.
+    samples: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Layer1,
+    Layer2,
+    Layer3 { first_version: bool },
+    Aac { channel_code: u8, rate_code: u8 },
+}
+
+impl Frame {
+    /// Reads a head of seven bytes; `None` if it is none.
+    fn read(head: &[u8]) -> Option<Self> {
+        let head: &[u8; 7] = head.get(..7)?.try_into().ok()?;
+        if head[0] != 0xff || head[1] & 0xe0 != 0xe0 {
+            return None;
+        }
+        if head[1] & 0xf6 == 0xf0 { Self::adts(head) } else { Self::mpeg(head) }
+    }
+
+    /// ISO/IEC 11172-3 and 13818-3, and the half rates of MPEG 2.5.
+    fn mpeg(head: &[u8; 7]) -> Option<Self> {
+        const KBITS: [[u32; 14]; 5] = [
+            [32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448],
+            [32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384],
+            [32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320],
+            [32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256],
+            [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
+        ];
+        let first_version = head[1] & 0x18 == 0x18;
+        let divisor = match head[1] & 0x18 {
+            0x18 => 1,
+            0x10 => 2,
+            0x00 => 4,
+            _ => return None,
+        };
+        let layer = 4 - (head[1] >> 1 & 3);
+        let rate_hz = *[44_100, 48_000, 32_000].get(usize::from(head[2] >> 2 & 3))? / divisor;
+        let table = match (first_version, layer) {
+            (true, layer @ 1..=3) => usize::from(layer) - 1,
+            (false, 1) => 3,
+            (false, 2 | 3) => 4,
+            _ => return None,
+        };
+        // The first code stands for a free rate, which is not read; the last one for none.
+        let rate = KBITS[table].get(usize::from(head[2] >> 4).checked_sub(1)?)? * 1000;
+        let padding = usize::from(head[2] >> 1 & 1);
+        let (kind, samples, bytes) = match layer {
+            1 => (Kind::Layer1, 384, ((12 * rate / rate_hz) as usize + padding) * 4),
+            2 => (Kind::Layer2, 1152, (144 * rate / rate_hz) as usize + padding),
+            _ => {
+                let samples = if first_version { 1152 } else { 576 };
+                (Kind::Layer3 { first_version }, samples, (samples as u32 / 8 * rate / rate_hz) as usize + padding)
+            }
+        };
+        let channels = if head[3] >> 6 == 3 { 1 } else { 2 };
+        Some(Self { kind, rate_hz, channels, bytes, head: 0, samples })
+    }
+
+    /// ISO/IEC 13818-7, 6.2.
+    fn adts(head: &[u8; 7]) -> Option<Self> {
+        const RATES_HZ: [u32; 13] =
+            [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350];
+        let rate_code = head[2] >> 2 & 15;
+        let rate_hz = *RATES_HZ.get(usize::from(rate_code))?;
+        let channel_code = (head[2] & 1) << 2 | head[3] >> 6;
+        let bytes = usize::from(head[3] & 3) << 11 | usize::from(head[4]) << 3 | usize::from(head[5] >> 5);
+        // A checksum follows the head where the last bit of the second byte says so.
+        let length = if head[1] & 1 == 1 { 7 } else { 9 };
+        // The kind of AAC and several blocks in a frame are refused later, by name.
+        let channels = if channel_code == 7 { 8 } else { usize::from(channel_code) };
+        let kind = Kind::Aac { channel_code, rate_code };
+        (bytes > length).then_some(Self { kind, rate_hz, channels, bytes, head: length, samples: 1024 })
+    }
+
+    /// True if both can belong to one stream.
+    fn goes_with(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.rate_hz == other.rate_hz
+    }
+}
+
+/// True if two frames follow each other somewhere in the first bytes, which begin like nothing that is known.
+pub(super) fn begins_late(head: &[u8]) -> bool {
+    (0..head.len()).any(|at| {
+        let Some(first) = Frame::read(&head[at..]) else { return false };
+        let second = head.get(at + first.bytes..).and_then(Frame::read);
+        second.is_some_and(|second| first.goes_with(&second))
+    })
+}
+
+/// Opens MP3 and ADTS, and what hides behind an ID3 tag.
+pub(super) fn open(input: Input, label: &Label) -> Result<Box<dyn Decoder>, MediaError> {
+    let mut walk = Walk { input: input.buffered(), label: label.clone() };
+    let mut at = 0;
+    while let Some(next) = walk.tag(at)? {
+        at = next;
+    }
+    let head = walk.peek(at, 64)?;
+    if at > 0 && sniff(&head) == Some("flac") {
+        walk.go(0)?;
+        let label = Label { format: "flac", ..label.clone() };
+        return demux::open(walk.input.into_input(), &label);
+    }
+    let Some((at, first)) = walk.first_frame(at)? else {
+        return Err(label.corrupt("there is no frame of sound"));
+    };
+    if let Kind::Aac { channel_code, .. } = first.kind {
+        let head = walk.peek(at, 7)?;
+        match head.get(2).map(|byte| byte >> 6) {
+            Some(1) => {}
+            Some(0) => return Err(label.unsupported("found AAC Main")),
+            Some(2) => return Err(label.unsupported("found AAC SSR")),
+            _ => return Err(label.unsupported("found AAC LTP")),
+        }
+        if channel_code == 0 {
+            return Err(label.unsupported("found AAC whose channels are described in the stream"));
+        }
+    }
+    label.check_rate(first.rate_hz, true)?;
+    let mut parameters = AudioCodecParameters::new();
+    let codec = match first.kind {
+        Kind::Layer1 => CODEC_ID_MP1,
+        Kind::Layer2 => CODEC_ID_MP2,
+        Kind::Layer3 { .. } => CODEC_ID_MP3,
+        Kind::Aac { .. } => CODEC_ID_AAC,
+    };
+    parameters.for_codec(codec).with_sample_rate(first.rate_hz);
+    if let Some(positions) = Position::from_count(first.channels as u32) {
+        parameters.with_channels(Channels::Positioned(positions));
+    }
+    if let Kind::Aac { channel_code, rate_code } = first.kind {
+        // The same in the form of MP4: LC, rate, channels.
+        let configuration = 2 << 11 | u16::from(rate_code) << 7 | u16::from(channel_code) << 3;
+        parameters.with_extra_data(configuration.to_be_bytes().into());
+    }
+    let decoder = PacketDecoder::new(&parameters, label)?;
+    let mut track = Frames {
+        walk,
+        decoder,
+        first,
+        at,
+        stated: None,
+        seen: 0,
+        decoded: 0,
+        skip: 0,
+        padding: 0..0,
+        buffer: Vec::new(),
+    };
+    track.read_info()?;
+    Ok(Box::new(track))
+}
+
+/// A stream of frames.
+struct Frames {
+    walk: Walk,
+    decoder: PacketDecoder,
+    first: Frame,
+    /// Where the next frame begins.
+    at: u64,
+    /// Number of frames as a header states it.
+    stated: Option<u64>,
+    seen: u64,
+    /// Samples decoded, with those that are cut off.
+    decoded: u64,
+    /// Samples to cut off at the start.
+    skip: u64,
+    /// Samples that the encoder added at the end.
+    padding: std::ops::Range<u64>,
+    buffer: Vec<u8>,
+}
+
+impl Frames {
+    /// Reads the frame without sound in which encoders say what they did, and goes past it.
+    ///
+    /// # Source
+    /// The Xing and LAME tags; what is cut off is what FFmpeg's `mp3dec.c` cuts off.
+    fn read_info(&mut self) -> Result<(), MediaError> {
+        let Kind::Layer3 { first_version } = self.first.kind else { return Ok(()) };
+        let frame = self.walk.peek(self.at, self.first.bytes)?;
+        let side = match (first_version, self.first.channels) {
+            (true, 2) => 32,
+            (true, _) | (false, 2) => 17,
+            (false, _) => 9,
+        };
+        let word = |at: usize| Some(u32::from_be_bytes(frame.get(at..at + 4)?.try_into().ok()?));
+        let tag = 4 + side;
+        match frame.get(tag..tag + 4) {
+            Some(b"Xing" | b"Info") => {}
+            _ => {
+                if frame.get(36..40) == Some(b"VBRI") {
+                    self.stated = word(36 + 14).map(u64::from).filter(|frames| *frames > 0);
+                    self.at += self.first.bytes as u64;
+                }
+                return Ok(());
+            }
+        }
+        self.at += self.first.bytes as u64;
+        let flags = word(tag + 4).unwrap_or(0);
+        let mut next = tag + 8;
+        if flags & 1 != 0 {
+            self.stated = word(next).map(u64::from).filter(|frames| *frames > 0);
+            next += 4;
+        }
+        next += if flags & 2 != 0 { 4 } else { 0 };
+        next += if flags & 4 != 0 { 100 } else { 0 };
+        next += if flags & 8 != 0 { 4 } else { 0 };
+        let encoder = frame.get(next..next + 4);
+        if let (Some(b"LAME" | b"Lavf" | b"Lavc"), Some([high, middle, low])) =
+            (encoder, frame.get(next + 21..next + 24))
+        {
+            let before = u64::from(*high) << 4 | u64::from(*middle) >> 4;
+            let after = u64::from(*middle & 15) << 8 | u64::from(*low);
+            self.skip = before + DECODER_DELAY;
+            if let Some(frames) = self.stated {
+                let end = frames * self.first.samples;
+                self.padding = (end + DECODER_DELAY).saturating_sub(after).min(end)..end;
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands where no frame begins: the end, or damage.
+    fn end(&mut self) -> Result<bool, MediaError> {
+        if self.at < self.walk.input.length() {
+            let first = self.first;
+            if let Some(found) = self.walk.next_pair(self.at, u64::MAX, |frame| frame.goes_with(&first))? {
+                let lost = found.0 - self.at;
+                return Err(self.walk.label.corrupt(format!("{lost} bytes between frames are no frame")));
+            }
+        }
+        self.end_cut()
+    }
+}
+
+impl Decoder for Frames {
+    fn rate_hz(&self) -> u32 {
+        self.first.rate_hz
+    }
+
+    fn decode(&mut self, mono: &mut Vec<f32>) -> Result<bool, MediaError> {
+        let head = self.walk.peek(self.at, 10)?;
+        let Some(frame) = Frame::read(&head).filter(|frame| frame.goes_with(&self.first)) else {
+            // Files that were joined have tags between them.
+            if let Some(next) = self.walk.tag(self.at)? {
+                self.at = next;
+                return Ok(true);
+            }
+            return self.end();
+        };
+        if matches!(frame.kind, Kind::Aac { .. }) && head.get(6).is_some_and(|byte| byte & 3 != 0) {
+            return Err(self.walk.label.unsupported("found several blocks in a frame of ADTS"));
+        }
+        self.buffer = self.walk.peek(self.at, frame.bytes)?;
+        if self.buffer.len() < frame.bytes {
+            // The last frame of a recording that was cut. A header that counts the frames tells if one is missing.
+            return self.end_cut();
+        }
+        self.at += frame.bytes as u64;
+        self.seen += 1;
+        let before = mono.len();
+        let at = Timestamp::from(0);
+        let packet = Packet::new(0, at, Duration::from(frame.samples), &self.buffer[frame.head..]);
+        self.decoder.decode(&packet, mono)?;
+        let fresh = (mono.len() - before) as u64;
+        let inside = |at: u64| (at.clamp(self.decoded, self.decoded + fresh) - self.decoded) as usize;
+        let (skip, from, to) = (inside(self.skip), inside(self.padding.start), inside(self.padding.end));
+        mono.drain(before + from.max(skip)..before + to.max(skip));
+        mono.drain(before..before + skip);
+        self.decoded += fresh;
+        Ok(true)
+    }
+}
+
+impl Frames {
+    /// The file ends within a frame.
+    fn end_cut(&self) -> Result<bool, MediaError> {
+        match self.stated {
+            Some(stated) if self.seen < stated => Err(self.walk.label.cut_short(self.seen, stated, "frames")),
+            _ => Ok(false),
+        }
+    }
+}
+
+/// A file that is looked at here and there.
+struct Walk {
+    input: Buffered,
+    label: Label,
+}
+
+impl Walk {
+    fn go(&mut self, to: u64) -> Result<(), MediaError> {
+        self.input.go(to).map_err(|error: io::Error| self.label.corrupt(error))
+    }
+
+    /// Up to `length` bytes from a place on.
+    fn peek(&mut self, at: u64, length: usize) -> Result<Vec<u8>, MediaError> {
+        self.go(at)?;
+        let mut out = Vec::new();
+        self.input.fill(&mut out, length).map_err(|error| self.label.corrupt(error))?;
+        Ok(out)
+    }
+
+    /// Where the tag that begins here ends; `None` if there is none. The old ID3 tag ends the file.
+    fn tag(&mut self, at: u64) -> Result<Option<u64>, MediaError> {
+        let head = self.peek(at, 32)?;
+        if let [b'I', b'D', b'3', _, _, flags, size @ ..] = head.as_slice() {
+            if let [a, b, c, d, ..] = *size {
+                if (a | b | c | d) & 0x80 == 0 {
+                    let size = u64::from(a) << 21 | u64::from(b) << 14 | u64::from(c) << 7 | u64::from(d);
+                    let footer = if flags & 0x10 != 0 { 10 } else { 0 };
+                    return Ok(Some(at + 10 + size + footer));
+                }
+            }
+        }
+        if head.starts_with(b"APETAGEX") && head.len() == 32 {
+            let size = u64::from(u32::from_le_bytes([head[12], head[13], head[14], head[15]]));
+            // The size leaves out the head, which is where this was found, unless it is the foot.
+            let is_head = head[23] & 0x20 != 0;
+            return Ok(Some(at + 32 + if is_head { size } else { 0 }));
+        }
+        if head.starts_with(b"TAG") && self.input.length() - at == 128 {
+            return Ok(Some(at + 128));
+        }
+        Ok(None)
+    }
+
+    /// The first frame that another one follows, or that ends the file.
+    fn first_frame(&mut self, from: u64) -> Result<Option<(u64, Frame)>, MediaError> {
+        let head = self.peek(from, 7)?;
+        if let Some(frame) = Frame::read(&head) {
+            let next = self.peek(from + frame.bytes as u64, 7)?;
+            let alone = next.len() < 7 || next.starts_with(b"TAG") || next.starts_with(b"ID3") || next[0] == 0;
+            if alone || Frame::read(&next).is_some_and(|next| frame.goes_with(&next)) {
+                return Ok(Some((from, frame)));
+            }
+        }
+        self.next_pair(from, from + LEAD_BYTES, |_| true)
+    }
+
+    /// The next place before `end` where two frames follow each other.
+    fn next_pair(
+        &mut self,
+        from: u64,
+        end: u64,
+        wanted: impl Fn(&Frame) -> bool,
+    ) -> Result<Option<(u64, Frame)>, MediaError> {
+        // Two frames of the largest size fit behind every place that is looked at.
+        const WINDOW: usize = 1 << 16;
+        const BEHIND: usize = 1 << 14;
+        let mut at = from;
+        loop {
+            let bytes = self.peek(at, WINDOW)?;
+            let last = bytes.len() < WINDOW;
+            let places = if last { bytes.len() } else { WINDOW - BEHIND };
+            for place in 0..places {
+                if at + place as u64 >= end {
+                    return Ok(None);
+                }
+                let Some(frame) = Frame::read(&bytes[place..]).filter(|frame| wanted(frame)) else { continue };
+                let next = bytes.get(place + frame.bytes..).and_then(Frame::read);
+                if next.is_some_and(|next| frame.goes_with(&next)) {
+                    return Ok(Some((at + place as u64, frame)));
+                }
+            }
+            if last {
+                return Ok(None);
+            }
+            at += places as u64;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_of_frames_are_read() {
+        let frame = Frame::read(&[0xff, 0xfb, 0x90, 0x64, 0, 0, 0]).unwrap();
+        assert_eq!((frame.rate_hz, frame.channels, frame.bytes, frame.samples), (44_100, 2, 417, 1152));
+        let frame = Frame::read(&[0xff, 0xf3, 0x40, 0xc4, 0, 0, 0]).unwrap();
+        assert_eq!((frame.rate_hz, frame.channels, frame.bytes, frame.samples), (22_050, 1, 104, 576));
+        let frame = Frame::read(&[0xff, 0xf1, 0x50, 0x80, 0x2e, 0x7f, 0xfc]).unwrap();
+        assert_eq!((frame.rate_hz, frame.channels, frame.bytes, frame.head), (44_100, 2, 371, 7));
+        for head in
+            [[0xff, 0xfb, 0x00, 0x64], [0xff, 0xfb, 0xf0, 0x64], [0xff, 0xeb, 0x90, 0x64], [0xff, 0xd8, 0xff, 0]]
+        {
+            assert_eq!(Frame::read(&[head.as_slice(), &[0; 3]].concat()), None, "{head:02x?}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Sound files of every format against FFmpeg's samples of them (`tests/golden/make/sounds.py`).
+
+use std::sync::Arc;
+
+use omniburn_media::{MediaError, SoundReader, SoundSource};
+use safetensors::SafeTensors;
+
+use crate::support::{golden, json};
+
+pub fn file(name: &str) -> Vec<u8> {
+    let path = golden().join("sound/files").join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+pub fn bytes(name: &str, bytes: &[u8]) -> SoundSource {
+    SoundSource::Bytes(Arc::from(bytes), name.to_owned())
+}
+
+/// All samples of a sound.
+pub fn decoded(source: &SoundSource, rate_hz: u32) -> Result<Vec<f32>, MediaError> {
+    let mut reader = SoundReader::open(source, rate_hz)?;
+    let mut samples = Vec::new();
+    while let Some(segment) = reader.next_segment()? {
+        samples.extend_from_slice(&segment.samples);
+    }
+    Ok(samples)
+}
+
+fn sixteen_bits(tensors: &SafeTensors<'_>, key: &str) -> Vec<f64> {
+    let tensor = tensors.tensor(key).unwrap_or_else(|error| panic!("{key}: {error}"));
+    let values: Vec<f64> =
+        tensor.data().chunks_exact(2).map(|b| f64::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0).collect();
+    match tensor.shape() {
+        [_, channels] => values.chunks_exact(*channels).map(|f| f.iter().sum::<f64>() / *channels as f64).collect(),
+        _ => values,
+    }
+}
+
+/// The largest difference, and where.
+fn apart(got: &[f32], want: &[f64]) -> (f64, usize) {
+    got.iter().zip(want).enumerate().fold((0.0, 0), |most, (at, (a, b))| {
+        let now = (f64::from(*a) - b).abs();
+        if now > most.0 { (now, at) } else { most }
+    })
+}
+
+#[test]
+fn every_format_gives_the_samples_of_ffmpeg() {
+    let stored = std::fs::read(golden().join("sound/sounds.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&stored).unwrap();
+    let listed = json(&golden().join("sound/sounds.json"));
+    let mut wrong = Vec::new();
+    for (name, about) in listed.as_object().unwrap() {
+        let kind = about["kind"].as_str().unwrap();
+        if kind == "refused" {
+            continue;
+        }
+        let rate = about["rate_hz"].as_u64().unwrap() as u32;
+        let got = match decoded(&SoundSource::File(golden().join("sound/files").join(name)), rate) {
+            Ok(got) => got,
+            Err(error) => {
+                wrong.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
+        // Lossless files to the bit of f32; FFmpeg's lossy samples are stored in 16 bits.
+        let (want, bound) = match kind {
+            "u8" => {
+                let floor = |v: &f64| (v * 128.0).floor() / 128.0;
+                let tensor = tensors.tensor("plain").unwrap();
+                let values: Vec<f64> = tensor
+                    .data()
+                    .chunks_exact(2)
+                    .map(|b| floor(&(f64::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0)))
+                    .collect();
+                (values.chunks_exact(2).map(|f| (f[0] + f[1]) / 2.0).collect(), 0.0)
+            }
+            "coded" => (sixteen_bits(&tensors, name), 5e-5),
+            kind => (sixteen_bits(&tensors, kind), 0.0),
+        };
+        let (most, at) = apart(&got, &want);
+        println!("{name}: {} samples for {}, within {most:.1e} (at {at})", got.len(), want.len());
+        if got.len() != want.len() || most > bound {
+            wrong.push(format!("{name}: {} samples for {}, {most:e} apart at {at}", got.len(), want.len()));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

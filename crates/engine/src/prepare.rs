@@ -17,6 +17,10 @@ use crate::worker::panic_message;
 /// Frames sampled from a film where neither the request nor the record says.
 const DEFAULT_FRAMES: u32 = 32;
 
+/// Rows of a medium that are taken whatever the longest text: the largest film and a segment of 240 s of sound, as
+/// published, are 6,272 and 6,000 rows. Positions are computed, so a checkpoint made for shorter texts reads them, too.
+const MEDIA_ROWS: usize = 8192;
+
 /// An input as numbers.
 pub(crate) enum Prepared {
     Text {
@@ -158,7 +162,7 @@ impl Engine {
     fn prepare_film(&self, source: &FilmSource, request: &Request) -> Result<Prepared, ItemError> {
         let frames = request.frames.or(self.header().preprocess.video_frames).unwrap_or(DEFAULT_FRAMES) as usize;
         // Each group of frames is at least one row: refuse before decoding what the backbone cannot read.
-        let limit = self.inner.parts.config().text.max_tokens;
+        let limit = self.media_limit();
         let least = frames / self.pixels(Modality::Video).temporal_patch as usize;
         if least > limit {
             return Err(ItemError::TooLong { tokens: least, limit });
@@ -221,11 +225,15 @@ impl Engine {
             }
             Rows::Mel(mel) => config.audio.as_ref().map_or(0, |a| a.features(mel.frames())),
         };
-        let (tokens, limit) = (frame.tokens(features), config.text.max_tokens);
+        let (tokens, limit) = (frame.tokens(features), self.media_limit());
         if tokens > limit {
             return Err(ItemError::TooLong { tokens, limit });
         }
         Ok(Medium { modality, rows, frame, tokens, span })
+    }
+
+    fn media_limit(&self) -> usize {
+        self.inner.parts.config().text.max_tokens.max(MEDIA_ROWS)
     }
 
     /// Why a modality is not taken; `None` where it is.

@@ -146,14 +146,21 @@ pub(super) fn open(mut input: Input, label: &Label) -> Result<Box<dyn Decoder>, 
         if sound.is_some_and(SoundTrack::encrypted) {
             continue;
         }
-        let opened = fix_parameters(parameters, label)
+        let opened = fix_parameters(parameters, sound, label)
             .and_then(|parameters| Ok((PacketDecoder::new(&parameters, label)?, parameters)));
         match opened {
             Ok((decoder, parameters)) => {
                 label.check_channels(decoder.channels)?;
                 label.check_rate(decoder.rate_hz, true)?;
                 let window = Window::new(track, sound, &parameters, &decoder, label)?;
-                return Ok(Box::new(Demuxed { track: track.id, format, decoder, window, decoded: 0 }));
+                return Ok(Box::new(Demuxed {
+                    track: track.id,
+                    format,
+                    decoder,
+                    window,
+                    vorbis: parameters.codec == CODEC_ID_VORBIS,
+                    decoded: 0,
+                }));
             }
             Err(error) => refused = refused.or(Some(error)),
         }
@@ -169,13 +176,22 @@ fn no_track(label: &Label, found: &str) -> MediaError {
     MediaError::NoTrack { name: label.name.clone(), found: found.to_owned(), expected: "a sound track" }
 }
 
-/// Brings the header of Opus in MP4 into the form of Ogg: its numbers are stored the other way round.
-fn fix_parameters(parameters: &AudioCodecParameters, label: &Label) -> Result<AudioCodecParameters, MediaError> {
+/// What symphonia leaves out or leaves as it is: ALAC in old films, and the header of Opus in MP4, whose numbers are stored
+/// the other way round than in Ogg.
+fn fix_parameters(
+    parameters: &AudioCodecParameters,
+    sound: Option<&SoundTrack>,
+    label: &Label,
+) -> Result<AudioCodecParameters, MediaError> {
     let mut parameters = parameters.clone();
-    if parameters.codec == CODEC_ID_NULL_AUDIO {
-        return Err(label.unsupported("found a sound track of an unknown codec"));
+    if let Some(cookie) = sound.and_then(|sound| sound.alac.as_deref()) {
+        parameters.for_codec(CODEC_ID_ALAC).with_extra_data(cookie.into());
     }
-    if parameters.codec == CODEC_ID_OPUS && matches!(label.format, "mp4" | "m4a" | "mov") {
+    if parameters.codec == CODEC_ID_NULL_AUDIO {
+        let words = sound.map_or_else(|| "a sound track of an unknown codec".to_owned(), SoundTrack::codec_words);
+        return Err(label.unsupported(format!("found {words}")));
+    }
+    if parameters.codec == CODEC_ID_OPUS && sound.is_some() {
         if let Some(head) = parameters.extra_data.as_deref_mut() {
             if head.len() >= 19 {
                 head[10..12].reverse();
@@ -269,6 +285,7 @@ struct Demuxed {
     track: u32,
     decoder: PacketDecoder,
     window: Window,
+    vorbis: bool,
     /// Frames decoded, with those that are cut off.
     decoded: u64,
 }
@@ -294,8 +311,9 @@ impl Decoder for Demuxed {
         let before = mono.len();
         self.decoder.decode(&packet, mono)?;
         let fresh = (mono.len() - before) as u64;
-        // Matroska has no count of frames to cut off but gives the first packets times below zero.
-        if self.decoded == 0 && self.window.skip == 0 && packet.pts.get() < 0 {
+        // Matroska has no count of frames to cut off but gives the first packets times below zero. The decoder of Vorbis
+        // leaves out the first packet by itself.
+        if self.decoded == 0 && !self.vorbis && self.window.skip == 0 && packet.pts.get() < 0 {
             self.window.skip = self.delay(packet.pts.get());
         }
         let skip = self.window.skip.saturating_sub(self.decoded).min(fresh);

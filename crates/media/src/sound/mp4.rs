@@ -25,6 +25,8 @@ pub(super) struct SoundTrack {
     pub(super) length: Option<u64>,
     /// The film is stored in pieces with tables of their own.
     pub(super) fragmented: bool,
+    /// The configuration of ALAC, which films of QuickTime hide a level deeper.
+    pub(super) alac: Option<Vec<u8>>,
     codec: [u8; 4],
     is_sound: bool,
 }
@@ -136,7 +138,14 @@ impl Walk<'_> {
             b"mdhd" => track.timescale = word(if wide { 20 } else { 12 })?,
             // Old films have a second one of these, which says how data is stored.
             b"hdlr" => track.is_sound |= content.get(8..12)? == b"soun",
-            b"stsd" => track.codec = std::array::from_fn(|i| content.get(12 + i).copied().unwrap_or(0)),
+            b"stsd" => {
+                track.codec = std::array::from_fn(|i| content.get(12 + i).copied().unwrap_or(0));
+                if &track.codec == b"alac" {
+                    // A box of that name with a version and 24 bytes, somewhere behind the fields of the entry.
+                    let at = content.windows(8).skip(16).position(|head| head == b"\0\0\0\x24alac")? + 16 + 12;
+                    track.alac = content.get(at..at + 24).map(<[u8]>::to_vec);
+                }
+            }
             _ => {
                 // The first edit that is not empty. One before it delays the sound, which is not done here.
                 let size = if wide { 20 } else { 12 };

@@ -4,6 +4,8 @@ mod damaged;
 mod mels;
 mod pictures;
 mod references;
+mod resampled;
 mod sounds;
 mod support;
 mod tokens;
+mod unheard;

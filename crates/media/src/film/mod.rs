@@ -1,6 +1,9 @@
 //! Film files into the frames that are shown at given times.
 
+mod animation;
 mod packets;
+
+pub use animation::is_animation;
 
 use std::ops::Range;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! The media crate against stored outputs of the reference: Pillow, transformers and the Python tokenizers.
 
+mod animations;
 mod damaged;
 mod pictures;
 mod references;

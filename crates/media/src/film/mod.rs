@@ -1,6 +1,7 @@
 //! Film files into the frames that are shown at given times.
 
 mod animation;
+mod ffmpeg;
 mod packets;
 
 pub use animation::is_animation;

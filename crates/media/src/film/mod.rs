@@ -1,6 +1,7 @@
 //! Film files into the frames that are shown at given times.
 
 mod packets;
+mod yuv;
 
 use std::ops::Range;
 use std::path::PathBuf;

@@ -3,6 +3,7 @@
 mod animation;
 mod ffmpeg;
 mod packets;
+mod yuv;
 
 pub use animation::is_animation;
 

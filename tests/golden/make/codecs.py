@@ -3,7 +3,7 @@
   python codecs.py OUT
 
 writes OUT/codecs/* (inputs) and OUT/codecs.json: for each the codec, the sides as shown, the start of each frame in
-seconds (FFmpeg's `showinfo`), the pixel format, and the MD5 of each decoded frame's planes in that format (FFmpeg, packed
+seconds and whether it is a key frame (FFmpeg's `showinfo`), the pixel format, and the SHA-256 of each decoded frame's planes in that format (FFmpeg, packed
 planes, little endian above 8 bits). Encoders and decoder are those of imageio-ffmpeg's program; one thread, so that the
 bytes repeat.
 """
@@ -44,13 +44,14 @@ def probe(path, native):
     log = subprocess.run([*FF[:-2], "-v", "info", "-i", str(path), "-vf", "showinfo", "-fps_mode", "passthrough", "-f", "null", "-"],
                          capture_output=True, text=True).stderr
     starts = [float(t) for t in re.findall(r"pts_time:(\S+)", log)]
+    keys = [key == "1" for key in re.findall(r" iskey:(\d)", log)]
     width, height = map(int, re.findall(r" s:(\d+)x(\d+)", log)[0])
     raw = subprocess.run([*FF, "-noautorotate", "-i", str(path), "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", native, "pipe:1"],
                          capture_output=True, check=True).stdout
     size = len(raw) // len(starts)
     assert size * len(starts) == len(raw)
-    return dict(width=width, height=height, starts_s=starts, pixels=native,
-                md5=[hashlib.md5(raw[i * size:(i + 1) * size]).hexdigest() for i in range(len(starts))])
+    return dict(width=width, height=height, starts_s=starts, keys=keys, pixels=native,
+                sha256=[hashlib.sha256(raw[i * size:(i + 1) * size]).hexdigest() for i in range(len(starts))])
 
 
 def main():

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::FilmSource;
-use super::packets::{Codec, PictureTrack, Pictures};
+use super::packets::{Codec, PictureTrack, Pictures, Shown};
 use crate::error::MediaError;
 use crate::image::{RgbImage, check_pixels};
 use crate::size::{Height, Width};
@@ -38,18 +38,6 @@ pub(crate) fn codec_name(codec: &Codec) -> &str {
     }
 }
 
-/// The word for a codec in errors whose format is fixed.
-fn codec_word(codec: &Codec) -> &'static str {
-    match codec {
-        Codec::H264 => "h264",
-        Codec::Av1 => "av1",
-        Codec::Hevc => "hevc",
-        Codec::Vp9 => "vp9",
-        Codec::Vp8 => "vp8",
-        Codec::Other(_) => "film",
-    }
-}
-
 /// Opens the pictures of a track; the program is started once to see that it is there.
 ///
 /// # Numerics
@@ -72,18 +60,14 @@ struct Program {
     height: u32,
     starts_s: Vec<f64>,
     end_s: f64,
+    /// For each picture the place of one that decoding can begin at and that is shown no later.
+    begins: Vec<usize>,
     limit: Duration,
 }
 
 impl Program {
     fn open(track: &PictureTrack, source: &FilmSource, program: &Path, limit: Duration) -> Result<Self, MediaError> {
-        let codec = codec_name(&track.codec);
-        let format = codec_word(&track.codec);
-        let refused = |why: String| MediaError::UnsupportedCodec {
-            name: track.name.clone(),
-            format,
-            detail: format!("found {codec} pictures, {why}"),
-        };
+        let refused = |why: String| track.unsupported(format!("found {} pictures, {why}", codec_name(&track.codec)));
         let FilmSource::File(path) = source else {
             return Err(refused("which only an FFmpeg program decodes, and only from a file".to_owned()));
         };
@@ -93,12 +77,8 @@ impl Program {
             _ => (track.height, track.width),
         };
         check_pixels(&track.name, width, height)?;
-        let mut shown: Vec<_> = track.packets.iter().filter(|packet| packet.shown).collect();
-        shown.sort_by(|a, b| a.start_s.total_cmp(&b.start_s));
-        let starts_s: Vec<f64> = shown.iter().map(|packet| packet.start_s).collect();
-        let Some(end_s) = shown.iter().map(|packet| packet.start_s + packet.duration_s).reduce(f64::max) else {
-            return Err(MediaError::Empty { name: track.name.clone(), expected: "frame" });
-        };
+        let Shown { starts_s, packets, end_s } = track.shown()?;
+        let begins = begins(track, &packets);
         let mut version = Command::new(program);
         version.arg("-version");
         match finish(version, 1 << 20, VERSION_LIMIT.min(limit)) {
@@ -113,11 +93,12 @@ impl Program {
             program: program.to_owned(),
             path: path.clone(),
             name: track.name.clone(),
-            format,
+            format: track.format,
             width,
             height,
             starts_s,
             end_s,
+            begins,
             limit,
         })
     }
@@ -128,14 +109,18 @@ impl Program {
         command.args(["-nostdin", "-hide_banner", "-v", "error"]);
         // Only this file and only as a film: no playlist, no address, no device.
         command.args(["-protocol_whitelist", "file,pipe", "-format_whitelist", "mov,matroska"]);
-        if let Some(from) = self.seek_time(place) {
-            // On the container's own clock, not from its first packet, which may be one of sound.
-            command.args(["-seek_timestamp", "1", "-ss", &format!("{from:.6}")]);
-        }
+        // On the container's own clock, not from its first packet, which may be one of sound.
+        let from = self.time_before(self.begins[place]);
+        command.args(["-seek_timestamp", "1", "-ss", &format!("{from:.6}")]);
         // The prefix keeps names that begin with '-' or look like an address what they are.
         let mut input = OsString::from("file:");
         input.push(&self.path);
         command.arg("-i").arg(input);
+        if self.begins[place] < place {
+            // The rest of the way is decoded. A seek to the picture itself can land behind pictures that it needs: on a
+            // sync sample that is stored before it and shown after it, as open groups of pictures have them.
+            command.args(["-ss", &format!("{:.6}", self.time_before(place) - from)]);
+        }
         // The first track of moving pictures; covers are none. A picture of other sides than the container says is scaled.
         command.args(["-map", "0:V:0", "-frames:v", "1", "-vf"]);
         let (width, height) = (self.width, self.height);
@@ -145,11 +130,30 @@ impl Program {
         command
     }
 
-    /// Half-way between the picture before and the wanted one, so that rounding of times cannot miss it.
-    fn seek_time(&self, place: usize) -> Option<f64> {
-        let before = self.starts_s.get(place.checked_sub(1)?)?;
-        Some((before + self.starts_s[place]) / 2.0)
+    /// Half-way between the picture before and this one, so that rounding of times cannot miss it.
+    fn time_before(&self, place: usize) -> f64 {
+        let start = self.starts_s[place];
+        match place.checked_sub(1) {
+            Some(before) => (self.starts_s[before] + start) / 2.0,
+            None => start.min(start / 2.0),
+        }
     }
+}
+
+/// For each shown picture the place of the last sync sample that is stored no later and shown no later, else the first.
+fn begins(track: &PictureTrack, shown: &[usize]) -> Vec<usize> {
+    let syncs: Vec<(usize, usize)> = {
+        let mut found: Vec<_> =
+            shown.iter().enumerate().filter(|(_, packet)| track.packets[**packet].sync).map(|(i, p)| (*p, i)).collect();
+        found.sort_unstable();
+        found
+    };
+    let begin = |(place, packet): (usize, &usize)| {
+        let stored = syncs.partition_point(|(sync, _)| sync <= packet);
+        // One or two steps in a film that is in order: a sync sample overtakes the pictures of one group.
+        syncs[..stored].iter().rev().take(64).map(|(_, begin)| *begin).find(|begin| *begin <= place).unwrap_or(0)
+    };
+    shown.iter().enumerate().map(begin).collect()
 }
 
 impl Pictures for Program {
@@ -275,22 +279,23 @@ mod tests {
     }
 
     fn track(codec: Codec, [width, height]: [u32; 2], starts: &[f64]) -> PictureTrack {
-        let packet = |start_s: &f64| Packet {
+        let packet = |(place, start_s): (usize, &f64)| Packet {
             start_s: *start_s,
             duration_s: 0.04,
-            sync: *start_s == 0.0,
+            sync: place % 8 == 0,
             shown: *start_s >= 0.0,
         };
         PictureTrack {
             name: "a film".to_owned(),
+            format: "mp4",
             codec,
             config: Vec::new(),
             width,
             height,
             quarter_turns: 0,
             mirrored: false,
-            // Not in the order in which they are shown.
-            packets: starts.iter().rev().map(packet).collect(),
+            colour: None,
+            packets: starts.iter().enumerate().map(packet).collect(),
             data: Box::new(NoData),
         }
     }
@@ -327,6 +332,17 @@ mod tests {
         assert_eq!(large.kind(), "too_large");
         let empty = open(&track(Codec::Hevc, [4, 2], &[-1.0]), &file(), program).err().expect("nothing is shown");
         assert_eq!(empty.kind(), "empty");
+    }
+
+    #[test]
+    fn decoding_begins_at_a_sync_sample_that_is_shown_no_later() {
+        let mut track = track(Codec::Hevc, [4, 2], &[0.0, 0.04, 0.12, 0.08, 0.16]);
+        track.packets[2].sync = true;
+        let shown = track.shown().unwrap();
+        assert_eq!(shown.packets, [0, 1, 3, 2, 4]);
+        assert_eq!(begins(&track, &shown.packets), [0, 0, 0, 3, 3]);
+        track.packets[0].sync = false;
+        assert_eq!(begins(&track, &shown.packets), [0, 0, 0, 3, 3], "the first picture where no other is");
     }
 
     /// Programs that behave badly, as scripts. One test holds the lock at a time: a script that another thread's child
@@ -441,12 +457,13 @@ mod tests {
             let words: Vec<&str> = said.lines().collect();
             let after = |word: &str| words[words.iter().position(|said| *said == word).unwrap() + 1];
             assert_eq!(after("-i"), "file:-film: with an odd name.mp4");
-            assert_eq!(after("-ss"), "0.080000");
+            let times: Vec<&str> = words.windows(2).filter(|two| two[0] == "-ss").map(|two| two[1]).collect();
+            assert_eq!(times, ["0.000000", "0.080000"]);
             assert_eq!(after("-protocol_whitelist"), "file,pipe");
             assert!(words.contains(&"-nostdin"));
             program.picture(0).unwrap();
             let said = std::fs::read_to_string(script.folder.path().join("said")).unwrap();
-            assert!(!said.lines().any(|word| word == "-ss"), "the first picture needs no seek");
+            assert_eq!(said.lines().filter(|word| *word == "-ss").count(), 1, "nothing lies before the first picture");
         }
     }
 
@@ -476,7 +493,10 @@ mod tests {
             let bytes = (sides[0] * sides[1] * 3) as usize;
             assert_eq!(whole.stdout.len(), bytes * starts.len(), "{name}");
             let codec = Codec::Other(film["codec"].as_str().unwrap().to_owned());
-            let track = track(codec, sides, &starts);
+            let mut track = track(codec, sides, &starts);
+            for (packet, key) in track.packets.iter_mut().zip(film["keys"].as_array().unwrap()) {
+                packet.sync = key.as_bool().unwrap();
+            }
             let mut pictures = open(&track, &FilmSource::File(path.clone()), &program).unwrap();
             let started = Instant::now();
             for (place, want) in whole.stdout.chunks_exact(bytes).enumerate() {

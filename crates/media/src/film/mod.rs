@@ -1,6 +1,8 @@
 //! Film files into the frames that are shown at given times.
 
 mod animation;
+#[cfg(feature = "av1")]
+mod av1;
 mod ffmpeg;
 mod packets;
 mod yuv;

@@ -1,6 +1,7 @@
 //! The media crate against stored outputs of the reference: Pillow, transformers and the Python tokenizers.
 
 mod damaged;
+mod films;
 mod pictures;
 mod references;
 mod support;

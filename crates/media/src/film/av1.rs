@@ -215,7 +215,13 @@ mod tests {
         let mut data = Vec::new();
         for sample in &track.samples {
             let start_s = sample.composition_timestamp as f64 / track.timescale as f64;
-            packets.push(Packet { start_s, duration_s: 0.04, sync: sample.is_sync, shown: true });
+            packets.push(Packet {
+                pts: sample.composition_timestamp,
+                start_s,
+                duration_s: 0.04,
+                sync: sample.is_sync,
+                shown: true,
+            });
             data.push(bytes[sample.offset as usize..][..sample.size as usize].to_vec());
         }
         let at = bytes.windows(4).position(|four| four == b"av1C").unwrap();

@@ -31,7 +31,7 @@ pub(crate) fn codec_name(codec: &Codec) -> &str {
     match codec {
         Codec::H264 => "H.264",
         Codec::Av1 => "AV1",
-        Codec::Hevc => "HEVC",
+        Codec::Hevc => "H.265 (HEVC)",
         Codec::Vp9 => "VP9",
         Codec::Vp8 => "VP8",
         Codec::Other(name) => name,
@@ -280,6 +280,7 @@ mod tests {
 
     fn track(codec: Codec, [width, height]: [u32; 2], starts: &[f64]) -> PictureTrack {
         let packet = |(place, start_s): (usize, &f64)| Packet {
+            pts: place as i64,
             start_s: *start_s,
             duration_s: 0.04,
             sync: place % 8 == 0,

@@ -23,6 +23,8 @@ pub(crate) enum Codec {
 /// One coded picture, in decode order in its track.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Packet {
+    /// When it begins to be shown, on the track's own clock and before any edit list: the order of showing.
+    pub pts: i64,
     /// When it begins to be shown, in seconds on the film's own clock (edit list applied).
     pub start_s: f64,
     /// How long it is shown.

@@ -79,6 +79,16 @@ pub enum MediaError {
         /// The largest count that is decoded.
         limit: u64,
     },
+    /// An animation with more to decode than any is given time for; decided from its headers.
+    #[error("{name}: found more than {limit} {unit} in an animation, expected at most that")]
+    AnimationTooLong {
+        /// The path, or the name of the bytes.
+        name: String,
+        /// What there are too many of.
+        unit: &'static str,
+        /// The largest count.
+        limit: u64,
+    },
     /// A file with more bytes than any picture within the pixel limit needs.
     #[error("{name}: found {bytes} bytes, expected at most {limit}")]
     TooManyBytes {
@@ -235,6 +245,7 @@ impl MediaError {
             | Self::Tokenizer { .. }
             | Self::Encode { .. } => "corrupt",
             Self::TooManyPixels { .. }
+            | Self::AnimationTooLong { .. }
             | Self::TooManyBytes { .. }
             | Self::DecoderMemory { .. }
             | Self::TooManyChannels { .. }

@@ -277,7 +277,7 @@ fn read_pixels_over(
 }
 
 /// Refuses pictures without pixels and pictures with too many.
-fn check_pixels(name: &str, width: u32, height: u32) -> Result<(), MediaError> {
+pub(crate) fn check_pixels(name: &str, width: u32, height: u32) -> Result<(), MediaError> {
     if width == 0 || height == 0 {
         return Err(MediaError::Empty { name: name.to_owned(), expected: "pixel" });
     }
@@ -321,7 +321,7 @@ fn to_rgb(color: ColorType, mut samples: Vec<u8>, backdrop: [u8; 3]) -> Vec<u8> 
 /// and alpha over white.
 /// # Source
 /// Pillow 13, `AlphaComposite.c`, for a backdrop with full alpha.
-fn laid_over(value: u8, alpha: u8, below: u8) -> u8 {
+pub(crate) fn laid_over(value: u8, alpha: u8, below: u8) -> u8 {
     const EXTRA_BITS: u32 = 7;
     let front = u32::from(alpha) << EXTRA_BITS;
     let back = (255 << EXTRA_BITS) - front;

@@ -1,14 +1,33 @@
 //! Film files into the frames that are shown at given times.
+//!
+//! What lives here: containers ([MP4 and MOV](mp4), [Matroska and WebM](mkv)) into packets with their times, H.264 into
+//! planes, planes into RGB, and the choice of frames. What does not: sound, and the resize and cut of frames. Nothing is
+//! decoded before a frame is asked for, and of a file only headers and the packets that are needed are read.
 
+mod animation;
+#[cfg(feature = "av1")]
+mod av1;
+mod ffmpeg;
+mod h264;
+mod mkv;
+mod mp4;
 mod packets;
+mod source;
+mod yuv;
 
+use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use crate::film::animation::is_animation;
+
 use crate::error::MediaError;
+use crate::film::packets::{Codec, PictureTrack, Pictures};
+use crate::film::source::Source;
 use crate::image::RgbImage;
-use crate::patches::PatchGrid;
+use crate::kind::{SNIFF_BYTES, sniff};
+use crate::patches::{ClipCutter, PatchGrid};
 use crate::size::VisionPreprocess;
 
 /// Where a film comes from.
@@ -27,43 +46,174 @@ pub struct FilmOptions {
     pub ffmpeg: Option<PathBuf>,
 }
 
-/// A film that is open.
-pub struct Film {}
+impl Default for FilmOptions {
+    /// The program that is called `ffmpeg` where programs are looked for.
+    fn default() -> Self {
+        Self { ffmpeg: Some(PathBuf::from("ffmpeg")) }
+    }
+}
+
+/// A film that is open: its pictures' times are known, and its pictures are decoded as they are asked for.
+///
+/// Its clock begins at zero where the film begins, which need not be where its first picture does.
+pub struct Film {
+    pictures: Box<dyn Pictures>,
+    name: String,
+}
+
+impl fmt::Debug for Film {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Film({}, {} pictures)", self.name, self.pictures.starts_s().len())
+    }
+}
 
 impl Film {
-    /// Opens.
+    /// Opens a film: reads its headers and the times of its pictures. The content decides the format, not the name.
+    ///
+    /// # Errors
+    /// - [`MediaError::NotFound`], [`MediaError::NotAFile`], [`MediaError::Unreadable`]: of a path
+    /// - [`MediaError::Empty`]: no bytes, or no picture that is shown
+    /// - [`MediaError::UnknownFormat`]: not a film; what it is instead is named
+    /// - [`MediaError::NoTrack`]: a film without pictures
+    /// - [`MediaError::UnsupportedCodec`]: a container or a codec, or a part of one, that is not read
+    /// - [`MediaError::TooManyPixels`]: frames larger than the codec allows
+    /// - [`MediaError::Corrupt`]: damaged or cut short
     pub fn open(source: &FilmSource, options: &FilmOptions) -> Result<Self, MediaError> {
-        let _ = (source, options);
-        todo!()
+        let given = source;
+        let mut source = Source::open(given)?;
+        let head = source.read_up_to(0, SNIFF_BYTES as u64)?;
+        let name = source.name().to_owned();
+        let found = sniff(&head);
+        let track = match found {
+            Some(format @ ("mp4" | "mov" | "m4a")) => {
+                source.format = format;
+                mp4::open(source)?
+            }
+            Some("mkv") => {
+                source.format = "mkv";
+                mkv::open(source)?
+            }
+            Some(format @ ("avi" | "flv" | "mpeg" | "mpeg-ts" | "asf")) => {
+                return Err(MediaError::UnsupportedCodec {
+                    name,
+                    format,
+                    detail: format!("found a film in a container of type {}", format.to_uppercase()),
+                });
+            }
+            Some(format @ ("gif" | "webp" | "png")) => {
+                return Ok(Self { pictures: animation::open(given, format)?, name });
+            }
+            found => {
+                return Err(MediaError::UnknownFormat {
+                    name,
+                    found,
+                    expected: "film (MP4, MOV, MKV, WebM, animated GIF, WebP or PNG)",
+                });
+            }
+        };
+        let pictures = open_codec(track, given, options)?;
+        Ok(Self { pictures, name })
     }
-    /// Length in seconds.
+
+    /// Length in seconds: where the last shown picture ends, on the film's clock.
+    #[must_use]
     pub fn duration_s(&self) -> f64 {
-        todo!()
+        self.pictures.end_s()
     }
-    /// The frame shown at each time.
+
+    /// Gives the frame that is shown at each time to `each`, with the place of the time in the list.
+    ///
+    /// That is the last picture which begins at or before the time. Before the first picture it is the first one, and
+    /// from the end on the last one. A frame that is shown at several times in a row is decoded once.
+    ///
+    /// # Shapes
+    /// - `times_s`: seconds on the film's clock, ascending
+    /// # Numerics
+    /// Starts are compared as they are, in f64: a time computed in another way than `ticks / ticks a second` may fall on
+    /// the other side of a start by its last bit.
+    /// # Errors
+    /// [`MediaError::Corrupt`] or [`MediaError::UnsupportedCodec`] for pictures that cannot be decoded, and what `each`
+    /// gives.
+    /// # Panics
+    /// If a time is not a number, or less than the one before it.
     pub fn frames_at(
         &mut self,
         times_s: &[f64],
         each: &mut dyn FnMut(usize, &RgbImage) -> Result<(), MediaError>,
     ) -> Result<(), MediaError> {
-        let _ = (times_s, each);
-        todo!()
+        assert!(times_s.iter().all(|time| !time.is_nan()) && times_s.is_sorted(), "times are numbers and ascend");
+        let mut last: Option<(usize, RgbImage)> = None;
+        for (index, time) in times_s.iter().enumerate() {
+            let place = self.place_at(*time);
+            let frame = match last {
+                Some((held, frame)) if held == place => frame,
+                _ => self.pictures.picture(place)?,
+            };
+            each(index, &frame)?;
+            last = Some((place, frame));
+        }
+        Ok(())
+    }
+
+    /// The picture that is shown at a time.
+    fn place_at(&self, time_s: f64) -> usize {
+        self.pictures.starts_s().partition_point(|start| *start <= time_s).saturating_sub(1)
+    }
+}
+
+/// Picks the decoder of a track.
+fn open_codec(
+    track: PictureTrack,
+    source: &FilmSource,
+    options: &FilmOptions,
+) -> Result<Box<dyn Pictures>, MediaError> {
+    match (&track.codec, &options.ffmpeg) {
+        (Codec::H264, _) => Ok(Box::new(h264::H264::open(track)?)),
+        #[cfg(feature = "av1")]
+        (Codec::Av1, _) => av1::open(track),
+        (_, Some(program)) => ffmpeg::open(&track, source, program),
+        (codec, None) => {
+            let detail = format!("found pictures in codec {}", ffmpeg::codec_name(codec));
+            Err(track.unsupported(detail))
+        }
     }
 }
 
 /// `count` times at `lo + (hi - lo) (i + 0.5) / count`.
+///
+/// # Numerics
+/// f64, in the order that the formula is written in.
+#[must_use]
 pub fn sample_times(range_s: Range<f64>, count: usize) -> Vec<f64> {
     let width = range_s.end - range_s.start;
     (0..count).map(|i| range_s.start + width * (i as f64 + 0.5) / count as f64).collect()
 }
 
-/// Patch rows of frames sampled from a part of a film.
+/// Patch rows of frames sampled from a part of a film, at [`sample_times`].
+///
+/// Frames are resized and dropped one by one; the first one sets the size.
+///
+/// # Shapes
+/// - `range_s`: seconds on the film's clock
+/// - returns: as [`crate::video_patches`] of `frames` frames
+/// # Errors
+/// As [`Film::frames_at`] and [`crate::video_size`]; [`MediaError::Empty`] for no frames.
 pub fn film_patches(
     film: &mut Film,
     range_s: Range<f64>,
     frames: usize,
     preprocess: &VisionPreprocess,
 ) -> Result<PatchGrid, MediaError> {
-    let _ = (film, range_s, frames, preprocess);
-    todo!()
+    let mut clip = ClipCutter::new(frames, preprocess)?;
+    let times = sample_times(range_s, frames);
+    let places: Vec<usize> = times.iter().map(|time| film.place_at(*time)).collect();
+    film.frames_at(&times, &mut |index, frame| {
+        if index > 0 && places[index - 1] == places[index] {
+            clip.push_again();
+            Ok(())
+        } else {
+            clip.push(frame)
+        }
+    })?;
+    Ok(clip.finish())
 }

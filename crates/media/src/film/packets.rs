@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::error::MediaError;
+use image::metadata::Orientation;
+
+use crate::error::{Cause, MediaError};
+use crate::exif;
 use crate::image::RgbImage;
 
 /// Codec of a picture track.
@@ -20,6 +23,8 @@ pub(crate) enum Codec {
 /// One coded picture, in decode order in its track.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Packet {
+    /// When it begins to be shown, on the track's own clock and before any edit list: the order of showing.
+    pub pts: i64,
     /// When it begins to be shown, in seconds on the film's own clock (edit list applied).
     pub start_s: f64,
     /// How long it is shown.
@@ -38,7 +43,10 @@ pub(crate) trait PacketData: Send {
 
 /// A demuxed picture track.
 pub(crate) struct PictureTrack {
+    /// What messages call the film.
     pub name: String,
+    /// The container, as `sniff` names it: the `format` of errors.
+    pub format: &'static str,
     pub codec: Codec,
     /// Configuration of the codec as the container keeps it: the body of `avcC`, `av1C`, `hvcC`, or CodecPrivate.
     pub config: Vec<u8>,
@@ -49,9 +57,72 @@ pub(crate) struct PictureTrack {
     pub quarter_turns: u8,
     /// Whether it is mirrored left to right before the turn.
     pub mirrored: bool,
+    /// What the container says of the colours; the bitstream's own word goes before it.
+    pub colour: Option<TrackColour>,
     /// Packets in decode order.
     pub packets: Vec<Packet>,
     pub data: Box<dyn PacketData>,
+}
+
+/// Colours by the codes of ITU-T H.273.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TrackColour {
+    /// `matrix_coefficients`.
+    pub matrix: u8,
+    pub full_range: bool,
+}
+
+/// The shown packets of a track in the order they are shown.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// When each begins, ascending.
+    pub starts_s: Vec<f64>,
+    /// Its place in decode order.
+    pub packets: Vec<usize>,
+    /// When the last one ends.
+    pub end_s: f64,
+}
+
+impl PictureTrack {
+    /// The shown packets in the order they are shown.
+    ///
+    /// # Errors
+    /// [`MediaError::Empty`] if none is.
+    pub(crate) fn shown(&self) -> Result<Shown, MediaError> {
+        let mut packets: Vec<usize> = (0..self.packets.len()).filter(|at| self.packets[*at].shown).collect();
+        packets.sort_by(|a, b| self.packets[*a].start_s.total_cmp(&self.packets[*b].start_s));
+        let Some(last) = packets.last().map(|at| &self.packets[*at]) else {
+            return Err(MediaError::Empty { name: self.name.clone(), expected: "frame" });
+        };
+        let end_s = last.start_s + last.duration_s;
+        Ok(Shown { starts_s: packets.iter().map(|at| self.packets[*at].start_s).collect(), packets, end_s })
+    }
+
+    /// A decoded picture turned as the track says.
+    pub(crate) fn upright(&self, picture: RgbImage) -> RgbImage {
+        let orientation = match (self.quarter_turns % 4, self.mirrored) {
+            (0, false) => Orientation::NoTransforms,
+            (1, false) => Orientation::Rotate90,
+            (2, false) => Orientation::Rotate180,
+            (3, false) => Orientation::Rotate270,
+            (0, true) => Orientation::FlipHorizontal,
+            // Mirrored first, then turned; `Rotate90FlipH` is turned first, which is the mirrored turn of the other way.
+            (1, true) => Orientation::Rotate270FlipH,
+            (2, true) => Orientation::FlipVertical,
+            _ => Orientation::Rotate90FlipH,
+        };
+        exif::upright(picture, orientation)
+    }
+
+    /// [`MediaError::Corrupt`] of this film.
+    pub(crate) fn corrupt(&self, source: impl Into<Cause>) -> MediaError {
+        MediaError::Corrupt { name: self.name.clone(), format: self.format, source: source.into() }
+    }
+
+    /// [`MediaError::UnsupportedCodec`] of this film.
+    pub(crate) fn unsupported(&self, detail: impl Into<String>) -> MediaError {
+        MediaError::UnsupportedCodec { name: self.name.clone(), format: self.format, detail: detail.into() }
+    }
 }
 
 impl fmt::Debug for PictureTrack {

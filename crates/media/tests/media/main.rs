@@ -1,7 +1,10 @@
 //! The media crate against stored outputs of the reference: Pillow, transformers and the Python tokenizers.
 
+mod animations;
+mod codecs;
 mod damaged;
 mod mels;
+mod films;
 mod pictures;
 mod references;
 mod resampled;

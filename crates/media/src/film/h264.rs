@@ -1,0 +1,410 @@
+//! H.264 pictures of a track by their place: where decoding begins, what is skipped, which picture came out.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rust_h264::decoder::{ChromaFormat, Decoder, Frame};
+use rust_h264::error::DecodeError;
+use rust_h264::nal::{NalUnit, NalUnitType, SpsInfo, parse_avcc, parse_avcc_config, parse_sps_info};
+
+use crate::error::MediaError;
+use crate::film::packets::{PictureTrack, Pictures, Shown};
+use crate::film::yuv::{Colour, Converter, Matrix, Planes, Sampling};
+use crate::image::RgbImage;
+
+/// Decoded pictures that wait for their turn; a film that reorders more is decoded again from its key frame.
+const MAX_WAITING: usize = 8;
+
+/// The largest picture of level 6.2, the highest there is.
+const MAX_PIXELS: u64 = 139_264 * 256;
+
+/// Stands for a packet that is not shown.
+const HIDDEN: usize = usize::MAX;
+
+/// The pictures of an H.264 track.
+///
+/// Held between two calls: the decoder with its reference pictures, and at most [`MAX_WAITING`] decoded ones.
+pub(crate) struct H264 {
+    track: PictureTrack,
+    shown: Shown,
+    /// Place of each packet in the order of showing.
+    places: Vec<usize>,
+    /// Bytes of a length before each unit.
+    length_bytes: usize,
+    /// Of the first parameter set: what all pictures must be like.
+    info: SpsInfo,
+    colour: Colour,
+    converter: Converter,
+    run: Option<Run>,
+    /// Pictures decoded before they were asked for, by place.
+    waiting: BTreeMap<usize, Frame>,
+    decoded: usize,
+}
+
+/// Decoding under way.
+struct Run {
+    decoder: Decoder,
+    /// The packet it began at.
+    first: usize,
+    /// The next packet to decode.
+    next: usize,
+    /// Packets whose picture has not come out yet: more than one where each field has its own.
+    inside: Vec<usize>,
+}
+
+impl H264 {
+    pub(crate) fn open(track: PictureTrack) -> Result<Self, MediaError> {
+        let shown = track.shown()?;
+        let mut places = vec![HIDDEN; track.packets.len()];
+        for (place, packet) in shown.packets.iter().enumerate() {
+            places[*packet] = place;
+        }
+        if !track.packets.iter().any(|packet| packet.sync) {
+            return Err(track.corrupt("it has no key frame, so no picture can be decoded"));
+        }
+        let config = parse_avcc_config(&track.config).map_err(|words| track.corrupt(words))?;
+        let length_bytes = config.length_size;
+        let Some(set) = config.sps_nals.first() else {
+            return Err(track.corrupt("it has no sequence parameter set"));
+        };
+        let info = sequence(&track, set)?;
+        let (matrix, full_range) = match track.colour {
+            // 2 stands for unspecified; the flag of the range has no such value.
+            Some(container) if info.matrix == 2 => (container.matrix, info.full_range || container.full_range),
+            _ => (info.matrix, info.full_range),
+        };
+        let Some(matrix) = Matrix::from_code(matrix).filter(|matrix| *matrix != Matrix::Identity) else {
+            return Err(track.unsupported(format!("found H.264 with colour matrix {matrix}")));
+        };
+        let (across, down) = Colour::sites(info.chroma_location);
+        let colour = Colour { matrix, full_range, across, down };
+        let (run, waiting, converter) = (None, BTreeMap::new(), Converter::default());
+        Ok(Self { track, shown, places, length_bytes, info, colour, converter, run, waiting, decoded: 0 })
+    }
+
+    /// The last packet at or before `wanted` where decoding can begin such that `wanted` comes out whole.
+    fn beginning(&mut self, wanted: usize) -> Result<usize, MediaError> {
+        let pts = self.track.packets[wanted].pts;
+        for at in (0..=wanted).rev() {
+            let packet = &self.track.packets[at];
+            // A picture shown before the key frame it follows was coded with what came before that.
+            if packet.sync && packet.pts <= pts && self.is_whole(at)? {
+                return Ok(at);
+            }
+        }
+        Err(self
+            .track
+            .corrupt(format!("the picture at {:.3} s has no key frame before it", self.track.packets[wanted].start_s)))
+    }
+
+    /// Whether the pictures shown after a packet that the container calls a key frame need nothing before it.
+    fn is_whole(&mut self, at: usize) -> Result<bool, MediaError> {
+        let bytes = self.track.data.read(at)?;
+        let units = self.units(&bytes, at)?;
+        let mut recovers = None;
+        for unit in &units {
+            match unit.nal_unit_type {
+                NalUnitType::SliceIdr => return Ok(true),
+                NalUnitType::Sei => recovers = recovers.or(recovery_frames(&unit.rbsp)),
+                // Slices of type I are 2 and 7, and SI is not decoded; the first slice number comes before the type.
+                NalUnitType::Slice => {
+                    let mut bits = Bits::new(&unit.rbsp);
+                    let intra = bits.ue().and_then(|_| bits.ue()).is_some_and(|kind| kind % 5 == 2);
+                    if !intra {
+                        return Ok(false);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(recovers.unwrap_or(0) == 0)
+    }
+
+    /// The units of a packet, whose lengths must fill it.
+    fn units<'a>(&self, bytes: &'a [u8], at: usize) -> Result<Vec<NalUnit<'a>>, MediaError> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let length = rest.get(..self.length_bytes);
+            let length = length.map(|bytes| bytes.iter().fold(0usize, |sum, byte| sum << 8 | usize::from(*byte)));
+            match length.and_then(|length| rest.get(self.length_bytes + length..)) {
+                Some(after) => rest = after,
+                None => {
+                    return Err(self.track.corrupt(format!("the units of picture {} do not fill it", at + 1)));
+                }
+            }
+        }
+        Ok(parse_avcc(bytes, self.length_bytes))
+    }
+
+    /// Decodes until the picture of `wanted` is there.
+    fn decode_to(&mut self, wanted: usize, place: usize) -> Result<Frame, MediaError> {
+        let beginning = self.beginning(wanted)?;
+        let goes_on = self.run.as_ref().is_some_and(|run| {
+            beginning <= run.next && run.first <= beginning && (wanted >= run.next || run.inside.contains(&wanted))
+        });
+        if !goes_on {
+            self.waiting.clear();
+            self.run = None;
+            let mut decoder = Decoder::new();
+            let config = parse_avcc_config(&self.track.config).map_err(|words| self.track.corrupt(words))?;
+            for set in config.sps_nals.iter().chain(&config.pps_nals) {
+                decoder.decode_nal(set).map_err(|error| decode_failed(&self.track, error))?;
+            }
+            self.run = Some(Run { decoder, first: beginning, next: beginning, inside: Vec::new() });
+        }
+        loop {
+            if let Some(frame) = self.waiting.remove(&place) {
+                return Ok(frame);
+            }
+            let mut run = self.run.take().expect("a run was begun above");
+            // Past the wanted picture and one more, nothing of it is left to come.
+            if run.next > wanted + 2 && !run.inside.contains(&wanted) {
+                return Err(self
+                    .track
+                    .corrupt(format!("the picture at {:.3} s cannot be decoded", self.track.packets[wanted].start_s)));
+            }
+            self.step(&mut run, wanted, place)?;
+            self.run = Some(run);
+        }
+    }
+
+    /// One packet, or the end of the film.
+    fn step(&mut self, run: &mut Run, wanted: usize, place: usize) -> Result<(), MediaError> {
+        let at = run.next;
+        run.next += 1;
+        if at >= self.track.packets.len() {
+            let frame = guarded(&self.track, || Ok(run.decoder.flush()))?;
+            if let Some(frame) = frame {
+                self.came_out(run, frame, place)?;
+            }
+            run.inside.clear();
+            return Ok(());
+        }
+        let bytes = self.track.data.read(at)?;
+        let units = self.units(&bytes, at)?;
+        let slice = |unit: &&NalUnit<'_>| matches!(unit.nal_unit_type, NalUnitType::Slice | NalUnitType::SliceIdr);
+        // A picture that no other one refers to leaves nothing behind in the decoder. Fields may come in packets of
+        // their own, one referring to the other, so films with fields are decoded whole.
+        let unused = self.info.progressive
+            && at != wanted
+            && units.iter().filter(slice).all(|unit| unit.nal_ref_idc == 0)
+            && !units.iter().any(|unit| matches!(unit.nal_unit_type, NalUnitType::Sps | NalUnitType::Pps));
+        if unused {
+            return Ok(());
+        }
+        // Pictures before the key frame in the order of showing refer to what was not decoded. They are decoded all the
+        // same, because they take their part in the order of reference pictures, and never shown from here.
+        let first = &self.track.packets[run.first];
+        let broken = self.track.packets[at].pts < first.pts;
+        self.decoded += 1;
+        for unit in &units {
+            if unit.nal_unit_type == NalUnitType::Sps {
+                let info = sequence(&self.track, unit)?;
+                let (old, new) = ((self.info.width, self.info.height), (info.width, info.height));
+                if old != new {
+                    return Err(size_changed(&self.track, old, new));
+                }
+            }
+            let frame = match guarded(&self.track, || Ok(run.decoder.decode_nal(unit)))? {
+                Ok(frame) => frame,
+                Err(_) if broken => None,
+                Err(error) => return Err(decode_failed(&self.track, error)),
+            };
+            if let Some(frame) = frame {
+                self.came_out(run, frame, place)?;
+            }
+        }
+        run.inside.push(at);
+        if self.info.progressive {
+            let frame = guarded(&self.track, || Ok(run.decoder.flush()))?;
+            if let Some(frame) = frame {
+                self.came_out(run, frame, place)?;
+            }
+            run.inside.clear();
+        }
+        Ok(())
+    }
+
+    /// Keeps a picture for the packets that it came from, if they are still to be shown.
+    fn came_out(&mut self, run: &mut Run, frame: Frame, place: usize) -> Result<(), MediaError> {
+        let (found, expected) = ((frame.width, frame.height), (self.info.width, self.info.height));
+        if found != expected {
+            return Err(size_changed(&self.track, expected, found));
+        }
+        let first_pts = self.track.packets[run.first].pts;
+        let mut to: Vec<usize> = std::mem::take(&mut run.inside)
+            .into_iter()
+            .filter(|at| self.track.packets[*at].pts >= first_pts)
+            .map(|at| self.places[at])
+            .filter(|at| *at != HIDDEN && *at >= place)
+            .collect();
+        if let Some(last) = to.pop() {
+            for at in to {
+                self.waiting.insert(at, frame.clone());
+            }
+            self.waiting.insert(last, frame);
+        }
+        while self.waiting.len() > MAX_WAITING {
+            self.waiting.pop_last();
+        }
+        Ok(())
+    }
+
+    fn convert(&mut self, frame: &Frame) -> RgbImage {
+        let sampling = match frame.chroma_format {
+            ChromaFormat::Yuv420 => Sampling::S420,
+            ChromaFormat::Yuv422 => Sampling::S422,
+        };
+        let (width, height) = (frame.width, frame.height);
+        let (y_stride, c_stride) = (width as usize, frame.chroma_width() as usize);
+        let (colour, depth) = (self.colour, u32::from(frame.bit_depth));
+        if frame.bit_depth == 8 {
+            let (y, u, v) = (&frame.y[..], &frame.u[..], &frame.v[..]);
+            self.converter.rgb(&Planes { width, height, y, u, v, y_stride, c_stride, sampling, depth, colour })
+        } else {
+            let wide = |plane: &[u8]| -> Vec<u16> {
+                plane.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect()
+            };
+            let (y, u, v) = (&wide(&frame.y)[..], &wide(&frame.u)[..], &wide(&frame.v)[..]);
+            self.converter.rgb(&Planes { width, height, y, u, v, y_stride, c_stride, sampling, depth, colour })
+        }
+    }
+
+    /// The decoded planes at a place, before colours and turns.
+    fn planes(&mut self, place: usize) -> Result<Frame, MediaError> {
+        // What lies before this place is not asked for again.
+        self.waiting = self.waiting.split_off(&place);
+        if let Some(frame) = self.waiting.remove(&place) {
+            return Ok(frame);
+        }
+        let wanted = self.shown.packets[place];
+        self.decode_to(wanted, place)
+    }
+}
+
+impl Pictures for H264 {
+    fn starts_s(&self) -> &[f64] {
+        &self.shown.starts_s
+    }
+
+    fn end_s(&self) -> f64 {
+        self.shown.end_s
+    }
+
+    fn picture(&mut self, place: usize) -> Result<RgbImage, MediaError> {
+        let frame = self.planes(place)?;
+        let picture = self.convert(&frame);
+        Ok(self.track.upright(picture))
+    }
+}
+
+/// What a sequence parameter set says, if this can be decoded.
+fn sequence(track: &PictureTrack, set: &NalUnit<'_>) -> Result<SpsInfo, MediaError> {
+    let info = parse_sps_info(set).map_err(|error| decode_failed(track, error))?;
+    if info.chroma_format == 3 || !matches!((info.bit_depth_luma, info.bit_depth_chroma), (8, 8) | (10, 10)) {
+        let profile = match info.profile {
+            44 => "CAVLC 4:4:4 Intra",
+            66 => "Baseline",
+            77 => "Main",
+            88 => "Extended",
+            100 => "High",
+            110 => "High 10",
+            122 => "High 4:2:2",
+            244 => "High 4:4:4 Predictive",
+            _ => "an unknown profile",
+        };
+        let chroma = ["4:0:0", "4:2:0", "4:2:2", "4:4:4"].get(info.chroma_format as usize).unwrap_or(&"unknown");
+        return Err(track.unsupported(format!(
+            "found H.264 in {profile}, chroma {chroma}, {} bits; 4:2:0 and 4:2:2 with 8 or 10 bits are read",
+            info.bit_depth_luma
+        )));
+    }
+    if info.width == 0 || info.height == 0 {
+        return Err(track.corrupt("its pictures have no pixels"));
+    }
+    if u64::from(info.coded_width) * u64::from(info.coded_height) > MAX_PIXELS {
+        let (name, limit) = (track.name.clone(), MAX_PIXELS);
+        return Err(MediaError::TooManyPixels { name, width: info.coded_width, height: info.coded_height, limit });
+    }
+    Ok(info)
+}
+
+fn size_changed(track: &PictureTrack, old: (u32, u32), new: (u32, u32)) -> MediaError {
+    track.unsupported(format!(
+        "found pictures of {} x {} pixels and then of {} x {}, expected one size",
+        old.0, old.1, new.0, new.1
+    ))
+}
+
+fn decode_failed(track: &PictureTrack, error: DecodeError) -> MediaError {
+    match error {
+        DecodeError::Unsupported(what) => track.unsupported(format!("found H.264 with {what}")),
+        error => track.corrupt(error),
+    }
+}
+
+/// No input is known to make the decoder panic, but it is large and not ours. It is dropped after a panic.
+fn guarded<T>(track: &PictureTrack, decode: impl FnOnce() -> Result<T, MediaError>) -> Result<T, MediaError> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(track.corrupt("the H.264 decoder gave up on it")))
+}
+
+/// `recovery_frame_cnt` of a recovery point message, if there is one.
+fn recovery_frames(message: &[u8]) -> Option<u32> {
+    let mut rest = message;
+    // The last byte holds the stop bit.
+    while rest.len() > 2 {
+        let mut number = || -> Option<usize> {
+            let mut sum = 0;
+            loop {
+                let (byte, after) = rest.split_first()?;
+                rest = after;
+                sum += usize::from(*byte);
+                if *byte != 255 {
+                    return Some(sum);
+                }
+            }
+        };
+        let kind = number()?;
+        let size = number()?;
+        if kind == 6 {
+            return Bits::new(rest.get(..size)?).ue();
+        }
+        rest = rest.get(size..)?;
+    }
+    None
+}
+
+/// Bits of a unit from its beginning.
+struct Bits<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Bits<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    fn bit(&mut self) -> Option<u32> {
+        let byte = self.bytes.get(self.at / 8)?;
+        let bit = byte >> (7 - self.at % 8) & 1;
+        self.at += 1;
+        Some(u32::from(bit))
+    }
+
+    /// An Exp-Golomb number.
+    fn ue(&mut self) -> Option<u32> {
+        let mut zeros = 0;
+        while self.bit()? == 0 {
+            zeros += 1;
+            if zeros > 31 {
+                return None;
+            }
+        }
+        let mut value = 1u64;
+        for _ in 0..zeros {
+            value = value << 1 | u64::from(self.bit()?);
+        }
+        u32::try_from(value - 1).ok()
+    }
+}

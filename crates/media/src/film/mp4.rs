@@ -1,0 +1,788 @@
+//! ISO media files (MP4, MOV), fragmented or not, into a picture track. Only boxes are read, never `mdat`.
+//!
+//! Why not a crate: re_mp4 0.5.1 keeps neither edit lists nor `colr` nor what is needed to bound a hostile table.
+
+use crate::error::MediaError;
+use crate::film::packets::{Codec, Packet, PictureTrack, TrackColour};
+use crate::film::source::{Placed, Source};
+
+/// A `moov` or `moof` longer than this is refused; an hour of film needs about 3 MB.
+const MAX_HEADER_BYTES: u64 = 256 << 20;
+
+/// More packets in one track are refused: 38 hours at 60 frames a second, and 0.5 GB of tables.
+const MAX_PACKETS: usize = 1 << 23;
+
+/// A packet longer than this is refused; the largest picture of H.264 without any compression is 107 MB.
+const MAX_PACKET_BYTES: u32 = 1 << 28;
+
+/// Times beyond this on a track's clock are refused, so that sums cannot overflow.
+const MAX_TIME: i64 = 1 << 60;
+
+/// Why a box cannot be used, in words; the film's name comes later.
+enum Bad {
+    Corrupt(String),
+    Unsupported(String),
+}
+
+type Step<T> = Result<T, Bad>;
+
+fn bad<T>(words: impl Into<String>) -> Step<T> {
+    Err(Bad::Corrupt(words.into()))
+}
+
+/// The film's picture track.
+pub(crate) fn open(mut source: Source) -> Result<PictureTrack, MediaError> {
+    let mut movie = None;
+    let mut fragments: Vec<(u64, Vec<u8>)> = Vec::new();
+    let mut fragment_bytes = 0;
+    let mut at = 0;
+    while source.len() - at >= 8 {
+        let head = source.read_up_to(at, 16)?;
+        let (kind, header, size) = match box_head(&head) {
+            Some(found) => found,
+            // Padding after the last box does no harm.
+            None if movie.is_some() => break,
+            None => return Err(source.corrupt(format!("the box at byte {at} has a size that no box can have"))),
+        };
+        let end = if size == 0 { source.len() } else { at.saturating_add(size) };
+        if matches!(&kind, b"moov" | b"moof") {
+            let body = end.saturating_sub(at + header);
+            fragment_bytes += body;
+            if fragment_bytes > MAX_HEADER_BYTES {
+                return Err(source.corrupt(format!(
+                    "its boxes {} have more than {MAX_HEADER_BYTES} bytes",
+                    String::from_utf8_lossy(&kind)
+                )));
+            }
+            let bytes = source.read(at + header, body)?;
+            if &kind == b"moof" {
+                fragments.push((at, bytes));
+            } else if movie.is_none() {
+                movie = Some(bytes);
+            }
+        }
+        if end >= source.len() {
+            break;
+        }
+        at = end;
+    }
+    let Some(movie) = movie else {
+        return Err(source.corrupt("it has no box moov, which lists the pictures"));
+    };
+    let found = picture_track(&movie, &fragments, source.len());
+    let (trak, samples) = match found {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            return Err(MediaError::NoTrack {
+                name: source.name().to_owned(),
+                found: "a film without pictures".to_owned(),
+                expected: "a picture track",
+            });
+        }
+        Err(Bad::Corrupt(words)) => return Err(source.corrupt(words)),
+        Err(Bad::Unsupported(words)) => return Err(source.unsupported(words)),
+    };
+    let name = source.name().to_owned();
+    let format = source.format;
+    Ok(PictureTrack {
+        name,
+        format,
+        codec: trak.entry.codec,
+        config: trak.entry.config,
+        width: trak.entry.width,
+        height: trak.entry.height,
+        quarter_turns: trak.turns.0,
+        mirrored: trak.turns.1,
+        colour: trak.entry.colour,
+        packets: samples.packets,
+        data: Box::new(Placed { source, places: samples.places, stripped: Vec::new() }),
+    })
+}
+
+/// Type, length of the header, and size of a box (0: to the end).
+fn box_head(head: &[u8]) -> Option<([u8; 4], u64, u64)> {
+    let size = u64::from(u32::from_be_bytes(head.get(0..4)?.try_into().ok()?));
+    let kind: [u8; 4] = head.get(4..8)?.try_into().ok()?;
+    match size {
+        1 => {
+            let size = u64::from_be_bytes(head.get(8..16)?.try_into().ok()?);
+            (size >= 16).then_some((kind, 16, size))
+        }
+        0 => Some((kind, 8, 0)),
+        8.. => Some((kind, 8, size)),
+        _ => None,
+    }
+}
+
+/// Reads numbers from the body of a box.
+#[derive(Copy, Clone)]
+struct Reader<'a> {
+    bytes: &'a [u8],
+    kind: &'static str,
+}
+
+impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8], kind: &'static str) -> Self {
+        Self { bytes, kind }
+    }
+
+    fn take(&mut self, len: usize) -> Step<&'a [u8]> {
+        if len > self.bytes.len() {
+            return bad(format!("its box {} ends too early", self.kind));
+        }
+        let (taken, rest) = self.bytes.split_at(len);
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    fn u8(&mut self) -> Step<u8> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn u16(&mut self) -> Step<u16> {
+        self.take(2).map(|b| u16::from_be_bytes([b[0], b[1]]))
+    }
+
+    fn u32(&mut self) -> Step<u32> {
+        self.take(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
+    }
+
+    fn i32(&mut self) -> Step<i32> {
+        self.u32().map(|value| value as i32)
+    }
+
+    fn u64(&mut self) -> Step<u64> {
+        Ok(u64::from(self.u32()?) << 32 | u64::from(self.u32()?))
+    }
+
+    /// 64 bits in version 1 of a box, else 32.
+    fn wide(&mut self, version: u8) -> Step<u64> {
+        if version == 1 { self.u64() } else { self.u32().map(u64::from) }
+    }
+
+    /// Version and flags.
+    fn full(&mut self) -> Step<(u8, u32)> {
+        let word = self.u32()?;
+        Ok(((word >> 24) as u8, word & 0xff_ffff))
+    }
+
+    /// A number of entries, which must be there.
+    fn count(&mut self, entry_bytes: usize) -> Step<usize> {
+        let count = self.u32()? as usize;
+        if count.saturating_mul(entry_bytes) > self.bytes.len() {
+            return bad(format!("its box {} claims {count} entries and ends before them", self.kind));
+        }
+        Ok(count)
+    }
+}
+
+/// The boxes in a body. What follows the last whole one, if shorter than a header, is padding.
+fn boxes(mut bytes: &[u8]) -> Step<Vec<([u8; 4], &[u8])>> {
+    let mut found = Vec::new();
+    while bytes.len() >= 8 {
+        let Some((kind, header, size)) = box_head(bytes) else {
+            return bad("a box has a size that no box can have");
+        };
+        // A zero word ends a list of boxes in QuickTime files.
+        if size == 0 && kind == [0; 4] {
+            break;
+        }
+        let size = if size == 0 { bytes.len() as u64 } else { size };
+        if size > bytes.len() as u64 {
+            return bad(format!("its box {} is longer than what it lies in", String::from_utf8_lossy(&kind)));
+        }
+        let (whole, rest) = bytes.split_at(size as usize);
+        found.push((kind, &whole[header as usize..]));
+        bytes = rest;
+    }
+    Ok(found)
+}
+
+/// The first box of a type.
+fn child<'a>(found: &[([u8; 4], &'a [u8])], kind: &[u8; 4]) -> Option<&'a [u8]> {
+    found.iter().find(|(found, _)| found == kind).map(|(_, body)| *body)
+}
+
+fn need<'a>(found: &[([u8; 4], &'a [u8])], kind: &'static str) -> Step<&'a [u8]> {
+    let wanted: &[u8; 4] = kind.as_bytes().try_into().expect("types have four letters");
+    child(found, wanted).ok_or_else(|| Bad::Corrupt(format!("it has no box {kind}")))
+}
+
+/// One `trak` as far as it is needed.
+struct Trak<'a> {
+    id: u32,
+    enabled: bool,
+    turns: (u8, bool),
+    timescale: u32,
+    edits: Vec<Edit>,
+    entry: Entry,
+    stbl: Vec<([u8; 4], &'a [u8])>,
+}
+
+/// A sample entry.
+#[derive(Clone)]
+struct Entry {
+    codec: Codec,
+    config: Vec<u8>,
+    width: u32,
+    height: u32,
+    colour: Option<TrackColour>,
+}
+
+/// An entry of an edit list.
+#[derive(Copy, Clone, Debug)]
+struct Edit {
+    /// On the movie's clock.
+    duration: u64,
+    /// On the track's clock; `None`: nothing is shown.
+    media_time: Option<i64>,
+}
+
+#[derive(Default)]
+struct Samples {
+    packets: Vec<Packet>,
+    places: Vec<(u64, u32)>,
+}
+
+/// A packet before the edit list is applied.
+struct Raw {
+    place: (u64, u32),
+    pts: i64,
+    duration: i64,
+    sync: bool,
+}
+
+fn picture_track<'a>(
+    movie: &'a [u8],
+    fragments: &[(u64, Vec<u8>)],
+    file_len: u64,
+) -> Step<Option<(Trak<'a>, Samples)>> {
+    let top = boxes(movie)?;
+    let mut head = Reader::new(need(&top, "mvhd")?, "mvhd");
+    let (version, _) = head.full()?;
+    head.take(if version == 1 { 16 } else { 8 })?;
+    let movie_scale = head.u32()?;
+    head.take(if version == 1 { 8 } else { 4 } + 16)?;
+    let movie_matrix = matrix(&mut head)?;
+    if child(&top, b"cmov").is_some() {
+        return Err(Bad::Unsupported("found a compressed movie header".to_owned()));
+    }
+
+    let mut candidates = Vec::new();
+    for (_, body) in top.iter().filter(|(kind, _)| kind == b"trak") {
+        if let Some(trak) = read_trak(body, movie_matrix)? {
+            candidates.push(trak);
+        }
+    }
+    let chosen = candidates.iter().position(|trak| trak.enabled).unwrap_or(0);
+    if candidates.is_empty() {
+        return Ok(None);
+    }
+    let trak = candidates.swap_remove(chosen);
+    if trak.timescale == 0 {
+        return bad("the clock of its picture track has zero ticks a second");
+    }
+    let mut raw = table_samples(&trak, file_len)?;
+    if let Some(extends) = child(&top, b"mvex") {
+        fragment_samples(&trak, extends, fragments, file_len, &mut raw)?;
+    }
+    let samples = apply_edits(&trak, movie_scale, raw)?;
+    Ok(Some((trak, samples)))
+}
+
+/// The two by two part of a transformation matrix: a, b, c, d.
+fn matrix(reader: &mut Reader<'_>) -> Step<[i64; 4]> {
+    let mut values = [0; 9];
+    for value in &mut values {
+        *value = i64::from(reader.i32()?);
+    }
+    Ok([values[0], values[1], values[3], values[4]])
+}
+
+/// Quarter turns clockwise, and whether a mirror comes before them.
+///
+/// # Source
+/// ISO/IEC 14496-12, 6.2.2: a point (x, y) goes to (a x + c y, b x + d y), y downwards.
+fn turns([a, b, c, d]: [i64; 4]) -> Option<(u8, bool)> {
+    let small = |value: i64, of: i64| value.abs() * 64 <= of.abs();
+    if small(b, a) && small(c, d) && a != 0 && d != 0 {
+        Some(match (a > 0, d > 0) {
+            (true, true) => (0, false),
+            (false, false) => (2, false),
+            (false, true) => (0, true),
+            (true, false) => (2, true),
+        })
+    } else if small(a, b) && small(d, c) && b != 0 && c != 0 {
+        Some(match (b > 0, c > 0) {
+            (true, false) => (1, false),
+            (false, true) => (3, false),
+            (false, false) => (1, true),
+            (true, true) => (3, true),
+        })
+    } else if [a, b, c, d] == [0; 4] {
+        // Written by some tools for "no transformation".
+        Some((0, false))
+    } else {
+        None
+    }
+}
+
+/// `None` for a track without moving pictures.
+fn read_trak(body: &[u8], movie_matrix: [i64; 4]) -> Step<Option<Trak<'_>>> {
+    let parts = boxes(body)?;
+    let media = boxes(need(&parts, "mdia")?)?;
+    let mut handler = Reader::new(need(&media, "hdlr")?, "hdlr");
+    handler.take(8)?;
+    if handler.take(4)? != b"vide" {
+        return Ok(None);
+    }
+    let mut head = Reader::new(need(&parts, "tkhd")?, "tkhd");
+    let (version, flags) = head.full()?;
+    head.take(if version == 1 { 16 } else { 8 })?;
+    let id = head.u32()?;
+    head.take(4 + if version == 1 { 8 } else { 4 } + 16)?;
+    let own = matrix(&mut head)?;
+    let [a, b, c, d] = own;
+    let [e, f, g, h] = movie_matrix.map(|value| value >> 8);
+    let both = if movie_matrix == [0; 4] { own } else { [a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h] };
+    let Some(turns) = turns(both) else {
+        return Err(Bad::Unsupported("found pictures turned by an angle that is no quarter turn".to_owned()));
+    };
+
+    let mut head = Reader::new(need(&media, "mdhd")?, "mdhd");
+    let (version, _) = head.full()?;
+    head.take(if version == 1 { 16 } else { 8 })?;
+    let timescale = head.u32()?;
+
+    let mut edits = Vec::new();
+    if let Some(list) = child(&parts, b"edts") {
+        if let Some(list) = child(&boxes(list)?, b"elst") {
+            let mut list = Reader::new(list, "elst");
+            let (version, _) = list.full()?;
+            for _ in 0..list.count(if version == 1 { 20 } else { 12 })? {
+                let duration = list.wide(version)?;
+                let start = if version == 1 { list.u64()? as i64 } else { i64::from(list.i32()?) };
+                let rate = list.u32()?;
+                if !(-1..MAX_TIME).contains(&start) || duration > MAX_TIME as u64 {
+                    return bad("its edit list goes beyond all time");
+                }
+                let media_time = (start >= 0).then_some(start);
+                if media_time.is_some() && rate >> 16 != 1 {
+                    return Err(Bad::Unsupported("found an edit list that changes the speed".to_owned()));
+                }
+                edits.push(Edit { duration, media_time });
+            }
+        }
+    }
+
+    let info = boxes(need(&media, "minf")?)?;
+    let stbl = boxes(need(&info, "stbl")?)?;
+    let mut descriptions = Reader::new(need(&stbl, "stsd")?, "stsd");
+    descriptions.full()?;
+    descriptions.u32()?;
+    let entries = boxes(descriptions.bytes)?;
+    let Some((kind, entry)) = entries.first() else {
+        return bad("its picture track says nothing of its codec");
+    };
+    if entries.iter().any(|other| other.0 != *kind || other.1 != *entry) {
+        return Err(Bad::Unsupported("found a picture track that changes its codec or settings".to_owned()));
+    }
+    let count = need(&stbl, "stsz").ok().and_then(|sizes| sizes.get(8..12));
+    if matches!(kind, b"jpeg" | b"png ") && count.is_none_or(|count| count <= [0, 0, 0, 1].as_slice()) {
+        // A cover.
+        return Ok(None);
+    }
+    let entry = read_entry(kind, entry)?;
+    Ok(Some(Trak { id, enabled: flags & 1 == 1, turns, timescale, edits, entry, stbl }))
+}
+
+fn read_entry(kind: &[u8; 4], body: &[u8]) -> Step<Entry> {
+    let (codec, config_box): (Codec, &[u8; 4]) = match kind {
+        b"avc1" | b"avc3" => (Codec::H264, b"avcC"),
+        b"av01" => (Codec::Av1, b"av1C"),
+        b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" => (Codec::Hevc, b"hvcC"),
+        b"vp09" => (Codec::Vp9, b"vpcC"),
+        b"vp08" => (Codec::Vp8, b"vpcC"),
+        b"mp4v" => (Codec::Other("MPEG-4 Part 2".to_owned()), b"esds"),
+        b"encv" | b"drmi" => return Err(Bad::Unsupported("found encrypted pictures".to_owned())),
+        other => (Codec::Other(other.escape_ascii().to_string()), b"none"),
+    };
+    let mut reader = Reader::new(body, "stsd");
+    reader.take(24)?;
+    let width = u32::from(reader.u16()?);
+    let height = u32::from(reader.u16()?);
+    reader.take(50)?;
+    // Old QuickTime entries may end with what is no box.
+    let parts = boxes(reader.bytes).unwrap_or_default();
+    let config = child(&parts, config_box).unwrap_or_default().to_vec();
+    let colour = child(&parts, b"colr").and_then(|body| {
+        let kind = body.get(0..4)?;
+        let matrix = u16::from_be_bytes(body.get(8..10)?.try_into().ok()?).try_into().ok()?;
+        match kind {
+            b"nclx" => Some(TrackColour { matrix, full_range: body.get(10)? & 0x80 != 0 }),
+            b"nclc" => Some(TrackColour { matrix, full_range: false }),
+            _ => None,
+        }
+    });
+    Ok(Entry { codec, config, width, height, colour })
+}
+
+fn check_place(offset: u64, size: u32, file_len: u64, number: usize) -> Step<()> {
+    if offset.checked_add(u64::from(size)).is_none_or(|end| end > file_len) {
+        return bad(format!("picture {number} lies at byte {offset}, and the film ends at {file_len}"));
+    }
+    if size > MAX_PACKET_BYTES {
+        return bad(format!("picture {number} has {size} bytes, expected at most {MAX_PACKET_BYTES}"));
+    }
+    Ok(())
+}
+
+/// Room for so many packets, if they are not too many.
+fn check_count(count: usize) -> Step<()> {
+    if count > MAX_PACKETS {
+        return bad(format!("it claims {count} pictures, expected at most {MAX_PACKETS}"));
+    }
+    Ok(())
+}
+
+/// Runs of (count, value) one value at a time.
+struct Runs<'a> {
+    reader: Reader<'a>,
+    entries: usize,
+    left: u32,
+    value: u32,
+}
+
+impl<'a> Runs<'a> {
+    fn new(body: Option<&'a [u8]>, kind: &'static str) -> Step<Self> {
+        let Some(body) = body else {
+            return Ok(Self { reader: Reader::new(&[], kind), entries: 0, left: 0, value: 0 });
+        };
+        let mut reader = Reader::new(body, kind);
+        reader.full()?;
+        let entries = reader.count(8)?;
+        Ok(Self { reader, entries, left: 0, value: 0 })
+    }
+
+    fn next(&mut self) -> Step<Option<u32>> {
+        while self.left == 0 {
+            if self.entries == 0 {
+                return Ok(None);
+            }
+            self.entries -= 1;
+            self.left = self.reader.u32()?;
+            self.value = self.reader.u32()?;
+        }
+        self.left -= 1;
+        Ok(Some(self.value))
+    }
+}
+
+/// Packets of the tables in `stbl`; none in a fragmented film.
+fn table_samples(trak: &Trak<'_>, file_len: u64) -> Step<Vec<Raw>> {
+    let stbl = &trak.stbl;
+    // Sizes.
+    let (count, fixed, bits, mut sizes) = if let Some(body) = child(stbl, b"stsz") {
+        let mut sizes = Reader::new(body, "stsz");
+        sizes.full()?;
+        let fixed = sizes.u32()?;
+        let count = if fixed == 0 { sizes.count(4)? } else { sizes.u32()? as usize };
+        (count, fixed, 32, sizes)
+    } else if let Some(body) = child(stbl, b"stz2") {
+        let mut sizes = Reader::new(body, "stz2");
+        sizes.full()?;
+        let bits = sizes.u32()? & 0xff;
+        let count = sizes.u32()? as usize;
+        if !matches!(bits, 4 | 8 | 16) || (count.saturating_mul(bits as usize)).div_ceil(8) > sizes.bytes.len() {
+            return bad("its box stz2 ends too early");
+        }
+        (count, 0, bits, sizes)
+    } else {
+        return bad("it has no box stsz");
+    };
+    check_count(count)?;
+    if u64::from(fixed) * count as u64 > file_len {
+        return bad(format!("it claims {count} pictures of {fixed} bytes, and the film has {file_len} bytes"));
+    }
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let mut half = None;
+    let mut next_size = || -> Step<u32> {
+        match (fixed, bits) {
+            (1.., _) => Ok(fixed),
+            (_, 32) => sizes.u32(),
+            (_, 16) => sizes.u16().map(u32::from),
+            (_, 8) => sizes.u8().map(u32::from),
+            _ => match half.take() {
+                Some(low) => Ok(low),
+                None => {
+                    let byte = sizes.u8()?;
+                    half = Some(u32::from(byte & 15));
+                    Ok(u32::from(byte >> 4))
+                }
+            },
+        }
+    };
+
+    let mut times = Runs::new(Some(need(stbl, "stts")?), "stts")?;
+    let mut shifts = Runs::new(child(stbl, b"ctts"), "ctts")?;
+    let mut syncs = match child(stbl, b"stss") {
+        None => None,
+        Some(body) => {
+            let mut reader = Reader::new(body, "stss");
+            reader.full()?;
+            let count = reader.count(4)?;
+            let mut numbers = Vec::with_capacity(count);
+            for _ in 0..count {
+                numbers.push(reader.u32()? as usize);
+            }
+            numbers.sort_unstable();
+            numbers.dedup();
+            Some(numbers.into_iter().peekable())
+        }
+    };
+
+    // Chunks.
+    let mut groups = Reader::new(need(stbl, "stsc")?, "stsc");
+    groups.full()?;
+    let group_count = groups.count(12)?;
+    let mut group_list = Vec::with_capacity(group_count);
+    for _ in 0..group_count {
+        group_list.push((groups.u32()?, groups.u32()?));
+        groups.u32()?;
+    }
+    let (mut chunks, wide) = match child(stbl, b"stco") {
+        Some(body) => (Reader::new(body, "stco"), false),
+        None => (Reader::new(need(stbl, "co64")?, "co64"), true),
+    };
+    chunks.full()?;
+    let chunk_count = chunks.count(if wide { 8 } else { 4 })?;
+
+    let mut raw = Vec::with_capacity(count);
+    let mut group = 0;
+    let mut dts: i64 = 0;
+    for chunk in 1..=chunk_count as u64 {
+        let mut offset = if wide { chunks.u64()? } else { u64::from(chunks.u32()?) };
+        while group_list.get(group + 1).is_some_and(|next| u64::from(next.0) <= chunk) {
+            group += 1;
+        }
+        let Some((first, in_chunk)) = group_list.get(group) else {
+            return bad("its box stsc is empty");
+        };
+        if u64::from(*first) > chunk {
+            return bad("its box stsc does not begin with the first chunk");
+        }
+        for _ in 0..*in_chunk {
+            if raw.len() == count {
+                break;
+            }
+            let number = raw.len() + 1;
+            let size = next_size()?;
+            check_place(offset, size, file_len, number)?;
+            let Some(duration) = times.next()? else {
+                return bad(format!("it has {count} pictures and times for {} of them", raw.len()));
+            };
+            let shift = shifts.next()?.unwrap_or(0) as i32;
+            let sync = match &mut syncs {
+                None => true,
+                Some(numbers) => {
+                    while numbers.next_if(|next| *next < number).is_some() {}
+                    numbers.peek() == Some(&number)
+                }
+            };
+            let duration = i64::from(duration);
+            raw.push(Raw { place: (offset, size), pts: dts + i64::from(shift), duration, sync });
+            offset += u64::from(size);
+            // 2^23 packets of less than 2^32 ticks stay below 2^55.
+            dts += duration;
+        }
+    }
+    if raw.len() < count {
+        return bad(format!("it has {count} pictures and places for {} of them", raw.len()));
+    }
+    Ok(raw)
+}
+
+/// Packets of `moof` boxes.
+fn fragment_samples(
+    trak: &Trak<'_>,
+    extends: &[u8],
+    fragments: &[(u64, Vec<u8>)],
+    file_len: u64,
+    raw: &mut Vec<Raw>,
+) -> Step<()> {
+    const NOT_SYNC: u32 = 0x1_0000;
+    let mut defaults = (0, 0, 0);
+    for (_, body) in boxes(extends)?.iter().filter(|(kind, _)| kind == b"trex") {
+        let mut reader = Reader::new(body, "trex");
+        reader.full()?;
+        if reader.u32()? == trak.id {
+            reader.u32()?;
+            defaults = (reader.u32()?, reader.u32()?, reader.u32()?);
+        }
+    }
+    let mut dts = raw.iter().map(|raw| raw.duration).sum::<i64>();
+    for (moof_at, body) in fragments {
+        let mut previous_end = *moof_at;
+        for (_, body) in boxes(body)?.iter().filter(|(kind, _)| kind == b"traf") {
+            let parts = boxes(body)?;
+            let mut head = Reader::new(need(&parts, "tfhd")?, "tfhd");
+            let (_, flags) = head.full()?;
+            let ours = head.u32()? == trak.id;
+            let base = if flags & 1 != 0 {
+                head.u64()?
+            } else if flags & 0x2_0000 != 0 {
+                *moof_at
+            } else {
+                previous_end
+            };
+            if flags & 2 != 0 {
+                head.u32()?;
+            }
+            let mut or = |bit: u32, default: u32| if flags & bit != 0 { head.u32() } else { Ok(default) };
+            let duration = or(8, defaults.0)?;
+            let size = or(0x10, defaults.1)?;
+            let sample_flags = or(0x20, defaults.2)?;
+            if ours {
+                if let Some(body) = child(&parts, b"tfdt") {
+                    let mut reader = Reader::new(body, "tfdt");
+                    let (version, _) = reader.full()?;
+                    let time = reader.wide(version)?;
+                    if time > MAX_TIME as u64 {
+                        return bad("a fragment begins beyond all time");
+                    }
+                    dts = time as i64;
+                }
+            }
+            let mut offset = base;
+            for (_, body) in parts.iter().filter(|(kind, _)| kind == b"trun") {
+                let mut run = Reader::new(body, "trun");
+                let (_, flags) = run.full()?;
+                let count = run.u32()? as usize;
+                if flags & 1 != 0 {
+                    let shift = i64::from(run.i32()?);
+                    offset = match base.checked_add_signed(shift) {
+                        Some(offset) => offset,
+                        None => return bad("a fragment lies before the film"),
+                    };
+                }
+                let first_flags = if flags & 4 != 0 { Some(run.u32()?) } else { None };
+                let entry_bytes = (flags >> 8 & 15).count_ones() as usize * 4;
+                if count.saturating_mul(entry_bytes) > run.bytes.len() {
+                    return bad(format!("its box trun claims {count} entries and ends before them"));
+                }
+                if !ours && flags & 0x200 == 0 {
+                    offset = offset.saturating_add(u64::from(size) * count as u64);
+                    continue;
+                }
+                check_count(raw.len() + count)?;
+                for index in 0..count {
+                    let mut or = |bit: u32, default: u32| if flags & bit != 0 { run.u32() } else { Ok(default) };
+                    let duration = i64::from(or(0x100, duration)?);
+                    let size = or(0x200, size)?;
+                    let default = if index == 0 { first_flags.unwrap_or(sample_flags) } else { sample_flags };
+                    let own = or(0x400, default)?;
+                    let shift = i64::from(or(0x800, 0)? as i32);
+                    if ours {
+                        check_place(offset, size, file_len, raw.len() + 1)?;
+                        let sync = own & NOT_SYNC == 0;
+                        raw.push(Raw { place: (offset, size), pts: dts + shift, duration, sync });
+                        dts += duration;
+                    }
+                    offset = offset.saturating_add(u64::from(size));
+                }
+            }
+            previous_end = offset;
+        }
+    }
+    Ok(())
+}
+
+/// Packets on the film's clock.
+///
+/// A packet is shown by the edit in which it begins. One that begins before an edit and ends in it is not shown: this is
+/// FFmpeg's rule, and differs from the standard only for edits that do not begin with a picture.
+fn apply_edits(trak: &Trak<'_>, movie_scale: u32, raw: Vec<Raw>) -> Step<Samples> {
+    let scale = f64::from(trak.timescale);
+    // Film time of the edit's beginning, its media time, and the media time of its end.
+    let mut edits: Vec<(f64, i64, i64)> = Vec::new();
+    let mut film_time: u64 = 0;
+    if !trak.edits.is_empty() && movie_scale == 0 {
+        return bad("the clock of its edit list has zero ticks a second");
+    }
+    for (index, edit) in trak.edits.iter().enumerate() {
+        if let Some(media_time) = edit.media_time {
+            // The length of the last edit of a film that was still being written is left at zero.
+            let open = edit.duration == 0 && index + 1 == trak.edits.len();
+            let ticks = u128::from(edit.duration) * u128::from(trak.timescale);
+            let ticks = (ticks + u128::from(movie_scale) / 2) / u128::from(movie_scale);
+            let end = if open { i64::MAX } else { media_time.saturating_add(ticks.min(MAX_TIME as u128) as i64) };
+            edits.push((film_time as f64 / f64::from(movie_scale), media_time, end));
+        }
+        film_time = film_time.saturating_add(edit.duration);
+    }
+    if trak.edits.is_empty() {
+        // Everything is shown at its own time; the zero of both clocks is the same.
+        edits.push((0.0, i64::MIN, i64::MAX));
+    }
+    let mut samples = Samples::default();
+    samples.packets.reserve_exact(raw.len());
+    samples.places.reserve_exact(raw.len());
+    let Some(first) = edits.first().copied() else {
+        return bad("its edit list shows nothing");
+    };
+    edits.sort_by_key(|(_, media, _)| *media);
+    // The furthest end of an edit and all before it, to see in one look whether another one holds a packet too.
+    let mut reach = i64::MIN;
+    let reaches: Vec<i64> = edits
+        .iter()
+        .map(|(_, _, end)| {
+            let before = reach;
+            reach = reach.max(*end);
+            before
+        })
+        .collect();
+    for raw in raw {
+        let after = edits.partition_point(|(_, media, _)| *media <= raw.pts);
+        let found = after.checked_sub(1).filter(|at| raw.pts < edits[*at].2);
+        if after.checked_sub(1).is_some_and(|at| raw.pts < reaches[at]) {
+            // An earlier edit holds it; shown twice if the later one does too, else the order of edits is not understood.
+            return Err(Bad::Unsupported("found an edit list that shows a part twice".to_owned()));
+        }
+        let (film, media, _) = found.map_or(first, |at| edits[at]);
+        samples.packets.push(Packet {
+            pts: raw.pts,
+            start_s: film + (raw.pts - media.max(if trak.edits.is_empty() { 0 } else { media })) as f64 / scale,
+            duration_s: raw.duration as f64 / scale,
+            sync: raw.sync,
+            shown: found.is_some(),
+        });
+        samples.places.push(raw.place);
+    }
+    Ok(samples)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matrices_name_their_turn() {
+        const ONE: i64 = 1 << 16;
+        for (matrix, expected) in [
+            ([ONE, 0, 0, ONE], Some((0, false))),
+            ([0, ONE, -ONE, 0], Some((1, false))),
+            ([-ONE, 0, 0, -ONE], Some((2, false))),
+            ([0, -ONE, ONE, 0], Some((3, false))),
+            ([-ONE, 0, 0, ONE], Some((0, true))),
+            ([ONE, 0, 0, -ONE], Some((2, true))),
+            ([0, -ONE, -ONE, 0], Some((1, true))),
+            ([0, ONE, ONE, 0], Some((3, true))),
+            ([0, 0, 0, 0], Some((0, false))),
+            ([ONE, ONE, -ONE, ONE], None),
+        ] {
+            assert_eq!(turns(matrix), expected, "{matrix:?}");
+        }
+    }
+}

@@ -198,6 +198,8 @@ def main():
     add("sound.mkv")
     copy("open.mkv", "open.mp4")
     add("open.mkv")
+    copy("turned90.mkv", "cropped.mp4", before=["-display_rotation", 90])
+    add("turned90.mkv", 162, 122, turn=np.rot90)
     # Written to a pipe, sizes are left unknown.
     (OUT / "piped.mkv").write_bytes(run("-i", OUT / "sound.mp4", "-c", "copy", *EXACT, "-f", "matroska", "-live", 1, "-"))
     add("piped.mkv")

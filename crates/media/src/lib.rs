@@ -4,7 +4,8 @@
 //! ([`image_size`], [`video_size`]), the bicubic resize of the reference ([`resize_bicubic`]) and the rows that a
 //! vision tower reads ([`image_patches`], [`video_patches`], [`film_patches`]), and the mel frames that a sound tower reads ([`SoundReader`],
 //! [`log_mel`]). What does not: tensors, devices, models, prompts and
-//! priorities. Nothing here starts a program, opens a connection, reads the environment or prints.
+//! priorities. Nothing here opens a connection, reads the environment or prints, and no program is
+//! started but the FFmpeg that [`FilmOptions`] names.
 //!
 //! # Errors
 //!

@@ -69,7 +69,7 @@ def main():
     film("hevc.mkv", "HEVC", "-c:v", "libx265", "-x265-params", x265)
     film("vp9.webm", "VP9", "-c:v", "libvpx-vp9", "-g", "8", "-auto-alt-ref", "1", "-lag-in-frames", "8", "-crf", "30", "-b:v", "0")
     film("vp8.webm", "VP8", "-c:v", "libvpx", "-g", "8", "-auto-alt-ref", "1", "-lag-in-frames", "8", "-b:v", "200k")
-    film("mpeg4.mp4", "MPEG-4 Visual", "-c:v", "mpeg4", "-g", "8", "-bf", "2", "-q:v", "5")
+    film("mpeg4.mp4", "MPEG-4 Part 2", "-c:v", "mpeg4", "-g", "8", "-bf", "2", "-q:v", "5")
     film("av1.mp4", "AV1", *AOM, "-movflags", "+faststart")
     film("av1-10-bits.mkv", "AV1", "-c:v", "libsvtav1", "-preset", "8", "-crf", "35", "-g", "8",
          "-svtav1-params", "lp=1", pixel="yuv420p10le", filters=("-vf", "scale=out_color_matrix=bt709"))

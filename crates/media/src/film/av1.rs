@@ -192,7 +192,9 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
-    use crate::film::packets::{Packet, PacketData};
+    use crate::film::packets::PacketData;
+    use crate::film::source::Source;
+    use crate::film::{FilmSource, mkv, mp4};
 
     struct Stored(Vec<Vec<u8>>);
 
@@ -206,39 +208,12 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/media")
     }
 
-    /// A clip in MP4 as a track.
+    /// A clip as a track.
     fn track(name: &str) -> PictureTrack {
-        let bytes = std::fs::read(golden().join("codecs").join(name)).unwrap();
-        let mp4 = re_mp4::Mp4::read_bytes(&bytes).unwrap();
-        let track = mp4.tracks().values().next().unwrap();
-        let mut packets = Vec::new();
-        let mut data = Vec::new();
-        for sample in &track.samples {
-            let start_s = sample.composition_timestamp as f64 / track.timescale as f64;
-            packets.push(Packet {
-                pts: sample.composition_timestamp,
-                start_s,
-                duration_s: 0.04,
-                sync: sample.is_sync,
-                shown: true,
-            });
-            data.push(bytes[sample.offset as usize..][..sample.size as usize].to_vec());
-        }
-        let at = bytes.windows(4).position(|four| four == b"av1C").unwrap();
-        let length = u32::from_be_bytes(bytes[at - 4..at].try_into().unwrap()) as usize;
-        PictureTrack {
-            name: name.to_owned(),
-            format: "mp4",
-            codec: Codec::Av1,
-            config: bytes[at + 4..at - 4 + length].to_vec(),
-            width: 72,
-            height: 50,
-            quarter_turns: 0,
-            mirrored: false,
-            colour: None,
-            packets,
-            data: Box::new(Stored(data)),
-        }
+        let mut source = Source::open(&FilmSource::File(golden().join("codecs").join(name))).unwrap();
+        source.format = if name.ends_with("mp4") { "mp4" } else { "mkv" };
+        let opened = if name.ends_with("mp4") { mp4::open(source) } else { mkv::open(source) };
+        opened.unwrap()
     }
 
     /// Planes without the bytes between their rows.
@@ -266,7 +241,7 @@ mod tests {
         let listing = std::fs::read(golden().join("codecs.json")).unwrap();
         let listing: serde_json::Value = serde_json::from_slice(&listing).unwrap();
         let mut compared = 0;
-        for name in ["av1.mp4", "av1-444.mp4", "av1-grey.mp4", "av1-grain.mp4"] {
+        for name in ["av1.mp4", "av1-444.mp4", "av1-grey.mp4", "av1-grain.mp4", "av1.webm", "av1-10-bits.mkv"] {
             let digests: Vec<&str> =
                 listing[name]["sha256"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
             let mut film = Av1::open(track(name)).unwrap();

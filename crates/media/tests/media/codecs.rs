@@ -75,7 +75,8 @@ fn films_are_shown_by_a_real_program() {
         println!("not run: OMNIBURN_TEST_FFMPEG names no FFmpeg program");
         return;
     };
-    for (name, _, starts, sides) in stored() {
+    // What `av1` decodes is compared plane by plane where it lives.
+    for (name, _, starts, sides) in stored().into_iter().filter(|film| !cfg!(feature = "av1") || film.1 != "AV1") {
         let options = FilmOptions { ffmpeg: Some(program.clone()) };
         let mut film = Film::open(&FilmSource::File(path(&name)), &options).unwrap();
         // Each picture alone, in the middle of its time, against all of them in one decode.
@@ -89,21 +90,12 @@ fn films_are_shown_by_a_real_program() {
             .unwrap();
         let bytes = (sides[0] * sides[1] * 3) as usize;
         assert_eq!(whole.stdout.len(), bytes * starts.len(), "{name}");
-        let own_decoder = cfg!(feature = "av1") && name.starts_with("av1");
         let times: Vec<f64> = starts.iter().map(|start| start + 0.01).collect();
-        let (mut max, mut sum) = (0, 0_u64);
         film.frames_at(&times, &mut |place, frame| {
-            let want = &whole.stdout[place * bytes..][..bytes];
-            for (got, want) in frame.pixels().iter().zip(want) {
-                max = max.max(got.abs_diff(*want));
-                sum += u64::from(got.abs_diff(*want));
-            }
+            assert!(frame.pixels() == &whole.stdout[place * bytes..][..bytes], "{name}: picture {place}");
             Ok(())
         })
         .unwrap();
-        let mean = sum as f64 / whole.stdout.len() as f64;
-        println!("{name}: largest difference {max}, mean {mean:.4}");
-        // Our own conversion rounds exactly and FFmpeg's does not; the same pictures in both.
-        assert!(max == 0 || (own_decoder && max <= 3 && mean < 0.6), "{name}: {max}, {mean}");
+        println!("{name}: {} pictures equal", starts.len());
     }
 }

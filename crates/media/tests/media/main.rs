@@ -3,8 +3,8 @@
 mod animations;
 mod codecs;
 mod damaged;
-mod mels;
 mod films;
+mod mels;
 mod pictures;
 mod references;
 mod resampled;

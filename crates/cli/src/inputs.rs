@@ -10,7 +10,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use omniburn::{Cancel, ErrorKind, Input, ItemError, known_image_ending, sniff};
+use omniburn::{Cancel, ErrorKind, FilmSource, Input, ItemError};
+use omniburn::{has_pictures, is_animation, known_image_ending, sniff};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -151,6 +152,21 @@ impl Medium {
     }
 }
 
+impl Medium {
+    /// What only a look inside tells: a picture that moves is a film, and a film's container may hold nothing but sound.
+    /// Damage is left for the reader to name.
+    fn looked_into(self, path: &Path, format: Option<&str>) -> Self {
+        let source = || FilmSource::File(path.into());
+        match (self, format) {
+            (Medium::Image, Some("gif" | "webp" | "png")) if is_animation(&source()).unwrap_or(false) => Medium::Video,
+            (Medium::Video, Some("mp4" | "mov" | "m4a" | "mkv")) if !has_pictures(&source()).unwrap_or(true) => {
+                Medium::Audio
+            }
+            _ => self,
+        }
+    }
+}
+
 fn has_ending(path: &Path, endings: &[&str]) -> bool {
     let ending = path.extension().and_then(OsStr::to_str);
     ending.is_some_and(|ending| endings.iter().any(|known| known.eq_ignore_ascii_case(ending)))
@@ -194,7 +210,7 @@ fn existing(path: &Path, bytes: u64) -> Result<Input, Fault> {
     let mut head = Vec::new();
     File::open(path).and_then(|file| file.take(SNIFF_BYTES).read_to_end(&mut head)).map_err(unreadable)?;
     let (format, ending) = (sniff(&head), Medium::of_ending(path));
-    match Medium::decide(format, ending) {
+    match Medium::decide(format, ending).map(|medium| medium.looked_into(path, format)) {
         Some(Medium::Text) => read_text(path, bytes, format).map(Input::text),
         Some(medium) => Ok(medium.file(path)),
         None if bytes == 0 => {

@@ -50,8 +50,8 @@ pub use error::{EngineError, ErrorKind, ItemError};
 pub use gate::{Cancel, Gate, GatePolicy, Permit, Priority};
 pub use meter::{ClassStats, DurationStats, Meter, MeterSnapshot};
 pub use omniburn_media::{
-    Height, MediaError, MelPreprocess, RgbImage, SEGMENT_SECONDS, Truncation, VisionPreprocess, Width,
-    known_image_ending, sniff,
+    FilmSource, Height, MediaError, MelPreprocess, RgbImage, SEGMENT_SECONDS, Truncation, VisionPreprocess, Width,
+    has_pictures, is_animation, known_image_ending, sniff,
 };
 pub use omniburn_models::RecordError;
 pub use omniburn_models::families::Family;

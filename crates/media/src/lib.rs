@@ -26,7 +26,7 @@ mod sound;
 mod text;
 
 pub use crate::error::MediaError;
-pub use crate::film::{Film, FilmOptions, FilmSource, film_patches, is_animation, sample_times};
+pub use crate::film::{Film, FilmOptions, FilmSource, film_patches, has_pictures, is_animation, sample_times};
 pub use crate::image::{MAX_IMAGE_PIXELS, RgbImage, decode_image, decode_image_file};
 pub use crate::kind::{known_image_ending, sniff};
 pub use crate::patches::{ClipCutter, Grid, PatchGrid, image_patches, resized_frames, resized_image, video_patches};

@@ -161,6 +161,18 @@ impl Film {
     }
 }
 
+/// Whether a file of a film's container holds pictures; false for sound in such a container.
+///
+/// # Errors
+/// As [`Film::open`], except that a codec which is not decoded here counts as pictures.
+pub fn has_pictures(source: &FilmSource) -> Result<bool, MediaError> {
+    match Film::open(source, &FilmOptions { ffmpeg: None }) {
+        Ok(_) | Err(MediaError::UnsupportedCodec { .. }) => Ok(true),
+        Err(MediaError::NoTrack { .. }) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
 /// Picks the decoder of a track.
 fn open_codec(
     track: PictureTrack,

@@ -206,10 +206,7 @@ fn a_sound_that_is_cut_is_corrupt_where_its_length_is_known() {
         for share in [0.2, 0.5, 0.8, 0.97] {
             let cut = ((whole.len() as f64 * share) as usize).max(60);
             let (kind, message) = refused(name, &whole[..cut]);
-            assert!(matches!(kind, "corrupt" | "unsupported_codec"), "{name} cut at {cut}: {kind}: {message}");
-            if !matches!(name, "film.mp4" | "film.mov" | "alac.m4a" | "stereo.m4a") {
-                assert_eq!(kind, "corrupt", "{name} cut at {cut}: {message}");
-            }
+            assert_eq!(kind, "corrupt", "{name} cut at {cut}: {message}");
         }
     }
 }

@@ -11,8 +11,8 @@
 //!
 //! # Where this is less than FFmpeg
 //! - AAC is read as AAC-LC of one or two channels. HE-AAC that its container announces is refused by name. Where only the
-//!   frames tell (implicit signalling, the rule in ADTS), the core is decoded: half the rate, and nothing above a quarter
-//!   of the full one, which for the usual 44.1 and 48 kHz is above what a model at 16 kHz hears best but not above all.
+//!   frames tell of it (implicit signalling, the rule in ADTS) the core is decoded, which has half the rate and lacks the
+//!   upper half of the frequencies: at 48 kHz, what lies above 12 kHz at the latest, and less at low bit rates.
 //! - Padding at the end of Matroska tracks stays, up to one packet; delay at the start is cut off.
 //! - A silent edit that delays the sound track of an MP4 is not made audible.
 

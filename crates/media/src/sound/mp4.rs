@@ -129,7 +129,22 @@ impl Walk<'_> {
             let body = at + header;
             let next = at.saturating_add(size);
             let stop = next.min(end);
-            self.cut |= next > self.input.length();
+            // Bytes that somebody appended look like boxes of any name and length.
+            let known = matches!(
+                &head[4..8],
+                b"moov"
+                    | b"mdat"
+                    | b"moof"
+                    | b"free"
+                    | b"skip"
+                    | b"wide"
+                    | b"ftyp"
+                    | b"sidx"
+                    | b"mfra"
+                    | b"trak"
+                    | b"udta"
+            );
+            self.cut |= known && next > self.input.length();
             self.described |= &head[4..8] == b"moov";
             match &head[4..8] {
                 b"trak" => {

@@ -22,6 +22,9 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("pictures", &["tests/golden/media"]),
     ("tokenizers", &["{tokenizers}", "tests/golden/media"]),
     ("references", &["{fixtures}/refs", "{fixtures}/published", "tests/golden/media"]),
+    ("mels", &["{fixtures}", "tests/golden/media"]),
+    ("sounds", &["tests/golden/media"]),
+    ("resampled", &["tests/golden/media"]),
 ];
 
 /// What is wrong with one golden file.

@@ -89,10 +89,10 @@ impl PacketDecoder {
 
     /// Called after the last packet: what the codec can check over the whole.
     fn finish(&mut self) -> Result<(), MediaError> {
-        if let Kind::Codec(decoder) = &mut self.kind {
-            if decoder.finalize().verify_ok == Some(false) {
-                return Err(self.label.corrupt("the checksum of the samples does not fit"));
-            }
+        if let Kind::Codec(decoder) = &mut self.kind
+            && decoder.finalize().verify_ok == Some(false)
+        {
+            return Err(self.label.corrupt("the checksum of the samples does not fit"));
         }
         Ok(())
     }
@@ -121,10 +121,10 @@ pub(super) fn open(mut input: Input, label: &Label) -> Result<Box<dyn Decoder>, 
     if isom && sounds.is_empty() {
         return Err(no_track(label, "a film without sound"));
     }
-    if let Some(coded) = sounds.iter().find(|track| track.encrypted()) {
-        if sounds.iter().all(SoundTrack::encrypted) {
-            return Err(label.unsupported(format!("found an encrypted track ({})", coded.codec_words())));
-        }
+    if let Some(coded) = sounds.iter().find(|track| track.encrypted())
+        && sounds.iter().all(SoundTrack::encrypted)
+    {
+        return Err(label.unsupported(format!("found an encrypted track ({})", coded.codec_words())));
     }
     let stream = MediaSourceStream::new(Box::new(input), MediaSourceStreamOptions::default());
     let limits = MetadataOptions::default()
@@ -191,14 +191,14 @@ fn fix_parameters(
         let words = sound.map_or_else(|| "a sound track of an unknown codec".to_owned(), SoundTrack::codec_words);
         return Err(label.unsupported(format!("found {words}")));
     }
-    if parameters.codec == CODEC_ID_OPUS && sound.is_some() {
-        if let Some(head) = parameters.extra_data.as_deref_mut() {
-            if head.len() >= 19 {
-                head[10..12].reverse();
-                head[12..16].reverse();
-                head[16..18].reverse();
-            }
-        }
+    if parameters.codec == CODEC_ID_OPUS
+        && sound.is_some()
+        && let Some(head) = parameters.extra_data.as_deref_mut()
+        && head.len() >= 19
+    {
+        head[10..12].reverse();
+        head[12..16].reverse();
+        head[16..18].reverse();
     }
     Ok(parameters)
 }
@@ -265,10 +265,10 @@ impl Window {
             };
             // The table of durations counts every frame that is no padding; the edit list may count fewer.
             let mut most = u64::MAX;
-            if let Some(duration) = track.duration.map(|duration| duration.get()).filter(|ticks| *ticks > 0) {
-                if !sound.fragmented {
-                    most = frames(duration, sound.timescale).saturating_sub(skip);
-                }
+            if let Some(duration) = track.duration.map(|duration| duration.get()).filter(|ticks| *ticks > 0)
+                && !sound.fragmented
+            {
+                most = frames(duration, sound.timescale).saturating_sub(skip);
             }
             if let Some(length) = sound.length.filter(|_| sound.movie_timescale >= rate_hz) {
                 most = most.min(frames(length, sound.movie_timescale));

@@ -8,6 +8,13 @@
 //! WAV (also RF64, RIFX and streamed), AIFF, AIFF-C and CAF; FLAC; MP3, MP2 and MP1; Ogg with Vorbis, Opus or FLAC; AAC-LC in
 //! ADTS; and the first sound track that can be decoded of MP4, M4A, MOV, Matroska and WebM, with AAC-LC, ALAC, MP3,
 //! FLAC, Vorbis, Opus or PCM. The content decides, not the ending of the name.
+//!
+//! # Where this is less than FFmpeg
+//! - AAC is read as AAC-LC of one or two channels. HE-AAC that its container announces is refused by name. Where only the
+//!   frames tell of it (implicit signalling, the rule in ADTS) the core is decoded, which has half the rate and lacks the
+//!   upper half of the frequencies: at 48 kHz, what lies above 12 kHz at the latest, and less at low bit rates.
+//! - Padding at the end of Matroska tracks stays, up to one packet; delay at the start is cut off.
+//! - A silent edit that delays the sound track of an MP4 is not made audible.
 
 mod demux;
 mod input;

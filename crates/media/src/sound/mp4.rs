@@ -61,8 +61,16 @@ impl SoundTrack {
 /// The sound tracks of a film, in order. Leaves the input at its start.
 pub(super) fn sound_tracks(input: &mut Input, label: &Label) -> Result<Vec<SoundTrack>, MediaError> {
     let length = input.length();
-    let mut walk = Walk { input, tracks: Vec::new(), movie_timescale: 0, fragmented: false, boxes: 0 };
-    walk.boxes(0, length).map_err(|error| label.corrupt(error))?;
+    let mut walk = Walk {
+        input,
+        tracks: Vec::new(),
+        movie_timescale: 0,
+        fragmented: false,
+        cut: false,
+        described: false,
+        boxes: 0,
+    };
+    walk.file(length, label)?;
     let (movie_timescale, fragmented) = (walk.movie_timescale, walk.fragmented);
     let mut tracks = walk.tracks;
     input.seek(SeekFrom::Start(0)).map_err(|error| label.corrupt(error))?;
@@ -80,10 +88,26 @@ struct Walk<'a> {
     tracks: Vec<SoundTrack>,
     movie_timescale: u32,
     fragmented: bool,
+    /// A box reaches beyond the end of the file.
+    cut: bool,
+    /// There is a box that describes tracks.
+    described: bool,
     boxes: usize,
 }
 
 impl Walk<'_> {
+    /// Goes through the boxes of a file, whose last one may not reach beyond its end and which must describe tracks.
+    fn file(&mut self, end: u64, label: &Label) -> Result<(), MediaError> {
+        self.boxes(0, end).map_err(|error| label.corrupt(error))?;
+        if self.cut {
+            return Err(label.corrupt("the last box is cut short"));
+        }
+        if !self.described {
+            return Err(label.corrupt("the description of the tracks is missing"));
+        }
+        Ok(())
+    }
+
     /// Goes through the boxes between two bytes, and into those that hold what is wanted.
     fn boxes(&mut self, mut at: u64, end: u64) -> io::Result<()> {
         while at + 8 <= end && self.boxes < MAX_BOXES {
@@ -105,6 +129,23 @@ impl Walk<'_> {
             let body = at + header;
             let next = at.saturating_add(size);
             let stop = next.min(end);
+            // Bytes that somebody appended look like boxes of any name and length.
+            let known = matches!(
+                &head[4..8],
+                b"moov"
+                    | b"mdat"
+                    | b"moof"
+                    | b"free"
+                    | b"skip"
+                    | b"wide"
+                    | b"ftyp"
+                    | b"sidx"
+                    | b"mfra"
+                    | b"trak"
+                    | b"udta"
+            );
+            self.cut |= known && next > self.input.length();
+            self.described |= &head[4..8] == b"moov";
             match &head[4..8] {
                 b"trak" => {
                     self.tracks.push(SoundTrack::default());

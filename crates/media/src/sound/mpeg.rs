@@ -341,14 +341,13 @@ impl Walk {
     /// Where the tag that begins here ends; `None` if there is none. The old ID3 tag ends the file.
     fn tag(&mut self, at: u64) -> Result<Option<u64>, MediaError> {
         let head = self.peek(at, 32)?;
-        if let [b'I', b'D', b'3', _, _, flags, size @ ..] = head.as_slice() {
-            if let [a, b, c, d, ..] = *size {
-                if (a | b | c | d) & 0x80 == 0 {
-                    let size = u64::from(a) << 21 | u64::from(b) << 14 | u64::from(c) << 7 | u64::from(d);
-                    let footer = if flags & 0x10 != 0 { 10 } else { 0 };
-                    return Ok(Some(at + 10 + size + footer));
-                }
-            }
+        if let [b'I', b'D', b'3', _, _, flags, size @ ..] = head.as_slice()
+            && let [a, b, c, d, ..] = *size
+            && (a | b | c | d) & 0x80 == 0
+        {
+            let size = u64::from(a) << 21 | u64::from(b) << 14 | u64::from(c) << 7 | u64::from(d);
+            let footer = if flags & 0x10 != 0 { 10 } else { 0 };
+            return Ok(Some(at + 10 + size + footer));
         }
         if head.starts_with(b"APETAGEX") && head.len() == 32 {
             let size = u64::from(u32::from_le_bytes([head[12], head[13], head[14], head[15]]));

@@ -509,7 +509,9 @@ impl File {
             b"lpcm" => match (flags & 1 != 0, container) {
                 (true, 4) => plain(Sample::Float32, flags & 2 == 0),
                 (true, 8) => plain(Sample::Float64, flags & 2 == 0),
-                (false, 1..=4 | 8) if packet_bytes as usize % channels == 0 && bits as usize <= 8 * container => {
+                (false, 1..=4 | 8)
+                    if (packet_bytes as usize).is_multiple_of(channels) && bits as usize <= 8 * container =>
+                {
                     plain(Sample::Signed(container), flags & 2 == 0)
                 }
                 _ => return Err(self.label.unsupported(format!("found samples of {bits} bits"))),

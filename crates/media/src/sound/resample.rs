@@ -1,31 +1,35 @@
 //! Mono samples from one rate to another, a piece at a time.
+//!
+//! The filter is that of soxr HQ, which the reference pipelines resample with: a Kaiser window of the same cut-off, length
+//! and shape. No crate offers it. rubato 5.0.1, whose FFT method stood here first, has other windows and a cut-off of its
+//! own choice; against soxr, on mels 0-99 of a sound with energy up to its half rate, it was 1.02 apart from 8 kHz, 0.035
+//! from 22.05 kHz, 0.039 from 44.1 kHz and 0.41 from 96 kHz with blocks of 4,096.
 
-use rubato::audioadapter_buffers::direct::InterleavedSlice;
-use rubato::{Async, Fft, FixedAsync, FixedSync, Indexing, SincInterpolationParameters, WindowFunction};
+/// Where the filter is down to a half, as a share of the lower half rate. Fitted, with the two below, to the impulse
+/// response of soxr 1.1.0 HQ from 8 to 16 kHz, which they meet to -134 dB.
+const CUT_OFF: f64 = 0.956_871_83;
 
-/// Input samples of one transform. A shorter block means a shorter filter: at 1,024 the worst log-mel error from
-/// 44.1 kHz is 0.18, at 4,096 it is 0.003.
-const BLOCK: usize = 4096;
+/// Reach of the filter to each side, in samples of the lower rate.
+const REACH: f64 = 97.250_08;
 
-/// Rates whose ratio asks for a block longer than this go through the sinc interpolator.
-const LONGEST_BLOCK: usize = 32_768;
+/// Shape of the Kaiser window.
+const SHAPE: f64 = 13.040_06;
+
+/// Rows of weights for one sample of the lower rate; between them the outputs are interpolated, which costs less than
+/// -125 dB. Pairs of rates with fewer phases have exact rows.
+const ROWS: f64 = 2048.0;
 
 /// Brings samples to another rate: `round(samples * to / from)` of them.
 ///
 /// # Numerics
-/// f32. Rates in a ratio of small numbers go through one long FFT filter, others through a windowed sinc. The delay of the
-/// filter is cut off, so the output begins where the input begins. Equal rates pass untouched.
+/// Weights in f64 rounded to f32, sums in f32. The output begins where the input begins; around the input is silence. Equal
+/// rates pass untouched.
 /// # Source
-/// rubato 5.0.1. The reference is soxr HQ.
+/// soxr 1.1.0 at quality HQ.
 pub(crate) struct Resampler {
     from: u32,
     to: u32,
-    method: Option<Box<dyn rubato::Resampler<f32>>>,
-    /// Samples that do not fill a block yet.
-    waiting: Vec<f32>,
-    block_out: Vec<f32>,
-    /// Samples at the front of the output that are still to be cut off.
-    delay: usize,
+    filter: Option<Filter>,
     taken: u64,
     given: u64,
 }
@@ -33,22 +37,8 @@ pub(crate) struct Resampler {
 impl Resampler {
     /// A resampler between two rates in hertz, neither of which is zero.
     pub(crate) fn new(from: u32, to: u32) -> Self {
-        let method = (from != to).then(|| method(from, to));
-        let mut this =
-            Self { from, to, method, waiting: Vec::new(), block_out: Vec::new(), delay: 0, taken: 0, given: 0 };
-        this.reset();
-        this
-    }
-
-    /// Forgets what came before.
-    fn reset(&mut self) {
-        self.waiting.clear();
-        (self.taken, self.given, self.delay) = (0, 0, 0);
-        if let Some(method) = &mut self.method {
-            method.reset();
-            self.delay = method.output_delay();
-            self.block_out.resize(method.output_frames_max(), 0.0);
-        }
+        let filter = (from != to).then(|| Filter::new(from, to));
+        Self { from, to, filter, taken: 0, given: 0 }
     }
 
     /// Number of samples that so many become.
@@ -60,70 +50,127 @@ impl Resampler {
     /// Takes samples and appends what they give.
     pub(crate) fn push(&mut self, samples: &[f32], out: &mut Vec<f32>) {
         self.taken += samples.len() as u64;
-        if self.method.is_none() {
-            out.extend_from_slice(samples);
-            return;
+        match &mut self.filter {
+            Some(filter) => self.given += filter.push(samples, out),
+            None => out.extend_from_slice(samples),
         }
-        self.waiting.extend_from_slice(samples);
-        let mut start = 0;
-        while let Some(needed) = self.method.as_ref().map(|m| m.input_frames_next()) {
-            if self.waiting.len() - start < needed {
-                break;
-            }
-            self.block(start, needed, out);
-            start += needed;
-        }
-        self.waiting.drain(..start);
     }
 
     /// Appends the rest and begins anew.
     pub(crate) fn finish(&mut self, out: &mut Vec<f32>) {
-        if self.method.is_some() {
-            let length = self.length(self.taken);
+        let length = self.length(self.taken);
+        if let Some(filter) = &mut self.filter {
+            let silence = vec![0.0; filter.taps];
             while self.given < length {
-                let needed = self.method.as_ref().map_or(0, |m| m.input_frames_next());
-                self.waiting.resize(needed.max(self.waiting.len()), 0.0);
-                self.block(0, needed, out);
-                self.waiting.drain(..needed);
+                self.given += filter.push(&silence, out);
             }
             out.truncate(out.len() - (self.given - length) as usize);
+            filter.reset();
         }
-        self.reset();
-    }
-
-    /// Resamples `length` waiting samples from `start` on.
-    fn block(&mut self, start: usize, length: usize, out: &mut Vec<f32>) {
-        let Some(method) = &mut self.method else { return };
-        let input = InterleavedSlice::new(&self.waiting[start..start + length], 1, length).expect("one channel");
-        let room = self.block_out.len();
-        let mut output = InterleavedSlice::new_mut(&mut self.block_out, 1, room).expect("one channel");
-        let (_, given) = method
-            .process_into_buffer(&input, &mut output, Some(&Indexing::new()))
-            .expect("the buffers have the sizes that the resampler asks for");
-        let skipped = self.delay.min(given);
-        self.delay -= skipped;
-        out.extend_from_slice(&self.block_out[skipped..given]);
-        self.given += (given - skipped) as u64;
+        (self.taken, self.given) = (0, 0);
     }
 }
 
-/// The filter for a pair of rates.
-fn method(from: u32, to: u32) -> Box<dyn rubato::Resampler<f32>> {
-    let shared = greatest_common_divisor(from, to);
-    let window = WindowFunction::BlackmanHarris2;
-    if (from / shared) as usize <= LONGEST_BLOCK && (to / shared) as usize <= LONGEST_BLOCK {
-        let fft = Fft::<f32>::new_custom(from as usize, to as usize, BLOCK, 1, 1, window, FixedSync::Both);
-        Box::new(fft.expect("rates and block are not zero"))
-    } else {
-        // As long at the output rate as the block of the FFT is for 48 kHz.
-        let length = (BLOCK as f64 / 3.0 * (f64::from(from) / f64::from(to)).max(1.0)).round() as usize;
-        let parameters = SincInterpolationParameters::new(length, window);
-        let ratio = f64::from(to) / f64::from(from);
-        Box::new(
-            Async::<f32>::new_sinc(ratio, 1.0, &parameters, 1024, 1, FixedAsync::Input)
-                .expect("a positive ratio that stays"),
-        )
+/// A windowed sinc, in rows of weights for the places between two input samples.
+struct Filter {
+    /// Output samples in a period of both rates.
+    phases: usize,
+    /// Input samples in a period.
+    step: usize,
+    /// Weights of a row.
+    taps: usize,
+    /// Rows between two input samples; one more follows, for the next sample.
+    rows: usize,
+    /// `[rows + 1, taps]`
+    weights: Vec<f32>,
+    /// The input samples that the next output needs, and those after them.
+    window: Vec<f32>,
+    phase: usize,
+}
+
+impl Filter {
+    fn new(from: u32, to: u32) -> Self {
+        let shared = greatest_common_divisor(from, to);
+        let (phases, step) = ((to / shared) as usize, (from / shared) as usize);
+        // Samples of the input in one of the lower rate.
+        let stretch = (f64::from(from) / f64::from(to)).max(1.0);
+        let reach = REACH * stretch;
+        // A multiple of eight for the sums; the window is zero beyond its reach.
+        let taps = (2 * reach.ceil() as usize).next_multiple_of(8);
+        let enough = (ROWS / stretch).ceil() as usize;
+        let rows = if phases <= enough { phases } else { enough };
+        let mut weights = Vec::with_capacity((rows + 1) * taps);
+        for row in 0..=rows {
+            let between = row as f64 / rows as f64;
+            for tap in 0..taps {
+                // The input sample before the output stands in the middle.
+                let distance = between + (taps / 2 - 1) as f64 - tap as f64;
+                let inside = 1.0 - (distance / reach).powi(2);
+                let window = if inside > 0.0 { bessel(SHAPE * inside.sqrt()) / bessel(SHAPE) } else { 0.0 };
+                let turn = std::f64::consts::PI * CUT_OFF * distance / stretch;
+                let sinc = if turn == 0.0 { 1.0 } else { turn.sin() / turn };
+                weights.push((CUT_OFF / stretch * sinc * window) as f32);
+            }
+        }
+        let mut this = Self { phases, step, taps, rows, weights, window: Vec::new(), phase: 0 };
+        this.reset();
+        this
     }
+
+    /// Silence before the first sample.
+    fn reset(&mut self) {
+        self.window.clear();
+        self.window.resize(self.taps / 2 - 1, 0.0);
+        self.phase = 0;
+    }
+
+    /// Takes samples, appends what can be computed, and counts it.
+    fn push(&mut self, samples: &[f32], out: &mut Vec<f32>) -> u64 {
+        self.window.extend_from_slice(samples);
+        let before = out.len();
+        let mut start = 0;
+        while let Some(inputs) = self.window.get(start..start + self.taps) {
+            let row = |index: usize| &self.weights[index * self.taps..][..self.taps];
+            out.push(if self.rows == self.phases {
+                sum(inputs, row(self.phase))
+            } else {
+                let place = self.phase as f64 * self.rows as f64 / self.phases as f64;
+                let (low, part) = (place as usize, place.fract() as f32);
+                let (below, above) = (sum(inputs, row(low)), sum(inputs, row(low + 1)));
+                below + (above - below) * part
+            });
+            self.phase += self.step;
+            start += self.phase / self.phases;
+            self.phase %= self.phases;
+        }
+        // A step may reach beyond what is there.
+        let used = start.min(self.window.len());
+        self.window.drain(..used);
+        debug_assert_eq!(used, start, "a step is shorter than the filter");
+        (out.len() - before) as u64
+    }
+}
+
+/// Products summed up, eight sums side by side, which the compiler keeps in wide registers.
+fn sum(inputs: &[f32], weights: &[f32]) -> f32 {
+    let mut sums = [0.0f32; 8];
+    for (inputs, weights) in inputs.chunks_exact(8).zip(weights.chunks_exact(8)) {
+        for (sum, (input, weight)) in sums.iter_mut().zip(inputs.iter().zip(weights)) {
+            *sum += input * weight;
+        }
+    }
+    sums.iter().sum()
+}
+
+/// The modified Bessel function of the first kind, order zero, by its series.
+fn bessel(x: f64) -> f64 {
+    let mut term = 1.0;
+    let mut sum = 1.0;
+    for k in 1..64 {
+        term *= (x / 2.0 / f64::from(k)).powi(2);
+        sum += term;
+    }
+    sum
 }
 
 fn greatest_common_divisor(a: u32, b: u32) -> u32 {
@@ -157,9 +204,10 @@ mod tests {
                 assert_eq!(out.len(), (n as f64 * 16_000.0 / f64::from(from)).round() as usize, "{from} Hz, {n}");
                 let want = sine(16_000, hz, out.len());
                 // The ends feel the silence around the clip.
-                let inner = 800..out.len().saturating_sub(800).max(800);
+                let end = (98.0 * 16_000.0 / f64::from(from.min(16_000))) as usize;
+                let inner = end..out.len().saturating_sub(end).max(end);
                 let apart = inner.map(|i| (out[i] - want[i]).abs()).fold(0.0, f32::max);
-                assert!(apart < 2e-4, "{from} Hz, {n} samples: {apart:e}");
+                assert!(apart < 5e-6, "{from} Hz, {n} samples: {apart:e}");
             }
         }
     }

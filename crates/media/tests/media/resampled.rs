@@ -10,7 +10,7 @@ use crate::mels::{PUBLISHED, f32s, noise};
 use crate::sounds::decoded;
 use crate::support::golden;
 
-/// Harmonics, a sweep and noise.
+/// Harmonics, a sweep and noise, faded in.
 fn sound(rate: u32) -> Vec<f32> {
     let n = rate as usize * 4 / 5;
     let mut x: Vec<f64> = noise(n).iter().map(|v| 0.02 * v).collect();
@@ -22,6 +22,7 @@ fn sound(rate: u32) -> Vec<f32> {
             *value += 0.2 / k * (TAU * 170.0 * k * t + k).sin();
         }
         *value += 0.15 * (TAU * (50.0 * t + 0.45 * rate / 1.6 * t * t)).sin();
+        *value *= (t / 0.005).min(1.0);
     }
     x.iter().map(|v| *v as f32).collect()
 }
@@ -34,6 +35,7 @@ fn samples(values: Vec<f32>, rate: u32) -> SoundSource {
 fn mels_after_resampling_are_those_after_soxr() {
     let stored = std::fs::read(golden().join("sound/resampled.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&stored).unwrap();
+    let mut worst = 0.0f32;
     for rate in [8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 96_000, 96_001] {
         let want = f32s(&tensors, &rate.to_string());
         let got = decoded(&samples(sound(rate), rate), 16_000).unwrap();
@@ -48,8 +50,9 @@ fn mels_after_resampling_are_those_after_soxr() {
         };
         let (low, high) = (apart(0, 100), apart(100, 128));
         println!("{rate} Hz: mels 0-99 within {low:.4}, 100-127 within {high:.4}, samples {snr:.1} dB");
-        assert!(low <= 0.01, "{rate} Hz: {low}");
+        worst = worst.max(low);
     }
+    assert!(worst <= 0.01, "{worst}");
 }
 
 #[test]

@@ -119,6 +119,10 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
     if let [b'P', b'1'..=b'7', b' ' | b'\t' | b'\r' | b'\n', ..] = bytes {
         return Some("pnm");
     }
+    // A packet every 188 bytes.
+    if bytes.len() > 2 * 188 && bytes.iter().step_by(188).all(|byte| *byte == 0x47) {
+        return Some("mpeg-ts");
+    }
     if at(257..262) == b"ustar" {
         return Some("tar");
     }

@@ -61,8 +61,12 @@ pub(crate) fn open(mut source: Source) -> Result<PictureTrack, MediaError> {
                 movie = Some(bytes);
             }
         }
-        if end >= source.len() {
-            break;
+        if end > source.len() {
+            return Err(source.corrupt(format!(
+                "the box {} at byte {at} ends at byte {end}, and the film ends at {}",
+                kind.escape_ascii(),
+                source.len()
+            )));
         }
         at = end;
     }

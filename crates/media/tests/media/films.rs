@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use omniburn_media::{Film, FilmOptions, FilmSource, MediaError, RgbImage};
+use omniburn_media::{Film, FilmOptions, FilmSource, MediaError, RgbImage, film_patches, sample_times, video_patches};
 use serde_json::Value;
 
-use crate::support::{golden, json};
+use crate::support::{difference, golden, json, plain_png, preprocess};
 
-pub fn folder() -> PathBuf {
+fn folder() -> PathBuf {
     golden().join("films")
 }
 
-pub fn open(name: &str) -> Result<Film, MediaError> {
+fn open(name: &str) -> Result<Film, MediaError> {
     Film::open(&FilmSource::File(folder().join(name)), &FilmOptions { ffmpeg: None })
 }
 
@@ -21,14 +21,14 @@ fn open_bytes(bytes: Vec<u8>) -> Result<Film, MediaError> {
 }
 
 /// What FFmpeg shows of one film.
-pub struct Expected {
-    pub name: String,
+struct Expected {
+    name: String,
     sides: (u64, u64),
     /// Start in seconds and the checksum of the pixels.
-    pub pictures: Vec<(f64, u32)>,
+    pictures: Vec<(f64, u32)>,
 }
 
-pub fn expected() -> Vec<Expected> {
+fn expected() -> Vec<Expected> {
     let films = json(&folder().join("films.json"));
     let film = |(name, film): (&String, &Value)| {
         let number = |value: &Value| value.as_u64().expect("a number");
@@ -54,7 +54,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 /// Just inside a picture: its start in ticks over ticks a second may differ from ours in the last bit.
 const INSIDE: f64 = 1e-6;
 
-pub fn at(film: &mut Film, times: &[f64]) -> Result<Vec<(u32, RgbImage)>, MediaError> {
+fn at(film: &mut Film, times: &[f64]) -> Result<Vec<(u32, RgbImage)>, MediaError> {
     let mut found = Vec::new();
     film.frames_at(times, &mut |index, frame| {
         assert_eq!(index, found.len(), "frames come in the order of the times");
@@ -120,5 +120,210 @@ fn starts_are_ffmpegs_to_a_microsecond() {
             let found = at(&mut opened, &[pair[1].0 - INSIDE, pair[1].0 + INSIDE]).expect("decodes");
             assert_eq!((found[0].0, found[1].0), (pair[0].1, pair[1].1), "{}: at {} s", film.name, pair[1].0);
         }
+    }
+}
+
+#[test]
+fn times_before_between_and_after_the_pictures_show_what_a_viewer_sees() {
+    let film = expected().into_iter().find(|film| film.name == "late.mp4").expect("a golden");
+    let (first, last) = (film.pictures[0], film.pictures[film.pictures.len() - 1]);
+    let mut opened = open(&film.name).expect("opens");
+    assert!(first.0 > 1.0, "an empty edit delays the first picture");
+    let end = opened.duration_s();
+    assert!((end - last.0 - 0.04).abs() < 1e-9, "{end}");
+    let second = film.pictures[1];
+    let times = [-1.0, 0.0, first.0 / 2.0, second.0 + 0.01, second.0 + 0.039, end, end + 100.0, f64::INFINITY];
+    let found = at(&mut opened, &times).expect("decodes");
+    let wanted = [first.1, first.1, first.1, second.1, second.1, last.1, last.1, last.1];
+    assert_eq!(found.iter().map(|(crc, _)| *crc).collect::<Vec<_>>(), wanted);
+}
+
+#[test]
+fn an_edit_list_that_cuts_the_head_begins_with_a_picture_in_the_middle() {
+    let films = expected();
+    let by_name = |name: &str| films.iter().find(|film| film.name == name).expect("a golden");
+    let (whole, cut) = (by_name("high.mp4"), by_name("cut.mp4"));
+    let shown: Vec<u32> = cut.pictures.iter().map(|picture| picture.1).collect();
+    let tail: Vec<u32> = whole.pictures[whole.pictures.len() - shown.len()..].iter().map(|picture| picture.1).collect();
+    assert_eq!(shown, tail);
+    assert!((open("cut.mp4").expect("opens").duration_s() - 0.88).abs() < 0.002);
+}
+
+#[test]
+fn lengths_end_with_the_last_shown_picture() {
+    // The fragmented film has no edit list, so its first picture begins two pictures late, as FFmpeg shows it too.
+    for (name, seconds) in [("high.mp4", 1.6), ("one.mp4", 0.04), ("sound.mkv", 1.04), ("fragments.mp4", 1.68)] {
+        let found = open(name).expect("opens").duration_s();
+        assert!((found - seconds).abs() < 0.0011, "{name}: {found}");
+    }
+}
+
+#[test]
+fn colours_are_within_two_levels_of_ffmpegs_own_scaler() {
+    let wanted = plain_png(&std::fs::read(folder().join("scaled.png")).expect("a golden"));
+    let found = at(&mut open("high.mp4").expect("opens"), &[0.0]).expect("decodes");
+    let apart = difference("scaled.png", &found[0].1, &wanted);
+    println!("against FFmpeg's scaler with bilinear chroma: {apart:?}");
+    assert!(apart.max <= 2, "{apart:?}");
+}
+
+#[test]
+fn a_frame_that_is_shown_twice_stands_twice_in_the_patch_rows() {
+    let preprocess = preprocess(4096, 262_144);
+    // 0.1 s hold two and a half pictures; ten times fall on three of them.
+    let times = sample_times(0.0..0.1, 10);
+    let mut film = open("high.mp4").expect("opens");
+    let frames: Vec<RgbImage> = at(&mut film, &times).expect("decodes").into_iter().map(|found| found.1).collect();
+    let distinct: std::collections::BTreeSet<&[u8]> = frames.iter().map(RgbImage::pixels).collect();
+    assert_eq!(distinct.len(), 3);
+    let rows = film_patches(&mut film, 0.0..0.1, 10, &preprocess).expect("cuts");
+    assert!(rows == video_patches(&frames, &preprocess).expect("cuts"));
+}
+
+#[test]
+fn what_each_returns_as_an_error_ends_the_reading() {
+    let mut calls = 0;
+    let error = open("high.mp4").expect("opens").frames_at(&[0.0, 0.5, 1.0], &mut |_, _| {
+        calls += 1;
+        Err(MediaError::Empty { name: "test".to_owned(), expected: "end" })
+    });
+    assert_eq!((calls, error.map_err(|error| error.kind())), (1, Err("empty")));
+}
+
+/// Kind and words of the error that opening or reading gives.
+fn refusal(film: Result<Film, MediaError>) -> (&'static str, String) {
+    let error = film.and_then(|mut film| at(&mut film, &[0.0, 1e9]).map(|_| ())).expect_err("it is refused");
+    (error.kind(), error.to_string())
+}
+
+#[test]
+fn films_that_are_not_read_are_refused_by_name() {
+    for (name, kind, words) in [
+        ("yuv444.mp4", "unsupported_codec", "4:4:4"),
+        ("two_sizes.mp4", "unsupported_codec", "96 x 64 pixels and then of 112 x 64"),
+        ("sound_only.m4a", "empty", "found a film without pictures, expected a picture track"),
+        ("sound_only.mkv", "empty", "found a film without pictures, expected a picture track"),
+        ("absent.mp4", "not_found", "no such file"),
+        ("films.json", "unknown_format", "found text data, expected film (MP4, MOV, MKV, WebM, animated GIF or WebP)"),
+        ("scaled.png", "unknown_format", "found png data, expected film"),
+    ] {
+        let found = refusal(open(name));
+        println!("{}", found.1);
+        assert!(found.0 == kind && found.1.contains(words), "{name}: {found:?}");
+    }
+    for (bytes, kind, words) in [
+        (&b"%PDF-1.7 and more"[..], "unknown_format", "found pdf data, expected film"),
+        (b"ID3\x04\0\0\0\0\0\0", "unknown_format", "found mp3 data, expected film"),
+        (b"RIFF\x10\0\0\0AVI LIST", "unsupported_codec", "AVI"),
+        (b"FLV\x01\x05\0\0\0\x09", "unsupported_codec", "FLV"),
+        (b"", "empty", "byte"),
+        (b"\0\0\0\x18ftypisom\0\0\x02\0isommp42", "corrupt", "moov"),
+        (b"\x1aE\xdf\xa3\x80", "empty", "without pictures"),
+    ] {
+        let found = refusal(open_bytes(bytes.to_vec()));
+        assert!(found.0 == kind && found.1.contains(words), "{bytes:?}: {found:?}");
+    }
+    let mut packets = vec![0xffu8; 188 * 6];
+    packets.iter_mut().step_by(188).for_each(|byte| *byte = 0x47);
+    let found = refusal(open_bytes(packets));
+    assert!(found.0 == "unsupported_codec" && found.1.contains("MPEG-TS"), "{found:?}");
+}
+
+/// The film with bytes replaced behind the last place where `mark` stands.
+fn changed(name: &str, mark: &[u8], behind: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut film = std::fs::read(folder().join(name)).expect("a golden");
+    let at = film.windows(mark.len()).rposition(|window| window == mark).expect("the mark is there") + mark.len();
+    film[at + behind..at + behind + bytes.len()].copy_from_slice(bytes);
+    film
+}
+
+#[test]
+fn headers_that_cannot_be_are_refused_in_words() {
+    let max = [0xff; 4];
+    for (film, kind, words) in [
+        (changed("high.mp4", b"mdhd", 12, &[0; 4]), "corrupt", "zero ticks a second"),
+        (changed("high.mp4", b"stss", 8, &[0; 4]), "corrupt", "picture"),
+        // 2^31 pictures of one byte each.
+        (changed("high.mp4", b"stsz", 4, &[0, 0, 0, 1, 0x80, 0, 0, 0]), "corrupt", "claims 2147483648 pictures"),
+        (changed("high.mp4", b"stsz", 8, &max), "corrupt", "claims 4294967295 entries"),
+        (changed("high.mp4", b"stts", 4, &max), "corrupt", "claims 4294967295 entries"),
+        (changed("high.mp4", b"ctts", 4, &max), "corrupt", "claims 4294967295 entries"),
+        (changed("high.mp4", b"stco", 8, &max), "corrupt", "the film ends at"),
+        (changed("high.mp4", b"avc1", 78, &[0, 0, 0, 8]), "corrupt", ""),
+        (changed("fragments.mp4", b"trun", 4, &max), "corrupt", "claims 4294967295 entries"),
+    ] {
+        let found = refusal(open_bytes(film));
+        println!("{}", found.1);
+        assert!(found.0 == kind && found.1.contains(words), "{words}: {found:?}");
+    }
+    let film = changed("high.mp4", b"stsd\0\0\0\0\0\0\0\x01\0\0", 2, b"encv");
+    let found = refusal(open_bytes(film));
+    assert!(found.0 == "unsupported_codec" && found.1.contains("encrypted"), "{found:?}");
+    let film = changed("high.mp4", b"stsd\0\0\0\0\0\0\0\x01\0\0", 2, b"ap4h");
+    let found = refusal(open_bytes(film));
+    assert!(found.0 == "unsupported_codec" && found.1.contains("ap4h"), "{found:?}");
+}
+
+#[test]
+fn a_film_without_a_key_frame_is_refused() {
+    // The list of key frames is there and empty.
+    let mut film = std::fs::read(folder().join("high.mp4")).expect("a golden");
+    let at = film.windows(4).rposition(|window| window == b"stss").expect("a list of key frames");
+    film[at + 4 + 4..at + 4 + 8].fill(0);
+    let found = refusal(open_bytes(film));
+    assert!(found.0 == "corrupt" && found.1.contains("no key frame"), "{found:?}");
+}
+
+/// A small generator with a fixed seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % below
+    }
+}
+
+/// Opens and reads four frames; a typed error is as good as an answer, a panic or a long wait is not.
+fn survives(what: &str, bytes: Vec<u8>, tally: &mut [usize; 2]) {
+    let start = std::time::Instant::now();
+    let read = open_bytes(bytes).and_then(|mut film| {
+        let times = sample_times(0.0..film.duration_s().clamp(0.0, 1e6), 4);
+        at(&mut film, &times)
+    });
+    tally[usize::from(read.is_err())] += 1;
+    if let Err(error) = read {
+        assert!(
+            ["corrupt", "unsupported_codec", "empty", "unknown_format", "too_large"].contains(&error.kind()),
+            "{error}"
+        );
+    }
+    assert!(start.elapsed().as_secs_f64() < 20.0, "{what} took {:?}", start.elapsed());
+}
+
+#[test]
+fn films_cut_short_and_films_with_wrong_bytes_give_an_answer_or_a_typed_error() {
+    for name in ["high.mp4", "main.mp4", "fragments.mp4", "sound.mkv", "piped.mkv"] {
+        let whole = std::fs::read(folder().join(name)).expect("a golden");
+        let mut cut = [0, 0];
+        for step in 0..40 {
+            survives(&format!("{name} cut at {step}/40"), whole[..whole.len() * step / 40].to_vec(), &mut cut);
+        }
+        let mut dice = Dice(7);
+        let mut changed = [0, 0];
+        for round in 0..300 {
+            let mut bytes = whole.clone();
+            for _ in 0..1 + dice.roll(8) {
+                // Half of the changes hit the headers, which are at the end or at the beginning.
+                let at = match dice.roll(4) {
+                    0 => dice.roll(bytes.len().min(1500)),
+                    1 => bytes.len() - 1 - dice.roll(bytes.len().min(1500)),
+                    _ => dice.roll(bytes.len()),
+                };
+                bytes[at] = dice.roll(256) as u8;
+            }
+            survives(&format!("{name}, round {round}"), bytes, &mut changed);
+        }
+        println!("{name}: [answers, errors] cut short {cut:?}, changed {changed:?}");
     }
 }

@@ -204,7 +204,7 @@ fn films_that_are_not_read_are_refused_by_name() {
         ("sound_only.m4a", "empty", "found a film without pictures, expected a picture track"),
         ("sound_only.mkv", "empty", "found a film without pictures, expected a picture track"),
         ("absent.mp4", "not_found", "no such file"),
-        ("films.json", "unknown_format", "found text data, expected film (MP4, MOV, MKV, WebM, animated GIF or WebP)"),
+        ("films.json", "unknown_format", "found text data, expected film (MP4, MOV, MKV, WebM, animated GIF, WebP or PNG)"),
         ("scaled.png", "unknown_format", "found png data, expected film"),
     ] {
         let found = refusal(open(name));

@@ -39,8 +39,6 @@ fn each_bad_input_has_its_kind_and_is_named() {
         (Input::image_bytes(heic.clone()), "unsupported_codec", "heic"),
         (Input::text("word ".repeat(5000)), "too_long", "4096"),
         (Input::audio_file(folder.join("none.wav")), "not_found", "none.wav"),
-        (Input::audio_samples(vec![0.0; 1600], 16000), "modality_absent", "audio"),
-        (Input::video_file(file("film.mp4", b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom")), "unsupported_codec", "film.mp4"),
         (Input::video_frames(Vec::new()), "empty", ""),
     ];
     for (input, want, named) in cases {
@@ -69,6 +67,124 @@ fn huge_png() -> Vec<u8> {
         }
     }
     [b"\x89PNG\r\n\x1a\n".as_slice(), &13u32.to_be_bytes(), &chunk, &(!crc).to_be_bytes()].concat()
+}
+
+/// A WAV of one channel with any numbers in its header.
+fn wav(channels: u16, rate: u32, stated: u32, samples: &[f32]) -> Vec<u8> {
+    let mut out = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x03\0".to_vec();
+    out.extend(channels.to_le_bytes());
+    out.extend(rate.to_le_bytes());
+    out.extend((rate * 4 * u32::from(channels)).to_le_bytes());
+    out.extend((4 * channels).to_le_bytes());
+    out.extend(b"\x20\0data");
+    out.extend(stated.to_le_bytes());
+    out.extend(samples.iter().flat_map(|s| s.to_le_bytes()));
+    out
+}
+
+/// `bytes` with others in place of those behind the last `mark`.
+fn altered(mut bytes: Vec<u8>, mark: &[u8], behind: usize, by: &[u8]) -> Vec<u8> {
+    let at = bytes.windows(mark.len()).rposition(|window| window == mark).unwrap() + mark.len() + behind;
+    bytes[at..at + by.len()].copy_from_slice(by);
+    bytes
+}
+
+/// `bytes` with the last `name` of a box or codec replaced.
+fn renamed(mut bytes: Vec<u8>, name: &[u8; 4], by: &[u8; 4]) -> Vec<u8> {
+    let at = bytes.windows(4).rposition(|window| window == name).unwrap();
+    bytes[at..at + 4].copy_from_slice(by);
+    bytes
+}
+
+/// A GIF of a few bytes whose header claims 65,535 x 65,535 pixels.
+fn gif_bomb() -> Vec<u8> {
+    let mut gif = b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff".to_vec();
+    for _ in 0..3 {
+        gif.extend(b",\0\0\0\0\xff\xff\xff\xff\0\x02\x02\x44\x01\0");
+    }
+    gif.push(b';');
+    gif
+}
+
+#[test]
+fn sound_and_film_that_cannot_be_read_are_named_in_little_time_and_cost_nothing_else() {
+    let twin = golden().twin("omni-small-tiny");
+    // With an FFmpeg program some codecs could be read.
+    let engine = builder(twin.record(Dtype::F32)).ffmpeg(None).open().unwrap();
+    let media = workspace().join("tests/golden/media");
+    let read = |name: &str| fs::read(media.join(name)).unwrap();
+    let (film, mkv, sound) = (read("films/high.mp4"), read("films/sound.mkv"), read("sound/files/stereo.m4a"));
+    let silence = vec![0.0f32; 8000];
+    let at = |value: f32| {
+        let mut samples = silence.clone();
+        samples[4000] = value;
+        samples
+    };
+    let audio = |bytes: Vec<u8>| Input::audio_bytes(bytes);
+    let video = |bytes: Vec<u8>| Input::video_bytes(bytes);
+    let cases = [
+        // Cut.
+        (audio(sound[..sound.len() / 2].to_vec()), "corrupt", ""),
+        (audio(wav(1, 16000, 32000, &silence[..4000])), "corrupt", "16000 bytes"),
+        (video(film[..film.len() / 2].to_vec()), "corrupt", ""),
+        (video(mkv[..mkv.len() / 2].to_vec()), "corrupt", ""),
+        (video(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom".to_vec()), "corrupt", "moov"),
+        // Lying.
+        (audio(film.clone()), "empty", "sound track"),
+        (video(sound.clone()), "empty", "picture track"),
+        (audio(b"RIFF of a letter".to_vec()), "unknown_format", "text"),
+        (video(read("sound/files/stereo.mp3")), "unknown_format", "mp3"),
+        (video(altered(film.clone(), b"stsz", 8, &[0xff; 4])), "corrupt", "4294967295"),
+        // Empty.
+        (audio(Vec::new()), "empty", ""),
+        (video(Vec::new()), "empty", ""),
+        (audio(wav(1, 16000, 0, &[])), "empty", ""),
+        (Input::audio_samples(Vec::new(), 16000), "empty", ""),
+        // Encrypted.
+        (audio(renamed(sound.clone(), b"mp4a", b"enca")), "unsupported_codec", "encrypted"),
+        (video(renamed(film.clone(), b"avc1", b"encv")), "unsupported_codec", "encrypted"),
+        // Zero rate.
+        (audio(wav(1, 0, 32000, &silence)), "corrupt", "zero"),
+        (Input::audio_samples(silence.clone(), 0), "unsupported_codec", "0 Hz"),
+        (video(altered(film.clone(), b"mdhd", 12, &[0; 4])), "corrupt", "zero"),
+        // Samples that are no numbers.
+        (audio(wav(1, 16000, 32000, &at(f32::NAN))), "not_finite", "0.250 s"),
+        (audio(wav(1, 16000, 32000, &at(f32::INFINITY))), "not_finite", "0.250 s"),
+        (Input::audio_samples(at(f32::NEG_INFINITY), 16000), "not_finite", "0.250 s"),
+        // Hours claimed.
+        (audio(wav(1, 16000, 0xFFFF_FFF0, &silence)), "corrupt", "4294967280"),
+        // Pictures.
+        (video(altered(film.clone(), b"stss", 0, &[0; 8])), "corrupt", "no key frame"),
+        (video(read("films/two_sizes.mp4")), "unsupported_codec", "112 x 64"),
+        (video(read("codecs/hevc.mp4")), "unsupported_codec", "HEVC"),
+        (video(read("codecs/vp9.webm")), "unsupported_codec", "VP9"),
+        (video(gif_bomb()), "too_large", "65535"),
+        // Sound.
+        (Input::audio_samples(vec![0.1; 160], 16000), "too_short", "mel frames"),
+        (Input::audio_samples(vec![0.1; 320], 16000), "too_short", "mel frames"),
+        (audio(wav(10_000, 16000, 32000, &silence)), "too_large", "10000"),
+        (audio(read("sound/files/ac3.mp4")), "unsupported_codec", "AC-3"),
+    ];
+    let good = [Input::text("a red bicycle"), twin.sound("mixed"), Input::video_file(media.join("films/high.mp4"))];
+    let request = Request::new(Role::Document).frames(4);
+    let want: Vec<_> = engine.embed_with(&good, &request).unwrap().into_iter().map(|r| r.unwrap().embedding).collect();
+
+    let mut together = Vec::new();
+    for (place, (input, kind, named)) in cases.iter().enumerate() {
+        let started = std::time::Instant::now();
+        let error = engine.embed_with(std::slice::from_ref(input), &request).unwrap().swap_remove(0).unwrap_err();
+        let message = error.to_string();
+        println!("{message}");
+        assert_eq!(error.kind().name(), *kind, "case {place}: {message}");
+        assert!(message.contains(named), "case {place}: {message} does not name {named}");
+        assert!(started.elapsed().as_secs() < 5, "case {place} took {:?}", started.elapsed());
+        together.extend([input.clone(), good[place % good.len()].clone()]);
+    }
+    let results = engine.embed_with(&together, &request).unwrap();
+    for (place, pair) in results.chunks(2).enumerate() {
+        assert_eq!(pair[0].as_ref().unwrap_err().kind().name(), cases[place].1, "case {place} in company");
+        assert_eq!(pair[1].as_ref().unwrap().embedding, want[place % good.len()], "beside case {place}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use omniburn::{Engine, Input, Request, Role};
+use omniburn_media::{Film, FilmOptions, FilmSource};
 
 use crate::support::*;
 
@@ -76,7 +77,7 @@ const READ: &[(&str, fn(PathBuf) -> Input)] = &[
 const REFUSED: &[(&str, fn(PathBuf) -> Input, &str, &str)] = &[
     ("forensics/movie2/movie-hello.avi", Input::video_file, "unsupported_codec", "avi"),
     ("forensics/movie2/movie-hello.mpeg", Input::video_file, "unsupported_codec", "mpeg"),
-    ("forensics/movie2/movie-hello.ogg", Input::video_file, "unsupported_codec", "ogg"),
+    ("forensics/movie2/movie-hello.ogg", Input::video_file, "unsupported_codec", "Theora"),
     ("forensics/pic1/debian.xcf", Input::image_file, "unsupported_codec", "xcf"),
     ("forensics/pic1/debian.ppm", Input::image_file, "unsupported_codec", "pnm"),
     ("forensics/text1/a-text.pdf", Input::image_file, "unknown_format", "pdf"),
@@ -163,4 +164,41 @@ fn the_same_sound_in_every_format_has_nearly_the_same_vector() {
             assert!(cosine >= 0.98, "{name}: {file}: {cosine}");
         }
     }
+}
+
+#[test]
+fn the_same_film_as_a_file_and_as_its_frames_has_nearly_the_same_vector() {
+    // Frames as FFmpeg lists them, with its own conversion to RGB.
+    let films = workspace().join("tests/golden/media/films");
+    for name in ["omni-small-tiny", "omni-nano-tiny"] {
+        let engine = golden().twin(name).engine();
+        let four = Request::new(Role::Document).frames(4);
+        let file =
+            engine.embed_with(&[Input::video_file(films.join("high.mp4"))], &four).unwrap().swap_remove(0).unwrap();
+        let list = Input::video_frame_files((0..4).map(|n| films.join(format!("listed-{n}.png"))).collect());
+        let cosine = cosine(file.embedding.as_slice(), &vector(&engine, list));
+        println!("{name}: high.mp4 beside its frames: {cosine:.6}");
+        assert!(cosine >= 0.999, "{name}: {cosine}");
+        // Another choice of frames is another film.
+        let other = engine.embed_with(&[Input::video_file(films.join("high.mp4"))], &four.clone().frames(2)).unwrap();
+        assert_ne!(other[0].as_ref().unwrap().embedding, file.embedding);
+    }
+    // A film of a phone, and the frames that the media crate shows at the same times.
+    let Some(folder) = samples() else { return };
+    let path = folder.join("forensics/movie1/VID_20191220_170832.mp4");
+    let engine = golden().twin("omni-small-tiny").engine();
+    let eight = Request::new(Role::Document).frames(8);
+    let file = engine.embed_with(&[Input::video_file(&path)], &eight).unwrap().swap_remove(0).unwrap();
+    let mut film = Film::open(&FilmSource::File(path), &FilmOptions { ffmpeg: None }).unwrap();
+    let times: Vec<f64> = (0..8).map(|i| film.duration_s() * (f64::from(i) + 0.5) / 8.0).collect();
+    let mut frames = Vec::new();
+    film.frames_at(&times, &mut |_, frame| {
+        frames.push(frame.clone());
+        Ok(())
+    })
+    .unwrap();
+    let list = vector(&engine, Input::video_frames(frames));
+    let cosine = cosine(file.embedding.as_slice(), &list);
+    println!("a phone's film beside its frames: {cosine:.6}");
+    assert!(cosine >= 0.999, "{cosine}");
 }

@@ -231,7 +231,7 @@ fn a_film_is_a_list_of_frames_and_its_items_lie_beside_the_items_file() {
                  {\"audio\":\"0.png\"}\n";
     fs::write(folder.path().join("clips/items.jsonl"), items).unwrap();
     let found = embed(&folder, &["--items", "clips/items.jsonl"]);
-    assert_eq!(kinds(&found), ["ok", "empty", "not_found", "modality_absent"]);
+    assert_eq!(kinds(&found), ["ok", "empty", "not_found", "unknown_format"]);
     assert_eq!(found.lines()[0]["modality"], "video");
     assert_eq!(found.code, 1);
 }
@@ -559,7 +559,7 @@ fn help_version_and_completions_go_to_standard_output() {
         assert!(!help.contains(&format!("  {not_built} ")), "{not_built}");
     }
     let embed = run(omniburn().args(["embed", "--help"])).stdout;
-    assert!(!embed.contains("--frames") && !embed.contains("--segments") && !embed.contains("int8"));
+    assert!(embed.contains("--frames") && embed.contains("--segments") && !embed.contains("int8"));
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         assert!(run(omniburn().args(["completions", shell])).stdout.contains("omniburn"), "{shell}");
     }

@@ -11,7 +11,8 @@ in whole numbers by the formula in crates/media/src/film/yuv.rs, so it is exact;
 and the luma of the turn is compared with FFmpeg's own autorotation.
 
 `scaled.png` is the first picture of `high.mp4` as FFmpeg's scaler converts it by itself (8 fractional bits in its filters), for a
-comparison within two levels.
+comparison within two levels. `listed-N.png` are the pictures of `high.mp4` shown in the middle of each quarter, converted as
+FFmpeg does unless told otherwise.
 """
 import json
 import subprocess
@@ -235,6 +236,11 @@ def main():
               "scale=flags=accurate_rnd+full_chroma_int+full_chroma_inp+bitexact+bilinear:in_chroma_loc=left", "-pix_fmt", "rgb24",
               "-f", "rawvideo", "-")
     Image.fromarray(np.frombuffer(own, np.uint8).reshape(144, 176, 3)).save(OUT / "scaled.png", optimize=True)
+    # As a person lists a film's frames: no flag on the conversion. The pictures shown at the middle of each quarter.
+    for place, number in enumerate([5, 15, 25, 35]):
+        own = run("-i", OUT / "high.mp4", "-vf", f"select=eq(n\\,{number})", "-frames:v", 1, "-pix_fmt", "rgb24",
+                  "-f", "rawvideo", "-")
+        Image.fromarray(np.frombuffer(own, np.uint8).reshape(144, 176, 3)).save(OUT / f"listed-{place}.png", optimize=True)
     print(sum(path.stat().st_size for path in OUT.iterdir()), "bytes")
 
 

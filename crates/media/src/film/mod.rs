@@ -30,6 +30,14 @@ use crate::kind::{SNIFF_BYTES, sniff};
 use crate::patches::{ClipCutter, PatchGrid};
 use crate::size::VisionPreprocess;
 
+/// How much of an Ogg file is searched for the header of a picture track.
+const OGG_HEADERS: u64 = 4096;
+
+/// Whether `bytes` hold `what`.
+fn holds(bytes: &[u8], what: &[u8]) -> bool {
+    bytes.windows(what.len()).any(|window| window == what)
+}
+
 /// Where a film comes from.
 #[derive(Clone, Debug)]
 pub enum FilmSource {
@@ -98,6 +106,14 @@ impl Film {
                     name,
                     format,
                     detail: format!("found a film in a container of type {}", format.to_uppercase()),
+                });
+            }
+            // The headers of all tracks come before any data.
+            Some("ogg") if holds(&source.read_up_to(0, OGG_HEADERS)?, b"\x80theora") => {
+                return Err(MediaError::UnsupportedCodec {
+                    name,
+                    format: "ogg",
+                    detail: "found pictures coded as Theora".to_owned(),
                 });
             }
             Some(format @ ("gif" | "webp" | "png")) => {

@@ -204,8 +204,11 @@ fn films_that_are_not_read_are_refused_by_name() {
         ("sound_only.m4a", "empty", "found a film without pictures, expected a picture track"),
         ("sound_only.mkv", "empty", "found a film without pictures, expected a picture track"),
         ("absent.mp4", "not_found", "no such file"),
-        ("films.json", "unknown_format", "found text data, expected film (MP4, MOV, MKV, WebM, animated GIF, WebP or PNG)"),
-        ("scaled.png", "unknown_format", "found png data, expected film"),
+        (
+            "films.json",
+            "unknown_format",
+            "found text data, expected film (MP4, MOV, MKV, WebM, animated GIF, WebP or PNG)",
+        ),
     ] {
         let found = refusal(open(name));
         println!("{}", found.1);
@@ -215,6 +218,8 @@ fn films_that_are_not_read_are_refused_by_name() {
         (&b"%PDF-1.7 and more"[..], "unknown_format", "found pdf data, expected film"),
         (b"ID3\x04\0\0\0\0\0\0", "unknown_format", "found mp3 data, expected film"),
         (b"RIFF\x10\0\0\0AVI LIST", "unsupported_codec", "AVI"),
+        (b"OggS\0\x02 and \x80theora\x03\x02", "unsupported_codec", "Theora"),
+        (b"OggS\0\x02 and \x01vorbis", "unknown_format", "found ogg data, expected film"),
         (b"FLV\x01\x05\0\0\0\x09", "unsupported_codec", "FLV"),
         (b"", "empty", "byte"),
         (b"\0\0\0\x18ftypisom\0\0\x02\0isommp42", "corrupt", "moov"),

@@ -76,7 +76,7 @@ fn assert_cases(twin: &str, folder: &TempDir, task: &str, cases: &[&Case]) {
 }
 
 #[test]
-fn every_text_picture_and_film_of_the_reference_comes_out_as_there() {
+fn every_text_picture_film_and_sound_of_the_reference_comes_out_as_there() {
     for twin in TWINS {
         let cases = references(twin);
         let of = |kinds: &[&str], task: &str| -> Vec<&Case> {
@@ -84,8 +84,9 @@ fn every_text_picture_and_film_of_the_reference_comes_out_as_there() {
         };
         let all = with_record(twin, &["--dtype", "f32", "--task", "all"]);
         for task in ["retrieval", "text-matching", "clustering", "classification"] {
-            let cases = of(&["text", "text_task", "image", "video"], task);
+            let cases = of(&["text", "text_task", "image", "video", "audio"], task);
             assert!(cases.len() >= 3, "{twin} {task}");
+            assert!(task != "retrieval" || cases.iter().any(|c| c.kind == "audio"), "{twin}");
             assert_cases(twin, &all, task, &cases);
         }
         let base = with_record(twin, &["--dtype", "f32", "--task", "none"]);
@@ -93,6 +94,150 @@ fn every_text_picture_and_film_of_the_reference_comes_out_as_there() {
         let bf16 = with_record(twin, &["--dtype", "bf16"]);
         assert_cases(twin, &bf16, "retrieval", &of(&["text_bf16_merge"], "retrieval"));
     }
+}
+
+/// A stored file of sound or film.
+fn stored(name: &str) -> String {
+    golden().join("media").join(name).to_str().unwrap().to_string()
+}
+
+#[test]
+fn sound_film_animations_pictures_and_text_give_a_line_each_in_one_space() {
+    for twin in TWINS {
+        let folder = with_record(twin, &["--dtype", "f32"]);
+        let at = |from: &str, name: &str| fs::copy(stored(from), folder.path().join(name)).unwrap();
+        at("sound/files/stereo.mp3", "talk.mp3");
+        at("sound/files/stereo.m4a", "memo.m4a");
+        at("films/sound.mp4", "clip.mp4");
+        moving_gif(&folder.path().join("loop.gif"));
+        fs::copy(media("images/odd.png"), folder.path().join("photo.png")).unwrap();
+        let args = ["talk.mp3", "memo.m4a", "clip.mp4", "loop.gif", "photo.png", "a red bicycle"];
+        let found = embed(&folder, &args);
+        assert_eq!((found.code, found.stderr.as_str()), (0, ""), "{twin}: {}", found.stdout);
+        let lines = found.lines();
+        let modalities: Vec<&str> = lines.iter().map(|l| l["modality"].as_str().unwrap()).collect();
+        assert_eq!(modalities, ["audio", "audio", "video", "video", "image", "text"], "{twin}");
+        for line in &lines {
+            let values = values(line);
+            assert_eq!(json!(values.len()), line["dim"]);
+            let norm: f64 = values.iter().map(|v| f64::from(*v).powi(2)).sum();
+            assert!((norm - 1.0).abs() < 1e-5, "{twin}: {norm}");
+            assert_eq!(line.get("segments"), None, "nothing here is long");
+        }
+        // The sound track of a film, and the first picture of an animation, where they are asked for.
+        let other = embed(&folder, &["--audio", "clip.mp4", "--image", "loop.gif", "--video", "clip.mp4"]);
+        let other = other.lines();
+        assert_eq!(other[0]["modality"], "audio");
+        assert_eq!(other[1]["modality"], "image");
+        assert_ne!(values(&other[1]), values(&lines[3]));
+        assert_eq!(values(&other[2]), values(&lines[2]));
+    }
+}
+
+/// An animation of two pictures of 32 x 32 pixels, two colours each, for half a second each.
+fn moving_gif(path: &Path) {
+    let mut gif = b"GIF89a\x20\0\x20\0\x80\0\0\xd0\x10\x30\x10\x40\xe0".to_vec();
+    for first in [0u8, 1] {
+        gif.extend(b"!\xf9\x04\0\x32\0\0\0,\0\0\0\0\x20\0\x20\0\0\x02");
+        // Two bits a pixel left uncompressed: a clear code before every other pixel keeps codes at three bits.
+        let mut bits: Vec<u8> = Vec::new();
+        let mut push = |code: u8| bits.extend((0..3).map(|bit| code >> bit & 1));
+        for pixel in 0..32 * 32u32 {
+            if pixel % 2 == 0 {
+                push(4);
+            }
+            push(if pixel / 32 < 16 { first } else { 1 - first });
+        }
+        push(5);
+        let bytes: Vec<u8> =
+            bits.chunks(8).map(|eight| eight.iter().enumerate().map(|(at, bit)| bit << at).sum()).collect();
+        for block in bytes.chunks(255) {
+            gif.push(block.len() as u8);
+            gif.extend(block);
+        }
+        gif.push(0);
+    }
+    gif.push(b';');
+    fs::write(path, gif).unwrap();
+}
+
+/// A sound of minutes in a few bytes: eight bits at the lowest rate that is read.
+fn long_wav(path: &Path, seconds: usize) {
+    let samples = seconds * 1000;
+    let mut out = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\xe8\x03\0\0\xe8\x03\0\0\x01\0\x08\0data".to_vec();
+    out.extend((samples as u32).to_le_bytes());
+    out.extend((0..samples).map(|i| (128.0 + 90.0 * (i as f32 * (0.2 + i as f32 * 1e-6)).sin()) as u8));
+    fs::write(path, out).unwrap();
+}
+
+#[test]
+fn long_sound_is_one_line_with_its_number_of_segments_or_a_line_each_with_times() {
+    let folder = small();
+    long_wav(&folder.path().join("talk.wav"), 250);
+    let items = "{\"text\":\"before\"}\n{\"id\":\"t\",\"audio\":\"talk.wav\"}\n{\"audio\":\"none.wav\"}\n";
+    let whole = embed_items(&folder, items, &[]);
+    assert_eq!(kinds(&whole), ["ok", "ok", "not_found"]);
+    let whole = whole.lines();
+    assert_eq!(whole[1]["segments"], json!(2));
+    assert_eq!((whole[1].get("start_s"), whole[0].get("segments")), (None, None));
+
+    let pieces = embed_items(&folder, items, &["--segments"]);
+    assert_eq!(pieces.code, 1);
+    let order: Vec<&str> =
+        pieces.stdout.lines().map(|line| line.split_once("\"dim\"").unwrap_or((line, "")).0).collect();
+    assert_eq!(order.len(), 4);
+    assert!(order[0].starts_with("{\"index\":0,\"modality\":\"text\""), "{}", order[0]);
+    for (line, times) in [(1, "\"start_s\":0.0,\"end_s\":240.0,"), (2, "\"start_s\":240.0,\"end_s\":250.0,")] {
+        assert!(order[line].starts_with("{\"index\":1,\"id\":\"t\",\"modality\":\"audio\""), "{}", order[line]);
+        assert!(order[line].ends_with(times), "{}", order[line]);
+    }
+    assert!(order[3].contains("\"index\":2,\"error\""), "{}", order[3]);
+    let pieces = pieces.lines();
+    let tokens = |line: &Value| line["tokens"].as_u64().unwrap();
+    assert_eq!(tokens(&whole[1]), tokens(&pieces[1]) + tokens(&pieces[2]));
+    let mean: Vec<f64> =
+        values(&pieces[1]).iter().zip(values(&pieces[2])).map(|(a, b)| f64::from(*a) + f64::from(b)).collect();
+    let norm = mean.iter().map(|v| v * v).sum::<f64>().sqrt();
+    for (mean, whole) in mean.iter().zip(values(&whole[1])) {
+        assert!((mean / norm - f64::from(whole)).abs() < 1e-6);
+    }
+    // Rows of an array have no place for times.
+    let refused = embed(&folder, &["--segments", "--format", "npy", "--out", "o.npy", "talk.wav"]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (2, ""));
+    assert!(refused.stderr.contains("--segments"), "{}", refused.stderr);
+}
+
+#[test]
+fn frames_of_a_film_are_as_many_as_asked_for() {
+    let folder = small();
+    let film = stored("films/high.mp4");
+    let tokens =
+        |args: &[&str]| embed(&folder, &[args, &[film.as_str()]].concat()).lines()[0]["tokens"].as_u64().unwrap();
+    let [default, two, all] = [&[][..], &["--frames", "2"], &["--frames", "32"]].map(tokens);
+    assert_eq!(default, all);
+    assert_ne!(default, two);
+    // A film smaller than a patch, as the published processor refuses it.
+    let small = embed(&folder, &[&stored("animations/parts.gif")]);
+    let message = small.lines()[0]["error"]["message"].to_string();
+    assert_eq!(kinds(&small), ["too_short"]);
+    assert!(message.contains("parts.gif: found frames of 40 x 30 pixels, expected at least 32"), "{message}");
+    for bad in ["0", "-1", "many"] {
+        assert_eq!(embed(&folder, &["--frames", bad, &film]).code, 2, "{bad}");
+    }
+    let many = embed(&folder, &["--frames", "4000000000", &film]);
+    assert_eq!((many.code, kinds(&many)), (1, vec!["too_long".to_string()]), "{}", many.stdout);
+}
+
+#[test]
+fn films_that_are_not_read_are_named_and_cost_nothing_else() {
+    let folder = small();
+    let (hevc, turned) = (stored("codecs/hevc.mp4"), stored("films/turned90.mp4"));
+    // No FFmpeg program is found on an empty path.
+    let mut command = omniburn();
+    command.current_dir(&folder).env("PATH", "").args(["embed", "--model", "record", "--frames", "4", &hevc, &turned]);
+    let found = run(&mut command);
+    assert_eq!((found.code, kinds(&found)), (1, vec!["unsupported_codec".into(), "ok".into()]));
+    assert!(found.lines()[0]["error"]["message"].as_str().unwrap().contains("HEVC"), "{}", found.stdout);
 }
 
 #[test]

@@ -119,7 +119,8 @@ impl Engine {
         }
         let patches = match input.0 {
             Source::Text(text) => return self.prepare_text(&text, request),
-            Source::ImageFile(path) => image_patches(&decode_image_file(&path)?, &self.pixels(modality))?,
+            Source::ImageFile(path) => image_patches(&decode_image_file(&path)?, &self.pixels(modality))
+                .map_err(|error| error.of(path.display().to_string()))?,
             Source::ImageBytes(bytes) => image_patches(&decode_image(&bytes, "picture")?, &self.pixels(modality))?,
             Source::ImagePixels(image) => image_patches(&image, &self.pixels(modality))?,
             Source::VideoFrames(frames) => video_patches(&frames, &self.pixels(modality))?,
@@ -127,7 +128,9 @@ impl Engine {
                 let pixels = self.pixels(modality);
                 // One at a time, so that a list of a thousand photos is not held decoded.
                 let mut clip = ClipCutter::new(paths.len(), &pixels)?;
-                paths.iter().try_for_each(|path| clip.push(&decode_image_file(path)?))?;
+                paths.iter().try_for_each(|path| {
+                    clip.push(&decode_image_file(path)?).map_err(|error| error.of(path.display().to_string()))
+                })?;
                 clip.finish()
             }
             Source::VideoFile(path) => return self.prepare_film(&FilmSource::File(path), request),

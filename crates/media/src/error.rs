@@ -131,6 +131,14 @@ pub enum MediaError {
         /// The shortest side that is taken, in pixels.
         minimum: u32,
     },
+    /// An error of pixels, with the file they came from.
+    #[error("{name}: {source}")]
+    Of {
+        /// The path, or the name of the bytes.
+        name: String,
+        /// What is wrong with them.
+        source: Box<MediaError>,
+    },
     /// Nothing is there: no byte, no pixel, no frame.
     #[error("{name}: found nothing, expected at least one {expected}")]
     Empty {
@@ -228,6 +236,17 @@ pub enum MediaError {
 }
 
 impl MediaError {
+    /// The same error with the name of the file, where it is one of pixels, which do not know where they came from.
+    #[must_use]
+    pub fn of(self, name: impl Into<String>) -> Self {
+        match self {
+            Self::AspectRatio { .. } | Self::FramesTooSmall { .. } => {
+                Self::Of { name: name.into(), source: Box::new(self) }
+            }
+            named => named,
+        }
+    }
+
     /// The word for this failure in results and responses; one of the fixed error kinds.
     ///
     /// A file that exists but may not be read counts as `not_found`, and a broken setting or tokenizer as `corrupt`:
@@ -235,6 +254,7 @@ impl MediaError {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::Of { source, .. } => source.kind(),
             Self::NotFound { .. } | Self::Unreadable { .. } => "not_found",
             Self::NotAFile { .. } => "not_a_file",
             Self::UnknownFormat { .. } => "unknown_format",

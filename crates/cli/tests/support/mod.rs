@@ -104,7 +104,7 @@ pub struct Case {
     pub item: Value,
 }
 
-/// Cases of text, pictures and film.
+/// Cases of text, pictures, film and sound, in the layout that a checkpoint converts to by default.
 pub fn references(twin: &str) -> Vec<Case> {
     let text = fs::read(golden().join("refs").join(format!("{twin}.json"))).unwrap();
     let all: Value = serde_json::from_slice(&text).unwrap();
@@ -125,11 +125,14 @@ pub fn references(twin: &str) -> Vec<Case> {
                 item: json!({ "text": text_of(&case["name"]) }),
                 kind,
             }),
-            "image" | "video" => {
+            // A sound that gives no row has no embedding.
+            "audio" if case["embeddings"].is_null() => {}
+            "image" | "video" | "audio" => {
                 let item = match &case["frames"] {
                     Value::Array(frames) => {
                         json!({ "video": frames.iter().map(|f| media(&word(f))).collect::<Vec<_>>() })
                     }
+                    _ if kind == "audio" => json!({ "audio": media(&format!("audio/{}.wav", word(&case["name"]))) }),
                     // Of another task, a picture is named as it is in its first case.
                     _ => {
                         let same =
@@ -137,7 +140,11 @@ pub fn references(twin: &str) -> Vec<Case> {
                         json!({ "image": media(&word(&all.iter().find(same).unwrap()["file"])) })
                     }
                 };
-                cases.extend(case["embeddings"].as_array().unwrap().iter().map(|embedding| {
+                let layout = if kind == "audio" && twin.contains("nano") { "noeos" } else { "wrapped" };
+                let rows = case["embeddings"].as_array().unwrap().iter();
+                // Pictures are laid out in one way a checkpoint, sounds of some in two.
+                let rows = rows.filter(|row| kind != "audio" || row["convention"] == layout);
+                cases.extend(rows.map(|embedding| {
                     let sequence = &embedding["sequence"];
                     let listed =
                         ["prefix", "open", "close", "suffix"].map(|part| sequence[part].as_array().unwrap().len());

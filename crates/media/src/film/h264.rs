@@ -38,6 +38,7 @@ pub(crate) struct H264 {
     run: Option<Run>,
     /// Pictures decoded before they were asked for, by place.
     waiting: BTreeMap<usize, Frame>,
+    /// Packets given to the decoder so far.
     decoded: usize,
 }
 
@@ -289,6 +290,10 @@ impl Pictures for H264 {
 
     fn end_s(&self) -> f64 {
         self.shown.end_s
+    }
+
+    fn decoded(&self) -> Option<usize> {
+        Some(self.decoded)
     }
 
     fn picture(&mut self, place: usize) -> Result<RgbImage, MediaError> {

@@ -137,6 +137,13 @@ impl Film {
         self.pictures.end_s()
     }
 
+    /// Coded pictures decoded so far, with those that were only needed by others; `None` where a program decodes, and for
+    /// animations and AV1.
+    #[must_use]
+    pub fn pictures_decoded(&self) -> Option<usize> {
+        self.pictures.decoded()
+    }
+
     /// Gives the frame that is shown at each time to `each`, with the place of the time in the list.
     ///
     /// That is the last picture which begins at or before the time. Before the first picture it is the first one, and
@@ -235,13 +242,14 @@ pub fn film_patches(
     let mut clip = ClipCutter::new(frames, preprocess)?;
     let times = sample_times(range_s, frames);
     let places: Vec<usize> = times.iter().map(|time| film.place_at(*time)).collect();
-    film.frames_at(&times, &mut |index, frame| {
+    let read = film.frames_at(&times, &mut |index, frame| {
         if index > 0 && places[index - 1] == places[index] {
             clip.push_again();
             Ok(())
         } else {
             clip.push(frame)
         }
-    })?;
+    });
+    read.map_err(|error| error.of(film.name.as_str()))?;
     Ok(clip.finish())
 }

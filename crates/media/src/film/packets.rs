@@ -139,6 +139,11 @@ pub(crate) trait Pictures: Send {
     /// When the last one ends.
     fn end_s(&self) -> f64;
 
+    /// Coded pictures decoded so far; `None` where nobody counts.
+    fn decoded(&self) -> Option<usize> {
+        None
+    }
+
     /// The picture at a place of `starts_s`, upright. Asked for in ascending order of places.
     fn picture(&mut self, place: usize) -> Result<RgbImage, MediaError>;
 }

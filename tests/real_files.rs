@@ -22,8 +22,11 @@ fn samples() -> Option<PathBuf> {
     None
 }
 
-/// Every file of a kind that is read, by what it is given as.
-const READ: &[(&str, fn(PathBuf) -> Input)] = &[
+/// What a file is given as.
+type As = fn(PathBuf) -> Input;
+
+/// Every file of a kind that is read.
+const READ: &[(&str, As)] = &[
     ("forensics/audio1/debian.mp3", Input::audio_file),
     ("forensics/audio1/debian.ogg", Input::audio_file),
     ("forensics/audio1/debian.wav", Input::audio_file),
@@ -74,7 +77,7 @@ const READ: &[(&str, fn(PathBuf) -> Input)] = &[
 ];
 
 /// What is not read, the kind of its error, and the word that names what it is.
-const REFUSED: &[(&str, fn(PathBuf) -> Input, &str, &str)] = &[
+const REFUSED: &[(&str, As, &str, &str)] = &[
     ("forensics/movie2/movie-hello.avi", Input::video_file, "unsupported_codec", "avi"),
     ("forensics/movie2/movie-hello.mpeg", Input::video_file, "unsupported_codec", "mpeg"),
     ("forensics/movie2/movie-hello.ogg", Input::video_file, "unsupported_codec", "Theora"),

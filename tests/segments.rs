@@ -148,6 +148,6 @@ fn the_number_of_frames_is_the_requests_then_the_records() {
     let stated = engine.header().preprocess.video_frames.unwrap_or(32);
     assert_eq!(tokens(Request::new(Role::Document)), tokens(Request::new(Role::Document).frames(stated)));
     assert_ne!(tokens(Request::new(Role::Document).frames(2)), tokens(Request::new(Role::Document).frames(8)));
-    let error = engine.embed_with(&[film.clone()], &Request::new(Role::Document).frames(1_000_000));
+    let error = engine.embed_with(std::slice::from_ref(&film), &Request::new(Role::Document).frames(1_000_000));
     assert_eq!(error.unwrap().swap_remove(0).unwrap_err().kind().name(), "too_long");
 }

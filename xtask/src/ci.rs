@@ -100,6 +100,12 @@ const STEPS: &[Step] = &[
             command
         }),
     },
+    Step {
+        name: "av1",
+        proves: "films in AV1, with the decoder that is off by default",
+        slow: true,
+        work: Work::Test(|| args(cargo(), "test --package omniburn-media --features av1 --test media -- codecs::")),
+    },
     Step { name: "readme", proves: "the README's main command, in release", slow: true, work: Work::Readme },
     Step {
         name: "wgpu",

@@ -185,10 +185,10 @@ pub(crate) fn open(mut source: Source) -> Result<PictureTrack, MediaError> {
                 };
             }
             SIMPLE_BLOCK => {
-                if let Some(track) = &track {
-                    if let Some((block, flags)) = read_block(&mut walk, body_at, body, cluster, track.number)? {
-                        found.push(Found { sync: flags & 0x80 != 0, ..block });
-                    }
+                if let Some(track) = &track
+                    && let Some((block, flags)) = read_block(&mut walk, body_at, body, cluster, track.number)?
+                {
+                    found.push(Found { sync: flags & 0x80 != 0, ..block });
                 }
             }
             BLOCK_GROUP => {

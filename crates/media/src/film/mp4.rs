@@ -359,23 +359,23 @@ fn read_trak(body: &[u8], movie_matrix: [i64; 4]) -> Step<Option<Trak<'_>>> {
     let timescale = head.u32()?;
 
     let mut edits = Vec::new();
-    if let Some(list) = child(&parts, b"edts") {
-        if let Some(list) = child(&boxes(list)?, b"elst") {
-            let mut list = Reader::new(list, "elst");
-            let (version, _) = list.full()?;
-            for _ in 0..list.count(if version == 1 { 20 } else { 12 })? {
-                let duration = list.wide(version)?;
-                let start = if version == 1 { list.u64()? as i64 } else { i64::from(list.i32()?) };
-                let rate = list.u32()?;
-                if !(-1..MAX_TIME).contains(&start) || duration > MAX_TIME as u64 {
-                    return bad("its edit list goes beyond all time");
-                }
-                let media_time = (start >= 0).then_some(start);
-                if media_time.is_some() && rate >> 16 != 1 {
-                    return Err(Bad::Unsupported("found an edit list that changes the speed".to_owned()));
-                }
-                edits.push(Edit { duration, media_time });
+    if let Some(list) = child(&parts, b"edts")
+        && let Some(list) = child(&boxes(list)?, b"elst")
+    {
+        let mut list = Reader::new(list, "elst");
+        let (version, _) = list.full()?;
+        for _ in 0..list.count(if version == 1 { 20 } else { 12 })? {
+            let duration = list.wide(version)?;
+            let start = if version == 1 { list.u64()? as i64 } else { i64::from(list.i32()?) };
+            let rate = list.u32()?;
+            if !(-1..MAX_TIME).contains(&start) || duration > MAX_TIME as u64 {
+                return bad("its edit list goes beyond all time");
             }
+            let media_time = (start >= 0).then_some(start);
+            if media_time.is_some() && rate >> 16 != 1 {
+                return Err(Bad::Unsupported("found an edit list that changes the speed".to_owned()));
+            }
+            edits.push(Edit { duration, media_time });
         }
     }
 
@@ -648,16 +648,14 @@ fn fragment_samples(
             let duration = or(8, defaults.0)?;
             let size = or(0x10, defaults.1)?;
             let sample_flags = or(0x20, defaults.2)?;
-            if ours {
-                if let Some(body) = child(&parts, b"tfdt") {
-                    let mut reader = Reader::new(body, "tfdt");
-                    let (version, _) = reader.full()?;
-                    let time = reader.wide(version)?;
-                    if time > MAX_TIME as u64 {
-                        return bad("a fragment begins beyond all time");
-                    }
-                    dts = time as i64;
+            if ours && let Some(body) = child(&parts, b"tfdt") {
+                let mut reader = Reader::new(body, "tfdt");
+                let (version, _) = reader.full()?;
+                let time = reader.wide(version)?;
+                if time > MAX_TIME as u64 {
+                    return bad("a fragment begins beyond all time");
                 }
+                dts = time as i64;
             }
             let mut offset = base;
             for (_, body) in parts.iter().filter(|(kind, _)| kind == b"trun") {

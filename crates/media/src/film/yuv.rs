@@ -298,8 +298,8 @@ fn spread(from: &[u32], site: Site, to: &mut [u32]) {
     for (place, to) in to.iter_mut().enumerate().take(2) {
         *to = at(place);
     }
-    for place in 2 * inner..width {
-        to[place] = at(place);
+    for (place, to) in to.iter_mut().enumerate().skip(2 * inner) {
+        *to = at(place);
     }
     let pairs = to.get_mut(2..2 * inner).unwrap_or_default().chunks_exact_mut(2);
     for (pair, near) in pairs.zip(from.windows(3)) {

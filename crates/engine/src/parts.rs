@@ -39,7 +39,9 @@ impl Parts {
         verify: bool,
     ) -> Result<Self, RecordError> {
         check_digest(&record, TOKENS_FILE, verify)?;
-        let Family::Omni(config) = &record.header().family;
+        let Family::Omni(config) = &record.header().family else {
+            return Err(RecordError::FamilyNotOpened { family: record.header().family.name() });
+        };
         let tokens = config.open_tokens(&record)?;
         Ok(Self {
             record,
@@ -58,7 +60,9 @@ impl Parts {
     }
 
     pub(crate) fn config(&self) -> &OmniConfig {
-        let Family::Omni(config) = &self.record.header().family;
+        let Family::Omni(config) = &self.record.header().family else {
+            unreachable!("other families are refused when a record is opened")
+        };
         config
     }
 

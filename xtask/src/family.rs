@@ -154,7 +154,7 @@ not yet part of any crate; the compiler takes over from the second line on:
   models/src/record/               reading and checking a record of the family
   crates/convert/src/maps/mod.rs   `pub(crate) mod NAME;`
   crates/convert/src/hf_config.rs  the published config, known by its `model_type`, to the strict one
-  crates/convert/src/plan.rs       which map and which recipes it takes
+  crates/convert/src/plan.rs       which map and which recipes it takes; single.rs where it has no adapters
   crates/engine/src/               whatever matches on the family: parts, prompts, profile
   tests/integration.rs             `mod parity_NAME;`: three tests that fail until they are written
 and by hand:

@@ -20,7 +20,7 @@ fn every_shared_omni_checkpoint_converts_and_verifies_in_every_type() {
     names.sort();
     assert_eq!(names.len(), 5, "{names:?}");
     for name in names {
-        for dtype in Dtype::ALL {
+        for dtype in Dtype::FLOATS {
             let root = tempfile::tempdir().unwrap();
             let out = root.path().join("record");
             let mut options = ConvertOptions::new(folder.join(&name), &out);

@@ -5,5 +5,6 @@ mod fixtures;
 mod layouts;
 mod manifest;
 mod runs;
+mod single;
 mod support;
 mod tasks;

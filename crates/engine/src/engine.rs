@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use omniburn_media::TextTokenizer;
-use omniburn_models::families::omni::OmniText;
 use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader};
 use rayon::prelude::*;
 
@@ -15,7 +14,7 @@ use crate::error::{EngineError, ItemError};
 use crate::gate::{Cancel, Gate, GatePolicy, Priority};
 use crate::meter::{Meter, MeterSnapshot};
 use crate::options::{Budget, EngineOptions, MAX_UNIT_TOKENS};
-use crate::parts::Parts;
+use crate::parts::{Parts, TextPart};
 use crate::prepare::Prepared;
 use crate::request::{Embedded, Input, Progress, Request, Role};
 use crate::run;
@@ -161,13 +160,13 @@ impl EngineBuilder {
         let (device, capabilities) = options.device.device()?;
         let compute = capabilities.choose(options.dtype, header.dtype, &options.device.to_string())?;
         let parts = Parts::open(record, device, compute, options.verify)?;
-        let rows = parts.config().text.vocab;
+        let rows = parts.record().header().family.vocab();
         if tokenizer.vocab_size() > rows {
             return Err(EngineError::TokenizerTable { highest: tokenizer.vocab_size() - 1, rows });
         }
         let engine = Engine {
             inner: Arc::new(Inner {
-                budget: Budget::new(options.budget_bytes, parts.config()),
+                budget: Budget::new(options.budget_bytes, &parts.record().header().family),
                 parts: Arc::new(parts),
                 tokenizer,
                 gate: Gate::new(options.gate),
@@ -272,7 +271,7 @@ impl Engine {
             tasks: header.tasks.clone(),
             dims: header.dims.clone(),
             modalities: Modality::ALL.into_iter().filter(has).collect(),
-            max_tokens: self.inner.parts.config().text.max_tokens,
+            max_tokens: header.family.max_tokens(),
             device: self.inner.spec.to_string(),
             dtype: self.inner.parts.compute(),
         }
@@ -299,8 +298,7 @@ impl Engine {
     /// [`EngineError`] if a part is refused.
     pub fn warm_up(&self) -> Result<(), EngineError> {
         let parts = Arc::clone(&self.inner.parts);
-        let open = move || parts.vision().and_then(|_| parts.audio().map(|_| ()));
-        match self.unit(Priority::Background, None, open) {
+        match self.unit(Priority::Background, None, move || parts.towers()) {
             Ok(opened) => Ok(opened?),
             Err(source) => Err(EngineError::Item { index: 0, source }),
         }
@@ -341,7 +339,7 @@ impl Engine {
         run::compute(self, prepared, request)
     }
 
-    pub(crate) fn text_part(&self, request: &Request) -> Result<Arc<OmniText>, ItemError> {
+    pub(crate) fn text_part(&self, request: &Request) -> Result<Arc<TextPart>, ItemError> {
         let task = request.task.as_deref().unwrap_or(&self.inner.task);
         if let Some(text) = self.inner.parts.opened_text(task) {
             return Ok(text);

@@ -33,7 +33,7 @@ impl Model {
 
     pub fn open_on(path: &Path, task: &str, device: Device) -> Self {
         let record = open(path);
-        let Family::Omni(config) = record.header().family.clone();
+        let Family::Omni(config) = record.header().family.clone() else { panic!("the twins are omni") };
         let tokens = config.open_tokens(&record).unwrap();
         Self {
             text: config.open_text(&record, task, tokens, Dtype::F32, &device).unwrap(),

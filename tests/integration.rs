@@ -11,6 +11,7 @@ mod failure;
 mod gate;
 mod layouts;
 mod parity_audio;
+mod parity_mini;
 mod parity_text;
 mod parity_vision;
 mod real_files;

@@ -17,6 +17,9 @@
 //! | `audio.stem` | `[rows, hidden]` | with positions |
 //! | `audio.layers.{i}`, `.context` | `[rows, hidden]` | residual stream and attention's result |
 //! | `audio.ln_post`, `audio.features` | `[rows / 2, hidden]` | means of pairs after the last norm; the connector |
+//! | `picture.stem`, `picture.blocks.{i}`, `picture.map` | `[pictures, channels, side, side]` | the convolution tower |
+//! | `picture.logits`, `picture.rows` | `[items, classes]`, `[items, 6, hidden]` | mini: classes; rows for the encoder |
+//! | `speech.rows`, `speech.encoder_rows` | `[rows, width]`, `[clips, rows, hidden]` | mini: means of tower rows; rows for the encoder |
 
 #[cfg(feature = "tap")]
 mod collect {

@@ -48,7 +48,7 @@ fn sound(path: &Path) -> Result<bool, Error> {
 fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
     let record = RecordFolder::open(model)?;
     let header = record.header();
-    let Family::Omni(config) = &header.family;
+    let Family::Omni(config) = &header.family else { return Err("only omni records are dumped".into()) };
     let device = Device::flex();
     let text = config.open_text(&record, &header.default_task, config.open_tokens(&record)?, Dtype::F32, &device)?;
     let tokenizer = TextTokenizer::from_file(&record.tokenizer_path())?;

@@ -86,8 +86,8 @@ pub struct ConvertArgs {
     /// An adapter folder in place of the checkpoint's own
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// Type of the matrices
-    #[arg(long, default_value = "bf16", value_parser = dtypes())]
+    /// Type of the matrices; int8 has one scale a row, and computes in f32
+    #[arg(long, default_value = "bf16", value_parser = dtypes(&Dtype::ALL))]
     pub dtype: Dtype,
     /// How a medium lies between prefix and suffix: wrapped, bare or noeos; may repeat, as in image=bare
     #[arg(long, value_name = "MODALITY=NAME", value_parser = template)]
@@ -119,7 +119,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "NAME[:N]", default_value = "flex")]
     pub device: BackendSpec,
     /// The type to compute in [default: the best the record and the device allow]
-    #[arg(long, value_parser = dtypes())]
+    #[arg(long, value_parser = dtypes(&Dtype::FLOATS))]
     pub dtype: Option<Dtype>,
     /// What happens to a text longer than the model reads
     #[arg(long, value_enum, default_value_t = TruncateArg::Error)]
@@ -379,8 +379,8 @@ impl TypedInput {
     }
 }
 
-fn dtypes() -> impl TypedValueParser<Value = Dtype> {
-    PossibleValuesParser::new(Dtype::ALL.map(Dtype::name)).try_map(|name| name.parse::<Dtype>())
+fn dtypes(of: &[Dtype]) -> impl TypedValueParser<Value = Dtype> {
+    PossibleValuesParser::new(of.iter().map(|dtype| dtype.name())).try_map(|name| name.parse::<Dtype>())
 }
 
 fn template(text: &str) -> Result<(Modality, TemplateKind), String> {

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use omniburn_models::RecordError;
 use omniburn_models::record::digest::{sha256_hex, sha256_read};
+use omniburn_models::record::int8::{self, Int8Rows};
 use omniburn_models::record::{Dtype, Part, PartTensor, RecordFolder, RecordWriter, SourceEntry, TOKENIZER_FILE};
 use omniburn_models::record::{TensorRole, TensorSpec};
 use rayon::prelude::*;
@@ -109,7 +110,7 @@ fn write_part(
         changes: Mutex::default(),
         error: Mutex::default(),
     });
-    let tensors = part.recipes.into_iter().map(|recipe| tensor(recipe, &shared)).collect();
+    let tensors = part.recipes.into_iter().flat_map(|recipe| tensors(recipe, &shared)).collect();
     let meter = meter.clone();
     let written = writer.write_part(&part.file, tensors, move |bytes| meter.add(bytes));
     let typed = shared.error.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -120,27 +121,86 @@ fn write_part(
     }
 }
 
-fn tensor(recipe: Recipe, shared: &Arc<Shared>) -> PartTensor {
+/// A tensor of the record, with its scales behind it where it is stored in int8.
+fn tensors(recipe: Recipe, shared: &Arc<Shared>) -> Vec<PartTensor> {
     let dtype = stored_dtype(&recipe.spec, &shared.source, &recipe, shared.dtype);
-    let shared = Arc::clone(shared);
-    let (name, shape) = (recipe.spec.name.clone(), recipe.spec.shape.clone());
-    PartTensor::new(name, dtype, shape, move || {
-        shared.make(&recipe, dtype).map_err(|error| {
-            let text = error.to_string();
-            *shared.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-            text
-        })
-    })
+    let spec = recipe.spec.clone();
+    if dtype != Dtype::Int8 {
+        let shared = Arc::clone(shared);
+        let make = move || shared.text_reason(shared.make(&recipe, dtype));
+        return vec![PartTensor::new(spec.name, dtype, spec.shape, make)];
+    }
+    // The scales come with the codes and wait here for their turn.
+    let waiting: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
+    let (kept, recipe) = (Arc::clone(&waiting), Arc::new(recipe));
+    let codes = {
+        let (shared, recipe) = (Arc::clone(shared), Arc::clone(&recipe));
+        move || {
+            let Int8Rows { codes, scales } = shared.text_reason(shared.make_int8(&recipe))?;
+            *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(scales);
+            Ok(codes)
+        }
+    };
+    let scales = {
+        let shared = Arc::clone(shared);
+        move || match waiting.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(scales) => Ok(scales),
+            None => Ok(shared.text_reason(shared.make_int8(&recipe))?.scales),
+        }
+    };
+    let scale = spec.scale();
+    vec![
+        PartTensor::new(spec.name, dtype, spec.shape, codes),
+        PartTensor::new(scale.name, Dtype::F16, scale.shape, scales),
+    ]
 }
 
 impl Shared {
+    /// Keeps a typed error for the caller and gives its text to the writer.
+    fn text_reason<T>(&self, made: Result<T, ConvertError>) -> Result<T, String> {
+        made.map_err(|error| {
+            let text = error.to_string();
+            *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            text
+        })
+    }
+
+    /// One tensor of the record in int8: rows of the checkpoint's axis order, turned afterwards where the record's is
+    /// another.
+    fn make_int8(&self, recipe: &Recipe) -> Result<Int8Rows, ConvertError> {
+        // Rows of a large table taken together.
+        const ROWS: usize = 1024;
+        stop_if(&self.cancel)?;
+        let spec = &recipe.spec;
+        let width = spec.elements() / spec.row_count();
+        let rows = match (spec.role, recipe.pieces.as_slice()) {
+            (TensorRole::Tokens, [Piece::Tensor(input)]) => {
+                let (dtype, bytes) = self.source.read(&input.name)?;
+                let pieces = bytes.par_chunks(ROWS * width * dtype.bytes());
+                let pieces: Vec<Int8Rows> =
+                    pieces.map(|piece| int8::quantize(&layout::widen(dtype, piece), width)).collect();
+                let join = |of: fn(&Int8Rows) -> &[u8]| pieces.iter().flat_map(of).copied().collect();
+                Int8Rows { codes: join(|rows| &rows.codes), scales: join(|rows| &rows.scales) }
+            }
+            (_, pieces) => int8::quantize(&self.rows(pieces)?, width),
+        };
+        let beyond = layout::count_non_finite(Dtype::F16, &rows.scales);
+        if beyond > 0 {
+            let tensor = spec.name.clone();
+            return Err(ConvertError::BeyondRange { tensor, dtype: Dtype::Int8, count: beyond });
+        }
+        let turned = spec.role == TensorRole::Linear;
+        Ok(if turned { Int8Rows { codes: layout::transpose_bytes(&rows.codes, width), ..rows } } else { rows })
+    }
+
     /// Bytes of one tensor of the record.
     fn make(&self, recipe: &Recipe, dtype: Dtype) -> Result<Vec<u8>, ConvertError> {
         stop_if(&self.cancel)?;
         let bytes = match (recipe.spec.role, recipe.pieces.as_slice()) {
             (TensorRole::Tokens, [Piece::Tensor(input)]) => return Ok(self.source.read(&input.name)?.1),
             (TensorRole::Tokens, _) => unreachable!("the token table is one tensor"),
-            (TensorRole::Exact, pieces) => layout::narrow(dtype, &self.rows(pieces)?),
+            (TensorRole::Exact | TensorRole::Rows, pieces) => layout::narrow(dtype, &self.rows(pieces)?),
+            (TensorRole::Scale, _) => unreachable!("scales come with their tensor"),
             (TensorRole::Linear, pieces) => layout::transpose_narrow(dtype, &self.rows(pieces)?, recipe.spec.shape[0]),
         };
         match layout::count_non_finite(dtype, &bytes) {

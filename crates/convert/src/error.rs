@@ -183,6 +183,22 @@ pub enum ConvertError {
         /// Whether the caller asked for it, or it is the default.
         asked: bool,
     },
+    /// A template was given and the family knows one only.
+    #[error("the family `{family}` lays {modality} out as `{}` and no other way", template.name())]
+    TemplateFixed {
+        /// The family.
+        family: &'static str,
+        /// The medium.
+        modality: Modality,
+        /// The template it has.
+        template: TemplateKind,
+    },
+    /// An adapter was given and the family takes none.
+    #[error("the family `{family}` takes no adapter")]
+    NoAdapters {
+        /// The family.
+        family: &'static str,
+    },
     /// Files the checkpoint needs, or that one of its files names, are not there.
     #[error("missing files: {}", paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
     MissingFiles {
@@ -353,6 +369,8 @@ impl ConvertError {
             | ConvertError::TaskName { .. }
             | ConvertError::AdapterChoice { .. }
             | ConvertError::TemplateModality { .. }
+            | ConvertError::TemplateFixed { .. }
+            | ConvertError::NoAdapters { .. }
             | ConvertError::TemplateIds { asked: true, .. }
             | ConvertError::Record(RecordError::Exists { .. } | RecordError::NotReplaceable { .. }) => 2,
             ConvertError::Cancelled => 130,

@@ -11,6 +11,7 @@
 //! | `source`, `safefile` | folder, shards and index; checked headers, tensors read one at a time |
 //! | `hf_config`, `side_files`, `fields` | published JSON to strict configuration |
 //! | `keymap`, `maps` | names and axis orders to recipes for the record's tensors |
+//! | `single` | families published one way, without adapters |
 //! | `tasks`, `templates` | which tasks and which media layouts |
 //! | `lora`, `layout` | the change of an adapter; transposing, fusing, rounding |
 //! | `plan`, `assemble` | everything that is decided without data; then the data |
@@ -50,6 +51,7 @@ mod plan;
 pub mod report;
 mod safefile;
 mod side_files;
+mod single;
 mod source;
 mod tasks;
 mod templates;
@@ -111,7 +113,7 @@ impl ConvertOptions {
 /// # Numerics
 /// Weights are widened to f32 exactly; an adapter's change is added in f32; each value of the record is rounded once, to
 /// the nearest and ties to even. Norm gains, biases and small tables stay f32; the token table keeps the checkpoint's
-/// own type and bytes.
+/// own type and bytes. In int8 every matrix, table and convolution has one f16 scale a row instead, the token table too.
 ///
 /// # Errors
 /// [`ConvertError`], with every name concerned; `out` is then as it was and nothing is left beside it.

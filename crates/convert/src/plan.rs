@@ -11,7 +11,6 @@ use omniburn_models::record::{
 use serde_json::Value;
 
 use crate::ConvertOptions;
-use crate::card::Card;
 use crate::error::{ConvertError, IdFault, TensorFaults};
 use crate::hf_config::{Facts, HfConfig, find_card};
 use crate::keymap::{Input, Piece, Recipe, Taken, settle};
@@ -20,6 +19,7 @@ use crate::maps::omni::{self, KEYS, Layout, Recipes};
 use crate::report::{ConvertReport, DroppedTensor, LoraReport, ModuleDelta, Parameters, PartReport};
 use crate::safefile::Element;
 use crate::side_files::{SideFiles, tokenizer_ids_beyond};
+use crate::single;
 use crate::source::{CONFIG_FILE, Source, checkpoint_name, read_json};
 use crate::tasks::{Survey, Tasks, adapters_in};
 use crate::templates::templates;
@@ -63,6 +63,9 @@ impl Plan {
         }
         let config_path = options.source.join(CONFIG_FILE);
         let root: Value = read_json(&config_path)?;
+        if let Some(keys) = single::keys_of(&root) {
+            return single::plan(options, &root, keys);
+        }
         let card = find_card(&config_path, &root)?;
         let source = Source::open(&options.source, &KEYS)?;
         let hf = HfConfig::read(&config_path, &root, &card, facts(&source)?)?;
@@ -104,9 +107,10 @@ impl Plan {
             sources: Vec::new(),
             digest: String::new(),
         };
-        let source_files = source_files(&options.source, &source, &side, &parts);
+        let source_files = source_files(&options.source, &source, &side.read, &parts);
         let notes = [&source.notes, &hf.notes, &tasks.notes, &side.notes].into_iter().flatten().cloned().collect();
-        let mut report = report(options, &card, layout, &header, &source, &parts, &taken);
+        let known = (card.id.as_str(), card.licence.as_str());
+        let mut report = report(options, known, layout, &header, &source, &parts, &taken);
         report.notes = notes;
         Ok(Self { source: Arc::new(source), parts, header, tokenizer, source_files, report })
     }
@@ -202,9 +206,9 @@ fn check_ids(hf: &HfConfig, tokenizer: &Path) -> Result<(), ConvertError> {
     if ids.is_empty() { Ok(()) } else { Err(ConvertError::TokenIdOutOfTable { ids, rows }) }
 }
 
-fn source_files(folder: &Path, source: &Source, side: &SideFiles, parts: &[PartPlan]) -> Vec<SourceFile> {
+pub(crate) fn source_files(folder: &Path, source: &Source, side: &[PathBuf], parts: &[PartPlan]) -> Vec<SourceFile> {
     let mut paths = vec![folder.join(CONFIG_FILE), folder.join(TOKENIZER_FILE)];
-    paths.extend(side.read.iter().cloned());
+    paths.extend(side.iter().cloned());
     paths.extend(parts.iter().filter_map(|part| part.adapter.as_ref()).flat_map(|(_, adapter)| adapter.paths()));
     paths.extend(source.paths());
     let name = |path: &Path| match path.strip_prefix(folder) {
@@ -221,8 +225,10 @@ fn source_files(folder: &Path, source: &Source, side: &SideFiles, parts: &[PartP
 /// Type a tensor of a record is stored in.
 pub(crate) fn stored_dtype(spec: &TensorSpec, source: &Source, recipe: &Recipe, dtype: Dtype) -> Dtype {
     match spec.role {
-        TensorRole::Linear => dtype,
+        TensorRole::Linear | TensorRole::Rows => dtype,
         TensorRole::Exact => Dtype::F32,
+        TensorRole::Scale => Dtype::F16,
+        TensorRole::Tokens if dtype == Dtype::Int8 => dtype,
         TensorRole::Tokens => recipe
             .inputs()
             .find_map(|input| match source.get(&input.name)?.element {
@@ -233,9 +239,10 @@ pub(crate) fn stored_dtype(spec: &TensorSpec, source: &Source, recipe: &Recipe, 
     }
 }
 
-fn report(
+/// The report of a plan; `known` is what the checkpoint is known as, and the licence of its weights.
+pub(crate) fn report(
     options: &ConvertOptions,
-    card: &Card,
+    known: (&str, &str),
     layout: Layout,
     header: &RecordHeader,
     source: &Source,
@@ -249,8 +256,8 @@ fn report(
         out: (!options.check).then(|| options.out.clone()),
         check: options.check,
         layout,
-        card: card.id.clone(),
-        licence: card.licence.clone(),
+        card: known.0.into(),
+        licence: known.1.into(),
         family: header.family.name().into(),
         tasks: header.tasks.clone(),
         default_task: header.default_task.clone(),
@@ -277,7 +284,11 @@ fn report(
 
 fn part_report(part: &PartPlan, source: &Source, dtype: Dtype) -> PartReport {
     let elements = |recipe: &Recipe| recipe.spec.elements() as u64;
-    let bytes = |recipe: &Recipe| elements(recipe) * stored_dtype(&recipe.spec, source, recipe, dtype).bytes() as u64;
+    let bytes = |recipe: &Recipe| {
+        let stored = stored_dtype(&recipe.spec, source, recipe, dtype);
+        let scales = if stored == Dtype::Int8 { recipe.spec.scale().elements() * Dtype::F16.bytes() } else { 0 };
+        elements(recipe) * stored.bytes() as u64 + scales as u64
+    };
     PartReport {
         file: part.file.clone(),
         tensors: part.recipes.len(),
@@ -322,10 +333,10 @@ fn parameters(parts: &[PartPlan]) -> Parameters {
         let elements = (recipe.spec.elements() - zeros) as u64;
         let root = name.split('.').next().unwrap_or(name);
         let module = match root {
-            "vision" => &mut p.vision,
-            "merger" => &mut p.merger,
-            "audio" => &mut p.audio,
-            "audio_projector" => &mut p.projector,
+            "vision" | "picture" => &mut p.vision,
+            "merger" | "classifier" | "picture_connector" => &mut p.merger,
+            "audio" | "speech" => &mut p.audio,
+            "audio_projector" | "speech_connector" => &mut p.projector,
             "special_rows" => continue,
             _ => &mut p.text,
         };

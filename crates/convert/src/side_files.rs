@@ -106,16 +106,29 @@ impl SideFiles {
 
     fn prompts(&mut self, folder: &Path) -> Result<(), ConvertError> {
         let Some(value) = self.json(folder, PROMPTS_FILE)? else { return Ok(()) };
-        let faults = Faults::of(&folder.join(PROMPTS_FILE));
-        let prompts = Fields::new("prompts.", value.get("prompts"), &faults);
-        if let Some(query) = prompts.text("query") {
-            self.prompts.query = query.into();
-        }
-        if let Some(document) = prompts.text("document").or(prompts.text("passage")) {
-            self.prompts.document = document.into();
-        }
-        faults.check()
+        read_prompts(&folder.join(PROMPTS_FILE), &value, &mut self.prompts)
     }
+}
+
+fn read_prompts(path: &Path, value: &Value, into: &mut Prompts) -> Result<(), ConvertError> {
+    let faults = Faults::of(path);
+    let prompts = Fields::new("prompts.", value.get("prompts"), &faults);
+    if let Some(query) = prompts.text("query") {
+        into.query = query.into();
+    }
+    if let Some(document) = prompts.text("document").or(prompts.text("passage")) {
+        into.document = document.into();
+    }
+    faults.check()
+}
+
+/// The prompts of a folder, empty where it has none, and the file that says so.
+pub(crate) fn prompts_of(folder: &Path) -> Result<(Prompts, Option<PathBuf>), ConvertError> {
+    let mut prompts = Prompts { query: String::new(), document: String::new() };
+    let path = folder.join(PROMPTS_FILE);
+    let Some(value) = read_json_if_there::<Value>(&path)? else { return Ok((prompts, None)) };
+    read_prompts(&path, &value, &mut prompts)?;
+    Ok((prompts, Some(path)))
 }
 
 /// One preprocessor file over what holds without it; its sizes must be those of the tower.
@@ -189,6 +202,7 @@ fn sound(path: &Path, value: Option<&Value>, card: &Card, mels: usize) -> Result
         fft_samples: size("n_fft", card.audio.fft_samples),
         hop_samples: size("hop_length", card.audio.hop_samples),
         mels: mels as u32,
+        whole_seconds: None,
     };
     faults.check()?;
     Ok(preprocess)
@@ -199,21 +213,6 @@ fn sound(path: &Path, value: Option<&Value>, card: &Card, mels: usize) -> Result
 /// # Errors
 /// [`ConvertError::Json`] where the file is not a tokenizer, [`ConvertError::MissingFiles`], [`ConvertError::Io`].
 pub(crate) fn tokenizer_ids_beyond(path: &Path, rows: usize) -> Result<Vec<IdFault>, ConvertError> {
-    #[derive(serde::Deserialize)]
-    struct Tokenizer {
-        #[serde(default)]
-        added_tokens: Vec<Added>,
-        model: Model,
-    }
-    #[derive(serde::Deserialize)]
-    struct Added {
-        id: u64,
-        content: String,
-    }
-    #[derive(serde::Deserialize)]
-    struct Model {
-        vocab: HighestId,
-    }
     let tokenizer: Tokenizer = read_json(path)?;
     let mut ids: Vec<IdFault> = tokenizer
         .added_tokens
@@ -223,6 +222,40 @@ pub(crate) fn tokenizer_ids_beyond(path: &Path, rows: usize) -> Result<Vec<IdFau
     ids.extend(tokenizer.model.vocab.0.map(|id| IdFault { name: format!("{TOKENIZER_FILE} model.vocab"), id }));
     ids.retain(|fault| fault.id >= rows as u64);
     Ok(ids)
+}
+
+/// Id of a special token.
+///
+/// # Errors
+/// [`ConvertError::Fields`] where the tokenizer has no such token, and as [`tokenizer_ids_beyond`].
+pub(crate) fn added_token_id(path: &Path, token: &str) -> Result<u32, ConvertError> {
+    let tokenizer: Tokenizer = read_json(path)?;
+    let added = tokenizer.added_tokens.iter().find(|added| added.content == token);
+    if let Some(id) = added.and_then(|added| u32::try_from(added.id).ok()) {
+        return Ok(id);
+    }
+    let faults = Faults::of(path);
+    faults.add("added_tokens", "nothing of the kind", format!("the token {token}"));
+    faults.check().map(|()| unreachable!("a fault was added"))
+}
+
+/// What is read of a tokenizer.
+#[derive(serde::Deserialize)]
+struct Tokenizer {
+    #[serde(default)]
+    added_tokens: Vec<Added>,
+    model: Model,
+}
+
+#[derive(serde::Deserialize)]
+struct Added {
+    id: u64,
+    content: String,
+}
+
+#[derive(serde::Deserialize)]
+struct Model {
+    vocab: HighestId,
 }
 
 /// The highest id of a vocabulary, which is an object of ids or a list in id order; nothing of it is kept.

@@ -104,7 +104,8 @@ impl BackendSpec {
                 device
             }
         };
-        let dtypes = Dtype::ALL.into_iter().filter(|d| *d == Dtype::F32 || device.supports_dtype(d.burn())).collect();
+        let dtypes =
+            Dtype::FLOATS.into_iter().filter(|d| *d == Dtype::F32 || device.supports_dtype(d.burn())).collect();
         let capabilities = Capabilities { dtypes, fast_low_precision: self.kind != BackendKind::Flex };
         Ok((device, capabilities))
     }
@@ -200,13 +201,15 @@ mod tests {
 
     #[test]
     fn low_precision_is_chosen_unasked_only_where_it_is_fast() {
-        let all = Dtype::ALL.to_vec();
+        let all = Dtype::FLOATS.to_vec();
         let slow = Capabilities { dtypes: all.clone(), fast_low_precision: false };
         let fast = Capabilities { dtypes: all, fast_low_precision: true };
         let narrow = Capabilities { dtypes: vec![Dtype::F32, Dtype::F16], fast_low_precision: true };
         assert_eq!(slow.choose(None, Dtype::Bf16, "x").unwrap(), Dtype::F32);
         assert_eq!(fast.choose(None, Dtype::Bf16, "x").unwrap(), Dtype::Bf16);
         assert_eq!(narrow.choose(None, Dtype::Bf16, "x").unwrap(), Dtype::F32);
+        assert_eq!(fast.choose(None, Dtype::Int8, "x").unwrap(), Dtype::F32);
+        assert!(matches!(fast.choose(Some(Dtype::Int8), Dtype::Int8, "x"), Err(EngineError::DtypeUnsupported { .. })));
         assert!(matches!(
             narrow.choose(Some(Dtype::Bf16), Dtype::Bf16, "x"),
             Err(EngineError::DtypeUnsupported { .. })

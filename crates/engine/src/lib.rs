@@ -54,7 +54,8 @@ pub use omniburn_media::{
     has_pictures, is_animation, known_image_ending, sniff,
 };
 pub use omniburn_models::RecordError;
-pub use omniburn_models::families::Family;
+pub use omniburn_models::families::{BertConfig, Family, MiniConfig, OmniConfig};
+pub use omniburn_models::record::int8::is_scale;
 pub use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TemplateKind};
 pub use options::{Budget, DEFAULT_BUDGET_BYTES, EngineOptions, VERIFY_SMALL_BYTES};
 pub use prepare::{mel_preprocess, vision_preprocess};

@@ -1,15 +1,21 @@
 //! Blocks shared by towers and backbones.
 
+pub(crate) mod attention;
+pub mod encoder;
 pub mod linear;
+pub mod mlp;
 pub mod norm;
 pub mod pool;
 pub mod rope;
+pub(crate) mod taps;
 pub mod tokens;
 pub mod weights;
 
+pub use encoder::EncoderLayer;
 pub use linear::Linear;
+pub use mlp::GeluMlp;
 pub use norm::{LayerNorm, RmsNorm};
-pub use pool::{Pooling, normalize_l2};
+pub use pool::{Pooling, normalize_l2, unit_rows};
 pub use rope::RotaryTable;
 pub use tokens::TokenTable;
 pub use weights::Weights;

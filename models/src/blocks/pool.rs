@@ -2,12 +2,14 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use omniburn_kernels::Segments;
+use serde::{Deserialize, Serialize};
 
 use crate::tap;
 use crate::trap::{self, Trap};
 
 /// Which rows make a sequence's vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Pooling {
     /// The last row.
     LastToken,
@@ -33,15 +35,32 @@ impl Pooling {
         let pooled = match pooling {
             Pooling::LastToken => rows(hidden, segments.last_rows()),
             Pooling::Cls => rows(hidden, segments.iter().map(|(start, _)| start)),
-            Pooling::Mean => {
-                let means =
-                    segments.iter().map(|(start, len)| hidden.clone().slice_dim(0, start..start + len).mean_dim(0));
-                Tensor::cat(means.collect(), 0)
-            }
+            Pooling::Mean => means(hidden, segments),
         };
         tap::record(|| "pooled".into(), &pooled);
         pooled
     }
+}
+
+/// The mean of each segment's rows.
+///
+/// # Shapes
+/// - `rows`: `[rows, width]`; returns: `[segments, width]`
+pub fn means(rows: Tensor<2>, segments: &Segments) -> Tensor<2> {
+    let means = segments.iter().map(|(start, len)| rows.clone().slice_dim(0, start..start + len).mean_dim(0));
+    Tensor::cat(means.collect(), 0)
+}
+
+/// Every row divided by its length, on the device and without an epsilon: a row of zeros becomes NaN, which whoever
+/// reads vectors refuses.
+///
+/// # Shapes
+/// - `rows`: `[rows, width]`; returns: as `rows`
+/// # Numerics
+/// f32; the lengths differ from 1 by rounding only. [`normalize_l2`] is the last word.
+pub fn unit_rows(rows: Tensor<2>) -> Tensor<2> {
+    let lengths = (rows.clone() * rows.clone()).sum_dim(1).sqrt();
+    rows / lengths
 }
 
 fn rows(hidden: Tensor<2>, rows: impl Iterator<Item = usize>) -> Tensor<2> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use burn::tensor::{Bytes, bf16, f16};
 
-use crate::record::{Dtype, Part};
+use crate::record::{Dtype, Part, int8};
 
 /// Rows of token ids, with a task's own special rows laid over the shared table.
 ///
@@ -13,6 +13,8 @@ use crate::record::{Dtype, Part};
 #[derive(Debug, Clone)]
 pub struct TokenTable {
     bytes: Bytes,
+    /// One scale a row, where rows are stored in int8.
+    scales: Option<Bytes>,
     dtype: Dtype,
     vocab: usize,
     hidden: usize,
@@ -23,7 +25,9 @@ impl TokenTable {
     /// The table `embed_tokens.weight` `[vocab, hidden]` of a part.
     pub fn load(tokens: &Part, vocab: usize, hidden: usize) -> Self {
         let name = "embed_tokens.weight";
-        Self { bytes: tokens.bytes(name), dtype: tokens.dtype(name), vocab, hidden, special: HashMap::new() }
+        let dtype = tokens.dtype(name);
+        let scales = (dtype == Dtype::Int8).then(|| tokens.bytes(&int8::scale_name(name)));
+        Self { bytes: tokens.bytes(name), scales, dtype, vocab, hidden, special: HashMap::new() }
     }
 
     /// The same table with row `ids[i]` replaced by row `i` of `special_rows.weight` `[ids, hidden]` of a task's part.
@@ -67,7 +71,14 @@ impl TokenTable {
                 Some(row) => out.extend_from_slice(row),
                 None => {
                     let start = *id as usize * width;
-                    out.extend(decode(&self.bytes[start..start + width], self.dtype));
+                    let row = &self.bytes[start..start + width];
+                    match &self.scales {
+                        Some(scales) => {
+                            let scale = int8::scale_of(scales, *id as usize);
+                            out.extend(row.iter().map(|&code| f32::from(code as i8) * scale));
+                        }
+                        None => out.extend(decode(row, self.dtype)),
+                    }
                 }
             }
         }
@@ -75,11 +86,12 @@ impl TokenTable {
     }
 }
 
-/// Little-endian values as f32.
+/// Little-endian floats as f32.
 fn decode(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
     match dtype {
         Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
         Dtype::Bf16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
         Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+        Dtype::Int8 => unreachable!("int8 rows have scales"),
     }
 }

@@ -35,6 +35,14 @@ impl<'a> Weights<'a> {
         Param::from_tensor(tensor)
     }
 
+    /// A table or convolution in f32, whatever it is stored in.
+    ///
+    /// # Panics
+    /// If the part was opened without it.
+    pub fn rows<const D: usize>(&self, name: &str) -> Param<Tensor<D>> {
+        Param::from_tensor(self.part.tensor::<D>(name, self.device).cast(Dtype::F32.burn()))
+    }
+
     /// A small tensor, always f32.
     ///
     /// # Panics

@@ -3,9 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigError;
+use crate::record::{Modality, TensorSpec};
 
+pub mod bert;
+pub mod mini;
 pub mod omni;
 
+pub use bert::BertConfig;
+pub use mini::MiniConfig;
 pub use omni::OmniConfig;
 
 /// A family with its configuration, as `model.json` holds it.
@@ -14,17 +19,26 @@ pub use omni::OmniConfig;
 pub enum Family {
     /// One text backbone, a picture tower, a sound tower, and connectors per task (jina-embeddings-v5-omni).
     Omni(OmniConfig),
+    /// One text encoder with small towers and trained connectors (the model that ships).
+    Mini(MiniConfig),
+    /// One text encoder (BERT, sentence-transformers).
+    Bert(BertConfig),
 }
 
 impl Family {
     /// Names of every family this build knows, with a sentence each.
-    pub const ALL: [(&'static str, &'static str); 1] =
-        [("omni", "jina-embeddings-v5-omni: Qwen3 or EuroBERT text, Qwen3-VL pictures and film, Qwen2.5-Omni sound")];
+    pub const ALL: [(&'static str, &'static str); 3] = [
+        ("omni", "jina-embeddings-v5-omni: Qwen3 or EuroBERT text, Qwen3-VL pictures and film, Qwen2.5-Omni sound"),
+        ("mini", "omniburn-mini: MiniLM text, EfficientNet-Lite pictures and film, Whisper speech"),
+        ("bert", "BERT and sentence-transformers of its kind: text"),
+    ];
 
     /// The family's name.
     pub fn name(&self) -> &'static str {
         match self {
             Family::Omni(_) => "omni",
+            Family::Mini(_) => "mini",
+            Family::Bert(_) => "bert",
         }
     }
 
@@ -35,6 +49,67 @@ impl Family {
     pub fn check(&self) -> Result<(), ConfigError> {
         match self {
             Family::Omni(config) => config.check(),
+            Family::Mini(config) => config.check(),
+            Family::Bert(config) => config.check(),
+        }
+    }
+
+    /// Numbers of a whole vector.
+    pub fn hidden(&self) -> usize {
+        match self {
+            Family::Omni(config) => config.text.hidden,
+            Family::Mini(config) => config.text.hidden,
+            Family::Bert(config) => config.hidden,
+        }
+    }
+
+    /// Rows of the token table.
+    pub fn vocab(&self) -> usize {
+        match self {
+            Family::Omni(config) => config.text.vocab,
+            Family::Mini(config) => config.text.vocab,
+            Family::Bert(config) => config.vocab,
+        }
+    }
+
+    /// Whether there is a way in for a kind of input.
+    pub fn takes(&self, modality: Modality) -> bool {
+        let (pictures, sound) = match self {
+            Family::Omni(config) => (config.vision.is_some(), config.audio.is_some()),
+            Family::Mini(config) => (config.picture.is_some(), config.speech.is_some()),
+            Family::Bert(_) => (false, false),
+        };
+        match modality {
+            Modality::Text => true,
+            Modality::Image | Modality::Video => pictures,
+            Modality::Audio => sound,
+        }
+    }
+
+    /// Tensors of `tokens.bpk`.
+    pub fn token_tensors(&self) -> Vec<TensorSpec> {
+        match self {
+            Family::Omni(config) => config.token_tensors(),
+            Family::Mini(config) => config.token_tensors(),
+            Family::Bert(config) => config.token_tensors(),
+        }
+    }
+
+    /// Tensors of `towers.bpk`; none where the family has no tower.
+    pub fn tower_tensors(&self) -> Vec<TensorSpec> {
+        match self {
+            Family::Omni(config) => config.tower_tensors(),
+            Family::Mini(config) => config.tower_tensors(),
+            Family::Bert(_) => Vec::new(),
+        }
+    }
+
+    /// Tensors of `text.<task>.bpk`, with so many special rows where the family has such.
+    pub fn text_tensors(&self, special_rows: usize) -> Vec<TensorSpec> {
+        match self {
+            Family::Omni(config) => config.text_tensors(special_rows),
+            Family::Mini(config) => config.text_tensors(),
+            Family::Bert(config) => config.text_tensors(),
         }
     }
 }

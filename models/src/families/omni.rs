@@ -7,7 +7,7 @@ use crate::backbone::{Backbone, BackboneConfig, Extras};
 use crate::batch::TokenRows;
 use crate::blocks::{Linear, Pooling, TokenTable, Weights};
 use crate::error::{ConfigError, RecordError};
-use crate::record::{Dtype, RecordFolder, TOKENS_FILE, TOWERS_FILE, TensorRole, TensorSpec, text_file};
+use crate::record::{Dtype, RecordFolder, TOKENS_FILE, TOWERS_FILE, TensorSpec, text_file};
 use crate::record::{layer_norm, linear_bias};
 use crate::tap;
 use crate::towers::audio::{AudioConfig, AudioTower};
@@ -49,11 +49,7 @@ impl OmniConfig {
 
     /// Tensors of `tokens.bpk`: the token table, shared by all tasks.
     pub fn token_tensors(&self) -> Vec<TensorSpec> {
-        vec![TensorSpec {
-            name: "embed_tokens.weight".into(),
-            shape: vec![self.text.vocab, self.text.hidden],
-            role: TensorRole::Tokens,
-        }]
+        vec![TensorSpec::tokens("embed_tokens.weight", self.text.vocab, self.text.hidden)]
     }
 
     /// Tensors of `text.<task>.bpk`: backbone, connectors, and `special_rows` rows laid over the token table.
@@ -128,9 +124,7 @@ impl OmniConfig {
         device: &Device,
     ) -> Result<OmniText, RecordError> {
         let header = record.header();
-        if !header.tasks.iter().any(|t| t == task) {
-            return Err(RecordError::UnknownTask { asked: task.into(), held: header.tasks.clone() });
-        }
+        record.check_task(task)?;
         let part = record.part(&text_file(task), &self.text_tensors(header.special_token_ids.len()))?;
         let weights = Weights::new(&part, compute, device);
         Ok(OmniText {

@@ -34,17 +34,22 @@ pub enum Dtype {
     Bf16,
     /// IEEE binary16.
     F16,
+    /// Whole numbers with one f16 scale a row: a record stores them, no engine computes in them yet.
+    Int8,
 }
 
 impl Dtype {
     /// Every type, in the order help texts list them.
-    pub const ALL: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];
+    pub const ALL: [Dtype; 4] = [Dtype::F32, Dtype::Bf16, Dtype::F16, Dtype::Int8];
+    /// Those that products are computed in.
+    pub const FLOATS: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];
 
     /// Bytes of one element.
     pub fn bytes(self) -> usize {
         match self {
             Dtype::F32 => 4,
             Dtype::Bf16 | Dtype::F16 => 2,
+            Dtype::Int8 => 1,
         }
     }
 
@@ -54,6 +59,7 @@ impl Dtype {
             Dtype::F32 => "f32",
             Dtype::Bf16 => "bf16",
             Dtype::F16 => "f16",
+            Dtype::Int8 => "int8",
         }
     }
 
@@ -63,6 +69,7 @@ impl Dtype {
             Dtype::F32 => burn::tensor::DType::F32,
             Dtype::Bf16 => burn::tensor::DType::BF16,
             Dtype::F16 => burn::tensor::DType::F16,
+            Dtype::Int8 => burn::tensor::DType::I8,
         }
     }
 }
@@ -79,7 +86,7 @@ impl FromStr for Dtype {
         Dtype::ALL
             .into_iter()
             .find(|d| d.name() == text)
-            .ok_or_else(|| format!("unknown dtype `{text}`: expected f32, bf16 or f16"))
+            .ok_or_else(|| format!("unknown dtype `{text}`: expected f32, bf16, f16 or int8"))
     }
 }
 
@@ -207,6 +214,19 @@ pub struct PixelPreprocess {
     pub rescale: f64,
 }
 
+/// How pictures (or film frames) become a square of pixels: upright, transparency over white, the longer side brought to
+/// the square's with Pillow's bicubic filter, centred on white.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LetterboxPreprocess {
+    /// Side of the square in pixels.
+    pub image_size: u32,
+    /// What is subtracted from a byte.
+    pub mean: f32,
+    /// What the difference is divided by.
+    pub std: f32,
+}
+
 /// How sound becomes mel frames.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -219,6 +239,9 @@ pub struct SoundPreprocess {
     pub hop_samples: u32,
     /// Mel bands.
     pub mels: u32,
+    /// Zeros are added up to whole seconds, at least so many; absent where sound is taken as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_seconds: Option<u32>,
 }
 
 /// Preprocessing by medium; a medium the checkpoint has no tower for is absent.
@@ -231,6 +254,9 @@ pub struct Preprocess {
     /// Film frames; `max_pixels` counts all frames of a clip together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video: Option<PixelPreprocess>,
+    /// Still pictures and film frames of a tower that reads whole squares, in place of `image` and `video`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub letterbox: Option<LetterboxPreprocess>,
     /// Frames sampled from a film unless the caller says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video_frames: Option<u32>,

@@ -5,6 +5,7 @@
 
 pub mod digest;
 mod header;
+pub mod int8;
 #[cfg(feature = "random")]
 mod random;
 mod read;

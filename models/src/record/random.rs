@@ -8,7 +8,7 @@ use burn::tensor::{bf16, f16};
 use super::{
     Dtype, MediaTemplate, Modality, PartTensor, PixelPreprocess, Preprocess, Prompts, RECORD_FORMAT, RecordHeader,
     RecordWriter, SoundPreprocess, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TemplateKind, TensorRole, TensorSpec,
-    text_file,
+    int8, text_file,
 };
 use crate::error::RecordError;
 use crate::families::{Family, OmniConfig};
@@ -37,7 +37,7 @@ pub fn write_random(
     ];
     for (file, specs) in parts {
         if !specs.is_empty() {
-            writer.write_part(&file, specs.iter().map(|s| tensor(s, dtype, seed)).collect(), |_| {})?;
+            writer.write_part(&file, specs.iter().flat_map(|s| tensors(s, dtype, seed)).collect(), |_| {})?;
         }
     }
     writer.copy_file(TOKENIZER_FILE, tokenizer)?;
@@ -56,6 +56,7 @@ pub fn write_random(
         fft_samples: 400,
         hop_samples: 160,
         mels: a.mels as u32,
+        whole_seconds: None,
     });
     let bare = MediaTemplate { kind: TemplateKind::Bare, start: None, end: None };
     let media =
@@ -72,7 +73,13 @@ pub fn write_random(
         prompts: Prompts { query: "Query: ".into(), document: "Document: ".into() },
         templates: media.into_iter().filter(|(_, has)| *has).map(|(m, _)| (m, bare.clone())).collect(),
         special_token_ids: Vec::new(),
-        preprocess: Preprocess { video_frames: image.as_ref().map(|_| 32), video: image.clone(), image, audio },
+        preprocess: Preprocess {
+            video_frames: image.as_ref().map(|_| 32),
+            video: image.clone(),
+            image,
+            letterbox: None,
+            audio,
+        },
         files: BTreeMap::new(),
         sources: Vec::new(),
         digest: String::new(),
@@ -80,8 +87,47 @@ pub fn write_random(
     Ok(())
 }
 
+/// A tensor, and its scales where it is stored in int8.
+fn tensors(spec: &TensorSpec, dtype: Dtype, seed: u64) -> Vec<PartTensor> {
+    if dtype != Dtype::Int8 || !spec.is_quantizable() {
+        let dtype = if dtype == Dtype::Int8 { Dtype::F32 } else { dtype };
+        return vec![tensor(spec, dtype, seed)];
+    }
+    let (rows, width) = (spec.row_count(), spec.elements() / spec.row_count());
+    let (codes, scale) = (spec.clone(), spec.scale());
+    // The rows of the checkpoint's order are made and, for a matrix, their codes turned.
+    let made = move || int8::quantize(&values(&codes, seed), width);
+    let (first, second, turned) = (made.clone(), made, spec.role == TensorRole::Linear);
+    let turn = move |codes: Vec<u8>| -> Vec<u8> {
+        (0..width).flat_map(|column| (0..rows).map(move |row| row * width + column)).map(|at| codes[at]).collect()
+    };
+    vec![
+        PartTensor::new(&spec.name, Dtype::Int8, spec.shape.clone(), move || {
+            let codes = first().codes;
+            Ok(if turned { turn(codes) } else { codes })
+        }),
+        PartTensor::new(scale.name, Dtype::F16, scale.shape, move || Ok(second().scales)),
+    ]
+}
+
 fn tensor(spec: &TensorSpec, dtype: Dtype, seed: u64) -> PartTensor {
     let dtype = if spec.role == TensorRole::Exact { Dtype::F32 } else { dtype };
+    let own = spec.clone();
+    PartTensor::new(&spec.name, dtype, spec.shape.clone(), move || {
+        let mut bytes = Vec::with_capacity(own.elements() * dtype.bytes());
+        for value in values(&own, seed) {
+            match dtype {
+                Dtype::F32 => bytes.extend_from_slice(&value.to_le_bytes()),
+                Dtype::Bf16 => bytes.extend_from_slice(&bf16::from_f32(value).to_le_bytes()),
+                Dtype::F16 => bytes.extend_from_slice(&f16::from_f32(value).to_le_bytes()),
+                Dtype::Int8 => unreachable!("int8 has scales and is made above"),
+            }
+        }
+        Ok(bytes)
+    })
+}
+
+fn values(spec: &TensorSpec, seed: u64) -> Vec<f32> {
     let (count, inputs) = (spec.elements(), spec.shape[0]);
     // A norm's gain must be near one; matrices have variance 1/inputs; everything else is small.
     let gain = spec.shape.len() == 1 && spec.name.ends_with(".weight");
@@ -89,22 +135,13 @@ fn tensor(spec: &TensorSpec, dtype: Dtype, seed: u64) -> PartTensor {
     let mut state =
         spec.name.bytes().fold(seed ^ 0x9E37_79B9_7F4A_7C15, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
     state |= 1;
-    PartTensor::new(&spec.name, dtype, spec.shape.clone(), move || {
-        let mut state = state;
-        let mut bytes = Vec::with_capacity(count * dtype.bytes());
-        for _ in 0..count {
-            // xorshift64
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            let uniform = (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5;
-            let value = if gain { 1.0 + 0.2 * uniform } else { scale * uniform };
-            match dtype {
-                Dtype::F32 => bytes.extend_from_slice(&value.to_le_bytes()),
-                Dtype::Bf16 => bytes.extend_from_slice(&bf16::from_f32(value).to_le_bytes()),
-                Dtype::F16 => bytes.extend_from_slice(&f16::from_f32(value).to_le_bytes()),
-            }
-        }
-        Ok(bytes)
-    })
+    let value = |_| {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let uniform = (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5;
+        if gain { 1.0 + 0.2 * uniform } else { scale * uniform }
+    };
+    (0..count).map(value).collect()
 }

@@ -8,9 +8,10 @@ use burn::tensor::{Bytes, Device, Tensor, TensorData};
 
 use super::digest::{sha256_file, sha256_hex};
 use super::{
-    Dtype, FileEntry, HEADER_FILE, Modality, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE, TensorRole, TensorSpec,
+    Dtype, FileEntry, HEADER_FILE, Modality, Preprocess, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE, TensorRole,
+    TensorSpec,
 };
-use super::{TOKENS_FILE, TOWERS_FILE, TemplateKind, text_file};
+use super::{TOKENS_FILE, TOWERS_FILE, TemplateKind, int8, text_file};
 use crate::error::RecordError;
 use crate::families::Family;
 
@@ -74,22 +75,42 @@ impl RecordFolder {
 
     /// Every tensor file with what it must hold.
     pub fn parts(&self) -> Vec<(String, Vec<TensorSpec>)> {
-        let Family::Omni(config) = &self.header.family;
-        let mut parts = vec![(TOKENS_FILE.to_string(), config.token_tensors())];
-        let towers = config.tower_tensors();
+        let family = &self.header.family;
+        let mut parts = vec![(TOKENS_FILE.to_string(), family.token_tensors())];
+        let towers = family.tower_tensors();
         if !towers.is_empty() {
             parts.push((TOWERS_FILE.to_string(), towers));
         }
         let special = self.header.special_token_ids.len();
-        parts.extend(self.header.tasks.iter().map(|t| (text_file(t), config.text_tensors(special))));
-        parts
+        parts.extend(self.header.tasks.iter().map(|t| (text_file(t), family.text_tensors(special))));
+        parts.into_iter().map(|(file, specs)| (file, self.with_scales(&specs))).collect()
     }
 
-    /// Maps a tensor file, and checks that names, shapes and dtypes are exactly those of `specs` and of the header.
+    /// Refuses a task the record does not hold.
+    ///
+    /// # Errors
+    /// [`RecordError::UnknownTask`].
+    pub fn check_task(&self, task: &str) -> Result<(), RecordError> {
+        if self.header.tasks.iter().any(|t| t == task) {
+            return Ok(());
+        }
+        Err(RecordError::UnknownTask { asked: task.into(), held: self.header.tasks.clone() })
+    }
+
+    /// The same specs with the scales that an int8 record holds beside them.
+    fn with_scales(&self, specs: &[TensorSpec]) -> Vec<TensorSpec> {
+        let quantized = self.header.dtype == Dtype::Int8 && specs.iter().all(|spec| spec.role != TensorRole::Scale);
+        let scales = specs.iter().filter(|spec| quantized && spec.is_quantizable()).map(TensorSpec::scale);
+        specs.iter().cloned().chain(scales).collect()
+    }
+
+    /// Maps a tensor file, and checks that names, shapes and dtypes are exactly those of `specs` and of the header. In
+    /// an int8 record the scales are looked for too, whether `specs` name them or not.
     ///
     /// # Errors
     /// [`RecordError`] with full lists of missing and unused names.
     pub fn part(&self, file: &str, specs: &[TensorSpec]) -> Result<Part, RecordError> {
+        let specs = &self.with_scales(specs);
         let path = self.path.join(file);
         let entry = self
             .header
@@ -124,9 +145,15 @@ impl RecordFolder {
             }
             let declared = entry.tensors.get(&spec.name).map(|t| t.dtype);
             let expected = match (spec.role, declared) {
-                (TensorRole::Linear, _) => self.header.dtype,
+                (TensorRole::Linear | TensorRole::Rows, _) => self.header.dtype,
                 (TensorRole::Exact, _) => Dtype::F32,
-                (TensorRole::Tokens, declared) => declared.unwrap_or(self.header.dtype),
+                (TensorRole::Scale, _) => Dtype::F16,
+                (TensorRole::Tokens, Some(declared))
+                    if (declared == Dtype::Int8) == (self.header.dtype == Dtype::Int8) =>
+                {
+                    declared
+                }
+                (TensorRole::Tokens, _) => self.header.dtype,
             };
             if tensor.dtype != expected.burn() || declared != Some(expected) {
                 return Err(RecordError::DtypeMismatch {
@@ -137,7 +164,10 @@ impl RecordFolder {
                 });
             }
             let data = tensor.into_bytes().map_err(container)?;
-            kept.insert(spec.name.clone(), PartEntry { dtype: expected, shape: spec.shape.clone(), bytes: data });
+            kept.insert(
+                spec.name.clone(),
+                PartEntry { dtype: expected, shape: spec.shape.clone(), bytes: data, role: spec.role },
+            );
         }
         if !found.is_empty() {
             return Err(RecordError::UnusedTensors { path, names: found.into_keys().collect() });
@@ -186,7 +216,7 @@ impl RecordFolder {
 
     fn check_header(&self, file: &Path) -> Result<(), RecordError> {
         let h = &self.header;
-        let Family::Omni(config) = &h.family;
+        let (hidden, vocab) = (h.family.hidden(), h.family.vocab() as u64);
         let field = |field: &str, found: String, expected: String| {
             Err(RecordError::Field { path: file.to_path_buf(), field: field.into(), found, expected })
         };
@@ -196,13 +226,12 @@ impl RecordFolder {
         if !h.tasks.contains(&h.default_task) {
             return field("default_task", h.default_task.clone(), format!("one of {}", h.tasks.join(", ")));
         }
-        if let Some(bad) = h.dims.iter().find(|&&d| d == 0 || d > config.text.hidden) {
-            return field("dims", bad.to_string(), format!("1 to {}", config.text.hidden));
+        if let Some(bad) = h.dims.iter().find(|&&d| d == 0 || d > hidden) {
+            return field("dims", bad.to_string(), format!("1 to {hidden}"));
         }
-        if h.dims.last() != Some(&config.text.hidden) || !h.dims.is_sorted() {
-            return field("dims", format!("{:?}", h.dims), format!("ascending, ending in {}", config.text.hidden));
+        if h.dims.last() != Some(&hidden) || !h.dims.is_sorted() {
+            return field("dims", format!("{:?}", h.dims), format!("ascending, ending in {hidden}"));
         }
-        let vocab = config.text.vocab as u64;
         for (i, &id) in h.special_token_ids.iter().enumerate() {
             if u64::from(id) >= vocab {
                 return field(
@@ -231,25 +260,16 @@ impl RecordFolder {
                 }
             }
         }
-        let pixels = [(Modality::Image, &h.preprocess.image), (Modality::Video, &h.preprocess.video)];
-        for (modality, preprocess) in pixels {
-            let (Some(vision), Some(p)) = (&config.vision, preprocess) else { continue };
-            let sizes = [
-                ("patch_px", p.patch_px as usize, vision.patch_px),
-                ("merge", p.merge as usize, vision.merge),
-                ("temporal_patch", p.temporal_patch as usize, vision.temporal_patch),
-            ];
-            for (name, found, expected) in sizes {
-                if found != expected {
-                    return field(&format!("preprocess.{modality}.{name}"), found.to_string(), expected.to_string());
-                }
-            }
+        if let Some((name, found, expected)) = preprocess_fault(&h.family, &h.preprocess) {
+            return field(&name, found, expected);
         }
-        for (modality, present, needed) in [
-            (Modality::Image, h.preprocess.image.is_some(), config.vision.is_some()),
-            (Modality::Video, h.preprocess.video.is_some(), config.vision.is_some()),
-            (Modality::Audio, h.preprocess.audio.is_some(), config.audio.is_some()),
+        let squares = h.preprocess.letterbox.is_some();
+        for (modality, present) in [
+            (Modality::Image, h.preprocess.image.is_some() || squares),
+            (Modality::Video, h.preprocess.video.is_some() || squares),
+            (Modality::Audio, h.preprocess.audio.is_some()),
         ] {
+            let needed = h.family.takes(modality);
             if present != needed || h.templates.contains_key(&modality) != needed {
                 let yes = |b| if b { "present" } else { "absent" };
                 return field(
@@ -287,11 +307,49 @@ impl RecordFolder {
     }
 }
 
+/// A size of the preprocessing that is not the tower's: its field, what was found, and what was expected.
+fn preprocess_fault(family: &Family, preprocess: &Preprocess) -> Option<(String, String, String)> {
+    let mut sizes: Vec<(String, usize, usize)> = Vec::new();
+    match family {
+        Family::Omni(config) => {
+            for (modality, p) in [(Modality::Image, &preprocess.image), (Modality::Video, &preprocess.video)] {
+                let (Some(vision), Some(p)) = (&config.vision, p) else { continue };
+                let at = |name: &str| format!("preprocess.{modality}.{name}");
+                sizes.push((at("patch_px"), p.patch_px as usize, vision.patch_px));
+                sizes.push((at("merge"), p.merge as usize, vision.merge));
+                sizes.push((at("temporal_patch"), p.temporal_patch as usize, vision.temporal_patch));
+            }
+        }
+        Family::Mini(config) => {
+            if let (Some(picture), Some(p)) = (&config.picture, &preprocess.letterbox) {
+                let name = "preprocess.letterbox.image_size";
+                sizes.push((name.into(), p.image_size as usize, picture.tower.image_size));
+            }
+            if let (Some(speech), Some(p)) = (&config.speech, &preprocess.audio) {
+                sizes.push(("preprocess.audio.mels".into(), p.mels as usize, speech.tower.mels));
+            }
+        }
+        Family::Bert(_) => {}
+    }
+    // A tower reads one kind of picture only.
+    let kinds = [
+        ("preprocess.image", preprocess.image.is_some(), matches!(family, Family::Omni(_))),
+        ("preprocess.video", preprocess.video.is_some(), matches!(family, Family::Omni(_))),
+        ("preprocess.letterbox", preprocess.letterbox.is_some(), matches!(family, Family::Mini(_))),
+    ];
+    if let Some((name, ..)) = kinds.iter().find(|(_, there, may)| *there && !may) {
+        return Some(((*name).into(), "present".into(), format!("absent, as the family is {}", family.name())));
+    }
+    let (name, found, expected) = sizes.into_iter().find(|(_, found, expected)| found != expected)?;
+    Some((name, found.to_string(), expected.to_string()))
+}
+
 #[derive(Debug, Clone)]
 struct PartEntry {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Bytes,
+    role: TensorRole,
 }
 
 /// The checked tensors of one file, mapped and not yet read.
@@ -323,7 +381,8 @@ impl Part {
         self.entry(name).bytes.clone()
     }
 
-    /// A tensor as it lies in the file; on flex nothing is copied, elsewhere it is uploaded.
+    /// A tensor as it lies in the file; on flex nothing is copied, elsewhere it is uploaded. One stored in int8 comes
+    /// expanded to f32.
     ///
     /// # Shapes
     /// - returns: the stored shape, which must have rank `D`
@@ -331,6 +390,11 @@ impl Part {
     /// As [`Part::dtype`].
     pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
         let entry = self.entry(name);
+        if entry.dtype == Dtype::Int8 {
+            let of_last_axis = entry.role == TensorRole::Linear;
+            let values = int8::expand(&entry.bytes, &self.entry(&int8::scale_name(name)).bytes, of_last_axis);
+            return Tensor::from_data(TensorData::new(values, entry.shape.clone()), (device, Dtype::F32.burn()));
+        }
         let data = TensorData::from_bytes(entry.bytes.clone(), entry.shape.clone(), entry.dtype.burn());
         Tensor::from_data(data, (device, entry.dtype.burn()))
     }

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::int8::scale_name;
+
 /// What a tensor is for, which decides the type it is stored in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -12,8 +14,14 @@ pub enum TensorRole {
     Linear,
     /// Biases, norm gains and small tables: always stored as f32, because they are small and feed f32 arithmetic.
     Exact,
-    /// The token table `[vocab, hidden]`: stored as the checkpoint has it, because its rows are gathered on the host.
+    /// Tables and convolutions, outputs or rows first as in the checkpoint: stored in the record's dtype, computed in
+    /// f32.
+    Rows,
+    /// The token table `[vocab, hidden]`: stored as the checkpoint has it, because its rows are gathered on the host;
+    /// in an int8 record, int8.
     Tokens,
+    /// Scales of an int8 tensor, one for each of its rows: f16.
+    Scale,
 }
 
 /// One tensor a part must hold.
@@ -36,6 +44,32 @@ impl TensorSpec {
     /// A small tensor kept in f32.
     pub fn exact(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
         Self { name: name.into(), shape: shape.into(), role: TensorRole::Exact }
+    }
+
+    /// A table or convolution, rows or outputs first.
+    pub fn rows(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
+        Self { name: name.into(), shape: shape.into(), role: TensorRole::Rows }
+    }
+
+    /// A token table.
+    pub fn tokens(name: impl Into<String>, vocab: usize, hidden: usize) -> Self {
+        Self { name: name.into(), shape: vec![vocab, hidden], role: TensorRole::Tokens }
+    }
+
+    /// Rows of the checkpoint's axis order: outputs of a matrix, first axis of anything else.
+    pub fn row_count(&self) -> usize {
+        let axis = if self.role == TensorRole::Linear { self.shape.last() } else { self.shape.first() };
+        axis.copied().unwrap_or(1)
+    }
+
+    /// Whether an int8 record stores it in int8.
+    pub fn is_quantizable(&self) -> bool {
+        matches!(self.role, TensorRole::Linear | TensorRole::Rows | TensorRole::Tokens)
+    }
+
+    /// The scales that lie beside it where it is stored in int8.
+    pub fn scale(&self) -> Self {
+        Self { name: scale_name(&self.name), shape: vec![self.row_count()], role: TensorRole::Scale }
     }
 
     /// Number of elements.

@@ -1,13 +1,14 @@
 //! The sound tower: mel frames in, one row for each four of them out.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use omniburn_kernels as kernels;
 use omniburn_kernels::Segments;
 use serde::{Deserialize, Serialize};
 
-use super::self_attention;
 use crate::batch::{MelRows, upload};
+use crate::blocks::attention::self_attention;
+use crate::blocks::taps::Taps;
 use crate::blocks::{LayerNorm, Linear, Weights};
 use crate::error::ConfigError;
 use crate::families::{multiple, nonzero, positive};
@@ -125,6 +126,9 @@ impl AudioConfig {
 
 /// Two convolutions and pre-norm blocks over windows of frames, each window attending to itself alone.
 ///
+/// A Whisper encoder is the same with one window a clip: `n_window` of 1500 takes 30 s whole, and [`AudioTower::normed`]
+/// stands in place of [`AudioTower::pool`].
+///
 /// # Source
 /// transformers, `Qwen2_5OmniAudioEncoder`, revision 5.23.0, without its output projection; Radford et al. 2022
 /// (arXiv 2212.04356) for the stem and the positions.
@@ -202,13 +206,23 @@ impl AudioTower {
         pooled
     }
 
+    /// The rows after the last norm, without means of pairs: what an encoder of the plain Whisper kind gives.
+    ///
+    /// # Shapes
+    /// - `rows`: `[rows, hidden]`; returns: as `rows`
+    pub fn normed(&self, rows: Tensor<2>) -> Tensor<2> {
+        let normed = self.ln_post.forward(rows);
+        tap::record(|| "audio.ln_post".into(), &normed);
+        normed
+    }
+
     /// Both convolutions as products over gathered rows, and the rows of each window afterwards.
     fn stem(&self, rows: Tensor<2>, windows: &[usize]) -> (Tensor<2>, Vec<usize>) {
         let [frames, _] = rows.dims();
         assert_eq!(windows.iter().sum::<usize>(), frames, "windows must cover the frames");
         // Without the mask between the convolutions, the frame after a short window is not silent but a bias.
         let unmasked = |len: usize| usize::from(trap::on(Trap::SoundMaskSkipped) && len < self.config.window_frames());
-        let (mut first, mut second, mut lengths) = (Gather::default(), Gather::default(), Vec::new());
+        let (mut first, mut second, mut lengths) = (Taps::new(CONV_TAPS), Taps::new(CONV_TAPS), Vec::new());
         let (mut start, mut start1) = (0, 0);
         for &len in windows {
             assert!(
@@ -225,9 +239,9 @@ impl AudioTower {
             start1 += inner;
         }
         let gelu = |x| if trap::on(Trap::SoundGeluTanh) { kernels::gelu_tanh(x) } else { kernels::gelu_erf(x) };
-        let hidden = gelu(self.conv1.forward(first.taps(rows)));
+        let hidden = gelu(self.conv1.forward(first.gather(rows)));
         tap::record(|| "audio.conv1".into(), &hidden);
-        let hidden = gelu(self.conv2.forward(second.taps(hidden)));
+        let hidden = gelu(self.conv2.forward(second.gather(hidden)));
         tap::record(|| "audio.conv2".into(), &hidden);
         (hidden, lengths)
     }
@@ -241,39 +255,6 @@ impl AudioTower {
         let table = self.positions.val();
         let pieces = lengths.iter().map(|&len| table.clone().slice_dim(0, 0..len)).collect();
         Tensor::cat(pieces, 0)
-    }
-}
-
-/// Where the three taps of a convolution lie, row by row; a tap outside its window reads a row of zeros.
-#[derive(Default)]
-struct Gather {
-    before: Vec<Option<usize>>,
-    at: Vec<Option<usize>>,
-    after: Vec<Option<usize>>,
-}
-
-impl Gather {
-    /// Adds the `outputs` rows of a window of `len` rows that begins at `start`, one each `stride` rows.
-    fn window(&mut self, start: usize, len: usize, outputs: usize, stride: usize) {
-        let tap = |row: Option<usize>| row.filter(|&row| row < len).map(|row| start + row);
-        for centre in (0..outputs).map(|i| i * stride) {
-            self.before.push(tap(centre.checked_sub(1)));
-            self.at.push(tap(Some(centre)));
-            self.after.push(tap(Some(centre + 1)));
-        }
-    }
-
-    /// `[outputs, 3 * width]` of `rows`, `[rows, width]`.
-    fn taps(&self, rows: Tensor<2>) -> Tensor<2> {
-        let [count, width] = rows.dims();
-        let device = rows.device();
-        let padded = Tensor::cat(vec![rows, Tensor::zeros([1, width], &device)], 0);
-        let taps = [&self.before, &self.at, &self.after].map(|tap| {
-            let rows = tap.iter().map(|row| row.unwrap_or(count) as i32).collect::<Vec<_>>();
-            let shape = [rows.len()];
-            padded.clone().select(0, Tensor::<1, Int>::from_data(TensorData::new(rows, shape), &device))
-        });
-        Tensor::cat(taps.into(), 1)
     }
 }
 
@@ -333,6 +314,8 @@ impl AudioLayer {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::TensorData;
+
     use super::*;
 
     #[test]
@@ -351,21 +334,6 @@ mod tests {
         assert_eq!(config.windows(101), [50, 50, 1]);
         assert_eq!(config.windows(49), [49]);
         assert_eq!([1, 2, 3, 4, 5, 100, 103].map(|f| config.features(f)), [0, 0, 1, 1, 1, 25, 26]);
-    }
-
-    #[test]
-    fn taps_outside_a_window_are_silent() {
-        let device = Device::flex();
-        let rows = Tensor::<2>::from_data(TensorData::new(vec![1.0f32, 2.0, 3.0, 4.0, 5.0], [5, 1]), &device);
-        let mut gather = Gather::default();
-        gather.window(0, 3, 3, 1);
-        gather.window(3, 2, 2, 1);
-        let taps: Vec<f32> = gather.taps(rows.clone()).into_data().try_to_vec().unwrap();
-        assert_eq!(taps, [0., 1., 2., 1., 2., 3., 2., 3., 0., 0., 4., 5., 4., 5., 0.]);
-        let mut gather = Gather::default();
-        gather.window(0, 5, 3, 2);
-        let taps: Vec<f32> = gather.taps(rows).into_data().try_to_vec().unwrap();
-        assert_eq!(taps, [0., 1., 2., 2., 3., 4., 4., 5., 0.]);
     }
 
     #[test]

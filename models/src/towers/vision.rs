@@ -6,8 +6,9 @@ use omniburn_kernels as kernels;
 use omniburn_kernels::Segments;
 use serde::{Deserialize, Serialize};
 
-use super::{grid, self_attention};
+use super::grid;
 use crate::batch::{Grid, PatchRows, upload};
+use crate::blocks::attention::self_attention;
 use crate::blocks::{LayerNorm, Linear, RotaryTable, Weights};
 use crate::error::ConfigError;
 use crate::families::{multiple, nonzero, positive};

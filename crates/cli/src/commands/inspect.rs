@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use omniburn::{Budget, DEFAULT_BUDGET_BYTES, Family, Modality, RecordFolder, RecordHeader, SEGMENT_SECONDS};
+use omniburn::{
+    BertConfig, Budget, DEFAULT_BUDGET_BYTES, Family, MiniConfig, Modality, OmniConfig, RecordFolder, RecordHeader,
+    SEGMENT_SECONDS, is_scale,
+};
 use omniburn_convert::{ConvertOptions, TaskChoice, convert};
 use serde::Serialize;
 
@@ -125,16 +128,24 @@ fn modules(header: &RecordHeader) -> Vec<ModuleRow> {
     for (file, entry) in &header.files {
         for (name, tensor) in &entry.tensors {
             let module = name.split('.').next().unwrap_or(name);
-            let parameters = tensor.shape.iter().product::<usize>() as u64;
-            let bytes = parameters * tensor.dtype.bytes() as u64;
+            let elements = tensor.shape.iter().product::<usize>() as u64;
+            let bytes = elements * tensor.dtype.bytes() as u64;
+            // Scales are bytes of the tensor they belong to, and no parameters.
+            let (count, parameters) = if is_scale(name) { (0, 0) } else { (1, elements) };
             match rows.iter_mut().find(|row| row.file == *file && row.module == module) {
                 Some(row) => {
-                    row.tensors += 1;
+                    row.tensors += count;
                     row.parameters += parameters;
                     row.bytes += bytes;
                 }
                 None => {
-                    rows.push(ModuleRow { file: file.clone(), module: module.into(), tensors: 1, parameters, bytes });
+                    rows.push(ModuleRow {
+                        file: file.clone(),
+                        module: module.into(),
+                        tensors: count,
+                        parameters,
+                        bytes,
+                    });
                 }
             }
         }
@@ -145,7 +156,8 @@ fn modules(header: &RecordHeader) -> Vec<ModuleRow> {
 /// Estimates of what the longest text, the largest picture and film and the longest segment of sound need beside the
 /// weights.
 fn needs(header: &RecordHeader, budget: u64) -> Vec<NeedRow> {
-    let Family::Omni(config) = &header.family;
+    // Other families run in units of a fixed size.
+    let Family::Omni(config) = &header.family else { return Vec::new() };
     let estimate = Budget::new(budget, config);
     let row = |input, rows, bytes| NeedRow { input, rows, bytes, fits: bytes <= budget };
     let longest = config.text.max_tokens;
@@ -181,30 +193,12 @@ fn for_people(header: &RecordHeader, view: &RecordView) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{name:<12}{value}");
     };
-    let Family::Omni(config) = &header.family;
-    let t = &config.text;
     line("record of", format!("{} (format {}, written by {})", header.name, header.format, header.tool));
     line("family", format!("{}, matrices in {}", header.family.name(), header.dtype));
-    let direction = if t.causal { "causal" } else { "bidirectional" };
-    line(
-        "text",
-        format!(
-            "{} layers of {}, {} heads over {} of {}, {direction}, {} tokens at most, table of {} rows",
-            t.layers, t.hidden, t.heads, t.kv_heads, t.head_dim, t.max_tokens, t.vocab
-        ),
-    );
-    if let (Some(v), Some(image)) = (&config.vision, &header.preprocess.image) {
-        line(
-            "pictures",
-            format!(
-                "{} blocks of {}, {} heads, patches of {} merged {}x{}, {} to {} pixels",
-                v.layers, v.hidden, v.heads, v.patch_px, v.merge, v.merge, image.min_pixels, image.max_pixels
-            ),
-        );
-    }
-    if let (Some(a), Some(sound)) = (&config.audio, &header.preprocess.audio) {
-        let (mels, rate) = (sound.mels, sound.sample_rate_hz);
-        line("sound", format!("{} blocks of {}, {mels} mel bands at {rate} Hz", a.layers, a.hidden));
+    match &header.family {
+        Family::Omni(config) => omni_lines(config, header, &mut line),
+        Family::Mini(config) => mini_lines(config, header, &mut line),
+        Family::Bert(config) => line("text", encoder_words(config)),
     }
     line("tasks", format!("{} (default {})", header.tasks.join(", "), header.default_task));
     line("dimensions", format!("{:?}", header.dims));
@@ -236,4 +230,50 @@ fn for_people(header: &RecordHeader, view: &RecordView) -> String {
         line("verified", format!("every byte of {} files has its digest", header.files.len()));
     }
     text
+}
+
+fn omni_lines(config: &OmniConfig, header: &RecordHeader, line: &mut dyn FnMut(&str, String)) {
+    let t = &config.text;
+    let direction = if t.causal { "causal" } else { "bidirectional" };
+    line(
+        "text",
+        format!(
+            "{} layers of {}, {} heads over {} of {}, {direction}, {} tokens at most, table of {} rows",
+            t.layers, t.hidden, t.heads, t.kv_heads, t.head_dim, t.max_tokens, t.vocab
+        ),
+    );
+    if let (Some(v), Some(image)) = (&config.vision, &header.preprocess.image) {
+        line(
+            "pictures",
+            format!(
+                "{} blocks of {}, {} heads, patches of {} merged {}x{}, {} to {} pixels",
+                v.layers, v.hidden, v.heads, v.patch_px, v.merge, v.merge, image.min_pixels, image.max_pixels
+            ),
+        );
+    }
+    if let (Some(a), Some(sound)) = (&config.audio, &header.preprocess.audio) {
+        let (mels, rate) = (sound.mels, sound.sample_rate_hz);
+        line("sound", format!("{} blocks of {}, {mels} mel bands at {rate} Hz", a.layers, a.hidden));
+    }
+}
+
+fn mini_lines(config: &MiniConfig, header: &RecordHeader, line: &mut dyn FnMut(&str, String)) {
+    line("text", encoder_words(&config.text));
+    if let Some(p) = &config.picture {
+        let (size, side) = (p.tower.image_size, p.tower.map_side());
+        let words = format!("convolutions over {size}x{size} pixels to {side}x{side} cells of {}", p.tower.head);
+        line("pictures", format!("{words}, {} classes", p.classes));
+    }
+    if let (Some(s), Some(sound)) = (&config.speech, &header.preprocess.audio) {
+        let (mels, rate) = (sound.mels, sound.sample_rate_hz);
+        let words = format!("{} blocks of {}, {mels} mel bands at {rate} Hz", s.tower.layers, s.tower.hidden);
+        line("speech", format!("{words}, {} rows a clip", s.rows));
+    }
+}
+
+fn encoder_words(t: &BertConfig) -> String {
+    format!(
+        "{} encoder layers of {}, {} heads, {} tokens at most, table of {} rows",
+        t.layers, t.hidden, t.heads, t.max_tokens, t.vocab
+    )
 }

@@ -6,11 +6,12 @@
 use std::fmt;
 
 use omniburn_models::families::OmniConfig;
-use omniburn_models::record::{TensorRole, TensorSpec};
+use omniburn_models::record::TensorSpec;
 use omniburn_models::towers::audio::CONV_TAPS;
 use serde::Serialize;
 
 use crate::keymap::{Form, Input, KeyMap, Pattern, Piece, Recipe};
+use crate::maps::plain;
 use crate::source::Source;
 
 /// The names of this family.
@@ -60,6 +61,8 @@ pub enum Layout {
     TorchTasks,
     /// One task with its adapter already merged, torch axis order.
     TorchMerged,
+    /// The one way a family without adapters is published.
+    Single,
 }
 
 impl fmt::Display for Layout {
@@ -68,6 +71,7 @@ impl fmt::Display for Layout {
             Layout::Mlx => "mlx (one set of connectors, channels-last convolutions)",
             Layout::TorchTasks => "torch-tasks (connectors and special rows per task)",
             Layout::TorchMerged => "torch-merged (one task, adapter merged)",
+            Layout::Single => "single (one set of weights, no adapters)",
         })
     }
 }
@@ -284,15 +288,6 @@ fn connector(name: &str, key: Option<&str>, rest: &str) -> String {
         Some(key) => format!("{name}s.{key}.{rest}"),
         None => format!("{name}.{rest}"),
     }
-}
-
-/// One source tensor: a linear lies `[outputs, inputs]` there, everything else as in the record.
-fn plain(name: String, spec: &TensorSpec) -> Vec<Piece> {
-    let mut shape = spec.shape.clone();
-    if spec.role == TensorRole::Linear {
-        shape.reverse();
-    }
-    vec![Piece::Tensor(Input::plain(name, shape))]
 }
 
 fn fused(at: &str, parts: &[(&str, usize)], inputs: usize) -> Vec<Piece> {

@@ -230,7 +230,7 @@ fn a_checkpoint_without_a_tower_gives_a_record_without_it() {
     assert!(report.notes.iter().any(|n| n.contains("no picture tower")), "{report}");
     assert!(report.notes.iter().any(|n| n.contains("no sound tower")), "{report}");
     assert!(report.templates.is_empty());
-    let Family::Omni(config) = &record.folder.header().family;
+    let Family::Omni(config) = &record.folder.header().family else { panic!("an omni record") };
     assert!(config.vision.is_none() && config.audio.is_none());
     assert!(!record.folder.header().files.contains_key("towers.bpk"));
 

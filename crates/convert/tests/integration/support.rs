@@ -306,6 +306,7 @@ pub fn through(dtype: Dtype, value: f32) -> f32 {
         Dtype::F32 => value,
         Dtype::Bf16 => bf16::from_f32(value).to_f32(),
         Dtype::F16 => f16::from_f32(value).to_f32(),
+        Dtype::Int8 => panic!("checkpoints hold floats"),
     }
 }
 
@@ -314,6 +315,7 @@ fn encode(dtype: Dtype, values: &[f32]) -> Vec<u8> {
         Dtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         Dtype::Bf16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
         Dtype::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+        Dtype::Int8 => panic!("checkpoints hold floats"),
     }
 }
 
@@ -322,6 +324,7 @@ pub fn decode(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
         Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
         Dtype::Bf16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes(b.try_into().unwrap()).to_f32()).collect(),
         Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes(b.try_into().unwrap()).to_f32()).collect(),
+        Dtype::Int8 => panic!("checkpoints hold floats"),
     }
 }
 
@@ -340,6 +343,7 @@ impl Array {
             Dtype::F32 => "F32",
             Dtype::Bf16 => "BF16",
             Dtype::F16 => "F16",
+            Dtype::Int8 => panic!("checkpoints hold floats"),
         };
         Self { dtype: name, shape: shape.to_vec(), bytes: encode(dtype, values) }
     }
@@ -581,7 +585,7 @@ impl Checkpoint {
     /// The header says what the configuration does.
     pub fn assert_header(&self, record: &Record) {
         let (header, d) = (record.folder.header(), &self.dims);
-        let Family::Omni(config) = &header.family;
+        let Family::Omni(config) = &header.family else { panic!("an omni record") };
         assert_eq!((config.text.causal, config.text.qk_norm), (d.small, d.small));
         assert_eq!((config.text.norm_eps, config.text.rope_theta, config.text.vocab), (1e-6, 1e6, d.vocab));
         let (vision, audio) = (config.vision.as_ref().unwrap(), config.audio.as_ref().unwrap());

@@ -1,0 +1,269 @@
+//! The convolution tower: pixels in, a map of channels out.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
+use serde::{Deserialize, Serialize};
+
+use crate::blocks::Weights;
+use crate::error::ConfigError;
+use crate::families::nonzero;
+use crate::record::TensorSpec;
+use crate::tap;
+
+/// Side of the stem's kernel.
+const STEM_KERNEL: usize = 3;
+/// Stride of the stem.
+const STEM_STRIDE: usize = 2;
+/// Where the activation is cut.
+const RELU_TOP: f64 = 6.0;
+/// Red, green, blue.
+const CHANNELS: usize = 3;
+
+/// Shape of the convolution tower; plain data without defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConvConfig {
+    /// Side of the square of pixels it reads.
+    pub image_size: usize,
+    /// Channels after the stem.
+    pub stem: usize,
+    /// Stages of inverted bottlenecks, in order.
+    pub stages: Vec<ConvStage>,
+    /// Channels of the map.
+    pub head: usize,
+}
+
+/// Equal inverted bottlenecks in a row; the first of them changes size and channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConvStage {
+    /// Factor by which a block widens its channels; 1 has no widening convolution.
+    pub expand: usize,
+    /// Channels after each block.
+    pub channels: usize,
+    /// Number of blocks.
+    pub repeats: usize,
+    /// Stride of the first block.
+    pub stride: usize,
+    /// Side of the depthwise kernel.
+    pub kernel: usize,
+}
+
+/// One inverted bottleneck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bottleneck {
+    inputs: usize,
+    inner: usize,
+    outputs: usize,
+    stride: usize,
+    kernel: usize,
+}
+
+impl Bottleneck {
+    fn expands(&self) -> bool {
+        self.inner != self.inputs
+    }
+}
+
+impl ConvConfig {
+    /// Checks sizes.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        nonzero(&[
+            ("picture.image_size", self.image_size),
+            ("picture.stem", self.stem),
+            ("picture.stages", self.stages.len()),
+            ("picture.head", self.head),
+        ])?;
+        for stage in &self.stages {
+            nonzero(&[
+                ("picture.stages.expand", stage.expand),
+                ("picture.stages.channels", stage.channels),
+                ("picture.stages.repeats", stage.repeats),
+                ("picture.stages.stride", stage.stride),
+                ("picture.stages.kernel", stage.kernel),
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// Side of the map in cells.
+    pub fn map_side(&self) -> usize {
+        let strides = self.stages.iter().map(|stage| stage.stride);
+        strides.fold(self.image_size.div_ceil(STEM_STRIDE), |side, stride| side.div_ceil(stride))
+    }
+
+    fn bottlenecks(&self) -> Vec<Bottleneck> {
+        let mut inputs = self.stem;
+        let mut blocks = Vec::new();
+        for stage in &self.stages {
+            for repeat in 0..stage.repeats {
+                let (inner, outputs) = (inputs * stage.expand, stage.channels);
+                let stride = if repeat == 0 { stage.stride } else { 1 };
+                blocks.push(Bottleneck { inputs, inner, outputs, stride, kernel: stage.kernel });
+                inputs = outputs;
+            }
+        }
+        blocks
+    }
+
+    /// Every tensor of the tower under `prefix`: kernels `[outputs, inputs / groups, down, across]`, with batch norm
+    /// folded in.
+    pub fn tensors(&self, prefix: &str) -> Vec<TensorSpec> {
+        let conv = |name: String, outputs: usize, inputs: usize, kernel: usize| {
+            [
+                TensorSpec::rows(format!("{prefix}.{name}.weight"), [outputs, inputs, kernel, kernel]),
+                TensorSpec::exact(format!("{prefix}.{name}.bias"), [outputs]),
+            ]
+        };
+        let mut specs = conv("stem".into(), self.stem, CHANNELS, STEM_KERNEL).to_vec();
+        let mut channels = self.stem;
+        for (i, block) in self.bottlenecks().iter().enumerate() {
+            if block.expands() {
+                specs.extend(conv(format!("blocks.{i}.expand"), block.inner, block.inputs, 1));
+            }
+            specs.extend(conv(format!("blocks.{i}.depthwise"), block.inner, 1, block.kernel));
+            specs.extend(conv(format!("blocks.{i}.project"), block.outputs, block.inner, 1));
+            channels = block.outputs;
+        }
+        specs.extend(conv("head".into(), self.head, channels, 1));
+        specs
+    }
+}
+
+/// EfficientNet-Lite without its classifier: a stem, inverted bottlenecks, a head, no squeeze and excitation.
+///
+/// # Source
+/// Tan and Le 2019 (arXiv 1905.11946); the Lite variant of the TensorFlow TPU release: ReLU6 everywhere, stem and head
+/// of fixed width, SAME padding as TensorFlow counts it.
+#[derive(Module, Debug)]
+pub struct ConvTower {
+    stem: Conv,
+    blocks: Vec<ConvBlock>,
+    head: Conv,
+}
+
+#[derive(Module, Debug)]
+struct ConvBlock {
+    expand: Option<Conv>,
+    depthwise: Conv,
+    project: Conv,
+    residual: bool,
+}
+
+#[derive(Module, Debug)]
+struct Conv {
+    weight: Param<Tensor<4>>,
+    bias: Param<Tensor<1>>,
+    stride: usize,
+    groups: usize,
+}
+
+impl ConvTower {
+    /// Builds the tower from `{prefix}.…` of a part that was opened with [`ConvConfig::tensors`].
+    pub fn load(config: &ConvConfig, weights: &Weights, prefix: &str) -> Self {
+        let blocks = config.bottlenecks().into_iter().enumerate();
+        Self {
+            stem: Conv::load(weights, &format!("{prefix}.stem"), STEM_STRIDE, 1),
+            blocks: blocks
+                .map(|(i, block)| ConvBlock::load(weights, &format!("{prefix}.blocks.{i}"), &block))
+                .collect(),
+            head: Conv::load(weights, &format!("{prefix}.head"), 1, 1),
+        }
+    }
+
+    /// Maps of pictures, or of the frames of a film; pictures never see each other.
+    ///
+    /// # Shapes
+    /// - `pixels`: `[pictures, 3, image_size, image_size]`, red, green, blue, brought to the tower's range
+    /// - returns: `[pictures, head, side, side]`, see [`ConvConfig::map_side`]
+    /// # Numerics
+    /// f32, whatever the record stores.
+    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
+        let mut hidden = relu6(self.stem.forward(pixels));
+        tap::record(|| "picture.stem".into(), &hidden);
+        for (i, block) in self.blocks.iter().enumerate() {
+            hidden = block.forward(hidden);
+            tap::record(|| format!("picture.blocks.{i}"), &hidden);
+        }
+        let map = relu6(self.head.forward(hidden));
+        tap::record(|| "picture.map".into(), &map);
+        map
+    }
+}
+
+impl ConvBlock {
+    fn load(weights: &Weights, path: &str, block: &Bottleneck) -> Self {
+        let conv = |name: &str, stride, groups| Conv::load(weights, &format!("{path}.{name}"), stride, groups);
+        Self {
+            expand: block.expands().then(|| conv("expand", 1, 1)),
+            depthwise: conv("depthwise", block.stride, block.inner),
+            project: conv("project", 1, 1),
+            residual: block.stride == 1 && block.inputs == block.outputs,
+        }
+    }
+
+    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let wide = match &self.expand {
+            Some(expand) => relu6(expand.forward(input.clone())),
+            None => input.clone(),
+        };
+        let narrow = self.project.forward(relu6(self.depthwise.forward(wide)));
+        if self.residual { input + narrow } else { narrow }
+    }
+}
+
+impl Conv {
+    fn load(weights: &Weights, path: &str, stride: usize, groups: usize) -> Self {
+        let (weight, bias) = (weights.rows(&format!("{path}.weight")), weights.exact(&format!("{path}.bias")));
+        Self { weight, bias, stride, groups }
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let ([_, _, height, width], [_, _, kernel, _]) = (x.dims(), self.weight.dims());
+        let padding = [height, width].map(|side| same_padding(side, kernel, self.stride));
+        let options = ConvOptions::new_with_padding([self.stride; 2], padding, [1, 1], self.groups);
+        conv2d(x, self.weight.val(), Some(self.bias.val()), options)
+    }
+}
+
+/// Zeros before and after, as TensorFlow's SAME counts them: what is odd goes behind.
+fn same_padding(side: usize, kernel: usize, stride: usize) -> (usize, usize) {
+    let total = ((side.div_ceil(stride) - 1) * stride + kernel).saturating_sub(side);
+    (total / 2, total - total / 2)
+}
+
+fn relu6(x: Tensor<4>) -> Tensor<4> {
+    x.clamp(0.0, RELU_TOP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_keeps_the_size_and_puts_what_is_odd_behind() {
+        assert_eq!(same_padding(224, 3, 2), (0, 1));
+        assert_eq!(same_padding(224, 3, 1), (1, 1));
+        assert_eq!(same_padding(56, 5, 2), (1, 2));
+        assert_eq!(same_padding(7, 5, 2), (2, 2));
+        assert_eq!(same_padding(9, 1, 3), (0, 0));
+    }
+
+    #[test]
+    fn stages_unroll_into_blocks() {
+        let stage = |expand, channels, repeats, stride, kernel| ConvStage { expand, channels, repeats, stride, kernel };
+        let stages = vec![stage(1, 16, 1, 1, 3), stage(6, 24, 2, 2, 5)];
+        let config = ConvConfig { image_size: 64, stem: 8, stages, head: 24 };
+        assert_eq!(config.map_side(), 16);
+        let block = |inputs, inner, outputs, stride, kernel| Bottleneck { inputs, inner, outputs, stride, kernel };
+        assert_eq!(config.bottlenecks(), [block(8, 8, 16, 1, 3), block(16, 96, 24, 2, 5), block(24, 144, 24, 1, 5)]);
+        let names: Vec<String> = config.tensors("picture").into_iter().map(|spec| spec.name).collect();
+        assert_eq!(names.len(), 2 * (1 + 2 + 3 + 3 + 1));
+        assert!(!names.contains(&"picture.blocks.0.expand.weight".to_string()));
+    }
+}

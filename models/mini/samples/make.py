@@ -40,33 +40,36 @@ LOMIRI = "usr/share/backgrounds/"
 SIXEL = "usr/share/doc/libsixel-examples/examples/images/"
 PALAPELI = "usr/share/palapeli/collection/"
 
-# name: (package, member, longest side)
+# name: (package, member, longest side, window to cut out as shares of width and height: left, top, right, bottom)
 PHOTOS = {
-    "cat.jpg": ("scikit-image", "skimage/data/chelsea.png", 451),
-    "kitten.webp": ("gcompris/explore_farm_animals", GC + "explore_farm_animals/resource/animals/cat.webp", 480),
-    "dog.jpg": ("gcompris/explore_farm_animals", GC + "explore_farm_animals/resource/animals/dog.webp", 480),
-    "horses.jpg": ("gcompris/explore_farm_animals", GC + "explore_farm_animals/resource/animals/horse.webp", 480),
-    "sheep.jpg": ("gcompris/explore_farm_animals", GC + "explore_farm_animals/resource/animals/sheep.webp", 480),
-    "koala.jpg": ("gcompris/explore_world_animals", GC + "explore_world_animals/resource/animals/koala.webp", 480),
-    "polar-bear.jpg": ("gcompris/explore_world_animals", GC + "explore_world_animals/resource/animals/polar_bear.webp", 480),
-    "macaw.jpg": ("gcompris/explore_world_animals", GC + "explore_world_animals/resource/animals/scarlet_macaw.webp", 480),
-    "red-panda.jpg": ("gcompris/erase", GC + "erase/resource/red_panda.webp", 480),
-    "crab.jpg": ("gcompris/erase", GC + "erase/resource/crab.webp", 480),
-    "clownfish.jpg": ("gcompris/categorization", GC + "categorization/resource/images/fishes/fish9.webp", 320),
-    "snake.jpg": ("libsixel-examples", SIXEL + "snake.jpg", 480),
-    "bee.jpg": ("palapeli-data", PALAPELI + "european-honey-bee.jpg", 480),
-    "coffee.jpg": ("scikit-image", "skimage/data/coffee.png", 480),
-    "teacup.png": ("gcompris/categorization", GC + "categorization/resource/images/others/buffetset.webp", 256),
-    "citrus.jpg": ("palapeli-data", PALAPELI + "citrus-fruits.jpg", 480),
-    "fig.jpg": ("lomiri-wallpapers-16.04", LOMIRI + "Picture_0B_by_freespace.jpg", 480),
-    "castle.webp": ("gcompris/explore_monuments", GC + "explore_monuments/resource/germany/neuschwansteinCastle.webp", 480),
-    "bridge.jpg": ("palapeli-data", PALAPELI + "cincinnati-bridge.jpg", 480),
-    "mountains.jpg": ("lomiri-wallpapers-16.04", LOMIRI + "picosdeeuropa_by_Aitzol_Berasategi.jpg", 480),
-    "drums-and-guitar.jpg": ("gcompris/explore_world_music", GC + "explore_world_music/resource/music/america.webp", 480),
-    "lute.jpg": ("gcompris/explore_world_music", GC + "explore_world_music/resource/music/middleeast.webp", 480),
-    "hammer.jpg": ("gcompris/categorization", GC + "categorization/resource/images/tools/hammer1.webp", 320),
-    "frying-pan.jpg": ("gcompris/categorization", GC + "categorization/resource/images/others/pan.webp", 320),
-    "rocket.jpg": ("scikit-image", "skimage/data/rocket.jpg", 480),
+    "cat.jpg": ("scikit-image", "skimage/data/chelsea.png", 480, None),
+    "kitten.webp": ("gcompris/explore_farm_animals", GC + "explore_farm_animals/resource/animals/cat.webp", 480, (0.18, 0.05, 0.8, 0.75)),
+    "dog.jpg": ("gcompris/explore_farm_animals", GC + "explore_farm_animals/resource/animals/dog.webp", 480, None),
+    "hens.jpg": ("gcompris/explore_farm_animals", GC + "explore_farm_animals/resource/animals/chicken.webp", 480, None),
+    "sheep.jpg": ("gcompris/explore_farm_animals", GC + "explore_farm_animals/resource/animals/sheep.webp", 480, None),
+    "koala.jpg": ("gcompris/explore_world_animals", GC + "explore_world_animals/resource/animals/koala.webp", 480, None),
+    "polar-bear.jpg": ("gcompris/explore_world_animals", GC + "explore_world_animals/resource/animals/polar_bear.webp", 480, None),
+    "macaw.jpg": ("gcompris/explore_world_animals", GC + "explore_world_animals/resource/animals/scarlet_macaw.webp", 480, None),
+    "red-panda.jpg": ("gcompris/erase", GC + "erase/resource/red_panda.webp", 480, None),
+    "crab.jpg": ("gcompris/erase", GC + "erase/resource/crab.webp", 480, None),
+    "clownfish.jpg": ("gcompris/categorization", GC + "categorization/resource/images/fishes/fish9.webp", 480, None),
+    "snake.jpg": ("libsixel-examples", SIXEL + "snake.jpg", 480, None),
+    "egret.jpg": ("libsixel-examples", SIXEL + "egret.jpg", 480, None),
+    "bee.jpg": ("palapeli-data", PALAPELI + "european-honey-bee.jpg", 480, None),
+    "coffee.jpg": ("scikit-image", "skimage/data/coffee.png", 480, None),
+    "citrus.jpg": ("palapeli-data", PALAPELI + "citrus-fruits.jpg", 480, None),
+    "fig.jpg": ("lomiri-wallpapers-16.04", LOMIRI + "Picture_0B_by_freespace.jpg", 480, (0.4, 0.3, 0.8, 0.75)),
+    "castle.webp": ("gcompris/explore_monuments", GC + "explore_monuments/resource/germany/neuschwansteinCastle.webp", 480, None),
+    "taj-mahal.jpg": ("gcompris/categorization", GC + "categorization/resource/images/monuments/tajMahal.webp", 480, None),
+    "bridge.jpg": ("palapeli-data", PALAPELI + "cincinnati-bridge.jpg", 480, None),
+    "mountains.jpg": ("lomiri-wallpapers-16.04", LOMIRI + "picosdeeuropa_by_Aitzol_Berasategi.jpg", 480, None),
+    "drums.jpg": ("gcompris/explore_world_music", GC + "explore_world_music/resource/music/america.webp", 480, (0.0, 0.05, 0.66, 0.95)),
+    "electric-guitar.jpg": ("gcompris/explore_world_music", GC + "explore_world_music/resource/music/america.webp", 480, (0.6, 0.05, 1.0, 1.0)),
+    "hammer.jpg": ("gcompris/categorization", GC + "categorization/resource/images/tools/hammer1.webp", 480, None),
+    "screwdriver.png": ("gcompris/categorization", GC + "categorization/resource/images/tools/screwDriver1.webp", 240, None),
+    "frying-pan.jpg": ("gcompris/categorization", GC + "categorization/resource/images/others/pan.webp", 480, None),
+    "paintbrushes.jpg": ("lomiri-wallpapers-16.04", LOMIRI + "Picture_1A_by_freespace.jpg", 480, None),
+    "rocket.jpg": ("scikit-image", "skimage/data/rocket.jpg", 480, (0.3, 0.1, 0.7, 1.0)),
 }
 
 # Films that move slowly over a photograph: name: (package, member, first box, last box)
@@ -250,9 +253,12 @@ def photo(data):
     return bare
 
 
-def save_photo(image, path, longest):
+def save_photo(image, path, longest, window):
     from PIL import Image
 
+    if window:
+        width, height = image.size
+        image = image.crop(tuple(round(share * side) for share, side in zip(window, (width, height, width, height))))
     width, height = image.size
     scale = min(1.0, longest / max(width, height))
     if scale < 1.0:
@@ -422,8 +428,8 @@ def make(folder, scratch):
         made.append(name)
         return folder / name
 
-    for name, (package, member, longest) in PHOTOS.items():
-        save_photo(photo(packages.member(package, member)), path(name), longest)
+    for name, (package, member, longest, window) in PHOTOS.items():
+        save_photo(photo(packages.member(package, member)), path(name), longest, window)
     for name, file in DRAWING_FILES.items():
         save_drawing(name, path(file))
     for name in SPEECH:

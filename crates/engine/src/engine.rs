@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use omniburn_media::TextTokenizer;
-use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader};
+use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TOKENIZER_FILE};
 use rayon::prelude::*;
 
 use crate::backend::{BackendSpec, Capabilities};
@@ -74,8 +74,16 @@ pub struct Profile {
 /// Settings of an engine to be opened; see [`Engine::builder`].
 #[derive(Debug, Clone)]
 pub struct EngineBuilder {
-    path: PathBuf,
+    place: Place,
     options: EngineOptions,
+}
+
+/// Where a record lies.
+#[derive(Debug, Clone)]
+enum Place {
+    Folder(PathBuf),
+    #[cfg(feature = "mini")]
+    Program,
 }
 
 impl EngineBuilder {
@@ -148,15 +156,19 @@ impl EngineBuilder {
     /// # Errors
     /// [`EngineError`] naming what was refused: the record, the task, the device or the type.
     pub fn open(self) -> Result<Engine, EngineError> {
-        let record = RecordFolder::open(&self.path)?;
+        let record = match &self.place {
+            Place::Folder(path) => RecordFolder::open(path)?,
+            #[cfg(feature = "mini")]
+            Place::Program => RecordFolder::inside(omniburn_models::shipped::MINI)?,
+        };
         let options = self.options;
         let header = record.header();
         let task = options.task.unwrap_or_else(|| header.default_task.clone());
         check_task(header, &task)?;
         let tokenizer = record
-            .verify_file(omniburn_models::record::TOKENIZER_FILE)
+            .verify_file(TOKENIZER_FILE)
             .map_err(EngineError::Record)
-            .and_then(|()| TextTokenizer::from_file(&record.tokenizer_path()).map_err(EngineError::Tokenizer))?;
+            .and_then(|()| open_tokenizer(&record))?;
         let (device, capabilities) = options.device.device()?;
         let compute = capabilities.choose(options.dtype, header.dtype, &options.device.to_string())?;
         let parts = Parts::open(record, device, compute, options.verify)?;
@@ -202,7 +214,23 @@ impl Engine {
 
     /// Settings for opening a record folder.
     pub fn builder(path: impl AsRef<Path>) -> EngineBuilder {
-        EngineBuilder { path: path.as_ref().to_path_buf(), options: EngineOptions::default() }
+        EngineBuilder { place: Place::Folder(path.as_ref().to_path_buf()), options: EngineOptions::default() }
+    }
+
+    /// Opens the model that ships inside the program with default settings: English text, pictures, short speech and
+    /// film, 384 numbers (`models/mini/CARD.md`).
+    ///
+    /// # Errors
+    /// As [`EngineBuilder::open`].
+    #[cfg(feature = "mini")]
+    pub fn mini() -> Result<Self, EngineError> {
+        Self::mini_builder().open()
+    }
+
+    /// Settings for opening the model that ships.
+    #[cfg(feature = "mini")]
+    pub fn mini_builder() -> EngineBuilder {
+        EngineBuilder { place: Place::Program, options: EngineOptions::default() }
     }
 
     /// One vector an input, in order.
@@ -374,6 +402,13 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("record", &self.inner.parts.record().path()).finish_non_exhaustive()
     }
+}
+
+fn open_tokenizer(record: &RecordFolder) -> Result<TextTokenizer, EngineError> {
+    if !record.is_inside() {
+        return TextTokenizer::from_file(&record.tokenizer_path()).map_err(EngineError::Tokenizer);
+    }
+    TextTokenizer::from_bytes(&record.bytes(TOKENIZER_FILE)?).map_err(EngineError::Tokenizer)
 }
 
 fn check_task(header: &RecordHeader, task: &str) -> Result<(), EngineError> {

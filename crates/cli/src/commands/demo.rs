@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::time::Instant;
 
 use include_dir::{Dir, File, include_dir};
-use omniburn::{Cancel, Embedding, Engine, ErrorKind, Input, Request, Role};
+use omniburn::{Cancel, Embedding, Engine, ErrorKind, FilmSource, Input, Request, Role, is_animation};
 use serde::Deserialize;
 
 use crate::failure::{DONE, Failure, Outcome, SOME_FAILED};
@@ -20,14 +20,9 @@ const SHOWN: usize = 4;
 /// Characters of a thumbnail's row; each shows two pixels, one above the other.
 const THUMBNAIL_COLUMNS: u32 = 16;
 
-/// A folder of samples, and what its files are called.
-const KINDS: [(&str, &str, &str); 5] = [
-    ("photos", "photo", "photos"),
-    ("drawings", "drawing", "drawings"),
-    ("speech", "speech", "spoken sentences"),
-    ("films", "film", "films"),
-    ("texts", "text", "texts"),
-];
+/// What a sample is, and what several of them are called.
+const KINDS: [(&str, &str); 4] =
+    [("picture", "photos and drawings"), ("speech", "spoken sentences"), ("film", "films"), ("text", "texts")];
 
 struct Sample {
     name: &'static str,
@@ -60,11 +55,7 @@ pub fn run() -> Outcome {
     let engine = Engine::mini()?;
     let opened = started.elapsed();
 
-    let files: Vec<(&'static str, &'static File<'static>)> = KINDS
-        .into_iter()
-        .filter_map(|(folder, kind, _)| Some((SAMPLES.get_dir(folder)?, kind)))
-        .flat_map(|(folder, kind)| folder.files().map(move |file| (kind, file)))
-        .collect();
+    let files = files();
     let request = Request::new(Role::Document).cancel(cancel);
     let inputs: Vec<Input> = files.iter().map(|(kind, file)| input(kind, file)).collect();
     let embedding = Instant::now();
@@ -86,9 +77,7 @@ pub fn run() -> Outcome {
     }
     let counts: Vec<String> = KINDS
         .into_iter()
-        .map(|(_, kind, plural)| (samples.iter().filter(|sample| sample.kind == kind).count(), plural))
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, plural)| format!("{count} {plural}"))
+        .map(|(kind, plural)| format!("{} {plural}", samples.iter().filter(|sample| sample.kind == kind).count()))
         .collect();
     write_stdout(
         format!(
@@ -110,6 +99,25 @@ pub fn run() -> Outcome {
     let took = started.elapsed().as_secs_f64();
     write_stdout(format!("\nAll of it in {took:.1} s, on this machine alone. Now with your own files:\n  omniburn compare \"a red bicycle\" photo.jpg\n").as_bytes())?;
     Ok(code)
+}
+
+/// Every sample with its kind; what only tells of the samples is left out.
+fn files() -> Vec<(&'static str, &'static File<'static>)> {
+    let files = SAMPLES.files().filter_map(|file| Some((kind(file)?, file)));
+    files.collect()
+}
+
+fn kind(file: &File<'static>) -> Option<&'static str> {
+    let ending = file.path().extension()?.to_str()?;
+    let moves = || is_animation(&FilmSource::Bytes(file.contents().into(), "sample".into())).unwrap_or(false);
+    Some(match ending {
+        "txt" => "text",
+        "wav" | "flac" | "mp3" | "ogg" | "opus" | "m4a" => "speech",
+        "mp4" | "mkv" => "film",
+        "gif" | "webp" if moves() => "film",
+        "png" | "jpg" | "gif" | "webp" | "bmp" => "picture",
+        _ => return None,
+    })
 }
 
 fn searches() -> Vec<Search> {
@@ -176,7 +184,7 @@ fn thumbnails() -> bool {
 
 /// A picture in half blocks, or nothing where the sample is no still picture.
 fn thumbnail(sample: &Sample) -> Option<String> {
-    if !matches!(sample.kind, "photo" | "drawing") {
+    if sample.kind != "picture" {
         return None;
     }
     let image = omniburn::decode_image(sample.file.contents(), sample.name).ok()?;
@@ -206,12 +214,7 @@ mod tests {
 
     #[test]
     fn every_search_by_a_sample_names_one_that_is_there() {
-        let names: Vec<&str> = KINDS
-            .into_iter()
-            .filter_map(|(folder, ..)| SAMPLES.get_dir(folder))
-            .flat_map(|folder| folder.files())
-            .filter_map(|file| file.path().file_name()?.to_str())
-            .collect();
+        let names: Vec<&str> = files().iter().filter_map(|(_, file)| file.path().file_name()?.to_str()).collect();
         assert!(names.len() >= 50, "{}", names.len());
         let searches = searches();
         assert!(searches.len() >= 10);

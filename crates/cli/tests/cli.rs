@@ -671,6 +671,44 @@ fn inspect_tells_of_records_and_of_checkpoints() {
 }
 
 #[test]
+fn records_of_other_families_and_in_int8_are_converted_and_inspected() {
+    let folder = TempDir::new().unwrap();
+    let run_in = |args: &[&str]| run(omniburn().current_dir(&folder).args(args));
+    let twin = |name: &str| golden().join("twins").join(name).to_str().unwrap().to_string();
+    let made = run_in(&["convert", &twin("mini-tiny"), "mini", "--dtype", "int8"]);
+    assert_eq!((made.code, made.stderr.as_str()), (0, ""), "{}", made.stdout);
+    assert!(made.stdout.contains("family      mini, matrices in int8"), "{}", made.stdout);
+    let people = run_in(&["inspect", "mini", "--verify"]);
+    assert_eq!(people.code, 0);
+    for said in ["convolutions over 64x64 pixels to 4x4 cells of 24", "80 mel bands", "image noeos", "verified"] {
+        assert!(people.stdout.contains(said), "{said}: {}", people.stdout);
+    }
+    assert_eq!(run_in(&["convert", &twin("mini-tiny"), "exact", "--dtype", "f32"]).code, 0);
+    let parts = |path: &str| run_in(&["inspect", path, "--json"]).lines().remove(0);
+    let (exact, rough) = (parts("exact"), parts("mini"));
+    // Scales are bytes and no parameters.
+    assert_eq!(exact["parameters_for_one_task"], rough["parameters_for_one_task"]);
+    let tokens = |view: &Value| view["modules"][1].clone();
+    let vocab = tokens(&exact)["parameters"].as_u64().unwrap() / 32;
+    assert_eq!(tokens(&exact)["bytes"], 4 * 32 * vocab);
+    assert_eq!(tokens(&rough)["bytes"], (32 + 2) * vocab);
+
+    let report = run_in(&["inspect", &twin("bert-tiny")]);
+    assert!(report.stdout.contains("not made by the pooler"), "{}", report.stdout);
+    assert_eq!(run_in(&["convert", &twin("bert-tiny"), "bert"]).code, 0);
+    assert!(run_in(&["inspect", "bert"]).stdout.contains("2 encoder layers of 32, 4 heads, 80 tokens at most"));
+    let listed = run_in(&["models", "--records", ".", "--json"]).lines().remove(0);
+    assert_eq!(listed["families"].as_array().unwrap().len(), 3);
+    assert_eq!(listed["records"].as_array().unwrap().len(), 3);
+
+    let omni = run_in(&["convert", &twin("omni-nano-tiny"), "omni", "--dtype", "int8"]);
+    assert_eq!(omni.code, 0, "{}", omni.stderr);
+    let line = run_in(&["embed", "--model", "omni", "a red bicycle"]).lines().remove(0);
+    assert_eq!(values(&line).len(), 48);
+    assert_eq!(run_in(&["embed", "--model", "omni", "--dtype", "int8", "a"]).code, 2);
+}
+
+#[test]
 fn models_lists_families_checkpoints_and_records_and_names_broken_ones() {
     let folder = small();
     let none = run(omniburn().current_dir(&folder).arg("models"));

@@ -6,12 +6,12 @@ use std::path::Path;
 use burn::tensor::{bf16, f16};
 
 use super::{
-    Dtype, MediaTemplate, Modality, PartTensor, PixelPreprocess, Preprocess, Prompts, RECORD_FORMAT, RecordHeader,
-    RecordWriter, SoundPreprocess, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TemplateKind, TensorRole, TensorSpec,
-    int8, text_file,
+    Dtype, LetterboxPreprocess, MediaTemplate, Modality, PartTensor, PixelPreprocess, Preprocess, Prompts,
+    RECORD_FORMAT, RecordHeader, RecordWriter, SoundPreprocess, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TemplateKind,
+    TensorRole, TensorSpec, int8, text_file,
 };
 use crate::error::RecordError;
-use crate::families::{Family, OmniConfig};
+use crate::families::{Family, MiniConfig, OmniConfig};
 
 /// Writes a record of one task named `random` to `out`, replacing one that is there.
 ///
@@ -28,19 +28,6 @@ pub fn write_random(
     tokenizer: &Path,
     seed: u64,
 ) -> Result<(), RecordError> {
-    let mut writer = RecordWriter::create(out, true)?;
-    let task = "random".to_string();
-    let parts = [
-        (TOKENS_FILE.to_string(), config.token_tensors()),
-        (TOWERS_FILE.to_string(), config.tower_tensors()),
-        (text_file(&task), config.text_tensors(0)),
-    ];
-    for (file, specs) in parts {
-        if !specs.is_empty() {
-            writer.write_part(&file, specs.iter().flat_map(|s| tensors(s, dtype, seed)).collect(), |_| {})?;
-        }
-    }
-    writer.copy_file(TOKENIZER_FILE, tokenizer)?;
     let image = config.vision.as_ref().map(|v| PixelPreprocess {
         patch_px: v.patch_px as u32,
         merge: v.merge as u32,
@@ -58,31 +45,82 @@ pub fn write_random(
         mels: a.mels as u32,
         whole_seconds: None,
     });
+    let preprocess =
+        Preprocess { video_frames: image.as_ref().map(|_| 32), video: image.clone(), image, letterbox: None, audio };
     let bare = MediaTemplate { kind: TemplateKind::Bare, start: None, end: None };
-    let media =
-        [(Modality::Image, image.is_some()), (Modality::Video, image.is_some()), (Modality::Audio, audio.is_some())];
+    let prompts = Prompts { query: "Query: ".into(), document: "Document: ".into() };
+    let family = Family::Omni(config.clone());
+    write_family(out, family, dtype, (preprocess, bare, prompts), tokenizer, seed)
+}
+
+/// The same for the mini family, with sound at 16 kHz and bytes of pixels brought to -1 to 1.
+///
+/// # Errors
+/// [`RecordError`] from writing.
+pub fn write_random_mini(
+    out: &Path,
+    config: &MiniConfig,
+    dtype: Dtype,
+    tokenizer: &Path,
+    seed: u64,
+) -> Result<(), RecordError> {
+    let letterbox = config.picture.as_ref().map(|p| LetterboxPreprocess {
+        image_size: p.tower.image_size as u32,
+        mean: 127.0,
+        std: 128.0,
+    });
+    let audio = config.speech.as_ref().map(|s| SoundPreprocess {
+        sample_rate_hz: 16_000,
+        fft_samples: 400,
+        hop_samples: 160,
+        mels: s.tower.mels as u32,
+        whole_seconds: Some(2),
+    });
+    let video_frames = letterbox.as_ref().map(|_| 8);
+    let preprocess = Preprocess { letterbox, video_frames, audio, ..Preprocess::default() };
+    let template = MediaTemplate { kind: TemplateKind::Noeos, start: Some(config.start), end: Some(config.end) };
+    let prompts = Prompts { query: String::new(), document: String::new() };
+    write_family(out, Family::Mini(config.clone()), dtype, (preprocess, template, prompts), tokenizer, seed)
+}
+
+fn write_family(
+    out: &Path,
+    family: Family,
+    dtype: Dtype,
+    (preprocess, template, prompts): (Preprocess, MediaTemplate, Prompts),
+    tokenizer: &Path,
+    seed: u64,
+) -> Result<(), RecordError> {
+    let mut writer = RecordWriter::create(out, true)?;
+    let task = "random".to_string();
+    let parts = [
+        (TOKENS_FILE.to_string(), family.token_tensors()),
+        (TOWERS_FILE.to_string(), family.tower_tensors()),
+        (text_file(&task), family.text_tensors(0)),
+    ];
+    for (file, specs) in parts {
+        if !specs.is_empty() {
+            writer.write_part(&file, specs.iter().flat_map(|s| tensors(s, dtype, seed)).collect(), |_| {})?;
+        }
+    }
+    writer.copy_file(TOKENIZER_FILE, tokenizer)?;
+    let media = Modality::ALL.into_iter().filter(|&m| m != Modality::Text && family.takes(m));
     writer.finish(RecordHeader {
         format: RECORD_FORMAT,
         tool: "random weights".into(),
         name: "random".into(),
-        family: Family::Omni(config.clone()),
         dtype,
         tasks: vec![task.clone()],
         default_task: task,
-        dims: vec![config.text.hidden],
-        prompts: Prompts { query: "Query: ".into(), document: "Document: ".into() },
-        templates: media.into_iter().filter(|(_, has)| *has).map(|(m, _)| (m, bare.clone())).collect(),
+        dims: vec![family.hidden()],
+        prompts,
+        templates: media.map(|m| (m, template.clone())).collect(),
         special_token_ids: Vec::new(),
-        preprocess: Preprocess {
-            video_frames: image.as_ref().map(|_| 32),
-            video: image.clone(),
-            image,
-            letterbox: None,
-            audio,
-        },
+        preprocess,
         files: BTreeMap::new(),
         sources: Vec::new(),
         digest: String::new(),
+        family,
     })?;
     Ok(())
 }

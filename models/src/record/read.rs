@@ -8,8 +8,8 @@ use burn::tensor::{Bytes, Device, Tensor, TensorData};
 
 use super::digest::{sha256_file, sha256_hex};
 use super::{
-    Dtype, FileEntry, HEADER_FILE, Modality, Preprocess, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE, TensorRole,
-    TensorSpec,
+    Dtype, FileEntry, HEADER_FILE, MediaTemplate, Modality, Preprocess, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE,
+    TensorRole, TensorSpec,
 };
 use super::{TOKENS_FILE, TOWERS_FILE, TemplateKind, int8, text_file};
 use crate::error::RecordError;
@@ -309,6 +309,13 @@ impl RecordFolder {
                     }
                     _ => {}
                 }
+            }
+        }
+        if let Family::Mini(config) = &h.family {
+            // Media stand between the ends a text has, and the composition puts them there.
+            let only = MediaTemplate { kind: TemplateKind::Noeos, start: Some(config.start), end: Some(config.end) };
+            if let Some((modality, found)) = h.templates.iter().find(|(_, template)| **template != only) {
+                return field(&format!("templates.{modality}"), format!("{found:?}"), format!("{only:?}"));
             }
         }
         if let Some((name, found, expected)) = preprocess_fault(&h.family, &h.preprocess) {

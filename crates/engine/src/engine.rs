@@ -165,10 +165,8 @@ impl EngineBuilder {
         let header = record.header();
         let task = options.task.unwrap_or_else(|| header.default_task.clone());
         check_task(header, &task)?;
-        let tokenizer = record
-            .verify_file(TOKENIZER_FILE)
-            .map_err(EngineError::Record)
-            .and_then(|()| open_tokenizer(&record))?;
+        let tokenizer =
+            record.verify_file(TOKENIZER_FILE).map_err(EngineError::Record).and_then(|()| open_tokenizer(&record))?;
         let (device, capabilities) = options.device.device()?;
         let compute = capabilities.choose(options.dtype, header.dtype, &options.device.to_string())?;
         let parts = Parts::open(record, device, compute, options.verify)?;

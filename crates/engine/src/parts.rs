@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor};
 use omniburn_models::RecordError;
-use omniburn_models::blocks::TokenTable;
 use omniburn_models::batch::TokenRows;
+use omniburn_models::blocks::TokenTable;
 use omniburn_models::families::bert::BertText;
 use omniburn_models::families::mini::{MiniText, SpeechTower};
 use omniburn_models::families::omni::OmniText;
@@ -36,9 +36,9 @@ pub(crate) struct Parts {
 /// One task's half of a model: token rows, the layers that read them, connectors.
 #[derive(Debug)]
 pub(crate) enum TextPart {
-    Omni(OmniText),
-    Mini(MiniText),
-    Bert(BertText),
+    Omni(Box<OmniText>),
+    Mini(Box<MiniText>),
+    Bert(Box<BertText>),
 }
 
 impl TextPart {
@@ -126,9 +126,9 @@ impl Parts {
         check_digest(&self.record, &text_file(task), self.verify)?;
         let (tokens, compute, device) = (self.tokens.clone(), self.compute, &self.device);
         let text = match &self.record.header().family {
-            Family::Omni(c) => TextPart::Omni(c.open_text(&self.record, task, tokens, compute, device)?),
-            Family::Mini(c) => TextPart::Mini(c.open_text(&self.record, task, tokens, compute, device)?),
-            Family::Bert(c) => TextPart::Bert(c.open_text(&self.record, task, tokens, compute, device)?),
+            Family::Omni(c) => TextPart::Omni(Box::new(c.open_text(&self.record, task, tokens, compute, device)?)),
+            Family::Mini(c) => TextPart::Mini(Box::new(c.open_text(&self.record, task, tokens, compute, device)?)),
+            Family::Bert(c) => TextPart::Bert(Box::new(c.open_text(&self.record, task, tokens, compute, device)?)),
         };
         tracing::info!(task, "opened a task");
         let text = Arc::new(text);

@@ -1,7 +1,9 @@
-//! From inputs to vectors on a record of real shape with random weights: text and pictures, every compiled backend.
+//! From inputs to vectors on a record of real shape with random weights: text, pictures, sound and film, every compiled
+//! backend.
 //!
 //! Shapes are those of the nano family (12 layers of 768, 12 picture blocks of 768) unless `OMNIBURN_BENCH_SHAPE=small`
-//! asks for the small family (28 layers of 1024, 24 picture blocks of 1024). Ids: `end_to_end/<device>-<dtype>/<case>`.
+//! asks for the small family (28 layers of 1024, 24 picture blocks of 1024); the sound tower has 32 layers of 1280 in
+//! both, so the first run writes a record of 3 to 5 GB beside the build. Ids: `end_to_end/<device>-<dtype>/<case>`.
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +12,7 @@ use omniburn::{BackendKind, BackendSpec, Dtype, Engine, Height, Input, RgbImage,
 use omniburn_models::backbone::BackboneConfig;
 use omniburn_models::families::OmniConfig;
 use omniburn_models::record::write_random;
+use omniburn_models::towers::audio::AudioConfig;
 use omniburn_models::towers::vision::VisionConfig;
 
 fn config(small: bool) -> OmniConfig {
@@ -45,7 +48,16 @@ fn config(small: bool) -> OmniConfig {
             rope_theta: 1e4,
             taps: Vec::new(),
         }),
-        audio: None,
+        audio: Some(AudioConfig {
+            hidden: 1280,
+            layers: 32,
+            heads: 20,
+            inner: 5120,
+            n_window: 100,
+            mels: 128,
+            max_positions: 1500,
+            norm_eps: 1e-5,
+        }),
     }
 }
 
@@ -60,7 +72,7 @@ fn main() {
     let family = if small { "small" } else { "nano" };
     let tokenizer = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"))
         .join("../tests/golden/twins/omni-small-tiny/tokenizer.json");
-    let record = folder().join(format!("{family}-f32"));
+    let record = folder().join(format!("{family}-sound-f32"));
     if !record.exists() {
         let limits = (262_144, 1_310_720);
         write_random(&record, &config(small), Dtype::F32, limits, &tokenizer, 1).expect("a record can be written");
@@ -89,6 +101,15 @@ fn main() {
         group.throughput(Throughput::Elements(1));
         group.bench_function(BenchmarkId::new("image", "512"), |b| {
             b.iter(|| engine.embed(&picture, Role::None).expect("a picture embeds"));
+        });
+        let tone: Vec<f32> = (0..160_000).map(|i| 0.5 * (i as f32 * (0.05 + i as f32 * 1e-7)).sin()).collect();
+        let sound = [Input::audio_samples(tone, 16_000)];
+        group.bench_function(BenchmarkId::new("audio", "10s"), |b| {
+            b.iter(|| engine.embed(&sound, Role::None).expect("a sound embeds"));
+        });
+        let film = [Input::video_frames((0..8).map(|_| noise(256, 256)).collect())];
+        group.bench_function(BenchmarkId::new("video", "8x256"), |b| {
+            b.iter(|| engine.embed(&film, Role::None).expect("a film embeds"));
         });
         group.finish();
     }

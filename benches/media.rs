@@ -1,8 +1,26 @@
-//! Pictures without a device: resize and patch rows.
+//! Media without a device: resize, sound into mel frames, films into frames.
+
+use std::path::PathBuf;
 
 use criterion::{Criterion, Throughput};
 use omniburn::{Height, RgbImage, Width};
-use omniburn_media::resize_bicubic;
+use omniburn_media::{Film, FilmOptions, FilmSource, MelPreprocess, SoundReader, SoundSource, log_mel, resize_bicubic};
+
+fn stored(name: &str) -> PathBuf {
+    let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    PathBuf::from(root).join("../tests/golden/media").join(name)
+}
+
+/// Ten seconds of a tone that climbs, mono, as a decoder gives them.
+fn tone(rate_hz: u32) -> SoundSource {
+    let samples: Vec<f32> = (0..10 * rate_hz)
+        .map(|i| {
+            let t = i as f32 / rate_hz as f32;
+            0.5 * (t * (900.0 + 300.0 * t)).sin()
+        })
+        .collect();
+    SoundSource::Samples(samples.into(), rate_hz)
+}
 
 fn main() {
     let mut criterion = Criterion::default().sample_size(10).configure_from_args();
@@ -12,6 +30,31 @@ fn main() {
     group.throughput(Throughput::Elements(12_000_000));
     group.bench_function("4000x3000 to 1152x896", |b| {
         b.iter(|| resize_bicubic(&picture, Height(896), Width(1152)));
+    });
+    group.finish();
+
+    let mel = MelPreprocess { sample_rate_hz: 16_000, fft_samples: 400, hop_samples: 160, mels: 128 };
+    let mut group = criterion.benchmark_group("media/sound");
+    for rate_hz in [16_000, 44_100, 48_000] {
+        let source = tone(rate_hz);
+        group.bench_function(format!("10 s at {rate_hz} Hz to mel frames"), |b| {
+            b.iter(|| {
+                let mut reader = SoundReader::open(&source, mel.sample_rate_hz).expect("a tone opens");
+                let segment = reader.next_segment().expect("a tone is read").expect("it has a segment");
+                log_mel(&segment.samples, &mel).expect("it has frames")
+            });
+        });
+    }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("media/film");
+    // 4 s into a group of ten: each frame needs some fifty pictures before it.
+    let film = FilmSource::File(stored("films/ten_minutes.mp4"));
+    group.bench_function("one frame of 1080p H.264, 101 pictures after its key frame", |b| {
+        b.iter(|| {
+            let mut film = Film::open(&film, &FilmOptions { ffmpeg: None }).expect("a film opens");
+            film.frames_at(&[304.0], &mut |_, _| Ok(())).expect("a frame decodes");
+        });
     });
     group.finish();
     criterion.final_summary();

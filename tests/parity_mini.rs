@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use omniburn::{Dtype, Family, Input, RecordFolder, Role};
+use omniburn::{Dtype, Engine, Family, Height, Input, RecordFolder, Request, RgbImage, Role, Width};
 use omniburn_convert::{ConvertError, ConvertOptions, TaskChoice, convert};
 use omniburn_models::batch::{MelRows, TokenRows};
 use omniburn_models::blocks::{Pooling, TokenTable, normalize_l2};
@@ -481,10 +481,123 @@ fn a_flipped_byte_in_a_scale_is_found_and_named() {
     }
 }
 
+fn stored_picture(refs: &Refs, key: &str) -> RgbImage {
+    let (shape, values) = refs.stored(key);
+    let pixels = values.into_iter().map(|v| v as u8).collect();
+    RgbImage::new(Width(shape[1] as u32), Height(shape[0] as u32), pixels).unwrap()
+}
+
 #[test]
-fn a_record_of_a_family_the_engine_does_not_open_is_refused_by_name() {
-    let error = builder(record(&twin_folder(BERT), Dtype::F32, TaskChoice::Default)).open().unwrap_err();
-    assert!(error.to_string().contains("family `bert`"), "{error}");
+fn through_the_engine_texts_pictures_and_films_equal_the_reference() {
+    let mut worst = Worst::default();
+    for (twin, bound) in [(MINI, VECTOR), (BERT, embedding_bound())] {
+        let engine = builder(record(&twin_folder(twin), Dtype::F32, TaskChoice::Default)).open().unwrap();
+        let refs = Refs::of(twin);
+        let texts = refs.manifest["texts"].as_array().unwrap();
+        let mut cases: Vec<(Input, String, usize)> = texts
+            .iter()
+            .enumerate()
+            .map(|(i, text)| {
+                let key = if twin == MINI { format!("text/{i}") } else { format!("text/{i}/mean") };
+                (Input::text(str_of(&text["text"])), key, ids_of(&text["ids"]).len())
+            })
+            .collect();
+        if twin == MINI {
+            // As large as the tower's square, so nothing is resized.
+            let picture = |kind: &str, i: usize| stored_picture(&refs, &format!("{kind}/{i}/pixels"));
+            cases
+                .extend((0..3).map(|i| (Input::image_pixels(picture("picture", i)), format!("picture/{i}/vector"), 8)));
+            let frames = (0..3).map(|i| picture("frame", i)).collect();
+            cases.push((Input::video_frames(frames), "film/vector".into(), 8));
+        }
+        let inputs: Vec<Input> = cases.iter().map(|case| case.0.clone()).collect();
+        // Neither family has prefixes.
+        for role in [Role::Query, Role::Document, Role::None] {
+            let results = engine.embed_with(&inputs, &Request::new(role)).unwrap();
+            for ((_, key, tokens), result) in cases.iter().zip(results) {
+                let found = result.unwrap();
+                assert_eq!(found.tokens, *tokens, "{twin} {key}");
+                let want = normalize_l2(&refs.tensor(key)).unwrap();
+                worst.see(compare(&format!("{twin} {key}"), found.embedding.as_slice(), &want, bound));
+            }
+        }
+    }
+    worst.report("mini and bert through the engine");
+}
+
+fn tone(rate: u32, seconds: f32) -> Input {
+    let count = (rate as f32 * seconds) as usize;
+    let samples: Vec<f32> = (0..count).map(|i| 0.3 * (i as f32 * (0.06 + i as f32 * 2e-7)).sin()).collect();
+    Input::audio_samples(samples, rate)
+}
+
+#[test]
+fn through_the_engine_every_kind_keeps_its_bits_in_any_company_and_odd_inputs_have_a_vector() {
+    for dtype in [Dtype::F32, Dtype::Int8] {
+        let engine = builder(record(&twin_folder(MINI), dtype, TaskChoice::Default)).open().unwrap();
+        assert_eq!(engine.profile().modalities, Modality::ALL);
+        let one_colour = RgbImage::new(Width(300), Height(20), vec![200; 18_000]).unwrap();
+        let golden = golden().refs.join("media");
+        let inputs = [
+            Input::text("red car"),
+            Input::image_pixels(one_colour.clone()),
+            tone(16_000, 0.4),
+            Input::video_frames(vec![one_colour]),
+            tone(44_100, 7.3),
+            Input::audio_samples(vec![0.0; 8000], 16_000),
+            Input::image_file(golden.join("images/odd.png")),
+            Input::video_file(workspace().join("tests/golden/media/films/high.mp4")),
+            Input::video_frame_files((0..40).map(|_| golden.join("images/odd.png")).collect()),
+            Input::text("two dogs, one cat and 17 birds!"),
+        ];
+        let together = engine.embed_with(&inputs, &Request::new(Role::Document)).unwrap();
+        let tokens: Vec<usize> = together.iter().map(|r| r.as_ref().unwrap().tokens).collect();
+        // Six rows and both ends; four rows and both ends a window of speech, three of them in 7.3 s.
+        let rows = engine_speech_rows(&engine) + 2;
+        assert_eq!(tokens[1..9], [8, rows, 8, 3 * rows, rows, 8, 8, 8]);
+        for (input, together) in inputs.iter().zip(&together) {
+            let alone = engine.embed_one(input.clone(), Role::Document).unwrap();
+            same("alone", &[together.as_ref().unwrap().embedding.as_slice().to_vec()], &[alone.into_vec()]);
+        }
+        // The same frame forty times is the picture itself, but for the sum of its maps.
+        let picture = together[6].as_ref().unwrap().embedding.clone();
+        assert!(picture.cosine(&together[8].as_ref().unwrap().embedding) > 0.999_99);
+    }
+}
+
+fn engine_speech_rows(engine: &Engine) -> usize {
+    match &engine.header().family {
+        Family::Mini(config) => config.speech.as_ref().unwrap().rows,
+        other => panic!("{}", other.name()),
+    }
+}
+
+#[test]
+fn a_text_family_names_what_it_does_not_read() {
+    let engine = builder(record(&twin_folder(BERT), Dtype::F32, TaskChoice::Default)).open().unwrap();
+    assert_eq!(engine.profile().modalities, [Modality::Text]);
+    let inputs = [
+        tone(16_000, 1.0),
+        Input::image_file(golden().refs.join("media").join("images/odd.png")),
+        Input::text("red car"),
+    ];
+    let results = engine.embed_with(&inputs, &Request::new(Role::Document)).unwrap();
+    let kinds: Vec<_> = results.iter().map(|r| r.as_ref().map_or_else(|e| e.kind().name(), |_| "ok")).collect();
+    assert_eq!(kinds, ["modality_absent", "modality_absent", "ok"]);
+}
+
+#[test]
+fn a_budget_too_small_for_a_picture_or_for_speech_is_refused() {
+    let record = record(&twin_folder(MINI), Dtype::F32, TaskChoice::Default);
+    let inputs = [Input::image_file(golden().refs.join("media").join("images/odd.png")), tone(16_000, 1.0)];
+    for input in inputs {
+        let tight = builder(record.clone()).budget(1000).open().unwrap();
+        let error = tight.embed_with(std::slice::from_ref(&input), &Request::default()).unwrap().swap_remove(0);
+        let error = error.unwrap_err();
+        let omniburn::ItemError::OverBudget { needed, .. } = error else { panic!("{error}") };
+        let enough = builder(record.clone()).budget(needed).open().unwrap();
+        assert!(enough.embed_one(input, Role::Document).is_ok());
+    }
 }
 
 /// A checkpoint that a test changes.

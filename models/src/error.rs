@@ -179,12 +179,6 @@ pub enum RecordError {
         /// Digest expected.
         expected: String,
     },
-    /// A family that records hold and the engine does not open.
-    #[error("records of the family `{family}` are not opened by this engine")]
-    FamilyNotOpened {
-        /// The family.
-        family: &'static str,
-    },
     /// The record does not hold this task.
     #[error("no task `{asked}` in this record; it holds {}", held.join(", "))]
     UnknownTask {

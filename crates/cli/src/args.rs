@@ -46,6 +46,10 @@ pub struct LogArgs {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Search a folder of samples with the model that ships: no file, no network, no argument
+    #[cfg(feature = "mini")]
+    #[command(after_help = "Examples:\n  omniburn demo")]
+    Demo,
     /// Turn a Hugging Face checkpoint into a record folder
     Convert(ConvertArgs),
     /// Embed texts and files: one JSON line an input
@@ -106,7 +110,7 @@ pub struct ConvertArgs {
 /// Which model, and how it computes.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// Record folder, made by `omniburn convert`
+    /// Record folder, made by `omniburn convert` [default: the model that ships]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// A task of the record [default: the record's, retrieval where it holds it]

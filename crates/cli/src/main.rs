@@ -69,6 +69,8 @@ fn run() -> u8 {
     let typed = args::TypedInput::in_order;
     let verb = matches.subcommand().map(|(_, verb)| verb);
     let outcome = start_logs(&cli.logs).and_then(|()| match (cli.command, verb) {
+        #[cfg(feature = "mini")]
+        (Command::Demo, _) => commands::demo::run(),
         (Command::Convert(args), _) => commands::convert::run(&args),
         (Command::Embed(args), Some(verb)) => commands::embed::run(&args, typed(verb)),
         (Command::Compare(args), Some(verb)) => commands::compare::run(&args, &typed(verb)),

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use omniburn_media::TextTokenizer;
-use omniburn_models::families::omni::OmniText;
-use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader};
+use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TOKENIZER_FILE};
 use rayon::prelude::*;
 
 use crate::backend::{BackendSpec, Capabilities};
@@ -15,7 +14,7 @@ use crate::error::{EngineError, ItemError};
 use crate::gate::{Cancel, Gate, GatePolicy, Priority};
 use crate::meter::{Meter, MeterSnapshot};
 use crate::options::{Budget, EngineOptions, MAX_UNIT_TOKENS};
-use crate::parts::Parts;
+use crate::parts::{Parts, TextPart};
 use crate::prepare::Prepared;
 use crate::request::{Embedded, Input, Progress, Request, Role};
 use crate::run;
@@ -75,8 +74,16 @@ pub struct Profile {
 /// Settings of an engine to be opened; see [`Engine::builder`].
 #[derive(Debug, Clone)]
 pub struct EngineBuilder {
-    path: PathBuf,
+    place: Place,
     options: EngineOptions,
+}
+
+/// Where a record lies.
+#[derive(Debug, Clone)]
+enum Place {
+    Folder(PathBuf),
+    #[cfg(feature = "mini")]
+    Program,
 }
 
 impl EngineBuilder {
@@ -149,25 +156,27 @@ impl EngineBuilder {
     /// # Errors
     /// [`EngineError`] naming what was refused: the record, the task, the device or the type.
     pub fn open(self) -> Result<Engine, EngineError> {
-        let record = RecordFolder::open(&self.path)?;
+        let record = match &self.place {
+            Place::Folder(path) => RecordFolder::open(path)?,
+            #[cfg(feature = "mini")]
+            Place::Program => RecordFolder::inside(omniburn_models::shipped::MINI)?,
+        };
         let options = self.options;
         let header = record.header();
         let task = options.task.unwrap_or_else(|| header.default_task.clone());
         check_task(header, &task)?;
-        let tokenizer = record
-            .verify_file(omniburn_models::record::TOKENIZER_FILE)
-            .map_err(EngineError::Record)
-            .and_then(|()| TextTokenizer::from_file(&record.tokenizer_path()).map_err(EngineError::Tokenizer))?;
+        let tokenizer =
+            record.verify_file(TOKENIZER_FILE).map_err(EngineError::Record).and_then(|()| open_tokenizer(&record))?;
         let (device, capabilities) = options.device.device()?;
         let compute = capabilities.choose(options.dtype, header.dtype, &options.device.to_string())?;
         let parts = Parts::open(record, device, compute, options.verify)?;
-        let rows = parts.config().text.vocab;
+        let rows = parts.record().header().family.vocab();
         if tokenizer.vocab_size() > rows {
             return Err(EngineError::TokenizerTable { highest: tokenizer.vocab_size() - 1, rows });
         }
         let engine = Engine {
             inner: Arc::new(Inner {
-                budget: Budget::new(options.budget_bytes, parts.config()),
+                budget: Budget::new(options.budget_bytes, &parts.record().header().family),
                 parts: Arc::new(parts),
                 tokenizer,
                 gate: Gate::new(options.gate),
@@ -203,7 +212,23 @@ impl Engine {
 
     /// Settings for opening a record folder.
     pub fn builder(path: impl AsRef<Path>) -> EngineBuilder {
-        EngineBuilder { path: path.as_ref().to_path_buf(), options: EngineOptions::default() }
+        EngineBuilder { place: Place::Folder(path.as_ref().to_path_buf()), options: EngineOptions::default() }
+    }
+
+    /// Opens the model that ships inside the program with default settings: English text, pictures, short speech and
+    /// film, 384 numbers (`models/mini/CARD.md`).
+    ///
+    /// # Errors
+    /// As [`EngineBuilder::open`].
+    #[cfg(feature = "mini")]
+    pub fn mini() -> Result<Self, EngineError> {
+        Self::mini_builder().open()
+    }
+
+    /// Settings for opening the model that ships.
+    #[cfg(feature = "mini")]
+    pub fn mini_builder() -> EngineBuilder {
+        EngineBuilder { place: Place::Program, options: EngineOptions::default() }
     }
 
     /// One vector an input, in order.
@@ -272,7 +297,7 @@ impl Engine {
             tasks: header.tasks.clone(),
             dims: header.dims.clone(),
             modalities: Modality::ALL.into_iter().filter(has).collect(),
-            max_tokens: self.inner.parts.config().text.max_tokens,
+            max_tokens: header.family.max_tokens(),
             device: self.inner.spec.to_string(),
             dtype: self.inner.parts.compute(),
         }
@@ -299,8 +324,7 @@ impl Engine {
     /// [`EngineError`] if a part is refused.
     pub fn warm_up(&self) -> Result<(), EngineError> {
         let parts = Arc::clone(&self.inner.parts);
-        let open = move || parts.vision().and_then(|_| parts.audio().map(|_| ()));
-        match self.unit(Priority::Background, None, open) {
+        match self.unit(Priority::Background, None, move || parts.towers()) {
             Ok(opened) => Ok(opened?),
             Err(source) => Err(EngineError::Item { index: 0, source }),
         }
@@ -341,7 +365,7 @@ impl Engine {
         run::compute(self, prepared, request)
     }
 
-    pub(crate) fn text_part(&self, request: &Request) -> Result<Arc<OmniText>, ItemError> {
+    pub(crate) fn text_part(&self, request: &Request) -> Result<Arc<TextPart>, ItemError> {
         let task = request.task.as_deref().unwrap_or(&self.inner.task);
         if let Some(text) = self.inner.parts.opened_text(task) {
             return Ok(text);
@@ -376,6 +400,13 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("record", &self.inner.parts.record().path()).finish_non_exhaustive()
     }
+}
+
+fn open_tokenizer(record: &RecordFolder) -> Result<TextTokenizer, EngineError> {
+    if !record.is_inside() {
+        return TextTokenizer::from_file(&record.tokenizer_path()).map_err(EngineError::Tokenizer);
+    }
+    TextTokenizer::from_bytes(&record.bytes(TOKENIZER_FILE)?).map_err(EngineError::Tokenizer)
 }
 
 fn check_task(header: &RecordHeader, task: &str) -> Result<(), EngineError> {

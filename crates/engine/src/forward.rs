@@ -6,22 +6,84 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use omniburn_media::{LogMel, PatchGrid};
 use omniburn_models::batch::{Grid, MelRows, PatchRows, TokenRows};
+use omniburn_models::blocks::TokenTable;
+use omniburn_models::families::mini::{MiniText, SpeechTower};
 use omniburn_models::families::omni::OmniText;
 use omniburn_models::towers::audio::{AudioConfig, AudioTower};
+use omniburn_models::towers::conv::ConvTower;
 use omniburn_models::towers::vision::VisionTower;
 
 use crate::error::ItemError;
+use crate::parts::TextPart;
+use crate::prepare::Squares;
 use crate::prompt::Frame;
 
 /// One pooled row for each sequence of ids.
-pub(crate) fn text_unit(text: &OmniText, sequences: &[Vec<u32>], device: &Device) -> Result<Vec<Vec<f32>>, ItemError> {
+pub(crate) fn text_unit(text: &TextPart, sequences: &[Vec<u32>], device: &Device) -> Result<Vec<Vec<f32>>, ItemError> {
     let mut values = Vec::new();
     for ids in sequences {
-        gather(text, ids, &mut values)?;
+        gather(text.tokens(), ids, &mut values)?;
     }
-    let rows = upload(values, text.tokens.hidden(), device);
+    let rows = upload(values, text.tokens().hidden(), device);
     let segments = omniburn_models::Segments::from_lengths(sequences.iter().map(Vec::len));
-    read_rows(text.embed(TokenRows { rows, segments }, &[]))
+    read_rows(text.embed(TokenRows { rows, segments }))
+}
+
+/// The vector of a picture, or of a film from the mean of its frames.
+///
+/// Frames go through the tower a few at a time, so that a film of any length needs little memory.
+pub(crate) fn squares_unit(
+    tower: &ConvTower,
+    text: &MiniText,
+    squares: &Squares,
+    scale: (f32, f32),
+    device: &Device,
+) -> Result<Vec<f32>, ItemError> {
+    let side = squares.side as usize;
+    let plane = side * side;
+    let mut sum: Option<Tensor<4>> = None;
+    for frames in squares.pixels.chunks(SQUARES_TOGETHER * 3 * plane) {
+        let count = frames.len() / (3 * plane);
+        let mut values = vec![0.0f32; frames.len()];
+        for (frame, planes) in frames.chunks_exact(3 * plane).zip(values.chunks_exact_mut(3 * plane)) {
+            for (place, pixel) in frame.chunks_exact(3).enumerate() {
+                for (channel, level) in pixel.iter().enumerate() {
+                    planes[channel * plane + place] = (f32::from(*level) - scale.0) / scale.1;
+                }
+            }
+        }
+        let data = TensorData::new(values, [count, 3, side, side]);
+        let maps = tower.forward(Tensor::from_data(data, (device, burn::tensor::DType::F32)));
+        let part = if count == 1 { maps } else { maps.sum_dim(0) };
+        sum = Some(match sum {
+            Some(sum) => sum + part,
+            None => part,
+        });
+    }
+    let sum = sum.expect("a picture has pixels");
+    let mean = if squares.count == 1 { sum } else { sum / squares.count as f32 };
+    read_rows(text.picture(mean).vector).map(|mut rows| rows.swap_remove(0))
+}
+
+/// Frames that go through a convolution tower together.
+pub(crate) const SQUARES_TOGETHER: usize = 8;
+
+/// The vector of speech: the mean direction of its windows.
+pub(crate) fn clips_unit(
+    tower: &SpeechTower,
+    text: &MiniText,
+    clips: &[LogMel],
+    device: &Device,
+) -> Result<Vec<f32>, ItemError> {
+    let mut sum = Vec::new();
+    // One window at a time: each then has the bits it has alone, and two seconds fill a processor.
+    for clip in clips {
+        let rows = MelRows::new(clip.values().to_vec(), clip.mels(), vec![clip.frames()], device);
+        let vector = read_rows(text.speech(tower.forward(rows)).vector)?.swap_remove(0);
+        sum.resize(vector.len(), 0.0);
+        sum.iter_mut().zip(vector).for_each(|(sum, v)| *sum += v);
+    }
+    Ok(sum)
 }
 
 /// Groups of frames of a picture or clip.
@@ -112,7 +174,7 @@ pub(crate) fn media_unit(
     let mut pieces = Vec::with_capacity(3);
     for ids in [&frame.before, &frame.after] {
         let mut values = Vec::new();
-        gather(text, ids, &mut values)?;
+        gather(&text.tokens, ids, &mut values)?;
         if !ids.is_empty() {
             pieces.push(upload(values, text.tokens.hidden(), device));
         }
@@ -128,9 +190,9 @@ pub(crate) fn media_unit(
     read_rows(pooled).map(|mut rows| rows.swap_remove(0))
 }
 
-fn gather(text: &OmniText, ids: &[u32], out: &mut Vec<f32>) -> Result<(), ItemError> {
-    let rows = text.tokens.vocab();
-    text.tokens.gather(ids, out).map_err(|id| ItemError::TokenIdOutOfTable { id, rows })
+fn gather(tokens: &TokenTable, ids: &[u32], out: &mut Vec<f32>) -> Result<(), ItemError> {
+    let rows = tokens.vocab();
+    tokens.gather(ids, out).map_err(|id| ItemError::TokenIdOutOfTable { id, rows })
 }
 
 fn upload(values: Vec<f32>, width: usize, device: &Device) -> Tensor<2> {

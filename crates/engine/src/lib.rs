@@ -51,7 +51,7 @@ pub use gate::{Cancel, Gate, GatePolicy, Permit, Priority};
 pub use meter::{ClassStats, DurationStats, Meter, MeterSnapshot};
 pub use omniburn_media::{
     FilmSource, Height, MediaError, MelPreprocess, RgbImage, SEGMENT_SECONDS, Truncation, VisionPreprocess, Width,
-    has_pictures, is_animation, known_image_ending, sniff,
+    decode_image, has_pictures, is_animation, known_image_ending, resize_bicubic, sniff,
 };
 pub use omniburn_models::RecordError;
 pub use omniburn_models::families::{BertConfig, Family, MiniConfig, OmniConfig};

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use omniburn_models::families::OmniConfig;
+use omniburn_models::families::mini::{PictureConfig, SpeechConfig};
+use omniburn_models::families::{BertConfig, Family, OmniConfig};
 use omniburn_models::record::{Dtype, Modality};
+use omniburn_models::towers::audio::AudioConfig;
 
 use crate::backend::BackendSpec;
 use crate::gate::GatePolicy;
@@ -67,6 +69,31 @@ pub struct Budget {
     vision_heads: u64,
     frame_bytes: u64,
     audio_heads: u64,
+    square_bytes: u64,
+}
+
+/// Values alive a mel frame of a sound tower: both gathers of the stem, its two results, and half a row of a block.
+fn frame_values(a: &AudioConfig) -> u64 {
+    (5 * a.mels + 4 * a.hidden + (5 * a.hidden + (9 * a.hidden).max(4 * a.inner)).div_ceil(2)) as u64
+}
+
+/// The same with the connector's trunks, whose rows are fewer.
+fn speech_values(s: &SpeechConfig) -> u64 {
+    frame_values(&s.tower) + (s.kernels.iter().sum::<usize>() * s.inner / (2 * s.mean_rows)) as u64
+}
+
+/// Values alive a square of pixels: the widest step of the convolution tower, with what goes in and what comes out.
+fn square_values(p: &PictureConfig) -> u64 {
+    let tower = &p.tower;
+    let (mut side, mut channels) = (tower.image_size.div_ceil(2), tower.stem);
+    let mut widest = 3 * tower.image_size * tower.image_size + side * side * channels;
+    for stage in &tower.stages {
+        let inner = channels * stage.expand;
+        let next = side.div_ceil(stage.stride);
+        widest = widest.max(side * side * (channels + inner) + next * next * (inner + stage.channels));
+        (side, channels) = (next, stage.channels);
+    }
+    widest as u64
 }
 
 /// Rows of a text unit at most, whatever the budget: larger products are not faster on the CPU, and a query would wait
@@ -83,26 +110,54 @@ const WHOLE_SCORES: u64 = 512 * 512;
 
 impl Budget {
     /// What `bytes` allow for a model.
-    pub fn new(bytes: u64, config: &OmniConfig) -> Self {
+    pub fn new(bytes: u64, family: &Family) -> Self {
+        let none = Self {
+            bytes,
+            token_bytes: 0,
+            text_heads: 0,
+            patch_bytes: 0,
+            vision_heads: 0,
+            frame_bytes: 0,
+            audio_heads: 0,
+            square_bytes: 0,
+        };
+        match family {
+            Family::Omni(config) => none.omni(config),
+            Family::Bert(config) => none.bert(config),
+            Family::Mini(config) => {
+                let squares = config.picture.as_ref().map_or(0, square_values);
+                let text = none.bert(&config.text);
+                let speech = config.speech.as_ref().map_or(0, speech_values);
+                Self {
+                    square_bytes: 8 * squares,
+                    frame_bytes: 8 * speech,
+                    audio_heads: config.speech.as_ref().map_or(0, |s| s.tower.heads as u64),
+                    ..text
+                }
+            }
+        }
+    }
+
+    fn omni(self, config: &OmniConfig) -> Self {
         let t = &config.text;
         let qkv = (t.heads + 2 * t.kv_heads) * t.head_dim;
         let token = 4 * t.hidden + (3 * qkv).max(5 * t.inner);
         let patch =
             config.vision.as_ref().map_or(0, |v| v.patch_values() + 5 * v.hidden + (9 * v.hidden).max(4 * v.inner));
-        // Both gathers of the stem, its two results, and half a row of a block a frame.
-        let frame = config
-            .audio
-            .as_ref()
-            .map_or(0, |a| 5 * a.mels + 4 * a.hidden + (5 * a.hidden + (9 * a.hidden).max(4 * a.inner)).div_ceil(2));
         Self {
-            bytes,
             token_bytes: 8 * token as u64,
             text_heads: t.heads as u64,
             patch_bytes: 8 * patch as u64,
             vision_heads: config.vision.as_ref().map_or(0, |v| v.heads as u64),
-            frame_bytes: 8 * frame as u64,
+            frame_bytes: 8 * config.audio.as_ref().map_or(0, frame_values),
             audio_heads: config.audio.as_ref().map_or(0, |a| a.heads as u64),
+            ..self
         }
+    }
+
+    fn bert(self, config: &BertConfig) -> Self {
+        let token = 4 * config.hidden + (9 * config.hidden).max(5 * config.inner);
+        Self { token_bytes: 8 * token as u64, text_heads: config.heads as u64, ..self }
     }
 
     /// The number of bytes.
@@ -122,6 +177,11 @@ impl Budget {
         let rows: u64 = windows.iter().map(|&w| w as u64).sum();
         let scores: u64 = windows.iter().map(|&w| ((w * w) as u64).min(WHOLE_SCORES)).sum();
         rows * self.patch_bytes + 8 * self.vision_heads * scores
+    }
+
+    /// Bytes a unit needs for squares of pixels that go through the convolution tower together.
+    pub fn square_unit(&self, squares: usize) -> u64 {
+        squares as u64 * self.square_bytes
     }
 
     /// Bytes a tower unit needs for windows of these lengths, in mel frames.

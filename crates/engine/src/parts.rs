@@ -3,13 +3,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use omniburn_models::RecordError;
+use omniburn_models::batch::TokenRows;
 use omniburn_models::blocks::TokenTable;
-use omniburn_models::families::Family;
-use omniburn_models::families::omni::{OmniConfig, OmniText};
+use omniburn_models::families::bert::BertText;
+use omniburn_models::families::mini::{MiniText, SpeechTower};
+use omniburn_models::families::omni::OmniText;
+use omniburn_models::families::{Family, OmniConfig};
 use omniburn_models::record::{Dtype, RecordFolder, TOKENS_FILE, TOWERS_FILE, text_file};
 use omniburn_models::towers::audio::AudioTower;
+use omniburn_models::towers::conv::ConvTower;
 use omniburn_models::towers::vision::VisionTower;
 
 use crate::options::VERIFY_SMALL_BYTES;
@@ -22,9 +26,38 @@ pub(crate) struct Parts {
     compute: Dtype,
     verify: bool,
     tokens: TokenTable,
-    texts: Mutex<HashMap<String, Arc<OmniText>>>,
+    texts: Mutex<HashMap<String, Arc<TextPart>>>,
     vision: Lazy<VisionTower>,
     audio: Lazy<AudioTower>,
+    picture: Lazy<ConvTower>,
+    speech: Lazy<SpeechTower>,
+}
+
+/// One task's half of a model: token rows, the layers that read them, connectors.
+#[derive(Debug)]
+pub(crate) enum TextPart {
+    Omni(Box<OmniText>),
+    Mini(Box<MiniText>),
+    Bert(Box<BertText>),
+}
+
+impl TextPart {
+    pub(crate) fn tokens(&self) -> &TokenTable {
+        match self {
+            TextPart::Omni(text) => &text.tokens,
+            TextPart::Mini(text) => &text.tokens,
+            TextPart::Bert(text) => &text.tokens,
+        }
+    }
+
+    /// One vector a sequence of token rows, `[segments, hidden]`; its length is the caller's affair.
+    pub(crate) fn embed(&self, rows: TokenRows) -> Tensor<2> {
+        match self {
+            TextPart::Omni(text) => text.embed(rows, &[]),
+            TextPart::Mini(text) => text.text(rows),
+            TextPart::Bert(text) => text.embed(rows),
+        }
+    }
 }
 
 /// A tower that may not be open yet.
@@ -39,10 +72,11 @@ impl Parts {
         verify: bool,
     ) -> Result<Self, RecordError> {
         check_digest(&record, TOKENS_FILE, verify)?;
-        let Family::Omni(config) = &record.header().family else {
-            return Err(RecordError::FamilyNotOpened { family: record.header().family.name() });
+        let tokens = match &record.header().family {
+            Family::Omni(config) => config.open_tokens(&record)?,
+            Family::Mini(config) => config.open_tokens(&record)?,
+            Family::Bert(config) => config.open_tokens(&record)?,
         };
-        let tokens = config.open_tokens(&record)?;
         Ok(Self {
             record,
             device,
@@ -52,6 +86,8 @@ impl Parts {
             texts: Mutex::default(),
             vision: Lazy::default(),
             audio: Lazy::default(),
+            picture: Lazy::default(),
+            speech: Lazy::default(),
         })
     }
 
@@ -59,11 +95,12 @@ impl Parts {
         &self.record
     }
 
-    pub(crate) fn config(&self) -> &OmniConfig {
-        let Family::Omni(config) = &self.record.header().family else {
-            unreachable!("other families are refused when a record is opened")
-        };
-        config
+    /// The configuration of the family that has towers of patches and of windows.
+    pub(crate) fn omni(&self) -> Option<&OmniConfig> {
+        match &self.record.header().family {
+            Family::Omni(config) => Some(config),
+            _ => None,
+        }
     }
 
     pub(crate) fn device(&self) -> &Device {
@@ -75,48 +112,71 @@ impl Parts {
     }
 
     /// One task's backbone and connectors if they are open.
-    pub(crate) fn opened_text(&self, task: &str) -> Option<Arc<OmniText>> {
+    pub(crate) fn opened_text(&self, task: &str) -> Option<Arc<TextPart>> {
         self.texts.lock().unwrap_or_else(PoisonError::into_inner).get(task).cloned()
     }
 
     /// One task's backbone and connectors; runs on the device's thread.
-    pub(crate) fn text(&self, task: &str) -> Result<Arc<OmniText>, RecordError> {
+    pub(crate) fn text(&self, task: &str) -> Result<Arc<TextPart>, RecordError> {
         // The lock is held while opening, so that two callers never open the same part twice.
         let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(text) = texts.get(task) {
             return Ok(Arc::clone(text));
         }
         check_digest(&self.record, &text_file(task), self.verify)?;
-        let text = self.config().open_text(&self.record, task, self.tokens.clone(), self.compute, &self.device)?;
+        let (tokens, compute, device) = (self.tokens.clone(), self.compute, &self.device);
+        let text = match &self.record.header().family {
+            Family::Omni(c) => TextPart::Omni(Box::new(c.open_text(&self.record, task, tokens, compute, device)?)),
+            Family::Mini(c) => TextPart::Mini(Box::new(c.open_text(&self.record, task, tokens, compute, device)?)),
+            Family::Bert(c) => TextPart::Bert(Box::new(c.open_text(&self.record, task, tokens, compute, device)?)),
+        };
         tracing::info!(task, "opened a task");
         let text = Arc::new(text);
         texts.insert(task.into(), Arc::clone(&text));
         Ok(text)
     }
 
-    /// The picture tower; runs on the device's thread. `None` where the checkpoint has none.
+    /// The picture tower of patches; runs on the device's thread. `None` where the checkpoint has none.
     pub(crate) fn vision(&self) -> Result<Option<Arc<VisionTower>>, RecordError> {
-        let config = self.config();
-        let open = || config.open_vision(&self.record, self.compute, &self.device);
-        self.tower(&self.vision, config.vision.is_some(), "picture", open)
+        let Some(config) = self.omni() else { return Ok(None) };
+        self.tower(&self.vision, "picture", || config.open_vision(&self.record, self.compute, &self.device))
     }
 
-    /// The sound tower; runs on the device's thread. `None` where the checkpoint has none.
+    /// The sound tower of windows; runs on the device's thread. `None` where the checkpoint has none.
     pub(crate) fn audio(&self) -> Result<Option<Arc<AudioTower>>, RecordError> {
-        let config = self.config();
-        let open = || config.open_audio(&self.record, self.compute, &self.device);
-        self.tower(&self.audio, config.audio.is_some(), "sound", open)
+        let Some(config) = self.omni() else { return Ok(None) };
+        self.tower(&self.audio, "sound", || config.open_audio(&self.record, self.compute, &self.device))
+    }
+
+    /// The tower of whole pictures; runs on the device's thread. `None` where the checkpoint has none.
+    pub(crate) fn picture(&self) -> Result<Option<Arc<ConvTower>>, RecordError> {
+        let Family::Mini(config) = &self.record.header().family else { return Ok(None) };
+        self.tower(&self.picture, "picture", || config.open_picture(&self.record, self.compute, &self.device))
+    }
+
+    /// The speech tower; runs on the device's thread. `None` where the checkpoint has none.
+    pub(crate) fn speech(&self) -> Result<Option<Arc<SpeechTower>>, RecordError> {
+        let Family::Mini(config) = &self.record.header().family else { return Ok(None) };
+        self.tower(&self.speech, "speech", || config.open_speech(&self.record, self.compute, &self.device))
+    }
+
+    /// Opens every tower there is.
+    pub(crate) fn towers(&self) -> Result<(), RecordError> {
+        self.vision()?;
+        self.audio()?;
+        self.picture()?;
+        self.speech()?;
+        Ok(())
     }
 
     fn tower<T>(
         &self,
         place: &Lazy<T>,
-        has: bool,
         name: &str,
         open: impl FnOnce() -> Result<Option<T>, RecordError>,
     ) -> Result<Option<Arc<T>>, RecordError> {
         let mut tower = place.lock().unwrap_or_else(PoisonError::into_inner);
-        if tower.is_none() && has {
+        if tower.is_none() && self.record.header().files.contains_key(TOWERS_FILE) {
             check_digest(&self.record, TOWERS_FILE, self.verify)?;
             *tower = open()?.map(Arc::new);
             tracing::info!("opened the {name} tower");

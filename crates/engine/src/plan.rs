@@ -112,7 +112,7 @@ fn pack(
 mod tests {
     use super::*;
     use omniburn_models::backbone::BackboneConfig;
-    use omniburn_models::families::OmniConfig;
+    use omniburn_models::families::{Family, OmniConfig};
     use proptest::prelude::*;
 
     fn budget(bytes: u64) -> Budget {
@@ -130,7 +130,7 @@ mod tests {
             max_tokens: 4096,
             vocab: 100,
         };
-        Budget::new(bytes, &OmniConfig { text, vision: None, audio: None })
+        Budget::new(bytes, &Family::Omni(OmniConfig { text, vision: None, audio: None }))
     }
 
     proptest! {

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use omniburn_media::{ClipCutter, Film, FilmOptions, FilmSource, LogMel, MediaError, MelPreprocess, PatchGrid};
-use omniburn_media::{SEGMENT_SECONDS, SoundReader, SoundSource, VisionPreprocess};
-use omniburn_media::{decode_image, decode_image_file, film_patches, image_patches, log_mel, video_patches};
+use omniburn_media::{RgbImage, SEGMENT_SECONDS, SoundReader, SoundSource, VisionPreprocess};
+use omniburn_media::{decode_image, decode_image_file, film_patches, image_patches, letterbox, log_mel, sample_times};
+use omniburn_models::families::Family;
+use omniburn_models::families::mini::PICTURE_ROWS;
 use omniburn_models::record::{Modality, PixelPreprocess, SoundPreprocess};
 
 use crate::engine::Engine;
@@ -48,6 +50,28 @@ pub(crate) struct Medium {
 pub(crate) enum Rows {
     Patches(Arc<PatchGrid>),
     Mel(Arc<LogMel>),
+    /// A picture, or the frames of a film.
+    Squares(Arc<Squares>),
+    /// Speech, window by window.
+    Clips(Arc<Vec<LogMel>>),
+}
+
+/// Whole pictures of one size: bytes of red, green and blue, row by row.
+pub(crate) struct Squares {
+    pub side: u32,
+    pub count: usize,
+    pub pixels: Vec<u8>,
+}
+
+impl Squares {
+    fn new(side: u32) -> Self {
+        Self { side, count: 0, pixels: Vec::new() }
+    }
+
+    fn push(&mut self, image: &RgbImage) {
+        self.pixels.extend_from_slice(letterbox(image, self.side).pixels());
+        self.count += 1;
+    }
 }
 
 impl Rows {
@@ -55,6 +79,8 @@ impl Rows {
         match self {
             Rows::Patches(patches) => patches.bytes() as u64,
             Rows::Mel(mel) => 4 * mel.values().len() as u64,
+            Rows::Squares(squares) => squares.pixels.len() as u64,
+            Rows::Clips(clips) => clips.iter().map(|mel| 4 * mel.values().len() as u64).sum(),
         }
     }
 
@@ -62,6 +88,9 @@ impl Rows {
         match self {
             Rows::Patches(patches) => patches.grid().patches(),
             Rows::Mel(mel) => mel.frames(),
+            // As many cells as the map of a picture has.
+            Rows::Squares(squares) => squares.count * (squares.side as usize / 32).pow(2),
+            Rows::Clips(clips) => clips.iter().map(LogMel::frames).sum(),
         }
     }
 }
@@ -117,22 +146,19 @@ impl Engine {
         if let Some(reason) = self.refusal(modality) {
             return Err(ItemError::ModalityAbsent { modality, reason });
         }
-        let patches = match input.0 {
+        let rows = match input.0 {
             Source::Text(text) => return self.prepare_text(&text, request),
-            Source::ImageFile(path) => image_patches(&decode_image_file(&path)?, &self.pixels(modality))
-                .map_err(|error| error.of(path.display().to_string()))?,
-            Source::ImageBytes(bytes) => image_patches(&decode_image(&bytes, "picture")?, &self.pixels(modality))?,
-            Source::ImagePixels(image) => image_patches(&image, &self.pixels(modality))?,
-            Source::VideoFrames(frames) => video_patches(&frames, &self.pixels(modality))?,
-            Source::VideoFrameFiles(paths) => {
-                let pixels = self.pixels(modality);
-                // One at a time, so that a list of a thousand photos is not held decoded.
-                let mut clip = ClipCutter::new(paths.len(), &pixels)?;
-                paths.iter().try_for_each(|path| {
-                    clip.push(&decode_image_file(path)?).map_err(|error| error.of(path.display().to_string()))
-                })?;
-                clip.finish()
+            Source::ImageFile(path) => {
+                let picture = self.picture(&decode_image_file(&path)?);
+                picture.map_err(|error| error.of(path.display().to_string()))?
             }
+            Source::ImageBytes(bytes) => self.picture(&decode_image(&bytes, "picture")?)?,
+            Source::ImagePixels(image) => self.picture(&image)?,
+            Source::VideoFrames(frames) => self.frames(frames.len(), |n, each| each(&frames[n]))?,
+            Source::VideoFrameFiles(paths) => self.frames(paths.len(), |n, each| {
+                // One at a time, so that a list of a thousand photos is not held decoded.
+                each(&decode_image_file(&paths[n])?).map_err(|error| error.of(paths[n].display().to_string()))
+            })?,
             Source::VideoFile(path) => return self.prepare_film(&FilmSource::File(path), request),
             Source::VideoBytes(bytes) => return self.prepare_film(&FilmSource::Bytes(bytes, "film".into()), request),
             Source::AudioFile(path) => return self.prepare_sound(&SoundSource::File(path), request),
@@ -143,13 +169,60 @@ impl Engine {
                 return self.prepare_sound(&SoundSource::Samples(samples, rate_hz), request);
             }
         };
-        let frame = prompt::frame(self.header(), &self.inner.tokenizer, request.role, modality)?;
-        self.medium(modality, Rows::Patches(Arc::new(patches)), frame, None).map(Prepared::Media)
+        let frame = self.frame(modality, request)?;
+        self.medium(modality, rows, frame, None).map(Prepared::Media)
+    }
+
+    /// A picture as its tower reads it.
+    fn picture(&self, image: &RgbImage) -> Result<Rows, MediaError> {
+        match self.look(Modality::Image) {
+            Look::Patches(preprocess) => Ok(Rows::Patches(Arc::new(image_patches(image, &preprocess)?))),
+            Look::Squares(side) => {
+                let mut squares = Squares::new(side);
+                squares.push(image);
+                Ok(Rows::Squares(Arc::new(squares)))
+            }
+        }
+    }
+
+    /// Frames as their tower reads them; `frame` gives the frame of a place to what takes it.
+    fn frames(
+        &self,
+        count: usize,
+        mut frame: impl FnMut(usize, &mut dyn FnMut(&RgbImage) -> Result<(), MediaError>) -> Result<(), MediaError>,
+    ) -> Result<Rows, MediaError> {
+        match self.look(Modality::Video) {
+            Look::Patches(preprocess) => {
+                let mut clip = ClipCutter::new(count, &preprocess)?;
+                (0..count).try_for_each(|n| frame(n, &mut |image| clip.push(image)))?;
+                Ok(Rows::Patches(Arc::new(clip.finish())))
+            }
+            Look::Squares(side) => {
+                let mut squares = Squares::new(side);
+                let mut push = |image: &RgbImage| {
+                    squares.push(image);
+                    Ok(())
+                };
+                (0..count).try_for_each(|n| frame(n, &mut push))?;
+                if squares.count == 0 {
+                    return Err(MediaError::Empty { name: "film".into(), expected: "frame" });
+                }
+                Ok(Rows::Squares(Arc::new(squares)))
+            }
+        }
+    }
+
+    /// Ids around a medium. The mini family lays its own ends around rows, and has no prefix.
+    fn frame(&self, modality: Modality, request: &Request) -> Result<Frame, ItemError> {
+        match &self.header().family {
+            Family::Mini(config) => Ok(Frame { before: vec![config.start], after: vec![config.end] }),
+            _ => prompt::frame(self.header(), &self.inner.tokenizer, request.role, modality),
+        }
     }
 
     fn prepare_text(&self, text: &str, request: &Request) -> Result<Prepared, ItemError> {
         let prefix = prompt::prefix(&self.header().prompts, request.role);
-        let limit = self.inner.parts.config().text.max_tokens;
+        let limit = self.header().family.max_tokens();
         let ids = self.inner.tokenizer.text_ids(prefix, text, limit, request.truncation)?;
         if ids.ids.is_empty() {
             return Err(ItemError::Empty { modality: Modality::Text });
@@ -166,7 +239,11 @@ impl Engine {
         let frames = request.frames.or(self.header().preprocess.video_frames).unwrap_or(DEFAULT_FRAMES) as usize;
         // Each group of frames is at least one row: refuse before decoding what the backbone cannot read.
         let limit = self.media_limit();
-        let least = frames / self.pixels(Modality::Video).temporal_patch as usize;
+        let least = match self.look(Modality::Video) {
+            Look::Patches(preprocess) => frames / preprocess.temporal_patch as usize,
+            // Their mean is taken, so only time sets a bound: the longest film of the other family is 16,384 frames.
+            Look::Squares(_) => frames.div_ceil(2),
+        };
         if least > limit {
             return Err(ItemError::TooLong { tokens: least, limit });
         }
@@ -176,7 +253,7 @@ impl Engine {
 
     /// What has one segment as a medium, what has more with its first.
     fn first_segment(&self, modality: Modality, source: LongSource, request: &Request) -> Result<Prepared, ItemError> {
-        let frame = prompt::frame(self.header(), &self.inner.tokenizer, request.role, modality)?;
+        let frame = self.frame(modality, request)?;
         let mut long = Long { modality, frame, first: None, source };
         let first = self.decode_segment(&mut long)?;
         let first = first.ok_or(ItemError::Empty { modality })?;
@@ -202,8 +279,8 @@ impl Engine {
         let (rows, span) = match &mut long.source {
             LongSource::Sound(reader) => {
                 let Some(segment) = reader.next_segment()? else { return Ok(None) };
-                let mel = log_mel(&segment.samples, &self.mel_settings())?;
-                (Rows::Mel(Arc::new(mel)), Span { start_s: segment.start_s, end_s: segment.end_s })
+                let rows = self.sound(&segment.samples)?;
+                (rows, Span { start_s: segment.start_s, end_s: segment.end_s })
             }
             LongSource::Film { film, at_s, frames } => {
                 let (start_s, end_s) = (*at_s, (*at_s + SEGMENT_SECONDS).min(film.duration_s()));
@@ -211,8 +288,20 @@ impl Engine {
                     return Ok(None);
                 }
                 *at_s = start_s + SEGMENT_SECONDS;
-                let patches = film_patches(film, start_s..end_s, *frames, &self.pixels(Modality::Video))?;
-                (Rows::Patches(Arc::new(patches)), Span { start_s, end_s })
+                let rows = match self.look(Modality::Video) {
+                    Look::Patches(preprocess) => {
+                        Rows::Patches(Arc::new(film_patches(film, start_s..end_s, *frames, &preprocess)?))
+                    }
+                    Look::Squares(side) => {
+                        let mut squares = Squares::new(side);
+                        film.frames_at(&sample_times(start_s..end_s, *frames), &mut |_, frame| {
+                            squares.push(frame);
+                            Ok(())
+                        })?;
+                        Rows::Squares(Arc::new(squares))
+                    }
+                };
+                (rows, Span { start_s, end_s })
             }
         };
         self.medium(long.modality, rows, long.frame.clone(), Some(span)).map(Some)
@@ -220,13 +309,19 @@ impl Engine {
 
     /// A medium with the rows it will be, refused where the backbone does not read so many.
     fn medium(&self, modality: Modality, rows: Rows, frame: Frame, span: Option<Span>) -> Result<Medium, ItemError> {
-        let config = self.inner.parts.config();
-        let features = match &rows {
-            Rows::Patches(patches) => {
+        let features = match (&rows, &self.header().family) {
+            (Rows::Patches(patches), Family::Omni(config)) => {
                 let merge = config.vision.as_ref().map_or(1, |v| v.merge);
                 patches.grid().patches() / (merge * merge)
             }
-            Rows::Mel(mel) => config.audio.as_ref().map_or(0, |a| a.features(mel.frames())),
+            (Rows::Mel(mel), Family::Omni(config)) => config.audio.as_ref().map_or(0, |a| a.features(mel.frames())),
+            (Rows::Squares(_), _) => PICTURE_ROWS,
+            (Rows::Clips(clips), Family::Mini(config)) => {
+                // Each window has its own ends; one pair of them is counted below.
+                let rows = config.speech.as_ref().map_or(0, |s| s.rows);
+                clips.len() * (rows + frame.tokens(0)) - frame.tokens(0)
+            }
+            _ => unreachable!("rows are made for the family that reads them"),
         };
         let (tokens, limit) = (frame.tokens(features), self.media_limit());
         if tokens > limit {
@@ -236,33 +331,80 @@ impl Engine {
     }
 
     fn media_limit(&self) -> usize {
-        self.inner.parts.config().text.max_tokens.max(MEDIA_ROWS)
+        self.header().family.max_tokens().max(MEDIA_ROWS)
     }
 
     /// Why a modality is not taken; `None` where it is.
     pub(crate) fn refusal(&self, modality: Modality) -> Option<String> {
         let allowed = self.inner.modalities.as_ref().is_none_or(|m| m.contains(&modality));
-        let config = self.inner.parts.config();
         match modality {
             _ if !allowed => Some("its tower was not allowed to load".into()),
-            Modality::Image | Modality::Video if config.vision.is_none() => {
-                Some("the record has no picture tower".into())
-            }
-            Modality::Audio if config.audio.is_none() => Some("the record has no sound tower".into()),
-            _ => None,
+            _ if self.header().family.takes(modality) => None,
+            Modality::Audio => Some("the record has no sound tower".into()),
+            _ => Some("the record has no picture tower".into()),
         }
     }
 
-    fn pixels(&self, modality: Modality) -> VisionPreprocess {
+    fn look(&self, modality: Modality) -> Look {
         let preprocess = &self.header().preprocess;
+        if let Some(letterbox) = &preprocess.letterbox {
+            return Look::Squares(letterbox.image_size);
+        }
         let pixels = if modality == Modality::Video { &preprocess.video } else { &preprocess.image };
-        vision_preprocess(pixels.as_ref().expect("a record with a picture tower says how pictures are prepared"))
+        let pixels = pixels.as_ref().expect("a record with a picture tower says how pictures are prepared");
+        Look::Patches(vision_preprocess(pixels))
+    }
+
+    /// Samples at the tower's rate as it hears them: whole, or in windows padded to whole seconds.
+    fn sound(&self, samples: &[f32]) -> Result<Rows, MediaError> {
+        let settings = self.mel_settings();
+        let audio = self.header().preprocess.audio.as_ref();
+        let Some(least_s) = audio.and_then(|audio| audio.whole_seconds) else {
+            return Ok(Rows::Mel(Arc::new(log_mel(samples, &settings)?)));
+        };
+        let rate = settings.sample_rate_hz as usize;
+        let windows = speech_windows(samples, rate).into_iter().map(|window| {
+            let mut padded = samples[window].to_vec();
+            padded.resize(padded.len().div_ceil(rate).max(least_s as usize) * rate, 0.0);
+            log_mel(&padded, &settings)
+        });
+        Ok(Rows::Clips(Arc::new(windows.collect::<Result<_, _>>()?)))
     }
 
     fn mel_settings(&self) -> MelPreprocess {
         let audio = self.header().preprocess.audio.as_ref();
         mel_preprocess(audio.expect("a record with a sound tower says how sound is prepared"))
     }
+}
+
+/// How a record's tower looks at pictures.
+enum Look {
+    Patches(VisionPreprocess),
+    /// Squares of so many pixels.
+    Squares(u32),
+}
+
+/// Longest window of speech, in seconds: what the model that ships was trained on.
+const SPEECH_WINDOW_S: usize = 3;
+
+/// Windows of about the same length, three seconds at most but for half a second on either side that a cut may move to
+/// the quietest tenth of a second near it.
+fn speech_windows(samples: &[f32], rate: usize) -> Vec<std::ops::Range<usize>> {
+    let count = samples.len().div_ceil(SPEECH_WINDOW_S * rate).max(1);
+    let (tenth, reach) = ((rate / 10).max(1), rate / 2);
+    let loudness = |from: usize| -> f64 { samples[from..from + tenth].iter().map(|v| f64::from(*v).powi(2)).sum() };
+    let cuts = (1..count).map(|i| {
+        let middle = i * samples.len() / count;
+        let first = middle - reach - tenth / 2;
+        let quietest = (0..=2 * reach / (tenth / 2).max(1)).map(|step| first + step * (tenth / 2).max(1));
+        let quietest = quietest.filter(|from| from + tenth <= samples.len());
+        let best = quietest.min_by(|a, b| loudness(*a).total_cmp(&loudness(*b)));
+        best.map_or(middle, |from| from + tenth / 2)
+    });
+    let mut bounds = vec![0];
+    bounds.extend(cuts);
+    bounds.push(samples.len());
+    bounds.windows(2).map(|two| two[0]..two[1]).collect()
 }
 
 impl LongSource {
@@ -323,5 +465,27 @@ pub fn mel_preprocess(p: &SoundPreprocess) -> MelPreprocess {
         fft_samples: p.fft_samples,
         hop_samples: p.hop_samples,
         mels: p.mels,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speech_is_cut_where_it_is_quiet_and_nothing_is_lost() {
+        let rate = 1000;
+        // Loud but for a tenth of a second at 3.4 s.
+        let sound = |i: usize| if (3400..3500).contains(&i) { 0.0 } else { 0.5 };
+        let samples: Vec<f32> = (0..5800).map(sound).collect();
+        let windows = speech_windows(&samples, rate);
+        assert_eq!(windows.len(), 2);
+        assert!(windows[0].end.abs_diff(3400) <= 100, "{windows:?}");
+        for length in [0, 1, 999, 3000, 3001, 9001, 240_000] {
+            let windows = speech_windows(&vec![0.1; length], rate);
+            assert_eq!((windows[0].start, windows.last().map(|w| w.end)), (0, Some(length)));
+            assert!(windows.windows(2).all(|two| two[0].end == two[1].start));
+            assert!(windows.iter().all(|w| w.len() <= 4 * rate + 100), "{windows:?}");
+        }
     }
 }

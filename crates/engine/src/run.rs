@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use omniburn_models::families::omni::OmniText;
 use omniburn_models::record::Modality;
 
 use crate::embedding::{Embedding, EmbeddingError};
@@ -12,6 +11,7 @@ use crate::engine::Engine;
 use crate::error::ItemError;
 use crate::forward::{self, Connector, MelPiece, PatchPiece};
 use crate::options::{MAX_UNIT_FRAMES, MAX_UNIT_PATCHES};
+use crate::parts::TextPart;
 use crate::plan::{Piece, Plan, TowerPlan, plan_text, plan_tower};
 use crate::prepare::{Long, Medium, Prepared, Rows};
 use crate::request::{Embedded, Request, Segment};
@@ -117,7 +117,7 @@ impl Run<'_> {
         }
     }
 
-    fn texts(&mut self, text: &Arc<OmniText>, items: Vec<TextItem>) {
+    fn texts(&mut self, text: &Arc<TextPart>, items: Vec<TextItem>) {
         let lengths: Vec<usize> = items.iter().map(|t| t.ids.len()).collect();
         let plan = plan_text(&lengths, &self.engine.inner.budget);
         self.refuse(&plan, |i| items[i].index);
@@ -126,7 +126,7 @@ impl Run<'_> {
         }
     }
 
-    fn text_unit(&mut self, text: &Arc<OmniText>, items: &[&TextItem]) {
+    fn text_unit(&mut self, text: &Arc<TextPart>, items: &[&TextItem]) {
         let sequences: Vec<Vec<u32>> = items.iter().map(|t| t.ids.clone()).collect();
         let (model, device) = (Arc::clone(text), self.engine.inner.parts.device().clone());
         match self.unit(move || forward::text_unit(&model, &sequences, &device)) {
@@ -148,7 +148,7 @@ impl Run<'_> {
         }
     }
 
-    fn short_media(&mut self, text: &Arc<OmniText>, items: Vec<(usize, Medium)>) {
+    fn short_media(&mut self, text: &Arc<TextPart>, items: Vec<(usize, Medium)>) {
         let (indices, media): (Vec<usize>, Vec<Medium>) = items.into_iter().unzip();
         let pooled = self.media(text, &media);
         for ((index, medium), values) in indices.into_iter().zip(&media).zip(pooled) {
@@ -165,7 +165,7 @@ impl Run<'_> {
     }
 
     /// One segment after the other, so that the longest recording needs the memory of one of them.
-    fn long_medium(&mut self, text: &Arc<OmniText>, index: usize, mut long: Long) {
+    fn long_medium(&mut self, text: &Arc<TextPart>, index: usize, mut long: Long) {
         let mut segments = Vec::new();
         let mut modality = None;
         let outcome = loop {
@@ -192,7 +192,10 @@ impl Run<'_> {
     }
 
     /// The pooled row of each medium, in order.
-    fn media(&self, text: &Arc<OmniText>, media: &[Medium]) -> Vec<Result<Vec<f32>, ItemError>> {
+    fn media(&self, text: &Arc<TextPart>, media: &[Medium]) -> Vec<Result<Vec<f32>, ItemError>> {
+        if !matches!(**text, TextPart::Omni(_)) {
+            return media.iter().map(|medium| self.whole(text, medium)).collect();
+        }
         let mut done = Media { run: self, text, media, features: Vec::new(), results: Vec::new() };
         done.features.resize_with(media.len(), Vec::new);
         done.results.resize_with(media.len(), || None);
@@ -200,6 +203,36 @@ impl Run<'_> {
             done.through(tower);
         }
         done.results.into_iter().map(|r| r.expect("every medium was computed or failed")).collect()
+    }
+}
+
+impl Run<'_> {
+    /// The vector of a medium that goes through tower, connector and encoder in one unit.
+    fn whole(&self, text: &Arc<TextPart>, medium: &Medium) -> Result<Vec<f32>, ItemError> {
+        let budget = &self.engine.inner.budget;
+        let needed = match &medium.rows {
+            Rows::Squares(squares) => budget.square_unit(squares.count.min(forward::SQUARES_TOGETHER)),
+            Rows::Clips(clips) => clips.iter().map(|mel| budget.audio_unit(&[mel.frames()])).max().unwrap_or(0),
+            Rows::Patches(_) | Rows::Mel(_) => 0,
+        };
+        if needed > budget.bytes() {
+            return Err(ItemError::OverBudget { needed, budget: budget.bytes() });
+        }
+        let (text, rows, parts) = (Arc::clone(text), medium.rows.clone(), Arc::clone(&self.engine.inner.parts));
+        let record = |e| ItemError::Record(Arc::new(e));
+        let absent = "a modality without a tower is refused before";
+        let scale = self.engine.header().preprocess.letterbox.as_ref().map_or((0.0, 1.0), |l| (l.mean, l.std));
+        self.unit(move || match (&rows, &*text) {
+            (Rows::Squares(squares), TextPart::Mini(text)) => {
+                let tower = parts.picture().map_err(record)?.expect(absent);
+                forward::squares_unit(&tower, text, squares, scale, parts.device())
+            }
+            (Rows::Clips(clips), TextPart::Mini(text)) => {
+                let tower = parts.speech().map_err(record)?.expect(absent);
+                forward::clips_unit(&tower, text, clips, parts.device())
+            }
+            _ => unreachable!("rows are made for the family that reads them"),
+        })
     }
 }
 
@@ -212,8 +245,8 @@ enum Tower {
 impl Rows {
     fn tower(&self) -> Tower {
         match self {
-            Rows::Patches(_) => Tower::Vision,
-            Rows::Mel(_) => Tower::Audio,
+            Rows::Patches(_) | Rows::Squares(_) => Tower::Vision,
+            Rows::Mel(_) | Rows::Clips(_) => Tower::Audio,
         }
     }
 }
@@ -221,7 +254,7 @@ impl Rows {
 /// Media on their way through their towers and the backbone.
 struct Media<'a> {
     run: &'a Run<'a>,
-    text: &'a Arc<OmniText>,
+    text: &'a Arc<TextPart>,
     media: &'a [Medium],
     /// Pieces that a tower has finished, by medium.
     features: Vec<Vec<Tensor<2>>>,
@@ -272,9 +305,10 @@ impl Media<'_> {
         match &self.media[item].rows {
             Rows::Patches(patches) => vec![patches.grid().h * patches.grid().w; patches.grid().t],
             Rows::Mel(mel) => {
-                let audio = self.run.engine.inner.parts.config().audio.as_ref();
+                let audio = self.run.engine.inner.parts.omni().and_then(|config| config.audio.as_ref());
                 audio.expect("sound without a tower is refused before").windows(mel.frames())
             }
+            Rows::Squares(_) | Rows::Clips(_) => unreachable!("they go through in one unit"),
         }
     }
 
@@ -364,7 +398,8 @@ impl Media<'_> {
                     Connector::Sound(tower.expect("its rows came from it"))
                 }
             };
-            forward::media_unit(&model, rows, &connector, &frame, parts.device())
+            let TextPart::Omni(model) = &*model else { unreachable!("other families go through in one unit") };
+            forward::media_unit(model, rows, &connector, &frame, parts.device())
         })
     }
 }

@@ -24,3 +24,8 @@ pub fn map_file(path: &Path) -> io::Result<Bytes> {
     let map = unsafe { Mmap::map(&file)? };
     Ok(Bytes::from_shared(bytes::Bytes::from_owner(map), AllocationProperty::File))
 }
+
+/// Bytes that are part of the program, shared and not copied.
+pub fn static_bytes(bytes: &'static [u8]) -> Bytes {
+    Bytes::from_shared(bytes::Bytes::from_static(bytes), AllocationProperty::File)
+}

@@ -72,6 +72,15 @@ impl Family {
         }
     }
 
+    /// Rows of a text at most, special tokens included.
+    pub fn max_tokens(&self) -> usize {
+        match self {
+            Family::Omni(config) => config.text.max_tokens,
+            Family::Mini(config) => config.text.max_tokens,
+            Family::Bert(config) => config.max_tokens,
+        }
+    }
+
     /// Whether there is a way in for a kind of input.
     pub fn takes(&self, modality: Modality) -> bool {
         let (pictures, sound) = match self {

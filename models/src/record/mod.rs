@@ -15,6 +15,6 @@ mod write;
 pub use header::*;
 #[cfg(feature = "random")]
 pub use random::{write_random, write_random_mini};
-pub use read::{Part, RecordFolder};
+pub use read::{InsideFile, Part, RecordFolder};
 pub use spec::{TensorRole, TensorSpec, layer_norm, linear_bias};
 pub use write::{PartTensor, RecordWriter};

@@ -18,9 +18,17 @@ use crate::families::Family;
 /// An opened record folder: a checked header and the paths of its files. Nothing is mapped yet.
 #[derive(Debug, Clone)]
 pub struct RecordFolder {
+    /// Of the folder; what messages call the files of a record that lies in the program.
     path: PathBuf,
+    inside: Option<&'static [InsideFile]>,
     header: RecordHeader,
 }
+
+/// A file of a record that lies in the program itself: its name and its bytes.
+pub type InsideFile = (&'static str, &'static [u8]);
+
+/// What messages call the folder of a record that lies in the program.
+const INSIDE: &str = "(in the program)";
 
 impl RecordFolder {
     /// Reads and checks `model.json`, and that every file it lists is there with its length.
@@ -36,23 +44,40 @@ impl RecordFolder {
             }
             Err(e) => return Err(RecordError::io(&file)(e)),
         };
+        Self::read(path, None, &text)
+    }
+
+    /// A record whose files lie in the program.
+    ///
+    /// # Errors
+    /// As [`RecordFolder::open`].
+    pub fn inside(files: &'static [InsideFile]) -> Result<Self, RecordError> {
+        let path = Path::new(INSIDE);
+        match files.iter().find(|(name, _)| *name == HEADER_FILE) {
+            Some((_, text)) => Self::read(path, Some(files), text),
+            None => Err(RecordError::NotARecord { path: path.to_path_buf() }),
+        }
+    }
+
+    fn read(path: &Path, inside: Option<&'static [InsideFile]>, text: &[u8]) -> Result<Self, RecordError> {
+        let file = path.join(HEADER_FILE);
         // The number first, so that a newer format is refused by name and not by its first unknown field.
         #[derive(serde::Deserialize)]
         struct Format {
             format: u64,
         }
         let malformed = |source| RecordError::Header { path: file.clone(), source };
-        let Format { format } = serde_json::from_slice(&text).map_err(malformed)?;
+        let Format { format } = serde_json::from_slice(text).map_err(malformed)?;
         if format != u64::from(RECORD_FORMAT) {
             return Err(RecordError::Format { path: file, found: format, expected: RECORD_FORMAT });
         }
-        let header: RecordHeader = serde_json::from_slice(&text).map_err(malformed)?;
+        let header: RecordHeader = serde_json::from_slice(text).map_err(malformed)?;
         let expected = header.compute_digest();
         if header.digest != expected {
             return Err(RecordError::HeaderDigest { path: file, found: header.digest, expected });
         }
         header.family.check().map_err(|source| RecordError::Config { path: file.clone(), source })?;
-        let folder = Self { path: path.to_path_buf(), header };
+        let folder = Self { path: path.to_path_buf(), inside, header };
         folder.check_header(&file)?;
         folder.check_files()?;
         Ok(folder)
@@ -68,9 +93,32 @@ impl RecordFolder {
         &self.header
     }
 
-    /// Path of the tokenizer.
+    /// Whether its files lie in the program, and not in a folder.
+    pub fn is_inside(&self) -> bool {
+        self.inside.is_some()
+    }
+
+    /// Path of the tokenizer; see [`RecordFolder::bytes`] for one that lies in the program.
     pub fn tokenizer_path(&self) -> PathBuf {
         self.path.join(TOKENIZER_FILE)
+    }
+
+    /// Bytes of one file of the record, mapped where it is a file.
+    ///
+    /// # Errors
+    /// [`RecordError::Io`], or [`RecordError::MissingFile`] for a name that the program does not hold.
+    pub fn bytes(&self, file: &str) -> Result<Bytes, RecordError> {
+        let path = self.path.join(file);
+        match self.inside {
+            None => omniburn_kernels::map_file(&path).map_err(RecordError::io(&path)),
+            Some(_) => {
+                self.inside_file(file).map(omniburn_kernels::static_bytes).ok_or(RecordError::MissingFile { path })
+            }
+        }
+    }
+
+    fn inside_file(&self, file: &str) -> Option<&'static [u8]> {
+        self.inside?.iter().find(|(name, _)| *name == file).map(|(_, bytes)| *bytes)
     }
 
     /// Every tensor file with what it must hold.
@@ -117,7 +165,7 @@ impl RecordFolder {
             .files
             .get(file)
             .ok_or_else(|| RecordError::MissingTensors { path: path.clone(), names: vec![file.to_string()] })?;
-        let bytes = omniburn_kernels::map_file(&path).map_err(RecordError::io(&path))?;
+        let bytes = self.bytes(file)?;
         if bytes.len() as u64 != entry.bytes {
             return Err(RecordError::FileLength { path, found: bytes.len() as u64, expected: entry.bytes });
         }
@@ -194,7 +242,10 @@ impl RecordFolder {
     /// As [`RecordFolder::verify`].
     pub fn verify_file(&self, file: &str) -> Result<(), RecordError> {
         let (path, entry) = (self.path.join(file), &self.header.files[file]);
-        let (found, bytes) = sha256_file(&path).map_err(RecordError::io(&path))?;
+        let (found, bytes) = match self.inside_file(file) {
+            Some(bytes) => (sha256_hex(bytes), bytes.len() as u64),
+            None => sha256_file(&path).map_err(RecordError::io(&path))?,
+        };
         if bytes != entry.bytes {
             return Err(RecordError::FileLength { path, found: bytes, expected: entry.bytes });
         }
@@ -299,6 +350,14 @@ impl RecordFolder {
     fn check_files(&self) -> Result<(), RecordError> {
         for (file, FileEntry { bytes, .. }) in &self.header.files {
             let path = self.path.join(file);
+            if self.inside.is_some() {
+                let found = self.inside_file(file).map(|bytes| bytes.len() as u64);
+                match found {
+                    Some(found) if found == *bytes => continue,
+                    Some(found) => return Err(RecordError::FileLength { path, found, expected: *bytes }),
+                    None => return Err(RecordError::MissingFile { path }),
+                }
+            }
             let meta = fs::metadata(&path).map_err(|e| match e.kind() {
                 std::io::ErrorKind::NotFound => RecordError::MissingFile { path: path.clone() },
                 _ => RecordError::Io { path: path.clone(), source: e },

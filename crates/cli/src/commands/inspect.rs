@@ -156,12 +156,20 @@ fn modules(header: &RecordHeader) -> Vec<ModuleRow> {
 /// Estimates of what the longest text, the largest picture and film and the longest segment of sound need beside the
 /// weights.
 fn needs(header: &RecordHeader, budget: u64) -> Vec<NeedRow> {
-    // Other families run in units of a fixed size.
-    let Family::Omni(config) = &header.family else { return Vec::new() };
-    let estimate = Budget::new(budget, config);
+    let estimate = Budget::new(budget, &header.family);
     let row = |input, rows, bytes| NeedRow { input, rows, bytes, fits: bytes <= budget };
-    let longest = config.text.max_tokens;
+    let longest = header.family.max_tokens();
     let mut found = vec![row("longest text", longest, estimate.text_unit(&[longest]))];
+    let config = match &header.family {
+        Family::Omni(config) => config,
+        Family::Mini(config) => {
+            let frames = header.preprocess.video_frames.unwrap_or(8) as usize;
+            found.extend(config.picture.as_ref().map(|_| row("picture", 1, estimate.square_unit(1))));
+            found.extend(config.picture.as_ref().map(|_| row("film, frames", frames, estimate.square_unit(frames))));
+            return found;
+        }
+        Family::Bert(_) => return found,
+    };
     if let (Some(vision), Some(image)) = (&config.vision, &header.preprocess.image) {
         let patch_pixels = (vision.patch_px * vision.patch_px).max(1) as u64;
         let patches = (image.max_pixels / patch_pixels) as usize;

@@ -3,13 +3,15 @@
 pub mod compare;
 pub mod completions;
 pub mod convert;
+#[cfg(feature = "mini")]
+pub mod demo;
 pub mod embed;
 pub mod inspect;
 pub mod models;
 
 use std::path::{Path, PathBuf};
 
-use omniburn::{Engine, RecordFolder, Request, Role, VERIFY_SMALL_BYTES};
+use omniburn::{Engine, EngineBuilder, RecordFolder, Request, Role, VERIFY_SMALL_BYTES};
 use omniburn_convert::find_in_hf_cache;
 
 use crate::args::ModelArgs;
@@ -17,25 +19,13 @@ use crate::failure::Failure;
 
 const HOW_TO_GET_A_MODEL: &str = "make a record with `omniburn convert CHECKPOINT OUT` and name it with --model OUT";
 
-/// Opens the record that `--model` names.
+/// Opens the record that `--model` names, or the model that ships.
 fn open_engine(args: &ModelArgs) -> Result<Engine, Failure> {
-    let Some(path) = &args.model else {
-        return Err(Failure::usage(format!("no model given, and none ships inside yet: {HOW_TO_GET_A_MODEL}")));
+    let mut builder = match &args.model {
+        Some(path) => Engine::builder(checked(path)?),
+        None => shipped()?,
     };
-    if !path.exists() {
-        return Err(Failure::usage(format!("{}: no such model; {HOW_TO_GET_A_MODEL}", path.display())));
-    }
-    if is_checkpoint(path) {
-        let (path, how) = (path.display(), "`omniburn convert` makes one of it");
-        let error = anyhow::anyhow!("{path}: this is a Hugging Face checkpoint, not a record: {how}");
-        return Err(Failure::with_code(crate::failure::REFUSED, error));
-    }
-    let record = RecordFolder::open(path)?;
-    // Small files are read against their digests before anything is computed, also those that no input needs.
-    for (file, _) in record.header().files.iter().filter(|(_, entry)| entry.bytes <= VERIFY_SMALL_BYTES) {
-        record.verify_file(file)?;
-    }
-    let mut builder = Engine::builder(path).device(args.device);
+    builder = builder.device(args.device);
     if let Some(task) = &args.task {
         builder = builder.task(task);
     }
@@ -49,6 +39,34 @@ fn open_engine(args: &ModelArgs) -> Result<Engine, Failure> {
         builder = builder.threads(threads.get());
     }
     Ok(builder.open()?)
+}
+
+#[cfg(feature = "mini")]
+fn shipped() -> Result<EngineBuilder, Failure> {
+    Ok(Engine::mini_builder())
+}
+
+#[cfg(not(feature = "mini"))]
+fn shipped() -> Result<EngineBuilder, Failure> {
+    Err(Failure::usage(format!("no model given, and none is inside this build: {HOW_TO_GET_A_MODEL}")))
+}
+
+/// A record folder whose small files are as their digests say.
+fn checked(path: &Path) -> Result<&Path, Failure> {
+    if !path.exists() {
+        return Err(Failure::usage(format!("{}: no such model; {HOW_TO_GET_A_MODEL}", path.display())));
+    }
+    if is_checkpoint(path) {
+        let (path, how) = (path.display(), "`omniburn convert` makes one of it");
+        let error = anyhow::anyhow!("{path}: this is a Hugging Face checkpoint, not a record: {how}");
+        return Err(Failure::with_code(crate::failure::REFUSED, error));
+    }
+    let record = RecordFolder::open(path)?;
+    // Small files are read against their digests before anything is computed, also those that no input needs.
+    for (file, _) in record.header().files.iter().filter(|(_, entry)| entry.bytes <= VERIFY_SMALL_BYTES) {
+        record.verify_file(file)?;
+    }
+    Ok(path)
 }
 
 /// A request as `--dim`, `--truncate` and `--frames` want it, checked before any input is read.

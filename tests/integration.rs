@@ -10,6 +10,7 @@ mod batching;
 mod failure;
 mod gate;
 mod layouts;
+mod mini;
 mod parity_audio;
 mod parity_mini;
 mod parity_text;

@@ -1,0 +1,144 @@
+//! The model that ships: its bytes, its vectors against the reference of the same weights, and what it finds.
+
+use omniburn::{Embedding, Engine, Input, RecordFolder, Request, Role, Truncation};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+use crate::support::*;
+
+/// What the trainer's own forward pass gave for the weights as the record rounds them.
+struct Reference {
+    about: Value,
+    bytes: Vec<u8>,
+}
+
+impl Reference {
+    fn open() -> Self {
+        let at = |ending: &str| golden().refs.join(format!("mini.{ending}"));
+        let about = serde_json::from_slice(&std::fs::read(at("json")).unwrap()).unwrap();
+        Self { about, bytes: std::fs::read(at("safetensors")).unwrap() }
+    }
+
+    fn tensor(&self, key: &str) -> (Vec<usize>, Vec<f32>) {
+        let file = SafeTensors::deserialize(&self.bytes).unwrap();
+        let tensor = file.tensor(key).unwrap_or_else(|e| panic!("{key}: {e}"));
+        let values = tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        (tensor.shape().to_vec(), values)
+    }
+}
+
+fn engine() -> Engine {
+    Engine::mini().unwrap()
+}
+
+fn one(engine: &Engine, input: Input) -> Embedding {
+    engine.embed_one(input, Role::Document).unwrap()
+}
+
+#[test]
+fn every_byte_is_as_its_digest_says_and_the_folder_is_what_the_program_holds() {
+    let folder = workspace().join("models/mini/record");
+    RecordFolder::open(&folder).unwrap().verify(|_| {}).unwrap();
+    let (inside, outside) = (engine(), Engine::open(folder).unwrap());
+    assert_eq!(inside.profile(), outside.profile());
+    let input = Input::text("a red bicycle");
+    assert_eq!(one(&inside, input.clone()), one(&outside, input));
+}
+
+#[test]
+fn every_kind_has_the_vector_of_the_reference() {
+    let (engine, reference) = (engine(), Reference::open());
+    let mut worst = Worst::default();
+    let mut see = |name: &str, input: Input, want: &[f32]| {
+        let request = Request::new(Role::Document).truncation(Truncation::Right);
+        let found = engine.embed_with(&[input], &request).unwrap().swap_remove(0).unwrap();
+        worst.see(compare(name, found.embedding.as_slice(), want, 1e-5));
+        found.tokens
+    };
+    let (_, vectors) = reference.tensor("text.vector");
+    for (case, want) in reference.about["texts"].as_array().unwrap().iter().zip(vectors.chunks_exact(384)) {
+        let tokens = see(str_of(&case["text"]), Input::text(str_of(&case["text"])), want);
+        assert_eq!(tokens as u64, case["pieces"].as_u64().unwrap().min(256), "{}", case["text"]);
+    }
+    let root = workspace().join("tests/golden");
+    let path = |name: &Value| root.join(str_of(name));
+    for (n, case) in reference.about["pictures"].as_array().unwrap().iter().enumerate() {
+        let want = reference.tensor(&format!("picture.{n}.vector")).1;
+        see(str_of(&case["file"]), Input::image_file(path(&case["file"])), &want);
+    }
+    for case in reference.about["films"].as_array().unwrap() {
+        let name = str_of(&case["name"]);
+        let frames = case["frames"].as_array().unwrap().iter().map(path).collect();
+        see(name, Input::video_frame_files(frames), &reference.tensor(&format!("{name}.vector")).1);
+    }
+    for (n, case) in reference.about["sounds"].as_array().unwrap().iter().enumerate() {
+        let want = reference.tensor(&format!("sound.{n}.vector")).1;
+        see(str_of(&case["file"]), Input::audio_file(path(&case["file"])), &want);
+    }
+    worst.report("the model that ships");
+}
+
+/// Names of samples, best first.
+fn ranked(engine: &Engine, query: &Embedding, names: &[&str]) -> Vec<String> {
+    let folder = workspace().join("models/mini/samples");
+    let mut found: Vec<(f32, String)> = names
+        .iter()
+        .map(|name| {
+            let path = folder.join(name);
+            let input = match path.extension().and_then(|ending| ending.to_str()).unwrap() {
+                "wav" | "mp3" | "flac" | "ogg" | "opus" | "m4a" => Input::audio_file(path),
+                "mp4" | "mkv" => Input::video_file(path),
+                _ => Input::image_file(path),
+            };
+            (query.cosine(&one(engine, input)), (*name).to_string())
+        })
+        .collect();
+    found.sort_by(|a, b| b.0.total_cmp(&a.0));
+    found.into_iter().map(|(_, name)| name).collect()
+}
+
+#[test]
+fn sentences_speech_and_pictures_find_what_they_should() {
+    let engine = engine();
+    let pictures = ["cat.jpg", "electric-guitar.jpg", "coffee.jpg", "rocket.jpg", "castle.webp", "bee.jpg", "car.png"];
+    for (text, best) in [
+        ("a musical instrument", "electric-guitar.jpg"),
+        ("an animal that purrs", "cat.jpg"),
+        ("a drink for breakfast", "coffee.jpg"),
+        ("a spacecraft", "rocket.jpg"),
+        ("an insect on a flower", "bee.jpg"),
+    ] {
+        assert_eq!(ranked(&engine, &one(&engine, Input::text(text)), &pictures)[0], best, "{text}");
+    }
+    let samples = workspace().join("models/mini/samples");
+    for (clip, best) in [
+        ("speech-where-is-the-guitar.wav", "electric-guitar.jpg"),
+        ("speech-a-cup-of-hot-coffee.flac", "coffee.jpg"),
+        ("speech-show-me-a-castle.wav", "castle.webp"),
+    ] {
+        let query = one(&engine, Input::audio_file(samples.join(clip)));
+        assert!(ranked(&engine, &query, &pictures)[..2].contains(&best.to_string()), "{clip}");
+    }
+    let cat = one(&engine, Input::image_file(samples.join("cat.jpg")));
+    assert_eq!(ranked(&engine, &cat, &["kitten.webp", "car.png", "rocket.jpg", "boat-sailing.mp4"])[0], "kitten.webp");
+}
+
+#[test]
+fn odd_inputs_have_a_vector_or_a_typed_error() {
+    let engine = engine();
+    let long = "harbour ".repeat(400);
+    let refused = engine.embed_with(&[Input::text(&long)], &Request::new(Role::Query)).unwrap().swap_remove(0);
+    assert_eq!(refused.unwrap_err().kind().name(), "too_long");
+    for truncation in [Truncation::Left, Truncation::Right] {
+        let request = Request::new(Role::Query).truncation(truncation);
+        let cut = engine.embed_with(&[Input::text(&long)], &request).unwrap().swap_remove(0).unwrap();
+        assert!(cut.truncated && cut.tokens == 256);
+    }
+    // Languages it does not know, silence, a picture of one colour: no error, and the card says what they are worth.
+    one(&engine, Input::text("Ein rotes Fahrrad lehnt an der Mauer. 自転車"));
+    one(&engine, Input::audio_samples(vec![0.0; 16_000], 16_000));
+    let white = omniburn::RgbImage::new(omniburn::Width(40), omniburn::Height(40), vec![255; 4800]).unwrap();
+    let still = one(&engine, Input::image_pixels(white.clone()));
+    let film = one(&engine, Input::video_frames(vec![white]));
+    assert_eq!(still, film, "a film of one frame is its picture");
+}

@@ -112,7 +112,7 @@ impl ConvConfig {
     }
 
     /// Every tensor of the tower under `prefix`: kernels `[outputs, inputs / groups, down, across]`, with batch norm
-    /// folded in.
+    /// folded in. Depthwise kernels are few and are kept in f32.
     pub fn tensors(&self, prefix: &str) -> Vec<TensorSpec> {
         let conv = |name: String, outputs: usize, inputs: usize, kernel: usize| {
             [
@@ -126,7 +126,11 @@ impl ConvConfig {
             if block.expands() {
                 specs.extend(conv(format!("blocks.{i}.expand"), block.inner, block.inputs, 1));
             }
-            specs.extend(conv(format!("blocks.{i}.depthwise"), block.inner, 1, block.kernel));
+            // Nine or twenty-five values a row: int8 costs most here (of the loss of a picture's vector, half) and saves
+            // least.
+            let depthwise = format!("{prefix}.blocks.{i}.depthwise");
+            specs.push(TensorSpec::exact(format!("{depthwise}.weight"), [block.inner, 1, block.kernel, block.kernel]));
+            specs.push(TensorSpec::exact(format!("{depthwise}.bias"), [block.inner]));
             specs.extend(conv(format!("blocks.{i}.project"), block.outputs, block.inner, 1));
             channels = block.outputs;
         }

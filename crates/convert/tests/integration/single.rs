@@ -163,7 +163,7 @@ fn every_name_of_the_small_model_is_taken_and_its_parameters_add_up() {
     let bytes = |report: &ConvertReport| report.parts[1..].iter().map(|part| part.bytes).sum::<u64>();
     let exact = bytes(&check(root.path(), Dtype::F32).unwrap());
     let share = bytes(&report) as f64 / exact as f64;
-    assert!((0.25..0.26).contains(&share), "{share}");
+    assert!((0.25..0.27).contains(&share), "{share}");
 }
 
 #[test]

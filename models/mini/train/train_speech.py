@@ -1,0 +1,92 @@
+"""Speech connector: trunk A with the direct head, then trunk B (a throw-away direct head, then its rows through the backbone). `train_speech.py [seed] [factor]`."""
+import sys
+import numpy as np, torch, torch.nn.functional as F
+import mini
+from banks import banks
+from common import *
+from loop import init, train
+from mini import Backbone, l2
+from parts import parts
+from safetensors.torch import save_file
+
+seed, factor = int((sys.argv + [0])[1]), float((sys.argv + [0, 1])[2])
+tag = f"s{seed}" + (f"x{factor:g}" if factor != 1 else "")
+torch.set_num_threads(1)
+backbone = Backbone(parts(), torch.bfloat16)
+b, _, _, spoken, _ = banks()
+bank, bank_t = b["spoken"], b["spoken"].T.contiguous()
+row = {t: n for n, t in enumerate(spoken)}
+PASSES = [p for p in ("words-1", "words-2", "core", "phrases") if (CACHE / f"speech-{p}.npz").exists()]
+data = {}
+for s in (2, 3):
+    xs, ts = [], []
+    for p in PASSES:
+        z = np.load(CACHE / f"speech-{p}.npz")
+        t = z[f"t{s}"].tolist()
+        assert all(x in row for x in t), "the cache holds clips of texts that are held out: make it anew"
+        xs.append(torch.from_numpy(z[f"x{s}"]))
+        ts += [row[x] for x in t]
+    data[s] = torch.cat(xs), torch.tensor(ts)
+share = len(data[3][1]) / (len(data[2][1]) + len(data[3][1]))
+print({s: len(t) for s, (_, t) in data.items()}, "clips of", PASSES, flush=True)
+
+
+def batch(n=256):
+    """Clips of one length, moved by -1 to 2 frames of 100 ms (the ends repeat)."""
+    x, t = data[3 if torch.rand(()) < share else 2]
+    at = torch.randint(len(x), (n,))
+    move = torch.randint(-1, 3, (n, 1))
+    x = x[at].float()
+    frame = (torch.arange(x.shape[1]) - move).clamp(0, x.shape[1] - 1)
+    return x.gather(1, frame.unsqueeze(-1).expand_as(x)), t[at]
+
+
+def loss(v, t):
+    return (F.cross_entropy(v @ bank_t / 0.05, t) + 2 * (1 - (v * bank[t]).sum(1)).mean())
+
+
+deviation = float(data[2][0][::50].float().std())
+
+
+def noisy(x, drop, noise):
+    n, _, d = x.shape
+    keep = (torch.rand(n, 1, d) >= drop).float() / (1 - drop)
+    return (x + noise * deviation * torch.randn_like(x)) * keep
+
+
+def head(w, p, x):
+    return l2(mini.linear(w, p + "out", mini.trunk(w, p, x).flatten(1)))
+
+
+def a_loss(w):
+    x, t = batch()
+    return loss(head(w, "speech_connector.a.", noisy(x - x.mean(1, keepdim=True), 0.25, 0.3)), t)
+
+
+def b_head_loss(w):
+    x, t = batch()
+    return loss(head(w, "speech_connector.b.", noisy(x, 0.1, 0.0)), t)
+
+
+def b_loss(w):
+    x, t = batch()
+    return loss(backbone.rows(mini.speech_rows(w, noisy(x, 0.1, 0.0))), t)
+
+
+def fresh(p, seed):
+    w = init({p + "norm1": (384,), p + "conv1": (512, 384, 3), p + "conv2": (512, 512, 5), p + "norm2": (512,), p + "attention": (4, 512), p + "out": (384, 2048)}, seed)
+    return w
+
+
+A, B = "speech_connector.a.", "speech_connector.b."
+a = train(f"speech-a-{tag}", fresh(A, seed + 21), a_loss, int(763 * factor), 1.5e-3, 0.1, seed + 21)
+first = train(f"speech-b-head-{tag}", fresh(B, seed + 22), b_head_loss, int(448 * factor), 1e-3, 0.05, seed + 22)
+w = {k: v for k, v in first.items() if not k.startswith(B + "out")}
+rows = init({B + "rows": (384, 512)}, seed + 23)
+# One bias a row: the linear map's own bias is folded in. Rows start at the size of word embeddings.
+w[B + "rows.weight"] = rows[B + "rows.weight"]
+torch.manual_seed(seed + 24)
+w[B + "rows.bias"] = 0.02 * torch.randn(4, 384)
+w = train(f"speech-b-{tag}", w, b_loss, int(1002 * factor), 1.5e-3, 0.05, seed + 25)
+save_file({k: v.contiguous() for k, v in {**a, **w}.items()}, CACHE / f"speech-connector-{tag}.safetensors")
+print("written", tag)

@@ -247,11 +247,17 @@ def speech_frames(w, samples):
     return h.unflatten(1, (-1, SPEECH_CONNECTOR["mean_frames"])).mean(2)
 
 
-def trunk(w, p, x):
-    h = norm(w, p + "norm1", x).transpose(1, 2)
-    h = F.gelu(F.conv1d(h, w[p + "conv1.weight"], w[p + "conv1.bias"], padding=1))
-    h = h + F.gelu(F.conv1d(h, w[p + "conv2.weight"], w[p + "conv2.bias"], padding=2))
-    h = norm(w, p + "norm2", h.transpose(1, 2))
+def conv_1d(w, name, x):
+    """[n, t, in] -> [n, t, out], as long as before."""
+    k = w[name + ".weight"].shape[-1]
+    return F.conv1d(x.transpose(1, 2), w[name + ".weight"], w[name + ".bias"], padding=k // 2).transpose(1, 2)
+
+
+def trunk(w, p, x, conv=conv_1d):
+    h = norm(w, p + "norm1", x)
+    h = F.gelu(conv(w, p + "conv1", h))
+    h = h + F.gelu(conv(w, p + "conv2", h))
+    h = norm(w, p + "norm2", h)
     a = linear(w, p + "attention", h).softmax(1)
     return a.transpose(1, 2) @ h
 
@@ -260,8 +266,8 @@ def speech_head(w, x):
     return l2(linear(w, "speech_connector.a.out", trunk(w, "speech_connector.a.", x - x.mean(1, keepdim=True)).flatten(1)))
 
 
-def speech_rows(w, x):
-    rows = trunk(w, "speech_connector.b.", x)
+def speech_rows(w, x, conv=conv_1d):
+    rows = trunk(w, "speech_connector.b.", x, conv)
     return rows @ w["speech_connector.b.rows.weight"].T + w["speech_connector.b.rows.bias"]
 
 

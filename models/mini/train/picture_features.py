@@ -169,8 +169,7 @@ if __name__ == "__main__":
             w = {k: v.bfloat16() for k, v in w.items()}
         rng = np.random.default_rng(1); t = time.time(); [augmented(k, rng) for k in range(100)]; print("augment", (time.time() - t) / 100)
         sys.exit()
-    write("plain", len(rows), lambda n, rng: mini.picture_canvas(rgba(n)), 0)
-    write("augmented-1", len(rows), augmented, 1)
-    write("collages", COLLAGES, lambda n, rng: collage(rng), 4)
-    write("augmented-2", len(rows), augmented, 2)
-    write("augmented-3", len(rows), augmented, 3)
+    passes = {"plain": lambda n, rng: mini.picture_canvas(rgba(n)), "augmented-1": augmented, "collages": lambda n, rng: collage(rng), "augmented-2": augmented, "augmented-3": augmented}
+    seeds = {"plain": 0, "augmented-1": 1, "collages": 4, "augmented-2": 2, "augmented-3": 3}
+    for name in sys.argv[1:] or passes:  # named passes may run in processes of their own
+        write(name, COLLAGES if name == "collages" else len(rows), passes[name], seeds[name])

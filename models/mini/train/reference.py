@@ -51,7 +51,8 @@ def main(folder, out, all_texts=None):
         p = (logits / mini.PICTURE_CONNECTOR["temperature"]).softmax(-1)
         q = mini.quadrants(cells)
         u, s, c, v = mini.picture_vector(w, m.backbone, g, cells)
-        for k, x in dict(g=g, quadrants=q, logits=logits, rows=mini.picture_rows(w, p, g, q), u=u, s=s, c=c, vector=v).items():
+        extra = dict(quadrants=q) if name in ("picture.0", "film.3") else {}  # large: two are enough
+        for k, x in dict(g=g, **extra, logits=logits, rows=mini.picture_rows(w, p, g, q), u=u, s=s, c=c, vector=v).items():
             t[f"{name}.{k}"] = x[0]
 
     with torch.no_grad():

@@ -137,7 +137,6 @@ if __name__ == "__main__":
                 with torch.no_grad():
                     mini.speech_tower(ww, mini.log_mel(m[:n]).to(dt)); t = time.time(); mel = mini.log_mel(m[:n]).to(dt); t1 = time.time(); mini.speech_tower(ww, mel); print(n, dt, "mel", (t1 - t) / n, "tower", (time.time() - t1) / n)
         sys.exit()
-    write("words-1", words, 11, w, espeak)
-    write("phrases", phrases, 14, w, espeak)
-    write("core", core, 13, w, espeak)
-    write("words-2", words, 12, w, espeak)
+    passes = {"words-1": (words, 11), "phrases": (phrases, 14), "core": (core, 13), "words-2": (words, 12)}
+    for name in sys.argv[1:] or passes:  # named passes may run in processes of their own
+        write(name, *passes[name], w, espeak)

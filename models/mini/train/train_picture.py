@@ -8,7 +8,7 @@ from loop import init, train
 from mini import Backbone, l2, quadrants
 from parts import parts
 
-seed, factor = int((sys.argv + [0])[1]), float((sys.argv + [0, 1])[2])
+seed, factor = int(sys.argv[1]) if len(sys.argv) > 1 else 0, float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
 tag = f"s{seed}" + (f"x{factor:g}" if factor != 1 else "")
 torch.set_num_threads(1)
 
@@ -17,6 +17,7 @@ head_w, head_b = w0["picture.classifier.weight"], w0["picture.classifier.bias"]
 backbone = Backbone(w0, torch.bfloat16)
 b, targets, labels, _, allowed = banks()
 bank_t = torch.cat([b["labels"], b["class_vectors"][allowed]]).T.contiguous()
+bank_half = bank_t.bfloat16()  # for the large product of the loss
 class_t = b["class_vectors"][allowed].T.contiguous()
 w0["picture_connector.class_vectors.weight"] = b["class_vectors"]
 masked = (~allowed).nonzero().flatten()
@@ -53,14 +54,14 @@ class_ids = allowed.nonzero().flatten()
 row_mean = head_w.mean(0)
 
 
-def synthetic(n):
-    v = views[torch.randint(len(views), (n,))].float()
+def synthetic(n, source):
+    v = source[torch.randint(len(source), (n,))].float()
     a = torch.where(torch.rand(n, 1) < 0.6, torch.ones(n, 1), torch.rand(n, 1))
     c = class_ids[torch.randint(len(class_ids), (2, n))]
     d = a * head_w[c[0]] + (1 - a) * head_w[c[1]] - row_mean
     d = (d - d.mean(1, keepdim=True)) / d.std(1, keepdim=True)
     per_cell = torch.rand(n, 9, 1) * 1.5
-    per_cell = torch.cat([per_cell, per_cell.mean(1, keepdim=True)], 1)
+    per_cell = torch.cat([per_cell, per_cell.mean(1, keepdim=True)], 1)[:, -v.shape[1]:]
     v = v * (torch.rand(n, 1, 1) * 1.1) + (0.15 + torch.rand(n, 1, 1)) * per_cell * d.unsqueeze(1)
     return v.clamp(0, 6)
 
@@ -77,10 +78,12 @@ def conse_target(p):
     return p[:, allowed], mini.class_vector(w0, p)
 
 
-def batch(drawings, synth, coll):
-    at = torch.randint(len(views), (drawings,))
-    x = torch.cat([views[at].float(), synthetic(synth), collages[torch.randint(len(collages), (coll,))].float()])
-    p = posterior(x[:, 9])
+def batch(drawings, synth, coll, only_g=False):
+    """[n, 10, 1280], or [n, 1, 1280] where the cells are not needed."""
+    source, more = (views[:, 9:], collages[:, 9:]) if only_g else (views, collages)
+    at = torch.randint(len(source), (drawings,))
+    x = torch.cat([source[at].float(), synthetic(synth, source), more[torch.randint(len(more), (coll,))].float()])
+    p = posterior(x[:, -1])
     return concepts[at], x, p
 
 
@@ -91,7 +94,7 @@ def losses(v, kind, p, n, conse_weight, conse_share):
     def conse(s):
         ce = -(t[s] * (v[s] @ class_t / 0.05).log_softmax(1)).sum(1)
         return (0.5 * ce + 4 * (1 - (v[s] * c[s]).sum(1))).mean()
-    lp = (v[:n] @ bank_t / 0.05).log_softmax(1)
+    lp = ((v[:n].bfloat16() @ bank_half).float() / 0.05).log_softmax(1)
     drawn = (-(target[kind] * lp).sum(1) + 2 * (1 - (v[:n] * aim[kind]).sum(1))).mean()
     if conse_share:
         drawn = (1 - conse_share) * drawn + conse_share * conse(slice(0, n))
@@ -113,8 +116,8 @@ def rows_loss(sizes, conse_weight, conse_share):
 
 
 def head_loss(w):
-    kind, x, p = batch(256, 80, 48)
-    g = noisy(x[:, 9])
+    kind, x, p = batch(256, 80, 48, only_g=True)
+    g = noisy(x[:, 0])
     s = l2(mini.mlp(w, "picture_connector.head", (g - stats["g_mean"]) / stats["g_dev"]))
     return losses(s, kind, p, 256, 1.0, 0.0)
 

@@ -9,12 +9,12 @@ from mini import Backbone, l2
 from parts import parts
 from safetensors.torch import save_file
 
-seed, factor = int((sys.argv + [0])[1]), float((sys.argv + [0, 1])[2])
+seed, factor = int(sys.argv[1]) if len(sys.argv) > 1 else 0, float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
 tag = f"s{seed}" + (f"x{factor:g}" if factor != 1 else "")
 torch.set_num_threads(1)
 backbone = Backbone(parts(), torch.bfloat16)
 b, _, _, spoken, _ = banks()
-bank, bank_t = b["spoken"], b["spoken"].T.contiguous()
+bank, bank_t = b["spoken"], b["spoken"].bfloat16().T.contiguous()
 row = {t: n for n, t in enumerate(spoken)}
 PASSES = [p for p in ("words-1", "words-2", "core", "phrases") if (CACHE / f"speech-{p}.npz").exists()]
 data = {}
@@ -41,8 +41,18 @@ def batch(n=256):
     return x.gather(1, frame.unsqueeze(-1).expand_as(x)), t[at]
 
 
+half = torch.autocast("cpu", torch.bfloat16)  # with the convolution as one product: 0.25 instead of 0.57 s a step
+
+
+def conv(w, name, x):
+    """The same as mini.conv_1d, faster in training."""
+    k = w[name + ".weight"]
+    u = F.pad(x, (0, 0, k.shape[2] // 2, k.shape[2] // 2)).unfold(1, x.shape[1], 1)  # [n, k, in, t]
+    return F.linear(u.permute(0, 3, 1, 2).flatten(2), k.permute(0, 2, 1).flatten(1), w[name + ".bias"])
+
+
 def loss(v, t):
-    return (F.cross_entropy(v @ bank_t / 0.05, t) + 2 * (1 - (v * bank[t]).sum(1)).mean())
+    return (F.cross_entropy((v.bfloat16() @ bank_t).float() / 0.05, t) + 2 * (1 - (v * bank[t]).sum(1)).mean())
 
 
 deviation = float(data[2][0][::50].float().std())
@@ -55,7 +65,9 @@ def noisy(x, drop, noise):
 
 
 def head(w, p, x):
-    return l2(mini.linear(w, p + "out", mini.trunk(w, p, x).flatten(1)))
+    with half:
+        v = mini.linear(w, p + "out", mini.trunk(w, p, x, conv).flatten(1))
+    return l2(v.float())
 
 
 def a_loss(w):
@@ -70,7 +82,9 @@ def b_head_loss(w):
 
 def b_loss(w):
     x, t = batch()
-    return loss(backbone.rows(mini.speech_rows(w, noisy(x, 0.1, 0.0))), t)
+    with half:
+        rows = mini.speech_rows(w, noisy(x, 0.1, 0.0), conv)
+    return loss(backbone.rows(rows.float()), t)
 
 
 def fresh(p, seed):

@@ -5,6 +5,15 @@ import hashlib, json, sys
 import numpy as np
 from common import *
 
+# Derived here once more from the lists, so that a mistake in the rule of common.py is a hit and not repeated.
+_plain = lambda t: " ".join("".join(ch if ch.isascii() and ch.isalnum() else " " for ch in t.lower()).split())
+_concepts = json.loads((HERE / "lists/concepts.json").read_text())
+_unseen = json.loads((HERE / "lists/lists.json").read_text())["unseen_concepts"]
+_labels = {_plain(_concepts[i]["label"]) for i in _unseen}
+_texts = (_labels | {_plain(t) for i in _unseen for t in _concepts[i]["tags"]}) - {""}
+assert len(set(_unseen)) == 100 and {"tiger", "red heart", "fire engine"} <= _labels and UNSEEN == set(_unseen)
+banned = lambda t: _plain(t) in _texts
+holds_label = lambda t: any(f" {x} " in f" {_plain(t)} " for x in _labels)
 hits, seen = [], {}
 
 
@@ -61,7 +70,7 @@ for p in ("words-1", "words-2", "core", "phrases"):
     z = np.load(f)
     t = z["t2"].tolist() + z["t3"].tolist()
     check(f"{f.name}: spoken texts of an unseen concept", [x for x in t if banned(x)], len(t))
-    check(f"{f.name}: phrases that hold an unseen concept's label", [x for x in t if x in listed and contains(x, UNSEEN_LABELS)], len(t))
+    check(f"{f.name}: phrases that hold an unseen concept's label", [x for x in t if x in listed and holds_label(x)], len(t))
     check(f"{f.name}: words never to be spoken, test phrases, captions of stamps", [x for x in t if norm(x) in never | phrases or digest(x) in CAPTIONS], len(t))
     check(f"{f.name}: texts outside the training lists", [x for x in t if x not in set(b["spoken"])], len(t))
 from speech_features import ACCENTS, VARIANTS
@@ -72,7 +81,7 @@ named = [(f, k) for f in steps for k in ("heldout", "openmoji", "tuxpaint", "fli
 check("training scripts that name a held-out set (render.py draws OpenMoji into a file of its own)", named, len(steps))
 
 # For the reader, not a hit: generic keywords of unseen concepts ("man", "red") stay inside longer phrases.
-inside = sum(contains(t, UNSEEN_TEXTS) for t in b["spoken"])
+inside = sum(any(f" {x} " in f" {_plain(t)} " for x in _texts) for t in b["spoken"])
 print(f"{inside} of {len(b['spoken'])} spoken texts hold a keyword of an unseen concept among other words")
 save_json(RESULTS / "heldout.json", dict(checks=seen, spoken_texts_with_such_a_keyword_among_other_words=inside, passed=not hits))
 sys.exit(1 if hits else 0)

@@ -1,4 +1,4 @@
-"""The folder that `omniburn convert` reads: `export.py [tag of the picture run] [tag of the speech run] [folder]`."""
+"""The folder that `omniburn convert` reads: `export.py [ROWS HEAD A B [FOLDER]]`."""
 import hashlib, json, sys
 import torch
 from safetensors.torch import load_file, save_file
@@ -6,9 +6,19 @@ import mini
 from common import *
 from parts import TOKENIZER, part, parts
 
-a, b = (sys.argv + ["s0", "s0"])[1:3] if len(sys.argv) > 2 else ("s0", "s0")
-folder = Path(sys.argv[3]) if len(sys.argv) > 3 else CACHE / "hf"
-w = {**parts(), **load_file(CACHE / f"picture-connector-{a}.safetensors"), **load_file(CACHE / f"speech-connector-{b}.safetensors")}
+# The four trained parts by the names that the training steps print, then the folder.
+trained = sys.argv[1:5] if len(sys.argv) > 4 else ["picture-rows-2-s0", "picture-head-2-s0", "speech-a-2-s0", "speech-b-s0"]
+folder = Path(sys.argv[5]) if len(sys.argv) > 5 else CACHE / "hf"
+P = "picture_connector."
+w = {**parts(), P + "class_vectors.weight": load_file(CACHE / "banks.safetensors")["class_vectors"]}
+for name in trained:
+    w.update(load_file(CACHE / f"{name}.safetensors"))
+stats = load_file(CACHE / "picture-stats.safetensors")
+for name, kind in (("global", "g"), ("quadrant", "q"), ("head", "g")):  # the standardisation goes into the first layers
+    k = f"{P}{name}.0"
+    scaled = w[k + ".weight"] / stats[kind + "_dev"]
+    w[k + ".bias"] = w[k + ".bias"] - scaled @ stats[kind + "_mean"]
+    w[k + ".weight"] = scaled
 count = {p: sum(v.numel() for k, v in w.items() if k.startswith(p)) for p in
          ("text.", "picture.", "speech.", "picture_connector.", "picture_connector.class_vectors", "speech_connector.a.", "speech_connector.b.")}
 count["picture_connector."] -= count["picture_connector.class_vectors"]

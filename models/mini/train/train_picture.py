@@ -1,4 +1,6 @@
-"""Picture connector: rows in two runs, then the direct head. `train_picture.py [seed] [factor]`; factor multiplies the steps."""
+"""Picture connector: direct head and rows, each in two runs. `train_picture.py [seed] [factor] [head | rows]`; factor multiplies the steps.
+
+Both parts may run side by side."""
 import json, sys
 import numpy as np, torch, torch.nn.functional as F
 import mini
@@ -7,6 +9,7 @@ from common import *
 from loop import init, train
 from mini import Backbone, l2, quadrants
 from parts import parts
+from safetensors.torch import load_file, save_file
 
 seed, factor = int(sys.argv[1]) if len(sys.argv) > 1 else 0, float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
 tag = f"s{seed}" + (f"x{factor:g}" if factor != 1 else "")
@@ -43,11 +46,14 @@ concepts = concept.repeat(len(PASSES))
 collages = torch.from_numpy(np.load(CACHE / "picture-collages.npy"))
 print(len(use), "drawings", len(views), "views of", PASSES, len(collages), "collages", flush=True)
 
-# Standardisation from the training views; folded into the first layers when exported.
-some = views[::3]
-g_some, q_some = some[:, 9].float(), quadrants(some[::2, :9].float()).flatten(0, 1)
-stats = dict(g_mean=g_some.mean(0), g_dev=g_some.std(0) + 1e-3, q_mean=q_some.mean(0), q_dev=q_some.std(0) + 1e-3)
-del some, g_some, q_some
+# Standardisation from the training views; export.py folds it into the first layers.
+kept = CACHE / "picture-stats.safetensors"
+if not kept.exists():
+    some = views[::3]
+    g_some, q_some = some[:, 9].float(), quadrants(some[::2, :9].float()).flatten(0, 1)
+    save_file(dict(g_mean=g_some.mean(0), g_dev=g_some.std(0) + 1e-3, q_mean=q_some.mean(0), q_dev=q_some.std(0) + 1e-3), kept)
+    del some, g_some, q_some
+stats = load_file(kept)
 
 # Directions of synthetic photo features: a classifier row, or a mixture of two, minus the mean row.
 class_ids = allowed.nonzero().flatten()
@@ -123,21 +129,13 @@ def head_loss(w):
 
 
 P = "picture_connector."
-w = init({P + "head.0": (1024, 1280), P + "head.2": (384, 1024)}, seed + 7)
-head = train(f"picture-head-{tag}", w, head_loss, int(1850 * factor), 1e-3, 0.05, seed + 7)
-w = init({P + "global.0": (512, 1280), P + "global.2": (384, 512), P + "quadrant.0": (512, 1280), P + "quadrant.2": (384, 512)}, seed + 5)
-w[P + "class_rows.weight"] = b["class_rows"].clone()
-w = train(f"picture-rows-1-{tag}", w, rows_loss((256, 80, 48), 1.0, 0.0), int(641 * factor), 2e-3, 0.05, seed + 5)
-w = train(f"picture-rows-2-{tag}", w, rows_loss((224, 176, 32), 1.5, 0.2), int(376 * factor), 1e-3, 0.05, seed + 6)
-
-# Fold the standardisation into the first layers.
-out = {**w, **head}
-for name, kind in (("global", "g"), ("quadrant", "q"), ("head", "g")):
-    k = f"{P}{name}.0"
-    scaled = out[k + ".weight"] / stats[kind + "_dev"]
-    out[k + ".bias"] = out[k + ".bias"] - scaled @ stats[kind + "_mean"]
-    out[k + ".weight"] = scaled
-out[P + "class_vectors.weight"] = b["class_vectors"]
-from safetensors.torch import save_file
-save_file({k: v.contiguous() for k, v in out.items()}, CACHE / f"picture-connector-{tag}.safetensors")
-print("written", tag)
+only = sys.argv[3] if len(sys.argv) > 3 else None
+if only != "rows":
+    w = init({P + "head.0": (1024, 1280), P + "head.2": (384, 1024)}, seed + 7)
+    w = train(f"picture-head-{tag}", w, head_loss, int(1850 * factor), 1e-3, 0.05, seed + 7)
+    train(f"picture-head-2-{tag}", w, head_loss, int(1500 * factor), 7e-4, 0.05, seed + 8)
+if only != "head":
+    w = init({P + "global.0": (512, 1280), P + "global.2": (384, 512), P + "quadrant.0": (512, 1280), P + "quadrant.2": (384, 512)}, seed + 5)
+    w[P + "class_rows.weight"] = b["class_rows"].clone()
+    w = train(f"picture-rows-1-{tag}", w, rows_loss((256, 80, 48), 1.0, 0.0), int(641 * factor), 2e-3, 0.05, seed + 5)
+    train(f"picture-rows-2-{tag}", w, rows_loss((224, 176, 32), 1.5, 0.2), int(376 * factor), 1e-3, 0.05, seed + 6)

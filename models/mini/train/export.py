@@ -4,13 +4,17 @@ import torch
 from safetensors.torch import load_file, save_file
 import mini
 from common import *
-from parts import TOKENIZER, part, parts
+from banks import class_texts, clear_names
+from mini import Texts
+from parts import TOKENIZER, part, parts, tokenizer
 
 # The four trained parts by the names that the training steps print, then the folder.
-trained = sys.argv[1:5] if len(sys.argv) > 4 else ["picture-rows-2-s0", "picture-head-2-s0", "speech-a-2-s0", "speech-b-s0"]
+trained = sys.argv[1:5] if len(sys.argv) > 4 else ["picture-rows-2-s0", "picture-head-s0", "speech-a-2-s0", "speech-b-s0"]
 folder = Path(sys.argv[5]) if len(sys.argv) > 5 else CACHE / "hf"
 P = "picture_connector."
-w = {**parts(), P + "class_vectors.weight": load_file(CACHE / "banks.safetensors")["class_vectors"]}
+w = parts()
+# Training aims at the class texts of torchvision's names; the model that ships names its classes without ambiguity ("crane bird").
+w[P + "class_vectors.weight"] = Texts(mini.Backbone(w), tokenizer())(class_texts(clear_names()))
 for name in trained:
     w.update(load_file(CACHE / f"{name}.safetensors"))
 stats = load_file(CACHE / "picture-stats.safetensors")

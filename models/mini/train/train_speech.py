@@ -104,4 +104,5 @@ if only != "a":
     w[B + "rows.weight"] = init({B + "rows": (384, 512)}, seed + 23)[B + "rows.weight"]
     torch.manual_seed(seed + 24)
     w[B + "rows.bias"] = 0.02 * torch.randn(4, 384)
-    train(f"speech-b-{tag}", w, b_loss, int(1002 * factor), 1.5e-3, 0.05, seed + 25)
+    w = train(f"speech-b-{tag}", w, b_loss, int(1002 * factor), 1.5e-3, 0.05, seed + 25)
+    train(f"speech-b-2-{tag}", w, b_loss, int(500 * factor), 1e-3, 0.05, seed + 35)

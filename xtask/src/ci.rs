@@ -108,6 +108,12 @@ const STEPS: &[Step] = &[
     },
     Step { name: "readme", proves: "the README's main command, in release", slow: true, work: Work::Readme },
     Step {
+        name: "mini",
+        proves: "the model that ships finds drawings and heard speech at its floors or above",
+        slow: true,
+        work: Work::RunWith(eval_mini, "the sets are not there; `sh tests/golden/make/fetch_mini_sets.sh` gets them"),
+    },
+    Step {
         name: "wgpu",
         proves: "the backend tests on software Vulkan",
         slow: true,
@@ -134,6 +140,18 @@ fn tools_dir() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
     Some(cache.join("omniburn/tools/bin"))
+}
+
+/// The fast part of `cargo xtask eval-mini`.
+fn eval_mini() -> Option<Command> {
+    let named = std::env::var_os("OMNIBURN_MINI_SETS").map(PathBuf::from);
+    let sets = named.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/omniburn/mini-sets")))?;
+    sets.join("complete").is_file().then(|| {
+        let words = "run --release --package omniburn-tests --features eval --example eval_mini -- --quick --sets";
+        let mut command = args(cargo(), words);
+        command.arg(sets);
+        command
+    })
 }
 
 fn wgpu() -> Option<Command> {
@@ -361,7 +379,7 @@ mod tests {
     fn quick_leaves_out_what_needs_another_build_or_another_tool() {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
-        assert_eq!(chosen(&quick).unwrap().1, ["licences", "cuda", "av1", "readme", "wgpu"]);
+        assert_eq!(chosen(&quick).unwrap().1, ["licences", "cuda", "av1", "readme", "mini", "wgpu"]);
     }
 
     #[test]
@@ -369,7 +387,7 @@ mod tests {
         let only = Choice { only: vec!["test".into(), "format".into()], ..Choice::default() };
         assert_eq!(names(&only), ["format", "test"]);
         let from = Choice { from: Some("readme".into()), ..Choice::default() };
-        assert_eq!(names(&from), ["readme", "wgpu"]);
+        assert_eq!(names(&from), ["readme", "mini", "wgpu"]);
     }
 
     #[test]

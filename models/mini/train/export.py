@@ -9,7 +9,7 @@ from mini import Texts
 from parts import TOKENIZER, part, parts, tokenizer
 
 # The four trained parts by the names that the training steps print, then the folder.
-trained = sys.argv[1:5] if len(sys.argv) > 4 else ["picture-rows-2-s0", "picture-head-s0", "speech-a-2-s0", "speech-b-s0"]
+trained = sys.argv[1:5] if len(sys.argv) > 4 else ["picture-rows-3-s0", "picture-head-s0", "speech-a-2-s0", "speech-b-2-s0"]
 folder = Path(sys.argv[5]) if len(sys.argv) > 5 else CACHE / "hf"
 P = "picture_connector."
 w = parts()

@@ -25,6 +25,7 @@ const FRAME_PX: u32 = 224;
 
 struct Options {
     quick: bool,
+    times: bool,
     sets: PathBuf,
     lists: PathBuf,
     floors: PathBuf,
@@ -39,6 +40,7 @@ fn options() -> Result<Options, String> {
     let sets = std::env::var_os("OMNIBURN_MINI_SETS").map(PathBuf::from);
     let mut options = Options {
         quick: false,
+        times: false,
         sets: sets.unwrap_or_else(|| home.join(".cache/omniburn/mini-sets")),
         lists: root.join("models/mini/train/lists"),
         floors: root.join("models/mini/floors.json"),
@@ -51,11 +53,12 @@ fn options() -> Result<Options, String> {
         let mut path = || arguments.next().map(PathBuf::from).ok_or(format!("{argument}: expected a path"));
         match argument.as_str() {
             "--quick" => options.quick = true,
+            "--times" => options.times = true,
             "--model" => options.model = Some(path()?),
             "--exact" => options.exact = Some(path()?),
             "--json" => options.json = Some(path()?),
             "--sets" => options.sets = path()?,
-            other => return Err(format!("{other}: expected --quick, --model, --exact, --json or --sets")),
+            other => return Err(format!("{other}: expected --quick, --times, --model, --exact, --json or --sets")),
         }
     }
     Ok(options)
@@ -121,6 +124,9 @@ impl Table {
     }
 
     fn run(&mut self) {
+        if self.options.times {
+            return self.times();
+        }
         self.text();
         let drawings = self.drawings();
         self.speech(&drawings);
@@ -204,6 +210,28 @@ impl Table {
 
     fn label(&self, concept: usize) -> &str {
         self.concepts[concept]["label"].as_str().expect("a label")
+    }
+
+    /// One item at a time, as a caller of the engine sees it.
+    fn times(&mut self) {
+        let pixels = (0..224 * 224 * 3).map(|i| (i * 7 % 256) as u8).collect();
+        let picture = RgbImage::new(Width(224), Height(224), pixels).expect("three bytes a pixel");
+        let tone: Vec<f32> = (0..32_000).map(|i| 0.3 * (i as f32 * 0.05).sin()).collect();
+        for (what, input) in [
+            ("one short text", Input::text("a red car")),
+            ("one picture", Input::image_pixels(picture)),
+            ("one clip of 2 s", Input::audio_samples(tone, 16_000)),
+        ] {
+            let once = || {
+                let started = Instant::now();
+                self.engine.embed_one(input.clone(), Role::Document).expect("it embeds");
+                1e3 * started.elapsed().as_secs_f64()
+            };
+            (0..5).for_each(|_| drop(once()));
+            let mut ms: Vec<f64> = (0..30).map(|_| once()).collect();
+            ms.sort_by(f64::total_cmp);
+            println!("{what}: {:.1} ms in the middle of 30 runs, {:.1} ms at least", ms[15], ms[0]);
+        }
     }
 
     /// Text of the record as it is against the same model unrounded.

@@ -126,6 +126,7 @@ enum Verb {
         cargo xtask eval-mini --quick                    text, drawings and heard speech\n  \
         cargo xtask eval-mini --model records/mine       another record of the family\n  \
         cargo xtask eval-mini --exact records/mini-f32   and the text row against a record that is not rounded\n  \
+        cargo xtask eval-mini --times                    milliseconds of one text, picture and clip\n  \
         cargo xtask eval-mini --json table.json          write the table, too\n\n\
         Exit codes: 0 every row is at its floor or above; 1 one is below; 2 a set or an argument is missing."
     )]
@@ -133,6 +134,9 @@ enum Verb {
         /// Text, drawings and heard speech only
         #[arg(long)]
         quick: bool,
+        /// Only how long one text, one picture and one clip take
+        #[arg(long, conflicts_with = "quick")]
+        times: bool,
         /// Another record of the family
         #[arg(long, value_name = "DIR")]
         model: Option<PathBuf>,
@@ -231,8 +235,9 @@ fn run(verb: Verb) -> Result<u8> {
             let fixtures = fixtures.map(std::path::absolute).transpose()?;
             golden::make(&root, &makers, &golden::Places::new(fixtures))?;
         }
-        Verb::EvalMini { quick, model, exact, json } => {
-            return eval_mini(&root, quick, [("--model", model), ("--exact", exact), ("--json", json)]);
+        Verb::EvalMini { quick, times, model, exact, json } => {
+            let flags = [("--quick", quick), ("--times", times)];
+            return eval_mini(&root, &flags, [("--model", model), ("--exact", exact), ("--json", json)]);
         }
         Verb::NewFamily { name } => family::run(&root, &name)?,
         Verb::Bench { against, save, args } => {
@@ -244,7 +249,7 @@ fn run(verb: Verb) -> Result<u8> {
     Ok(0)
 }
 
-fn eval_mini(root: &Path, quick: bool, paths: [(&str, Option<PathBuf>); 3]) -> Result<u8> {
+fn eval_mini(root: &Path, flags: &[(&str, bool)], paths: [(&str, Option<PathBuf>); 3]) -> Result<u8> {
     let mut fetch = Command::new("sh");
     fetch.arg(root.join("tests/golden/make/fetch_mini_sets.sh"));
     if !status(&mut fetch)?.success() {
@@ -253,9 +258,7 @@ fn eval_mini(root: &Path, quick: bool, paths: [(&str, Option<PathBuf>); 3]) -> R
     let mut command = cargo();
     command.args(["run", "--quiet", "--release", "--package", "omniburn-tests", "--features", "eval"]);
     command.args(["--example", "eval_mini", "--manifest-path"]).arg(root.join("Cargo.toml")).arg("--");
-    if quick {
-        command.arg("--quick");
-    }
+    command.args(flags.iter().filter(|(_, asked)| *asked).map(|(flag, _)| *flag));
     for (flag, path) in paths {
         if let Some(path) = path {
             // The example runs where its caller is.

@@ -731,6 +731,48 @@ fn models_lists_families_checkpoints_and_records_and_names_broken_ones() {
 }
 
 #[test]
+fn the_demo_needs_nothing_and_finds_what_a_sensible_person_would() {
+    let folder = TempDir::new().unwrap();
+    let start = || {
+        let mut command = omniburn();
+        command.current_dir(&folder).env("PATH", "").env("HOME", "/none").arg("demo");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    // Twice at once.
+    let runs = [start(), start()].map(|child| child.wait_with_output().unwrap());
+    let searches = fs::read(golden().join("../../models/mini/samples/searches.json")).unwrap();
+    let searches: Vec<Value> = serde_json::from_slice(&searches).unwrap();
+    let texts = runs.map(|run| {
+        assert!(run.status.success() && run.stderr.is_empty(), "{}", String::from_utf8_lossy(&run.stderr));
+        String::from_utf8(run.stdout).unwrap()
+    });
+    let found = |text: &str| -> Vec<String> { text.split("\n\n").map(str::to_owned).collect() };
+    let blocks = found(&texts[0]);
+    assert_eq!(blocks.len(), searches.len() + 2, "{}", texts[0]);
+    assert!(blocks[0].starts_with("69 files in "), "{}", blocks[0]);
+    for (block, search) in blocks[1..].iter().zip(&searches) {
+        let first = block.lines().nth(1).unwrap();
+        let expected = search["expect"].as_array().unwrap();
+        assert!(expected.iter().any(|name| first.contains(name.as_str().unwrap())), "{block}");
+    }
+    // The same lines both times, times of day apart.
+    assert_eq!(found(&texts[1])[1..=searches.len()], blocks[1..=searches.len()]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is written");
+}
+
+#[test]
+fn without_a_model_the_one_that_ships_embeds() {
+    let folder = TempDir::new().unwrap();
+    let found = run(omniburn().current_dir(&folder).args(["embed", "a red bicycle", &media("images/odd.png")]));
+    assert_eq!((found.code, found.stderr.as_str()), (0, ""));
+    let lines = found.lines();
+    assert_eq!(
+        (&lines[0]["dim"], &lines[0]["tokens"], &lines[1]["modality"]),
+        (&json!(384), &json!(5), &json!("image"))
+    );
+}
+
+#[test]
 fn help_version_and_completions_go_to_standard_output() {
     for verb in ["demo", "convert", "embed", "compare", "inspect", "models", "completions"] {
         let help = run(omniburn().args([verb, "--help"]));

@@ -227,7 +227,7 @@ impl Table {
                 self.engine.embed_one(input.clone(), Role::Document).expect("it embeds");
                 1e3 * started.elapsed().as_secs_f64()
             };
-            (0..5).for_each(|_| drop(once()));
+            (0..5).for_each(|_| _ = once());
             let mut ms: Vec<f64> = (0..30).map(|_| once()).collect();
             ms.sort_by(f64::total_cmp);
             println!("{what}: {:.1} ms in the middle of 30 runs, {:.1} ms at least", ms[15], ms[0]);

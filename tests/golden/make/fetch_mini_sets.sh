@@ -25,11 +25,13 @@ chmod 755 "$work"
         cp "$name/package/icons.json" "$name/package/chars.json" "new/$name/"
     done
     apt-get download -qq tuxpaint-stamps-default flite libflite1 2>/dev/null
+    # What flite is linked with, though it writes to a file here; its name changed between releases.
+    apt-get download -qq libasound2 2>/dev/null || apt-get download -qq libasound2t64 2>/dev/null
     for package in *.deb; do dpkg -x "$package" deb; done
     cp -r deb/usr/share/tuxpaint/stamps new/stamps
     mkdir new/flite
     cp deb/usr/bin/flite new/flite/
-    find deb/usr/lib -name 'libflite*' -exec cp -P {} new/flite/ \;
+    find deb/usr/lib \( -name 'libflite*' -o -name 'libasound.so*' \) -exec cp -P {} new/flite/ \;
     touch new/complete
 )
 rm -rf "$folder"

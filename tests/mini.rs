@@ -1,6 +1,9 @@
 //! The model that ships: its bytes, its vectors against the reference of the same weights, and what it finds.
 
-use omniburn::{Embedding, Engine, Input, RecordFolder, Request, Role, Truncation};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use omniburn::{Dtype, Embedding, Engine, Family, Input, RecordFolder, Request, Role, Truncation};
+use omniburn_media::{MelPreprocess, SoundReader, SoundSource, decode_image_file, letterbox, log_mel};
+use omniburn_models::batch::MelRows;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -17,6 +20,10 @@ impl Reference {
         let at = |ending: &str| golden().refs.join(format!("mini.{ending}"));
         let about = serde_json::from_slice(&std::fs::read(at("json")).unwrap()).unwrap();
         Self { about, bytes: std::fs::read(at("safetensors")).unwrap() }
+    }
+
+    fn has(&self, key: &str) -> bool {
+        SafeTensors::deserialize(&self.bytes).unwrap().tensor(key).is_ok()
     }
 
     fn tensor(&self, key: &str) -> (Vec<usize>, Vec<f32>) {
@@ -76,6 +83,57 @@ fn every_kind_has_the_vector_of_the_reference() {
         see(str_of(&case["file"]), Input::audio_file(path(&case["file"])), &want);
     }
     worst.report("the model that ships");
+}
+
+#[test]
+fn towers_and_connectors_equal_the_reference() {
+    let reference = Reference::open();
+    let record = open(&workspace().join("models/mini/record"));
+    let Family::Mini(config) = &record.header().family else { panic!("{}", record.header().family.name()) };
+    let device = Device::flex();
+    let tokens = config.open_tokens(&record).unwrap();
+    let text = config.open_text(&record, &record.header().default_task, tokens, Dtype::F32, &device).unwrap();
+    let (mut towers, mut parts) = (Worst::default(), Worst::default());
+    let mut see = |worst: &mut Worst, name: &str, got: Tensor<2>, bound: f32| {
+        let got: Vec<f32> = got.into_data().try_to_vec().unwrap();
+        worst.see(compare(name, &got, &reference.tensor(name).1, bound));
+    };
+    let root = workspace().join("tests/golden");
+
+    let tower = config.open_picture(&record, Dtype::F32, &device).unwrap().unwrap();
+    for (n, case) in reference.about["pictures"].as_array().unwrap().iter().enumerate() {
+        let image = decode_image_file(&root.join(str_of(&case["file"]))).unwrap();
+        let pixels = letterbox(&image, 224).into_pixels();
+        let planes = (0..3).flat_map(|c| pixels.iter().skip(c).step_by(3).map(|v| (f32::from(*v) - 127.0) / 128.0));
+        let data = TensorData::new(planes.collect::<Vec<f32>>(), [1, 3, 224, 224]);
+        let maps = tower.forward(Tensor::<4>::from_data(data, (&device, DType::F32)));
+        let [_, channels, height, width] = maps.dims();
+        let means = maps.clone().reshape([channels, height * width]).mean_dim(1).reshape([1, channels]);
+        see(&mut towers, &format!("picture.{n}.g"), means, feature_bound());
+        let seen = text.picture(maps);
+        for (part, rows) in [("u", seen.u), ("s", seen.s), ("c", seen.c), ("vector", seen.vector)] {
+            see(&mut parts, &format!("picture.{n}.{part}"), rows, 1e-5);
+        }
+    }
+
+    let tower = config.open_speech(&record, Dtype::F32, &device).unwrap().unwrap();
+    let mel = MelPreprocess { sample_rate_hz: 16_000, fft_samples: 400, hop_samples: 160, mels: 80 };
+    for (n, case) in reference.about["sounds"].as_array().unwrap().iter().enumerate() {
+        let file = SoundSource::File(root.join(str_of(&case["file"])));
+        let mut samples = SoundReader::open(&file, 16_000).unwrap().next_segment().unwrap().unwrap().samples;
+        samples.resize(samples.len().div_ceil(16_000).max(2) * 16_000, 0.0);
+        let mel = log_mel(&samples, &mel).unwrap();
+        let rows = tower.forward(MelRows::new(mel.values().to_vec(), 80, vec![mel.frames()], &device));
+        if reference.has(&format!("sound.{n}.x")) {
+            see(&mut towers, &format!("sound.{n}.x"), rows.rows.clone(), feature_bound());
+        }
+        let heard = text.speech(rows);
+        for (part, rows) in [("u", heard.u), ("s", heard.s), ("vector", heard.vector)] {
+            see(&mut parts, &format!("sound.{n}.{part}"), rows, 1e-5);
+        }
+    }
+    towers.report("towers of the model that ships");
+    parts.report("connectors of the model that ships");
 }
 
 /// Names of samples, best first.

@@ -94,7 +94,7 @@ fn towers_and_connectors_equal_the_reference() {
     let tokens = config.open_tokens(&record).unwrap();
     let text = config.open_text(&record, &record.header().default_task, tokens, Dtype::F32, &device).unwrap();
     let (mut towers, mut parts) = (Worst::default(), Worst::default());
-    let mut see = |worst: &mut Worst, name: &str, got: Tensor<2>, bound: f32| {
+    let see = |worst: &mut Worst, name: &str, got: Tensor<2>, bound: f32| {
         let got: Vec<f32> = got.into_data().try_to_vec().unwrap();
         worst.see(compare(name, &got, &reference.tensor(name).1, bound));
     };

@@ -24,7 +24,7 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("references", &["{fixtures}/refs", "{fixtures}/published", "tests/golden/media"]),
     ("animations", &["tests/golden/media"]),
     ("codecs", &["tests/golden/media"]),
-    ("films", &["tests/golden/media"]),
+    ("films", &["tests/golden/media/films"]),
     ("mels", &["{fixtures}", "tests/golden/media"]),
     ("sounds", &["tests/golden/media"]),
     ("resampled", &["tests/golden/media"]),

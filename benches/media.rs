@@ -48,7 +48,7 @@ fn main() {
     group.finish();
 
     let mut group = criterion.benchmark_group("media/film");
-    // 4 s into a group of ten: each frame needs some fifty pictures before it.
+    // 4 s into a group of ten: each frame needs the hundred pictures before it.
     let film = FilmSource::File(stored("films/ten_minutes.mp4"));
     group.bench_function("one frame of 1080p H.264, 101 pictures after its key frame", |b| {
         b.iter(|| {

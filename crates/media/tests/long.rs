@@ -77,7 +77,7 @@ fn three_hours_of_sound_and_ten_minutes_of_film_fit_in_their_bounds() {
     let patches = film_patches(&mut film, 0.0..240.0, 8, &VisionPreprocess { min_pixels: 12_845_056, ..preprocess });
     let patches = patches.unwrap().grid().patches();
     assert!(patches > 24_000, "{patches}");
-    // A key frame stands each 250 pictures; about half of what follows it is of no use to others.
+    // A key frame stands each 250 pictures.
     let needed: usize = sample_times(0.0..240.0, 8).iter().map(|time| (time * 25.0) as usize % 250 + 1).sum();
     let decoded = film.pictures_decoded().unwrap();
     println!(

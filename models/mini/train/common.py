@@ -1,5 +1,5 @@
 """Paths, lists and the rule for what is held out. Every step imports this first."""
-import glob, hashlib, json, os, re
+import glob, gzip, hashlib, json, os, re
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -12,7 +12,9 @@ STYLES = ["noto", "noto-v1", "fxemoji", "fluent-emoji", "fluent-emoji-flat", "tw
 
 
 def read(name):
-    return json.loads((HERE / "lists" / f"{name}.json").read_text())
+    path = HERE / "lists" / f"{name}.json"
+    # The longest list is kept packed.
+    return json.loads(path.read_text() if path.exists() else gzip.decompress(path.with_suffix(".json.gz").read_bytes()))
 
 
 def save_json(path, value):

@@ -85,6 +85,13 @@ fn read_json(path: &Path) -> Result<Value, String> {
     serde_json::from_slice(&text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
+/// A list of the trainer; the long ones are kept packed.
+fn read_list(folder: &Path, name: &str) -> Result<Value, String> {
+    let packed = folder.join(format!("{name}.json.gz"));
+    let Ok(file) = std::fs::File::open(&packed) else { return read_json(&folder.join(format!("{name}.json"))) };
+    serde_json::from_reader(flate2::read::GzDecoder::new(file)).map_err(|e| format!("{}: {e}", packed.display()))
+}
+
 fn texts(list: &Value) -> Vec<String> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
@@ -114,13 +121,13 @@ impl Table {
             None => Engine::mini(),
         };
         let engine = engine.map_err(|e| e.to_string())?;
-        let concepts = read_json(&options.lists.join("concepts.json"))?.as_array().cloned().unwrap_or_default();
+        let concepts = read_list(&options.lists, "concepts")?.as_array().cloned().unwrap_or_default();
         let floors = read_json(&options.floors)?;
         Ok(Self { engine, options, concepts, floors, rows: BTreeMap::new(), low: Vec::new() })
     }
 
     fn list(&self, name: &str) -> Value {
-        read_json(&self.options.lists.join(format!("{name}.json"))).expect("a list of the trainer")
+        read_list(&self.options.lists, name).expect("a list of the trainer")
     }
 
     fn run(&mut self) {

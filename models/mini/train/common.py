@@ -13,7 +13,7 @@ STYLES = ["noto", "noto-v1", "fxemoji", "fluent-emoji", "fluent-emoji-flat", "tw
 
 def read(name):
     path = HERE / "lists" / f"{name}.json"
-    # The longest list is kept packed.
+    # The long lists are kept packed.
     return json.loads(path.read_text() if path.exists() else gzip.decompress(path.with_suffix(".json.gz").read_bytes()))
 
 

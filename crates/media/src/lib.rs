@@ -25,6 +25,7 @@ mod resize;
 mod size;
 mod sound;
 mod text;
+mod webp;
 
 pub use crate::error::MediaError;
 pub use crate::film::{Film, FilmOptions, FilmSource, film_patches, has_pictures, is_animation, sample_times};

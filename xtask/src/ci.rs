@@ -379,7 +379,7 @@ mod tests {
     fn quick_leaves_out_what_needs_another_build_or_another_tool() {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
-        assert_eq!(chosen(&quick).unwrap().1, ["licences", "cuda", "av1", "readme", "mini", "wgpu"]);
+        assert_eq!(chosen(&quick).unwrap().1, ["licences", "fuzz", "cuda", "av1", "readme", "mini", "wgpu"]);
     }
 
     #[test]

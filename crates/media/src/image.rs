@@ -308,20 +308,31 @@ fn to_rgb(color: ColorType, mut samples: Vec<u8>, backdrop: [u8; 3]) -> Vec<u8> 
     if matches!(color, ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16) {
         samples = samples.chunks_exact(2).map(|pair| (u16::from_ne_bytes([pair[0], pair[1]]) >> 8) as u8).collect();
     }
+    // Room is made once and exactly: a vector that grows holds the picture up to three times.
+    let pixels = samples.len() / usize::from(color.channel_count());
+    let mut rgb = Vec::with_capacity(if color.channel_count() < 3 { pixels * 3 } else { 0 });
     match color.channel_count() {
-        1 => samples.iter().flat_map(|grey| [*grey; 3]).collect(),
+        1 => samples.iter().for_each(|grey| rgb.extend_from_slice(&[*grey; 3])),
         2 => {
-            samples.chunks_exact(2).flat_map(|pair| backdrop.map(|below| laid_over(pair[0], pair[1], below))).collect()
+            for pair in samples.chunks_exact(2) {
+                rgb.extend_from_slice(&backdrop.map(|below| laid_over(pair[0], pair[1], below)));
+            }
         }
-        3 => samples,
-        _ => samples
-            .chunks_exact(4)
-            .flat_map(|pixel| {
-                let alpha = pixel[3];
-                std::array::from_fn::<u8, 3, _>(|i| laid_over(pixel[i], alpha, backdrop[i]))
-            })
-            .collect(),
+        3 => rgb = samples,
+        _ => {
+            // In place: a pixel is written before the one that it was read from.
+            for pixel in 0..pixels {
+                let alpha = samples[4 * pixel + 3];
+                for i in 0..3 {
+                    samples[3 * pixel + i] = laid_over(samples[4 * pixel + i], alpha, backdrop[i]);
+                }
+            }
+            samples.truncate(pixels * 3);
+            samples.shrink_to_fit();
+            rgb = samples;
+        }
     }
+    rgb
 }
 
 /// One sample laid over an opaque one.

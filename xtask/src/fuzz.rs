@@ -41,6 +41,7 @@ pub fn run(root: &Path, runs: u64, only: &[String]) -> Result<u8> {
     scrub(&mut build);
     build.args(["+nightly", "fuzz", "build", "hostile", "--fuzz-dir", ".", "--target", &host]).current_dir(&folder);
     build.env("PATH", std::env::join_paths(&places)?).env("CARGO_TARGET_DIR", &target).env_remove("CARGO");
+    build.env("RUSTC_WRAPPER", folder.join("plain.sh"));
     ensure!(status(&mut build)?.success(), "`{}` failed", shown(&build));
     let binary = target.join(&host).join("release/hostile");
 

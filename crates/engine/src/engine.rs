@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use omniburn_gate::{Cancel, Gate, GatePolicy, Priority};
 use omniburn_media::TextTokenizer;
 use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TOKENIZER_FILE};
 use rayon::prelude::*;
@@ -11,7 +12,6 @@ use rayon::prelude::*;
 use crate::backend::{BackendSpec, Capabilities};
 use crate::embedding::Embedding;
 use crate::error::{EngineError, ItemError};
-use crate::gate::{Cancel, Gate, GatePolicy, Priority};
 use crate::meter::{Meter, MeterSnapshot};
 use crate::options::{Budget, EngineOptions, MAX_UNIT_TOKENS};
 use crate::parts::{Parts, TextPart};

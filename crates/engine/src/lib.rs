@@ -19,7 +19,7 @@
 //! | `request` | what callers say: [`Input`], [`Role`], [`Request`] |
 //! | `prompt` | prefixes, media templates, suffixes: which rows enter the backbone |
 //! | `plan` | which items share a unit, within the [`Budget`] |
-//! | `gate`, `worker`, `meter` | one unit at a time by priority, on one thread a device, with its times |
+//! | `omniburn_gate`, `worker`, `meter` | one unit at a time by priority, on one thread a device, with its times |
 //! | `prepare` | reading, decoding, tokenising, outside the gate |
 //! | `run`, `forward` | the units of a call; run one unit: upload, compute, read back |
 //! | `parts` | towers and tasks of a record, opened when first used |
@@ -31,7 +31,6 @@ mod embedding;
 mod engine;
 mod error;
 mod forward;
-mod gate;
 mod meter;
 mod options;
 mod parts;
@@ -47,8 +46,8 @@ pub use backend::{BackendKind, BackendSpec, Capabilities};
 pub use embedding::{Embedding, EmbeddingError};
 pub use engine::{Engine, EngineBuilder, Profile};
 pub use error::{EngineError, ErrorKind, ItemError};
-pub use gate::{Cancel, Gate, GatePolicy, Permit, Priority};
 pub use meter::{ClassStats, DurationStats, Meter, MeterSnapshot};
+pub use omniburn_gate::{Cancel, Gate, GatePolicy, Permit, Priority};
 pub use omniburn_media::{
     FilmSource, Height, MediaError, MelPreprocess, RgbImage, SEGMENT_SECONDS, Truncation, VisionPreprocess, Width,
     decode_image, has_pictures, is_animation, known_image_ending, resize_bicubic, sniff,

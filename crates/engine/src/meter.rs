@@ -7,7 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::gate::Priority;
+use omniburn_gate::Priority;
 
 /// Counts waits and holds by [`Priority`]; every method takes `&self`.
 ///

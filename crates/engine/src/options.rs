@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
+use omniburn_gate::GatePolicy;
 use omniburn_models::families::mini::{PictureConfig, SpeechConfig};
 use omniburn_models::families::{BertConfig, Family, OmniConfig};
 use omniburn_models::record::{Dtype, Modality};
 use omniburn_models::towers::audio::AudioConfig;
 
 use crate::backend::BackendSpec;
-use crate::gate::GatePolicy;
 
 /// The memory budget unless another is given: 4 GiB.
 pub const DEFAULT_BUDGET_BYTES: u64 = 4 << 30;

@@ -4,11 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use omniburn_gate::{Cancel, Priority};
 use omniburn_media::{RgbImage, Truncation};
 use omniburn_models::record::Modality;
 
 use crate::embedding::Embedding;
-use crate::gate::{Cancel, Priority};
 
 /// One thing to embed: text, a picture, sound or film, from a path, bytes or decoded values.
 #[derive(Clone)]

@@ -428,8 +428,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::gate::Priority;
     use crate::request::{Input, Role};
+    use omniburn_gate::Priority;
     use omniburn_media::RgbImage;
     use omniburn_models::backbone::BackboneConfig;
     use omniburn_models::families::OmniConfig;

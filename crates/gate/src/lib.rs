@@ -27,6 +27,8 @@
 //! blocking shell around it, [`Cancel`] the handle by which a caller gives up. Measuring waits and holds is the
 //! meter's, catching a panicking unit the worker's; neither Burn nor an async runtime appears here.
 
+#![forbid(unsafe_code)]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};

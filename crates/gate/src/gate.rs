@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem;
 use std::sync::PoisonError;
 use std::time::Instant;
 
@@ -237,6 +238,11 @@ impl Shared {
     fn release(&mut self, ticket: Ticket) -> Option<Bell> {
         self.forget_the_gone();
         self.state.release(ticket);
+        self.hand_over()
+    }
+
+    /// Takes the ticket that now holds the permit from among the sleepers, and returns the bell that wakes it.
+    fn hand_over(&mut self) -> Option<Bell> {
         let next = self.state.holder().and_then(|next| self.sleepers.remove(&next));
         self.holder_thread = next.as_ref().map(|sleeper| sleeper.thread);
         next.map(|sleeper| sleeper.bell)
@@ -260,6 +266,36 @@ impl Permit<'_> {
     /// The class under which the permit was given.
     pub fn priority(&self) -> Priority {
         self.priority
+    }
+
+    /// Ends this unit and begins the next one of the same work: the permit again, or why the caller gave up.
+    ///
+    /// It lets in whoever has precedence and then goes on before the rest of its class, where an
+    /// [`enter`](Gate::enter) would come last; where nobody has precedence it returns at once. Background work lets in
+    /// interactive callers, interactive work only what aging lets by.
+    ///
+    /// # Errors
+    /// As [`Gate::enter_until`]; the permit is then given back.
+    pub fn pass(self, cancel: Option<&Cancel>, deadline: Option<Instant>) -> Result<Self, GaveUp> {
+        let patience = Patience { cancel, deadline };
+        patience.check()?;
+        let (gate, ticket, priority) = (self.gate, self.ticket, self.priority);
+        let mut shared = gate.lock();
+        shared.forget_the_gone();
+        shared.state.pass(ticket);
+        if shared.state.holder() == Some(ticket) {
+            drop(shared);
+            return Ok(self);
+        }
+        // The turn has ended, so nothing is left to give back.
+        mem::forget(self);
+        let bell = shared.seat(ticket, patience);
+        let next = shared.hand_over();
+        drop(shared);
+        if let Some(next) = next {
+            next.ring();
+        }
+        gate.wait(ticket, priority, patience, &bell)
     }
 }
 
@@ -330,11 +366,17 @@ mod tests {
                 let policy = GatePolicy { background_every: every };
                 let gate = Gate::new(policy);
                 let (stop, inside) = (AtomicBool::new(false), AtomicUsize::new(0));
+                // Work in two units, one after the other.
                 let unit = |priority| {
-                    let permit = gate.enter(priority);
-                    assert_eq!(permit.priority(), priority);
-                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two units at once");
-                    inside.fetch_sub(1, Ordering::SeqCst);
+                    let mut permit = gate.enter(priority);
+                    for last in [false, true] {
+                        assert_eq!(permit.priority(), priority);
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two units at once");
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        if !last {
+                            permit = permit.pass(None, None).expect("nothing makes it give up");
+                        }
+                    }
                 };
                 thread::scope(|scope| {
                     for _ in 0..8 {
@@ -630,6 +672,89 @@ mod tests {
                 drop(running);
                 assert!(waiter.join().expect("the waiter is let in"));
             });
+            judge(&gate, GatePolicy::default());
+        });
+    }
+
+    #[test]
+    fn work_that_passes_lets_the_query_in_and_goes_on_before_other_background_work() {
+        watched(|| {
+            let gate = Gate::default();
+            let order = Mutex::new(Vec::new());
+            let running = gate.enter(Background);
+            thread::scope(|scope| {
+                for (name, priority) in [("other", Background), ("query", Interactive)] {
+                    let (gate, order) = (&gate, &order);
+                    scope.spawn(move || {
+                        let _permit = gate.enter(priority);
+                        order.lock().unwrap().push(name);
+                    });
+                }
+                until(|| gate.waiting() == (1, 1));
+                let running = running.pass(None, None).expect("nothing makes it give up");
+                assert_eq!(running.priority(), Background);
+                order.lock().unwrap().push("carved");
+                assert_eq!(gate.waiting(), (0, 1));
+                drop(running);
+            });
+            assert_eq!(*order.lock().unwrap(), ["query", "carved", "other"]);
+            judge(&gate, GatePolicy::default());
+        });
+    }
+
+    #[test]
+    fn work_that_passes_goes_on_at_once_where_nobody_has_precedence() {
+        for priority in [Interactive, Background] {
+            let gate = Gate::default();
+            let mut permit = gate.enter(priority);
+            for _ in 0..3 {
+                permit = permit.pass(None, None).expect("nothing makes it give up");
+            }
+            assert_eq!(gate.lock().holder_thread, Some(thread::current().id()));
+            drop(permit);
+            judge(&gate, GatePolicy::default());
+        }
+    }
+
+    #[test]
+    fn work_that_gives_up_as_it_passes_gives_its_permit_back() {
+        watched(|| {
+            let gate = Gate::default();
+            let cancel = Cancel::new();
+            cancel.cancel();
+            let gave_up = gate.enter(Background).pass(Some(&cancel), None).err();
+            assert_eq!(gave_up, Some(GaveUp::Cancelled));
+            let gave_up = gate.enter(Interactive).pass(None, Some(Instant::now())).err();
+            assert_eq!(gave_up, Some(GaveUp::Deadline));
+            judge(&gate, GatePolicy::default());
+
+            let cancel = Cancel::new();
+            let running = gate.enter(Background);
+            thread::scope(|scope| {
+                let (holds, is_held) = mpsc::channel();
+                let (done, may_end) = mpsc::channel::<()>();
+                scope.spawn({
+                    let gate = &gate;
+                    move || {
+                        let _permit = gate.enter(Interactive);
+                        holds.send(()).unwrap();
+                        may_end.recv().unwrap();
+                    }
+                });
+                until(|| gate.waiting() == (1, 0));
+                scope.spawn({
+                    let cancel = &cancel;
+                    move || {
+                        is_held.recv().unwrap();
+                        cancel.cancel();
+                    }
+                });
+                // It waits behind a query that does not end, and leaves all the same.
+                assert_eq!(running.pass(Some(&cancel), None).err(), Some(GaveUp::Cancelled));
+                assert_eq!(gate.waiting(), (0, 0));
+                done.send(()).unwrap();
+            });
+            assert_eq!(cancel.listed(), 0);
             judge(&gate, GatePolicy::default());
         });
     }

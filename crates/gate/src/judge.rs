@@ -12,6 +12,7 @@ pub(crate) enum Event {
     Arrive(Ticket, Priority),
     Start(Ticket),
     Release(Ticket),
+    Pass(Ticket),
     GiveUp(Ticket),
 }
 
@@ -24,12 +25,16 @@ pub(crate) struct Judge {
     pub(crate) interactive: Vec<(Ticket, usize)>,
     pub(crate) background: Vec<Ticket>,
     running: Option<(Ticket, Priority)>,
+    /// The interactive waiter that has passed and not yet started again.
+    passing: Option<Ticket>,
     /// Interactive units started past the waiting background units, as the policy counts them.
     passed: usize,
     /// Interactive units started since the first background waiter came to the head of its queue.
     past_the_head: usize,
     /// The interactive waiters that had already waited for a background unit when that count began.
     owed: usize,
+    /// Units that work which had passed went on with since, while some of the owed still waited.
+    went_on: usize,
     /// The longest run of interactive units past a head, in units.
     pub(crate) longest: usize,
     pub(crate) background_starts: usize,
@@ -43,7 +48,10 @@ impl Judge {
             match event {
                 Event::Arrive(ticket, priority) => judge.arrive(ticket, priority),
                 Event::Start(ticket) => judge.start(ticket),
-                Event::Release(ticket) => judge.release(ticket),
+                Event::Release(ticket) => {
+                    judge.end(ticket);
+                }
+                Event::Pass(ticket) => judge.pass(ticket),
                 Event::GiveUp(ticket) => judge.give_up(ticket),
             }
         }
@@ -56,6 +64,7 @@ impl Judge {
 
     fn new_head(&mut self) {
         self.past_the_head = 0;
+        self.went_on = 0;
         self.owed = self.owed_now();
     }
 
@@ -96,36 +105,56 @@ impl Judge {
             self.new_head();
             self.running = Some((ticket, Background));
         } else {
-            let (first, waited) = self.interactive.remove(0);
-            assert_eq!(first, ticket, "not first come first served");
+            assert_eq!(self.interactive.first().map(|first| first.0), Some(ticket), "not first come first served");
+            let (_, waited) = self.interactive.remove(0);
             assert!(waited <= 1, "an interactive unit waited for {waited} background units");
+            let goes_on = self.passing.take_if(|passing| *passing == ticket).is_some();
+            if goes_on && self.owed_now() > 0 {
+                self.went_on += 1;
+            }
             if !self.background.is_empty() {
                 assert!(self.passed < self.every || owed_now > 0, "a background unit was passed over in its time");
                 self.passed += 1;
                 self.past_the_head += 1;
                 self.longest = self.longest.max(self.past_the_head);
+                let allowed = self.every.max(self.owed + self.went_on);
                 assert!(
-                    self.past_the_head <= self.every.max(self.owed),
-                    "{} interactive units went ahead of a background waiter, {} allowed",
+                    self.past_the_head <= allowed,
+                    "{} interactive units went ahead of a background waiter, {allowed} allowed",
                     self.past_the_head,
-                    self.every.max(self.owed)
                 );
             }
             self.running = Some((ticket, Interactive));
         }
     }
 
-    fn release(&mut self, ticket: Ticket) {
+    fn end(&mut self, ticket: Ticket) -> Priority {
         let (running, priority) = self.running.take().expect("a release without a holder");
         assert_eq!(running, ticket, "released by another");
         if priority == Background {
             self.owed = self.owed_now();
             assert_eq!(self.owed, self.interactive.len(), "whoever waits when a background unit ends waited for it");
         }
+        priority
+    }
+
+    /// Not the end of the queue, as for an arrival, but its head.
+    fn pass(&mut self, ticket: Ticket) {
+        match self.end(ticket) {
+            Interactive => {
+                self.interactive.insert(0, (ticket, 0));
+                self.passing = Some(ticket);
+            }
+            Background => {
+                self.background.insert(0, ticket);
+                self.new_head();
+            }
+        }
     }
 
     fn give_up(&mut self, ticket: Ticket) {
         let before = self.interactive.len() + self.background.len();
+        self.passing.take_if(|passing| *passing == ticket);
         let was_head = self.background.first() == Some(&ticket);
         self.interactive.retain(|(waiting, _)| *waiting != ticket);
         self.background.retain(|waiting| *waiting != ticket);

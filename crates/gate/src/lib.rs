@@ -18,7 +18,20 @@
 //!    one in `N + 1`. Only when queries alone exceed what the device can do does `M` grow, and the share shrinks with
 //!    it; it never reaches zero.
 //!
-//! Both are stated in units, so a wait in milliseconds is bounded only as well as a unit is: cutting work into units is
+//! # Work in several units
+//!
+//! [`Permit::pass`] ends a unit and asks for the next one of the same work, which then stands first in its class. Each
+//! unit counts for itself under both laws.
+//!
+//! - Background work carved between layers lets queries in at every cut, and no other background work before its end.
+//!   A query waits for what is left of one cut, not of the work. The share of law 2 is the share of the class; inside the
+//!   class, work is finished before the next begins.
+//! - Interactive work is passed at a cut by background work only where aging lets it by, so each of its units waits for
+//!   at most one background unit, and long work meets one after every `N` of its own. Callers of its class wait until it
+//!   ends. In law 2 it makes `M` a number of units instead of callers: each time one of the `M` goes on while others of
+//!   them still wait adds one. So interactive work that may be long had better enter anew than pass.
+//!
+//! The laws are stated in units, so a wait in milliseconds is bounded only as well as a unit is: cutting work into units is
 //! the planner's affair.
 //!
 //! # Giving up
@@ -39,7 +52,7 @@ mod cancel;
 mod gate;
 #[cfg(test)]
 mod judge;
-mod state;
+pub mod state;
 mod sync;
 
 pub use cancel::Cancel;

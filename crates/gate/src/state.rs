@@ -1,4 +1,6 @@
 //! Who comes next: the decision alone. No thread, no clock, no lock.
+//!
+//! [`Gate`](crate::Gate) is its shell for threads. It is public for shells of another kind and for simulation.
 
 use std::collections::VecDeque;
 
@@ -31,62 +33,69 @@ impl Default for GatePolicy {
 
 /// One arrival at the gate; a later arrival has a greater number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket(pub(crate) u64);
+pub struct Ticket(pub(crate) u64);
 
 /// The decision alone: who holds the permit and who comes next. No thread, no clock.
 ///
 /// The permit is free only while nobody waits, so each change ends with the permit in the right hands.
 #[derive(Debug)]
-pub(crate) struct GateState {
+pub struct GateState {
     policy: GatePolicy,
-    next_ticket: u64,
+    /// The number of the next ticket or question.
+    next_number: u64,
     holder: Option<(Ticket, Priority)>,
-    /// Waiting, in order of arrival.
-    interactive: VecDeque<Ticket>,
-    /// Waiting, in order of arrival.
-    background: VecDeque<Ticket>,
+    /// In order of arrival.
+    interactive: VecDeque<Waiter>,
+    /// In order of arrival.
+    background: VecDeque<Waiter>,
     /// Interactive units started while a background one waited, since the last background start; 0 while none waits.
     passed: u32,
-    /// What `next_ticket` was when the last background unit ended: an interactive waiter with a lower ticket has waited
-    /// for a background unit, one with this ticket or a higher has not.
-    owed_below: Ticket,
+    /// What `next_number` was when the last background unit ended: an interactive waiter that asked below it has waited
+    /// for a background unit, one that asked later has not.
+    owed_below: u64,
     #[cfg(test)]
     pub(crate) journal: Vec<Event>,
 }
 
+/// A ticket in its queue.
+#[derive(Clone, Copy, Debug)]
+struct Waiter {
+    ticket: Ticket,
+    /// The number under which it asked for its next unit: that of its ticket, or a later one where it has passed.
+    asked: u64,
+}
+
 impl GateState {
-    pub(crate) fn new(policy: GatePolicy) -> Self {
+    /// A free permit, and nobody waiting.
+    pub fn new(policy: GatePolicy) -> Self {
         Self {
             policy,
-            next_ticket: 0,
+            next_number: 0,
             holder: None,
             interactive: VecDeque::new(),
             background: VecDeque::new(),
             passed: 0,
-            owed_below: Ticket(0),
+            owed_below: 0,
             #[cfg(test)]
             journal: Vec::new(),
         }
     }
 
     /// Joins the end of its class, or takes the permit where it is free.
-    pub(crate) fn arrive(&mut self, priority: Priority) -> Ticket {
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
+    pub fn arrive(&mut self, priority: Priority) -> Ticket {
+        let asked = self.number();
+        let ticket = Ticket(asked);
         #[cfg(test)]
         self.journal.push(Event::Arrive(ticket, priority));
-        match priority {
-            Priority::Interactive => self.interactive.push_back(ticket),
-            Priority::Background => self.background.push_back(ticket),
-        }
+        self.queue(priority).push_back(Waiter { ticket, asked });
         self.grant();
         ticket
     }
 
     /// Takes a ticket out of its queue; nothing where it does not wait.
-    pub(crate) fn give_up(&mut self, ticket: Ticket) {
+    pub fn give_up(&mut self, ticket: Ticket) {
         for queue in [&mut self.interactive, &mut self.background] {
-            if let Ok(place) = queue.binary_search(&ticket) {
+            if let Ok(place) = queue.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
                 queue.remove(place);
                 #[cfg(test)]
                 self.journal.push(Event::GiveUp(ticket));
@@ -98,15 +107,50 @@ impl GateState {
     }
 
     /// Ends the turn of the holder and begins the next one.
-    pub(crate) fn release(&mut self, ticket: Ticket) {
-        let (holder, priority) = self.holder.take().expect("a permit that is given back was held");
-        assert_eq!(holder, ticket, "the permit is given back by its holder");
+    ///
+    /// # Panics
+    /// When `ticket` does not hold the permit.
+    pub fn release(&mut self, ticket: Ticket) {
+        self.end(ticket);
         #[cfg(test)]
         self.journal.push(Event::Release(ticket));
-        if priority == Priority::Background {
-            self.owed_below = Ticket(self.next_ticket);
-        }
         self.grant();
+    }
+
+    /// Ends the turn of the holder, which stands first in its class for the next one, and begins the next one.
+    ///
+    /// # Panics
+    /// When `ticket` does not hold the permit.
+    pub fn pass(&mut self, ticket: Ticket) {
+        let priority = self.end(ticket);
+        #[cfg(test)]
+        self.journal.push(Event::Pass(ticket));
+        // It was first when it was let in, and whoever came since has a higher ticket: the queue stays in order.
+        let asked = self.number();
+        self.queue(priority).push_front(Waiter { ticket, asked });
+        self.grant();
+    }
+
+    fn end(&mut self, ticket: Ticket) -> Priority {
+        let (holder, priority) = self.holder.take().expect("a permit that is given back was held");
+        assert_eq!(holder, ticket, "the permit is given back by its holder");
+        if priority == Priority::Background {
+            self.owed_below = self.next_number;
+        }
+        priority
+    }
+
+    fn number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        number
+    }
+
+    fn queue(&mut self, priority: Priority) -> &mut VecDeque<Waiter> {
+        match priority {
+            Priority::Interactive => &mut self.interactive,
+            Priority::Background => &mut self.background,
+        }
     }
 
     /// Gives a free permit to whoever comes next.
@@ -116,12 +160,12 @@ impl GateState {
         }
         let granted = if self.background_comes_next() {
             self.passed = 0;
-            self.background.pop_front().map(|ticket| (ticket, Priority::Background))
+            self.background.pop_front().map(|waiter| (waiter.ticket, Priority::Background))
         } else {
             if !self.background.is_empty() {
                 self.passed = self.passed.saturating_add(1);
             }
-            self.interactive.pop_front().map(|ticket| (ticket, Priority::Interactive))
+            self.interactive.pop_front().map(|waiter| (waiter.ticket, Priority::Interactive))
         };
         #[cfg(test)]
         self.journal.extend(granted.map(|(ticket, _)| Event::Start(ticket)));
@@ -129,17 +173,20 @@ impl GateState {
     }
 
     fn background_comes_next(&self) -> bool {
-        // Tickets are in order, so where the first has not waited for a background unit, none has.
-        let none_is_owed = self.interactive.front().is_none_or(|&first| first >= self.owed_below);
+        // Behind the first, which may have passed, all asked in order: where the second has not waited for a background
+        // unit, none behind it has.
+        let none_is_owed = self.interactive.iter().take(2).all(|waiter| waiter.asked >= self.owed_below);
         let aged = self.passed >= self.policy.background_every;
         !self.background.is_empty() && (self.interactive.is_empty() || (aged && none_is_owed))
     }
 
-    pub(crate) fn holder(&self) -> Option<Ticket> {
+    /// The ticket that holds the permit.
+    pub fn holder(&self) -> Option<Ticket> {
         self.holder.map(|(ticket, _)| ticket)
     }
 
-    pub(crate) fn waiting(&self) -> (usize, usize) {
+    /// The numbers of tickets waiting, `(interactive, background)`.
+    pub fn waiting(&self) -> (usize, usize) {
         (self.interactive.len(), self.background.len())
     }
 
@@ -163,18 +210,20 @@ mod tests {
     enum Step {
         Arrive(Priority),
         Release,
+        Pass,
         /// One of those waiting, by a number taken modulo how many there are.
         GiveUp(usize),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         // Arrivals outnumber releases in some runs and not in others, so that queues grow, shrink and empty.
-        let weights = (1u32..6, 1u32..6, 1u32..8, 1u32..4);
-        weights.prop_flat_map(|(interactive, background, release, give_up)| {
+        let weights = (1u32..6, 1u32..6, 1u32..8, 1u32..8, 1u32..4);
+        weights.prop_flat_map(|(interactive, background, release, pass, give_up)| {
             let step = prop_oneof![
                 interactive => Just(Step::Arrive(Interactive)),
                 background => Just(Step::Arrive(Background)),
                 release => Just(Step::Release),
+                pass - 1 => Just(Step::Pass),
                 give_up - 1 => any::<usize>().prop_map(Step::GiveUp),
             ];
             proptest::collection::vec(step, 0..400)
@@ -191,8 +240,14 @@ mod tests {
                     state.release(holder);
                 }
             }
+            Step::Pass => {
+                if let Some(holder) = state.holder() {
+                    state.pass(holder);
+                }
+            }
             Step::GiveUp(n) => {
-                let waiting: Vec<Ticket> = state.interactive.iter().chain(&state.background).copied().collect();
+                let waiting: Vec<Ticket> =
+                    state.interactive.iter().chain(&state.background).map(|waiter| waiter.ticket).collect();
                 if !waiting.is_empty() {
                     state.give_up(waiting[n % waiting.len()]);
                 }
@@ -347,6 +402,80 @@ mod tests {
             state.release(query);
         }
         assert_eq!(state.holder(), Some(aged));
+    }
+
+    #[test]
+    fn background_work_that_passes_lets_queries_in_and_no_other_background_work() {
+        let mut state = GateState::new(GatePolicy::default());
+        let carved = state.arrive(Background);
+        let other = state.arrive(Background);
+        state.pass(carved);
+        assert_eq!(state.holder(), Some(carved), "nobody has precedence");
+        let queries = [state.arrive(Interactive), state.arrive(Interactive)];
+        state.pass(carved);
+        for query in queries {
+            assert_eq!(state.holder(), Some(query));
+            state.release(query);
+        }
+        assert_eq!(state.holder(), Some(carved));
+        state.release(carved);
+        assert_eq!(state.holder(), Some(other));
+        Judge::of(GatePolicy::default(), &state.journal);
+    }
+
+    #[test]
+    fn a_query_that_passes_goes_on_before_its_class_until_aging_lets_a_background_unit_by() {
+        let policy = GatePolicy { background_every: 2 };
+        let mut state = GateState::new(policy);
+        let long = state.arrive(Interactive);
+        let other = state.arrive(Interactive);
+        let aged = state.arrive(Background);
+        for _ in 0..2 {
+            state.pass(long);
+            assert_eq!(state.holder(), Some(long));
+        }
+        state.pass(long);
+        assert_eq!(state.holder(), Some(aged));
+        let aged_too = state.arrive(Background);
+        state.release(aged);
+        // Both have waited for a background unit. The long one goes on as long as it passes, and the other still waits,
+        // so aging is off.
+        for _ in 0..5 {
+            assert_eq!(state.holder(), Some(long));
+            state.pass(long);
+        }
+        state.release(long);
+        assert_eq!(state.holder(), Some(other));
+        state.pass(other);
+        assert_eq!(state.holder(), Some(aged_too));
+        Judge::of(policy, &state.journal);
+    }
+
+    /// Runs a journal that breaks a law, which the judge must say.
+    fn refused(every: u32, events: &[Event]) -> String {
+        let judged = std::panic::catch_unwind(|| Judge::of(GatePolicy { background_every: every }, events).longest);
+        let panic = judged.expect_err("the judge must refuse it");
+        let message = panic.downcast_ref::<String>().cloned();
+        message.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string())).expect("a message")
+    }
+
+    #[test]
+    fn the_judge_refuses_what_breaks_a_law() {
+        use Event::{Arrive, Pass, Release, Start};
+        let [a, b, c] = [Ticket(0), Ticket(1), Ticket(2)];
+        let two = [Arrive(a, Background), Start(a), Arrive(b, Interactive), Start(b)];
+        assert!(refused(8, &two).contains("two permits"));
+        let overtaken = [Arrive(a, Interactive), Start(a), Arrive(b, Interactive), Arrive(c, Interactive), Release(a)];
+        assert!(refused(8, &[&overtaken[..], &[Start(c)]].concat()).contains("first come"));
+        let passed = [Arrive(a, Background), Start(a), Arrive(b, Background), Pass(a), Start(b)];
+        assert!(refused(8, &passed).contains("first come"));
+        let twice = [Arrive(a, Background), Start(a), Arrive(b, Interactive), Pass(a), Start(a)];
+        assert!(refused(0, &twice).contains("second background unit"));
+        assert!(refused(8, &twice).contains("before its time"));
+        let starved = [Arrive(a, Interactive), Start(a), Arrive(b, Background), Pass(a), Start(a), Pass(a), Start(a)];
+        assert!(refused(1, &starved).contains("passed over in its time"));
+        let idle = [Arrive(a, Background), Start(a), Arrive(b, Background), Release(a), Arrive(c, Background)];
+        assert!(refused(8, &idle).contains("lay idle"));
     }
 
     #[test]

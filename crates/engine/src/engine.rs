@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use omniburn_gate::{Cancel, Gate, GatePolicy, Priority};
+use omniburn_gate::{Cancel, Gate, GatePolicy, GaveUp, Priority};
 use omniburn_media::TextTokenizer;
 use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TOKENIZER_FILE};
 use rayon::prelude::*;
@@ -383,10 +383,10 @@ impl Engine {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ItemError> {
         let arrived = Instant::now();
-        let permit = match cancel {
-            Some(cancel) => self.inner.gate.enter_cancellable(priority, cancel).ok_or(ItemError::Cancelled)?,
-            None => self.inner.gate.enter(priority),
-        };
+        let permit = self.inner.gate.enter_until(priority, cancel, None).map_err(|gave_up| match gave_up {
+            // No deadline is given.
+            GaveUp::Cancelled | GaveUp::Deadline => ItemError::Cancelled,
+        })?;
         let started = Instant::now();
         self.inner.meter.record_wait(priority, started - arrived);
         let result = self.inner.worker.run(work);

@@ -47,7 +47,7 @@ pub use embedding::{Embedding, EmbeddingError};
 pub use engine::{Engine, EngineBuilder, Profile};
 pub use error::{EngineError, ErrorKind, ItemError};
 pub use meter::{ClassStats, DurationStats, Meter, MeterSnapshot};
-pub use omniburn_gate::{Cancel, Gate, GatePolicy, Permit, Priority};
+pub use omniburn_gate::{Cancel, Gate, GatePolicy, GaveUp, Permit, Priority};
 pub use omniburn_media::{
     FilmSource, Height, MediaError, MelPreprocess, RgbImage, SEGMENT_SECONDS, Truncation, VisionPreprocess, Width,
     decode_image, has_pictures, is_animation, known_image_ending, resize_bicubic, sniff,

@@ -99,23 +99,6 @@ impl Costs {
         let mut fits = self.fits.lock().unwrap_or_else(PoisonError::into_inner);
         fits.entry(stage).or_default().learn(load, seconds);
     }
-
-    /// The most rows of segments as long as `length` that a step takes within `target`: at least one segment, and at
-    /// least `least` rows; `least` while nothing is known.
-    pub(crate) fn rows_within(&self, stage: Stage, target: Duration, length: usize, least: usize, most: usize) -> usize {
-        let length = length.max(1);
-        let rows = |segments: usize| segments * length;
-        let fits = |segments: usize| {
-            let load = Load { rows: rows(segments) as f64, pairs: (segments * length * length) as f64 };
-            self.expect(stage, load).is_some_and(|time| time <= target)
-        };
-        let (mut low, mut high) = (least.div_ceil(length).max(1), (most / length).max(1));
-        while low < high {
-            let middle = (low + high).div_ceil(2);
-            if fits(middle) { low = middle } else { high = middle - 1 }
-        }
-        rows(low)
-    }
 }
 
 impl Fit {
@@ -199,8 +182,6 @@ mod tests {
     fn nothing_is_known_of_a_step_that_never_ran() {
         let costs = Costs::default();
         assert_eq!(costs.expect(Stage::TextLayer, load(1, 64)), None);
-        assert_eq!(costs.rows_within(Stage::TextLayer, Duration::from_millis(25), 16, 128, 4096), 128);
-        assert_eq!(costs.rows_within(Stage::TextLayer, Duration::from_millis(25), 600, 128, 4096), 600);
     }
 
     #[test]
@@ -223,10 +204,6 @@ mod tests {
             let got = costs.expect(Stage::TextLayer, l).unwrap().as_secs_f64();
             assert!((got / truth(l) - 1.0).abs() < 0.15, "{l:?}: {got} for {}", truth(l));
         }
-        let target = Duration::from_millis(25);
-        let rows = costs.rows_within(Stage::TextLayer, target, 64, 128, 4096);
-        let at = |rows: usize| costs.expect(Stage::TextLayer, load(rows / 64, 64)).unwrap();
-        assert!(at(rows) <= target && at(rows + 64) > target, "{rows}");
     }
 
     #[test]

@@ -209,6 +209,7 @@ pub(crate) struct Reservation {
 
 impl Reservation {
     /// The bytes.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }

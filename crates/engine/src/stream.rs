@@ -14,7 +14,8 @@ use crate::engine::Engine;
 use crate::error::ItemError;
 use crate::key::{Files, InputDigest};
 use crate::memory::Reservation;
-use crate::prepare::{ItemNeed, Prepared};
+use crate::need::ItemNeed;
+use crate::prepare::Prepared;
 use crate::request::{Embedded, Input, Progress, Request};
 use crate::run::{self, Item};
 use crate::shared::{Flight, Lead, Turn};
@@ -105,9 +106,9 @@ enum Entry {
     /// Failed before anything was computed, or found in the cache.
     Known(Box<Result<Embedded, ItemError>>),
     /// The same as an earlier entry.
-    Twin(usize, Input),
+    Twin(usize),
     /// Being prepared.
-    Item { slot: Arc<Slot>, key: Option<InputDigest>, input: Input },
+    Item { slot: Arc<Slot>, key: Option<InputDigest> },
 }
 
 /// A place where a prepared item arrives.
@@ -171,7 +172,7 @@ impl<I> Drop for Stream<I> {
 
 impl<I> Stream<I> {
     fn wanted(&self) -> bool {
-        !self.request.cancelled()
+        self.request.over().is_none()
     }
 }
 
@@ -200,9 +201,9 @@ impl<I: Iterator<Item = Input>> Stream<I> {
         // A single query has nothing behind it, and should not be asked to look.
         let more = self.wanted() && (!self.told.is_empty() || self.inputs.size_hint().1 != Some(0));
         if more {
-            window.start();
+            window.start(0);
             self.ahead = self.fill(false);
-            self.ahead.start();
+            self.ahead.start(0);
         }
         let results = self.compute(window);
         self.done += results.len();
@@ -217,6 +218,7 @@ impl<I: Iterator<Item = Input>> Stream<I> {
     /// something takes what is free.
     fn fill(&mut self, empty_handed: bool) -> Window {
         let mut window = Window::default();
+        let mut begun = 0;
         while window.entries.len() < WINDOW_ITEMS && window.rows < WINDOW_ROWS {
             if self.told.is_empty() {
                 self.look();
@@ -224,6 +226,11 @@ impl<I: Iterator<Item = Input>> Stream<I> {
             let Some(told) = self.told.pop_front() else { break };
             let wait = empty_handed && window.holds_nothing();
             match self.admit(told, &mut window, wait) {
+                // From the second item on they are prepared side by side.
+                None if window.entries.len() > 1 => {
+                    window.start(begun);
+                    begun = window.entries.len();
+                }
                 None => {}
                 Some(told) => {
                     self.told.push_front(told);
@@ -260,7 +267,7 @@ impl<I: Iterator<Item = Input>> Stream<I> {
         };
         if let Some(key) = &key {
             if let Some(&first) = window.first.get(key) {
-                window.entries.push(Entry::Twin(first, input));
+                window.entries.push(Entry::Twin(first));
                 return None;
             }
             if let Some(found) = self.engine.cached(key) {
@@ -299,11 +306,7 @@ impl<I: Iterator<Item = Input>> Stream<I> {
                 })
             }
         };
-        window.entries.push(Entry::Item { slot, key, input });
-        // From the second item on they are prepared side by side.
-        if window.entries.len() > 1 {
-            window.start();
-        }
+        window.entries.push(Entry::Item { slot, key });
         None
     }
 
@@ -312,17 +315,17 @@ impl<I: Iterator<Item = Input>> Stream<I> {
         let mut results: Vec<Option<Result<Embedded, ItemError>>> = Vec::new();
         let (mut items, mut leads, mut twins): (Vec<Item>, Vec<(usize, InputDigest, Lead)>, _) =
             (Vec::new(), Vec::new(), Vec::new());
-        let mut follows: Vec<(usize, Arc<Flight>, Input)> = Vec::new();
+        let mut follows: Vec<(Arc<Flight>, Item)> = Vec::new();
         for (index, entry) in window.entries.into_iter().enumerate() {
             results.push(None);
             match entry {
                 Entry::Known(result) => results[index] = Some(*result),
-                Entry::Twin(first, input) => twins.push((index, first, input)),
-                Entry::Item { slot, key, input } => {
+                Entry::Twin(first) => twins.push((index, first)),
+                Entry::Item { slot, key } => {
                     let (prepared, reserved) = slot.take();
                     match (key.map(|key| (key, self.engine.inner.flights.turn(key, priority))), prepared) {
                         (_, Err(e)) => results[index] = Some(Err(e)),
-                        (Some((_, Turn::Follow(flight))), Ok(_)) => follows.push((index, flight, input)),
+                        (Some((_, Turn::Follow(flight))), Ok(prepared)) => follows.push((flight, Item { index, prepared, reserved })),
                         (lead, Ok(prepared)) => {
                             if let Some((key, Turn::Lead(lead))) = lead {
                                 leads.push((index, key, lead));
@@ -343,17 +346,17 @@ impl<I: Iterator<Item = Input>> Stream<I> {
             }
             lead.land(result);
         }
-        // With everything told and given back: whoever is waited for here does not wait for this call.
-        for (index, flight, input) in follows {
+        // Whoever leads has all it needs in hand, so to wait for it with memory in hand stops nobody.
+        for (flight, item) in follows {
+            let index = item.index;
             results[index] = Some(match flight.wait(self.request.cancel.as_ref(), self.request.deadline) {
                 Ok(Some(embedded)) => Ok(embedded),
-                Ok(None) => self.engine.once(input, &self.request),
+                Ok(None) => run::compute(&self.engine, vec![item], &self.request).swap_remove(0).1,
                 Err(e) => Err(e),
             });
         }
-        for (index, first, input) in twins {
-            let copy = results[first].as_ref().and_then(|result| result.as_ref().ok()).cloned();
-            results[index] = Some(copy.map_or_else(|| self.engine.once(input, &self.request), Ok));
+        for (index, first) in twins {
+            results[index] = results[first].clone();
         }
         results.into_iter().map(|result| result.expect("every entry has its result")).collect()
     }
@@ -364,9 +367,9 @@ impl Window {
         self.entries.iter().all(|entry| !matches!(entry, Entry::Item { .. }))
     }
 
-    /// Has every item prepared by the threads that decode.
-    fn start(&self) {
-        for entry in &self.entries {
+    /// Has the items from one on prepared by the threads that decode.
+    fn start(&self, from: usize) {
+        for entry in &self.entries[from..] {
             let Entry::Item { slot, .. } = entry else { continue };
             if matches!(*slot.lock(), SlotState::Waiting(_)) {
                 let slot = Arc::clone(slot);

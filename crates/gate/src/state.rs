@@ -16,6 +16,16 @@ pub enum Priority {
     Background,
 }
 
+impl Priority {
+    /// The word for it in logs and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Priority::Interactive => "interactive",
+            Priority::Background => "background",
+        }
+    }
+}
+
 /// How the gate shares the device between the two classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GatePolicy {

@@ -11,11 +11,12 @@ use omniburn_media::{
     sample_times,
 };
 
-/// The most memory this process ever held, in MiB, where the system says it.
+#[path = "../../../tests/support/memory.rs"]
+mod memory;
+
+/// The most anonymous memory that this process ever held, in MiB, where the system says it.
 fn peak_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+    memory::memory().map(|memory| memory.peak as f64 / 1024.0 / 1024.0)
 }
 
 /// Three hours at 44.1 kHz in stereo, 1.9 GB, of which the disk holds the header.

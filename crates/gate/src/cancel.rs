@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use crate::mutant::{Mutant, made};
 use crate::sync::{AtomicBool, Bell, Mutex, MutexGuard, Ordering};
 
 /// A handle by which a caller gives up a long call; clones share one flag, which never goes back.
@@ -28,9 +29,14 @@ impl Cancel {
 
     /// Gives up: sets the flag for every clone and wakes those who wait with it. A second call changes nothing.
     pub fn cancel(&self) {
-        self.set();
+        if !made(Mutant::RungTooEarly) {
+            self.set();
+        }
         for bell in self.lock().iter() {
             bell.ring();
+        }
+        if made(Mutant::RungTooEarly) {
+            self.set();
         }
     }
 
@@ -50,9 +56,9 @@ impl Cancel {
         Listed { cancel: self, bell }
     }
 
-    /// How many threads would be woken.
-    #[cfg(test)]
-    pub(crate) fn listed(&self) -> usize {
+    /// How many threads it would wake.
+    #[cfg(any(test, feature = "loom"))]
+    pub fn listed(&self) -> usize {
         self.lock().len()
     }
 

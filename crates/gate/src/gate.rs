@@ -8,6 +8,9 @@ use std::mem;
 use std::sync::PoisonError;
 use std::time::Instant;
 
+#[cfg(any(test, feature = "loom"))]
+use crate::judge::Judge;
+use crate::mutant::{Mutant, made};
 use crate::state::{GateState, Ticket};
 use crate::sync::{self, Bell, Mutex, MutexGuard, ThreadId};
 use crate::{Cancel, GatePolicy, Priority};
@@ -166,22 +169,36 @@ impl Gate {
         bell: &Bell,
     ) -> Result<Permit<'_>, GaveUp> {
         // On the list of the handle before the flag is read again below, so that no cancellation can be missed.
-        let _listed = patience.cancel.map(|cancel| cancel.list(bell.clone()));
+        let listed = || patience.cancel.map(|cancel| cancel.list(bell.clone()));
+        let mut _listed = if made(Mutant::ListedTooLate) { None } else { listed() };
+        let mut rung = false;
         loop {
             {
                 let mut shared = self.lock();
-                if shared.state.holder() == Some(ticket) {
+                if shared.state.holder() == Some(ticket) || (rung && made(Mutant::RingTakenForGrant)) {
                     drop(shared);
                     let permit = self.permit(ticket, priority);
-                    return patience.check().map(|()| permit);
+                    return match patience.check() {
+                        Ok(()) => Ok(permit),
+                        Err(gave_up) => {
+                            if made(Mutant::NotHandedOn) {
+                                mem::forget(permit);
+                            }
+                            Err(gave_up)
+                        }
+                    };
                 }
                 if let Err(gave_up) = patience.check() {
                     shared.forget(ticket);
                     return Err(gave_up);
                 }
             }
+            if made(Mutant::ListedTooLate) && _listed.is_none() {
+                _listed = listed();
+            }
             // A ring between the unlock and here is kept, so a wake-up cannot be lost.
             bell.wait(patience.deadline);
+            rung = true;
         }
     }
 
@@ -193,6 +210,21 @@ impl Gate {
     /// nothing here.
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(any(test, feature = "loom"))]
+impl Gate {
+    /// What happened at a gate that nobody uses any more, if it kept the laws.
+    ///
+    /// # Panics
+    /// Where something was left behind, or a law was broken.
+    pub fn judge(&self) -> Judge {
+        let shared = self.lock();
+        assert!(shared.sleepers.is_empty(), "a sleeper leaked");
+        assert_eq!(shared.holder_thread, None, "a holder leaked");
+        shared.state.assert_idle();
+        shared.state.judge()
     }
 }
 
@@ -224,6 +256,9 @@ impl Shared {
 
     /// Forgets those who have given up but are not yet awake to say so: they must not be given the turn.
     fn forget_the_gone(&mut self) {
+        if made(Mutant::GoneNotSkipped) {
+            return;
+        }
         let gone = |sleeper: &Sleeper| {
             Patience { cancel: sleeper.cancel.as_ref(), deadline: sleeper.deadline }.check().is_err()
         };
@@ -290,6 +325,9 @@ impl Permit<'_> {
         // The turn has ended, so nothing is left to give back.
         mem::forget(self);
         let bell = shared.seat(ticket, patience);
+        if made(Mutant::PassedNotSeated) {
+            shared.sleepers.remove(&ticket);
+        }
         let next = shared.hand_over();
         drop(shared);
         if let Some(next) = next {
@@ -301,17 +339,20 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
+        if made(Mutant::KeptOnPanic) && std::thread::panicking() {
+            return;
+        }
         let next = self.gate.lock().release(self.ticket);
-        if let Some(bell) = next {
+        if let Some(bell) = next.filter(|_| !made(Mutant::RingLeftOut)) {
             bell.ring();
         }
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
-    use crate::judge::{Event, Judge};
+    use crate::judge::Event;
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::{Mutex, mpsc};
@@ -340,14 +381,6 @@ mod tests {
         if let Err(panic) = test.join() {
             resume_unwind(panic);
         }
-    }
-
-    fn judge(gate: &Gate, policy: GatePolicy) -> Judge {
-        let shared = gate.lock();
-        assert!(shared.sleepers.is_empty(), "a sleeper leaked");
-        assert_eq!(shared.holder_thread, None, "a holder leaked");
-        shared.state.assert_idle();
-        Judge::of(policy, &shared.state.journal)
     }
 
     #[test]
@@ -393,7 +426,7 @@ mod tests {
                     }
                     stop.store(true, Ordering::SeqCst);
                 });
-                judge(&gate, policy);
+                gate.judge();
             }
         });
     }
@@ -423,7 +456,7 @@ mod tests {
                 assert_eq!(started.len(), 9);
                 assert_eq!(started[0], Interactive);
             }
-            judge(&gate, policy);
+            gate.judge();
         });
     }
 
@@ -447,7 +480,7 @@ mod tests {
                 drop(running);
             });
             assert_eq!(started.lock().unwrap().iter().position(|&priority| priority == Background), Some(8));
-            assert_eq!(judge(&gate, policy).aged_starts, 1);
+            assert_eq!(gate.judge().aged_starts, 1);
         });
     }
 
@@ -473,7 +506,7 @@ mod tests {
                     drop(running);
                 });
                 assert_eq!(*served.lock().unwrap(), (0..10).collect::<Vec<_>>());
-                judge(&gate, GatePolicy::default());
+                gate.judge();
             }
         });
     }
@@ -502,7 +535,7 @@ mod tests {
                 next.join().expect("the next unit runs");
             });
             drop(gate.enter(Background));
-            judge(&gate, GatePolicy::default());
+            gate.judge();
         });
     }
 
@@ -528,7 +561,7 @@ mod tests {
             });
             assert_eq!(cancel.listed(), 0, "a thread stayed on the list of the handle");
             drop(running);
-            judge(&gate, GatePolicy::default());
+            gate.judge();
         });
     }
 
@@ -554,7 +587,7 @@ mod tests {
             let journal = &gate.lock().state.journal.clone();
             assert!(journal.contains(&Event::GiveUp(Ticket(1))));
             assert!(!journal.contains(&Event::Start(Ticket(1))));
-            judge(&gate, GatePolicy::default());
+            gate.judge();
         });
     }
 
@@ -578,7 +611,7 @@ mod tests {
                 assert!(gone.join().expect("the caller that gave up returns"));
                 next.join().expect("the next caller is let in");
             });
-            judge(&gate, GatePolicy::default());
+            gate.judge();
         });
     }
 
@@ -591,7 +624,7 @@ mod tests {
         assert!(cancel.is_cancelled());
         assert!(gate.enter_until(Interactive, Some(&cancel), None).is_err());
         assert!(gate.enter_until(Background, Some(&Cancel::new()), None).is_ok());
-        judge(&gate, GatePolicy::default());
+        gate.judge();
     }
 
     #[test]
@@ -618,7 +651,7 @@ mod tests {
             });
             assert_eq!(cancel.listed(), 0, "a thread stayed on the list of the handle");
             drop(running);
-            judge(&gate, GatePolicy::default());
+            gate.judge();
         });
     }
 
@@ -644,7 +677,7 @@ mod tests {
             let journal = &gate.lock().state.journal.clone();
             assert!(journal.contains(&Event::GiveUp(gone)));
             assert!(!journal.contains(&Event::Start(gone)));
-            judge(&gate, GatePolicy::default());
+            gate.judge();
         });
     }
 
@@ -657,7 +690,7 @@ mod tests {
         cancel.cancel();
         assert_eq!(gate.enter_until(Interactive, Some(&cancel), Some(now)).err(), Some(GaveUp::Cancelled));
         assert_eq!(GaveUp::Deadline.to_string(), "the deadline has passed");
-        judge(&gate, GatePolicy::default());
+        gate.judge();
     }
 
     #[test]
@@ -672,7 +705,7 @@ mod tests {
                 drop(running);
                 assert!(waiter.join().expect("the waiter is let in"));
             });
-            judge(&gate, GatePolicy::default());
+            gate.judge();
         });
     }
 
@@ -698,7 +731,7 @@ mod tests {
                 drop(running);
             });
             assert_eq!(*order.lock().unwrap(), ["query", "carved", "other"]);
-            judge(&gate, GatePolicy::default());
+            gate.judge();
         });
     }
 
@@ -712,7 +745,7 @@ mod tests {
             }
             assert_eq!(gate.lock().holder_thread, Some(thread::current().id()));
             drop(permit);
-            judge(&gate, GatePolicy::default());
+            gate.judge();
         }
     }
 
@@ -726,7 +759,7 @@ mod tests {
             assert_eq!(gave_up, Some(GaveUp::Cancelled));
             let gave_up = gate.enter(Interactive).pass(None, Some(Instant::now())).err();
             assert_eq!(gave_up, Some(GaveUp::Deadline));
-            judge(&gate, GatePolicy::default());
+            gate.judge();
 
             let cancel = Cancel::new();
             let running = gate.enter(Background);
@@ -755,7 +788,7 @@ mod tests {
                 done.send(()).unwrap();
             });
             assert_eq!(cancel.listed(), 0);
-            judge(&gate, GatePolicy::default());
+            gate.judge();
         });
     }
 
@@ -785,7 +818,7 @@ mod tests {
                 }
             });
             assert_eq!(served.into_inner() + gave_up.into_inner(), 600);
-            judge(&gate, policy);
+            gate.judge();
         });
     }
 
@@ -801,7 +834,7 @@ mod tests {
             assert!(gate.try_enter(Interactive).is_none());
             drop(permit);
             drop(gate.enter(Background));
-            judge(&gate, GatePolicy::default());
+            gate.judge();
         });
     }
 
@@ -815,6 +848,6 @@ mod tests {
         });
         drop(permit);
         assert!(gate.try_enter(Interactive).is_some());
-        judge(&gate, GatePolicy::default());
+        gate.judge();
     }
 }

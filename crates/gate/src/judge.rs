@@ -7,23 +7,29 @@ use crate::{GatePolicy, Priority};
 use Priority::{Background, Interactive};
 
 /// What happened at the gate, in order, written under its lock.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Event {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A caller asked for its first unit.
     Arrive(Ticket, Priority),
+    /// A waiter was given the permit.
     Start(Ticket),
+    /// The holder gave the permit back.
     Release(Ticket),
+    /// The holder gave the permit back and asked for the next unit of the same work.
     Pass(Ticket),
+    /// A waiter left.
     GiveUp(Ticket),
 }
 
 /// The laws of the gate, judged from a journal alone: it counts, for every interactive waiter, the background units
 /// that it has waited for, where the gate only compares tickets.
-#[derive(Default)]
-pub(crate) struct Judge {
+#[derive(Debug, Default)]
+pub struct Judge {
     every: usize,
     /// Waiting, with the background units each has waited for.
-    pub(crate) interactive: Vec<(Ticket, usize)>,
-    pub(crate) background: Vec<Ticket>,
+    pub interactive: Vec<(Ticket, usize)>,
+    /// Waiting.
+    pub background: Vec<Ticket>,
     running: Option<(Ticket, Priority)>,
     /// The interactive waiter that has passed and not yet started again.
     passing: Option<Ticket>,
@@ -36,13 +42,21 @@ pub(crate) struct Judge {
     /// Units that work which had passed went on with since, while some of the owed still waited.
     went_on: usize,
     /// The longest run of interactive units past a head, in units.
-    pub(crate) longest: usize,
-    pub(crate) background_starts: usize,
-    pub(crate) aged_starts: usize,
+    pub longest: usize,
+    /// Interactive units in all.
+    pub interactive_starts: usize,
+    /// Background units in all.
+    pub background_starts: usize,
+    /// Background units let past interactive waiters.
+    pub aged_starts: usize,
 }
 
 impl Judge {
-    pub(crate) fn of(policy: GatePolicy, journal: &[Event]) -> Self {
+    /// The account of a journal.
+    ///
+    /// # Panics
+    /// Where it breaks a law.
+    pub fn of(policy: GatePolicy, journal: &[Event]) -> Self {
         let mut judge = Self { every: policy.background_every as usize, ..Self::default() };
         for &event in journal {
             match event {
@@ -124,6 +138,7 @@ impl Judge {
                     self.past_the_head,
                 );
             }
+            self.interactive_starts += 1;
             self.running = Some((ticket, Interactive));
         }
     }

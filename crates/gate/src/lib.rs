@@ -43,15 +43,19 @@
 //! # What lives here, and what does not
 //!
 //! `state` decides; it knows no thread and no clock, and is tested by random sequences. `gate` is the thin blocking
-//! shell around it, `cancel` the handle by which a caller gives up, `sync` the locks and the clock both stand on.
+//! shell around it, `cancel` the handle by which a caller gives up, `sync` the locks and the clock both stand on. With the
+//! feature `loom` these are the model checker's, which then takes the threads through every order (`tests/model.rs`).
 //! Measuring waits and holds is the meter's, catching a panicking unit the worker's; neither Burn nor an async runtime
 //! appears here.
 #![forbid(unsafe_code)]
 
 mod cancel;
 mod gate;
-#[cfg(test)]
+#[cfg(any(test, feature = "loom"))]
 mod judge;
+#[cfg(feature = "loom")]
+pub mod model;
+mod mutant;
 pub mod state;
 mod sync;
 

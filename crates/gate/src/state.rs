@@ -4,8 +4,10 @@
 
 use std::collections::VecDeque;
 
-#[cfg(test)]
-use crate::judge::Event;
+use crate::mutant::{Mutant, made};
+
+#[cfg(any(test, feature = "loom"))]
+use crate::judge::{Event, Judge};
 
 /// The class of a unit of work: whether somebody is looking at a screen until it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,7 +65,7 @@ pub struct GateState {
     /// What `next_number` was when the last background unit ended: an interactive waiter that asked below it has waited
     /// for a background unit, one that asked later has not.
     owed_below: u64,
-    #[cfg(test)]
+    #[cfg(any(test, feature = "loom"))]
     pub(crate) journal: Vec<Event>,
 }
 
@@ -86,7 +88,7 @@ impl GateState {
             background: VecDeque::new(),
             passed: 0,
             owed_below: 0,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "loom"))]
             journal: Vec::new(),
         }
     }
@@ -95,9 +97,15 @@ impl GateState {
     pub fn arrive(&mut self, priority: Priority) -> Ticket {
         let asked = self.number();
         let ticket = Ticket(asked);
-        #[cfg(test)]
+        #[cfg(any(test, feature = "loom"))]
         self.journal.push(Event::Arrive(ticket, priority));
-        self.queue(priority).push_back(Waiter { ticket, asked });
+        match made(Mutant::LastComeFirst) {
+            false => self.queue(priority).push_back(Waiter { ticket, asked }),
+            true => self.queue(priority).push_front(Waiter { ticket, asked }),
+        }
+        if made(Mutant::TwoPermits) {
+            self.holder = None;
+        }
         self.grant();
         ticket
     }
@@ -105,9 +113,12 @@ impl GateState {
     /// Takes a ticket out of its queue; nothing where it does not wait.
     pub fn give_up(&mut self, ticket: Ticket) {
         for queue in [&mut self.interactive, &mut self.background] {
+            if made(Mutant::PlaceKept) {
+                continue;
+            }
             if let Ok(place) = queue.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
                 queue.remove(place);
-                #[cfg(test)]
+                #[cfg(any(test, feature = "loom"))]
                 self.journal.push(Event::GiveUp(ticket));
             }
         }
@@ -122,8 +133,11 @@ impl GateState {
     /// When `ticket` does not hold the permit.
     pub fn release(&mut self, ticket: Ticket) {
         self.end(ticket);
-        #[cfg(test)]
+        #[cfg(any(test, feature = "loom"))]
         self.journal.push(Event::Release(ticket));
+        if made(Mutant::NoGrant) {
+            return;
+        }
         self.grant();
     }
 
@@ -133,11 +147,14 @@ impl GateState {
     /// When `ticket` does not hold the permit.
     pub fn pass(&mut self, ticket: Ticket) {
         let priority = self.end(ticket);
-        #[cfg(test)]
+        #[cfg(any(test, feature = "loom"))]
         self.journal.push(Event::Pass(ticket));
         // It was first when it was let in, and whoever came since has a higher ticket: the queue stays in order.
         let asked = self.number();
-        self.queue(priority).push_front(Waiter { ticket, asked });
+        match made(Mutant::PassedToTheTail) {
+            false => self.queue(priority).push_front(Waiter { ticket, asked }),
+            true => self.queue(priority).push_back(Waiter { ticket, asked }),
+        }
         self.grant();
     }
 
@@ -177,7 +194,7 @@ impl GateState {
             }
             self.interactive.pop_front().map(|waiter| (waiter.ticket, Priority::Interactive))
         };
-        #[cfg(test)]
+        #[cfg(any(test, feature = "loom"))]
         self.journal.extend(granted.map(|(ticket, _)| Event::Start(ticket)));
         self.holder = granted;
     }
@@ -185,7 +202,8 @@ impl GateState {
     fn background_comes_next(&self) -> bool {
         // Behind the first, which may have passed, all asked in order: where the second has not waited for a background
         // unit, none behind it has.
-        let none_is_owed = self.interactive.iter().take(2).all(|waiter| waiter.asked >= self.owed_below);
+        let none_is_owed =
+            self.interactive.iter().take(2).all(|waiter| waiter.asked >= self.owed_below) || made(Mutant::AgingBlind);
         let aged = self.passed >= self.policy.background_every;
         !self.background.is_empty() && (self.interactive.is_empty() || (aged && none_is_owed))
     }
@@ -200,7 +218,12 @@ impl GateState {
         (self.interactive.len(), self.background.len())
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "loom"))]
+    pub(crate) fn judge(&self) -> Judge {
+        Judge::of(self.policy, &self.journal)
+    }
+
+    #[cfg(any(test, feature = "loom"))]
     pub(crate) fn assert_idle(&self) {
         assert_eq!(self.holder, None);
         assert_eq!(self.waiting(), (0, 0));
@@ -211,7 +234,6 @@ impl GateState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::Judge;
     use proptest::prelude::*;
 
     use Priority::{Background, Interactive};

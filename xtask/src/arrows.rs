@@ -70,6 +70,12 @@ const ROOMS: &[Room] = &[
         never: &[],
         reason: "measures everything through development dependencies, and is imported by nobody",
     },
+    Room {
+        package: "omniburn-hostile",
+        imports: &["omniburn", "omniburn-cli", "omniburn-convert", "omniburn-media", "omniburn-models"],
+        never: &["burn"],
+        reason: "hands damaged bytes to whatever reads what others wrote, and is imported by nobody",
+    },
     Room { package: "xtask", imports: &[], never: &[], reason: "builds in seconds, so it spawns what is heavy" },
 ];
 

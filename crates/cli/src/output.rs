@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::failure::{Failure, SOME_FAILED};
-use crate::inputs::Fault;
+use omniburn_cli::inputs::Fault;
 
 /// The line of an input that has a vector; the order of the fields is the order on the line.
 #[derive(Serialize)]

@@ -22,6 +22,7 @@ use crate::gif::screen_colour;
 use crate::jpeg::{has_end, shape};
 use crate::kind::{SNIFF_BYTES, picture_not_read, sniff};
 use crate::size::{Height, Width};
+use crate::webp::chunks_end;
 
 /// Pictures with more pixels are refused from their header: Pillow's own limit against decompression bombs, doubled.
 pub const MAX_IMAGE_PIXELS: u64 = 178_956_970;
@@ -152,8 +153,7 @@ impl<T: BufRead + Seek> Source for T {}
 /// Finds the format and decodes. A panic of a decoder is an error of its input.
 fn decode(source: &mut dyn Source, bytes: u64, name: &str) -> Result<RgbImage, MediaError> {
     let (head, format) = find_format(source, name)?;
-    // No input is known to make one of the decoders panic, but they are large and not ours. Nothing that the closure
-    // writes to is used after a panic.
+    // The decoders are large and not ours. Nothing that the closure writes to is used after a panic.
     let decoded = catch_unwind(AssertUnwindSafe(|| decode_format(source, bytes, &head, format, name)));
     decoded.unwrap_or_else(|_| {
         Err(MediaError::Corrupt { name: name.to_owned(), format, source: "the decoder gave up on it".into() })
@@ -238,7 +238,17 @@ fn open_decoder<'a>(
             }
             Box::new(decoder)
         }
-        "webp" => Box::new(webp::WebPDecoder::new(source).map_err(failed)?),
+        "webp" => {
+            if !chunks_end(&mut *source, bytes).map_err(|error| failed(error.into()))? {
+                return Err(MediaError::Corrupt {
+                    name: name.to_owned(),
+                    format,
+                    source: "a chunk goes on behind the end of the file".into(),
+                });
+            }
+            source.seek(SeekFrom::Start(0)).map_err(|error| failed(error.into()))?;
+            Box::new(webp::WebPDecoder::new(source).map_err(failed)?)
+        }
         "gif" => {
             let screen = screen_colour(&mut *source);
             source.seek(SeekFrom::Start(0)).map_err(|error| failed(error.into()))?;

@@ -26,6 +26,7 @@ mod resize;
 mod size;
 mod sound;
 mod text;
+mod webp;
 
 pub use crate::error::MediaError;
 pub use crate::film::{Film, FilmOptions, FilmSource, film_patches, has_pictures, is_animation, sample_times};

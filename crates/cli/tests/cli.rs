@@ -1,5 +1,7 @@
 //! The command line as its users run it: the built program, on the tiny checkpoints of the tests.
 
+#[cfg(unix)]
+mod kills;
 mod support;
 
 use std::collections::BTreeSet;

@@ -50,7 +50,10 @@ pub(crate) fn write(plan: Plan, options: &ConvertOptions) -> Result<ConvertRepor
     let header = writer.seal(header)?;
     verify(writer.work_folder(), &cancel, &meter)?;
     stop_if(&cancel)?;
-    writer.place()?;
+    if let Some(left) = writer.place()? {
+        tracing::warn!("{left}");
+        report.notes.push(left.to_string());
+    }
     report.bytes_written = header.files.values().map(|file| file.bytes).sum();
     report.digest = Some(header.digest);
     Ok(report)

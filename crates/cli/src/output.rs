@@ -83,9 +83,10 @@ pub fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
 }
 
 /// A file that takes its place when it is complete, and leaves nothing behind otherwise. Killed, it leaves
-/// `.NAME.<pid>.part`, which the next one of that name removes, and says so.
+/// `.NAME.<pid>.part`, which the next one of that name removes, and says so. A pipe or a device is written as it is.
 pub struct WholeFile {
     path: PathBuf,
+    /// Where the bytes are until they are complete; the same as `path` for a pipe or a device.
     work: PathBuf,
     /// Locked while this process lives, where the file system knows locks.
     file: Option<BufWriter<File>>,
@@ -101,6 +102,11 @@ impl WholeFile {
         let name = path.file_name().ok_or_else(|| Failure::usage(format!("{}: not a file name", path.display())))?;
         if path.is_dir() {
             return Err(Failure::usage(format!("{}: is a folder", path.display())));
+        }
+        // A file renamed over `/dev/null` would take its place for the whole machine.
+        if fs::metadata(path).is_ok_and(|about| !about.is_file()) {
+            let file = File::options().write(true).open(path).map_err(wrong)?;
+            return Ok(Self { path: path.into(), work: path.into(), file: Some(BufWriter::new(file)) });
         }
         remove_leftovers(path, name);
         // Taken are the names of other files of this process, and of a dead process of the same number.
@@ -151,13 +157,26 @@ impl WholeFile {
         let flushed = file.into_inner().map_err(io::IntoInnerError::into_error);
         // The file stays open, and so locked, until it has its name: until then it could be taken for a leftover.
         let placed = flushed.and_then(|file| {
+            if self.is_direct() {
+                return Ok(());
+            }
             file.sync_all()?;
             fs::rename(&self.work, &self.path)
         });
         placed.map_err(|e| {
-            let _ = fs::remove_file(&self.work);
+            self.remove_part();
             self.failure(&e)
         })
+    }
+
+    fn is_direct(&self) -> bool {
+        self.work == self.path
+    }
+
+    fn remove_part(&self) {
+        if !self.is_direct() {
+            let _ = fs::remove_file(&self.work);
+        }
     }
 
     fn failure(&self, e: &io::Error) -> Failure {
@@ -168,7 +187,7 @@ impl WholeFile {
 impl Drop for WholeFile {
     fn drop(&mut self) {
         if self.file.take().is_some() {
-            let _ = fs::remove_file(&self.work);
+            self.remove_part();
         }
     }
 }

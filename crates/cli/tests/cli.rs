@@ -1,6 +1,8 @@
 //! The command line as its users run it: the built program, on the tiny checkpoints of the tests.
 
 #[cfg(unix)]
+mod exhaustion;
+#[cfg(unix)]
 mod kills;
 mod support;
 

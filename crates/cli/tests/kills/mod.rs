@@ -270,3 +270,22 @@ fn what_a_killed_run_left_of_a_file_of_results_is_named_and_removed_by_the_next(
     assert_eq!(fs::read(&out).unwrap(), old);
     assert!(!folder.path().join(&part).exists());
 }
+
+#[test]
+fn results_go_into_a_pipe_that_stays_a_pipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let twin = golden().join("twins/bert-tiny");
+    assert_eq!(run(omniburn().arg("convert").arg(&twin).arg(folder.path().join("record"))).code, 0);
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = {
+        let pipe = pipe.clone();
+        std::thread::spawn(move || fs::read_to_string(pipe).unwrap())
+    };
+    let mut command = omniburn();
+    command.current_dir(&folder).args(["embed", "--model", "record", "--out", "pipe", "--text", "a red bicycle"]);
+    assert_eq!(run(&mut command).code, 0);
+    assert!(!fs::symlink_metadata(&pipe).unwrap().is_file(), "a file took the place of the pipe");
+    assert!(reader.join().unwrap().starts_with("{\"index\":0,"));
+    assert_eq!(leftovers(folder.path()), ["pipe"]);
+}

@@ -1,5 +1,9 @@
 //! The command line as its users run it: the built program, on the tiny checkpoints of the tests.
 
+#[cfg(unix)]
+mod exhaustion;
+#[cfg(unix)]
+mod kills;
 mod support;
 
 use std::collections::BTreeSet;

@@ -9,6 +9,7 @@ mod backends;
 mod batching;
 mod failure;
 mod gate;
+mod laws;
 mod layouts;
 mod mini;
 mod parity_audio;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgMatches, Args, Parser, Subcommand, ValueEnum};
 use omniburn::{BackendSpec, Dtype, Modality, Role, TemplateKind, Truncation};
+use omniburn_cli::inputs::TypedInput;
 
 /// The whole command line.
 #[derive(Debug, Parser)]

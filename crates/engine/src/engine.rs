@@ -355,6 +355,11 @@ impl Engine {
         self.inner.pool.in_use()
     }
 
+    /// Forgets the waits and holds counted so far, such as those of opening parts, so that a measurement begins at zero.
+    pub fn reset_meter(&self) {
+        self.inner.meter.reset();
+    }
+
     /// Opens whatever is not open yet, so that no later call pays for it.
     ///
     /// # Errors

@@ -96,6 +96,11 @@ impl Meter {
         self.lock().of(priority).computes.record(compute);
     }
 
+    /// Forgets everything counted so far.
+    pub fn reset(&self) {
+        *self.lock() = Classes::default();
+    }
+
     /// The figures so far, all of one moment.
     pub fn snapshot(&self) -> MeterSnapshot {
         let classes = self.lock();
@@ -226,6 +231,16 @@ mod tests {
     fn an_unused_meter_reads_zero_throughout() {
         assert_eq!(Meter::new().snapshot(), MeterSnapshot::default());
         assert_eq!(DurationStats::default().mean(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_meter_that_was_reset_has_counted_nothing() {
+        let meter = Meter::new();
+        meter.record_wait(Background, Duration::from_millis(3));
+        meter.record_hold(Interactive, Duration::from_millis(4));
+        assert_ne!(meter.snapshot(), MeterSnapshot::default());
+        meter.reset();
+        assert_eq!(meter.snapshot(), MeterSnapshot::default());
     }
 
     #[test]

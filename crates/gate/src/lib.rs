@@ -43,7 +43,7 @@
 //! # What lives here, and what does not
 //!
 //! `state` decides; it knows no thread and no clock, and is tested by random sequences and on a clock of its own
-//! (`tests/simulation.rs`). `gate` is the thin blocking shell around it, `cancel` the handle by which a caller gives up,
+//! (`tests/simulation.rs`). `gate` is the thin blocking shell around it, `cancel` the handle by which callers give up,
 //! `sync` the locks and the clock both stand on. With the feature `loom` these are the model checker's, which takes the
 //! threads through every order (`tests/model.rs`). Measuring waits and holds is the meter's, catching a panicking unit
 //! the worker's; neither Burn nor an async runtime appears here.

@@ -401,8 +401,8 @@ fn a_query_waits_for_at_most_one_background_hold_and_the_queries_before_it() {
         );
         assert_eq!(figures.most_background_units, 1, "background work was never in the way, which proves nothing");
         assert!(figures.longest_behind_background <= LONGEST_HOLD);
-        // Of one unit this follows from the law. Where queries fill most of the device alone, at 80 a second three
-        // quarters of it, each delay is handed on to the queries behind, and the 95th of all of them is later than that.
+        // For a query alone this is the law. Where queries fill most of the device alone, at 80 a second three
+        // quarters of it, each delay is handed on to the queries behind, and the 95th of a hundred is later than that.
         if queries_a_second <= 40 {
             assert!(p95 <= idle + LONGEST_HOLD as f64 / 1000.0, "{p95} ms, idle {idle} ms");
         }

@@ -89,6 +89,15 @@ const STEPS: &[Step] = &[
         work: Work::Test(|| args(cargo(), "test --workspace --exclude xtask --no-fail-fast")),
     },
     Step {
+        name: "gate",
+        proves: "the gate in every order of its threads, and that each of the mistakes planted there is found",
+        slow: true,
+        work: Work::Test(|| {
+            let words = "test --package omniburn-gate --features loom --test model --test simulation --release";
+            args(cargo(), words)
+        }),
+    },
+    Step {
         name: "fuzz",
         proves: "no panic, hang or flood of memory in 10 s of hostile bytes for each thing that reads what others wrote",
         slow: true,
@@ -379,7 +388,7 @@ mod tests {
     fn quick_leaves_out_what_needs_another_build_or_another_tool() {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
-        assert_eq!(chosen(&quick).unwrap().1, ["licences", "fuzz", "cuda", "av1", "readme", "mini", "wgpu"]);
+        assert_eq!(chosen(&quick).unwrap().1, ["licences", "gate", "fuzz", "cuda", "av1", "readme", "mini", "wgpu"]);
     }
 
     #[test]

@@ -108,13 +108,13 @@ impl Gate {
 
     /// The permit to run one unit, or why the caller gave up before it had it.
     ///
-    /// A caller that has given up is skipped without taking a turn: [`Cancel::cancel`] wakes it at once, and so does its
-    /// deadline. At an open gate, too, a cancelled handle or a deadline that has passed is refused. If the permit was
-    /// granted before and not yet picked up, it is handed straight on and has counted as a turn.
+    /// A caller that has given up is skipped without taking a turn: [`Cancel::cancel`] wakes it at once, and so does
+    /// its deadline. At an open gate, too, a cancelled handle or a deadline that has passed is refused. If the permit
+    /// was granted before and not yet picked up, it is handed straight on and has counted as a turn.
     ///
     /// # Errors
-    /// [`GaveUp::Cancelled`] once `cancel` has been cancelled, [`GaveUp::Deadline`] once `deadline` has passed; the first
-    /// where both hold.
+    /// [`GaveUp::Cancelled`] once `cancel` has been cancelled, [`GaveUp::Deadline`] once `deadline` has passed; the
+    /// first where both hold.
     ///
     /// # Panics
     /// When the calling thread already holds this gate's permit, since it would wait for itself.

@@ -24,15 +24,15 @@
 //! unit counts for itself under both laws.
 //!
 //! - Background work carved between layers lets queries in at every cut, and no other background work before its end.
-//!   A query waits for what is left of one cut, not of the work. The share of law 2 is the share of the class; inside the
-//!   class, work is finished before the next begins.
+//!   A query waits for what is left of one cut, not of the work. The share of law 2 is the share of the class; inside
+//!   the class, work is finished before the next begins.
 //! - Interactive work is passed at a cut by background work only where aging lets it by, so each of its units waits for
-//!   at most one background unit, and long work meets one after every `N` of its own. Callers of its class wait until it
-//!   ends. In law 2 it makes `M` a number of units instead of callers: each time one of the `M` goes on while others of
-//!   them still wait adds one. So interactive work that may be long had better enter anew than pass.
+//!   at most one background unit, and long work meets one after every `N` of its own. Callers of its class wait until
+//!   it ends. In law 2 it makes `M` a number of units instead of callers: each time one of the `M` goes on while others
+//!   of them still wait adds one. So interactive work that may be long had better enter anew than pass.
 //!
-//! The laws are stated in units, so a wait in milliseconds is bounded only as well as a unit is: cutting work into units is
-//! the planner's affair.
+//! The laws are stated in units, so a wait in milliseconds is bounded only as well as a unit is: cutting work into
+//! units is the planner's affair.
 //!
 //! # Giving up
 //!
@@ -42,11 +42,11 @@
 //!
 //! # What lives here, and what does not
 //!
-//! `state` decides; it knows no thread and no clock, and is tested by random sequences. `gate` is the thin blocking
-//! shell around it, `cancel` the handle by which a caller gives up, `sync` the locks and the clock both stand on. With the
-//! feature `loom` these are the model checker's, which then takes the threads through every order (`tests/model.rs`).
-//! Measuring waits and holds is the meter's, catching a panicking unit the worker's; neither Burn nor an async runtime
-//! appears here.
+//! `state` decides; it knows no thread and no clock, and is tested by random sequences and on a clock of its own
+//! (`tests/simulation.rs`). `gate` is the thin blocking shell around it, `cancel` the handle by which callers give up,
+//! `sync` the locks and the clock both stand on. With the feature `loom` these are the model checker's, which takes the
+//! threads through every order (`tests/model.rs`). Measuring waits and holds is the meter's, catching a panicking unit
+//! the worker's; neither Burn nor an async runtime appears here.
 #![forbid(unsafe_code)]
 
 mod cancel;

@@ -39,7 +39,7 @@ pub fn advance(by: Duration) {
     }
 }
 
-/// When every model begins. The type of the machine's clock, so that the gate has one interface with and without `loom`.
+/// When every model begins. By the machine's type of clock, so that the gate has one interface with and without `loom`.
 fn start() -> Instant {
     static START: OnceLock<Instant> = OnceLock::new();
     *START.get_or_init(Instant::now)

@@ -387,8 +387,8 @@ fn beside(source: &mut dyn Source, bytes: u64, format: &str, header: &Header) ->
         // Four rows of eight bytes a pixel, the window of the inflater, and what is not pixels, unpacked.
         "png" => 32 * u64::from(header.width) + (512 << 10) + png_metadata(source)?,
         "webp" => {
-            // The codes of 2,600 groups, which is libwebp's own limit; a group takes 8 kB, and 64 bytes of a file.
-            let codes = (2600 * 8192).min(bytes * 128);
+            // The codes of 2,600 groups, which is libwebp's own limit, of about 6 kB; a group takes 48 bytes of a file.
+            let codes = (2600 * 6144).min(bytes * 128);
             // Two maps of a quarter of the samples each, one of groups, and the codes.
             let lossless = pixels + codes;
             // Planes of 4:2:0 in whole blocks, and the packed bytes.

@@ -6,7 +6,7 @@
 //!
 //! # What is not counted
 //! The program itself, threads, and what the allocator keeps after memory was given back. A lossless WebP with more groups
-//! of codes than its own library ever writes takes more than is told here, up to 200 times its packed size.
+//! of codes than its own library ever writes takes more than is told here, up to 500 times its packed size.
 
 use std::io::{BufReader, Cursor};
 use std::path::Path;

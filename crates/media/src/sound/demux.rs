@@ -175,7 +175,15 @@ pub(super) fn open(mut input: Input, label: &Label) -> Result<Box<dyn Decoder>, 
                     decoder,
                     window,
                     vorbis: parameters.codec == CODEC_ID_VORBIS,
+                    fragmented: sound.is_some_and(|sound| sound.fragmented),
                     tables,
+                    packed_frames: match parameters.codec {
+                        // A silent channel takes six bytes.
+                        CODEC_ID_AAC => Some((length / 6 + 1) * 1024),
+                        // The lowest rate is 8 kbit/s at 24 kHz.
+                        CODEC_ID_MP3 => Some((length / 24 + 1) * 1152),
+                        _ => None,
+                    },
                     decoded: 0,
                 }));
             }
@@ -303,8 +311,12 @@ struct Demuxed {
     decoder: PacketDecoder,
     window: Window,
     vorbis: bool,
+    /// An MP4 in pieces, whose header does not tell its length.
+    fragmented: bool,
     /// Bytes of the container's tables in memory.
     tables: u64,
+    /// Frames that a file of this length can hold in the codec, where its shortest packet is known.
+    packed_frames: Option<u64>,
     /// Frames decoded, with those that are cut off.
     decoded: u64,
 }
@@ -325,9 +337,11 @@ impl Decoder for Demuxed {
             .zip(info.duration)
             .map(|(base, duration)| duration.get() as f64 * f64::from(base.numer.get()) / f64::from(base.denom.get()));
         // Rounded up, with the packet that it ends in.
-        Ok(seconds
+        let stated = seconds
             .filter(|seconds| *seconds > 0.0)
-            .map(|seconds| left((seconds * f64::from(self.decoder.rate_hz)).ceil() as u64 + MOST_PACKET_FRAMES)))
+            .map(|seconds| (seconds * f64::from(self.decoder.rate_hz)).ceil() as u64 + MOST_PACKET_FRAMES);
+        let all = if self.fragmented { self.packed_frames } else { stated.or(self.packed_frames) };
+        Ok(all.map(left))
     }
 
     fn held(&self) -> Held {

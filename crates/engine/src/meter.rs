@@ -104,12 +104,11 @@ impl Meter {
     /// The figures so far, all of one moment.
     pub fn snapshot(&self) -> MeterSnapshot {
         let classes = self.lock();
-        let [interactive, background] = [&classes.interactive, &classes.background]
-            .map(|class| ClassStats {
-                waits: class.waits.stats(),
-                holds: class.holds.stats(),
-                computes: class.computes.stats(),
-            });
+        let [interactive, background] = [&classes.interactive, &classes.background].map(|class| ClassStats {
+            waits: class.waits.stats(),
+            holds: class.holds.stats(),
+            computes: class.computes.stats(),
+        });
         let busy = interactive.holds.sum.saturating_add(background.holds.sum);
         MeterSnapshot { interactive, background, busy }
     }

@@ -195,7 +195,8 @@ impl Engine {
                     }
                     _ => {
                         let settings = self.mel_settings();
-                        let clip_frames = longest_clip_s() * (settings.sample_rate_hz / settings.hop_samples.max(1)) as usize;
+                        let clip_frames =
+                            longest_clip_s() * (settings.sample_rate_hz / settings.hop_samples.max(1)) as usize;
                         Shape::Clips { longest: frames.min(clip_frames), frames, tokens: FRAME_ROWS }
                     }
                 }

@@ -10,7 +10,9 @@ use omniburn_models::families::bert::BertText;
 use omniburn_models::families::mini::{MiniText, SpeechTower};
 use omniburn_models::families::omni::OmniText;
 use omniburn_models::families::{Family, OmniConfig};
-use omniburn_models::record::{Dtype, Modality, RecordFolder, TOKENS_FILE, TOWERS_FILE, TensorRole, TensorSpec, text_file};
+use omniburn_models::record::{
+    Dtype, Modality, RecordFolder, TOKENS_FILE, TOWERS_FILE, TensorRole, TensorSpec, text_file,
+};
 use omniburn_models::towers::audio::AudioTower;
 use omniburn_models::towers::conv::ConvTower;
 use omniburn_models::towers::vision::VisionTower;

@@ -254,8 +254,7 @@ impl Media<'_> {
         let room: u64 = items.iter().map(|&i| run.engine.share_of(&self.media[i])).sum();
         let units = plan_tower(&windows, |windows| match tower {
             Tower::Vision => {
-                budget.vision_unit(windows) <= room
-                    && run.comfortable(Stage::PatchBlock, windows, MAX_UNIT_PATCHES)
+                budget.vision_unit(windows) <= room && run.comfortable(Stage::PatchBlock, windows, MAX_UNIT_PATCHES)
             }
             Tower::Audio => {
                 let rows: Vec<usize> = windows.iter().map(|frames| frames.div_ceil(2)).collect();

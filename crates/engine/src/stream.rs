@@ -325,7 +325,9 @@ impl<I: Iterator<Item = Input>> Stream<I> {
                     let (prepared, reserved) = slot.take();
                     match (key.map(|key| (key, self.engine.inner.flights.turn(key, priority))), prepared) {
                         (_, Err(e)) => results[index] = Some(Err(e)),
-                        (Some((_, Turn::Follow(flight))), Ok(prepared)) => follows.push((flight, Item { index, prepared, reserved })),
+                        (Some((_, Turn::Follow(flight))), Ok(prepared)) => {
+                            follows.push((flight, Item { index, prepared, reserved }))
+                        }
                         (lead, Ok(prepared)) => {
                             if let Some((key, Turn::Lead(lead))) = lead {
                                 leads.push((index, key, lead));

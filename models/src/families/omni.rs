@@ -4,7 +4,6 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::{Backbone, BackboneConfig, BackbonePass, Extras};
-use omniburn_kernels::Segments;
 use crate::batch::TokenRows;
 use crate::blocks::{Linear, Pooling, TokenTable, Weights};
 use crate::error::{ConfigError, RecordError};
@@ -15,6 +14,7 @@ use crate::towers::audio::{AudioConfig, AudioTower};
 use crate::towers::merger::Merger;
 use crate::towers::vision::{VisionConfig, VisionTower};
 use crate::trap::{self, Trap};
+use omniburn_kernels::Segments;
 
 /// Configuration of the family; a tower the checkpoint lacks is absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -444,6 +444,26 @@ mod tests {
     }
 
     #[test]
+    fn callers_of_one_input_at_one_time_compute_it_once() {
+        let (_folder, engine) = engine();
+        let computed = |engine: &Engine| engine.meter().background.computes.count;
+        let before = computed(&engine);
+        let permit = engine.inner.gate.enter(Priority::Interactive);
+        std::thread::scope(|scope| {
+            let call = || engine.embed_one(Input::text("the same"), Role::Document).unwrap();
+            let callers: Vec<_> = (0..8).map(|_| scope.spawn(call)).collect();
+            while engine.inner.flights.followers() < 7 {
+                std::thread::yield_now();
+            }
+            drop(permit);
+            let vectors: Vec<Embedding> = callers.into_iter().map(|caller| caller.join().unwrap()).collect();
+            assert!(vectors.windows(2).all(|two| two[0] == two[1]));
+        });
+        assert_eq!(computed(&engine) - before, 1);
+        assert_eq!(engine.memory_in_use(), (0, 0));
+    }
+
+    #[test]
     fn a_row_that_is_not_finite_is_an_error_even_where_it_is_cut_off() {
         let cut = embedding(vec![1.0, 2.0, f32::NAN], Some(2));
         assert_eq!(cut, Err(EmbeddingError::NotFinite { index: 2 }));

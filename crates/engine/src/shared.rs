@@ -70,6 +70,13 @@ impl Flights {
         Turn::Lead(Lead { flights: Arc::clone(self), key, flight, listed })
     }
 
+    /// Callers that wait for somebody's item.
+    #[cfg(test)]
+    pub(crate) fn followers(&self) -> usize {
+        // The list and the leader hold one each.
+        self.lock().values().map(|(_, flight)| Arc::strong_count(flight) - 2).sum()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<InputDigest, (Priority, Arc<Flight>)>> {
         self.flying.lock().unwrap_or_else(PoisonError::into_inner)
     }

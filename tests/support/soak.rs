@@ -734,7 +734,6 @@ fn job(number: u64, budget: u64, model: Model, seed: u64, pool: Option<PathBuf>)
     let folder = tempfile::tempdir()?;
     let pool = Pool::at(pool.as_deref().unwrap_or(folder.path()))?;
     let engine = pool.builder(model).budget(budget).open()?;
-    engine.warm_up()?;
     let mut draw = Draw::of(seed, number);
     let items = job_items(&mut draw, &pool, engine.profile().max_tokens)?;
     let inputs: Vec<Input> = items.iter().map(|item| item.input.clone()).collect();

@@ -19,7 +19,7 @@ pub(crate) struct ItemNeed {
     media: Need,
     /// From what is kept to its vector.
     share: u64,
-    /// Whether it may be of several segments: then its decoder lives on while a segment is computed.
+    /// Whether it may be of several segments: then its decoder works on the next while one is computed.
     streams: bool,
     /// Rows it will be, about: tokens, patches or mel frames.
     pub rows: usize,
@@ -29,7 +29,7 @@ impl ItemNeed {
     /// Bytes at most at any moment.
     pub(crate) fn bytes(&self) -> u64 {
         if self.streams {
-            return self.media.peak + self.share;
+            return self.media.peak + self.media.kept + self.share;
         }
         self.media.peak.max(self.media.kept + self.share)
     }

@@ -410,6 +410,12 @@ fn speech_windows(samples: &[f32], rate: usize) -> Vec<std::ops::Range<usize>> {
     bounds.windows(2).map(|two| two[0]..two[1]).collect()
 }
 
+impl Long {
+    pub(crate) fn modality(&self) -> Modality {
+        self.modality
+    }
+}
+
 impl LongSource {
     fn has_more(&mut self) -> Result<bool, MediaError> {
         match self {

@@ -19,6 +19,7 @@ use crate::parts::TextPart;
 use crate::plan::{Piece, plan_text, plan_tower};
 use crate::prepare::{Long, Medium, Prepared, Rows};
 use crate::request::{Embedded, Request, Segment};
+use crate::worker::panic_message;
 
 /// A prepared item of a window with the memory that is spoken for until its vector is there.
 pub(crate) struct Item {
@@ -148,31 +149,31 @@ impl Run<'_> {
         Ok(Embedded { embedding, modality, tokens, truncated: false, segments: segment.into_iter().collect() })
     }
 
-    /// One segment after the other, so that the longest recording needs the memory of one of them.
+    /// One segment after the other, so that the longest recording needs the memory of two of them: the next is decoded
+    /// while the device computes.
     fn long_medium(&mut self, text: &Arc<TextPart>, index: usize, mut long: Long) {
-        let mut segments = Vec::new();
-        let mut modality = None;
-        let outcome = loop {
-            match self.engine.next_segment(&mut long, self.request) {
-                Ok(Some(medium)) => {
-                    let values = self.media(text, std::slice::from_ref(&medium)).swap_remove(0);
-                    match values.and_then(|values| self.embedded(values, &medium)) {
-                        Ok(embedded) => segments.extend(embedded.segments),
-                        Err(e) => break Err(e),
-                    }
-                    modality = Some(medium.modality);
-                }
-                Ok(None) => break Ok(()),
-                Err(e) => break Err(e),
-            }
-        };
-        let result = outcome.and_then(|()| {
+        let result = self.segments(text, &mut long).and_then(|(modality, segments)| {
             let embedding = unit_mean(&segments)?;
-            let tokens = segments.iter().map(|s: &Segment| s.tokens).sum();
-            let modality = modality.expect("a long medium has segments");
+            let tokens = segments.iter().map(|s| s.tokens).sum();
             Ok(Embedded { embedding, modality, tokens, truncated: false, segments })
         });
         self.finish(index, result);
+    }
+
+    fn segments(&self, text: &Arc<TextPart>, long: &mut Long) -> Result<(Modality, Vec<Segment>), ItemError> {
+        let modality = long.modality();
+        let mut segments = Vec::new();
+        let mut current = self.engine.next_segment(long, self.request)?;
+        while let Some(medium) = current {
+            let (values, next) = std::thread::scope(|scope| {
+                let ahead = scope.spawn(|| self.engine.next_segment(long, self.request));
+                let values = self.media(text, std::slice::from_ref(&medium)).swap_remove(0);
+                (values, ahead.join())
+            });
+            segments.extend(self.embedded(values?, &medium)?.segments);
+            current = next.unwrap_or_else(|panic| Err(ItemError::Panicked { message: panic_message(panic.as_ref()) }))?;
+        }
+        Ok((modality, segments))
     }
 
     /// The pooled row of each medium, in order.

@@ -184,29 +184,6 @@ impl Parts {
         Ok(())
     }
 
-    /// Bytes of memory that opening it will copy: what is not computed in the type it is stored in. Mapped weights are
-    /// not among them.
-    pub(crate) fn copies(&self, modality: Modality, task: &str) -> u64 {
-        let tower = match modality {
-            Modality::Text => None,
-            Modality::Audio => Some(["audio.", "speech."]),
-            Modality::Image | Modality::Video => Some(["vision.", "picture."]),
-        };
-        let text = self.opened_text(task).is_none().then(|| text_file(task));
-        let mut bytes = 0;
-        for (file, specs) in self.record.parts() {
-            let entry = &self.record.header().files[&file];
-            for spec in &specs {
-                let of_tower = |names: [&str; 2]| names.iter().any(|name| spec.name.starts_with(name));
-                if text.as_ref() == Some(&file) || (file == TOWERS_FILE && tower.is_some_and(of_tower)) {
-                    let stored = entry.tensors.get(&spec.name).map_or(Dtype::F32, |tensor| tensor.dtype);
-                    bytes += copied(spec, stored, self.compute);
-                }
-            }
-        }
-        bytes
-    }
-
     fn tower<T>(
         &self,
         place: &Lazy<T>,
@@ -221,6 +198,36 @@ impl Parts {
         }
         Ok(tower.clone())
     }
+
+    /// Bytes of memory that opening it will copy.
+    pub(crate) fn copies(&self, modality: Modality, task: &str) -> u64 {
+        let text = self.opened_text(task).is_none().then_some(task);
+        copied_weights(&self.record, text, Some(modality), self.compute)
+    }
+}
+
+/// Bytes of memory that opening parts of a record copies: weights that are not computed in the type they are stored in.
+/// Those that are lie mapped and are not among them. `task` is the text part meant, `tower` the kind of input whose tower
+/// is meant.
+pub fn copied_weights(record: &RecordFolder, task: Option<&str>, tower: Option<Modality>, compute: Dtype) -> u64 {
+    let names = match tower {
+        None | Some(Modality::Text) => None,
+        Some(Modality::Audio) => Some(["audio.", "speech."]),
+        Some(Modality::Image | Modality::Video) => Some(["vision.", "picture."]),
+    };
+    let text = task.map(text_file);
+    let mut bytes = 0;
+    for (file, specs) in record.parts() {
+        let entry = &record.header().files[&file];
+        for spec in &specs {
+            let of_tower = |names: [&str; 2]| names.iter().any(|name| spec.name.starts_with(name));
+            if text.as_ref() == Some(&file) || (file == TOWERS_FILE && names.is_some_and(of_tower)) {
+                let stored = entry.tensors.get(&spec.name).map_or(Dtype::F32, |tensor| tensor.dtype);
+                bytes += copied(spec, stored, compute);
+            }
+        }
+    }
+    bytes
 }
 
 /// Bytes of a tensor in memory where it is not used as it lies in its file.

@@ -171,7 +171,8 @@ impl Run<'_> {
                 (values, ahead.join())
             });
             segments.extend(self.embedded(values?, &medium)?.segments);
-            current = next.unwrap_or_else(|panic| Err(ItemError::Panicked { message: panic_message(panic.as_ref()) }))?;
+            current =
+                next.unwrap_or_else(|panic| Err(ItemError::Panicked { message: panic_message(panic.as_ref()) }))?;
         }
         Ok((modality, segments))
     }

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use omniburn::{
-    BertConfig, Budget, DEFAULT_BUDGET_BYTES, Family, MiniConfig, Modality, OmniConfig, RecordFolder, RecordHeader,
-    SEGMENT_SECONDS, is_scale,
+    BertConfig, Budget, DEFAULT_BUDGET_BYTES, Dtype, Family, MiniConfig, Modality, OmniConfig, RecordFolder,
+    RecordHeader, SEGMENT_SECONDS, copied_weights, is_scale,
 };
 use omniburn_convert::{ConvertOptions, TaskChoice, convert};
 use serde::Serialize;
@@ -46,7 +46,20 @@ struct RecordView {
     bytes: u64,
     budget: u64,
     needs: Vec<NeedRow>,
+    /// Bytes copied where products are computed in f32, which is what flex does unless told otherwise.
+    copies_f32: Copies,
     verified: bool,
+}
+
+/// Weights in memory that do not lie mapped as they are stored.
+#[derive(Debug, Serialize)]
+struct Copies {
+    /// When a record is opened, and so not part of the budget.
+    opened: u64,
+    /// When the first picture or film comes; part of the budget from then on.
+    pictures: u64,
+    /// When the first sound comes; part of the budget from then on.
+    sound: u64,
 }
 
 /// Inspects a record or a checkpoint.
@@ -102,6 +115,11 @@ fn record(args: &InspectArgs, record: &RecordFolder) -> Outcome {
         bytes,
         budget,
         needs: needs(header, budget),
+        copies_f32: Copies {
+            opened: copied_weights(record, Some(&header.default_task), None, Dtype::F32),
+            pictures: copied_weights(record, None, Some(Modality::Image), Dtype::F32),
+            sound: copied_weights(record, None, Some(Modality::Audio), Dtype::F32),
+        },
         verified: args.verify,
     };
     if args.json {
@@ -238,6 +256,17 @@ fn for_people(header: &RecordHeader, view: &RecordView) -> String {
         let (bytes, budget) = (mebibytes(need.bytes), mebibytes(view.budget));
         line("memory", format!("{}, {} rows: {bytes}, {fits} the budget of {budget}", need.input, need.rows));
     }
+    let Copies { opened, pictures, sound } = view.copies_f32;
+    line(
+        "copies",
+        format!(
+            "computing in f32 copies {} of weights when opened (beside the budget), {} for pictures and {} for sound when \
+             the first comes (within it)",
+            mebibytes(opened),
+            mebibytes(pictures),
+            mebibytes(sound)
+        ),
+    );
     for source in &header.sources {
         line("source", format!("{} ({}, sha256 {})", source.file, mebibytes(source.bytes), source.sha256));
     }

@@ -27,7 +27,7 @@ pub struct Choice {
 struct Step {
     name: &'static str,
     proves: &'static str,
-    /// Needs another build of the whole tree, or a tool that not every machine has.
+    /// Needs another build of the whole tree, a tool that not every machine has, or minutes of load.
     slow: bool,
     work: Work,
 }
@@ -87,6 +87,13 @@ const STEPS: &[Step] = &[
         slow: false,
         // xtask's own tests ran in `rooms`; a second run would count them twice.
         work: Work::Test(|| args(cargo(), "test --workspace --exclude xtask --no-fail-fast")),
+    },
+    Step {
+        name: "soak",
+        proves: "2,000 requests ratchet nothing, 100 jobs stay in their memory budget",
+        slow: true,
+        // The workspace's features, so that nothing is built anew for it.
+        work: Work::Run(|| args(cargo(), "test --workspace --exclude xtask --test soak")),
     },
     Step {
         name: "cuda",
@@ -379,7 +386,7 @@ mod tests {
     fn quick_leaves_out_what_needs_another_build_or_another_tool() {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
-        assert_eq!(chosen(&quick).unwrap().1, ["licences", "cuda", "av1", "readme", "mini", "wgpu"]);
+        assert_eq!(chosen(&quick).unwrap().1, ["licences", "soak", "cuda", "av1", "readme", "mini", "wgpu"]);
     }
 
     #[test]

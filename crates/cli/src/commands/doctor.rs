@@ -489,8 +489,12 @@ fn kernel_lines(text: &mut String, kernels: &[Kernel]) {
     text.push_str(
         "\nOperations: the largest difference from the portable body, from the formula, and what is allowed\n",
     );
-    let mut names: Vec<&str> = kernels.iter().map(|row| row.kernel).collect();
-    names.dedup();
+    let mut names: Vec<&str> = Vec::new();
+    for row in kernels {
+        if !names.contains(&row.kernel) {
+            names.push(row.kernel);
+        }
+    }
     let header = ["operation", "state", "cases", "portable", "formula", "allowed", "ms"].map(String::from).to_vec();
     let mut rows = vec![header];
     for name in names {

@@ -1,11 +1,10 @@
 //! `omniburn doctor` as its users run it.
 
-mod support;
-
 use std::fs;
 
 use serde_json::Value;
-use support::{copy_folder, golden, omniburn, run};
+
+use crate::support::{copy_folder, golden, omniburn, run};
 
 fn report(args: &[&str]) -> (i32, Value, String) {
     let found = run(omniburn().arg("doctor").arg("--json").args(args));

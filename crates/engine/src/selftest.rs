@@ -6,7 +6,7 @@
 //! `cargo run --release -p omniburn-tests --example selftest_vectors` and are held to the reference by the tests.
 //! Printing is the caller's.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use omniburn_media::{Height, RgbImage, Width};
@@ -372,11 +372,9 @@ impl Engine {
     /// [`EngineError::Item`] for the first query or background item that failed.
     pub fn load_test(&self, length: Duration) -> Result<LoadReport, EngineError> {
         self.warm_up()?;
-        let texts = (0..8).map(|i| Input::text(&LONG[..LONG.floor_char_boundary(120 + 20 * i)]));
-        let media = items(&self.profile().modalities).into_iter().map(|(_, input)| input);
-        let batch: Vec<Input> = texts.chain(media.filter(|input| input.modality() != Modality::Text)).collect();
+        let takes = self.profile().modalities;
         let query = || self.embed_one(Input::text("a red bicycle under the bridge"), Role::Query);
-        self.embed(&batch, Role::Document)?;
+        self.embed(&background(&takes, 0), Role::Document)?;
         query()?;
 
         let watch = Meter::new();
@@ -392,11 +390,12 @@ impl Engine {
         }
         self.reset_meter();
         let (stop, items) = (Cancel::new(), AtomicU64::new(0));
-        let (failed, began) = (AtomicBool::new(false), Instant::now());
+        let (failed, rounds, began) = (AtomicBool::new(false), AtomicU32::new(1), Instant::now());
         let outcome = std::thread::scope(|scope| {
             let work = || -> Result<(), EngineError> {
                 let request = Request::new(Role::Document).cancel(stop.clone());
                 while !stop.is_cancelled() {
+                    let batch = background(&takes, rounds.fetch_add(1, Ordering::Relaxed));
                     for (index, result) in self.embed_with(&batch, &request)?.into_iter().enumerate() {
                         match result {
                             Ok(_) => _ = items.fetch_add(1, Ordering::Relaxed),
@@ -437,6 +436,17 @@ impl Engine {
             background_items: items.into_inner(),
         })
     }
+}
+
+/// A batch of background work: other inputs every round, because equal ones might be computed once.
+fn background(takes: &[Modality], round: u32) -> Vec<Input> {
+    let texts = (0..8).map(|i| Input::text(format!("{round}. {}", &LONG[..LONG.floor_char_boundary(120 + 20 * i)])));
+    let media = [
+        Input::image_pixels(picture(96, 64, round)),
+        Input::video_frames((0..3).map(|i| picture(64, 48, 3 * round + i)).collect()),
+        Input::audio_samples(sound(19_200 - 160 * (round % 60)), 16_000),
+    ];
+    texts.chain(media.into_iter().filter(|input| takes.contains(&input.modality()))).collect()
 }
 
 /// Queries with nothing beside them.

@@ -276,8 +276,8 @@ fn real_shape() -> Subject {
         name: "12 layers of 512",
         open: Box::new(move || Engine::open(&record).expect("the record opens")),
         query: text(12, 3),
-        // One unit of 2,000 tokens where nothing carves it.
-        batch: Arc::new(|seed| (0..16).map(|i| text(126, 16 * seed + i)).collect()),
+        // One unit of 1,000 tokens where nothing carves it.
+        batch: Arc::new(|seed| (0..8).map(|i| text(126, 8 * seed + i)).collect()),
     }
 }
 

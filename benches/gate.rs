@@ -32,12 +32,13 @@ const WARM: usize = 5;
 /// Share of the throughput alone that background work must keep between queries.
 const KEPT: f64 = 0.95;
 
-/// A record under test: how to open it anew, its queries, and a batch of background work.
+/// A record under test: how to open it anew, its queries, and batches of background work.
 struct Subject {
     name: &'static str,
     open: Box<dyn Fn() -> Engine>,
     query: Input,
-    batch: Vec<Input>,
+    /// A batch of equal cost for every seed, and of other inputs: equal ones might be computed once for all who ask.
+    batch: Arc<dyn Fn(usize) -> Vec<Input> + Send + Sync>,
 }
 
 /// Background threads that embed one batch after another: so many, or until they are stopped.
@@ -97,14 +98,14 @@ fn main() {
 impl Load {
     fn start(engine: &Engine, subject: &Subject, threads: usize, batches: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let threads = (0..threads).map(|_| {
-            let (stop, engine, batch) = (Arc::clone(&stop), engine.clone(), subject.batch.clone());
+        let threads = (0..threads).map(|thread| {
+            let (stop, engine, batch) = (Arc::clone(&stop), engine.clone(), Arc::clone(&subject.batch));
             std::thread::spawn(move || {
-                for _ in 0..batches {
+                for round in 0..batches {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    engine.embed(&batch, Role::Document).expect("a batch embeds");
+                    engine.embed(&batch(1000 * (thread + 1) + round), Role::Document).expect("a batch embeds");
                 }
                 Instant::now()
             })
@@ -150,7 +151,7 @@ impl Pauses {
 
 fn warm(engine: &Engine, subject: &Subject) {
     engine.warm_up().expect("the towers open");
-    engine.embed(&subject.batch, Role::Document).expect("a batch embeds");
+    engine.embed(&(subject.batch)(0), Role::Document).expect("a batch embeds");
     for _ in 0..WARM {
         engine.embed_one(subject.query.clone(), Role::Query).expect("a query embeds");
     }
@@ -172,8 +173,8 @@ fn idle(subject: &Subject, length: Duration) -> Phase {
 fn phase(subject: &Subject, load: &'static str, threads: usize, asks: bool, length: Duration) -> Phase {
     let engine = (subject.open)();
     warm(&engine, subject);
-    let timed = Instant::now();
-    engine.embed(&subject.batch, Role::Document).expect("a batch embeds");
+    let (timed, batch) = (Instant::now(), (subject.batch)(1));
+    engine.embed(&batch, Role::Document).expect("a batch embeds");
     let batches = (length.as_secs_f64() / (timed.elapsed().as_secs_f64() * threads as f64)).ceil() as usize;
     engine.reset_meter();
     let (began, mut pauses, mut queries) = (Instant::now(), Pauses::new(7), Vec::new());
@@ -187,7 +188,7 @@ fn phase(subject: &Subject, load: &'static str, threads: usize, asks: bool, leng
     let took = background.end().expect("a phase has background threads") - began;
     let meter = engine.meter();
     let left = took.saturating_sub(meter.interactive.holds.sum).as_secs_f64();
-    let items = (threads * batches * subject.batch.len()) as f64;
+    let items = (threads * batches * batch.len()) as f64;
     queries.sort();
     Phase { load, queries, meter, throughput: items / left }
 }
@@ -240,7 +241,11 @@ fn folder() -> PathBuf {
 }
 
 fn text(words: usize, seed: usize) -> Input {
-    let letter = |i: usize| char::from(b'a' + ((i * 7 + seed * 11 + i * seed) % 26) as u8).to_string();
+    // The letters of the seed first, so that no two are equal.
+    let letter = |i: usize| {
+        let value = if i < 5 { seed / 26usize.pow(i as u32) } else { i * 7 + seed * 11 + i * seed };
+        char::from(b'a' + (value % 26) as u8).to_string()
+    };
     Input::text((0..words).map(letter).collect::<Vec<_>>().join(" "))
 }
 
@@ -271,24 +276,30 @@ fn real_shape() -> Subject {
         name: "12 layers of 512",
         open: Box::new(move || Engine::open(&record).expect("the record opens")),
         query: text(12, 3),
-        // One unit of 2,000 tokens where nothing carves it.
-        batch: (0..16).map(|seed| text(126, seed)).collect(),
+        // One unit of 1,000 tokens where nothing carves it.
+        batch: Arc::new(|seed| (0..8).map(|i| text(126, 8 * seed + i)).collect()),
     }
 }
 
 fn shipped() -> Subject {
-    let noise = |seed: u32| {
-        let pixels = (0..400 * 300 * 3u32).map(|i| ((i + seed).wrapping_mul(2_654_435_761) >> 24) as u8);
+    let noise = |seed: usize| {
+        let pixels = (0..400 * 300 * 3u32).map(|i| ((i + seed as u32).wrapping_mul(2_654_435_761) >> 24) as u8);
         RgbImage::new(Width(400), Height(300), pixels.collect()).expect("as many pixels as its sides say")
     };
-    let tone: Vec<f32> = (0..32_000).map(|i| 0.5 * (i as f32 * (0.05 + i as f32 * 1e-7)).sin()).collect();
-    let mut batch: Vec<Input> = (0..24).map(|seed| text(60 + 5 * seed, seed)).collect();
-    batch.extend((0..6).map(|seed| Input::image_pixels(noise(seed))));
-    batch.extend((0..2).map(|_| Input::audio_samples(tone.clone(), 16_000)));
+    let tone = |seed: usize| -> Vec<f32> {
+        let pitch = 0.05 + 1e-4 * (seed % 1000) as f32;
+        (0..32_000).map(|i| 0.5 * (i as f32 * (pitch + i as f32 * 1e-7)).sin()).collect()
+    };
+    let batch = move |seed: usize| {
+        let mut batch: Vec<Input> = (0..24).map(|i| text(60 + 5 * i, 24 * seed + i)).collect();
+        batch.extend((0..6).map(|i| Input::image_pixels(noise(6 * seed + i))));
+        batch.extend((0..2).map(|i| Input::audio_samples(tone(2 * seed + i), 16_000)));
+        batch
+    };
     Subject {
         name: "the model that ships",
         open: Box::new(|| Engine::mini().expect("the model that ships opens")),
         query: Input::text("a red bicycle under a bridge"),
-        batch,
+        batch: Arc::new(batch),
     }
 }

@@ -341,7 +341,8 @@ fn beside_eight_busy_threads_an_item_keeps_its_bits() {
                 for item in &all[..24] {
                     let asked = request().priority(Priority::Interactive);
                     let got = outcome(engine.embed_with(&[item.input()], &asked).unwrap().swap_remove(0));
-                    let stopped = check(&format!("{name}, query {round}"), &[item.clone()], &[got], |i| alone.want(i));
+                    let stopped =
+                        check(&format!("{name}, query {round}"), std::slice::from_ref(item), &[got], |i| alone.want(i));
                     if stopped.is_err() {
                         stop.store(true, Ordering::Relaxed);
                     }
@@ -375,7 +376,8 @@ fn after_a_cancelled_call_an_item_keeps_its_bits() {
                     cut += 1;
                 } else {
                     whole += 1;
-                    check(&format!("{name}, cancelled"), &[item.clone()], &[got], |i| alone.want(i)).unwrap();
+                    check(&format!("{name}, cancelled"), std::slice::from_ref(item), &[got], |i| alone.want(i))
+                        .unwrap();
                 }
             }
             alone.check(&format!("{name}, after a cancel"), &items).unwrap();

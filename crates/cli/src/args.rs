@@ -61,6 +61,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Families and tasks supported, and records found
     Models(ModelsArgs),
+    /// Examine this machine, its devices and a model on them: one page for a bug report
+    Doctor(DoctorArgs),
     /// Print the completions of a shell
     Completions(CompletionsArgs),
 }
@@ -279,6 +281,34 @@ pub struct ModelsArgs {
     /// Folder to look for records in [default: records]
     #[arg(long, value_name = "DIR")]
     pub records: Option<PathBuf>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `omniburn doctor`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Examine this machine, its devices and a model on them: one page to paste into a bug report.
+
+It says what this build is and runs on, and which devices start. On one of them it then compares every operation with \
+its portable body and its formula, fixed items with their stored vectors (the model that ships has some, a record with \
+a selftest.json too) and with themselves in a batch, and measures for two seconds what queries wait for beside \
+background work. The page holds no path, no name of a user and nothing of your files.
+
+Exit codes: 0 all is well, 1 a check failed, 4 the device cannot be used.",
+    after_help = "Examples:
+  omniburn doctor
+  omniburn doctor --model records/small --json
+  omniburn doctor --device wgpu"
+)]
+pub struct DoctorArgs {
+    /// Record folder, made by `omniburn convert` [default: the model that ships]
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// The device to examine; one that is missing is then an error [default: flex]
+    #[arg(long, value_name = "NAME[:N]")]
+    pub device: Option<BackendSpec>,
     /// One JSON object
     #[arg(long)]
     pub json: bool,

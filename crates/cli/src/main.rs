@@ -75,6 +75,7 @@ fn run() -> u8 {
         (Command::Compare(args), Some(verb)) => commands::compare::run(&args, &typed(verb)),
         (Command::Inspect(args), _) => commands::inspect::run(&args),
         (Command::Models(args), _) => commands::models::run(&args),
+        (Command::Doctor(args), _) => commands::doctor::run(&args),
         (Command::Completions(args), _) => commands::completions::run(&args),
         (Command::Embed(_) | Command::Compare(_), None) => unreachable!("a verb that was read has matches"),
     });

@@ -335,6 +335,10 @@ impl Engine {
         }
     }
 
+    pub(crate) fn spec(&self) -> BackendSpec {
+        self.inner.spec
+    }
+
     /// The record's header.
     pub fn header(&self) -> &RecordHeader {
         self.inner.parts.record().header()

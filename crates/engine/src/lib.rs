@@ -28,6 +28,7 @@
 //! | `shared`, `key` | equal inputs computed once, kept results; what makes inputs equal |
 //! | `parts` | towers and tasks of a record, opened when first used |
 //! | `backend` | the only place that names devices |
+//! | `selftest` | an engine that examines itself: operations, stored vectors, waits and holds under a short load |
 #![forbid(unsafe_code)]
 
 mod backend;
@@ -47,6 +48,7 @@ mod prepare;
 mod prompt;
 mod request;
 mod run;
+mod selftest;
 mod shared;
 mod stream;
 mod worker;
@@ -64,13 +66,14 @@ pub use omniburn_media::{
     FilmSource, Height, MediaError, MelPreprocess, RgbImage, SEGMENT_SECONDS, Truncation, VisionPreprocess, Width,
     decode_image, has_pictures, is_animation, known_image_ending, resize_bicubic, sniff,
 };
-pub use omniburn_models::RecordError;
 pub use omniburn_models::families::{BertConfig, Family, MiniConfig, OmniConfig};
 pub use omniburn_models::record::int8::is_scale;
 pub use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TemplateKind};
+pub use omniburn_models::{KernelRow, RecordError};
 pub use options::{Budget, DEFAULT_BUDGET_BYTES, DEFAULT_HOLD_TARGET, EngineOptions, VERIFY_SMALL_BYTES};
 pub use parts::copied_weights;
 pub use prepare::{mel_preprocess, vision_preprocess};
 pub use request::{Embedded, Input, Progress, Request, Role, Segment, Span};
+pub use selftest::{ItemRow, LoadReport, SelfTest, Stored, StoredDistance};
 pub use shared::{CacheStats, ResultCache};
 pub use stream::EmbedIter;

@@ -5,6 +5,7 @@ pub mod completions;
 pub mod convert;
 #[cfg(feature = "mini")]
 pub mod demo;
+pub mod doctor;
 pub mod embed;
 pub mod inspect;
 pub mod models;

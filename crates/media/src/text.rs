@@ -253,6 +253,20 @@ mod tests {
         assert!(tokenizer.specials.leading.is_empty());
     }
 
+    /// Both found by the target `tokenizer` of omniburn-hostile.
+    #[test]
+    fn a_file_that_the_library_panics_at_is_an_error() {
+        let words = String::from_utf8(words(BOTH, "null", "null")).unwrap();
+        let no_decoder = words.replace(r#""decoder":null"#, r#""decoder":5"#);
+        let no_such_special = words.replace(r#""special_tokens":{"[B]":"#, r#""special_tokens":{"[C]":"#);
+        for file in [no_decoder, no_such_special] {
+            assert_ne!(file, words);
+            let error = TextTokenizer::from_bytes(file.as_bytes()).unwrap_err();
+            assert!(matches!(error, MediaError::Tokenizer { .. } | MediaError::Encode { .. }), "{error}");
+            assert_eq!(error.kind(), "corrupt");
+        }
+    }
+
     #[test]
     fn the_vocabulary_counts_to_the_highest_id() {
         let tokenizer = TextTokenizer::from_bytes(&words(BOTH, "null", "null")).unwrap();

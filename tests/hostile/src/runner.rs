@@ -29,8 +29,10 @@ pub const fn allocator() -> Allocator {
 
 /// How often the parent looks at its child.
 const LOOK: Duration = Duration::from_millis(20);
-/// A run that takes no processor time waits for something that does not come.
+/// A run that takes next to no processor time for so long waits for something that does not come.
 const MOST_WAITING: Duration = Duration::from_secs(60);
+/// Next to none, in seconds: a machine with much else to do gives more.
+const NO_WORK: f64 = 0.05;
 /// The exit code of a child that found something and has said what.
 const FOUND: i32 = 86;
 
@@ -264,7 +266,8 @@ fn watch(child: &mut Child, progress: &mut tempfile::NamedTempFile) -> io::Resul
             };
             // The time is read in steps of 10 ms, and a little late.
             let hangs = worked > MOST_SECONDS + 0.1;
-            if hangs || since.elapsed() > MOST_WAITING {
+            let waits = since.elapsed() > MOST_WAITING && worked < NO_WORK;
+            if hangs || waits {
                 child.kill()?;
                 child.wait()?;
                 let waited = since.elapsed().as_secs_f64();

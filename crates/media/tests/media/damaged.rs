@@ -58,6 +58,17 @@ fn a_jpeg_without_its_end_is_corrupt_though_all_pixels_may_be_there() {
     assert!(message.contains("jpeg"), "{message}");
 }
 
+/// Found by the target `webp` of omniburn-hostile: the decoder made room for all of it.
+#[test]
+fn metadata_that_goes_on_behind_the_end_of_a_webp_is_corrupt() {
+    let mut bytes = sample("exif-6.webp");
+    let at = bytes.windows(4).position(|name| name == b"EXIF").unwrap();
+    bytes[at + 4..at + 8].copy_from_slice(&3_278_746_650u32.to_le_bytes());
+    let (kind, message) = refused(&bytes, "long.webp");
+    assert_eq!(kind, "corrupt");
+    assert!(message.contains("behind the end"), "{message}");
+}
+
 #[test]
 fn nothing_is_empty() {
     assert_eq!(refused(b"", "empty.png").0, "empty");

@@ -168,7 +168,7 @@ impl Backbone {
     /// As [`Backbone::forward`].
     pub fn forward_with(&self, input: TokenRows, extras: Extras) -> Tensor<2> {
         let TokenRows { rows, segments } = input;
-        tap::record(|| "backbone.rows".into(), &rows);
+        let rows = tap::pass(|| "backbone.rows".into(), rows);
         let rotary = extras.rotary.unwrap_or_else(|| self.rotary(&segments, &rows.device()));
         let segments = if trap::on(Trap::SegmentsIgnored) { Segments::single(segments.rows()) } else { segments };
         let mut hidden = rows; // [tokens, hidden]
@@ -177,14 +177,13 @@ impl Backbone {
             if let Some(added) = extras.add_after_layer.get(i) {
                 hidden = hidden + added.clone();
             }
-            tap::record(|| format!("backbone.layers.{i}"), &hidden);
+            hidden = tap::pass(|| format!("backbone.layers.{i}"), hidden);
         }
         if trap::on(Trap::PoolBeforeFinalNorm) {
             return hidden;
         }
         let hidden = self.norm.forward(hidden);
-        tap::record(|| "backbone.norm".into(), &hidden);
-        hidden
+        tap::pass(|| "backbone.norm".into(), hidden)
     }
 
     /// The table of consecutive positions from zero in every segment.
@@ -255,7 +254,7 @@ impl Attention {
         let scale = 1.0 / (head_dim as f64).sqrt();
         let context = kernels::attention(query, key, value, segments, scale, causal);
         let context = context.reshape([tokens, heads * head_dim]);
-        tap::record(|| format!("backbone.layers.{index}.context"), &context);
+        let context = tap::pass(|| format!("backbone.layers.{index}.context"), context);
         self.o_proj.forward(context)
     }
 

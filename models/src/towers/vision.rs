@@ -167,9 +167,9 @@ impl VisionTower {
     pub fn forward(&self, input: PatchRows) -> VisionFeatures {
         let PatchRows { rows, grids } = input;
         let embedded = self.patch_embed.forward(self.patch_values(rows)); // [patches, hidden]
-        tap::record(|| "vision.patch_embed".into(), &embedded);
+        let embedded = tap::pass(|| "vision.patch_embed".into(), embedded);
         let positions = self.positions(&grids);
-        tap::record(|| "vision.positions".into(), &positions);
+        let positions = tap::pass(|| "vision.positions".into(), positions);
         let rotary = self.rotary(&grids);
         let segments = Segments::from_lengths(grid::windows(&grids));
 
@@ -177,7 +177,7 @@ impl VisionTower {
         let mut taps = Vec::new();
         for (i, block) in self.blocks.iter().enumerate() {
             hidden = block.forward(hidden, &segments, &rotary, i);
-            tap::record(|| format!("vision.blocks.{i}"), &hidden);
+            hidden = tap::pass(|| format!("vision.blocks.{i}"), hidden);
             if self.config.taps.contains(&i) {
                 taps.push(hidden.clone());
             }
@@ -243,7 +243,7 @@ impl VisionBlock {
 
     fn attention(&self, normed: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
         let context = self_attention(&self.qkv, normed, self.heads, segments, |x| rotary.rotate(x));
-        tap::record(|| format!("vision.blocks.{index}.context"), &context);
+        let context = tap::pass(|| format!("vision.blocks.{index}.context"), context);
         self.proj.forward(context)
     }
 }

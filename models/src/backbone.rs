@@ -190,7 +190,7 @@ impl Backbone {
     /// As [`Backbone::forward`].
     pub fn begin(&self, input: TokenRows, extras: Extras) -> BackbonePass {
         let TokenRows { rows, segments } = input;
-        tap::record(|| "backbone.rows".into(), &rows);
+        let rows = tap::pass(|| "backbone.rows".into(), rows);
         let rotary = extras.rotary.unwrap_or_else(|| self.rotary(&segments, &rows.device()));
         let segments = if trap::on(Trap::SegmentsIgnored) { Segments::single(segments.rows()) } else { segments };
         BackbonePass { hidden: rows, segments, rotary, add_after_layer: extras.add_after_layer, next: 0 }
@@ -206,7 +206,7 @@ impl Backbone {
         if let Some(added) = add_after_layer.get(next) {
             hidden = hidden + added.clone();
         }
-        tap::record(|| format!("backbone.layers.{next}"), &hidden);
+        let hidden = tap::pass(|| format!("backbone.layers.{next}"), hidden);
         BackbonePass { hidden, segments, rotary, add_after_layer, next: next + 1 }
     }
 
@@ -224,8 +224,7 @@ impl Backbone {
             return pass.hidden;
         }
         let hidden = self.norm.forward(pass.hidden);
-        tap::record(|| "backbone.norm".into(), &hidden);
-        hidden
+        tap::pass(|| "backbone.norm".into(), hidden)
     }
 
     /// The table of consecutive positions from zero in every segment.
@@ -296,7 +295,7 @@ impl Attention {
         let scale = 1.0 / (head_dim as f64).sqrt();
         let context = kernels::attention(query, key, value, segments, scale, causal);
         let context = context.reshape([tokens, heads * head_dim]);
-        tap::record(|| format!("backbone.layers.{index}.context"), &context);
+        let context = tap::pass(|| format!("backbone.layers.{index}.context"), context);
         self.o_proj.forward(context)
     }
 

@@ -199,7 +199,7 @@ impl AudioTower {
         let MelRows { rows, windows } = input;
         let (stemmed, lengths) = self.stem(rows, &windows);
         let hidden = stemmed + self.positions_of(&lengths);
-        tap::record(|| "audio.stem".into(), &hidden);
+        let hidden = tap::pass(|| "audio.stem".into(), hidden);
         let segments = match trap::on(Trap::SoundWindowsIgnored) {
             true => Segments::single(lengths.iter().sum()),
             false => Segments::from_lengths(lengths),
@@ -214,7 +214,7 @@ impl AudioTower {
     pub fn advance(&self, pass: AudioPass) -> AudioPass {
         let AudioPass { hidden, segments, next } = pass;
         let hidden = self.layers[next].forward(hidden, &segments, next);
-        tap::record(|| format!("audio.layers.{next}"), &hidden);
+        let hidden = tap::pass(|| format!("audio.layers.{next}"), hidden);
         AudioPass { hidden, segments, next: next + 1 }
     }
 
@@ -239,8 +239,7 @@ impl AudioTower {
             return pair_means(self.ln_post.forward(rows));
         }
         let pooled = self.ln_post.forward(pair_means(rows));
-        tap::record(|| "audio.ln_post".into(), &pooled);
-        pooled
+        tap::pass(|| "audio.ln_post".into(), pooled)
     }
 
     /// The rows after the last norm, without means of pairs: what an encoder of the plain Whisper kind gives.
@@ -249,8 +248,7 @@ impl AudioTower {
     /// - `rows`: `[rows, hidden]`; returns: as `rows`
     pub fn normed(&self, rows: Tensor<2>) -> Tensor<2> {
         let normed = self.ln_post.forward(rows);
-        tap::record(|| "audio.ln_post".into(), &normed);
-        normed
+        tap::pass(|| "audio.ln_post".into(), normed)
     }
 
     /// Both convolutions as products over gathered rows, and the rows of each window afterwards.
@@ -277,9 +275,9 @@ impl AudioTower {
         }
         let gelu = |x| if trap::on(Trap::SoundGeluTanh) { kernels::gelu_tanh(x) } else { kernels::gelu_erf(x) };
         let hidden = gelu(self.conv1.forward(first.gather(rows)));
-        tap::record(|| "audio.conv1".into(), &hidden);
+        let hidden = tap::pass(|| "audio.conv1".into(), hidden);
         let hidden = gelu(self.conv2.forward(second.gather(hidden)));
-        tap::record(|| "audio.conv2".into(), &hidden);
+        let hidden = tap::pass(|| "audio.conv2".into(), hidden);
         (hidden, lengths)
     }
 
@@ -341,7 +339,7 @@ impl AudioLayer {
     fn forward(&self, hidden: Tensor<2>, segments: &Segments, index: usize) -> Tensor<2> {
         let normed = self.self_attn_layer_norm.forward(hidden.clone());
         let context = self_attention(&self.qkv_proj, normed, self.heads, segments, |x| x);
-        tap::record(|| format!("audio.layers.{index}.context"), &context);
+        let context = tap::pass(|| format!("audio.layers.{index}.context"), context);
         let hidden = hidden + self.out_proj.forward(context);
         let inner = self.fc1.forward(self.final_layer_norm.forward(hidden.clone()));
         let inner = if trap::on(Trap::SoundGeluTanh) { kernels::gelu_tanh(inner) } else { kernels::gelu_erf(inner) };

@@ -189,9 +189,9 @@ impl VisionTower {
     pub fn begin(&self, input: PatchRows) -> VisionPass {
         let PatchRows { rows, grids } = input;
         let embedded = self.patch_embed.forward(self.patch_values(rows)); // [patches, hidden]
-        tap::record(|| "vision.patch_embed".into(), &embedded);
+        let embedded = tap::pass(|| "vision.patch_embed".into(), embedded);
         let positions = self.positions(&grids);
-        tap::record(|| "vision.positions".into(), &positions);
+        let positions = tap::pass(|| "vision.positions".into(), positions);
         let rotary = self.rotary(&grids);
         let segments = Segments::from_lengths(grid::windows(&grids));
         VisionPass { hidden: embedded + positions, segments, rotary, taps: Vec::new(), next: 0 }
@@ -204,7 +204,7 @@ impl VisionTower {
     pub fn advance(&self, pass: VisionPass) -> VisionPass {
         let VisionPass { hidden, segments, rotary, mut taps, next } = pass;
         let hidden = self.blocks[next].forward(hidden, &segments, &rotary, next);
-        tap::record(|| format!("vision.blocks.{next}"), &hidden);
+        let hidden = tap::pass(|| format!("vision.blocks.{next}"), hidden);
         if self.config.taps.contains(&next) {
             taps.push(hidden.clone());
         }
@@ -279,7 +279,7 @@ impl VisionBlock {
 
     fn attention(&self, normed: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
         let context = self_attention(&self.qkv, normed, self.heads, segments, |x| rotary.rotate(x));
-        tap::record(|| format!("vision.blocks.{index}.context"), &context);
+        let context = tap::pass(|| format!("vision.blocks.{index}.context"), context);
         self.proj.forward(context)
     }
 }

@@ -199,7 +199,8 @@ impl Pool {
         let mut pictures = listed(samples.clone(), &["jpg", "png", "webp", "bmp"])?;
         pictures.extend(listed(folder.join("pictures"), &["png", "jpg"])?);
         pictures.extend(listed(golden.join("pictures"), &["png", "jpg", "webp", "gif", "bmp", "tif"])?);
-        pictures.retain(|path| !path.ends_with("float.tif") && !path.ends_with("fish-swimming.webp"));
+        pictures
+            .retain(|path| !["float.tif", "palette.tif", "fish-swimming.webp"].iter().any(|not| path.ends_with(not)));
         let mut films = listed(samples.clone(), &["mp4", "mkv", "gif"])?;
         let golden_films = [
             "bt601.mp4",

@@ -35,6 +35,9 @@ pub(crate) fn has_end(bytes: &[u8]) -> bool {
     }
 }
 
+/// No header is longer: profiles and metadata of usual files have at most some megabytes.
+const MOST_HEAD: u64 = 32 << 20;
+
 /// The beginning of a JPEG, up to the coded data of its first scan.
 pub(crate) struct Shape {
     /// The bytes.
@@ -60,10 +63,11 @@ pub(crate) fn shape(source: &mut (impl BufRead + ?Sized)) -> io::Result<Shape> {
     let (mut progressive, mut components, mut all) = (false, 0, 0);
     source.take(2).read_to_end(&mut shape.head)?;
     loop {
-        source.read_until(0xff, &mut shape.head)?;
+        let room = MOST_HEAD.saturating_sub(shape.head.len() as u64);
+        source.take(room).read_until(0xff, &mut shape.head)?;
         let start = shape.head.len();
         let [marker] = match source.take(1).read_to_end(&mut shape.head)? {
-            1 => [shape.head[start]],
+            1 if room > 0 => [shape.head[start]],
             _ => return Ok(shape),
         };
         if matches!(marker, 0x00 | 0x01 | 0xd0..=0xd8 | 0xff) {

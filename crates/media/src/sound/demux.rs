@@ -337,9 +337,9 @@ impl Decoder for Demuxed {
             .zip(info.duration)
             .map(|(base, duration)| duration.get() as f64 * f64::from(base.numer.get()) / f64::from(base.denom.get()));
         // Rounded up, with the packet that it ends in.
-        let stated = seconds
-            .filter(|seconds| *seconds > 0.0)
-            .map(|seconds| (seconds * f64::from(self.decoder.rate_hz)).ceil() as u64 + MOST_PACKET_FRAMES);
+        let stated = seconds.filter(|seconds| *seconds > 0.0).map(|seconds| {
+            ((seconds * f64::from(self.decoder.rate_hz)).ceil() as u64).saturating_add(MOST_PACKET_FRAMES)
+        });
         let all = if self.fragmented { self.packed_frames } else { stated.or(self.packed_frames) };
         Ok(all.map(left))
     }

@@ -149,7 +149,7 @@ impl SoundReader {
     /// [`MediaError::Corrupt`] where the end of the file, which some formats keep the length at, cannot be read.
     pub fn need(&mut self, settings: &MelPreprocess) -> Result<Need, MediaError> {
         let segment = (SEGMENT_SECONDS * f64::from(self.native_hz)) as u64;
-        let known = self.decoder.frames_left()?.map(|left| left + self.pending.len() as u64);
+        let known = self.decoder.frames_left()?.map(|left| left.saturating_add(self.pending.len() as u64));
         let frames = known.unwrap_or(segment).min(segment);
         let Held { bytes, call_frames } = self.decoder.held();
         // Samples that were decoded and not taken yet, as they grow, and once more in the resampler.
@@ -207,7 +207,7 @@ impl SoundReader {
         let frames = (SEGMENT_SECONDS * f64::from(self.native_hz)) as u64;
         let mut taken = 0u64;
         // Room for all of it: grown step by step, it would be in memory twice. What is not written to takes none.
-        let left = self.decoder.frames_left()?.map_or(frames, |left| left + self.pending.len() as u64);
+        let left = self.decoder.frames_left()?.map_or(frames, |left| left.saturating_add(self.pending.len() as u64));
         let mut samples = Vec::with_capacity(self.resampler.length(left.min(frames)) as usize);
         loop {
             let now = self.pending.len().min((frames - taken) as usize);

@@ -134,7 +134,7 @@ pub struct ModelArgs {
     /// Frames sampled from a film, or from each of its segments [default: the record's, else 32]
     #[arg(long, value_name = "N")]
     pub frames: Option<NonZeroU32>,
-    /// Memory for the work beside the weights, such as 512MiB or 2GiB [default: 4GiB]
+    /// Memory the job may take above the opened model, decoding included, such as 512MiB or 2GiB [default: 4GiB]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub budget: Option<u64>,
     /// Threads to compute with on the CPU [default: one a core]

@@ -18,4 +18,5 @@ mod parity_text;
 mod parity_vision;
 mod real_files;
 mod segments;
+mod stream;
 mod traps;

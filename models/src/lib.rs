@@ -27,4 +27,4 @@ pub mod towers;
 pub mod trap;
 
 pub use error::{ConfigError, RecordError};
-pub use omniburn_kernels::{KernelRow, Segments, self_test};
+pub use omniburn_kernels::{KernelRow, Segments, self_test, trim_memory};

@@ -17,6 +17,12 @@ struct Room {
 
 const ROOMS: &[Room] = &[
     Room {
+        package: "omniburn-gate",
+        imports: &[],
+        never: &["tokio", "rayon", "tracing", "serde"],
+        reason: "decides who runs next and knows nothing of what runs, so that its states can be model-checked in seconds",
+    },
+    Room {
         package: "omniburn-kernels",
         imports: &["burn", "burn-cubecl", "burn-flex"],
         never: &["safetensors", "serde_json", "tokenizers", "image"],
@@ -42,7 +48,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         package: "omniburn",
-        imports: &["omniburn-models", "omniburn-media", "burn"],
+        imports: &["omniburn-gate", "omniburn-models", "omniburn-media", "burn"],
         never: &["safetensors", "clap", "axum", "tokio", "rusqlite"],
         reason: "decides what runs when; it never sees a checkpoint, an argument or a socket",
     },
@@ -63,6 +69,12 @@ const ROOMS: &[Room] = &[
         imports: &[],
         never: &[],
         reason: "measures everything through development dependencies, and is imported by nobody",
+    },
+    Room {
+        package: "omniburn-hostile",
+        imports: &["omniburn", "omniburn-cli", "omniburn-convert", "omniburn-media", "omniburn-models"],
+        never: &["burn"],
+        reason: "hands damaged bytes to whatever reads what others wrote, and is imported by nobody",
     },
     Room { package: "xtask", imports: &[], never: &[], reason: "builds in seconds, so it spawns what is heavy" },
 ];

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::workspace::{self, cargo, shown};
+use crate::workspace::{self, cargo, shown, tools_dir};
 use crate::{golden, readme};
 
 /// Which steps to run.
@@ -89,6 +89,22 @@ const STEPS: &[Step] = &[
         work: Work::Test(|| args(cargo(), "test --workspace --exclude xtask --no-fail-fast")),
     },
     Step {
+        name: "gate",
+        proves: "the gate in every order of its threads, and that each of the mistakes planted there is found",
+        slow: true,
+        work: Work::Test(|| {
+            let words = "test --package omniburn-gate --features loom --test model --test simulation --release";
+            args(cargo(), words)
+        }),
+    },
+    Step {
+        name: "fuzz",
+        proves: "no panic, hang or flood of memory in 10 s of hostile bytes for each thing that reads what others wrote",
+        slow: true,
+        // A test target, and with all packages: so nothing is built a second time with other features.
+        work: Work::Run(|| args(cargo(), "test --workspace --test hostile -- --seconds 10")),
+    },
+    Step {
         name: "cuda",
         proves: "the CUDA build type-checks",
         slow: true,
@@ -133,13 +149,6 @@ fn deny() -> Option<Command> {
     let program = folders.map(|folder| folder.join("cargo-deny")).find(|program| program.is_file())?;
     // Doubled versions are shown by a plain `cargo deny check`; here they would bury what matters.
     Some(args(Command::new(program), "--locked check --hide-inclusion-graph -A duplicate bans licenses sources"))
-}
-
-/// Where `.ci/run` installs programs.
-fn tools_dir() -> Option<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
-    Some(cache.join("omniburn/tools/bin"))
 }
 
 /// The fast part of `cargo xtask eval-mini`.
@@ -379,7 +388,7 @@ mod tests {
     fn quick_leaves_out_what_needs_another_build_or_another_tool() {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
-        assert_eq!(chosen(&quick).unwrap().1, ["licences", "cuda", "av1", "readme", "mini", "wgpu"]);
+        assert_eq!(chosen(&quick).unwrap().1, ["licences", "gate", "fuzz", "cuda", "av1", "readme", "mini", "wgpu"]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod arrows;
 mod ci;
 mod diff;
 mod family;
+mod fuzz;
 mod golden;
 mod readme;
 mod workspace;
@@ -148,6 +149,24 @@ enum Verb {
         json: Option<PathBuf>,
     },
 
+    /// The long run over hostile bytes: libFuzzer with AddressSanitizer, on a nightly toolchain
+    #[command(
+        after_help = "Needs `rustup toolchain install nightly`, `cargo install cargo-fuzz` and a C++ compiler, and says \
+        which of them is missing. The 10 s a target on stable are `cargo run --release -p omniburn-hostile`.\n\n\
+        Examples:\n  \
+        cargo xtask fuzz                               ten million runs, spread over the targets by speed\n  \
+        cargo xtask fuzz --runs 100000 --target png    one target\n\n\
+        Exit codes: 0 nothing found; 1 something found: its input lies in tests/hostile/fuzz/artifacts."
+    )]
+    Fuzz {
+        /// Runs in all, or of each target that is named
+        #[arg(long, default_value_t = 10_000_000)]
+        runs: u64,
+        /// Only this target; may repeat
+        #[arg(long, value_name = "NAME")]
+        target: Vec<String>,
+    },
+
     /// Begin a model family: its files, failing tests, and the list of what comes next
     #[command(after_help = "Example:\n  cargo xtask new-family qwen3_vl")]
     NewFamily {
@@ -239,6 +258,7 @@ fn run(verb: Verb) -> Result<u8> {
             let flags = [("--quick", quick), ("--times", times)];
             return eval_mini(&root, &flags, [("--model", model), ("--exact", exact), ("--json", json)]);
         }
+        Verb::Fuzz { runs, target } => return fuzz::run(&root, runs, &target),
         Verb::NewFamily { name } => family::run(&root, &name)?,
         Verb::Bench { against, save, args } => {
             let mut command = cargo();
@@ -318,6 +338,7 @@ mod tests {
             "dump input --out file",
             "golden --check --digests",
             "golden pictures --check",
+            "fuzz --runs many",
             "new-family Bert",
             "new-family",
             "ci --only test --from test",

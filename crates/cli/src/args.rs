@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgMatches, Args, Parser, Subcommand, ValueEnum};
 use omniburn::{BackendSpec, Dtype, Modality, Role, TemplateKind, Truncation};
+use omniburn_cli::inputs::TypedInput;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -141,7 +142,7 @@ pub struct ModelArgs {
     pub threads: Option<NonZeroUsize>,
 }
 
-/// Inputs as typed. Their order across the kinds is read from the matches; see [`TypedInput::in_order`].
+/// Inputs as typed. Their order across the kinds is read from the matches; see [`typed_in_order`].
 #[derive(Debug, Args)]
 pub struct InputArgs {
     /// A file, or a text: what has white space, or neither a separator nor a known file ending
@@ -375,42 +376,25 @@ pub enum FormatArg {
     Npy,
 }
 
-/// One input as typed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TypedInput {
-    /// A path or a text.
-    Either(OsString),
-    /// A text, said outright.
-    Text(String),
-    /// A picture file, said outright.
-    Image(PathBuf),
-    /// A sound file, said outright.
-    Audio(PathBuf),
-    /// A film file, said outright.
-    Video(PathBuf),
-}
-
-impl TypedInput {
-    /// Every input of a verb with [`InputArgs`], in the order typed, whatever their kinds.
-    pub fn in_order(matches: &ArgMatches) -> Vec<Self> {
-        fn collect<T: Clone + Send + Sync + 'static>(
-            matches: &ArgMatches,
-            id: &str,
-            make: fn(T) -> TypedInput,
-            into: &mut Vec<(usize, TypedInput)>,
-        ) {
-            let values = matches.get_many::<T>(id).into_iter().flatten().cloned().map(make);
-            into.extend(matches.indices_of(id).into_iter().flatten().zip(values));
-        }
-        let mut found = Vec::new();
-        collect(matches, "input", TypedInput::Either, &mut found);
-        collect(matches, "text", TypedInput::Text, &mut found);
-        collect(matches, "image", TypedInput::Image, &mut found);
-        collect(matches, "audio", TypedInput::Audio, &mut found);
-        collect(matches, "video", TypedInput::Video, &mut found);
-        found.sort_by_key(|(index, _)| *index);
-        found.into_iter().map(|(_, input)| input).collect()
+/// Every input of a verb with [`InputArgs`], in the order typed, whatever their kinds.
+pub fn typed_in_order(matches: &ArgMatches) -> Vec<TypedInput> {
+    fn collect<T: Clone + Send + Sync + 'static>(
+        matches: &ArgMatches,
+        id: &str,
+        make: fn(T) -> TypedInput,
+        into: &mut Vec<(usize, TypedInput)>,
+    ) {
+        let values = matches.get_many::<T>(id).into_iter().flatten().cloned().map(make);
+        into.extend(matches.indices_of(id).into_iter().flatten().zip(values));
     }
+    let mut found = Vec::new();
+    collect(matches, "input", TypedInput::Either, &mut found);
+    collect(matches, "text", TypedInput::Text, &mut found);
+    collect(matches, "image", TypedInput::Image, &mut found);
+    collect(matches, "audio", TypedInput::Audio, &mut found);
+    collect(matches, "video", TypedInput::Video, &mut found);
+    found.sort_by_key(|(index, _)| *index);
+    found.into_iter().map(|(_, input)| input).collect()
 }
 
 fn dtypes(of: &[Dtype]) -> impl TypedValueParser<Value = Dtype> {
@@ -469,7 +453,7 @@ mod tests {
         let either = |text: &str| TypedInput::Either(text.into());
         let image = |path: &str| TypedInput::Image(path.into());
         assert_eq!(
-            TypedInput::in_order(matches.subcommand().unwrap().1),
+            typed_in_order(matches.subcommand().unwrap().1),
             [either("a b"), image("x.png"), either("c"), text("-1"), text("-2"), image("y"), either("d")]
         );
     }

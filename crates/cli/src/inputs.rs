@@ -2,7 +2,7 @@
 //!
 //! Nothing here looks at a model. An input that cannot be one is a [`Fault`] in its place, so that the others go on.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,20 @@ use omniburn::{has_pictures, is_animation, known_image_ending, sniff};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::args::TypedInput;
+/// One input as typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TypedInput {
+    /// A path or a text.
+    Either(OsString),
+    /// A text, said outright.
+    Text(String),
+    /// A picture file, said outright.
+    Image(PathBuf),
+    /// A sound file, said outright.
+    Audio(PathBuf),
+    /// A film file, said outright.
+    Video(PathBuf),
+}
 
 /// Why an input failed, as its line says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -313,22 +326,25 @@ struct OnlyId {
     id: Option<Box<RawValue>>,
 }
 
-fn is_scalar(id: &RawValue) -> bool {
-    !id.get().starts_with(['{', '['])
+/// An id is no structure, and a string among them is text: it goes into the output as it is, where half a surrogate pair
+/// would make a line that no strict reader takes.
+fn is_usable(id: &RawValue) -> bool {
+    let id = id.get();
+    !id.starts_with(['{', '[']) && (!id.starts_with('"') || serde_json::from_str::<String>(id).is_ok())
 }
 
 /// One line of `--items`; `place` names the line in messages, and relative paths begin at `folder`.
-fn item(line: &[u8], folder: &Path, place: &str) -> Entry {
+pub fn item(line: &[u8], folder: &Path, place: &str) -> Entry {
     let bad = |message: String| Fault::new(ErrorKind::BadItem, format!("{place}: {message}"));
     match serde_json::from_slice::<Item>(line) {
         Ok(item) => {
             let given = [item.text.is_some(), item.image.is_some(), item.audio.is_some(), item.video.is_some()];
             let given = given.into_iter().filter(|&g| g).count();
-            let wrong_id = item.id.as_deref().is_some_and(|id| !is_scalar(id));
+            let wrong_id = item.id.as_deref().is_some_and(|id| !is_usable(id));
             let id = if wrong_id { None } else { item.id };
             let fault = |message: &str| Err(bad(message.into()));
             let (label, input) = match (Item { id: None, ..item }) {
-                _ if wrong_id => (place.into(), fault("id: expected a string, a number, true, false or null")),
+                _ if wrong_id => (place.into(), fault("id: expected a string of text, a number, true, false or null")),
                 _ if given > 1 => (place.into(), fault("found several of text, image, audio and video, expected one")),
                 Item { text: Some(text), .. } => (text.clone(), Ok(Input::text(text))),
                 Item { image: Some(path), .. } => file_of(folder, &path, Medium::Image),
@@ -345,7 +361,7 @@ fn item(line: &[u8], folder: &Path, place: &str) -> Entry {
                 Ok(_) => e.to_string().replace("line 1 column", "column"),
                 Err(_) => "the line is not UTF-8".into(),
             };
-            Entry { id: only.filter(|id| is_scalar(id)), label: place.into(), input: Err(bad(message)) }
+            Entry { id: only.filter(|id| is_usable(id)), label: place.into(), input: Err(bad(message)) }
         }
     }
 }
@@ -647,6 +663,8 @@ mod tests {
             (r#"{"text":"a","id":[1]}"#, None),
             (r#"{"text":"a"} {"text":"b"}"#, None),
             (r#"{"text":"\ud800"}"#, None),
+            (r#"{"text":"a","id":"\ud800"}"#, None),
+            (r#"{"text":5,"id":"\ud800"}"#, None),
         ];
         for (text, id) in bad {
             let entry = line(text);

@@ -3,7 +3,7 @@
 //! | where | what |
 //! |---|---|
 //! | `args` | what was typed |
-//! | `inputs` | what becomes an input, and by which rule |
+//! | [`omniburn_cli::inputs`] | what becomes an input, and by which rule: a library, so that hostile bytes reach it |
 //! | `commands` | one file a verb |
 //! | `output`, `progress` | results to standard output, everything else to standard error |
 //! | `failure`, `interrupt` | how a command ends |
@@ -14,7 +14,6 @@
 mod args;
 mod commands;
 mod failure;
-mod inputs;
 mod interrupt;
 mod output;
 mod progress;
@@ -66,7 +65,7 @@ fn run() -> u8 {
             return USAGE;
         }
     };
-    let typed = args::TypedInput::in_order;
+    let typed = args::typed_in_order;
     let verb = matches.subcommand().map(|(_, verb)| verb);
     let outcome = start_logs(&cli.logs).and_then(|()| match (cli.command, verb) {
         #[cfg(feature = "mini")]

@@ -1,6 +1,10 @@
 //! The command line as its users run it: the built program, on the tiny checkpoints of the tests.
 
 mod doctor;
+#[cfg(unix)]
+mod exhaustion;
+#[cfg(unix)]
+mod kills;
 mod support;
 
 use std::collections::BTreeSet;

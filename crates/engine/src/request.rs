@@ -3,12 +3,14 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
+use omniburn_gate::{Cancel, Priority};
 use omniburn_media::{RgbImage, Truncation};
 use omniburn_models::record::Modality;
 
 use crate::embedding::Embedding;
-use crate::gate::{Cancel, Priority};
+use crate::error::ItemError;
 
 /// One thing to embed: text, a picture, sound or film, from a path, bytes or decoded values.
 #[derive(Clone)]
@@ -133,7 +135,7 @@ pub struct Progress {
     pub total: usize,
 }
 
-/// Called after each item of a long call.
+/// Called after each window of items of a long call.
 pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// How a call should be treated. One path serves every verb.
@@ -146,6 +148,7 @@ pub struct Request {
     pub(crate) truncation: Truncation,
     pub(crate) frames: Option<u32>,
     pub(crate) cancel: Option<Cancel>,
+    pub(crate) deadline: Option<Instant>,
     pub(crate) progress: Option<OnProgress>,
 }
 
@@ -202,7 +205,14 @@ impl Request {
         self
     }
 
-    /// Called after each item.
+    /// When an answer is of no use any more: items not done by then fail as cancelled, at the next unit.
+    #[must_use]
+    pub fn deadline(mut self, at: Instant) -> Self {
+        self.deadline = Some(at);
+        self
+    }
+
+    /// Called after each window of items.
     #[must_use]
     pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(progress));
@@ -216,8 +226,12 @@ impl Request {
         })
     }
 
-    pub(crate) fn cancelled(&self) -> bool {
-        self.cancel.as_ref().is_some_and(Cancel::is_cancelled)
+    /// Why nobody wants the result any more; `None` where somebody does.
+    pub(crate) fn over(&self) -> Option<ItemError> {
+        if self.cancel.as_ref().is_some_and(Cancel::is_cancelled) {
+            return Some(ItemError::Cancelled);
+        }
+        self.deadline.is_some_and(|at| at <= Instant::now()).then_some(ItemError::DeadlinePassed)
     }
 }
 

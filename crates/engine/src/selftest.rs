@@ -200,7 +200,7 @@ impl Engine {
     pub fn self_test(&self, progress: &dyn Fn(&'static str)) -> SelfTest {
         progress("operations");
         let (device, product_bound) = (self.inner.parts.device().clone(), self.rounded().then_some(ROUNDED));
-        let ran = self.unit(Priority::Background, None, move || self_test(&device, product_bound));
+        let ran = self.unit(&Request::new(Role::None), move || self_test(&device, product_bound));
         let (kernels, kernels_failure) = match ran {
             Ok(rows) => (rows, None),
             Err(e) => (Vec::new(), Some(e.to_string())),

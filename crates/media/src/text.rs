@@ -3,6 +3,7 @@
 //! Prefixes and prompts are chosen by the caller; what belongs here is that a prefix and its text are one string, what
 //! the tokenizer puts behind every text, and how a text that is too long is cut.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use tokenizers::Tokenizer;
@@ -74,7 +75,9 @@ impl TextTokenizer {
             return Err(MediaError::Empty { name: name.to_owned(), expected: "byte" });
         }
         let refused = |source: Cause| MediaError::Tokenizer { name: name.to_owned(), source };
-        let mut inner = Tokenizer::from_bytes(bytes).map_err(refused)?;
+        // A file whose decoder is of no known shape makes tokenizers 0.23.2 panic as it reads.
+        let read = catch_unwind(|| Tokenizer::from_bytes(bytes));
+        let mut inner = read.unwrap_or_else(|_| Err("the tokenizer library gave up on it".into())).map_err(refused)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(refused)?;
         let specials = find_specials(&inner)?
@@ -163,8 +166,11 @@ impl TextTokenizer {
 
 /// One text into ids; offsets are not computed.
 fn encode(tokenizer: &Tokenizer, text: &str, specials: bool) -> Result<Vec<u32>, MediaError> {
-    let encoding =
-        tokenizer.encode_fast(text, specials).map_err(|source| MediaError::Encode { bytes: text.len(), source })?;
+    // What a file asks for may be impossible only for some texts. Nothing is changed by encoding but a cache of words,
+    // which is behind a lock that a panic leaves unusable and unused.
+    let encoded = catch_unwind(AssertUnwindSafe(|| tokenizer.encode_fast(text, specials)));
+    let encoding = encoded.unwrap_or_else(|_| Err("the tokenizer library gave up on it".into()));
+    let encoding = encoding.map_err(|source| MediaError::Encode { bytes: text.len(), source })?;
     Ok(encoding.get_ids().to_vec())
 }
 

@@ -124,6 +124,14 @@ impl AudioConfig {
     }
 }
 
+/// A pass of an [`AudioTower`] between two of its layers.
+#[derive(Debug)]
+pub struct AudioPass {
+    hidden: Tensor<2>,
+    segments: Segments,
+    next: usize,
+}
+
 /// Two convolutions and pre-norm blocks over windows of frames, each window attending to itself alone.
 ///
 /// A Whisper encoder is the same with one window a clip: `n_window` of 1500 takes 30 s whole, and [`AudioTower::normed`]
@@ -176,19 +184,48 @@ impl AudioTower {
     /// The residual stream, norms and softmax are f32; products are in the weights' type. A window has zeros on both
     /// sides in both convolutions: a short last window is not the beginning of a full one.
     pub fn forward(&self, input: MelRows) -> Tensor<2> {
+        let mut pass = self.begin(input);
+        while !self.is_done(&pass) {
+            pass = self.advance(pass);
+        }
+        self.finish(pass)
+    }
+
+    /// The first step of a pass that may stop between two layers; [`AudioTower::forward`] is all of its steps.
+    ///
+    /// # Shapes
+    /// As [`AudioTower::forward`].
+    pub fn begin(&self, input: MelRows) -> AudioPass {
         let MelRows { rows, windows } = input;
         let (stemmed, lengths) = self.stem(rows, &windows);
-        let mut hidden = stemmed + self.positions_of(&lengths);
+        let hidden = stemmed + self.positions_of(&lengths);
         tap::record(|| "audio.stem".into(), &hidden);
         let segments = match trap::on(Trap::SoundWindowsIgnored) {
             true => Segments::single(lengths.iter().sum()),
             false => Segments::from_lengths(lengths),
         };
-        for (i, layer) in self.layers.iter().enumerate() {
-            hidden = layer.forward(hidden, &segments, i);
-            tap::record(|| format!("audio.layers.{i}"), &hidden);
-        }
-        hidden
+        AudioPass { hidden, segments, next: 0 }
+    }
+
+    /// Runs one more layer.
+    ///
+    /// # Panics
+    /// If none is left.
+    pub fn advance(&self, pass: AudioPass) -> AudioPass {
+        let AudioPass { hidden, segments, next } = pass;
+        let hidden = self.layers[next].forward(hidden, &segments, next);
+        tap::record(|| format!("audio.layers.{next}"), &hidden);
+        AudioPass { hidden, segments, next: next + 1 }
+    }
+
+    /// Whether every layer has run.
+    pub fn is_done(&self, pass: &AudioPass) -> bool {
+        pass.next == self.layers.len()
+    }
+
+    /// The rows of a pass whose layers have all run, `[rows, hidden]`.
+    pub fn finish(&self, pass: AudioPass) -> Tensor<2> {
+        pass.hidden
     }
 
     /// The rows of one clip, brought to what the connector reads: means of pairs, then the last norm.

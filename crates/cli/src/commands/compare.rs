@@ -4,12 +4,12 @@ use omniburn::{Cancel, Embedding, Engine, ErrorKind, Input, ItemError, Request, 
 use serde::Serialize;
 
 use super::{open_engine, request};
-use crate::args::{CompareArgs, RoleArg, TypedInput};
+use crate::args::{CompareArgs, RoleArg};
 use crate::failure::{DONE, Failure, Outcome, REFUSED, SOME_FAILED};
-use crate::inputs::{Entry, Fault};
 use crate::interrupt::on_interrupt;
 use crate::output::{ErrorBody, json_line, write_stdout};
 use crate::progress::say;
+use omniburn_cli::inputs::{Entry, Fault, TypedInput};
 
 #[derive(Serialize)]
 struct CosineLine<'a> {

@@ -11,12 +11,12 @@ use omniburn::{Cancel, Embedded, Engine, ItemError, Request};
 use serde_json::value::RawValue;
 
 use super::{open_engine, request};
-use crate::args::{EmbedArgs, FormatArg, TypedInput};
+use crate::args::{EmbedArgs, FormatArg};
 use crate::failure::{DONE, Failure, Outcome, REFUSED, SOME_FAILED};
-use crate::inputs::{Fault, Feed, Sources};
 use crate::interrupt::on_interrupt;
 use crate::output::{Sink, WholeFile};
 use crate::progress::items_bar;
+use omniburn_cli::inputs::{Fault, Feed, Sources, TypedInput};
 
 /// Failed inputs that may wait for a vector before them.
 const MOST_WAITING_FAULTS: usize = 256;

@@ -17,5 +17,6 @@ mod parity_mini;
 mod parity_text;
 mod parity_vision;
 mod real_files;
+mod replay;
 mod segments;
 mod traps;

@@ -4,6 +4,7 @@
 mod exhaustion;
 #[cfg(unix)]
 mod kills;
+mod replay;
 mod support;
 
 use std::collections::BTreeSet;

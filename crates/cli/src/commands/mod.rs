@@ -8,6 +8,7 @@ pub mod demo;
 pub mod embed;
 pub mod inspect;
 pub mod models;
+pub mod replay;
 
 use std::path::{Path, PathBuf};
 

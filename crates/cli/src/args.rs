@@ -254,8 +254,10 @@ pub struct CompareArgs {
     long_about = "Embed again what a journal of `omniburn embed --journal` says, and compare to the bit.
 
 The journal holds digests and settings, no content and no path: give the inputs again, in any order. They are matched by \
-digest, and each is embedded twice, alone and with the inputs it shared a unit of work with. Role, task, dimension, \
-truncation and frames are the journal's; so are device and type unless said otherwise.
+digest, and each is embedded twice, alone and with the inputs it shared a unit of work with. Role, task, dimension, truncation and frames \
+are the journal's; so are device and type unless said otherwise.
+
+Whoever guesses an input can tell by its digest that the guess is right.
 
 One JSON line an item that differs or whose input is missing; a summary on standard error.
 Exit codes: 0 all equal, 1 something differs or is missing, 2 usage, 3 the journal is of another record.",

@@ -24,6 +24,19 @@ use crate::request::{Embedded, Request, Role};
 /// The number of the layout of entries; it changes when an entry means something else than before.
 pub const JOURNAL_FORMAT: u32 = 1;
 
+/// What this is built for, as the compiler names it; kernels and their bits differ between architectures.
+const ARCHITECTURE: &str = match () {
+    () if cfg!(target_arch = "x86_64") => "x86_64",
+    () if cfg!(target_arch = "aarch64") => "aarch64",
+    () => "another architecture",
+};
+const SYSTEM: &str = match () {
+    () if cfg!(target_os = "linux") => "linux",
+    () if cfg!(target_os = "macos") => "macos",
+    () if cfg!(target_os = "windows") => "windows",
+    () => "another system",
+};
+
 /// One line of a journal; as JSON it is an object whose `event` is `open`, `unit` or `item`.
 ///
 /// A call writes [`JournalOpen`] first, then, window by window, each [`JournalUnit`] as it has run and each
@@ -283,7 +296,7 @@ impl Engine {
             device: self.inner.spec.to_string(),
             dtype: self.inner.parts.compute(),
             threads: self.inner.threads,
-            platform: format!("{} {}", std::env::consts::ARCH, std::env::consts::OS),
+            platform: format!("{ARCHITECTURE} {SYSTEM}"),
         }
     }
 }

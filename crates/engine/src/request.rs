@@ -228,7 +228,8 @@ impl Request {
     /// Called with what is needed to do the call again and compare: how it is computed, each unit as it has run, each
     /// item with its result. Off by default. With it every input is read once more for its digest.
     ///
-    /// It is called on the thread of the caller, and waited for.
+    /// It is called on the thread of the caller, and waited for. Entries hold no content and no path; but whoever guesses
+    /// an input can tell by its digest that the guess is right.
     #[must_use]
     pub fn journal(mut self, write: impl Fn(&JournalEntry) + Send + Sync + 'static) -> Self {
         self.journal = Some(Journal::new(write));

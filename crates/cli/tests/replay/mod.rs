@@ -1,12 +1,14 @@
 //! `embed --journal` and `replay` as their users run them, with the model that ships and with a tiny checkpoint.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Run, golden, media, omniburn, run, run_with};
+use crate::support::{Run, golden, media, omniburn, run};
 
 /// A folder with a picture, and the inputs that name it and two texts.
 fn folder() -> TempDir {
@@ -162,14 +164,25 @@ fn a_journal_is_whole_or_not_there_and_what_is_none_is_a_usage_error() {
 }
 
 #[test]
-fn a_stream_of_lines_makes_one_journal() {
+fn a_stream_with_a_pause_is_several_calls_in_one_journal() {
     let folder = folder();
     let at = folder.path();
     let mut command = omniburn();
     command.current_dir(at).args(["embed", "--lines", "--journal", "j", "first of all"]);
-    let first = run_with(&mut command, b"a\nb\n\nc\n");
-    assert_eq!(first.code, 1, "an empty line has no token: {}", first.stdout);
-    let again = replay(at, &["j", "first of all", "a", "b", "c", "--text", ""]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut to, mut from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
+    to.write_all(b"a\n").unwrap();
+    // What is typed after the results of what was typed before is another call.
+    assert!(from.by_ref().take(2).all(|line| line.is_ok()));
+    to.write_all(b"b\n\na\n").unwrap();
+    drop(to);
+    assert_eq!(from.count(), 3);
+    assert!(child.wait().unwrap().success());
+    let entries = lines(at, "j");
+    let of = |event: &str| entries.iter().filter(|entry| entry["event"] == event).collect::<Vec<_>>();
+    assert!(of("open").len() >= 2, "{entries:?}");
+    assert_eq!(of("item").iter().map(|item| item["index"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    let again = replay(at, &["j", "first of all", "a", "b", "--text", ""]);
     assert_eq!(again.code, 0, "{}{}", again.stdout, again.stderr);
     assert!(again.stderr.contains("5 equal, 0 different, 0 missing"), "{}", again.stderr);
 }

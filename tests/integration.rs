@@ -18,6 +18,7 @@ mod parity_mini;
 mod parity_text;
 mod parity_vision;
 mod real_files;
+mod replay;
 mod segments;
 mod stream;
 mod traps;

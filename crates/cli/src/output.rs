@@ -64,7 +64,8 @@ pub fn json_line(value: &impl Serialize) -> Result<(), Failure> {
     write_stdout(&line_of(value))
 }
 
-fn line_of(value: &impl Serialize) -> Vec<u8> {
+/// A value as a line of JSON.
+pub fn line_of(value: &impl Serialize) -> Vec<u8> {
     let mut line = serde_json::to_vec(value).expect("plain data with string keys always serialises");
     line.push(b'\n');
     line

@@ -5,6 +5,7 @@ mod doctor;
 mod exhaustion;
 #[cfg(unix)]
 mod kills;
+mod replay;
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,7 @@
 //! The engine: one concrete struct, cheap to clone, shared between threads.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,10 @@ pub(crate) struct Inner {
     pub(crate) flights: Arc<Flights>,
     pub(crate) cache: Option<Arc<ResultCache>>,
     task: String,
-    spec: BackendSpec,
+    pub(crate) threads: Option<usize>,
+    /// Calls with a journal so far.
+    pub(crate) calls: AtomicU64,
+    pub(crate) spec: BackendSpec,
     capabilities: Capabilities,
     /// Held while parts are opened.
     opening: Mutex<()>,
@@ -216,6 +220,8 @@ impl EngineBuilder {
                 meter: Meter::new(),
                 worker: Worker::start(options.threads).map_err(EngineError::Thread)?,
                 task: task.clone(),
+                threads: options.threads,
+                calls: AtomicU64::default(),
                 spec: options.device,
                 capabilities,
                 opening: Mutex::default(),
@@ -324,7 +330,7 @@ impl Engine {
         let has = |m: &Modality| *m == Modality::Text || self.refusal(*m).is_none();
         Profile {
             name: header.name.clone(),
-            identity: format!("omniburn/{}/{}/{}", header.format, header.content_digest(), self.inner.task),
+            identity: self.identity(&self.inner.task),
             task: self.inner.task.clone(),
             tasks: header.tasks.clone(),
             dims: header.dims.clone(),
@@ -379,7 +385,13 @@ impl Engine {
         Ok(())
     }
 
-    fn check(&self, request: &Request) -> Result<(), EngineError> {
+    /// The embedding identity for a task.
+    pub(crate) fn identity(&self, task: &str) -> String {
+        let header = self.header();
+        format!("omniburn/{}/{}/{task}", header.format, header.content_digest())
+    }
+
+    pub(crate) fn check(&self, request: &Request) -> Result<(), EngineError> {
         let header = self.header();
         check_task(header, request.task.as_deref().unwrap_or(&self.inner.task))?;
         match request.dim {
@@ -390,7 +402,7 @@ impl Engine {
         }
     }
 
-    fn task_of<'a>(&'a self, request: &'a Request) -> &'a str {
+    pub(crate) fn task_of<'a>(&'a self, request: &'a Request) -> &'a str {
         request.task.as_deref().unwrap_or(&self.inner.task)
     }
 

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use omniburn_media::MediaError;
 use omniburn_models::RecordError;
 use omniburn_models::record::{Dtype, Modality};
+use serde::{Deserialize, Serialize};
 
 use crate::embedding::EmbeddingError;
 use crate::gate::GaveUp;
 
 /// The kinds of failure an item can have, as every surface names them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 #[allow(missing_docs)] // the names are the documentation: they are the words of the JSON surface
 pub enum ErrorKind {
@@ -269,6 +271,30 @@ pub enum EngineError {
         modality: Modality,
         /// The budget's answer.
         source: ItemError,
+    },
+    /// A journal is of another record.
+    #[error("the journal is of `{logged}`, this engine is `{opened}`")]
+    IdentityMismatch {
+        /// The embedding identity in the journal.
+        logged: String,
+        /// That of this engine for the same task.
+        opened: String,
+    },
+    /// A journal is of a layout that this version does not know.
+    #[error("the journal is of format {found}, this version reads {expected}")]
+    JournalFormat {
+        /// The format in the journal.
+        found: u32,
+        /// The format known here.
+        expected: u32,
+    },
+    /// A journal names a call that it does not open.
+    #[error("entry {entry} of the journal is of call {call}, which no entry before it opens")]
+    JournalCall {
+        /// Place of the entry, from 0.
+        entry: usize,
+        /// The call.
+        call: u64,
     },
     /// A worker thread could not be started.
     #[error("no thread for the device: {0}")]

@@ -7,30 +7,66 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use omniburn_media::RgbImage;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::request::{Input, Request, Role, Source};
 
 /// SHA-256 of an input, or of an input with the request it is part of.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct InputDigest([u8; 32]);
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InputDigest(Hex);
 
 impl InputDigest {
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.0.0
     }
 }
 
 impl fmt::Display for InputDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        fmt::Display::fmt(&self.0, f)
     }
 }
 
 impl fmt::Debug for InputDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// 32 bytes, written as 64 digits 0-9 and a-f.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub(crate) struct Hex(pub [u8; 32]);
+
+impl fmt::Display for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl From<Hex> for String {
+    fn from(hex: Hex) -> Self {
+        hex.to_string()
+    }
+}
+
+impl TryFrom<String> for Hex {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => Some(byte - b'0'),
+            b'a'..=b'f' => Some(byte - b'a' + 10),
+            _ => None,
+        };
+        let bytes = text.as_bytes().as_chunks::<2>();
+        let pairs = bytes.0.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+        let bytes = if bytes.1.is_empty() { pairs.collect::<Option<Vec<u8>>>() } else { None };
+        let digest = bytes.and_then(|bytes| bytes.try_into().ok());
+        digest.map(Hex).ok_or_else(|| "expected a SHA-256 of 64 digits 0-9 and a-f".into())
     }
 }
 
@@ -63,7 +99,7 @@ impl Pieces {
     }
 
     fn finish(self) -> InputDigest {
-        InputDigest(self.0.finalize().into())
+        InputDigest(Hex(self.0.finalize().into()))
     }
 
     fn picture(&mut self, image: &RgbImage) {

@@ -26,6 +26,7 @@
 //! | `run`, `forward` | the units of a window; a unit in steps: upload, layer after layer, read back |
 //! | `cost` | what steps take on this machine, learnt from those that ran |
 //! | `shared`, `key` | equal inputs computed once, kept results; what makes inputs equal |
+//! | `journal`, `replay` | what a call notes of itself; doing it again and comparing the bits |
 //! | `parts` | towers and tasks of a record, opened when first used |
 //! | `backend` | the only place that names devices |
 //! | `selftest` | an engine that examines itself: operations, stored vectors, waits and holds under a short load |
@@ -37,6 +38,7 @@ mod embedding;
 mod engine;
 mod error;
 mod forward;
+mod journal;
 mod key;
 mod memory;
 mod meter;
@@ -46,6 +48,7 @@ mod parts;
 mod plan;
 mod prepare;
 mod prompt;
+mod replay;
 mod request;
 mod run;
 mod selftest;
@@ -59,6 +62,9 @@ pub use backend::{BackendKind, BackendSpec, Capabilities};
 pub use embedding::{Embedding, EmbeddingError};
 pub use engine::{Engine, EngineBuilder, Profile};
 pub use error::{EngineError, ErrorKind, ItemError};
+pub use journal::{
+    Answered, ItemOutcome, JOURNAL_FORMAT, JournalEntry, JournalItem, JournalOpen, JournalUnit, VectorDigest,
+};
 pub use key::InputDigest;
 pub use meter::{ClassStats, DurationStats, Meter, MeterSnapshot};
 pub use omniburn_gate::{Cancel, Gate, GatePolicy, GaveUp, Permit, Priority};
@@ -73,6 +79,7 @@ pub use omniburn_models::{KernelRow, RecordError};
 pub use options::{Budget, DEFAULT_BUDGET_BYTES, DEFAULT_HOLD_TARGET, EngineOptions, VERIFY_SMALL_BYTES};
 pub use parts::copied_weights;
 pub use prepare::{mel_preprocess, vision_preprocess};
+pub use replay::{ReplayDifference, ReplayReport, Replayed};
 pub use request::{Embedded, Input, Progress, Request, Role, Segment, Span};
 pub use selftest::{ItemRow, LoadReport, SelfTest, Stored, StoredDistance};
 pub use shared::{CacheStats, ResultCache};

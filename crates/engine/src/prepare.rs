@@ -12,6 +12,7 @@ use omniburn_models::record::{Modality, PixelPreprocess, SoundPreprocess};
 
 use crate::engine::Engine;
 use crate::error::ItemError;
+use crate::key::InputDigest;
 use crate::prompt::{self, Frame};
 use crate::request::{Input, Request, Source, Span};
 use crate::worker::panic_message;
@@ -43,6 +44,8 @@ pub(crate) struct Medium {
     pub tokens: usize,
     /// Where it lies in the sound or film it was cut from.
     pub span: Option<Span>,
+    /// Of the input it is of, where the call has a journal.
+    pub digest: Option<InputDigest>,
 }
 
 /// What a tower reads.
@@ -324,7 +327,7 @@ impl Engine {
         if tokens > limit {
             return Err(ItemError::TooLong { tokens, limit });
         }
-        Ok(Medium { modality, rows, frame, tokens, span })
+        Ok(Medium { modality, rows, frame, tokens, span, digest: None })
     }
 
     fn media_limit(&self) -> usize {

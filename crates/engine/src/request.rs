@@ -8,9 +8,11 @@ use std::time::Instant;
 use omniburn_gate::{Cancel, Priority};
 use omniburn_media::{RgbImage, Truncation};
 use omniburn_models::record::Modality;
+use serde::{Deserialize, Serialize};
 
 use crate::embedding::Embedding;
 use crate::error::ItemError;
+use crate::journal::{Journal, JournalEntry};
 
 /// One thing to embed: text, a picture, sound or film, from a path, bytes or decoded values.
 #[derive(Clone)]
@@ -115,7 +117,8 @@ impl fmt::Debug for Input {
 }
 
 /// What an input is for; its prefix stands in front in every modality and for every task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Something to search with.
     Query,
@@ -150,6 +153,9 @@ pub struct Request {
     pub(crate) cancel: Option<Cancel>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) progress: Option<OnProgress>,
+    pub(crate) journal: Option<Journal>,
+    /// Computed anew whatever is kept or in flight, in units as large as memory lets them be.
+    pub(crate) replay: bool,
 }
 
 impl Request {
@@ -216,6 +222,17 @@ impl Request {
     #[must_use]
     pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(progress));
+        self
+    }
+
+    /// Called with what is needed to do the call again and compare: how it is computed, each unit as it has run, each
+    /// item with its result. Off by default. With it every input is read once more for its digest.
+    ///
+    /// It is called on the thread of the caller, and waited for. Entries hold no content and no path; but whoever guesses
+    /// an input can tell by its digest that the guess is right.
+    #[must_use]
+    pub fn journal(mut self, write: impl Fn(&JournalEntry) + Send + Sync + 'static) -> Self {
+        self.journal = Some(Journal::new(write));
         self
     }
 

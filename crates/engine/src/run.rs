@@ -13,6 +13,7 @@ use crate::error::ItemError;
 use crate::forward::{AudioUnit, ClipsUnit, Connector, MediaUnit, MelPiece, PatchPiece};
 use crate::forward::{SquaresUnit, Steps, TextUnit, VisionUnit};
 use crate::gate::Priority;
+use crate::key::InputDigest;
 use crate::memory::Reservation;
 use crate::options::{LEAST_UNIT_ROWS, MAX_UNIT_FRAMES, MAX_UNIT_PATCHES, MAX_UNIT_TOKENS};
 use crate::parts::TextPart;
@@ -25,6 +26,8 @@ use crate::worker::panic_message;
 pub(crate) struct Item {
     /// Its place in the window.
     pub index: usize,
+    /// Of its content, where the call has a journal.
+    pub digest: Option<InputDigest>,
     pub prepared: Prepared,
     pub reserved: Reservation,
 }
@@ -44,23 +47,26 @@ pub(crate) fn compute(
         Err(e) => return items.into_iter().map(|item| (item.index, Err(e.clone()))).collect(),
     };
     let (mut texts, mut media, mut long) = (Vec::new(), Vec::new(), Vec::new());
-    for Item { index, prepared, reserved } in items {
+    for Item { index, digest, prepared, reserved } in items {
         match prepared {
-            Prepared::Text { ids, truncated } => texts.push(TextItem { index, ids, truncated, _reserved: reserved }),
-            Prepared::Media(medium) => media.push((index, medium, reserved)),
-            Prepared::Long(segments) => long.push((index, segments, reserved)),
+            Prepared::Text { ids, truncated } => {
+                texts.push(TextItem { index, digest, ids, truncated, _reserved: reserved });
+            }
+            Prepared::Media(medium) => media.push((index, Medium { digest, ..medium }, reserved)),
+            Prepared::Long(segments) => long.push((index, digest, segments, reserved)),
         }
     }
     run.texts(&text, texts);
     run.short_media(&text, media);
-    for (index, segments, _reserved) in long {
-        run.long_medium(&text, index, *segments);
+    for (index, digest, segments, _reserved) in long {
+        run.long_medium(&text, (index, digest), *segments);
     }
     run.results
 }
 
 struct TextItem {
     index: usize,
+    digest: Option<InputDigest>,
     ids: Vec<u32>,
     truncated: bool,
     _reserved: Reservation,
@@ -78,8 +84,18 @@ impl Run<'_> {
         self.results.push((index, result));
     }
 
-    fn unit<S: Steps>(&self, steps: S) -> Result<S::Out, ItemError> {
-        self.engine.steps(self.request, steps)
+    /// Runs a unit of the items with these digests.
+    fn unit<S: Steps>(
+        &self,
+        steps: S,
+        digests: impl IntoIterator<Item = Option<InputDigest>>,
+    ) -> Result<S::Out, ItemError> {
+        let Some(journal) = &self.request.journal else { return self.engine.steps(self.request, steps) };
+        let (stage, load) = steps.next();
+        let result = self.engine.steps(self.request, steps);
+        let items = digests.into_iter().flatten().collect();
+        journal.unit(self.request.resolved_priority(), (stage, load.rows), items, result.as_ref().err());
+        result
     }
 
     /// Whether rows may share a unit of a stage: background work is cut where a step would take longer than a hold
@@ -87,7 +103,7 @@ impl Run<'_> {
     fn comfortable(&self, stage: Stage, lengths: &[usize], most: usize) -> bool {
         let rows: usize = lengths.iter().sum();
         let short = || self.engine.expected(stage, Load::of(lengths.iter().copied()));
-        let background = self.request.resolved_priority() == Priority::Background;
+        let background = self.request.resolved_priority() == Priority::Background && !self.request.replay;
         let target = self.engine.inner.hold_target;
         rows <= most && (!background || rows <= LEAST_UNIT_ROWS || short().is_some_and(|time| time <= target))
     }
@@ -107,7 +123,7 @@ impl Run<'_> {
     fn text_unit(&mut self, text: &Arc<TextPart>, items: &[&TextItem]) {
         let sequences: Vec<Vec<u32>> = items.iter().map(|t| t.ids.clone()).collect();
         let device = self.engine.inner.parts.device().clone();
-        match self.unit(TextUnit::new(Arc::clone(text), sequences, device)) {
+        match self.unit(TextUnit::new(Arc::clone(text), sequences, device), items.iter().map(|t| t.digest)) {
             Ok(rows) => {
                 for (item, values) in items.iter().zip(rows) {
                     let embedded = embedding(values, self.request.dim).map(|embedding| Embedded {
@@ -151,8 +167,8 @@ impl Run<'_> {
 
     /// One segment after the other, so that the longest recording needs the memory of two of them: the next is decoded
     /// while the device computes.
-    fn long_medium(&mut self, text: &Arc<TextPart>, index: usize, mut long: Long) {
-        let result = self.segments(text, &mut long).and_then(|(modality, segments)| {
+    fn long_medium(&mut self, text: &Arc<TextPart>, (index, digest): (usize, Option<InputDigest>), mut long: Long) {
+        let result = self.segments(text, &mut long, digest).and_then(|(modality, segments)| {
             let embedding = unit_mean(&segments)?;
             let tokens = segments.iter().map(|s| s.tokens).sum();
             Ok(Embedded { embedding, modality, tokens, truncated: false, segments })
@@ -160,11 +176,17 @@ impl Run<'_> {
         self.finish(index, result);
     }
 
-    fn segments(&self, text: &Arc<TextPart>, long: &mut Long) -> Result<(Modality, Vec<Segment>), ItemError> {
+    fn segments(
+        &self,
+        text: &Arc<TextPart>,
+        long: &mut Long,
+        digest: Option<InputDigest>,
+    ) -> Result<(Modality, Vec<Segment>), ItemError> {
         let modality = long.modality();
         let mut segments = Vec::new();
         let mut current = self.engine.next_segment(long, self.request)?;
         while let Some(medium) = current {
+            let medium = Medium { digest, ..medium };
             let (values, next) = std::thread::scope(|scope| {
                 let ahead = scope.spawn(|| self.engine.next_segment(long, self.request));
                 let values = self.media(text, std::slice::from_ref(&medium)).swap_remove(0);
@@ -200,11 +222,11 @@ impl Run<'_> {
                 let letterbox = self.engine.header().preprocess.letterbox.as_ref();
                 let scale = letterbox.map_or((0.0, 1.0), |l| (l.mean, l.std));
                 let (tower, squares) = (parts.picture()?.expect(ABSENT), Arc::clone(squares));
-                self.unit(SquaresUnit { tower, text, squares, scale, device, done: 0, sum: None })
+                self.unit(SquaresUnit { tower, text, squares, scale, device, done: 0, sum: None }, [medium.digest])
             }
             Rows::Clips(clips) => {
                 let (tower, clips) = (parts.speech()?.expect(ABSENT), Arc::clone(clips));
-                self.unit(ClipsUnit { tower, text, clips, device, done: 0, sum: Vec::new() })
+                self.unit(ClipsUnit { tower, text, clips, device, done: 0, sum: Vec::new() }, [medium.digest])
             }
             Rows::Patches(_) | Rows::Mel(_) => unreachable!("rows are made for the family that reads them"),
         }
@@ -311,14 +333,15 @@ impl Media<'_> {
     fn pass(&self, tower: Tower, pieces: &[&Piece]) -> Result<Vec<Tensor<2>>, ItemError> {
         let parts = &self.run.engine.inner.parts;
         let device = parts.device().clone();
+        let digests = pieces.iter().map(|p| self.media[p.item].digest);
         match tower {
             Tower::Vision => {
                 let pieces = pieces.iter().filter_map(|p| self.patch_piece(p)).collect();
-                self.run.unit(VisionUnit::new(parts.vision()?.expect(ABSENT), pieces, device))
+                self.run.unit(VisionUnit::new(parts.vision()?.expect(ABSENT), pieces, device), digests)
             }
             Tower::Audio => {
                 let pieces = pieces.iter().filter_map(|p| self.mel_piece(p)).collect();
-                self.run.unit(AudioUnit::new(parts.audio()?.expect(ABSENT), pieces, device))
+                self.run.unit(AudioUnit::new(parts.audio()?.expect(ABSENT), pieces, device), digests)
             }
         }
     }
@@ -345,7 +368,8 @@ impl Media<'_> {
         };
         let (text, device) = (Arc::clone(self.text), parts.device().clone());
         let medium = &self.media[item];
-        self.run.unit(MediaUnit::new(text, rows, connector, medium.frame.clone(), medium.tokens, device))
+        let unit = MediaUnit::new(text, rows, connector, medium.frame.clone(), medium.tokens, device);
+        self.run.unit(unit, [medium.digest])
     }
 }
 
@@ -425,7 +449,7 @@ mod tests {
         let text = engine.text_part(&Request::default()).unwrap();
         let item = |index, ids: &[u32]| {
             let _reserved = engine.inner.pool.try_reserve(Priority::Background, 1).unwrap();
-            TextItem { index, ids: ids.to_vec(), truncated: false, _reserved }
+            TextItem { index, digest: None, ids: ids.to_vec(), truncated: false, _reserved }
         };
         let request = Request::new(Role::None);
         let run = |items: Vec<TextItem>, count: usize| {

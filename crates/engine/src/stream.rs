@@ -8,10 +8,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use omniburn_models::record::Modality;
 use rayon::prelude::*;
 
 use crate::engine::Engine;
 use crate::error::ItemError;
+use crate::journal::Answered;
 use crate::key::{Files, InputDigest};
 use crate::memory::Reservation;
 use crate::need::ItemNeed;
@@ -81,6 +83,8 @@ pub(crate) struct Stream<I> {
 /// An input after a first look.
 struct Told {
     key: Option<InputDigest>,
+    /// Of the content, where the call has a journal.
+    digest: Option<InputDigest>,
     input: Input,
     what: Result<Known, ItemError>,
 }
@@ -99,6 +103,8 @@ struct Window {
     entries: Vec<Entry>,
     /// Where an input first stands in this window.
     first: HashMap<InputDigest, usize>,
+    /// Digest and kind of each entry, where the call has a journal.
+    logged: Vec<(Option<InputDigest>, Modality)>,
     rows: usize,
 }
 
@@ -177,7 +183,11 @@ impl<I> Stream<I> {
 }
 
 impl<I: Iterator<Item = Input>> Stream<I> {
-    pub(crate) fn new(engine: Engine, inputs: I, request: Request) -> Self {
+    pub(crate) fn new(engine: Engine, inputs: I, mut request: Request) -> Self {
+        if let Some(mut journal) = request.journal.take() {
+            journal.open(&engine, &request);
+            request.journal = Some(journal);
+        }
         let (told, ahead, abandoned) = (VecDeque::new(), Window::default(), Arc::default());
         Self { engine, inputs, request, told, ahead, done: 0, abandoned }
     }
@@ -225,7 +235,12 @@ impl<I: Iterator<Item = Input>> Stream<I> {
             }
             let Some(told) = self.told.pop_front() else { break };
             let wait = empty_handed && window.holds_nothing();
-            match self.admit(told, &mut window, wait) {
+            let about = (told.digest, told.input.modality());
+            let admitted = self.admit(told, &mut window, wait);
+            if admitted.is_none() && self.request.journal.is_some() {
+                window.logged.push(about);
+            }
+            match admitted {
                 // From the second item on they are prepared side by side.
                 None if window.entries.len() > 1 => {
                     window.start(begun);
@@ -257,7 +272,7 @@ impl<I: Iterator<Item = Input>> Stream<I> {
 
     /// Puts an input into the window; gives it back where there is no room and the caller must not wait.
     fn admit(&self, told: Told, window: &mut Window, wait: bool) -> Option<Told> {
-        let Told { key, input, what } = told;
+        let Told { key, digest, input, what } = told;
         let known = match what {
             Ok(known) => known,
             Err(e) => {
@@ -277,7 +292,7 @@ impl<I: Iterator<Item = Input>> Stream<I> {
         }
         let reserved = match self.engine.make_room(input.modality(), &known.need(&self.engine), &self.request, wait) {
             Ok(Some(reserved)) => reserved,
-            Ok(None) => return Some(Told { key, input, what: Ok(known) }),
+            Ok(None) => return Some(Told { key, digest, input, what: Ok(known) }),
             Err(e) => {
                 window.entries.push(Entry::Known(Box::new(Err(e))));
                 return None;
@@ -316,23 +331,34 @@ impl<I: Iterator<Item = Input>> Stream<I> {
         let (mut items, mut leads, mut twins): (Vec<Item>, Vec<(usize, InputDigest, Lead)>, _) =
             (Vec::new(), Vec::new(), Vec::new());
         let mut follows: Vec<(Arc<Flight>, Item)> = Vec::new();
+        let mut answered = vec![Answered::Computed; window.entries.len()];
+        let digest_of = |index: usize| window.logged.get(index).and_then(|(digest, _)| *digest);
         for (index, entry) in window.entries.into_iter().enumerate() {
             results.push(None);
             match entry {
-                Entry::Known(result) => results[index] = Some(*result),
-                Entry::Twin(first) => twins.push((index, first)),
+                Entry::Known(result) => {
+                    if result.is_ok() {
+                        answered[index] = Answered::Cached;
+                    }
+                    results[index] = Some(*result);
+                }
+                Entry::Twin(first) => {
+                    answered[index] = Answered::EqualTo((self.done + first) as u64);
+                    twins.push((index, first));
+                }
                 Entry::Item { slot, key } => {
                     let (prepared, reserved) = slot.take();
+                    let digest = digest_of(index);
                     match (key.map(|key| (key, self.engine.inner.flights.turn(key, priority))), prepared) {
                         (_, Err(e)) => results[index] = Some(Err(e)),
                         (Some((_, Turn::Follow(flight))), Ok(prepared)) => {
-                            follows.push((flight, Item { index, prepared, reserved }))
+                            follows.push((flight, Item { index, digest, prepared, reserved }))
                         }
                         (lead, Ok(prepared)) => {
                             if let Some((key, Turn::Lead(lead))) = lead {
                                 leads.push((index, key, lead));
                             }
-                            items.push(Item { index, prepared, reserved });
+                            items.push(Item { index, digest, prepared, reserved });
                         }
                     }
                 }
@@ -352,7 +378,10 @@ impl<I: Iterator<Item = Input>> Stream<I> {
         for (flight, item) in follows {
             let index = item.index;
             results[index] = Some(match flight.wait(self.request.cancel.as_ref(), self.request.deadline) {
-                Ok(Some(embedded)) => Ok(embedded),
+                Ok(Some(embedded)) => {
+                    answered[index] = Answered::AnotherCall;
+                    Ok(embedded)
+                }
                 Ok(None) => run::compute(&self.engine, vec![item], &self.request).swap_remove(0).1,
                 Err(e) => Err(e),
             });
@@ -360,7 +389,14 @@ impl<I: Iterator<Item = Input>> Stream<I> {
         for (index, first) in twins {
             results[index] = results[first].clone();
         }
-        results.into_iter().map(|result| result.expect("every entry has its result")).collect()
+        let results: Vec<_> = results.into_iter().map(|r| r.expect("every entry has its result")).collect();
+        if let Some(journal) = &self.request.journal {
+            let about = window.logged.into_iter().zip(answered).zip(&results).enumerate();
+            about.for_each(|(index, ((about, answered), result))| {
+                journal.item((&self.engine, &self.request), self.done + index, about, answered, result);
+            });
+        }
+        results
     }
 }
 
@@ -392,11 +428,15 @@ impl Known {
 
 /// What can be said of an input without decoding it.
 fn tell(engine: &Engine, input: Input, request: &Request) -> Told {
-    let files = if engine.inner.cache.is_some() { Files::ByContent } else { Files::ByPlace };
-    let key = input.key(files).map(|key| request.key_of(key, &engine.result_identity(request)));
+    let logged = request.journal.is_some();
+    let files = if logged || engine.inner.cache.is_some() { Files::ByContent } else { Files::ByPlace };
+    let told = input.key(files);
+    let digest = told.filter(|_| logged);
+    // Without a key it is neither found in a cache nor left to another call.
+    let key = told.filter(|_| !request.replay).map(|key| request.key_of(key, &engine.result_identity(request)));
     let what = match engine.read_text(&input, request) {
         Some(prepared) => prepared.map(Known::Ready),
         None => engine.need(&input, request).map(Known::Later),
     };
-    Told { key, input, what }
+    Told { key, digest, input, what }
 }

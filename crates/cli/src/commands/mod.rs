@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod embed;
 pub mod inspect;
 pub mod models;
+pub mod replay;
 
 use std::path::{Path, PathBuf};
 

@@ -110,13 +110,20 @@ fn streamed_results_come_in_order_and_equal_the_call() {
 }
 
 #[test]
-fn a_smaller_budget_changes_no_bit() {
+fn the_smallest_budget_that_would_do_does_and_changes_no_bit() {
     let twin = golden().twin("omni-nano-tiny");
     let inputs = mixed(&twin);
     let want = vectors(&twin.engine(), &inputs);
     let record = twin.record(omniburn::Dtype::F32);
-    let tight = builder(record).budget(16_000_000).open().unwrap();
-    same("budget", &vectors(&tight, &inputs), &want);
+    let open = |bytes| builder(record.clone()).budget(bytes).open().unwrap();
+    let refused = open(1).embed_with(&inputs, &Request::new(Role::Document)).unwrap();
+    let needed = refused.into_iter().map(|result| match result.unwrap_err() {
+        omniburn::ItemError::OverBudget { needed, .. } => needed,
+        other => panic!("{other}"),
+    });
+    let needed = needed.max().unwrap();
+    println!("the largest of {} items needs a budget of {needed} bytes", inputs.len());
+    same("budget", &vectors(&open(needed), &inputs), &want);
 }
 
 /// The number of threads decides how a product is cut, and must not decide its result.

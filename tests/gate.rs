@@ -82,3 +82,53 @@ fn a_query_is_interactive_and_a_document_is_not_unless_told() {
     engine.embed_with(&[Input::text("a")], &Request::new(Role::Document).priority(Priority::Interactive)).unwrap();
     assert_eq!(holds(), (start.0 + 2, start.1 + 1));
 }
+
+/// A writer into memory, for what `tracing` says.
+#[derive(Clone, Default)]
+struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_times_of_a_unit_stand_in_the_meter_and_in_its_span() {
+    let twin = golden().twin("omni-small-tiny");
+    let engine = builder(twin.record(omniburn::Dtype::F32)).hold_target(std::time::Duration::ZERO).open().unwrap();
+    engine.warm_up().unwrap();
+    engine.reset_meter();
+    let lines = Lines::default();
+    let to = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
+        .with_ansi(false)
+        .with_writer(move || to.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        engine.embed_one(Input::text("a b c"), Role::Document).unwrap();
+        engine.embed_one(Input::text("a"), Role::Query).unwrap();
+    });
+    let said = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let spans: Vec<&str> = said.lines().filter(|line| line.contains("unit{")).collect();
+    assert_eq!(spans.len(), 2, "{said}");
+    assert!(spans[0].contains("class=\"background\"") && spans[1].contains("class=\"interactive\""), "{said}");
+    for field in ["stage=TextBegin", "rows=", "wait_us=", "holds=", "compute_us="] {
+        assert!(spans.iter().all(|span| span.contains(field)), "{field}: {said}");
+    }
+    let meter = engine.meter();
+    let counts = |class: &omniburn::ClassStats| (class.waits.count, class.computes.count);
+    assert_eq!((counts(&meter.interactive), counts(&meter.background)), ((1, 1), (1, 1)));
+    assert_eq!(meter.interactive.holds.count, 1);
+    let holds = meter.background.holds.count;
+    assert!(holds > 1 && spans[0].contains(&format!("holds={holds} ")), "{holds} holds: {said}");
+    let computes = &meter.background.computes;
+    assert!(computes.p50 <= computes.p95 && computes.p95 <= computes.p99 && computes.sum >= meter.background.holds.sum);
+}

@@ -92,11 +92,21 @@ impl BackboneConfig {
 /// It stands in the signature from the first day so that families that need it (DeepStack, three-axis positions, a
 /// key-value cache) change no caller.
 #[derive(Debug, Default)]
-pub struct Extras<'a> {
+pub struct Extras {
     /// Rows added to the residual stream after layer `i`, `[tokens, hidden]` each (DeepStack).
-    pub add_after_layer: &'a [Tensor<2>],
+    pub add_after_layer: Vec<Tensor<2>>,
     /// Rotary table in place of consecutive positions (three-axis positions, restarts).
     pub rotary: Option<RotaryTable>,
+}
+
+/// A pass of a [`Backbone`] between two of its layers: all that is kept while somebody else uses the device.
+#[derive(Debug)]
+pub struct BackbonePass {
+    hidden: Tensor<2>,
+    segments: Segments,
+    rotary: RotaryTable,
+    add_after_layer: Vec<Tensor<2>>,
+    next: usize,
 }
 
 /// Decoder layers and a final norm.
@@ -167,24 +177,54 @@ impl Backbone {
     /// # Shapes
     /// As [`Backbone::forward`].
     pub fn forward_with(&self, input: TokenRows, extras: Extras) -> Tensor<2> {
+        let mut pass = self.begin(input, extras);
+        while !self.is_done(&pass) {
+            pass = self.advance(pass);
+        }
+        self.finish(pass)
+    }
+
+    /// The first step of a pass that may stop between two layers; [`Backbone::forward_with`] is all of its steps.
+    ///
+    /// # Shapes
+    /// As [`Backbone::forward`].
+    pub fn begin(&self, input: TokenRows, extras: Extras) -> BackbonePass {
         let TokenRows { rows, segments } = input;
-        tap::record(|| "backbone.rows".into(), &rows);
+        let rows = tap::pass(|| "backbone.rows".into(), rows);
         let rotary = extras.rotary.unwrap_or_else(|| self.rotary(&segments, &rows.device()));
         let segments = if trap::on(Trap::SegmentsIgnored) { Segments::single(segments.rows()) } else { segments };
-        let mut hidden = rows; // [tokens, hidden]
-        for (i, layer) in self.layers.iter().enumerate() {
-            hidden = layer.forward(hidden, &segments, &rotary, i);
-            if let Some(added) = extras.add_after_layer.get(i) {
-                hidden = hidden + added.clone();
-            }
-            tap::record(|| format!("backbone.layers.{i}"), &hidden);
+        BackbonePass { hidden: rows, segments, rotary, add_after_layer: extras.add_after_layer, next: 0 }
+    }
+
+    /// Runs one more layer.
+    ///
+    /// # Panics
+    /// If none is left.
+    pub fn advance(&self, pass: BackbonePass) -> BackbonePass {
+        let BackbonePass { hidden, segments, rotary, add_after_layer, next } = pass;
+        let mut hidden = self.layers[next].forward(hidden, &segments, &rotary, next); // [tokens, hidden]
+        if let Some(added) = add_after_layer.get(next) {
+            hidden = hidden + added.clone();
         }
+        let hidden = tap::pass(|| format!("backbone.layers.{next}"), hidden);
+        BackbonePass { hidden, segments, rotary, add_after_layer, next: next + 1 }
+    }
+
+    /// Whether every layer has run.
+    pub fn is_done(&self, pass: &BackbonePass) -> bool {
+        pass.next == self.layers.len()
+    }
+
+    /// Hidden rows after the final norm.
+    ///
+    /// # Shapes
+    /// As [`Backbone::forward`].
+    pub fn finish(&self, pass: BackbonePass) -> Tensor<2> {
         if trap::on(Trap::PoolBeforeFinalNorm) {
-            return hidden;
+            return pass.hidden;
         }
-        let hidden = self.norm.forward(hidden);
-        tap::record(|| "backbone.norm".into(), &hidden);
-        hidden
+        let hidden = self.norm.forward(pass.hidden);
+        tap::pass(|| "backbone.norm".into(), hidden)
     }
 
     /// The table of consecutive positions from zero in every segment.
@@ -255,7 +295,7 @@ impl Attention {
         let scale = 1.0 / (head_dim as f64).sqrt();
         let context = kernels::attention(query, key, value, segments, scale, causal);
         let context = context.reshape([tokens, heads * head_dim]);
-        tap::record(|| format!("backbone.layers.{index}.context"), &context);
+        let context = tap::pass(|| format!("backbone.layers.{index}.context"), context);
         self.o_proj.forward(context)
     }
 

@@ -127,6 +127,14 @@ pub enum RecordError {
         /// The reader's reason.
         reason: String,
     },
+    /// A tensor file could not be written.
+    #[error("{}: could not be written: {reason}", path.display())]
+    NotWritten {
+        /// The file.
+        path: PathBuf,
+        /// The writer's reason, or why a tensor could not be made.
+        reason: String,
+    },
     /// Tensors the model needs and the file lacks.
     #[error("{}: missing tensors: {}", path.display(), names.join(", "))]
     MissingTensors {

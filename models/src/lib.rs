@@ -12,6 +12,7 @@
 //! | [`towers`] | picture and sound towers, their connectors, index maths |
 //! | [`blocks`] | linear, norms, rotary tables, attention, MLPs, pooling, token table |
 //! | [`mod@tap`] | named intermediate results, with the feature `tap` |
+//! | [`fault`] | faults between layers, with the feature `faults` |
 #![forbid(unsafe_code)]
 
 pub mod backbone;
@@ -19,6 +20,7 @@ pub mod batch;
 pub mod blocks;
 pub mod error;
 pub mod families;
+pub mod fault;
 pub mod record;
 #[cfg(feature = "mini")]
 pub mod shipped;
@@ -27,4 +29,4 @@ pub mod towers;
 pub mod trap;
 
 pub use error::{ConfigError, RecordError};
-pub use omniburn_kernels::Segments;
+pub use omniburn_kernels::{KernelRow, Segments, self_test, trim_memory};

@@ -15,6 +15,6 @@ macro_rules! record {
     };
 }
 
-/// Files of `mini/record`, as `omniburn convert --dtype int8` wrote them.
+/// Files of `mini/record`, as `omniburn convert --dtype int8` wrote them, and the vectors of the self-test.
 pub const MINI: &[InsideFile] =
-    record!["model.json", "tokenizer.json", "tokens.bpk", "towers.bpk", "text.retrieval.bpk"];
+    record!["model.json", "tokenizer.json", "tokens.bpk", "towers.bpk", "text.retrieval.bpk", "selftest.json"];

@@ -17,6 +17,12 @@ struct Room {
 
 const ROOMS: &[Room] = &[
     Room {
+        package: "omniburn-gate",
+        imports: &[],
+        never: &["tokio", "rayon", "tracing", "serde"],
+        reason: "decides who runs next and knows nothing of what runs, so that its states can be model-checked in seconds",
+    },
+    Room {
         package: "omniburn-kernels",
         imports: &["burn", "burn-cubecl", "burn-flex"],
         never: &["safetensors", "serde_json", "tokenizers", "image"],
@@ -42,7 +48,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         package: "omniburn",
-        imports: &["omniburn-models", "omniburn-media", "burn"],
+        imports: &["omniburn-gate", "omniburn-models", "omniburn-media", "burn"],
         never: &["safetensors", "clap", "axum", "tokio", "rusqlite"],
         reason: "decides what runs when; it never sees a checkpoint, an argument or a socket",
     },

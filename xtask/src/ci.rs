@@ -27,7 +27,7 @@ pub struct Choice {
 struct Step {
     name: &'static str,
     proves: &'static str,
-    /// Needs another build of the whole tree, or a tool that not every machine has.
+    /// Needs another build of the whole tree, a tool that not every machine has, or minutes of load.
     slow: bool,
     work: Work,
 }
@@ -89,11 +89,27 @@ const STEPS: &[Step] = &[
         work: Work::Test(|| args(cargo(), "test --workspace --exclude xtask --no-fail-fast")),
     },
     Step {
+        name: "gate",
+        proves: "the gate in every order of its threads, and that each of the mistakes planted there is found",
+        slow: true,
+        work: Work::Test(|| {
+            let words = "test --package omniburn-gate --features loom --test model --test simulation --release";
+            args(cargo(), words)
+        }),
+    },
+    Step {
         name: "fuzz",
         proves: "no panic, hang or flood of memory in 10 s of hostile bytes for each thing that reads what others wrote",
         slow: true,
         // A test target, and with all packages: so nothing is built a second time with other features.
-        work: Work::Run(|| args(cargo(), "test --workspace --test hostile -- --seconds 10")),
+        work: Work::Run(|| args(cargo(), "test --workspace --exclude xtask --test hostile -- --seconds 10")),
+    },
+    Step {
+        name: "soak",
+        proves: "2,000 requests ratchet nothing, 100 jobs stay in their memory budget",
+        slow: true,
+        // The workspace's features, so that nothing is built anew for it.
+        work: Work::Run(|| args(cargo(), "test --workspace --exclude xtask --test soak")),
     },
     Step {
         name: "cuda",
@@ -379,7 +395,8 @@ mod tests {
     fn quick_leaves_out_what_needs_another_build_or_another_tool() {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
-        assert_eq!(chosen(&quick).unwrap().1, ["licences", "fuzz", "cuda", "av1", "readme", "mini", "wgpu"]);
+        let slow = ["licences", "gate", "fuzz", "soak", "cuda", "av1", "readme", "mini", "wgpu"];
+        assert_eq!(chosen(&quick).unwrap().1, slow);
     }
 
     #[test]

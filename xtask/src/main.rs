@@ -24,7 +24,7 @@ mod golden;
 mod readme;
 mod workspace;
 
-use workspace::{cargo, code, root, status};
+use workspace::{cargo, code, root, status, tee};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -175,6 +175,28 @@ enum Verb {
         name: String,
     },
 
+    /// Show under load that nothing ratchets, that the budget holds, and that a killed conversion leaves a whole record
+    #[command(after_help = "Built in release. Every part is run, and the code is that of the first that failed.\n\n\
+        Examples:\n  \
+        cargo xtask soak                                    in full: some hours on two cores\n  \
+        cargo xtask soak --requests 2000 --jobs 100 --kills 50    the size of CI\n  \
+        cargo xtask soak --requests 0 --kills 0             the budget alone\n\n\
+        Exit codes: 0 all held; 1 something did not.")]
+    Soak {
+        /// Requests of varied length and kind; memory, threads and open files must not grow
+        #[arg(long, default_value_t = 100_000, value_name = "N")]
+        requests: u64,
+        /// Random jobs at budgets from the smallest that would do; memory must stay within them
+        #[arg(long, default_value_t = 1_000, value_name = "N")]
+        jobs: u64,
+        /// Conversions killed at random moments
+        #[arg(long, default_value_t = 1_000, value_name = "N")]
+        kills: u64,
+        /// What everything is drawn from
+        #[arg(long, default_value_t = 1, value_name = "SEED")]
+        seed: u64,
+    },
+
     /// Run the benches
     #[command(after_help = "Examples:\n  \
         cargo xtask bench --save before              keep this run under a name\n  \
@@ -260,6 +282,7 @@ fn run(verb: Verb) -> Result<u8> {
         }
         Verb::Fuzz { runs, target } => return fuzz::run(&root, runs, &target),
         Verb::NewFamily { name } => family::run(&root, &name)?,
+        Verb::Soak { requests, jobs, kills, seed } => return soak(&root, requests, jobs, kills, seed),
         Verb::Bench { against, save, args } => {
             let mut command = cargo();
             command.args(bench_args(against, save, args)).current_dir(&root);
@@ -268,6 +291,36 @@ fn run(verb: Verb) -> Result<u8> {
     }
     Ok(0)
 }
+
+/// Each part in turn, whatever the one before it came to.
+fn soak(root: &Path, requests: u64, jobs: u64, kills: u64, seed: u64) -> Result<u8> {
+    let mut codes = Vec::new();
+    for (command, flag, count) in [("requests", "--count", requests), ("budget", "--jobs", jobs)] {
+        if count > 0 {
+            let mut soak = cargo();
+            soak.args(["run", "--quiet", "--release", "--package", "omniburn-tests", "--example", "soak"]);
+            soak.arg("--manifest-path").arg(root.join("Cargo.toml")).args(["--", command, flag]);
+            soak.args([count.to_string(), "--seed".into(), seed.to_string()]);
+            codes.push(code(status(&mut soak)?));
+        }
+    }
+    if kills > 0 {
+        // The tests read their number from the environment; that of CI is their default.
+        let mut killed = cargo();
+        killed.args(KILLS).current_dir(root).env("OMNIBURN_KILLS", kills.to_string());
+        let (ended, said) = tee(&mut killed)?;
+        // A filter that meets no test would be green for nothing.
+        let ran = said.lines().any(|line| line.starts_with("test kills::"));
+        if !ran {
+            eprintln!("error: `{}` ran no test that kills", workspace::shown(&killed));
+        }
+        codes.push(if ran { code(ended) } else { 1 });
+    }
+    Ok(codes.into_iter().find(|code| *code != 0).unwrap_or(0))
+}
+
+/// The tests that kill conversions.
+const KILLS: [&str; 8] = ["test", "--workspace", "--exclude", "xtask", "--test", "cli", "kills::", "--no-fail-fast"];
 
 fn eval_mini(root: &Path, flags: &[(&str, bool)], paths: [(&str, Option<PathBuf>); 3]) -> Result<u8> {
     let mut fetch = Command::new("sh");

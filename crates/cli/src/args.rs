@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgMatches, Args, Parser, Subcommand, ValueEnum};
 use omniburn::{BackendSpec, Dtype, Modality, Role, TemplateKind, Truncation};
+use omniburn_cli::inputs::TypedInput;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -56,10 +57,14 @@ pub enum Command {
     Embed(EmbedArgs),
     /// The cosine of A with each B, whatever their kinds
     Compare(CompareArgs),
+    /// Embed again what a journal says, and compare to the bit
+    Replay(ReplayArgs),
     /// What a record or a Hugging Face folder holds, and the memory it needs
     Inspect(InspectArgs),
     /// Families and tasks supported, and records found
     Models(ModelsArgs),
+    /// Examine this machine, its devices and a model on them: one page for a bug report
+    Doctor(DoctorArgs),
     /// Print the completions of a shell
     Completions(CompletionsArgs),
 }
@@ -131,7 +136,7 @@ pub struct ModelArgs {
     /// Frames sampled from a film, or from each of its segments [default: the record's, else 32]
     #[arg(long, value_name = "N")]
     pub frames: Option<NonZeroU32>,
-    /// Memory for the work beside the weights, such as 512MiB or 2GiB [default: 4GiB]
+    /// Memory the job may take above the opened model, decoding included, such as 512MiB or 2GiB [default: 4GiB]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub budget: Option<u64>,
     /// Threads to compute with on the CPU [default: one a core]
@@ -183,6 +188,7 @@ A failed input gives a line with an error in its place; the others are unaffecte
   omniburn embed --model records/small --role query \"something to ride\" --dim 128
   omniburn embed --model records/small --lines < sentences.txt > vectors.jsonl
   omniburn embed --model records/small --items items.jsonl --format npy --out vectors.npy
+  omniburn embed --model records/small --items items.jsonl --out vectors.jsonl --journal journal.jsonl
   echo '{\"id\": 7, \"image\": \"photo.jpg\"}' | omniburn embed --model records/small --items -"
 )]
 pub struct EmbedArgs {
@@ -198,6 +204,9 @@ pub struct EmbedArgs {
     /// Write the results to this file, once they are complete, in place of standard output
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Note digests of inputs and vectors, and what was computed together, for `omniburn replay`; once complete
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
     /// A line for each segment of a sound or film file, in place of one for all of it
     #[arg(long)]
     pub segments: bool,
@@ -241,6 +250,54 @@ pub struct CompareArgs {
     pub inputs: InputArgs,
 }
 
+/// `omniburn replay`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Embed again what a journal of `omniburn embed --journal` says, and compare to the bit.
+
+The journal holds digests and settings, no content and no path: give the inputs again, in any order. They are matched by \
+digest, and each is embedded twice, alone and with the inputs it shared a unit of work with. Role, task, dimension, truncation and frames \
+are the journal's; so are device and type unless said otherwise.
+
+Whoever guesses an input can tell by its digest that the guess is right.
+
+One JSON line an item that differs or whose input is missing; a summary on standard error.
+Exit codes: 0 all equal, 1 something differs or is missing, 2 usage, 3 the journal is of another record.",
+    after_help = "Examples:
+  omniburn embed --model records/small --journal journal.jsonl --out vectors.jsonl photo.jpg \"a red bicycle\"
+  omniburn replay journal.jsonl --model records/small photo.jpg \"a red bicycle\"
+  omniburn replay journal.jsonl --model records/small --items items.jsonl"
+)]
+pub struct ReplayArgs {
+    /// What `omniburn embed --journal` wrote
+    #[arg(value_name = "JOURNAL")]
+    pub journal: PathBuf,
+    /// Record folder, made by `omniburn convert` [default: the model that ships]
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Where to compute [default: where the journal was written]
+    #[arg(long, value_name = "NAME[:N]")]
+    pub device: Option<BackendSpec>,
+    /// The type to compute in [default: the journal's]
+    #[arg(long, value_parser = dtypes(&Dtype::FLOATS))]
+    pub dtype: Option<Dtype>,
+    /// Memory for the work beside the weights, such as 512MiB or 2GiB [default: 4GiB]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub budget: Option<u64>,
+    /// Threads to compute with on the CPU [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// No progress on standard error
+    #[arg(long)]
+    pub quiet: bool,
+    /// Inputs as JSON lines from a file, or from standard input with -
+    #[arg(long, value_name = "FILE|-")]
+    pub items: Option<PathBuf>,
+    /// Inputs.
+    #[command(flatten)]
+    pub inputs: InputArgs,
+}
+
 /// `omniburn inspect`.
 #[derive(Debug, Args)]
 #[command(
@@ -278,6 +335,34 @@ pub struct ModelsArgs {
     /// Folder to look for records in [default: records]
     #[arg(long, value_name = "DIR")]
     pub records: Option<PathBuf>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `omniburn doctor`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Examine this machine, its devices and a model on them: one page to paste into a bug report.
+
+It says what this build is and runs on, and which devices start. On one of them it then compares every operation with \
+its portable body and its formula, fixed items with their stored vectors (the model that ships has some, a record with \
+a selftest.json too) and with themselves in a batch, and measures for two seconds what queries wait for beside \
+background work. The page holds no path, no name of a user and nothing of your files.
+
+Exit codes: 0 all is well, 1 a check failed, 4 the device cannot be used.",
+    after_help = "Examples:
+  omniburn doctor
+  omniburn doctor --model records/small --json
+  omniburn doctor --device wgpu"
+)]
+pub struct DoctorArgs {
+    /// Record folder, made by `omniburn convert` [default: the model that ships]
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// The device to examine; one that is missing is then an error [default: flex]
+    #[arg(long, value_name = "NAME[:N]")]
+    pub device: Option<BackendSpec>,
     /// One JSON object
     #[arg(long)]
     pub json: bool,

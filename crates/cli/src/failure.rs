@@ -62,8 +62,13 @@ impl From<EngineError> for Failure {
             EngineError::UnknownTask { .. }
             | EngineError::UnknownDim { .. }
             | EngineError::UnknownDevice { .. }
+            | EngineError::JournalFormat { .. }
+            | EngineError::JournalCall { .. }
             | EngineError::Record(RecordError::UnknownTask { .. }) => USAGE,
-            EngineError::Record(_) | EngineError::Tokenizer(_) | EngineError::TokenizerTable { .. } => REFUSED,
+            EngineError::Record(_)
+            | EngineError::Tokenizer(_)
+            | EngineError::TokenizerTable { .. }
+            | EngineError::IdentityMismatch { .. } => REFUSED,
             EngineError::BackendMissing { .. }
             | EngineError::DeviceUnavailable { .. }
             | EngineError::DtypeUnsupported { .. }

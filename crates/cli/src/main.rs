@@ -73,10 +73,14 @@ fn run() -> u8 {
         (Command::Convert(args), _) => commands::convert::run(&args),
         (Command::Embed(args), Some(verb)) => commands::embed::run(&args, typed(verb)),
         (Command::Compare(args), Some(verb)) => commands::compare::run(&args, &typed(verb)),
+        (Command::Replay(args), Some(verb)) => commands::replay::run(&args, typed(verb)),
         (Command::Inspect(args), _) => commands::inspect::run(&args),
         (Command::Models(args), _) => commands::models::run(&args),
+        (Command::Doctor(args), _) => commands::doctor::run(&args),
         (Command::Completions(args), _) => commands::completions::run(&args),
-        (Command::Embed(_) | Command::Compare(_), None) => unreachable!("a verb that was read has matches"),
+        (Command::Embed(_) | Command::Compare(_) | Command::Replay(_), None) => {
+            unreachable!("a verb that was read has matches")
+        }
     });
     end(outcome)
 }

@@ -1,6 +1,7 @@
 //! Results as they leave: JSON lines or one array, to standard output or to a file that appears when it is complete.
 
-use std::fs::{self, File};
+use std::ffi::OsStr;
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::failure::{Failure, SOME_FAILED};
+use crate::progress::say;
 use omniburn_cli::inputs::Fault;
 
 /// The line of an input that has a vector; the order of the fields is the order on the line.
@@ -62,7 +64,8 @@ pub fn json_line(value: &impl Serialize) -> Result<(), Failure> {
     write_stdout(&line_of(value))
 }
 
-fn line_of(value: &impl Serialize) -> Vec<u8> {
+/// A value as a line of JSON.
+pub fn line_of(value: &impl Serialize) -> Vec<u8> {
     let mut line = serde_json::to_vec(value).expect("plain data with string keys always serialises");
     line.push(b'\n');
     line
@@ -80,10 +83,13 @@ pub fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
     })
 }
 
-/// A file that takes its place when it is complete, and leaves nothing behind otherwise.
+/// A file that takes its place when it is complete, and leaves nothing behind otherwise. Killed, it leaves
+/// `.NAME.<pid>.part`, which the next one of that name removes, and says so. A pipe or a device is written as it is.
 pub struct WholeFile {
     path: PathBuf,
+    /// Where the bytes are until they are complete; the same as `path` for a pipe or a device.
     work: PathBuf,
+    /// Locked while this process lives, where the file system knows locks.
     file: Option<BufWriter<File>>,
 }
 
@@ -98,9 +104,31 @@ impl WholeFile {
         if path.is_dir() {
             return Err(Failure::usage(format!("{}: is a folder", path.display())));
         }
-        let work = path.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id()));
-        let file = File::create(&work).map_err(wrong)?;
-        Ok(Self { path: path.into(), work, file: Some(BufWriter::new(file)) })
+        // A file renamed over `/dev/null` would take its place for the whole machine.
+        if fs::metadata(path).is_ok_and(|about| !about.is_file()) {
+            let file = File::options().write(true).open(path).map_err(wrong)?;
+            return Ok(Self { path: path.into(), work: path.into(), file: Some(BufWriter::new(file)) });
+        }
+        remove_leftovers(path, name);
+        // Taken are the names of other files of this process, and of a dead process of the same number.
+        for n in 0..1000 {
+            let again = if n == 0 { String::new() } else { format!("-{n}") };
+            let mut part = OsStr::new(".").to_os_string();
+            part.push(name);
+            part.push(format!(".{}{again}.part", std::process::id()));
+            let work = path.with_file_name(part);
+            let file = match File::create_new(&work) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(e) => return Err(wrong(e)),
+            };
+            let held = !matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+            // Another process that looked for leftovers before the lock was there has removed it.
+            if held && work.exists() {
+                return Ok(Self { path: path.into(), work, file: Some(BufWriter::new(file)) });
+            }
+        }
+        Err(wrong(io::ErrorKind::AlreadyExists.into()))
     }
 
     fn writer(&mut self) -> &mut BufWriter<File> {
@@ -127,11 +155,29 @@ impl WholeFile {
     /// Whatever the operating system says; then nothing is left.
     pub fn finish(mut self) -> Result<(), Failure> {
         let file = self.file.take().expect("the file is open until it is finished");
-        let placed = file.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| file.sync_all());
-        placed.and_then(|()| fs::rename(&self.work, &self.path)).map_err(|e| {
-            let _ = fs::remove_file(&self.work);
+        let flushed = file.into_inner().map_err(io::IntoInnerError::into_error);
+        // The file stays open, and so locked, until it has its name: until then it could be taken for a leftover.
+        let placed = flushed.and_then(|file| {
+            if self.is_direct() {
+                return Ok(());
+            }
+            file.sync_all()?;
+            fs::rename(&self.work, &self.path)
+        });
+        placed.map_err(|e| {
+            self.remove_part();
             self.failure(&e)
         })
+    }
+
+    fn is_direct(&self) -> bool {
+        self.work == self.path
+    }
+
+    fn remove_part(&self) {
+        if !self.is_direct() {
+            let _ = fs::remove_file(&self.work);
+        }
     }
 
     fn failure(&self, e: &io::Error) -> Failure {
@@ -142,9 +188,41 @@ impl WholeFile {
 impl Drop for WholeFile {
     fn drop(&mut self) {
         if self.file.take().is_some() {
-            let _ = fs::remove_file(&self.work);
+            self.remove_part();
         }
     }
+}
+
+/// Removes what processes that were killed left of a file of this name, and says so. What cannot be removed is no reason to
+/// stop.
+fn remove_leftovers(path: &Path, name: &OsStr) {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if !is_file || !is_part_of(&entry.file_name(), name) {
+            continue;
+        }
+        let part = entry.path();
+        // A lock that is free is that of a dead process.
+        let Ok(file) = File::options().write(true).open(&part) else { continue };
+        if file.try_lock().is_err() {
+            continue;
+        }
+        match fs::remove_file(&part) {
+            Ok(()) => say(format_args!("removed {}, left by a run that was killed", part.display())),
+            Err(e) => say(format_args!("{} is left over and could not be removed: {e}", part.display())),
+        }
+    }
+}
+
+/// Whether `part` is `.NAME.<pid>.part` or `.NAME.<pid>-<n>.part`.
+fn is_part_of(part: &OsStr, name: &OsStr) -> bool {
+    let part = part.as_encoded_bytes().strip_prefix(b".").and_then(|rest| rest.strip_prefix(name.as_encoded_bytes()));
+    let middle = part.and_then(|rest| rest.strip_prefix(b".")?.strip_suffix(b".part"));
+    middle.is_some_and(|middle| {
+        let mut numbers = middle.splitn(2, |&b| b == b'-');
+        numbers.all(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+    })
 }
 
 /// Where the results of `embed` go.
@@ -233,7 +311,7 @@ impl Sink {
         if let Sink::Array { file, dim, rows } = self {
             *rows += 1;
             let id = id.map_or_else(String::new, |id| format!(" (id {id})"));
-            crate::progress::say(format_args!("input {index}{id}: {}: {}", fault.kind, fault.message));
+            say(format_args!("input {index}{id}: {}: {}", fault.kind, fault.message));
             return file.write(&f32::NAN.to_le_bytes().repeat(*dim));
         }
         self.line(&ErrorLine { index, id, error: fault.into() })
@@ -343,5 +421,23 @@ mod tests {
         assert!(String::from_utf8_lossy(&bytes).contains("(1, 2)"));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert_eq!(WholeFile::create(folder.path()).err().map(|e| e.code()), Some(2));
+    }
+
+    #[test]
+    fn what_a_killed_run_left_of_a_file_is_removed_and_what_a_living_one_writes_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let others = [".out.12.part", ".out.npy.12x.part", "out.npy.12.part", ".out.npy.part"];
+        let dead = [".out.npy.12.part", ".out.npy.7-1.part"];
+        for name in others.iter().chain(&dead) {
+            fs::write(at(name), "half").unwrap();
+        }
+        let first = WholeFile::create(&at("out.npy")).unwrap();
+        let second = WholeFile::create(&at("out.npy")).unwrap();
+        assert!(others.iter().all(|name| at(name).exists()) && !dead.iter().any(|name| at(name).exists()));
+        assert!(first.work.exists() && second.work.exists() && first.work != second.work);
+        first.finish().unwrap();
+        second.finish().unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), others.len() + 1);
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn write(plan: Plan, options: &ConvertOptions) -> Result<ConvertRepor
     let meter = Meter::new(options.progress.clone(), 2 * plan.tensor_bytes());
     let mut writer = RecordWriter::create(&options.out, options.force)?;
     let Plan { source, parts, mut header, tokenizer, source_files, mut report } = plan;
-    let hashes = SourceHashes::start(source_files, Arc::clone(&cancel));
+    let hashes = SourceHashes::start(source_files, Arc::clone(&cancel))?;
 
     let check = NonFiniteCheck::new(&source, &parts);
     for part in parts {
@@ -50,7 +50,10 @@ pub(crate) fn write(plan: Plan, options: &ConvertOptions) -> Result<ConvertRepor
     let header = writer.seal(header)?;
     verify(writer.work_folder(), &cancel, &meter)?;
     stop_if(&cancel)?;
-    writer.place()?;
+    if let Some(left) = writer.place()? {
+        tracing::warn!("{left}");
+        report.notes.push(left.to_string());
+    }
     report.bytes_written = header.files.values().map(|file| file.bytes).sum();
     report.digest = Some(header.digest);
     Ok(report)
@@ -374,7 +377,7 @@ struct SourceHashes {
 }
 
 impl SourceHashes {
-    fn start(files: Vec<SourceFile>, cancel: Arc<AtomicBool>) -> Self {
+    fn start(files: Vec<SourceFile>, cancel: Arc<AtomicBool>) -> Result<Self, ConvertError> {
         let stop = Arc::new(AtomicBool::new(false));
         let until = Until { cancel, stop: Arc::clone(&stop) };
         let hash = move || {
@@ -388,7 +391,8 @@ impl SourceHashes {
             };
             files.into_iter().map(entry).collect()
         };
-        Self { thread: Some(std::thread::spawn(hash)), stop }
+        let thread = std::thread::Builder::new().name("omniburn-digests".into()).spawn(hash);
+        Ok(Self { thread: Some(thread.map_err(ConvertError::Thread)?), stop })
     }
 
     fn finish(mut self) -> Result<Vec<SourceEntry>, ConvertError> {

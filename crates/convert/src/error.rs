@@ -355,6 +355,9 @@ pub enum ConvertError {
     /// The record could not be written, or did not read back as it was written.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// No thread could be started, mostly for want of memory.
+    #[error("no thread could be started: {0}")]
+    Thread(#[source] io::Error),
     /// The caller cancelled.
     #[error("cancelled")]
     Cancelled,

@@ -116,13 +116,20 @@ impl ConvertOptions {
 /// own type and bytes. In int8 every matrix, table and convolution has one f16 scale a row instead, the token table too.
 ///
 /// # Errors
-/// [`ConvertError`], with every name concerned; `out` is then as it was and nothing is left beside it.
+/// [`ConvertError`], with every name concerned; `out` is then as it was and nothing is left beside it. Killed, it leaves
+/// `out` as it was or the whole new record, and a folder beside it that the next conversion to `out` names and removes.
 pub fn convert(options: &ConvertOptions) -> Result<ConvertReport, ConvertError> {
     let started = Instant::now();
+    let mut leftovers = Vec::new();
     if !options.check {
+        leftovers = RecordWriter::recover(&options.out)?;
+        for leftover in &leftovers {
+            tracing::warn!("{leftover}");
+        }
         RecordWriter::check_destination(&options.out, options.force)?;
     }
-    let plan = plan::Plan::make(options)?;
+    let mut plan = plan::Plan::make(options)?;
+    plan.report.notes.extend(leftovers.iter().map(ToString::to_string));
     if options.cancel.load(Ordering::Relaxed) {
         return Err(ConvertError::Cancelled);
     }

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device, Tensor};
 use omniburn_models::record::Dtype;
 
 use crate::error::EngineError;
@@ -110,6 +111,26 @@ impl BackendSpec {
         Ok((device, capabilities))
     }
 
+    /// Starts the device, computes one sum on it, and says what it can do.
+    ///
+    /// # Errors
+    /// [`EngineError::BackendMissing`] if this build has no such backend, [`EngineError::DeviceUnavailable`] if the
+    /// machine has no such device or it does not compute.
+    pub fn probe(self) -> Result<Capabilities, EngineError> {
+        let (device, capabilities) = self.device()?;
+        let unavailable = |reason| EngineError::DeviceUnavailable { asked: self.to_string(), reason };
+        // Missing drivers show as late as here, some as a panic.
+        let sum = || Tensor::<1>::ones([3], (&device, DType::F32)).sum().try_into_data();
+        let found = catch_unwind(AssertUnwindSafe(sum));
+        let found = found.map_err(|panic| unavailable(crate::worker::panic_message(panic.as_ref())))?;
+        let found = found.map_err(|e| unavailable(format!("{e:?}")))?;
+        match found.try_to_vec::<f32>() {
+            Ok(values) if values == [3.0] => Ok(capabilities),
+            Ok(values) => Err(unavailable(format!("the sum of three ones was {values:?}"))),
+            Err(e) => Err(unavailable(format!("{e:?}"))),
+        }
+    }
+
     fn start(self) -> Result<Device, EngineError> {
         match self.kind {
             #[cfg(feature = "flex")]
@@ -143,8 +164,7 @@ impl BackendSpec {
         api: burn::tensor::wgpu::WgpuBackend,
         running: fn(burn::tensor::DeviceKind) -> Device,
     ) -> Result<Device, EngineError> {
-        use burn::tensor::{DeviceKind, Tensor};
-        use std::panic::{AssertUnwindSafe, catch_unwind};
+        use burn::tensor::DeviceKind;
         let kind = self.index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu);
         let options = || Device::wgpu_options().graphics_api(api).device_kind(kind.clone()).init();
         // Some drivers panic in place of failing.
@@ -196,6 +216,17 @@ mod tests {
         assert_eq!(second.to_string(), "cuda:1");
         for wrong in ["", "cpu", "flex:1", "cuda:", "cuda:x", "CUDA"] {
             assert!(matches!(wrong.parse::<BackendSpec>(), Err(EngineError::UnknownDevice { .. })), "{wrong}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "flex")]
+    fn a_probe_says_what_a_device_can_do_or_what_is_missing() {
+        let found = BackendSpec::default().probe().unwrap();
+        assert!(found.dtypes.contains(&Dtype::F32) && !found.fast_low_precision);
+        for (kind, name, compiled) in BackendKind::ALL {
+            let missing = BackendSpec { kind, index: None }.probe();
+            assert!(compiled || matches!(missing, Err(EngineError::BackendMissing { .. })), "{name}");
         }
     }
 

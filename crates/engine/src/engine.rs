@@ -1,32 +1,30 @@
 //! The engine: one concrete struct, cheap to clone, shared between threads.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use burn::tensor::Device;
 use omniburn_media::TextTokenizer;
 use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TOKENIZER_FILE};
-use rayon::prelude::*;
 
-use crate::backend::{BackendSpec, Capabilities};
+use crate::backend::{BackendKind, BackendSpec, Capabilities};
+use crate::cost::{Costs, Load, Stage};
 use crate::embedding::Embedding;
 use crate::error::{EngineError, ItemError};
-use crate::gate::{Cancel, Gate, GatePolicy, Priority};
+use crate::forward::{Steps, device_error};
+use crate::gate::{Gate, GatePolicy, Priority};
+use crate::key::InputDigest;
+use crate::memory::{Pool, Reservation};
 use crate::meter::{Meter, MeterSnapshot};
-use crate::options::{Budget, EngineOptions, MAX_UNIT_TOKENS};
+use crate::need::ItemNeed;
+use crate::options::{Budget, EngineOptions};
 use crate::parts::{Parts, TextPart};
-use crate::prepare::Prepared;
-use crate::request::{Embedded, Input, Progress, Request, Role};
-use crate::run;
-use crate::stream::EmbedIter;
+use crate::request::{Embedded, Input, Request, Role};
+use crate::shared::{Flights, ResultCache};
+use crate::stream::{EmbedIter, Stream};
 use crate::worker::Worker;
-
-/// Items of a window at most, and rows (tokens, patches or mel frames) after which it takes no more: enough to pack units well, few
-/// enough that results keep flowing in a long job.
-const WINDOW_ITEMS: usize = 256;
-const WINDOW_ROWS: usize = 2 * MAX_UNIT_TOKENS;
-/// Items prepared side by side.
-const PREPARE_TOGETHER: usize = 8;
 
 /// A record on a device, ready to embed. `Clone + Send + Sync`; every method takes `&self` and blocks.
 #[derive(Clone)]
@@ -40,10 +38,22 @@ pub(crate) struct Inner {
     pub(crate) gate: Gate,
     meter: Meter,
     worker: Worker,
+    costs: Arc<Costs>,
+    pub(crate) hold_target: Duration,
     pub(crate) budget: Budget,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) flights: Arc<Flights>,
+    pub(crate) cache: Option<Arc<ResultCache>>,
     task: String,
-    spec: BackendSpec,
+    pub(crate) threads: Option<usize>,
+    /// Calls with a journal so far.
+    pub(crate) calls: AtomicU64,
+    pub(crate) spec: BackendSpec,
     capabilities: Capabilities,
+    /// Held while parts are opened.
+    opening: Mutex<()>,
+    /// Held while a short text is cut into tokens without room in the budget.
+    pub(crate) short_text: Mutex<()>,
     pub(crate) modalities: Option<Vec<Modality>>,
     pub(crate) ffmpeg: Option<PathBuf>,
 }
@@ -108,7 +118,9 @@ impl EngineBuilder {
         self
     }
 
-    /// Bytes of memory a unit of work may need beside the weights; 4 GiB by default.
+    /// Bytes of anonymous memory the engine may take above what it has when it is opened, as the operating system counts
+    /// them; 4 GiB by default. Decoded media, work in progress, and towers opened later whose weights are not computed as
+    /// they are stored, are inside it; mapped weights are not.
     #[must_use]
     pub fn budget(mut self, bytes: u64) -> Self {
         self.options.budget_bytes = bytes;
@@ -126,6 +138,21 @@ impl EngineBuilder {
     #[must_use]
     pub fn gate(mut self, policy: GatePolicy) -> Self {
         self.options.gate = policy;
+        self
+    }
+
+    /// How long background work holds the device at a time, where it can be cut that fine: 25 ms by default. It is cut
+    /// between layers, pictures and windows, by what these took so far on this machine; a query waits for one hold.
+    #[must_use]
+    pub fn hold_target(mut self, target: Duration) -> Self {
+        self.options.hold_target = target;
+        self
+    }
+
+    /// Results to keep for inputs that come again; none by default. Files are then told apart by their content.
+    #[must_use]
+    pub fn cache(mut self, cache: Arc<ResultCache>) -> Self {
+        self.options.cache = Some(cache);
         self
     }
 
@@ -174,23 +201,37 @@ impl EngineBuilder {
         if tokenizer.vocab_size() > rows {
             return Err(EngineError::TokenizerTable { highest: tokenizer.vocab_size() - 1, rows });
         }
+        let pool = Pool::new(options.budget_bytes);
+        if let Some(cache) = &options.cache {
+            let whole = pool.reserve(Priority::Interactive, cache.most_bytes(), None, None);
+            whole.map_err(|source| EngineError::Cache { bytes: cache.most_bytes(), source })?.keep();
+        }
         let engine = Engine {
             inner: Arc::new(Inner {
                 budget: Budget::new(options.budget_bytes, &parts.record().header().family),
+                pool,
+                costs: Arc::default(),
+                hold_target: options.hold_target,
+                flights: Arc::default(),
+                cache: options.cache,
                 parts: Arc::new(parts),
                 tokenizer,
                 gate: Gate::new(options.gate),
                 meter: Meter::new(),
                 worker: Worker::start(options.threads).map_err(EngineError::Thread)?,
                 task: task.clone(),
+                threads: options.threads,
+                calls: AtomicU64::default(),
                 spec: options.device,
                 capabilities,
+                opening: Mutex::default(),
+                short_text: Mutex::default(),
                 modalities: options.modalities,
                 ffmpeg: options.ffmpeg,
             }),
         };
         let parts = Arc::clone(&engine.inner.parts);
-        match engine.unit(Priority::Interactive, None, move || parts.text(&task).map(|_| ())) {
+        match engine.unit(&Request::default().priority(Priority::Interactive), move || parts.text(&task).map(|_| ())) {
             Ok(opened) => opened?,
             Err(e) => {
                 let (asked, reason) = (engine.inner.spec.to_string(), e.to_string());
@@ -262,13 +303,10 @@ impl Engine {
         request: &Request,
     ) -> Result<Vec<Result<Embedded, ItemError>>, EngineError> {
         self.check(request)?;
-        let mut waiting = inputs.iter().cloned();
+        let mut stream = Stream::new(self.clone(), inputs.iter().cloned(), request.clone());
         let mut results = Vec::with_capacity(inputs.len());
         while results.len() < inputs.len() {
-            results.extend(self.window(&mut waiting, request));
-            if let Some(progress) = &request.progress {
-                progress(Progress { done: results.len(), total: inputs.len() });
-            }
+            results.extend(stream.window());
         }
         Ok(results)
     }
@@ -292,7 +330,7 @@ impl Engine {
         let has = |m: &Modality| *m == Modality::Text || self.refusal(*m).is_none();
         Profile {
             name: header.name.clone(),
-            identity: format!("omniburn/{}/{}/{}", header.format, header.content_digest(), self.inner.task),
+            identity: self.identity(&self.inner.task),
             task: self.inner.task.clone(),
             tasks: header.tasks.clone(),
             dims: header.dims.clone(),
@@ -301,6 +339,10 @@ impl Engine {
             device: self.inner.spec.to_string(),
             dtype: self.inner.parts.compute(),
         }
+    }
+
+    pub(crate) fn spec(&self) -> BackendSpec {
+        self.inner.spec
     }
 
     /// The record's header.
@@ -318,19 +360,38 @@ impl Engine {
         self.inner.meter.snapshot()
     }
 
+    /// Bytes of the memory budget: kept for good beside the opened engine, and spoken for at this moment.
+    pub fn memory_in_use(&self) -> (u64, u64) {
+        self.inner.pool.in_use()
+    }
+
+    /// Forgets the waits and holds counted so far, such as those of opening parts, so that a measurement begins at zero.
+    pub fn reset_meter(&self) {
+        self.inner.meter.reset();
+    }
+
     /// Opens whatever is not open yet, so that no later call pays for it.
     ///
     /// # Errors
-    /// [`EngineError`] if a part is refused.
+    /// [`EngineError`] if a part is refused, or if its copied weights do not fit into the budget.
     pub fn warm_up(&self) -> Result<(), EngineError> {
-        let parts = Arc::clone(&self.inner.parts);
-        match self.unit(Priority::Background, None, move || parts.towers()) {
-            Ok(opened) => Ok(opened?),
-            Err(source) => Err(EngineError::Item { index: 0, source }),
+        let request = Request::default();
+        for modality in Modality::ALL.into_iter().filter(|m| self.refusal(*m).is_none()) {
+            self.open_parts(modality, 0, &request).map_err(|source| match source {
+                ItemError::OverBudget { .. } => EngineError::WarmUp { modality, source },
+                source => EngineError::Item { index: 0, source },
+            })?;
         }
+        Ok(())
     }
 
-    fn check(&self, request: &Request) -> Result<(), EngineError> {
+    /// The embedding identity for a task.
+    pub(crate) fn identity(&self, task: &str) -> String {
+        let header = self.header();
+        format!("omniburn/{}/{}/{task}", header.format, header.content_digest())
+    }
+
+    pub(crate) fn check(&self, request: &Request) -> Result<(), EngineError> {
         let header = self.header();
         check_task(header, request.task.as_deref().unwrap_or(&self.inner.task))?;
         match request.dim {
@@ -341,58 +402,205 @@ impl Engine {
         }
     }
 
-    /// Takes inputs until as much waits as the budget likes to see together, and computes them.
-    pub(crate) fn window(
-        &self,
-        inputs: &mut impl Iterator<Item = Input>,
-        request: &Request,
-    ) -> Vec<Result<Embedded, ItemError>> {
-        let most_bytes = self.inner.budget.bytes() / 4;
-        let (mut prepared, mut bytes, mut rows) = (Vec::new(), 0u64, 0);
-        while prepared.len() < WINDOW_ITEMS && rows < WINDOW_ROWS && bytes <= most_bytes {
-            let together: Vec<Input> = inputs.take(PREPARE_TOGETHER).collect();
-            if together.is_empty() {
-                break;
-            }
-            let results: Vec<_> = match together.len() {
-                1 => together.into_iter().map(|input| self.prepare(input, request)).collect(),
-                _ => together.into_par_iter().map(|input| self.prepare(input, request)).collect(),
-            };
-            bytes += results.iter().flatten().map(Prepared::bytes).sum::<u64>();
-            rows += results.iter().flatten().map(Prepared::rows).sum::<usize>();
-            prepared.extend(results);
-        }
-        run::compute(self, prepared, request)
+    pub(crate) fn task_of<'a>(&'a self, request: &'a Request) -> &'a str {
+        request.task.as_deref().unwrap_or(&self.inner.task)
     }
 
     pub(crate) fn text_part(&self, request: &Request) -> Result<Arc<TextPart>, ItemError> {
-        let task = request.task.as_deref().unwrap_or(&self.inner.task);
+        let task = self.task_of(request);
         if let Some(text) = self.inner.parts.opened_text(task) {
             return Ok(text);
         }
         let (parts, task) = (Arc::clone(&self.inner.parts), task.to_string());
-        self.unit(request.resolved_priority(), request.cancel.as_ref(), move || parts.text(&task))?
-            .map_err(|e| ItemError::Record(Arc::new(e)))
+        Ok(self.unit(request, move || parts.text(&task))??)
     }
 
-    /// Runs one unit under one permit, and frees it whatever happens.
+    /// What results of a request are results of: the record, the task, and where and in what type they are computed.
+    pub(crate) fn result_identity(&self, request: &Request) -> String {
+        let header = self.header();
+        let (task, digest) = (self.task_of(request), header.content_digest());
+        let (device, dtype) = (self.inner.spec, self.inner.parts.compute());
+        format!("omniburn/{}/{digest}/{task}/{device}/{dtype}", header.format)
+    }
+
+    /// The kept result of an input, where there is a cache and it has one.
+    pub(crate) fn cached(&self, key: &InputDigest) -> Option<Embedded> {
+        self.inner.cache.as_ref()?.find(key)
+    }
+
+    /// What a step should take; `None` while none of its kind has run.
+    pub(crate) fn expected(&self, stage: Stage, load: Load) -> Option<Duration> {
+        self.inner.costs.expect(stage, load)
+    }
+
+    /// Memory for an item, with everything open that reads it. `None` where there is none free and the caller must not
+    /// `wait`, because it holds some.
+    pub(crate) fn make_room(
+        &self,
+        modality: Modality,
+        need: &ItemNeed,
+        request: &Request,
+        wait: bool,
+    ) -> Result<Option<Reservation>, ItemError> {
+        let (pool, bytes) = (&self.inner.pool, need.bytes());
+        if !self.inner.parts.is_open(modality, self.task_of(request)) {
+            if !wait {
+                return Ok(None);
+            }
+            self.open_parts(modality, bytes, request)?;
+        }
+        if let Some(refusal) = pool.refusal(bytes) {
+            return Err(refusal);
+        }
+        let priority = request.resolved_priority();
+        match pool.try_reserve(priority, bytes) {
+            Some(reserved) => Ok(Some(reserved)),
+            None if wait => pool.reserve(priority, bytes, request.cancel.as_ref(), request.deadline).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Opens what reads a kind of input. What is copied by it stays in memory as long as the engine, so the budget pays
+    /// for it once and for good; `bytes` are what the first item needs beside it.
+    fn open_parts(&self, modality: Modality, bytes: u64, request: &Request) -> Result<(), ItemError> {
+        let (parts, pool, task) = (&self.inner.parts, &self.inner.pool, self.task_of(request).to_string());
+        // One at a time, or two callers would pay for one tower twice.
+        let _one = self.inner.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        if parts.is_open(modality, &task) {
+            return Ok(());
+        }
+        let copies = parts.copies(modality, &task);
+        if let Some(refusal) = pool.refusal(copies + bytes) {
+            return Err(refusal);
+        }
+        let reserved = pool.reserve(request.resolved_priority(), copies, request.cancel.as_ref(), request.deadline)?;
+        let parts = Arc::clone(parts);
+        self.unit(request, move || parts.open_for(modality, &task))??;
+        reserved.keep();
+        Ok(())
+    }
+
+    /// Runs work that cannot be cut under one permit, and frees it whatever happens.
     pub(crate) fn unit<T: Send + 'static>(
         &self,
-        priority: Priority,
-        cancel: Option<&Cancel>,
+        request: &Request,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ItemError> {
+        let priority = request.resolved_priority();
         let arrived = Instant::now();
-        let permit = match cancel {
-            Some(cancel) => self.inner.gate.enter_cancellable(priority, cancel).ok_or(ItemError::Cancelled)?,
-            None => self.inner.gate.enter(priority),
-        };
+        let permit = self.inner.gate.enter_until(priority, request.cancel.as_ref(), request.deadline)?;
         let started = Instant::now();
         self.inner.meter.record_wait(priority, started - arrived);
         let result = self.inner.worker.run(work);
         drop(permit);
-        self.inner.meter.record_hold(priority, started.elapsed());
+        let held = started.elapsed();
+        self.inner.meter.record_hold(priority, held);
+        self.inner.meter.record_compute(priority, held);
         result.map_err(|message| ItemError::Panicked { message })
+    }
+
+    /// Runs a unit to its end. Background work gives the permit up as often as the hold target says, and takes it again
+    /// before any other background work; interactive work keeps it.
+    pub(crate) fn steps<S: Steps>(&self, request: &Request, steps: S) -> Result<S::Out, ItemError> {
+        let inner = &self.inner;
+        let (priority, cancel, deadline) = (request.resolved_priority(), request.cancel.as_ref(), request.deadline);
+        let target = (priority == Priority::Background).then_some(inner.hold_target);
+        let (stage, load) = steps.next();
+        let span = tracing::debug_span!(
+            "unit",
+            class = priority.name(),
+            stage = ?stage,
+            rows = load.rows,
+            wait_us = tracing::field::Empty,
+            holds = tracing::field::Empty,
+            compute_us = tracing::field::Empty,
+        );
+        let _entered = span.enter();
+        let arrived = Instant::now();
+        let mut permit = inner.gate.enter_until(priority, cancel, deadline)?;
+        let waited = arrived.elapsed();
+        inner.meter.record_wait(priority, waited);
+        let (mut steps, mut holds, mut computed) = (steps, 0u64, Duration::ZERO);
+        let result = loop {
+            let (costs, device) = (Arc::clone(&inner.costs), inner.parts.device().clone());
+            let eager = inner.spec.kind == BackendKind::Flex;
+            let started = Instant::now();
+            let held = inner.worker.run(move || hold(steps, target, eager, &costs, &device));
+            let time = started.elapsed();
+            inner.meter.record_hold(priority, time);
+            holds += 1;
+            computed += time;
+            match held {
+                Err(message) => break Err(ItemError::Panicked { message }),
+                Ok(Err(e)) => break Err(e),
+                Ok(Ok(Held::Done(out))) => break Ok(out),
+                Ok(Ok(Held::Cut(rest))) => {
+                    steps = rest;
+                    permit = match permit.pass(cancel, deadline) {
+                        Ok(permit) => permit,
+                        Err(why) => return Err(why.into()),
+                    };
+                }
+            }
+        };
+        drop(permit);
+        inner.meter.record_compute(priority, computed);
+        span.record("wait_us", waited.as_micros() as u64);
+        span.record("holds", holds);
+        span.record("compute_us", computed.as_micros() as u64);
+        result
+    }
+}
+
+/// How a hold ended.
+enum Held<S: Steps> {
+    Done(S::Out),
+    /// Cut, with the rest of the work.
+    Cut(S),
+}
+
+/// One hold of the device, on its thread: steps until the work is done, or until the next one would take longer than
+/// `target` leaves. It is one step at least; of a kind of which nothing is known, one at most.
+fn hold<S: Steps>(
+    mut steps: S,
+    target: Option<Duration>,
+    eager: bool,
+    costs: &Costs,
+    device: &Device,
+) -> Result<Held<S>, ItemError> {
+    let begun = Instant::now();
+    let mut ran = false;
+    loop {
+        let (stage, load) = steps.next();
+        let expected = costs.expect(stage, load);
+        let together = match (target, expected) {
+            (None, _) => usize::MAX,
+            // Nothing is known of it: alone in its hold where it is not the first.
+            (Some(_), None) => 0,
+            (Some(target), Some(each)) => {
+                let left = target.saturating_sub(begun.elapsed());
+                (left.as_nanos() / each.as_nanos().max(1)).min(1 << 20) as usize
+            }
+        };
+        if ran && together == 0 {
+            return Ok(Held::Cut(steps));
+        }
+        ran = true;
+        let (started, mut count, mut done) = (Instant::now(), 0, None);
+        while done.is_none() && count < together.max(1) && steps.next().0 == stage {
+            done = steps.step()?;
+            count += 1;
+        }
+        if target.is_some() && !eager {
+            // Launches are asynchronous: a time counts, and a permit may end, only when the work is done.
+            device.sync().map_err(device_error)?;
+        }
+        if eager || target.is_some() {
+            costs.learn(stage, load, started.elapsed(), count);
+        }
+        if let Some(out) = done {
+            return Ok(Held::Done(out));
+        }
     }
 }
 

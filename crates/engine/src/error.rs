@@ -1,15 +1,19 @@
 //! What can go wrong, with the names of everything concerned.
 
 use std::fmt;
+use std::sync::Arc;
 
 use omniburn_media::MediaError;
 use omniburn_models::RecordError;
 use omniburn_models::record::{Dtype, Modality};
+use serde::{Deserialize, Serialize};
 
 use crate::embedding::EmbeddingError;
+use crate::gate::GaveUp;
 
 /// The kinds of failure an item can have, as every surface names them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 #[allow(missing_docs)] // the names are the documentation: they are the words of the JSON surface
 pub enum ErrorKind {
@@ -68,12 +72,14 @@ impl fmt::Display for ErrorKind {
 }
 
 /// Why one input has no vector. The others are unaffected.
-#[derive(Debug, thiserror::Error)]
+///
+/// It can be copied: inputs that are the same fail the same way.
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ItemError {
     /// The text, picture or frames could not be turned into rows.
     #[error(transparent)]
-    Media(#[from] MediaError),
+    Media(Arc<MediaError>),
     /// The model, or this build, does not take this kind of input.
     #[error("{modality} is not taken: {reason}")]
     ModalityAbsent {
@@ -118,9 +124,12 @@ pub enum ItemError {
     /// The caller gave up before this item was done.
     #[error("cancelled before this input was done")]
     Cancelled,
+    /// The request's deadline passed before this item was done.
+    #[error("the deadline passed before this input was done")]
+    DeadlinePassed,
     /// A part of the record that this input needs was refused.
     #[error("the record was refused: {0}")]
-    Record(#[source] std::sync::Arc<RecordError>),
+    Record(#[source] Arc<RecordError>),
     /// The unit that computed this item panicked; the engine goes on.
     #[error("the computation panicked: {message}")]
     Panicked {
@@ -135,6 +144,27 @@ pub enum ItemError {
     },
 }
 
+impl From<MediaError> for ItemError {
+    fn from(error: MediaError) -> Self {
+        ItemError::Media(Arc::new(error))
+    }
+}
+
+impl From<RecordError> for ItemError {
+    fn from(error: RecordError) -> Self {
+        ItemError::Record(Arc::new(error))
+    }
+}
+
+impl From<GaveUp> for ItemError {
+    fn from(why: GaveUp) -> Self {
+        match why {
+            GaveUp::Cancelled => ItemError::Cancelled,
+            GaveUp::Deadline => ItemError::DeadlinePassed,
+        }
+    }
+}
+
 impl ItemError {
     /// The kind, as every surface names it.
     pub fn kind(&self) -> ErrorKind {
@@ -146,7 +176,7 @@ impl ItemError {
             ItemError::TokenIdOutOfTable { .. } => ErrorKind::BadItem,
             ItemError::OverBudget { .. } => ErrorKind::OverBudget,
             ItemError::NotFinite(_) => ErrorKind::NotFinite,
-            ItemError::Cancelled => ErrorKind::Cancelled,
+            ItemError::Cancelled | ItemError::DeadlinePassed => ErrorKind::Cancelled,
             ItemError::Record(_) => ErrorKind::Corrupt,
             ItemError::Panicked { .. } => ErrorKind::Panicked,
             ItemError::Device { .. } => ErrorKind::Device,
@@ -225,6 +255,46 @@ pub enum EngineError {
         index: usize,
         /// Why.
         source: ItemError,
+    },
+    /// The result cache is larger than the memory budget.
+    #[error("a result cache of {bytes} bytes does not fit: {source}")]
+    Cache {
+        /// Its size.
+        bytes: u64,
+        /// The budget's answer.
+        source: ItemError,
+    },
+    /// The parts that read a kind of input do not fit into the memory budget.
+    #[error("what reads {modality} cannot be opened: {source}")]
+    WarmUp {
+        /// The kind of input.
+        modality: Modality,
+        /// The budget's answer.
+        source: ItemError,
+    },
+    /// A journal is of another record.
+    #[error("the journal is of `{logged}`, this engine is `{opened}`")]
+    IdentityMismatch {
+        /// The embedding identity in the journal.
+        logged: String,
+        /// That of this engine for the same task.
+        opened: String,
+    },
+    /// A journal is of a layout that this version does not know.
+    #[error("the journal is of format {found}, this version reads {expected}")]
+    JournalFormat {
+        /// The format in the journal.
+        found: u32,
+        /// The format known here.
+        expected: u32,
+    },
+    /// A journal names a call that it does not open.
+    #[error("entry {entry} of the journal is of call {call}, which no entry before it opens")]
+    JournalCall {
+        /// Place of the entry, from 0.
+        entry: usize,
+        /// The call.
+        call: u64,
     },
     /// A worker thread could not be started.
     #[error("no thread for the device: {0}")]

@@ -18,46 +18,69 @@
 //! |---|---|
 //! | `request` | what callers say: [`Input`], [`Role`], [`Request`] |
 //! | `prompt` | prefixes, media templates, suffixes: which rows enter the backbone |
-//! | `plan` | which items share a unit, within the [`Budget`] |
-//! | `gate`, `worker`, `meter` | one unit at a time by priority, on one thread a device, with its times |
+//! | `plan` | which items share a unit |
+//! | `omniburn_gate`, `worker`, `meter` | one unit at a time by priority, on one thread a device, with its times |
+//! | `need`, `memory` | what an item takes, from its header; the one budget that all callers share |
 //! | `prepare` | reading, decoding, tokenising, outside the gate |
-//! | `run`, `forward` | the units of a call; run one unit: upload, compute, read back |
+//! | `stream` | a call of any length: what is prepared ahead, what is computed together |
+//! | `run`, `forward` | the units of a window; a unit in steps: upload, layer after layer, read back |
+//! | `cost` | what steps take on this machine, learnt from those that ran |
+//! | `shared`, `key` | equal inputs computed once, kept results; what makes inputs equal |
+//! | `journal`, `replay` | what a call notes of itself; doing it again and comparing the bits |
 //! | `parts` | towers and tasks of a record, opened when first used |
 //! | `backend` | the only place that names devices |
+//! | `selftest` | an engine that examines itself: operations, stored vectors, waits and holds under a short load |
 #![forbid(unsafe_code)]
 
 mod backend;
+mod cost;
 mod embedding;
 mod engine;
 mod error;
 mod forward;
-mod gate;
+mod journal;
+mod key;
+mod memory;
 mod meter;
+mod need;
 mod options;
 mod parts;
 mod plan;
 mod prepare;
 mod prompt;
+mod replay;
 mod request;
 mod run;
+mod selftest;
+mod shared;
 mod stream;
 mod worker;
+
+use omniburn_gate as gate;
 
 pub use backend::{BackendKind, BackendSpec, Capabilities};
 pub use embedding::{Embedding, EmbeddingError};
 pub use engine::{Engine, EngineBuilder, Profile};
 pub use error::{EngineError, ErrorKind, ItemError};
-pub use gate::{Cancel, Gate, GatePolicy, Permit, Priority};
+pub use journal::{
+    Answered, ItemOutcome, JOURNAL_FORMAT, JournalEntry, JournalItem, JournalOpen, JournalUnit, VectorDigest,
+};
+pub use key::InputDigest;
 pub use meter::{ClassStats, DurationStats, Meter, MeterSnapshot};
+pub use omniburn_gate::{Cancel, Gate, GatePolicy, GaveUp, Permit, Priority};
 pub use omniburn_media::{
     FilmSource, Height, MediaError, MelPreprocess, RgbImage, SEGMENT_SECONDS, Truncation, VisionPreprocess, Width,
     decode_image, has_pictures, is_animation, known_image_ending, resize_bicubic, sniff,
 };
-pub use omniburn_models::RecordError;
 pub use omniburn_models::families::{BertConfig, Family, MiniConfig, OmniConfig};
 pub use omniburn_models::record::int8::is_scale;
 pub use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TemplateKind};
-pub use options::{Budget, DEFAULT_BUDGET_BYTES, EngineOptions, VERIFY_SMALL_BYTES};
+pub use omniburn_models::{KernelRow, RecordError};
+pub use options::{Budget, DEFAULT_BUDGET_BYTES, DEFAULT_HOLD_TARGET, EngineOptions, VERIFY_SMALL_BYTES};
+pub use parts::copied_weights;
 pub use prepare::{mel_preprocess, vision_preprocess};
+pub use replay::{ReplayDifference, ReplayReport, Replayed};
 pub use request::{Embedded, Input, Progress, Request, Role, Segment, Span};
+pub use selftest::{ItemRow, LoadReport, SelfTest, Stored, StoredDistance};
+pub use shared::{CacheStats, ResultCache};
 pub use stream::EmbedIter;

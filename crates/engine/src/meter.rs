@@ -1,4 +1,4 @@
-//! The meter: how long callers waited at the gate and how long units held it, by class.
+//! The meter: how long callers waited at the gate, how long work held it, and what units computed, by class.
 //!
 //! Durations go into histograms whose buckets grow with the value, so that memory is fixed and no sample is kept.
 //! Reading a clock is left to the worker, which knows where a wait ends and a hold begins; what a unit costs by its
@@ -7,9 +7,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::gate::Priority;
+use omniburn_gate::Priority;
 
-/// Counts waits and holds by [`Priority`]; every method takes `&self`.
+/// Counts waits, holds and compute times by [`Priority`]; every method takes `&self`.
 ///
 /// # Numerics
 /// Kept in whole nanoseconds, in buckets 1/32 to 1/16 as wide as the values in them (3 to 6 %); counts, sums and the
@@ -29,6 +29,7 @@ struct Classes {
 struct Class {
     waits: Histogram,
     holds: Histogram,
+    computes: Histogram,
 }
 
 /// What a [`Meter`] has counted up to one moment.
@@ -47,8 +48,10 @@ pub struct MeterSnapshot {
 pub struct ClassStats {
     /// From arrival at the gate to the permit.
     pub waits: DurationStats,
-    /// From the permit to its release: the length of the units.
+    /// From a permit to its release; a background unit is cut into several.
     pub holds: DurationStats,
+    /// What a unit computed in all its holds together.
+    pub computes: DurationStats,
 }
 
 /// A distribution of durations.
@@ -88,11 +91,24 @@ impl Meter {
         self.lock().of(priority).holds.record(hold);
     }
 
+    /// Counts one unit that computed this long in all its holds together.
+    pub fn record_compute(&self, priority: Priority, compute: Duration) {
+        self.lock().of(priority).computes.record(compute);
+    }
+
+    /// Forgets everything counted so far.
+    pub fn reset(&self) {
+        *self.lock() = Classes::default();
+    }
+
     /// The figures so far, all of one moment.
     pub fn snapshot(&self) -> MeterSnapshot {
         let classes = self.lock();
-        let [interactive, background] = [&classes.interactive, &classes.background]
-            .map(|class| ClassStats { waits: class.waits.stats(), holds: class.holds.stats() });
+        let [interactive, background] = [&classes.interactive, &classes.background].map(|class| ClassStats {
+            waits: class.waits.stats(),
+            holds: class.holds.stats(),
+            computes: class.computes.stats(),
+        });
         let busy = interactive.holds.sum.saturating_add(background.holds.sum);
         MeterSnapshot { interactive, background, busy }
     }
@@ -214,6 +230,16 @@ mod tests {
     fn an_unused_meter_reads_zero_throughout() {
         assert_eq!(Meter::new().snapshot(), MeterSnapshot::default());
         assert_eq!(DurationStats::default().mean(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_meter_that_was_reset_has_counted_nothing() {
+        let meter = Meter::new();
+        meter.record_wait(Background, Duration::from_millis(3));
+        meter.record_hold(Interactive, Duration::from_millis(4));
+        assert_ne!(meter.snapshot(), MeterSnapshot::default());
+        meter.reset();
+        assert_eq!(meter.snapshot(), MeterSnapshot::default());
     }
 
     #[test]

@@ -1,17 +1,25 @@
 //! How an engine is opened.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use omniburn_gate::GatePolicy;
+
+use crate::memory;
+use crate::shared::ResultCache;
 use omniburn_models::families::mini::{PictureConfig, SpeechConfig};
 use omniburn_models::families::{BertConfig, Family, OmniConfig};
 use omniburn_models::record::{Dtype, Modality};
 use omniburn_models::towers::audio::AudioConfig;
 
 use crate::backend::BackendSpec;
-use crate::gate::GatePolicy;
 
 /// The memory budget unless another is given: 4 GiB.
 pub const DEFAULT_BUDGET_BYTES: u64 = 4 << 30;
+
+/// How long background work holds the device at a time unless told otherwise: 25 ms.
+pub const DEFAULT_HOLD_TARGET: Duration = Duration::from_millis(25);
 
 /// Settings of an engine; [`crate::EngineBuilder`] fills them in.
 #[derive(Debug, Clone)]
@@ -22,12 +30,16 @@ pub struct EngineOptions {
     pub dtype: Option<Dtype>,
     /// The task to embed for; `None`: the record's default.
     pub task: Option<String>,
-    /// Bytes of memory a unit of work may need beside the weights.
+    /// Bytes of anonymous memory the engine may take beside what it has when it is opened.
     pub budget_bytes: u64,
     /// The modalities whose towers may load; `None`: all the record has.
     pub modalities: Option<Vec<Modality>>,
     /// How the gate treats its classes.
     pub gate: GatePolicy,
+    /// How long background work holds the device at a time, where it can be cut that fine.
+    pub hold_target: Duration,
+    /// Results kept for inputs that come again.
+    pub cache: Option<Arc<ResultCache>>,
     /// Threads the CPU backend computes with; `None`: one a core.
     pub threads: Option<usize>,
     /// Whether every byte of a part is read against its digest when the part is opened. Parts of up to
@@ -49,6 +61,8 @@ impl Default for EngineOptions {
             budget_bytes: DEFAULT_BUDGET_BYTES,
             modalities: None,
             gate: GatePolicy::default(),
+            hold_target: DEFAULT_HOLD_TARGET,
+            cache: None,
             threads: None,
             verify: false,
             ffmpeg: Some("ffmpeg".into()),
@@ -56,18 +70,20 @@ impl Default for EngineOptions {
     }
 }
 
-/// A number of bytes, and what it allows a unit of this model to hold.
+/// A number of bytes, and what items of this model need of it.
 ///
-/// The estimate counts the f32 activations alive at once in the widest step of a layer, doubled for what allocators
-/// and copies add. It is an estimate: a later release fits it from what units really took.
+/// A need counts the f32 activations alive at once in the widest step of a layer, doubled for what allocators and copies
+/// add; `cargo xtask soak` holds it against what the operating system counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
     bytes: u64,
     token_bytes: u64,
     text_heads: u64,
     patch_bytes: u64,
+    patch_hidden: u64,
     vision_heads: u64,
     frame_bytes: u64,
+    frame_hidden: u64,
     audio_heads: u64,
     square_bytes: u64,
 }
@@ -102,6 +118,9 @@ pub(crate) const MAX_UNIT_TOKENS: usize = 4096;
 /// Patches of a tower unit at most, whatever the budget; the reference's first value.
 pub(crate) const MAX_UNIT_PATCHES: usize = 8192;
 
+/// Rows below which a product is not cut, however long it takes: narrower ones use less of a processor.
+pub(crate) const LEAST_UNIT_ROWS: usize = 128;
+
 /// Mel frames of a tower unit at most, whatever the budget: the tower's blocks see half as many rows.
 pub(crate) const MAX_UNIT_FRAMES: usize = 8192;
 
@@ -116,8 +135,10 @@ impl Budget {
             token_bytes: 0,
             text_heads: 0,
             patch_bytes: 0,
+            patch_hidden: 0,
             vision_heads: 0,
             frame_bytes: 0,
+            frame_hidden: 0,
             audio_heads: 0,
             square_bytes: 0,
         };
@@ -148,8 +169,10 @@ impl Budget {
             token_bytes: 8 * token as u64,
             text_heads: t.heads as u64,
             patch_bytes: 8 * patch as u64,
+            patch_hidden: config.vision.as_ref().map_or(0, |v| v.hidden as u64),
             vision_heads: config.vision.as_ref().map_or(0, |v| v.heads as u64),
             frame_bytes: 8 * config.audio.as_ref().map_or(0, frame_values),
+            frame_hidden: config.audio.as_ref().map_or(0, |a| a.hidden as u64),
             audio_heads: config.audio.as_ref().map_or(0, |a| a.heads as u64),
             ..self
         }
@@ -189,5 +212,32 @@ impl Budget {
         let frames: u64 = windows.iter().map(|&w| w as u64).sum();
         let scores: u64 = windows.iter().map(|&w| (w.div_ceil(2).pow(2) as u64).min(WHOLE_SCORES)).sum();
         frames * self.frame_bytes + 8 * self.audio_heads * scores
+    }
+
+    /// Bytes a text of so many tokens needs from its tokens to its vector.
+    pub fn text_item(&self, tokens: usize) -> u64 {
+        self.text_unit(&[tokens]) + 4 * tokens as u64
+    }
+
+    /// Bytes a picture or clip needs beside its patches: the features of its windows, kept until the last of them is
+    /// there, and the widest of its units. `window` is in patches, `tokens` what enters the backbone.
+    pub fn patches_item(&self, window: usize, windows: usize, tokens: usize) -> u64 {
+        let features = 4 * self.patch_hidden * (window * windows) as u64;
+        // Small windows go through together until products are as wide as they need to be.
+        let together = vec![window; (LEAST_UNIT_ROWS / window.max(1)).clamp(1, windows.max(1))];
+        2 * features + self.vision_unit(&together).max(self.text_unit(&[tokens]))
+    }
+
+    /// Bytes a sound needs beside its frames, counted as [`Budget::patches_item`] does.
+    pub fn frames_item(&self, window: usize, frames: usize, tokens: usize) -> u64 {
+        let features = 4 * self.frame_hidden * frames.div_ceil(2) as u64;
+        let windows = frames.div_ceil(window.max(1)).max(1);
+        let together = vec![window.min(frames); (2 * LEAST_UNIT_ROWS / window.max(1)).clamp(1, windows)];
+        2 * features + self.audio_unit(&together).max(self.text_unit(&[tokens]))
+    }
+
+    /// The smallest budget under which something that needs so many bytes is taken.
+    pub fn least_for(bytes: u64) -> u64 {
+        memory::budget_for(bytes)
     }
 }

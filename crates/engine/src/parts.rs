@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use omniburn_models::RecordError;
-use omniburn_models::batch::TokenRows;
 use omniburn_models::blocks::TokenTable;
 use omniburn_models::families::bert::BertText;
 use omniburn_models::families::mini::{MiniText, SpeechTower};
 use omniburn_models::families::omni::OmniText;
 use omniburn_models::families::{Family, OmniConfig};
-use omniburn_models::record::{Dtype, RecordFolder, TOKENS_FILE, TOWERS_FILE, text_file};
+use omniburn_models::record::{
+    Dtype, Modality, RecordFolder, TOKENS_FILE, TOWERS_FILE, TensorRole, TensorSpec, text_file,
+};
 use omniburn_models::towers::audio::AudioTower;
 use omniburn_models::towers::conv::ConvTower;
 use omniburn_models::towers::vision::VisionTower;
@@ -47,15 +48,6 @@ impl TextPart {
             TextPart::Omni(text) => &text.tokens,
             TextPart::Mini(text) => &text.tokens,
             TextPart::Bert(text) => &text.tokens,
-        }
-    }
-
-    /// One vector a sequence of token rows, `[segments, hidden]`; its length is the caller's affair.
-    pub(crate) fn embed(&self, rows: TokenRows) -> Tensor<2> {
-        match self {
-            TextPart::Omni(text) => text.embed(rows, &[]),
-            TextPart::Mini(text) => text.text(rows),
-            TextPart::Bert(text) => text.embed(rows),
         }
     }
 }
@@ -160,12 +152,35 @@ impl Parts {
         self.tower(&self.speech, "speech", || config.open_speech(&self.record, self.compute, &self.device))
     }
 
-    /// Opens every tower there is.
-    pub(crate) fn towers(&self) -> Result<(), RecordError> {
-        self.vision()?;
-        self.audio()?;
-        self.picture()?;
-        self.speech()?;
+    /// Whether everything that reads a kind of input for a task is open.
+    pub(crate) fn is_open(&self, modality: Modality, task: &str) -> bool {
+        fn open<T>(place: &Lazy<T>) -> bool {
+            place.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        }
+        let tower = match (modality, &self.record.header().family) {
+            (Modality::Text, _) | (_, Family::Bert(_)) => true,
+            (Modality::Audio, Family::Omni(_)) => open(&self.audio),
+            (Modality::Audio, Family::Mini(_)) => open(&self.speech),
+            (_, Family::Omni(_)) => open(&self.vision),
+            (_, Family::Mini(_)) => open(&self.picture),
+        };
+        tower && self.opened_text(task).is_some()
+    }
+
+    /// Opens everything that reads a kind of input for a task; runs on the device's thread.
+    pub(crate) fn open_for(&self, modality: Modality, task: &str) -> Result<(), RecordError> {
+        self.text(task)?;
+        match modality {
+            Modality::Text => {}
+            Modality::Audio => {
+                self.audio()?;
+                self.speech()?;
+            }
+            Modality::Image | Modality::Video => {
+                self.vision()?;
+                self.picture()?;
+            }
+        }
         Ok(())
     }
 
@@ -184,14 +199,50 @@ impl Parts {
         Ok(tower.clone())
     }
 
-    /// Whether the picture tower is open.
-    pub(crate) fn vision_is_open(&self) -> bool {
-        self.vision.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    /// Bytes of memory that opening it will copy.
+    pub(crate) fn copies(&self, modality: Modality, task: &str) -> u64 {
+        let text = self.opened_text(task).is_none().then_some(task);
+        copied_weights(&self.record, text, Some(modality), self.compute)
     }
+}
 
-    /// Whether the sound tower is open.
-    pub(crate) fn audio_is_open(&self) -> bool {
-        self.audio.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+/// Bytes of memory that opening parts of a record copies: weights that are not computed in the type they are stored in.
+/// Those that are lie mapped and are not among them. `task` is the text part meant, `tower` the kind of input whose tower
+/// is meant.
+pub fn copied_weights(record: &RecordFolder, task: Option<&str>, tower: Option<Modality>, compute: Dtype) -> u64 {
+    let names = match tower {
+        None | Some(Modality::Text) => None,
+        Some(Modality::Audio) => Some(["audio.", "speech."]),
+        Some(Modality::Image | Modality::Video) => Some(["vision.", "picture."]),
+    };
+    let text = task.map(text_file);
+    let mut bytes = 0;
+    for (file, specs) in record.parts() {
+        let entry = &record.header().files[&file];
+        for spec in &specs {
+            let of_tower = |names: [&str; 2]| names.iter().any(|name| spec.name.starts_with(name));
+            if text.as_ref() == Some(&file) || (file == TOWERS_FILE && names.is_some_and(of_tower)) {
+                let stored = entry.tensors.get(&spec.name).map_or(Dtype::F32, |tensor| tensor.dtype);
+                bytes += copied(spec, stored, compute);
+            }
+        }
+    }
+    bytes
+}
+
+/// Bytes of a tensor in memory where it is not used as it lies in its file.
+fn copied(spec: &TensorSpec, stored: Dtype, compute: Dtype) -> u64 {
+    let elements = spec.elements() as u64;
+    let becomes = match spec.role {
+        TensorRole::Linear => compute,
+        TensorRole::Rows => Dtype::F32,
+        TensorRole::Exact | TensorRole::Tokens | TensorRole::Scale => return 0,
+    };
+    match (stored == becomes, stored) {
+        (true, _) => 0,
+        // Expanded to f32 on the way to another type, a tensor at a time.
+        (false, Dtype::Int8) if becomes != Dtype::F32 => elements * (4 + becomes.bytes() as u64),
+        (false, _) => elements * becomes.bytes() as u64,
     }
 }
 

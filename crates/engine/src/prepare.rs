@@ -12,6 +12,7 @@ use omniburn_models::record::{Modality, PixelPreprocess, SoundPreprocess};
 
 use crate::engine::Engine;
 use crate::error::ItemError;
+use crate::key::InputDigest;
 use crate::prompt::{self, Frame};
 use crate::request::{Input, Request, Source, Span};
 use crate::worker::panic_message;
@@ -43,6 +44,8 @@ pub(crate) struct Medium {
     pub tokens: usize,
     /// Where it lies in the sound or film it was cut from.
     pub span: Option<Span>,
+    /// Of the input it is of, where the call has a journal.
+    pub digest: Option<InputDigest>,
 }
 
 /// What a tower reads.
@@ -75,7 +78,7 @@ impl Squares {
 }
 
 impl Rows {
-    fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         match self {
             Rows::Patches(patches) => patches.bytes() as u64,
             Rows::Mel(mel) => 4 * mel.values().len() as u64,
@@ -118,22 +121,13 @@ impl Prepared {
             Prepared::Long(long) => long.first.as_ref().map_or(0, |m| m.rows.rows()),
         }
     }
-
-    /// Bytes held until it is computed.
-    pub(crate) fn bytes(&self) -> u64 {
-        match self {
-            Prepared::Text { ids, .. } => 4 * ids.len() as u64,
-            Prepared::Media(medium) => medium.rows.bytes(),
-            Prepared::Long(long) => long.first.as_ref().map_or(0, |m| m.rows.bytes()),
-        }
-    }
 }
 
 impl Engine {
     /// Everything that needs no device: reading, decoding, tokenising. A decoder that panics costs only its item.
     pub(crate) fn prepare(&self, input: Input, request: &Request) -> Result<Prepared, ItemError> {
-        if request.cancelled() {
-            return Err(ItemError::Cancelled);
+        if let Some(over) = request.over() {
+            return Err(over);
         }
         guarded(|| self.prepare_unguarded(input, request))
     }
@@ -235,7 +229,8 @@ impl Engine {
         self.first_segment(Modality::Audio, LongSource::Sound(reader), request)
     }
 
-    fn prepare_film(&self, source: &FilmSource, request: &Request) -> Result<Prepared, ItemError> {
+    /// Frames to sample from a film, refused where the backbone cannot read so many.
+    pub(crate) fn frames_of(&self, request: &Request) -> Result<usize, ItemError> {
         let frames = request.frames.or(self.header().preprocess.video_frames).unwrap_or(DEFAULT_FRAMES) as usize;
         // Each group of frames is at least one row: refuse before decoding what the backbone cannot read.
         let limit = self.media_limit();
@@ -247,6 +242,11 @@ impl Engine {
         if least > limit {
             return Err(ItemError::TooLong { tokens: least, limit });
         }
+        Ok(frames)
+    }
+
+    fn prepare_film(&self, source: &FilmSource, request: &Request) -> Result<Prepared, ItemError> {
+        let frames = self.frames_of(request)?;
         let film = Film::open(source, &FilmOptions { ffmpeg: self.inner.ffmpeg.clone() })?;
         self.first_segment(Modality::Video, LongSource::Film { film, at_s: 0.0, frames }, request)
     }
@@ -269,8 +269,8 @@ impl Engine {
         if let Some(first) = long.first.take() {
             return Ok(Some(first));
         }
-        if request.cancelled() {
-            return Err(ItemError::Cancelled);
+        if let Some(over) = request.over() {
+            return Err(over);
         }
         guarded(|| self.decode_segment(long))
     }
@@ -327,7 +327,7 @@ impl Engine {
         if tokens > limit {
             return Err(ItemError::TooLong { tokens, limit });
         }
-        Ok(Medium { modality, rows, frame, tokens, span })
+        Ok(Medium { modality, rows, frame, tokens, span, digest: None })
     }
 
     fn media_limit(&self) -> usize {
@@ -345,7 +345,7 @@ impl Engine {
         }
     }
 
-    fn look(&self, modality: Modality) -> Look {
+    pub(crate) fn look(&self, modality: Modality) -> Look {
         let preprocess = &self.header().preprocess;
         if let Some(letterbox) = &preprocess.letterbox {
             return Look::Squares(letterbox.image_size);
@@ -371,17 +371,22 @@ impl Engine {
         Ok(Rows::Clips(Arc::new(windows.collect::<Result<_, _>>()?)))
     }
 
-    fn mel_settings(&self) -> MelPreprocess {
+    pub(crate) fn mel_settings(&self) -> MelPreprocess {
         let audio = self.header().preprocess.audio.as_ref();
         mel_preprocess(audio.expect("a record with a sound tower says how sound is prepared"))
     }
 }
 
 /// How a record's tower looks at pictures.
-enum Look {
+pub(crate) enum Look {
     Patches(VisionPreprocess),
     /// Squares of so many pixels.
     Squares(u32),
+}
+
+/// Mel frames of the longest window that speech may be cut into, with what a cut may move and what fills a second.
+pub(crate) fn longest_clip_s() -> usize {
+    SPEECH_WINDOW_S + 2
 }
 
 /// Longest window of speech, in seconds. The model that ships was trained on two and three, and hears four as well: of 65
@@ -408,6 +413,12 @@ fn speech_windows(samples: &[f32], rate: usize) -> Vec<std::ops::Range<usize>> {
     bounds.windows(2).map(|two| two[0]..two[1]).collect()
 }
 
+impl Long {
+    pub(crate) fn modality(&self) -> Modality {
+        self.modality
+    }
+}
+
 impl LongSource {
     fn has_more(&mut self) -> Result<bool, MediaError> {
         match self {
@@ -418,13 +429,13 @@ impl LongSource {
 }
 
 /// A panic of a decoder as the error of its item.
-fn guarded<T>(work: impl FnOnce() -> Result<T, ItemError>) -> Result<T, ItemError> {
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, ItemError>) -> Result<T, ItemError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
         .unwrap_or_else(|panic| Err(ItemError::Panicked { message: panic_message(panic.as_ref()) }))
 }
 
 impl Input {
-    fn files(&self) -> &[PathBuf] {
+    pub(crate) fn files(&self) -> &[PathBuf] {
         match &self.0 {
             Source::ImageFile(path) | Source::VideoFile(path) | Source::AudioFile(path) => std::slice::from_ref(path),
             Source::VideoFrameFiles(paths) => paths,
@@ -434,7 +445,7 @@ impl Input {
 }
 
 /// Whether a file is there and is a file, for media that nothing here reads further.
-fn check_file(path: &Path) -> Result<(), MediaError> {
+pub(crate) fn check_file(path: &Path) -> Result<(), MediaError> {
     let meta = std::fs::metadata(path).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => MediaError::NotFound { path: path.into(), source },
         _ => MediaError::Unreadable { path: path.into(), source },

@@ -3,12 +3,16 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
+use omniburn_gate::{Cancel, Priority};
 use omniburn_media::{RgbImage, Truncation};
 use omniburn_models::record::Modality;
+use serde::{Deserialize, Serialize};
 
 use crate::embedding::Embedding;
-use crate::gate::{Cancel, Priority};
+use crate::error::ItemError;
+use crate::journal::{Journal, JournalEntry};
 
 /// One thing to embed: text, a picture, sound or film, from a path, bytes or decoded values.
 #[derive(Clone)]
@@ -113,7 +117,8 @@ impl fmt::Debug for Input {
 }
 
 /// What an input is for; its prefix stands in front in every modality and for every task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Something to search with.
     Query,
@@ -133,7 +138,7 @@ pub struct Progress {
     pub total: usize,
 }
 
-/// Called after each item of a long call.
+/// Called after each window of items of a long call.
 pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// How a call should be treated. One path serves every verb.
@@ -146,7 +151,11 @@ pub struct Request {
     pub(crate) truncation: Truncation,
     pub(crate) frames: Option<u32>,
     pub(crate) cancel: Option<Cancel>,
+    pub(crate) deadline: Option<Instant>,
     pub(crate) progress: Option<OnProgress>,
+    pub(crate) journal: Option<Journal>,
+    /// Computed anew whatever is kept or in flight, in units as large as memory lets them be.
+    pub(crate) replay: bool,
 }
 
 impl Request {
@@ -202,10 +211,28 @@ impl Request {
         self
     }
 
-    /// Called after each item.
+    /// When an answer is of no use any more: items not done by then fail as cancelled, at the next unit.
+    #[must_use]
+    pub fn deadline(mut self, at: Instant) -> Self {
+        self.deadline = Some(at);
+        self
+    }
+
+    /// Called after each window of items.
     #[must_use]
     pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(progress));
+        self
+    }
+
+    /// Called with what is needed to do the call again and compare: how it is computed, each unit as it has run, each
+    /// item with its result. Off by default. With it every input is read once more for its digest.
+    ///
+    /// It is called on the thread of the caller, and waited for. Entries hold no content and no path; but whoever guesses
+    /// an input can tell by its digest that the guess is right.
+    #[must_use]
+    pub fn journal(mut self, write: impl Fn(&JournalEntry) + Send + Sync + 'static) -> Self {
+        self.journal = Some(Journal::new(write));
         self
     }
 
@@ -216,8 +243,12 @@ impl Request {
         })
     }
 
-    pub(crate) fn cancelled(&self) -> bool {
-        self.cancel.as_ref().is_some_and(Cancel::is_cancelled)
+    /// Why nobody wants the result any more; `None` where somebody does.
+    pub(crate) fn over(&self) -> Option<ItemError> {
+        if self.cancel.as_ref().is_some_and(Cancel::is_cancelled) {
+            return Some(ItemError::Cancelled);
+        }
+        self.deadline.is_some_and(|at| at <= Instant::now()).then_some(ItemError::DeadlinePassed)
     }
 }
 

@@ -6,130 +6,124 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use omniburn_models::record::Modality;
 
+use crate::cost::{Load, Stage};
 use crate::embedding::{Embedding, EmbeddingError};
 use crate::engine::Engine;
 use crate::error::ItemError;
-use crate::forward::{self, Connector, MelPiece, PatchPiece};
-use crate::options::{MAX_UNIT_FRAMES, MAX_UNIT_PATCHES};
+use crate::forward::{AudioUnit, ClipsUnit, Connector, MediaUnit, MelPiece, PatchPiece};
+use crate::forward::{SquaresUnit, Steps, TextUnit, VisionUnit};
+use crate::gate::Priority;
+use crate::key::InputDigest;
+use crate::memory::Reservation;
+use crate::options::{LEAST_UNIT_ROWS, MAX_UNIT_FRAMES, MAX_UNIT_PATCHES, MAX_UNIT_TOKENS};
 use crate::parts::TextPart;
-use crate::plan::{Piece, Plan, TowerPlan, plan_text, plan_tower};
+use crate::plan::{Piece, plan_text, plan_tower};
 use crate::prepare::{Long, Medium, Prepared, Rows};
 use crate::request::{Embedded, Request, Segment};
+use crate::worker::panic_message;
 
-/// One result an item, in the order they were prepared.
+/// A prepared item of a window with the memory that is spoken for until its vector is there.
+pub(crate) struct Item {
+    /// Its place in the window.
+    pub index: usize,
+    /// Of its content, where the call has a journal.
+    pub digest: Option<InputDigest>,
+    pub prepared: Prepared,
+    pub reserved: Reservation,
+}
+
+/// One result an item, with its place.
 pub(crate) fn compute(
     engine: &Engine,
-    prepared: Vec<Result<Prepared, ItemError>>,
+    items: Vec<Item>,
     request: &Request,
-) -> Vec<Result<Embedded, ItemError>> {
-    let mut run = Run { engine, request, results: prepared.iter().map(|_| None).collect() };
+) -> Vec<(usize, Result<Embedded, ItemError>)> {
+    if items.is_empty() {
+        return Vec::new();
+    }
+    let mut run = Run { engine, request, results: Vec::with_capacity(items.len()) };
+    let text = match engine.text_part(request) {
+        Ok(text) => text,
+        Err(e) => return items.into_iter().map(|item| (item.index, Err(e.clone()))).collect(),
+    };
     let (mut texts, mut media, mut long) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, item) in prepared.into_iter().enumerate() {
-        match item {
-            Ok(Prepared::Text { ids, truncated }) => texts.push(TextItem { index, ids, truncated }),
-            Ok(Prepared::Media(medium)) => media.push((index, medium)),
-            Ok(Prepared::Long(segments)) => long.push((index, segments)),
-            Err(e) => run.fail(index, e),
+    for Item { index, digest, prepared, reserved } in items {
+        match prepared {
+            Prepared::Text { ids, truncated } => {
+                texts.push(TextItem { index, digest, ids, truncated, _reserved: reserved });
+            }
+            Prepared::Media(medium) => media.push((index, Medium { digest, ..medium }, reserved)),
+            Prepared::Long(segments) => long.push((index, digest, segments, reserved)),
         }
     }
-    if texts.len() + media.len() + long.len() > 0 {
-        match engine.text_part(request) {
-            Ok(text) => {
-                run.texts(&text, texts);
-                run.short_media(&text, media);
-                long.into_iter().for_each(|(index, segments)| run.long_medium(&text, index, *segments));
-            }
-            Err(e) => {
-                let e = Failure::of(e);
-                let indices = texts.iter().map(|t| t.index);
-                let indices = indices.chain(media.iter().map(|m| m.0)).chain(long.iter().map(|l| l.0));
-                indices.for_each(|index| run.fail(index, e.again()));
-            }
-        }
+    run.texts(&text, texts);
+    run.short_media(&text, media);
+    for (index, digest, segments, _reserved) in long {
+        run.long_medium(&text, (index, digest), *segments);
     }
-    run.results.into_iter().map(|r| r.expect("every item was computed or failed")).collect()
+    run.results
 }
 
 struct TextItem {
     index: usize,
+    digest: Option<InputDigest>,
     ids: Vec<u32>,
     truncated: bool,
-}
-
-/// A failure that several items share.
-enum Failure {
-    Cancelled,
-    Panicked(String),
-    Device(String),
-    Record(Arc<omniburn_models::RecordError>),
-    Other(String),
-}
-
-impl Failure {
-    fn of(error: ItemError) -> Self {
-        match error {
-            ItemError::Cancelled => Failure::Cancelled,
-            ItemError::Panicked { message } => Failure::Panicked(message),
-            ItemError::Device { message } => Failure::Device(message),
-            ItemError::Record(e) => Failure::Record(e),
-            other => Failure::Other(other.to_string()),
-        }
-    }
-
-    fn again(&self) -> ItemError {
-        match self {
-            Failure::Cancelled => ItemError::Cancelled,
-            Failure::Panicked(message) => ItemError::Panicked { message: message.clone() },
-            Failure::Device(message) => ItemError::Device { message: message.clone() },
-            Failure::Record(e) => ItemError::Record(Arc::clone(e)),
-            Failure::Other(message) => ItemError::Device { message: message.clone() },
-        }
-    }
+    _reserved: Reservation,
 }
 
 /// The units of one window.
 struct Run<'a> {
     engine: &'a Engine,
     request: &'a Request,
-    results: Vec<Option<Result<Embedded, ItemError>>>,
+    results: Vec<(usize, Result<Embedded, ItemError>)>,
 }
 
 impl Run<'_> {
-    fn fail(&mut self, index: usize, error: ItemError) {
-        self.results[index] = Some(Err(error));
-    }
-
     fn finish(&mut self, index: usize, result: Result<Embedded, ItemError>) {
-        self.results[index] = Some(result);
+        self.results.push((index, result));
     }
 
-    fn unit<T: Send + 'static>(
+    /// Runs a unit of the items with these digests.
+    fn unit<S: Steps>(
         &self,
-        work: impl FnOnce() -> Result<T, ItemError> + Send + 'static,
-    ) -> Result<T, ItemError> {
-        self.engine.unit(self.request.resolved_priority(), self.request.cancel.as_ref(), work)?
+        steps: S,
+        digests: impl IntoIterator<Item = Option<InputDigest>>,
+    ) -> Result<S::Out, ItemError> {
+        let Some(journal) = &self.request.journal else { return self.engine.steps(self.request, steps) };
+        let (stage, load) = steps.next();
+        let result = self.engine.steps(self.request, steps);
+        let items = digests.into_iter().flatten().collect();
+        journal.unit(self.request.resolved_priority(), (stage, load.rows), items, result.as_ref().err());
+        result
     }
 
-    fn refuse(&mut self, plan: &Plan, index_of: impl Fn(usize) -> usize) {
-        let budget = self.engine.inner.budget.bytes();
-        for &(item, needed) in &plan.refused {
-            self.fail(index_of(item), ItemError::OverBudget { needed, budget });
-        }
+    /// Whether rows may share a unit of a stage: background work is cut where a step would take longer than a hold
+    /// should, though not below what a product needs to be efficient; a query is not cut.
+    fn comfortable(&self, stage: Stage, lengths: &[usize], most: usize) -> bool {
+        let rows: usize = lengths.iter().sum();
+        let short = || self.engine.expected(stage, Load::of(lengths.iter().copied()));
+        let background = self.request.resolved_priority() == Priority::Background && !self.request.replay;
+        let target = self.engine.inner.hold_target;
+        rows <= most && (!background || rows <= LEAST_UNIT_ROWS || short().is_some_and(|time| time <= target))
     }
 
     fn texts(&mut self, text: &Arc<TextPart>, items: Vec<TextItem>) {
         let lengths: Vec<usize> = items.iter().map(|t| t.ids.len()).collect();
-        let plan = plan_text(&lengths, &self.engine.inner.budget);
-        self.refuse(&plan, |i| items[i].index);
-        for unit in plan.units {
+        let stage = match **text {
+            TextPart::Omni(_) => Stage::TextLayer,
+            TextPart::Mini(_) | TextPart::Bert(_) => Stage::Encoder,
+        };
+        // Texts that share a unit need no more than the sum of what each has reserved.
+        for unit in plan_text(&lengths, |lengths| self.comfortable(stage, lengths, MAX_UNIT_TOKENS)) {
             self.text_unit(text, &unit.iter().map(|&i| &items[i]).collect::<Vec<_>>());
         }
     }
 
     fn text_unit(&mut self, text: &Arc<TextPart>, items: &[&TextItem]) {
         let sequences: Vec<Vec<u32>> = items.iter().map(|t| t.ids.clone()).collect();
-        let (model, device) = (Arc::clone(text), self.engine.inner.parts.device().clone());
-        match self.unit(move || forward::text_unit(&model, &sequences, &device)) {
+        let device = self.engine.inner.parts.device().clone();
+        match self.unit(TextUnit::new(Arc::clone(text), sequences, device), items.iter().map(|t| t.digest)) {
             Ok(rows) => {
                 for (item, values) in items.iter().zip(rows) {
                     let embedded = embedding(values, self.request.dim).map(|embedding| Embedded {
@@ -142,14 +136,21 @@ impl Run<'_> {
                     self.finish(item.index, embedded.map_err(ItemError::from));
                 }
             }
-            Err(e) if items.len() == 1 => self.fail(items[0].index, e),
+            Err(e) if items.len() == 1 || gave_up(&e) => {
+                items.iter().for_each(|item| self.finish(item.index, Err(e.clone())));
+            }
             // Somebody in this unit is the culprit: alone, each shows its own result.
             Err(_) => items.iter().for_each(|item| self.text_unit(text, &[item])),
         }
     }
 
-    fn short_media(&mut self, text: &Arc<TextPart>, items: Vec<(usize, Medium)>) {
-        let (indices, media): (Vec<usize>, Vec<Medium>) = items.into_iter().unzip();
+    fn short_media(&mut self, text: &Arc<TextPart>, items: Vec<(usize, Medium, Reservation)>) {
+        let (mut indices, mut media, mut reserved) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, medium, bytes) in items {
+            indices.push(index);
+            media.push(medium);
+            reserved.push(bytes);
+        }
         let pooled = self.media(text, &media);
         for ((index, medium), values) in indices.into_iter().zip(&media).zip(pooled) {
             let result = values.and_then(|values| self.embedded(values, medium));
@@ -164,31 +165,38 @@ impl Run<'_> {
         Ok(Embedded { embedding, modality, tokens, truncated: false, segments: segment.into_iter().collect() })
     }
 
-    /// One segment after the other, so that the longest recording needs the memory of one of them.
-    fn long_medium(&mut self, text: &Arc<TextPart>, index: usize, mut long: Long) {
-        let mut segments = Vec::new();
-        let mut modality = None;
-        let outcome = loop {
-            match self.engine.next_segment(&mut long, self.request) {
-                Ok(Some(medium)) => {
-                    let values = self.media(text, std::slice::from_ref(&medium)).swap_remove(0);
-                    match values.and_then(|values| self.embedded(values, &medium)) {
-                        Ok(embedded) => segments.extend(embedded.segments),
-                        Err(e) => break Err(e),
-                    }
-                    modality = Some(medium.modality);
-                }
-                Ok(None) => break Ok(()),
-                Err(e) => break Err(e),
-            }
-        };
-        let result = outcome.and_then(|()| {
+    /// One segment after the other, so that the longest recording needs the memory of two of them: the next is decoded
+    /// while the device computes.
+    fn long_medium(&mut self, text: &Arc<TextPart>, (index, digest): (usize, Option<InputDigest>), mut long: Long) {
+        let result = self.segments(text, &mut long, digest).and_then(|(modality, segments)| {
             let embedding = unit_mean(&segments)?;
-            let tokens = segments.iter().map(|s: &Segment| s.tokens).sum();
-            let modality = modality.expect("a long medium has segments");
+            let tokens = segments.iter().map(|s| s.tokens).sum();
             Ok(Embedded { embedding, modality, tokens, truncated: false, segments })
         });
         self.finish(index, result);
+    }
+
+    fn segments(
+        &self,
+        text: &Arc<TextPart>,
+        long: &mut Long,
+        digest: Option<InputDigest>,
+    ) -> Result<(Modality, Vec<Segment>), ItemError> {
+        let modality = long.modality();
+        let mut segments = Vec::new();
+        let mut current = self.engine.next_segment(long, self.request)?;
+        while let Some(medium) = current {
+            let medium = Medium { digest, ..medium };
+            let (values, next) = std::thread::scope(|scope| {
+                let ahead = scope.spawn(|| self.engine.next_segment(long, self.request));
+                let values = self.media(text, std::slice::from_ref(&medium)).swap_remove(0);
+                (values, ahead.join())
+            });
+            segments.extend(self.embedded(values?, &medium)?.segments);
+            current =
+                next.unwrap_or_else(|panic| Err(ItemError::Panicked { message: panic_message(panic.as_ref()) }))?;
+        }
+        Ok((modality, segments))
     }
 
     /// The pooled row of each medium, in order.
@@ -204,36 +212,33 @@ impl Run<'_> {
         }
         done.results.into_iter().map(|r| r.expect("every medium was computed or failed")).collect()
     }
-}
 
-impl Run<'_> {
     /// The vector of a medium that goes through tower, connector and encoder in one unit.
     fn whole(&self, text: &Arc<TextPart>, medium: &Medium) -> Result<Vec<f32>, ItemError> {
-        let budget = &self.engine.inner.budget;
-        let needed = match &medium.rows {
-            Rows::Squares(squares) => budget.square_unit(squares.count.min(forward::SQUARES_TOGETHER)),
-            Rows::Clips(clips) => clips.iter().map(|mel| budget.audio_unit(&[mel.frames()])).max().unwrap_or(0),
-            Rows::Patches(_) | Rows::Mel(_) => 0,
-        };
-        if needed > budget.bytes() {
-            return Err(ItemError::OverBudget { needed, budget: budget.bytes() });
+        let parts = &self.engine.inner.parts;
+        let (text, device) = (Arc::clone(text), parts.device().clone());
+        match &medium.rows {
+            Rows::Squares(squares) => {
+                let letterbox = self.engine.header().preprocess.letterbox.as_ref();
+                let scale = letterbox.map_or((0.0, 1.0), |l| (l.mean, l.std));
+                let (tower, squares) = (parts.picture()?.expect(ABSENT), Arc::clone(squares));
+                self.unit(SquaresUnit { tower, text, squares, scale, device, done: 0, sum: None }, [medium.digest])
+            }
+            Rows::Clips(clips) => {
+                let (tower, clips) = (parts.speech()?.expect(ABSENT), Arc::clone(clips));
+                self.unit(ClipsUnit { tower, text, clips, device, done: 0, sum: Vec::new() }, [medium.digest])
+            }
+            Rows::Patches(_) | Rows::Mel(_) => unreachable!("rows are made for the family that reads them"),
         }
-        let (text, rows, parts) = (Arc::clone(text), medium.rows.clone(), Arc::clone(&self.engine.inner.parts));
-        let record = |e| ItemError::Record(Arc::new(e));
-        let absent = "a modality without a tower is refused before";
-        let scale = self.engine.header().preprocess.letterbox.as_ref().map_or((0.0, 1.0), |l| (l.mean, l.std));
-        self.unit(move || match (&rows, &*text) {
-            (Rows::Squares(squares), TextPart::Mini(text)) => {
-                let tower = parts.picture().map_err(record)?.expect(absent);
-                forward::squares_unit(&tower, text, squares, scale, parts.device())
-            }
-            (Rows::Clips(clips), TextPart::Mini(text)) => {
-                let tower = parts.speech().map_err(record)?.expect(absent);
-                forward::clips_unit(&tower, text, clips, parts.device())
-            }
-            _ => unreachable!("rows are made for the family that reads them"),
-        })
     }
+}
+
+/// Why towers that a medium needs are there.
+const ABSENT: &str = "a modality without a tower is refused before, and a tower is opened before its first item";
+
+/// Whether a failure is the caller's own wish, which trying again would not respect.
+fn gave_up(error: &ItemError) -> bool {
+    matches!(error, ItemError::Cancelled | ItemError::DeadlinePassed)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -267,35 +272,22 @@ impl Media<'_> {
         if items.is_empty() {
             return;
         }
-        let budget = &self.run.engine.inner.budget;
+        let (run, budget) = (self.run, &self.run.engine.inner.budget);
         let windows: Vec<Vec<usize>> = items.iter().map(|&i| self.windows(i)).collect();
-        let plan = |windows: &[Vec<usize>]| match tower {
-            Tower::Vision => plan_tower(windows, MAX_UNIT_PATCHES, |w| budget.vision_unit(w), budget.bytes()),
-            Tower::Audio => plan_tower(windows, MAX_UNIT_FRAMES, |w| budget.audio_unit(w), budget.bytes()),
-        };
-        // The backbone's need is known beforehand: refuse before the tower has worked for nothing.
-        let mut kept = Vec::new();
-        for (&item, windows) in items.iter().zip(windows) {
-            let backbone = budget.text_unit(&[self.media[item].tokens]);
-            let refused = plan(std::slice::from_ref(&windows)).refused;
-            let needed = refused.first().map_or(0, |r| r.1).max(backbone);
-            if needed > budget.bytes() {
-                self.results[item] = Some(Err(ItemError::OverBudget { needed, budget: budget.bytes() }));
-            } else {
-                kept.push((item, windows));
+        // What the items have reserved beside their rows: they take turns in it.
+        let room: u64 = items.iter().map(|&i| run.engine.share_of(&self.media[i])).sum();
+        let units = plan_tower(&windows, |windows| match tower {
+            Tower::Vision => {
+                budget.vision_unit(windows) <= room && run.comfortable(Stage::PatchBlock, windows, MAX_UNIT_PATCHES)
             }
-        }
-        if kept.is_empty() {
-            return;
-        }
-        if let Err(e) = self.open(tower) {
-            let e = Failure::of(e);
-            return kept.iter().for_each(|(item, _)| self.results[*item] = Some(Err(e.again())));
-        }
-        let (kept, windows): (Vec<usize>, Vec<Vec<usize>>) = kept.into_iter().unzip();
-        let TowerPlan { units, .. } = plan(&windows);
+            Tower::Audio => {
+                let rows: Vec<usize> = windows.iter().map(|frames| frames.div_ceil(2)).collect();
+                budget.audio_unit(windows) <= room && run.comfortable(Stage::MelLayer, &rows, MAX_UNIT_FRAMES / 2)
+            }
+        });
         for unit in units {
-            let unit: Vec<Piece> = unit.into_iter().map(|p| Piece { item: kept[p.item], windows: p.windows }).collect();
+            let unit: Vec<Piece> =
+                unit.into_iter().map(|p| Piece { item: items[p.item], windows: p.windows }).collect();
             self.unit(tower, &unit);
         }
     }
@@ -310,24 +302,6 @@ impl Media<'_> {
             }
             Rows::Squares(_) | Rows::Clips(_) => unreachable!("they go through in one unit"),
         }
-    }
-
-    fn open(&self, tower: Tower) -> Result<(), ItemError> {
-        let parts = Arc::clone(&self.run.engine.inner.parts);
-        let open = match tower {
-            Tower::Vision => parts.vision_is_open(),
-            Tower::Audio => parts.audio_is_open(),
-        };
-        if open {
-            return Ok(());
-        }
-        self.run.unit(move || {
-            let opened = match tower {
-                Tower::Vision => parts.vision().map(|_| ()),
-                Tower::Audio => parts.audio().map(|_| ()),
-            };
-            opened.map_err(|e| ItemError::Record(Arc::new(e)))
-        })
     }
 
     /// One pass of a tower; media whose last piece it held go through the backbone.
@@ -345,30 +319,29 @@ impl Media<'_> {
                     }
                 }
             }
-            Err(e) if pieces.len() == 1 => self.results[pieces[0].item] = Some(Err(e)),
+            Err(e) if pieces.len() == 1 || gave_up(&e) => {
+                for piece in pieces {
+                    self.features[piece.item].clear();
+                    self.results[piece.item] = Some(Err(e.clone()));
+                }
+            }
             // Somebody in this unit is the culprit: alone, each shows its own result.
             Err(_) => pieces.into_iter().cloned().for_each(|piece| self.unit(tower, &[piece])),
         }
     }
 
     fn pass(&self, tower: Tower, pieces: &[&Piece]) -> Result<Vec<Tensor<2>>, ItemError> {
-        let parts = Arc::clone(&self.run.engine.inner.parts);
-        let record = |e| ItemError::Record(Arc::new(e));
-        let absent = "a modality without a tower is refused before";
+        let parts = &self.run.engine.inner.parts;
+        let device = parts.device().clone();
+        let digests = pieces.iter().map(|p| self.media[p.item].digest);
         match tower {
             Tower::Vision => {
-                let pieces: Vec<PatchPiece> = pieces.iter().filter_map(|p| self.patch_piece(p)).collect();
-                self.run.unit(move || {
-                    let tower = parts.vision().map_err(record)?.expect(absent);
-                    forward::vision_unit(&tower, &pieces, parts.device())
-                })
+                let pieces = pieces.iter().filter_map(|p| self.patch_piece(p)).collect();
+                self.run.unit(VisionUnit::new(parts.vision()?.expect(ABSENT), pieces, device), digests)
             }
             Tower::Audio => {
-                let pieces: Vec<MelPiece> = pieces.iter().filter_map(|p| self.mel_piece(p)).collect();
-                self.run.unit(move || {
-                    let tower = parts.audio().map_err(record)?.expect(absent);
-                    forward::audio_unit(&tower, &pieces, parts.device())
-                })
+                let pieces = pieces.iter().filter_map(|p| self.mel_piece(p)).collect();
+                self.run.unit(AudioUnit::new(parts.audio()?.expect(ABSENT), pieces, device), digests)
             }
         }
     }
@@ -388,19 +361,15 @@ impl Media<'_> {
 
     fn backbone(&mut self, tower: Tower, item: usize) -> Result<Vec<f32>, ItemError> {
         let rows = std::mem::take(&mut self.features[item]);
-        let (model, parts) = (Arc::clone(self.text), Arc::clone(&self.run.engine.inner.parts));
-        let frame = self.media[item].frame.clone();
-        self.run.unit(move || {
-            let connector = match tower {
-                Tower::Vision => Connector::Merger,
-                Tower::Audio => {
-                    let tower = parts.audio().map_err(|e| ItemError::Record(Arc::new(e)))?;
-                    Connector::Sound(tower.expect("its rows came from it"))
-                }
-            };
-            let TextPart::Omni(model) = &*model else { unreachable!("other families go through in one unit") };
-            forward::media_unit(model, rows, &connector, &frame, parts.device())
-        })
+        let parts = &self.run.engine.inner.parts;
+        let connector = match tower {
+            Tower::Vision => Connector::Merger,
+            Tower::Audio => Connector::Sound(parts.audio()?.expect(ABSENT)),
+        };
+        let (text, device) = (Arc::clone(self.text), parts.device().clone());
+        let medium = &self.media[item];
+        let unit = MediaUnit::new(text, rows, connector, medium.frame.clone(), medium.tokens, device);
+        self.run.unit(unit, [medium.digest])
     }
 }
 
@@ -428,8 +397,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::gate::Priority;
     use crate::request::{Input, Role};
+    use omniburn_gate::Priority;
     use omniburn_media::RgbImage;
     use omniburn_models::backbone::BackboneConfig;
     use omniburn_models::families::OmniConfig;
@@ -466,7 +435,7 @@ mod tests {
     fn a_unit_that_panics_becomes_a_typed_error_and_frees_the_gate() {
         let (_folder, engine) = engine();
         let want = engine.embed_one(Input::text("a"), Role::Query).unwrap();
-        let failed: Result<(), ItemError> = engine.unit(Priority::Background, None, || panic!("shapes disagree"));
+        let failed: Result<(), ItemError> = engine.unit(&Request::default(), || panic!("shapes disagree"));
         let error = failed.unwrap_err();
         assert_eq!(error.kind().name(), "panicked");
         assert!(error.to_string().contains("shapes disagree"));
@@ -478,12 +447,17 @@ mod tests {
     fn one_culprit_in_a_unit_fails_alone_and_its_neighbours_keep_their_bits() {
         let (_folder, engine) = engine();
         let text = engine.text_part(&Request::default()).unwrap();
-        let item = |index, ids: &[u32]| TextItem { index, ids: ids.to_vec(), truncated: false };
+        let item = |index, ids: &[u32]| {
+            let _reserved = engine.inner.pool.try_reserve(Priority::Background, 1).unwrap();
+            TextItem { index, digest: None, ids: ids.to_vec(), truncated: false, _reserved }
+        };
         let request = Request::new(Role::None);
         let run = |items: Vec<TextItem>, count: usize| {
-            let mut run = Run { engine: &engine, request: &request, results: (0..count).map(|_| None).collect() };
+            let mut run = Run { engine: &engine, request: &request, results: Vec::new() };
             run.texts(&text, items);
-            run.results.into_iter().map(Option::unwrap).collect::<Vec<_>>()
+            run.results.sort_by_key(|(index, _)| *index);
+            assert_eq!(run.results.len(), count);
+            run.results.into_iter().map(|(_, result)| result).collect::<Vec<_>>()
         };
         let alone = run(vec![item(0, &[5, 6, 7])], 1).swap_remove(0).unwrap();
         let mut together = run(vec![item(0, &[5, 6, 7]), item(1, &[9, 999_999]), item(2, &[8])], 3);
@@ -493,6 +467,26 @@ mod tests {
         );
         assert!(together[2].is_ok());
         assert_eq!(together.swap_remove(0).unwrap(), alone);
+    }
+
+    #[test]
+    fn callers_of_one_input_at_one_time_compute_it_once() {
+        let (_folder, engine) = engine();
+        let computed = |engine: &Engine| engine.meter().background.computes.count;
+        let before = computed(&engine);
+        let permit = engine.inner.gate.enter(Priority::Interactive);
+        std::thread::scope(|scope| {
+            let call = || engine.embed_one(Input::text("the same"), Role::Document).unwrap();
+            let callers: Vec<_> = (0..8).map(|_| scope.spawn(call)).collect();
+            while engine.inner.flights.followers() < 7 {
+                std::thread::yield_now();
+            }
+            drop(permit);
+            let vectors: Vec<Embedding> = callers.into_iter().map(|caller| caller.join().unwrap()).collect();
+            assert!(vectors.windows(2).all(|two| two[0] == two[1]));
+        });
+        assert_eq!(computed(&engine) - before, 1);
+        assert_eq!(engine.memory_in_use(), (0, 0));
     }
 
     #[test]

@@ -1,24 +1,46 @@
-//! Long jobs: bounded memory, results in order, one item's failure is that item's result.
+//! Many inputs through an engine: what is prepared ahead, what is computed together, results in order.
+//!
+//! A call goes window by window: as many items as the memory budget lets be alive at once are prepared side by side, while
+//! the device computes the window before. Equal inputs of a window are computed once; so is an input that another call
+//! is computing at the moment.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use omniburn_models::record::Modality;
+use rayon::prelude::*;
 
 use crate::engine::Engine;
 use crate::error::ItemError;
-use crate::request::{Embedded, Input, Request};
+use crate::journal::Answered;
+use crate::key::{Files, InputDigest};
+use crate::memory::Reservation;
+use crate::need::ItemNeed;
+use crate::prepare::Prepared;
+use crate::request::{Embedded, Input, Progress, Request};
+use crate::run::{self, Item};
+use crate::shared::{Flight, Lead, Turn};
+
+/// Items of a window at most, and rows (tokens, patches or mel frames) after which it takes no more: enough to pack units
+/// well, few enough that results keep flowing in a long job.
+const WINDOW_ITEMS: usize = 256;
+const WINDOW_ROWS: usize = 8192;
+/// Items looked at side by side.
+const LOOK_TOGETHER: usize = 8;
 
 /// Results of [`Engine::embed_iter`], in input order.
 ///
-/// Inputs are taken a window at a time: as many as the memory budget lets wait together.
+/// Inputs are taken a window at a time: as many as the memory budget lets be alive together. The next window is read and
+/// decoded while the device computes the present one. Dropped, it stops at the next unit.
 pub struct EmbedIter<I> {
-    engine: Engine,
-    inputs: I,
-    request: Request,
+    stream: Stream<I>,
     ready: VecDeque<Result<Embedded, ItemError>>,
 }
 
 impl<I: Iterator<Item = Input>> EmbedIter<I> {
     pub(crate) fn new(engine: Engine, inputs: I, request: Request) -> Self {
-        Self { engine, inputs, request, ready: VecDeque::new() }
+        Self { stream: Stream::new(engine, inputs, request), ready: VecDeque::new() }
     }
 }
 
@@ -27,14 +49,394 @@ impl<I: Iterator<Item = Input>> Iterator for EmbedIter<I> {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ready.is_empty() {
-            self.ready.extend(self.engine.window(&mut self.inputs, &self.request));
+            self.ready.extend(self.stream.window());
         }
         self.ready.pop_front()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let (ready, (least, most)) = (self.ready.len(), self.stream.left());
+        (ready + least, most.map(|most| ready + most))
     }
 }
 
 impl<I> std::fmt::Debug for EmbedIter<I> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EmbedIter").field("request", &self.request).field("ready", &self.ready.len()).finish()
+        f.debug_struct("EmbedIter").field("request", &self.stream.request).field("ready", &self.ready.len()).finish()
     }
+}
+
+/// A call of any length on its way through the engine.
+pub(crate) struct Stream<I> {
+    engine: Engine,
+    inputs: I,
+    request: Request,
+    /// Looked at, and waiting for room in a window.
+    told: VecDeque<Told>,
+    /// The next window, being prepared.
+    ahead: Window,
+    done: usize,
+    /// Set when nobody wants the results any more.
+    abandoned: Arc<AtomicBool>,
+}
+
+/// An input after a first look.
+struct Told {
+    key: Option<InputDigest>,
+    /// Of the content, where the call has a journal.
+    digest: Option<InputDigest>,
+    input: Input,
+    what: Result<Known, ItemError>,
+}
+
+/// What a first look made of an input.
+enum Known {
+    /// A text is its tokens already.
+    Ready(Prepared),
+    /// A medium says what it needs; it is decoded when there is room for it.
+    Later(ItemNeed),
+}
+
+/// Items that will be computed together.
+#[derive(Default)]
+struct Window {
+    entries: Vec<Entry>,
+    /// Where an input first stands in this window.
+    first: HashMap<InputDigest, usize>,
+    /// Digest and kind of each entry, where the call has a journal.
+    logged: Vec<(Option<InputDigest>, Modality)>,
+    rows: usize,
+}
+
+enum Entry {
+    /// Failed before anything was computed, or found in the cache.
+    Known(Box<Result<Embedded, ItemError>>),
+    /// The same as an earlier entry.
+    Twin(usize),
+    /// Being prepared.
+    Item { slot: Arc<Slot>, key: Option<InputDigest> },
+}
+
+/// A place where a prepared item arrives.
+#[derive(Default)]
+struct Slot {
+    state: Mutex<SlotState>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+enum SlotState {
+    /// Nobody has begun.
+    Waiting(Box<dyn FnOnce() -> Arrived + Send>),
+    /// Somebody is at it.
+    #[default]
+    Begun,
+    Arrived(Arrived),
+}
+
+type Arrived = (Result<Prepared, ItemError>, Reservation);
+
+impl Slot {
+    fn new(work: impl FnOnce() -> Arrived + Send + 'static) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(SlotState::Waiting(Box::new(work))), arrived: Condvar::new() })
+    }
+
+    /// Prepares the item here if nobody has begun.
+    fn run(&self) {
+        let state = std::mem::take(&mut *self.lock());
+        let arrived = match state {
+            SlotState::Waiting(work) => work(),
+            SlotState::Arrived(arrived) => arrived,
+            SlotState::Begun => return,
+        };
+        *self.lock() = SlotState::Arrived(arrived);
+        self.arrived.notify_all();
+    }
+
+    /// The item, prepared here where nobody has begun.
+    fn take(&self) -> Arrived {
+        self.run();
+        let mut state = self.lock();
+        loop {
+            match std::mem::take(&mut *state) {
+                SlotState::Arrived(arrived) => return arrived,
+                _ => state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, SlotState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<I> Drop for Stream<I> {
+    fn drop(&mut self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+}
+
+impl<I> Stream<I> {
+    fn wanted(&self) -> bool {
+        self.request.over().is_none()
+    }
+}
+
+impl<I: Iterator<Item = Input>> Stream<I> {
+    pub(crate) fn new(engine: Engine, inputs: I, mut request: Request) -> Self {
+        if let Some(mut journal) = request.journal.take() {
+            journal.open(&engine, &request);
+            request.journal = Some(journal);
+        }
+        let (told, ahead, abandoned) = (VecDeque::new(), Window::default(), Arc::default());
+        Self { engine, inputs, request, told, ahead, done: 0, abandoned }
+    }
+
+    /// How many results are still to come, as far as the inputs tell.
+    fn left(&self) -> (usize, Option<usize>) {
+        let taken = self.told.len() + self.ahead.entries.len();
+        let (least, most) = self.inputs.size_hint();
+        (least + taken, most.map(|most| most + taken))
+    }
+
+    /// The results of the next window, in order; none when the inputs have ended.
+    pub(crate) fn window(&mut self) -> Vec<Result<Embedded, ItemError>> {
+        let mut window = std::mem::take(&mut self.ahead);
+        if window.entries.is_empty() {
+            window = self.fill(true);
+        }
+        if window.entries.is_empty() {
+            return Vec::new();
+        }
+        // A single query has nothing behind it, and should not be asked to look.
+        let more = self.wanted() && (!self.told.is_empty() || self.inputs.size_hint().1 != Some(0));
+        if more {
+            window.start(0);
+            self.ahead = self.fill(false);
+            self.ahead.start(0);
+        }
+        let results = self.compute(window);
+        self.done += results.len();
+        if let Some(progress) = &self.request.progress {
+            let total = self.done + self.left().0;
+            progress(Progress { done: self.done, total });
+        }
+        results
+    }
+
+    /// Takes inputs while there is room for them. With empty hands the first of them is waited for; a caller that holds
+    /// something takes what is free.
+    fn fill(&mut self, empty_handed: bool) -> Window {
+        let mut window = Window::default();
+        let mut begun = 0;
+        while window.entries.len() < WINDOW_ITEMS && window.rows < WINDOW_ROWS {
+            if self.told.is_empty() {
+                self.look();
+            }
+            let Some(told) = self.told.pop_front() else { break };
+            let wait = empty_handed && window.holds_nothing();
+            let about = (told.digest, told.input.modality());
+            let admitted = self.admit(told, &mut window, wait);
+            if admitted.is_none() && self.request.journal.is_some() {
+                window.logged.push(about);
+            }
+            match admitted {
+                // From the second item on they are prepared side by side.
+                None if window.entries.len() > 1 => {
+                    window.start(begun);
+                    begun = window.entries.len();
+                }
+                None => {}
+                Some(told) => {
+                    self.told.push_front(told);
+                    break;
+                }
+            }
+        }
+        window
+    }
+
+    /// A first look at the next inputs, side by side.
+    fn look(&mut self) {
+        let inputs: Vec<Input> = self.inputs.by_ref().take(LOOK_TOGETHER).collect();
+        let (engine, request) = (&self.engine, &self.request);
+        match inputs.len() {
+            0 => {}
+            1 => self.told.extend(inputs.into_iter().map(|input| tell(engine, input, request))),
+            _ => {
+                let told: Vec<Told> = inputs.into_par_iter().map(|input| tell(engine, input, request)).collect();
+                self.told.extend(told);
+            }
+        }
+    }
+
+    /// Puts an input into the window; gives it back where there is no room and the caller must not wait.
+    fn admit(&self, told: Told, window: &mut Window, wait: bool) -> Option<Told> {
+        let Told { key, digest, input, what } = told;
+        let known = match what {
+            Ok(known) => known,
+            Err(e) => {
+                window.entries.push(Entry::Known(Box::new(Err(e))));
+                return None;
+            }
+        };
+        if let Some(key) = &key {
+            if let Some(&first) = window.first.get(key) {
+                window.entries.push(Entry::Twin(first));
+                return None;
+            }
+            if let Some(found) = self.engine.cached(key) {
+                window.entries.push(Entry::Known(Box::new(Ok(found))));
+                return None;
+            }
+        }
+        let reserved = match self.engine.make_room(input.modality(), &known.need(&self.engine), &self.request, wait) {
+            Ok(Some(reserved)) => reserved,
+            Ok(None) => return Some(Told { key, digest, input, what: Ok(known) }),
+            Err(e) => {
+                window.entries.push(Entry::Known(Box::new(Err(e))));
+                return None;
+            }
+        };
+        if let Some(key) = key {
+            window.first.insert(key, window.entries.len());
+        }
+        let slot = match known {
+            Known::Ready(prepared) => {
+                window.rows += prepared.rows();
+                Slot::new(move || (Ok(prepared), reserved))
+            }
+            Known::Later(need) => {
+                window.rows += need.rows;
+                let (engine, request, input) = (self.engine.clone(), self.request.clone(), input.clone());
+                let abandoned = Arc::clone(&self.abandoned);
+                Slot::new(move || {
+                    let mut reserved = reserved;
+                    let prepared = match abandoned.load(Ordering::Relaxed) {
+                        true => Err(ItemError::Cancelled),
+                        false => engine.prepare(input, &request),
+                    };
+                    reserved.shrink(prepared.as_ref().map_or(0, |p| engine.need_of(p, &need)));
+                    (prepared, reserved)
+                })
+            }
+        };
+        window.entries.push(Entry::Item { slot, key });
+        None
+    }
+
+    fn compute(&self, window: Window) -> Vec<Result<Embedded, ItemError>> {
+        let priority = self.request.resolved_priority();
+        let mut results: Vec<Option<Result<Embedded, ItemError>>> = Vec::new();
+        let (mut items, mut leads, mut twins): (Vec<Item>, Vec<(usize, InputDigest, Lead)>, _) =
+            (Vec::new(), Vec::new(), Vec::new());
+        let mut follows: Vec<(Arc<Flight>, Item)> = Vec::new();
+        let mut answered = vec![Answered::Computed; window.entries.len()];
+        let digest_of = |index: usize| window.logged.get(index).and_then(|(digest, _)| *digest);
+        for (index, entry) in window.entries.into_iter().enumerate() {
+            results.push(None);
+            match entry {
+                Entry::Known(result) => {
+                    if result.is_ok() {
+                        answered[index] = Answered::Cached;
+                    }
+                    results[index] = Some(*result);
+                }
+                Entry::Twin(first) => {
+                    answered[index] = Answered::EqualTo((self.done + first) as u64);
+                    twins.push((index, first));
+                }
+                Entry::Item { slot, key } => {
+                    let (prepared, reserved) = slot.take();
+                    let digest = digest_of(index);
+                    match (key.map(|key| (key, self.engine.inner.flights.turn(key, priority))), prepared) {
+                        (_, Err(e)) => results[index] = Some(Err(e)),
+                        (Some((_, Turn::Follow(flight))), Ok(prepared)) => {
+                            follows.push((flight, Item { index, digest, prepared, reserved }))
+                        }
+                        (lead, Ok(prepared)) => {
+                            if let Some((key, Turn::Lead(lead))) = lead {
+                                leads.push((index, key, lead));
+                            }
+                            items.push(Item { index, digest, prepared, reserved });
+                        }
+                    }
+                }
+            }
+        }
+        for (index, result) in run::compute(&self.engine, items, &self.request) {
+            results[index] = Some(result);
+        }
+        for (index, key, lead) in leads {
+            let result = results[index].as_ref().expect("every item was computed or failed");
+            if let (Ok(embedded), Some(cache)) = (result, &self.engine.inner.cache) {
+                cache.keep(key, embedded);
+            }
+            lead.land(result);
+        }
+        // Whoever leads has all it needs in hand, so to wait for it with memory in hand stops nobody.
+        for (flight, item) in follows {
+            let index = item.index;
+            results[index] = Some(match flight.wait(self.request.cancel.as_ref(), self.request.deadline) {
+                Ok(Some(embedded)) => {
+                    answered[index] = Answered::AnotherCall;
+                    Ok(embedded)
+                }
+                Ok(None) => run::compute(&self.engine, vec![item], &self.request).swap_remove(0).1,
+                Err(e) => Err(e),
+            });
+        }
+        for (index, first) in twins {
+            results[index] = results[first].clone();
+        }
+        let results: Vec<_> = results.into_iter().map(|r| r.expect("every entry has its result")).collect();
+        if let Some(journal) = &self.request.journal {
+            let about = window.logged.into_iter().zip(answered).zip(&results).enumerate();
+            about.for_each(|(index, ((about, answered), result))| {
+                journal.item((&self.engine, &self.request), self.done + index, about, answered, result);
+            });
+        }
+        results
+    }
+}
+
+impl Window {
+    fn holds_nothing(&self) -> bool {
+        self.entries.iter().all(|entry| !matches!(entry, Entry::Item { .. }))
+    }
+
+    /// Has the items from one on prepared by the threads that decode.
+    fn start(&self, from: usize) {
+        for entry in &self.entries[from..] {
+            let Entry::Item { slot, .. } = entry else { continue };
+            if matches!(*slot.lock(), SlotState::Waiting(_)) {
+                let slot = Arc::clone(slot);
+                rayon::spawn(move || slot.run());
+            }
+        }
+    }
+}
+
+impl Known {
+    fn need(&self, engine: &Engine) -> ItemNeed {
+        match self {
+            Known::Ready(prepared) => engine.text_need(prepared),
+            Known::Later(need) => *need,
+        }
+    }
+}
+
+/// What can be said of an input without decoding it.
+fn tell(engine: &Engine, input: Input, request: &Request) -> Told {
+    let logged = request.journal.is_some();
+    let files = if logged || engine.inner.cache.is_some() { Files::ByContent } else { Files::ByPlace };
+    let told = input.key(files);
+    let digest = told.filter(|_| logged);
+    // Without a key it is neither found in a cache nor left to another call.
+    let key = told.filter(|_| !request.replay).map(|key| request.key_of(key, &engine.result_identity(request)));
+    let what = match engine.read_text(&input, request) {
+        Some(prepared) => prepared.map(Known::Ready),
+        None => engine.need(&input, request).map(Known::Later),
+    };
+    Told { key, digest, input, what }
 }

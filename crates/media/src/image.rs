@@ -3,20 +3,23 @@
 //! The result is what Pillow gives for the same file, except where a sentence here says otherwise. Formats that are read:
 //! PNG, JPEG, WebP, GIF (first frame), BMP and TIFF; the content decides, not the ending of the name.
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::rc::Rc;
 
 use image::codecs::{bmp, gif, jpeg, png, tiff, webp};
 use image::error::{LimitErrorKind, UnsupportedErrorKind};
+use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, Limits};
 
 use crate::error::MediaError;
 use crate::exif;
 use crate::gif::screen_colour;
-use crate::jpeg::has_end;
+use crate::jpeg::{has_end, shape};
 use crate::kind::{SNIFF_BYTES, picture_not_read, sniff};
 use crate::size::{Height, Width};
 use crate::webp::chunks_end;
@@ -144,35 +147,12 @@ pub(crate) fn open_file(path: &Path) -> Result<(File, u64), MediaError> {
 }
 
 /// Bytes that a decoder can walk through.
-trait Source: BufRead + Seek {}
+pub(crate) trait Source: BufRead + Seek {}
 impl<T: BufRead + Seek> Source for T {}
 
 /// Finds the format and decodes. A panic of a decoder is an error of its input.
 fn decode(source: &mut dyn Source, bytes: u64, name: &str) -> Result<RgbImage, MediaError> {
-    let io_failed = |format| {
-        move |error: std::io::Error| MediaError::Corrupt { name: name.to_owned(), format, source: error.into() }
-    };
-    let mut head = Vec::with_capacity(SNIFF_BYTES);
-    source.take(SNIFF_BYTES as u64).read_to_end(&mut head).map_err(io_failed("file"))?;
-    source.seek(SeekFrom::Start(0)).map_err(io_failed("file"))?;
-    if head.is_empty() {
-        return Err(MediaError::Empty { name: name.to_owned(), expected: "byte" });
-    }
-    let found = sniff(&head);
-    let Some(format @ ("png" | "jpeg" | "webp" | "gif" | "bmp" | "tiff")) = found else {
-        return Err(match found {
-            Some(format) if picture_not_read(format) => MediaError::UnsupportedCodec {
-                name: name.to_owned(),
-                format,
-                detail: format!("found a picture in {} format", format.to_uppercase()),
-            },
-            found => MediaError::UnknownFormat {
-                name: name.to_owned(),
-                found,
-                expected: "a picture (PNG, JPEG, WebP, GIF, BMP or TIFF)",
-            },
-        });
-    };
+    let (head, format) = find_format(source, name)?;
     // The decoders are large and not ours. Nothing that the closure writes to is used after a panic.
     let decoded = catch_unwind(AssertUnwindSafe(|| decode_format(source, bytes, &head, format, name)));
     decoded.unwrap_or_else(|_| {
@@ -180,7 +160,32 @@ fn decode(source: &mut dyn Source, bytes: u64, name: &str) -> Result<RgbImage, M
     })
 }
 
-/// Picks the decoder of a format that is read.
+/// The first bytes, and the format that they name, which is one that is read. Leaves the source at its start.
+fn find_format(source: &mut dyn Source, name: &str) -> Result<(Vec<u8>, &'static str), MediaError> {
+    let io_failed =
+        |format| move |error: io::Error| MediaError::Corrupt { name: name.to_owned(), format, source: error.into() };
+    let mut head = Vec::with_capacity(SNIFF_BYTES);
+    source.take(SNIFF_BYTES as u64).read_to_end(&mut head).map_err(io_failed("file"))?;
+    source.seek(SeekFrom::Start(0)).map_err(io_failed("file"))?;
+    if head.is_empty() {
+        return Err(MediaError::Empty { name: name.to_owned(), expected: "byte" });
+    }
+    match sniff(&head) {
+        Some(format @ ("png" | "jpeg" | "webp" | "gif" | "bmp" | "tiff")) => Ok((head, format)),
+        Some(format) if picture_not_read(format) => Err(MediaError::UnsupportedCodec {
+            name: name.to_owned(),
+            format,
+            detail: format!("found a picture in {} format", format.to_uppercase()),
+        }),
+        found => Err(MediaError::UnknownFormat {
+            name: name.to_owned(),
+            found,
+            expected: "a picture (PNG, JPEG, WebP, GIF, BMP or TIFF)",
+        }),
+    }
+}
+
+/// Picks the decoder of a format that is read, and decodes.
 fn decode_format(
     source: &mut dyn Source,
     bytes: u64,
@@ -188,8 +193,20 @@ fn decode_format(
     format: &'static str,
     name: &str,
 ) -> Result<RgbImage, MediaError> {
+    let (decoder, backdrop) = open_decoder(source, bytes, head, format, name)?;
+    read_pixels_over(decoder, backdrop, format, name)
+}
+
+/// A decoder that has read its header, and what transparent pixels are laid over.
+fn open_decoder<'a>(
+    source: &'a mut (dyn Source + 'a),
+    bytes: u64,
+    head: &[u8],
+    format: &'static str,
+    name: &str,
+) -> Result<(Box<dyn ImageDecoder + 'a>, [u8; 3]), MediaError> {
     let failed = |error| from_image_error(error, format, name);
-    match format {
+    let decoder: Box<dyn ImageDecoder + 'a> = match format {
         "png" => {
             // The decoder makes room for a row when it is opened, so the sides are read here first.
             let mut row_bytes = 0;
@@ -201,27 +218,25 @@ fn decode_format(
             let mut limits = Limits::no_limits();
             // Two rows at most eight bytes a pixel wide, and metadata, which may be packed to a thousandth of its size.
             limits.max_alloc = Some(DECODER_BYTES + 2 * row_bytes);
-            let decoder = png::PngDecoder::with_limits(source, limits).map_err(failed)?;
-            read_pixels(decoder, format, name)
+            Box::new(png::PngDecoder::with_limits(source, limits).map_err(failed)?)
         }
         "jpeg" => {
             if bytes > MAX_JPEG_BYTES {
                 return Err(MediaError::TooManyBytes { name: name.to_owned(), bytes, limit: MAX_JPEG_BYTES });
             }
-            let mut data = Vec::with_capacity(bytes as usize);
-            source.take(MAX_JPEG_BYTES).read_to_end(&mut data).map_err(|error| failed(error.into()))?;
-            let ends = has_end(&data);
-            let decoder = jpeg::JpegDecoder::new(Cursor::new(data)).map_err(failed)?;
+            let ends = Rc::new(Cell::new(false));
+            let whole = Whole { source, bytes: bytes as usize, ends: Rc::clone(&ends) };
+            let decoder = jpeg::JpegDecoder::new(whole).map_err(failed)?;
             let (width, height) = decoder.dimensions();
             check_pixels(name, width, height)?;
-            if !ends {
+            if !ends.get() {
                 return Err(MediaError::Corrupt {
                     name: name.to_owned(),
                     format,
                     source: "the end of the picture is missing".into(),
                 });
             }
-            read_pixels(decoder, format, name)
+            Box::new(decoder)
         }
         "webp" => {
             if !chunks_end(&mut *source, bytes).map_err(|error| failed(error.into()))? {
@@ -232,55 +247,257 @@ fn decode_format(
                 });
             }
             source.seek(SeekFrom::Start(0)).map_err(|error| failed(error.into()))?;
-            read_pixels(webp::WebPDecoder::new(source).map_err(failed)?, format, name)
+            Box::new(webp::WebPDecoder::new(source).map_err(failed)?)
         }
         "gif" => {
             let screen = screen_colour(&mut *source);
             source.seek(SeekFrom::Start(0)).map_err(|error| failed(error.into()))?;
             let decoder = gif::GifDecoder::new(source).map_err(failed)?;
-            read_pixels_over(decoder, screen.unwrap_or(WHITE), format, name)
+            return Ok((Box::new(decoder), screen.unwrap_or(WHITE)));
         }
-        "bmp" => read_pixels(bmp::BmpDecoder::new(source).map_err(failed)?, format, name),
-        "tiff" => read_pixels(tiff::TiffDecoder::new(source).map_err(failed)?, format, name),
+        "bmp" => Box::new(bmp::BmpDecoder::new(source).map_err(failed)?),
+        "tiff" => Box::new(tiff::TiffDecoder::new(source).map_err(failed)?),
         _ => unreachable!("decode passes only formats that are read"),
-    }
+    };
+    Ok((decoder, WHITE))
 }
 
 /// What transparent pixels are laid over.
 const WHITE: [u8; 3] = [255; 3];
 
-/// [`read_pixels_over`] white.
-fn read_pixels(decoder: impl ImageDecoder, format: &'static str, name: &str) -> Result<RgbImage, MediaError> {
-    read_pixels_over(decoder, WHITE, format, name)
+/// A JPEG file on its way into its decoder, which reads all of it at once and keeps it: in room of the right size, so
+/// that the bytes are held once and not two to three times.
+struct Whole<'a> {
+    source: &'a mut (dyn Source + 'a),
+    bytes: usize,
+    /// Whether the end of the picture was among the bytes.
+    ends: Rc<Cell<bool>>,
+}
+
+impl Read for Whole<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.source.read(buffer)
+    }
+
+    fn read_to_end(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        buffer.reserve_exact(self.bytes);
+        let found = self.source.take(MAX_JPEG_BYTES).read_to_end(buffer)?;
+        self.ends.set(has_end(buffer));
+        Ok(found)
+    }
+}
+
+impl BufRead for Whole<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.source.fill_buf()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.source.consume(bytes);
+    }
+}
+
+impl Seek for Whole<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.source.seek(to)
+    }
+}
+
+/// What the header of a picture says of the memory that decoding takes.
+pub(crate) struct Header {
+    /// Sides as they are stored.
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) orientation: Orientation,
+    /// Bytes of the samples as they are decoded.
+    pub(crate) samples: u64,
+    /// Bytes held beside the samples until they are all decoded.
+    pub(crate) beside: u64,
+}
+
+impl Header {
+    /// Whether the picture is turned or mirrored.
+    pub(crate) fn turns(&self) -> bool {
+        self.orientation != Orientation::NoTransforms
+    }
+
+    /// Sides of the picture as it stands.
+    pub(crate) fn upright_sides(&self) -> (u32, u32) {
+        use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+        match self.orientation {
+            Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH => (self.height, self.width),
+            _ => (self.width, self.height),
+        }
+    }
+}
+
+/// Reads the header of a picture file; fails as decoding would where that fails by the header.
+pub(crate) fn header(source: &mut dyn Source, bytes: u64, name: &str) -> Result<Header, MediaError> {
+    let (head, format) = find_format(source, name)?;
+    let found = catch_unwind(AssertUnwindSafe(|| header_of(source, bytes, &head, format, name)));
+    found.unwrap_or_else(|_| {
+        Err(MediaError::Corrupt { name: name.to_owned(), format, source: "the decoder gave up on it".into() })
+    })
+}
+
+fn header_of(
+    source: &mut dyn Source,
+    bytes: u64,
+    head: &[u8],
+    format: &'static str,
+    name: &str,
+) -> Result<Header, MediaError> {
+    let io_failed = |error: io::Error| from_image_error(error.into(), format, name);
+    if format == "jpeg" {
+        if bytes > MAX_JPEG_BYTES {
+            return Err(MediaError::TooManyBytes { name: name.to_owned(), bytes, limit: MAX_JPEG_BYTES });
+        }
+        let shape = shape(source).map_err(io_failed)?;
+        let failed = |error| from_image_error(error, format, name);
+        let mut decoder = jpeg::JpegDecoder::new(Cursor::new(&shape.head[..])).map_err(failed)?;
+        let mut found = described(&mut decoder, format, name)?;
+        found.beside = bytes + shape.beside();
+        return Ok(found);
+    }
+    let mut found = {
+        let (mut decoder, _) = open_decoder(&mut *source, bytes, head, format, name)?;
+        described(&mut *decoder, format, name)?
+    };
+    source.seek(SeekFrom::Start(0)).map_err(io_failed)?;
+    found.beside = beside(source, bytes, format, &found).map_err(io_failed)?;
+    Ok(found)
+}
+
+/// The part of a header that every decoder tells.
+fn described(decoder: &mut dyn ImageDecoder, format: &'static str, name: &str) -> Result<Header, MediaError> {
+    let (width, height) = decoder.dimensions();
+    check_pixels(name, width, height)?;
+    check_samples(decoder.color_type(), format, name)?;
+    let (orientation, samples) = (exif::orientation(decoder), decoder.total_bytes());
+    Ok(Header { width, height, orientation, samples, beside: 0 })
+}
+
+/// Bytes that the decoder of a format but JPEG holds beside the samples.
+///
+/// Read in `image` 0.25.10, `png` 0.18.1, `image-webp` 0.2.4, `gif` 0.14.2 and `tiff` 0.11.3, and measured in
+/// `tests/need.rs`.
+fn beside(source: &mut dyn Source, bytes: u64, format: &str, header: &Header) -> io::Result<u64> {
+    let pixels = u64::from(header.width) * u64::from(header.height);
+    Ok(match format {
+        // Four rows of eight bytes a pixel, the window of the inflater, and what is not pixels, unpacked.
+        "png" => 32 * u64::from(header.width) + (512 << 10) + png_metadata(source)?,
+        "webp" => {
+            // The codes of 2,600 groups, which is libwebp's own limit, of about 6 kB; a group takes 48 bytes of a file.
+            let codes = (2600 * 6144).min(bytes * 128);
+            // Two maps of a quarter of the samples each, one of groups, and the codes.
+            let lossless = pixels + codes;
+            // Planes of 4:2:0 in whole blocks, and the packed bytes.
+            let lossy = pixels * 7 / 4 + 64 * u64::from(header.width + header.height) + bytes;
+            // Alpha is a lossless picture of its own: four bytes a pixel, one of them kept.
+            let alpha = 5 * pixels + lossless;
+            let Ok(mut decoder) = image_webp::WebPDecoder::new(source) else { return Ok(lossy + alpha) };
+            match (decoder.is_animated(), decoder.is_lossy(), decoder.has_alpha()) {
+                // A canvas and the frame, whatever it is.
+                (true, ..) => 8 * pixels + lossy + alpha,
+                (_, true, true) => lossy + alpha,
+                (_, true, false) => lossy,
+                (_, false, true) => lossless,
+                (_, false, false) => lossless + 4 * pixels,
+            }
+        }
+        // The indices of a frame, and one that is not as large as the screen is decoded beside it.
+        "gif" => match ::gif::DecodeOptions::new().read_info(source) {
+            Ok(mut decoder) => {
+                let screen = (decoder.width(), decoder.height());
+                match decoder.next_frame_info() {
+                    Ok(Some(frame)) if (frame.width, frame.height) != screen => {
+                        5 * u64::from(frame.width) * u64::from(frame.height)
+                    }
+                    _ => pixels,
+                }
+            }
+            Err(_) => 0,
+        },
+        "bmp" => 16 * u64::from(header.width),
+        "tiff" => {
+            // The samples once more, four for three in CMYK, and the tables of strips.
+            let tables = 256 * u64::from(header.height) + pixels / 2;
+            let again = header.samples * 4 / 3 + tables.min(bytes * 16);
+            // JPEG inside: the packed bytes while they grow, coefficients and samples of a strip.
+            if tiff_compression(source)? == Some(7) { again + 3 * bytes + 12 * pixels } else { again }
+        }
+        _ => unreachable!("decode passes only formats that are read"),
+    })
+}
+
+/// Bytes of a PNG's chunks before its pixels, as they are kept: copied, and profiles unpacked.
+fn png_metadata(source: &mut dyn Source) -> io::Result<u64> {
+    let mut at = source.seek(SeekFrom::Start(8))?;
+    let mut sum = 0u64;
+    loop {
+        let mut head = Vec::new();
+        source.take(8).read_to_end(&mut head)?;
+        let [a, b, c, d, kind @ ..] = head.as_slice() else { return Ok(sum.min(DECODER_BYTES)) };
+        let length = u64::from(u32::from_be_bytes([*a, *b, *c, *d]));
+        match kind {
+            b"IDAT" | b"IEND" => return Ok(sum.min(DECODER_BYTES)),
+            // Deflate packs to a 1,032nd at most.
+            b"iCCP" => sum += length * 1032,
+            b"iTXt" => sum += length * 4,
+            _ => sum += length * 2,
+        }
+        at += 12 + length;
+        source.seek(SeekFrom::Start(at))?;
+    }
+}
+
+/// The tag of a TIFF's first picture that says how it is packed.
+fn tiff_compression(source: &mut dyn Source) -> io::Result<Option<u16>> {
+    const COMPRESSION: u64 = 259;
+    let mut head = [0; 16];
+    source.seek(SeekFrom::Start(0))?;
+    source.read_exact(&mut head[..8])?;
+    let (big_endian, wide) = (head[0] == b'M', head[if head[0] == b'M' { 3 } else { 2 }] == 43);
+    let number = |bytes: &[u8]| -> u64 {
+        let join = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
+        if big_endian { bytes.iter().fold(0, join) } else { bytes.iter().rev().fold(0, join) }
+    };
+    let (first, count_bytes, entry_bytes) = if wide {
+        source.read_exact(&mut head[8..])?;
+        (number(&head[8..16]), 8, 20)
+    } else {
+        (number(&head[4..8]), 2, 12)
+    };
+    source.seek(SeekFrom::Start(first))?;
+    source.read_exact(&mut head[..count_bytes])?;
+    for _ in 0..number(&head[..count_bytes]).min(4096) {
+        let mut entry = [0; 20];
+        source.read_exact(&mut entry[..entry_bytes])?;
+        if number(&entry[..2]) == COMPRESSION {
+            let value = entry_bytes - if wide { 8 } else { 4 };
+            return Ok(Some(number(&entry[value..value + 2]) as u16));
+        }
+    }
+    Ok(None)
 }
 
 /// Checks the sides, makes room, decodes, and brings the samples to upright RGB.
 fn read_pixels_over(
-    mut decoder: impl ImageDecoder,
+    mut decoder: Box<dyn ImageDecoder + '_>,
     backdrop: [u8; 3],
     format: &'static str,
     name: &str,
 ) -> Result<RgbImage, MediaError> {
-    let (width, height) = decoder.dimensions();
-    check_pixels(name, width, height)?;
+    let Header { width, height, orientation, samples: bytes, .. } = described(&mut *decoder, format, name)?;
     let color = decoder.color_type();
-    if !is_read(color) {
-        return Err(MediaError::UnsupportedCodec {
-            name: name.to_owned(),
-            format,
-            detail: format!("found samples of type {color:?}, expected 8 or 16 bit integers"),
-        });
-    }
     let failed = |error| from_image_error(error, format, name);
-    let orientation = exif::orientation(&mut decoder);
-    let bytes = decoder.total_bytes();
     let mut limits = Limits::no_limits();
     // A decoder holds the picture once more at most, and a CMYK one four samples for three.
     limits.max_alloc = Some(bytes * 3 + DECODER_BYTES);
     decoder.set_limits(limits).map_err(failed)?;
     // 178,956,970 pixels of at most 8 bytes fit every usize of 32 bits or more.
     let mut samples = vec![0; bytes as usize];
-    decoder.read_image(&mut samples).map_err(failed)?;
+    decoder.read_image_boxed(&mut samples).map_err(failed)?;
     let pixels = to_rgb(color, samples, backdrop);
     let image = RgbImage::from_parts(Width(width), Height(height), pixels);
     Ok(exif::upright(image, orientation))
@@ -297,42 +514,61 @@ pub(crate) fn check_pixels(name: &str, width: u32, height: u32) -> Result<(), Me
     Ok(())
 }
 
-/// True for the sample types that [`to_rgb`] knows. Floats have no fixed white, so they are refused rather than guessed.
-fn is_read(color: ColorType) -> bool {
+/// Refuses sample types that [`to_rgb`] does not know. Floats have no fixed white, so they are refused rather than guessed.
+fn check_samples(color: ColorType, format: &'static str, name: &str) -> Result<(), MediaError> {
     use ColorType::{L8, L16, La8, La16, Rgb8, Rgb16, Rgba8, Rgba16};
-    matches!(color, L8 | La8 | Rgb8 | Rgba8 | L16 | La16 | Rgb16 | Rgba16)
+    if matches!(color, L8 | La8 | Rgb8 | Rgba8 | L16 | La16 | Rgb16 | Rgba16) {
+        return Ok(());
+    }
+    Err(MediaError::UnsupportedCodec {
+        name: name.to_owned(),
+        format,
+        detail: format!("found samples of type {color:?}, expected 8 or 16 bit integers"),
+    })
 }
 
-/// Samples as decoded to packed RGB: high bytes, grey repeated, transparency over the backdrop.
+/// Samples as decoded to packed RGB: high bytes, grey repeated, transparency over the backdrop. In place, because a picture
+/// in two forms at once is the most memory that its decoding takes: 12 bytes a pixel of 16 bits with alpha, now 8.
 fn to_rgb(color: ColorType, mut samples: Vec<u8>, backdrop: [u8; 3]) -> Vec<u8> {
-    if matches!(color, ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16) {
-        samples = samples.chunks_exact(2).map(|pair| (u16::from_ne_bytes([pair[0], pair[1]]) >> 8) as u8).collect();
-    }
-    // Room is made once and exactly: a vector that grows holds the picture up to three times.
-    let pixels = samples.len() / usize::from(color.channel_count());
-    let mut rgb = Vec::with_capacity(if color.channel_count() < 3 { pixels * 3 } else { 0 });
-    match color.channel_count() {
-        1 => samples.iter().for_each(|grey| rgb.extend_from_slice(&[*grey; 3])),
-        2 => {
-            for pair in samples.chunks_exact(2) {
-                rgb.extend_from_slice(&backdrop.map(|below| laid_over(pair[0], pair[1], below)));
-            }
+    let high = |sample: &[u8]| (u16::from_ne_bytes([sample[0], sample[1]]) >> 8) as u8;
+    let over = |colour: [u8; 3], alpha: u8| std::array::from_fn(|i| laid_over(colour[i], alpha, backdrop[i]));
+    match color {
+        ColorType::L8 => each_pixel(&mut samples, |[grey]| [grey; 3]),
+        ColorType::La8 => each_pixel(&mut samples, |[grey, alpha]| over([grey; 3], alpha)),
+        ColorType::Rgba8 => each_pixel(&mut samples, |[r, g, b, alpha]| over([r, g, b], alpha)),
+        ColorType::L16 => each_pixel(&mut samples, |pixel: [u8; 2]| [high(&pixel); 3]),
+        ColorType::La16 => {
+            each_pixel(&mut samples, |pixel: [u8; 4]| over([high(&pixel[..2]); 3], high(&pixel[2..])));
         }
-        3 => rgb = samples,
-        _ => {
-            // In place: a pixel is written before the one that it was read from.
-            for pixel in 0..pixels {
-                let alpha = samples[4 * pixel + 3];
-                for i in 0..3 {
-                    samples[3 * pixel + i] = laid_over(samples[4 * pixel + i], alpha, backdrop[i]);
-                }
-            }
-            samples.truncate(pixels * 3);
-            samples.shrink_to_fit();
-            rgb = samples;
+        ColorType::Rgb16 => {
+            each_pixel(&mut samples, |pixel: [u8; 6]| [0, 2, 4].map(|at| high(&pixel[at..at + 2])));
         }
+        ColorType::Rgba16 => {
+            let colour = |pixel: &[u8; 8]| [0, 2, 4].map(|at| high(&pixel[at..at + 2]));
+            each_pixel(&mut samples, |pixel: [u8; 8]| over(colour(&pixel), high(&pixel[6..])));
+        }
+        _ => {}
     }
-    rgb
+    samples
+}
+
+/// Turns pixels of `N` bytes into pixels of three, in their place.
+fn each_pixel<const N: usize>(samples: &mut Vec<u8>, rgb: impl Fn([u8; N]) -> [u8; 3]) {
+    let pixels = samples.len() / N;
+    let one = |samples: &mut [u8], at: usize| {
+        let pixel: [u8; N] = samples[at * N..at * N + N].try_into().expect("a pixel has N bytes");
+        samples[at * 3..at * 3 + 3].copy_from_slice(&rgb(pixel));
+    };
+    if N < 3 {
+        // From the end, so that no pixel is written over before it was read.
+        samples.reserve_exact(pixels * (3 - N));
+        samples.resize(pixels * 3, 0);
+        (0..pixels).rev().for_each(|at| one(samples, at));
+    } else {
+        (0..pixels).for_each(|at| one(samples, at));
+        samples.truncate(pixels * 3);
+        samples.shrink_to_fit();
+    }
 }
 
 /// One sample laid over an opaque one.

@@ -30,7 +30,7 @@ pub fn letterbox(image: &RgbImage, side: u32) -> RgbImage {
 }
 
 /// Sides that fit a square, the longer one filling it.
-fn fitted(width: u32, height: u32, side: u32) -> (u32, u32) {
+pub(crate) fn fitted(width: u32, height: u32, side: u32) -> (u32, u32) {
     let longer = u64::from(width.max(height));
     let scaled = |length: u32| {
         let doubled = 2 * u64::from(length) * u64::from(side);

@@ -3,7 +3,7 @@
 //! What lives here: the tokenizer ([`TextTokenizer`]), decoding of pictures ([`decode_image_file`]), the size rules
 //! ([`image_size`], [`video_size`]), the bicubic resize of the reference ([`resize_bicubic`]) and the rows that a
 //! vision tower reads ([`image_patches`], [`video_patches`], [`film_patches`]), and the mel frames that a sound tower reads ([`SoundReader`],
-//! [`log_mel`]). What does not: tensors, devices, models, prompts and
+//! [`log_mel`]), and what all of that takes of memory, told beforehand ([`picture_need`], [`sound_need`], [`film_need`]). What does not: tensors, devices, models, prompts and
 //! priorities. Nothing here opens a connection, reads the environment or prints, and no program is
 //! started but the FFmpeg that [`FilmOptions`] names.
 //!
@@ -20,6 +20,7 @@ mod image;
 mod jpeg;
 mod kind;
 mod letterbox;
+mod need;
 mod patches;
 mod resize;
 mod size;
@@ -32,6 +33,7 @@ pub use crate::film::{Film, FilmOptions, FilmSource, film_patches, has_pictures,
 pub use crate::image::{MAX_IMAGE_PIXELS, RgbImage, decode_image, decode_image_file};
 pub use crate::kind::{known_image_ending, sniff};
 pub use crate::letterbox::letterbox;
+pub use crate::need::{Need, PictureSource, PictureTarget, film_need, frames_need, mel_need, picture_need, sound_need};
 pub use crate::patches::{ClipCutter, Grid, PatchGrid, image_patches, resized_frames, resized_image, video_patches};
 pub use crate::resize::resize_bicubic;
 pub use crate::size::{Height, VisionPreprocess, Width, image_size, video_size};

@@ -43,6 +43,20 @@ pub fn resize_bicubic(image: &RgbImage, height: Height, width: Width) -> RgbImag
     }
 }
 
+/// Bytes that [`resize_bicubic`] takes beside the picture and its result: the one between the passes, rows and weights.
+pub(crate) fn resize_bytes(old: (Height, Width), new: (Height, Width)) -> u64 {
+    let sides = |size: (Height, Width)| [u64::from(size.0.0), u64::from(size.1.0)];
+    let ([old_h, old_w], [new_h, new_w]) = (sides(old), sides(new));
+    let vertical_first = old_h > new_h && i128::from(old_h - new_h) > (i128::from(old_w) - i128::from(new_w)) * 2;
+    let between = match (old_h == new_h, old_w == new_w) {
+        (false, false) if vertical_first => 3 * new_h * old_w,
+        (false, false) => 3 * old_h * new_w,
+        _ => 0,
+    };
+    let weights = |old: u64, new: u64| 16 * new + 4 * (4 * old.max(new) + 5 * new);
+    between + weights(old_h, new_h).max(weights(old_w, new_w)) + 24 * old_w.max(new_w)
+}
+
 /// Where each result pixel looks, and with which weights.
 struct Taps {
     /// First source pixel of each result pixel, and how many follow.

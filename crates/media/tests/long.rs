@@ -11,11 +11,18 @@ use omniburn_media::{
     sample_times,
 };
 
-/// The most memory this process ever held, in MiB, where the system says it.
-fn peak_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+#[path = "../../../tests/support/memory.rs"]
+mod memory;
+
+/// Does work that may take so many MiB of memory.
+fn within(what: &str, limit: f64, work: impl FnOnce()) {
+    let ((), Some(taken)) = memory::peak_of(work) else {
+        println!("{what}: not measured, this system does not tell");
+        return;
+    };
+    let taken = taken as f64 / 1024.0 / 1024.0;
+    println!("{what}: {taken:.1} MiB above the start");
+    assert!(taken < limit, "{what}: {taken:.1} MiB above the start, at most {limit} allowed");
 }
 
 /// Three hours at 44.1 kHz in stereo, 1.9 GB, of which the disk holds the header.
@@ -29,16 +36,11 @@ fn three_hours(path: &Path) {
 
 #[test]
 fn three_hours_of_sound_and_ten_minutes_of_film_fit_in_their_bounds() {
-    let before = peak_mib();
-    let above = |what: &str, limit: f64| {
-        let (Some(before), Some(now)) = (before, peak_mib()) else {
-            println!("not measured: this system has no /proc");
-            return;
-        };
-        println!("{what}: {:.1} MiB above the start", now - before);
-        assert!(now - before < limit, "{what}: {:.1} MiB above the start, at most {limit} allowed", now - before);
-    };
+    within("three hours of sound", 100.0, sound);
+    within("ten minutes of film", 200.0, film);
+}
 
+fn sound() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("three-hours.wav");
     three_hours(&path);
@@ -56,8 +58,9 @@ fn three_hours_of_sound_and_ten_minutes_of_film_fit_in_their_bounds() {
     }
     assert_eq!(segments, 45);
     println!("three hours of sound in {:.1} s", started.elapsed().as_secs_f64());
-    above("three hours of sound", 100.0);
+}
 
+fn film() {
     let manifest = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     let path = Path::new(&manifest).join("../../tests/golden/media/films/ten_minutes.mp4");
     let started = Instant::now();
@@ -85,5 +88,4 @@ fn three_hours_of_sound_and_ten_minutes_of_film_fit_in_their_bounds() {
         started.elapsed().as_secs_f64()
     );
     assert!(decoded <= needed && decoded >= 8, "{decoded} of {needed}");
-    above("ten minutes of film", 200.0);
 }

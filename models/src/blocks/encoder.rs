@@ -61,11 +61,10 @@ impl EncoderLayer {
     /// The residual stream, norms and softmax are f32; products are in the weights' type. GELU by erf.
     pub fn forward(&self, hidden: Tensor<2>, segments: &Segments, name: &str) -> Tensor<2> {
         let context = self_attention(&self.qkv, hidden.clone(), self.heads, segments, |x| x);
-        tap::record(|| format!("{name}.context"), &context);
+        let context = tap::pass(|| format!("{name}.context"), context);
         let hidden = self.attention_norm.forward(hidden + self.out.forward(context));
         let inner = kernels::gelu_erf(self.fc1.forward(hidden.clone()));
         let hidden = self.mlp_norm.forward(hidden + self.fc2.forward(inner));
-        tap::record(|| name.into(), &hidden);
-        hidden
+        tap::pass(|| name.into(), hidden)
     }
 }

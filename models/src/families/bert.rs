@@ -174,9 +174,9 @@ impl BertEncoder {
     /// If a segment is longer than the position table.
     pub fn forward(&self, input: TokenRows) -> Tensor<2> {
         let TokenRows { rows, segments } = input;
-        tap::record(|| "backbone.rows".into(), &rows);
+        let rows = tap::pass(|| "backbone.rows".into(), rows);
         let mut hidden = self.norm.forward(rows + self.positions_of(&segments));
-        tap::record(|| "backbone.norm".into(), &hidden);
+        hidden = tap::pass(|| "backbone.norm".into(), hidden);
         for (i, layer) in self.layers.iter().enumerate() {
             hidden = layer.forward(hidden, &segments, &format!("backbone.layers.{i}"));
         }

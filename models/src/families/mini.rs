@@ -284,7 +284,7 @@ impl SpeechTower {
             start += rows;
         }
         let rows = Tensor::cat(pieces, 0);
-        tap::record(|| "speech.rows".into(), &rows);
+        let rows = tap::pass(|| "speech.rows".into(), rows);
         TokenRows { rows, segments: Segments::from_lengths(lengths) }
     }
 }
@@ -427,7 +427,7 @@ impl PictureConnector {
     fn look(&self, maps: Tensor<4>) -> Seen {
         let (whole, quadrants) = pooled_cells(maps);
         let logits = self.classifier.forward(whole.clone());
-        tap::record(|| "picture.logits".into(), &logits);
+        let logits = tap::pass(|| "picture.logits".into(), logits);
         let likely = softmax(logits / self.temperature, 1); // [items, classes]
         let class = kernels::linear(likely.clone(), self.class_rows.val(), None);
         let global = self.global.forward(whole.clone());
@@ -439,7 +439,7 @@ impl PictureConnector {
             quadrants.reshape([items, QUADRANTS, hidden]),
         ];
         let rows = Tensor::cat(rows, 1);
-        tap::record(|| "picture.rows".into(), &rows);
+        let rows = tap::pass(|| "picture.rows".into(), rows);
         // Shares of the likeliest classes need not add up to one: the length goes at the end.
         let likeliest = kernels::linear(self.only_top(likely), self.class_vectors.val(), None);
         Seen { rows, s: unit_rows(self.head.forward(whole)), c: unit_rows(likeliest) }
@@ -538,8 +538,7 @@ impl SpeechConnector {
         let ([_, hidden], [each, _]) = (rows.dims(), self.row_biases.dims());
         let rows = rows.reshape([clips.segments.count(), each, hidden]);
         let rows = rows + self.row_biases.val().reshape([1, each, hidden]);
-        tap::record(|| "speech.encoder_rows".into(), &rows);
-        rows
+        tap::pass(|| "speech.encoder_rows".into(), rows)
     }
 }
 

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::{Backbone, BackboneConfig, Extras};
+use crate::backbone::{Backbone, BackboneConfig, BackbonePass, Extras};
 use crate::batch::TokenRows;
 use crate::blocks::{Linear, Pooling, TokenTable, Weights};
 use crate::error::{ConfigError, RecordError};
@@ -14,6 +14,7 @@ use crate::towers::audio::{AudioConfig, AudioTower};
 use crate::towers::merger::Merger;
 use crate::towers::vision::{VisionConfig, VisionTower};
 use crate::trap::{self, Trap};
+use omniburn_kernels::Segments;
 
 /// Configuration of the family; a tower the checkpoint lacks is absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,6 +137,13 @@ impl OmniConfig {
     }
 }
 
+/// A pass of an [`OmniText`] between two of its layers.
+#[derive(Debug)]
+pub struct OmniPass {
+    layers: BackbonePass,
+    segments: Segments,
+}
+
 /// One task's half of the model: token rows, backbone, connectors.
 #[derive(Debug)]
 pub struct OmniText {
@@ -159,8 +167,7 @@ impl OmniText {
     pub fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
         let projector = self.projector.as_ref().expect("a record with a sound tower has a projector in every task");
         let features = projector.forward(pooled);
-        tap::record(|| "audio.features".into(), &features);
-        features
+        tap::pass(|| "audio.features".into(), features)
     }
 
     /// One vector a sequence, not normalised.
@@ -170,10 +177,39 @@ impl OmniText {
     /// # Shapes
     /// - `rows.rows`: `[tokens, hidden]`; returns: `[segments, hidden]`
     pub fn embed(&self, rows: TokenRows, media: &[std::ops::Range<usize>]) -> Tensor<2> {
+        let mut pass = self.begin(rows, media);
+        while !self.is_done(&pass) {
+            pass = self.advance(pass);
+        }
+        self.finish(pass)
+    }
+
+    /// The first step of a pass that may stop between two layers; [`OmniText::embed`] is all of its steps.
+    ///
+    /// # Shapes
+    /// As [`OmniText::embed`].
+    pub fn begin(&self, rows: TokenRows, media: &[std::ops::Range<usize>]) -> OmniPass {
         let segments = rows.segments.clone();
         let extras = Extras { rotary: self.restarted_positions(&rows, media), ..Extras::default() };
-        let hidden = self.backbone.forward_with(rows, extras);
-        Pooling::LastToken.apply(hidden, &segments)
+        OmniPass { layers: self.backbone.begin(rows, extras), segments }
+    }
+
+    /// Runs one more layer.
+    ///
+    /// # Panics
+    /// If none is left.
+    pub fn advance(&self, pass: OmniPass) -> OmniPass {
+        OmniPass { layers: self.backbone.advance(pass.layers), ..pass }
+    }
+
+    /// Whether every layer has run.
+    pub fn is_done(&self, pass: &OmniPass) -> bool {
+        self.backbone.is_done(&pass.layers)
+    }
+
+    /// One vector a sequence, not normalised, `[segments, hidden]`.
+    pub fn finish(&self, pass: OmniPass) -> Tensor<2> {
+        Pooling::LastToken.apply(self.backbone.finish(pass.layers), &pass.segments)
     }
 
     fn restarted_positions(

@@ -6,6 +6,7 @@
 pub mod digest;
 mod header;
 pub mod int8;
+mod place;
 #[cfg(feature = "random")]
 mod random;
 mod read;
@@ -13,6 +14,7 @@ mod spec;
 mod write;
 
 pub use header::*;
+pub use place::Leftover;
 #[cfg(feature = "random")]
 pub use random::{write_random, write_random_mini};
 pub use read::{InsideFile, Part, RecordFolder};

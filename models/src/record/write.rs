@@ -1,13 +1,15 @@
 //! Writing a record folder: parts stream one tensor at a time into a folder beside the destination.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use burn::tensor::Bytes;
 
 use super::digest::{sha256_file, sha256_hex};
+use super::place::{self, Leftover, Work};
 use super::{Dtype, FileEntry, HEADER_FILE, RecordHeader, TensorEntry};
 use crate::error::RecordError;
 
@@ -40,10 +42,11 @@ impl PartTensor {
 /// A record folder under construction; dropped unfinished, it leaves nothing behind.
 pub struct RecordWriter {
     out: PathBuf,
+    /// The folder `new` of `place`.
     work: PathBuf,
-    replace: bool,
+    place: Work,
+    force: bool,
     files: BTreeMap<String, FileEntry>,
-    finished: bool,
 }
 
 impl RecordWriter {
@@ -54,19 +57,18 @@ impl RecordWriter {
     /// `force` is given and what is there is neither a record folder nor an empty one; [`RecordError::Io`].
     pub fn create(out: &Path, force: bool) -> Result<Self, RecordError> {
         Self::check_destination(out, force)?;
-        let replace = out.exists();
-        let parent = match out.parent() {
-            Some(p) if !p.as_os_str().is_empty() => p.to_path_buf(),
-            _ => PathBuf::from("."),
-        };
-        fs::create_dir_all(&parent).map_err(RecordError::io(&parent))?;
-        let name = out.file_name().map_or_else(|| "record".into(), |n| n.to_string_lossy().into_owned());
-        let work = parent.join(format!(".{name}.{}.part", std::process::id()));
-        if work.exists() {
-            fs::remove_dir_all(&work).map_err(RecordError::io(&work))?;
-        }
-        fs::create_dir(&work).map_err(RecordError::io(&work))?;
-        Ok(Self { out: out.to_path_buf(), work, replace, files: BTreeMap::new(), finished: false })
+        let place = Work::create(out)?;
+        Ok(Self { out: out.to_path_buf(), work: place.new_folder(), place, force, files: BTreeMap::new() })
+    }
+
+    /// Removes what writers of `out` that were killed left beside it, and puts an old record back that one of them had set
+    /// aside. What a writer that lives is making stays.
+    ///
+    /// # Errors
+    /// [`RecordError::Io`] where the folder of `out` cannot be listed. What cannot be removed is no error, but a
+    /// [`Leftover::Kept`].
+    pub fn recover(out: &Path) -> Result<Vec<Leftover>, RecordError> {
+        place::recover(out)
     }
 
     /// Whether a record may be written at `out`, without touching anything.
@@ -91,7 +93,7 @@ impl RecordWriter {
     /// Writes one tensor file, hashing each tensor as it passes. `progress` hears the bytes of each tensor done.
     ///
     /// # Errors
-    /// [`RecordError::Container`] with the reason a tensor could not be made or written.
+    /// [`RecordError::NotWritten`] with the reason a tensor could not be made or written.
     pub fn write_part(
         &mut self,
         file: &str,
@@ -119,7 +121,7 @@ impl RecordWriter {
         burn_pack::Writer::new(packs)
             .auto_extension(false)
             .write_to_file(&path)
-            .map_err(|e| RecordError::Container { path: path.clone(), reason: e.to_string() })?;
+            .map_err(|e| RecordError::NotWritten { path: path.clone(), reason: e.to_string() })?;
         // Over the whole file, so that a byte altered between two tensors shows too.
         let (sha256, bytes) = sha256_file(&path).map_err(RecordError::io(&path))?;
         let tensors = std::mem::take(&mut *entries.lock().unwrap_or_else(|p| p.into_inner()));
@@ -133,7 +135,9 @@ impl RecordWriter {
     /// [`RecordError::Io`].
     pub fn copy_file(&mut self, file: &str, from: &Path) -> Result<(), RecordError> {
         let path = self.work.join(file);
-        fs::copy(from, &path).map_err(RecordError::io(from))?;
+        // In two steps, so that the error names the file it is about.
+        let content = fs::read(from).map_err(RecordError::io(from))?;
+        write_to_disk(&path, &content)?;
         let (sha256, bytes) = sha256_file(&path).map_err(RecordError::io(&path))?;
         self.files.insert(file.into(), FileEntry { bytes, sha256, tensors: BTreeMap::new() });
         Ok(())
@@ -156,30 +160,22 @@ impl RecordWriter {
         header.digest = header.compute_digest();
         let path = self.work.join(HEADER_FILE);
         let text = serde_json::to_string_pretty(&header).expect("a header is plain data and always serialises");
-        fs::write(&path, text + "\n").map_err(RecordError::io(&path))?;
+        write_to_disk(&path, (text + "\n").as_bytes())?;
         Ok(header)
     }
 
-    /// Puts the sealed folder in its place; an older record there goes only now.
+    /// Puts the sealed folder in its place. Whoever looks, or is left after a kill, finds the old record or the new one,
+    /// whole; where the system cannot exchange two folders in one step, a kill between two steps leaves the old one set
+    /// aside until [`RecordWriter::recover`].
+    ///
+    /// Gives what could not be removed of the old record, if that failed.
     ///
     /// # Errors
-    /// [`RecordError::Io`]; the destination is then as it was.
-    pub fn place(mut self) -> Result<(), RecordError> {
-        if self.replace {
-            let old = self.work.with_extension("old");
-            fs::rename(&self.out, &old).map_err(RecordError::io(&self.out))?;
-            if let Err(e) = fs::rename(&self.work, &self.out) {
-                // Put the old record back rather than leave nothing.
-                let _ = fs::rename(&old, &self.out);
-                return Err(RecordError::io(&self.out)(e));
-            }
-            self.finished = true;
-            fs::remove_dir_all(&old).map_err(RecordError::io(&old))?;
-        } else {
-            fs::rename(&self.work, &self.out).map_err(RecordError::io(&self.out))?;
-            self.finished = true;
-        }
-        Ok(())
+    /// [`RecordError::Io`], or as [`RecordWriter::create`] where somebody else has put something there meanwhile; the
+    /// destination is then as it was.
+    pub fn place(self) -> Result<Option<Leftover>, RecordError> {
+        let Self { out, place, force, .. } = self;
+        place.place(force, || Self::check_destination(&out, force))
     }
 
     /// [`RecordWriter::seal`] and [`RecordWriter::place`] in one.
@@ -193,10 +189,11 @@ impl RecordWriter {
     }
 }
 
-impl Drop for RecordWriter {
-    fn drop(&mut self) {
-        if !self.finished {
-            let _ = fs::remove_dir_all(&self.work);
-        }
-    }
+/// Writes a file that lasts through a loss of power; a full disk may show only when it is flushed.
+fn write_to_disk(path: &Path, content: &[u8]) -> Result<(), RecordError> {
+    let written = File::create(path).and_then(|mut file| {
+        file.write_all(content)?;
+        file.sync_all()
+    });
+    written.map_err(RecordError::io(path))
 }

@@ -124,6 +124,14 @@ impl AudioConfig {
     }
 }
 
+/// A pass of an [`AudioTower`] between two of its layers.
+#[derive(Debug)]
+pub struct AudioPass {
+    hidden: Tensor<2>,
+    segments: Segments,
+    next: usize,
+}
+
 /// Two convolutions and pre-norm blocks over windows of frames, each window attending to itself alone.
 ///
 /// A Whisper encoder is the same with one window a clip: `n_window` of 1500 takes 30 s whole, and [`AudioTower::normed`]
@@ -176,19 +184,48 @@ impl AudioTower {
     /// The residual stream, norms and softmax are f32; products are in the weights' type. A window has zeros on both
     /// sides in both convolutions: a short last window is not the beginning of a full one.
     pub fn forward(&self, input: MelRows) -> Tensor<2> {
+        let mut pass = self.begin(input);
+        while !self.is_done(&pass) {
+            pass = self.advance(pass);
+        }
+        self.finish(pass)
+    }
+
+    /// The first step of a pass that may stop between two layers; [`AudioTower::forward`] is all of its steps.
+    ///
+    /// # Shapes
+    /// As [`AudioTower::forward`].
+    pub fn begin(&self, input: MelRows) -> AudioPass {
         let MelRows { rows, windows } = input;
         let (stemmed, lengths) = self.stem(rows, &windows);
-        let mut hidden = stemmed + self.positions_of(&lengths);
-        tap::record(|| "audio.stem".into(), &hidden);
+        let hidden = stemmed + self.positions_of(&lengths);
+        let hidden = tap::pass(|| "audio.stem".into(), hidden);
         let segments = match trap::on(Trap::SoundWindowsIgnored) {
             true => Segments::single(lengths.iter().sum()),
             false => Segments::from_lengths(lengths),
         };
-        for (i, layer) in self.layers.iter().enumerate() {
-            hidden = layer.forward(hidden, &segments, i);
-            tap::record(|| format!("audio.layers.{i}"), &hidden);
-        }
-        hidden
+        AudioPass { hidden, segments, next: 0 }
+    }
+
+    /// Runs one more layer.
+    ///
+    /// # Panics
+    /// If none is left.
+    pub fn advance(&self, pass: AudioPass) -> AudioPass {
+        let AudioPass { hidden, segments, next } = pass;
+        let hidden = self.layers[next].forward(hidden, &segments, next);
+        let hidden = tap::pass(|| format!("audio.layers.{next}"), hidden);
+        AudioPass { hidden, segments, next: next + 1 }
+    }
+
+    /// Whether every layer has run.
+    pub fn is_done(&self, pass: &AudioPass) -> bool {
+        pass.next == self.layers.len()
+    }
+
+    /// The rows of a pass whose layers have all run, `[rows, hidden]`.
+    pub fn finish(&self, pass: AudioPass) -> Tensor<2> {
+        pass.hidden
     }
 
     /// The rows of one clip, brought to what the connector reads: means of pairs, then the last norm.
@@ -202,8 +239,7 @@ impl AudioTower {
             return pair_means(self.ln_post.forward(rows));
         }
         let pooled = self.ln_post.forward(pair_means(rows));
-        tap::record(|| "audio.ln_post".into(), &pooled);
-        pooled
+        tap::pass(|| "audio.ln_post".into(), pooled)
     }
 
     /// The rows after the last norm, without means of pairs: what an encoder of the plain Whisper kind gives.
@@ -212,8 +248,7 @@ impl AudioTower {
     /// - `rows`: `[rows, hidden]`; returns: as `rows`
     pub fn normed(&self, rows: Tensor<2>) -> Tensor<2> {
         let normed = self.ln_post.forward(rows);
-        tap::record(|| "audio.ln_post".into(), &normed);
-        normed
+        tap::pass(|| "audio.ln_post".into(), normed)
     }
 
     /// Both convolutions as products over gathered rows, and the rows of each window afterwards.
@@ -240,9 +275,9 @@ impl AudioTower {
         }
         let gelu = |x| if trap::on(Trap::SoundGeluTanh) { kernels::gelu_tanh(x) } else { kernels::gelu_erf(x) };
         let hidden = gelu(self.conv1.forward(first.gather(rows)));
-        tap::record(|| "audio.conv1".into(), &hidden);
+        let hidden = tap::pass(|| "audio.conv1".into(), hidden);
         let hidden = gelu(self.conv2.forward(second.gather(hidden)));
-        tap::record(|| "audio.conv2".into(), &hidden);
+        let hidden = tap::pass(|| "audio.conv2".into(), hidden);
         (hidden, lengths)
     }
 
@@ -304,7 +339,7 @@ impl AudioLayer {
     fn forward(&self, hidden: Tensor<2>, segments: &Segments, index: usize) -> Tensor<2> {
         let normed = self.self_attn_layer_norm.forward(hidden.clone());
         let context = self_attention(&self.qkv_proj, normed, self.heads, segments, |x| x);
-        tap::record(|| format!("audio.layers.{index}.context"), &context);
+        let context = tap::pass(|| format!("audio.layers.{index}.context"), context);
         let hidden = hidden + self.out_proj.forward(context);
         let inner = self.fc1.forward(self.final_layer_norm.forward(hidden.clone()));
         let inner = if trap::on(Trap::SoundGeluTanh) { kernels::gelu_tanh(inner) } else { kernels::gelu_erf(inner) };

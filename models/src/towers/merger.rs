@@ -43,13 +43,12 @@ impl Merger {
             self.norm.forward_repeated(patches.reshape(shape), self.block)
         } else {
             let normed = self.norm.forward(patches);
-            tap::record(|| "merger.norm".into(), &normed);
+            let normed = tap::pass(|| "merger.norm".into(), normed);
             normed.reshape(shape)
         };
         let inner = self.linear_fc1.forward(merged);
         let inner = if trap::on(Trap::MergerGeluTanh) { kernels::gelu_tanh(inner) } else { kernels::gelu_erf(inner) };
         let features = self.linear_fc2.forward(inner);
-        tap::record(|| "merger.features".into(), &features);
-        features
+        tap::pass(|| "merger.features".into(), features)
     }
 }

@@ -122,6 +122,16 @@ pub struct VisionFeatures {
     pub taps: Vec<Tensor<2>>,
 }
 
+/// A pass of a [`VisionTower`] between two of its blocks.
+#[derive(Debug)]
+pub struct VisionPass {
+    hidden: Tensor<2>,
+    segments: Segments,
+    rotary: RotaryTable,
+    taps: Vec<Tensor<2>>,
+    next: usize,
+}
+
 /// Pre-norm blocks over patches, each temporal group of each item attending to itself alone.
 ///
 /// # Source
@@ -165,24 +175,50 @@ impl VisionTower {
     /// # Numerics
     /// The residual stream, norms and softmax are f32; products are in the weights' type.
     pub fn forward(&self, input: PatchRows) -> VisionFeatures {
+        let mut pass = self.begin(input);
+        while !self.is_done(&pass) {
+            pass = self.advance(pass);
+        }
+        self.finish(pass)
+    }
+
+    /// The first step of a pass that may stop between two blocks; [`VisionTower::forward`] is all of its steps.
+    ///
+    /// # Shapes
+    /// As [`VisionTower::forward`].
+    pub fn begin(&self, input: PatchRows) -> VisionPass {
         let PatchRows { rows, grids } = input;
         let embedded = self.patch_embed.forward(self.patch_values(rows)); // [patches, hidden]
-        tap::record(|| "vision.patch_embed".into(), &embedded);
+        let embedded = tap::pass(|| "vision.patch_embed".into(), embedded);
         let positions = self.positions(&grids);
-        tap::record(|| "vision.positions".into(), &positions);
+        let positions = tap::pass(|| "vision.positions".into(), positions);
         let rotary = self.rotary(&grids);
         let segments = Segments::from_lengths(grid::windows(&grids));
+        VisionPass { hidden: embedded + positions, segments, rotary, taps: Vec::new(), next: 0 }
+    }
 
-        let mut hidden = embedded + positions;
-        let mut taps = Vec::new();
-        for (i, block) in self.blocks.iter().enumerate() {
-            hidden = block.forward(hidden, &segments, &rotary, i);
-            tap::record(|| format!("vision.blocks.{i}"), &hidden);
-            if self.config.taps.contains(&i) {
-                taps.push(hidden.clone());
-            }
+    /// Runs one more block.
+    ///
+    /// # Panics
+    /// If none is left.
+    pub fn advance(&self, pass: VisionPass) -> VisionPass {
+        let VisionPass { hidden, segments, rotary, mut taps, next } = pass;
+        let hidden = self.blocks[next].forward(hidden, &segments, &rotary, next);
+        let hidden = tap::pass(|| format!("vision.blocks.{next}"), hidden);
+        if self.config.taps.contains(&next) {
+            taps.push(hidden.clone());
         }
-        VisionFeatures { last: hidden, taps }
+        VisionPass { hidden, segments, rotary, taps, next: next + 1 }
+    }
+
+    /// Whether every block has run.
+    pub fn is_done(&self, pass: &VisionPass) -> bool {
+        pass.next == self.blocks.len()
+    }
+
+    /// The features of a pass whose blocks have all run.
+    pub fn finish(&self, pass: VisionPass) -> VisionFeatures {
+        VisionFeatures { last: pass.hidden, taps: pass.taps }
     }
 
     /// Rows of the position table, blended for each grid and in block order, `[patches, hidden]`.
@@ -243,7 +279,7 @@ impl VisionBlock {
 
     fn attention(&self, normed: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
         let context = self_attention(&self.qkv, normed, self.heads, segments, |x| rotary.rotate(x));
-        tap::record(|| format!("vision.blocks.{index}.context"), &context);
+        let context = tap::pass(|| format!("vision.blocks.{index}.context"), context);
         self.proj.forward(context)
     }
 }

@@ -87,7 +87,10 @@ pub fn tiff_seeds() -> Vec<Vec<u8>> {
 fn run_length_bmp(bits: u16) -> Vec<u8> {
     let colours: u32 = 1 << bits;
     // Four rows of one run of eight pixels, a skip, and the end.
-    let runs: &[u8] = &[8, 1, 0, 0, 8, 2, 0, 0, 4, 1, 0, 2, 2, 0, 0, 0, 0, 4, 0x12, 0x21, 0x12, 0x21, 0, 1];
+    let mut runs = vec![8, 1, 0, 0, 8, 2, 0, 0, 4, 1, 0, 2, 2, 0, 0, 0, 0, 4];
+    // Four pixels as they are: a byte or half a byte each.
+    runs.extend([0x12, 0x21, 0x12, 0x21].into_iter().take(bits as usize / 2));
+    runs.extend([0, 1]);
     let start = 14 + 40 + 4 * colours;
     let mut bmp = b"BM".to_vec();
     bmp.extend((start + runs.len() as u32).to_le_bytes());

@@ -5,16 +5,17 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::ProgressBar;
-use omniburn::{Cancel, Embedded, Engine, ItemError, Request};
+use omniburn::{Answered, Cancel, Embedded, Engine, ItemError, JournalEntry, Request};
 use serde_json::value::RawValue;
 
 use super::{open_engine, request};
 use crate::args::{EmbedArgs, FormatArg};
 use crate::failure::{DONE, Failure, Outcome, REFUSED, SOME_FAILED};
 use crate::interrupt::on_interrupt;
-use crate::output::{Sink, WholeFile};
+use crate::output::{Sink, WholeFile, line_of};
 use crate::progress::items_bar;
 use omniburn_cli::inputs::{Fault, Feed, Sources, TypedInput};
 
@@ -39,6 +40,9 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     if typed.is_empty() && args.items.is_none() && !args.lines {
         return Err(Failure::usage("nothing to embed: give an INPUT, --items or --lines; see omniburn embed --help"));
     }
+    if args.journal.is_some() && args.journal == args.out {
+        return Err(Failure::usage("--journal and --out are one file: give each its own"));
+    }
     let total = (args.items.is_none() && !args.lines).then_some(typed.len() as u64);
     let sources = Sources {
         typed,
@@ -47,12 +51,17 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
         live: from_stdin || args.lines,
     };
     let file = args.out.as_deref().map(WholeFile::create).transpose()?;
+    let journal = args.journal.as_deref().map(WholeFile::create).transpose()?.map(Journal::new);
 
     let cancel = Cancel::new();
     let stop = cancel.clone();
     on_interrupt(move || stop.cancel());
     let engine = open_engine(&args.model)?;
-    let request = request(&engine, &args.model, args.role.into())?.cancel(cancel.clone());
+    let mut request = request(&engine, &args.model, args.role.into())?.cancel(cancel.clone());
+    if let Some(journal) = &journal {
+        let journal = journal.clone();
+        request = request.journal(move |entry| journal.lock().note(entry));
+    }
     let full = || engine.profile().dims.last().copied().unwrap_or_default();
     let sink = match (file, args.format) {
         (None, _) => Sink::Lines,
@@ -62,12 +71,15 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     let feed = Feed::start(sources).map_err(|e| Failure::with_code(SOME_FAILED, e))?;
     let bar = items_bar(total, "embedding", args.quiet);
     let writer = Writer { sink, bar, by_segment: args.segments, failed: false, refused: None };
-    let mut job = Job { engine, request, cancel, feed, writer, next_index: 0 };
+    let mut job = Job { engine, request, cancel, feed, writer, journal, next_index: 0 };
     let done = job.run();
     let Writer { sink, bar, failed, refused, .. } = job.writer;
     bar.finish_and_clear();
     done?;
     sink.finish()?;
+    if let Some(journal) = job.journal {
+        journal.lock().finish()?;
+    }
     if let Some(refusal) = refused {
         return Err(Failure::with_code(REFUSED, anyhow::anyhow!(refusal)));
     }
@@ -75,7 +87,7 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
 }
 
 /// The stream of `--items`, its name in messages, and the folder relative paths begin at.
-fn open_items(path: &Path) -> Result<(Box<dyn Read + Send>, String, PathBuf), Failure> {
+pub(super) fn open_items(path: &Path) -> Result<(Box<dyn Read + Send>, String, PathBuf), Failure> {
     if path == Path::new("-") {
         return Ok((Box::new(io::stdin()), "standard input".into(), PathBuf::new()));
     }
@@ -101,6 +113,7 @@ struct Job {
     cancel: Cancel,
     feed: Feed,
     writer: Writer,
+    journal: Option<Journal>,
     next_index: u64,
 }
 
@@ -123,7 +136,11 @@ impl Job {
         if first.is_none() {
             return Ok(false);
         }
-        let Self { engine, request, cancel, feed, writer, next_index } = self;
+        let Self { engine, request, cancel, feed, writer, journal, next_index } = self;
+        let journal = journal.as_ref();
+        if let Some(journal) = journal {
+            journal.lock().places.clear();
+        }
         // The engine takes inputs while it gives results: what is known of an input waits here for its result.
         let waiting = RefCell::new(VecDeque::new());
         let broken = Cell::new(None);
@@ -147,6 +164,9 @@ impl Job {
                 match entry.input {
                     Ok(input) => {
                         waiting.borrow_mut().push_back(Waiting { index, id, fault: None });
+                        if let Some(journal) = journal {
+                            journal.lock().places.push(index);
+                        }
                         return Some(input);
                     }
                     Err(fault) => {
@@ -166,9 +186,55 @@ impl Job {
             writer.faults(&mut waiting)?;
             let input = waiting.pop_front().expect("there are as many results as inputs were taken");
             writer.result(&input, result)?;
+            if let Some(failure) = journal.and_then(|journal| journal.lock().failure.take()) {
+                return Err(failure);
+            }
         }
         writer.faults(&mut waiting.borrow_mut())?;
         broken.take().map_or(Ok(true), |e| Err(unreadable(e)))
+    }
+}
+
+/// The file of `--journal`, written while the engine computes.
+#[derive(Clone)]
+struct Journal(Arc<Mutex<JournalFile>>);
+
+struct JournalFile {
+    file: Option<WholeFile>,
+    /// The place in the results of each input that the engine took since its call began.
+    places: Vec<u64>,
+    failure: Option<Failure>,
+}
+
+impl Journal {
+    fn new(file: WholeFile) -> Self {
+        Self(Arc::new(Mutex::new(JournalFile { file: Some(file), places: Vec::new(), failure: None })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, JournalFile> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl JournalFile {
+    /// Writes an entry, with the places that the lines of the results have: inputs that failed before the engine saw them
+    /// count there.
+    fn note(&mut self, entry: &JournalEntry) {
+        let mut entry = entry.clone();
+        if let JournalEntry::Item(item) = &mut entry {
+            item.index = self.places[item.index as usize];
+            if let Answered::EqualTo(first) = &mut item.answered {
+                *first = self.places[*first as usize];
+            }
+        }
+        if let (Some(file), None) = (&mut self.file, &self.failure) {
+            self.failure = file.write(&line_of(&entry)).err();
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.failure.take().map_or(Ok(()), Err)?;
+        self.file.take().map_or(Ok(()), WholeFile::finish)
     }
 }
 
@@ -218,6 +284,6 @@ impl Writer {
     }
 }
 
-fn unreadable(e: io::Error) -> Failure {
+pub(super) fn unreadable(e: io::Error) -> Failure {
     Failure::with_code(SOME_FAILED, e)
 }

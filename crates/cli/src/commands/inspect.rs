@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use omniburn::{
-    BertConfig, Budget, DEFAULT_BUDGET_BYTES, Family, MiniConfig, Modality, OmniConfig, RecordFolder, RecordHeader,
-    SEGMENT_SECONDS, is_scale,
+    BertConfig, Budget, DEFAULT_BUDGET_BYTES, Dtype, Family, MiniConfig, Modality, OmniConfig, RecordFolder,
+    RecordHeader, SEGMENT_SECONDS, copied_weights, is_scale,
 };
 use omniburn_convert::{ConvertOptions, TaskChoice, convert};
 use serde::Serialize;
@@ -46,7 +46,20 @@ struct RecordView {
     bytes: u64,
     budget: u64,
     needs: Vec<NeedRow>,
+    /// Bytes copied where products are computed in f32, which is what flex does unless told otherwise.
+    copies_f32: Copies,
     verified: bool,
+}
+
+/// Weights in memory that do not lie mapped as they are stored.
+#[derive(Debug, Serialize)]
+struct Copies {
+    /// When a record is opened, and so not part of the budget.
+    opened: u64,
+    /// When the first picture or film comes; part of the budget from then on.
+    pictures: u64,
+    /// When the first sound comes; part of the budget from then on.
+    sound: u64,
 }
 
 /// Inspects a record or a checkpoint.
@@ -102,6 +115,11 @@ fn record(args: &InspectArgs, record: &RecordFolder) -> Outcome {
         bytes,
         budget,
         needs: needs(header, budget),
+        copies_f32: Copies {
+            opened: copied_weights(record, Some(&header.default_task), None, Dtype::F32),
+            pictures: copied_weights(record, None, Some(Modality::Image), Dtype::F32),
+            sound: copied_weights(record, None, Some(Modality::Audio), Dtype::F32),
+        },
         verified: args.verify,
     };
     if args.json {
@@ -153,19 +171,26 @@ fn modules(header: &RecordHeader) -> Vec<ModuleRow> {
     rows
 }
 
-/// Estimates of what the longest text, the largest picture and film and the longest segment of sound need beside the
-/// weights.
+/// What the longest text, the largest picture and film and the longest segment of sound need beside what their decoders
+/// take: the smallest budget under which each is embedded.
 fn needs(header: &RecordHeader, budget: u64) -> Vec<NeedRow> {
     let estimate = Budget::new(budget, &header.family);
-    let row = |input, rows, bytes| NeedRow { input, rows, bytes, fits: bytes <= budget };
+    let row = |input, rows, bytes| {
+        let bytes = Budget::least_for(bytes);
+        NeedRow { input, rows, bytes, fits: bytes <= budget }
+    };
     let longest = header.family.max_tokens();
-    let mut found = vec![row("longest text", longest, estimate.text_unit(&[longest]))];
+    let mut found = vec![row("longest text", longest, estimate.text_item(longest))];
     let config = match &header.family {
         Family::Omni(config) => config,
         Family::Mini(config) => {
             let frames = header.preprocess.video_frames.unwrap_or(8) as usize;
-            found.extend(config.picture.as_ref().map(|_| row("picture", 1, estimate.square_unit(1))));
-            found.extend(config.picture.as_ref().map(|_| row("film, frames", frames, estimate.square_unit(frames))));
+            let ends = estimate.text_unit(&[64]);
+            if let Some(picture) = &config.picture {
+                let square = 3 * (picture.tower.image_size as u64).pow(2);
+                found.push(row("picture", 1, estimate.square_unit(1) + ends + square));
+                found.push(row("film, frames", frames, estimate.square_unit(1) + ends + frames as u64 * square));
+            }
             return found;
         }
         Family::Bert(_) => return found,
@@ -174,23 +199,24 @@ fn needs(header: &RecordHeader, budget: u64) -> Vec<NeedRow> {
         let patch_pixels = (vision.patch_px * vision.patch_px).max(1) as u64;
         let patches = (image.max_pixels / patch_pixels) as usize;
         let rows = patches / (vision.merge * vision.merge).max(1);
-        let bytes = estimate.vision_unit(&[patches]).max(estimate.text_unit(&[rows]));
-        found.push(row("largest picture", rows, bytes));
+        let kept = (patches * vision.patch_values()) as u64;
+        found.push(row("largest picture", rows, kept + estimate.patches_item(patches, 1, rows)));
     }
     if let (Some(vision), Some(film)) = (&config.vision, &header.preprocess.video) {
-        // The tower takes a film a group of frames at a time where the budget asks for it; the backbone takes it whole.
-        let groups = header.preprocess.video_frames.unwrap_or(32).div_ceil(film.temporal_patch.max(1)).max(1) as u64;
+        // The tower takes a film a group of frames at a time; the backbone takes it whole.
+        let groups = header.preprocess.video_frames.unwrap_or(32).div_ceil(film.temporal_patch.max(1)).max(1) as usize;
         let pixels = u64::from(film.patch_px).pow(2).max(1) * u64::from(film.temporal_patch).max(1);
-        let patches = film.max_pixels / pixels;
-        let rows = patches as usize / (vision.merge * vision.merge).max(1);
-        let bytes = estimate.vision_unit(&[(patches / groups) as usize]).max(estimate.text_unit(&[rows]));
-        found.push(row("largest film", rows, bytes));
+        let patches = (film.max_pixels / pixels) as usize;
+        let rows = patches / (vision.merge * vision.merge).max(1);
+        let kept = (patches * vision.patch_values()) as u64;
+        found.push(row("largest film", rows, kept + estimate.patches_item(patches / groups, groups, rows)));
     }
     if let (Some(audio), Some(sound)) = (&config.audio, &header.preprocess.audio) {
         let frames = SEGMENT_SECONDS * f64::from(sound.sample_rate_hz) / f64::from(sound.hop_samples.max(1));
         let rows = audio.features(frames as usize);
-        let bytes = estimate.audio_unit(&[audio.window_frames()]).max(estimate.text_unit(&[rows]));
-        found.push(row("longest segment of sound", rows, bytes));
+        let kept = 4 * frames as u64 * u64::from(sound.mels);
+        let share = estimate.frames_item(audio.window_frames(), frames as usize, rows);
+        found.push(row("longest segment of sound", rows, kept + share));
     }
     found
 }
@@ -228,8 +254,19 @@ fn for_people(header: &RecordHeader, view: &RecordView) -> String {
     for need in &view.needs {
         let fits = if need.fits { "within" } else { "over" };
         let (bytes, budget) = (mebibytes(need.bytes), mebibytes(view.budget));
-        line("memory", format!("{}, {} rows: about {bytes}, {fits} the budget of {budget}", need.input, need.rows));
+        line("memory", format!("{}, {} rows: {bytes}, {fits} the budget of {budget}", need.input, need.rows));
     }
+    let Copies { opened, pictures, sound } = view.copies_f32;
+    line(
+        "copies",
+        format!(
+            "computing in f32 copies {} of weights when opened (beside the budget), {} for pictures and {} for sound when \
+             the first comes (within it)",
+            mebibytes(opened),
+            mebibytes(pictures),
+            mebibytes(sound)
+        ),
+    );
     for source in &header.sources {
         line("source", format!("{} ({}, sha256 {})", source.file, mebibytes(source.bytes), source.sha256));
     }

@@ -5,9 +5,11 @@ pub mod completions;
 pub mod convert;
 #[cfg(feature = "mini")]
 pub mod demo;
+pub mod doctor;
 pub mod embed;
 pub mod inspect;
 pub mod models;
+pub mod replay;
 
 use std::path::{Path, PathBuf};
 

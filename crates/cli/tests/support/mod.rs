@@ -194,6 +194,22 @@ pub fn write_png_header(path: &Path, width: u32, height: u32) {
     fs::write(path, file).unwrap();
 }
 
+/// A black picture without compression, whose pixels lie in a hole of the file.
+pub fn write_bmp(path: &Path, width: u32, height: u32) {
+    let row = (width * 3).next_multiple_of(4);
+    let mut header = b"BM".to_vec();
+    header.extend((54 + row * height).to_le_bytes());
+    header.extend([0; 4]);
+    header.extend(54u32.to_le_bytes());
+    header.extend(40u32.to_le_bytes());
+    header.extend(width.to_le_bytes());
+    header.extend(height.to_le_bytes());
+    header.extend([1, 0, 24, 0]);
+    header.extend([0; 24]);
+    fs::write(path, header).unwrap();
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(u64::from(54 + row * height)).unwrap();
+}
+
 /// Copies a folder with everything below it.
 pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();

@@ -202,8 +202,8 @@ fn a_byte_that_changes_on_its_way_to_disk_is_found_before_the_record_takes_its_p
     options.progress = Some(Arc::new(move |done, total| {
         // Everything is written once the first byte is checked; the table comes first, so the towers are still to come.
         if done > total / 2 && !once.swap(true, Ordering::Relaxed) {
-            let mut folders = fs::read_dir(&root).unwrap().map(|e| e.unwrap().path());
-            let work = folders.find(|p| p.join("towers.bpk").is_file()).unwrap();
+            let folders = fs::read_dir(&root).unwrap().map(|e| e.unwrap().path());
+            let work = folders.map(|p| p.join("new")).find(|p| p.join("towers.bpk").is_file()).unwrap();
             let mut file = fs::OpenOptions::new().read(true).write(true).open(work.join("towers.bpk")).unwrap();
             let mut last = [0];
             file.seek(SeekFrom::End(-1)).unwrap();

@@ -13,10 +13,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::FilmSource;
-use super::packets::Pictures;
+use super::packets::{PictureNeed, Pictures};
 use crate::error::MediaError;
 use crate::image::{RgbImage, check_pixels, decode_image, decode_image_file, laid_over, open_file};
 use crate::kind::{SNIFF_BYTES, sniff};
+use crate::need::{PictureSource, decoding_need};
 use crate::size::{Height, Width};
 
 /// Frames of one animation that are walked over: 73 minutes at 60 a second. A frame costs 13 bytes of a file and 40 bytes
@@ -75,6 +76,9 @@ struct Headers<F> {
     frames: Vec<F>,
     /// Delay of each frame in seconds, as the file says and the format's rule mends it.
     delays_s: Vec<f64>,
+    /// Bytes for the frame that takes the most, where they do not follow from the canvas: packed bytes that are read
+    /// whole, or pixels outside of the canvas.
+    longest: u64,
     /// False where the file ends before the walk was done.
     complete: bool,
 }
@@ -214,6 +218,16 @@ struct Still {
 }
 
 impl Pictures for Still {
+    fn need(&self) -> Result<PictureNeed, MediaError> {
+        let found = match &self.source {
+            FilmSource::File(path) => decoding_need(PictureSource::File(path)),
+            FilmSource::Bytes(bytes, _) => decoding_need(PictureSource::Bytes(bytes)),
+        };
+        let decoding = found.map_err(|error| error.of(name_of(&self.source)))?;
+        let (width, height) = (decoding.width, decoding.height);
+        Ok(PictureNeed { width, height, opening: 0, held: 0, decoding: decoding.peak })
+    }
+
     fn starts_s(&self) -> &[f64] {
         &self.starts_s
     }
@@ -232,6 +246,12 @@ impl Pictures for Still {
 
 /// Draws the frames of one format.
 trait Play: Send {
+    /// Bytes a pixel of the canvas held from frame to frame, beside the canvas.
+    const HELD_BYTES: u64;
+
+    /// Bytes a pixel of the canvas that decoding a frame takes beside those.
+    const DECODING_BYTES: u64;
+
     /// What the walk keeps of a frame.
     type Frame: Copy + Send;
 
@@ -299,6 +319,8 @@ struct Animation<P: Play> {
     starts_s: Vec<f64>,
     end_s: f64,
     start: Start<P>,
+    /// Bytes for the frame that takes the most beside the canvas.
+    longest: u64,
     /// The player with its canvas and the number of frames drawn.
     playing: Option<(P, Canvas, usize)>,
 }
@@ -321,6 +343,7 @@ impl<P: Play> Animation<P> {
             starts_s,
             end_s,
             start,
+            longest: headers.longest,
             playing: None,
         }
     }
@@ -345,6 +368,16 @@ impl<P: Play> Animation<P> {
 }
 
 impl<P: Play> Pictures for Animation<P> {
+    fn need(&self) -> Result<PictureNeed, MediaError> {
+        let (width, height) = (self.width, self.height);
+        let pixels = u64::from(width) * u64::from(height);
+        let tables = (size_of::<P::Frame>() as u64 + 8) * self.frames.len() as u64;
+        // The canvas, a frame, and the rectangle that is put back; the codes and windows of the decoder.
+        let held = tables + 4 * pixels + P::HELD_BYTES * pixels + self.longest + (1 << 20);
+        let decoding = held + (P::DECODING_BYTES * pixels).max(3 * pixels);
+        Ok(PictureNeed { width, height, opening: 3 * tables, held, decoding })
+    }
+
     fn starts_s(&self) -> &[f64] {
         &self.starts_s
     }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use re_rav1d::dav1d::pixel::{MatrixCoefficients, YUVRange};
 use re_rav1d::dav1d::{Decoder, Error, Picture, PixelLayout, PlanarImageComponent, Settings};
 
-use super::packets::{Codec, PictureTrack, Pictures, Shown};
+use super::packets::{Codec, PictureNeed, PictureTrack, Pictures, Shown};
 use super::yuv::{Colour, Converter, Matrix, Planes, Sampling, Site};
 use crate::error::MediaError;
 use crate::image::{MAX_IMAGE_PIXELS, RgbImage, check_pixels};
@@ -166,6 +166,18 @@ fn planes(picture: &Picture) -> [Vec<u8>; 3] {
 }
 
 impl Pictures for Av1 {
+    fn need(&self) -> Result<PictureNeed, MediaError> {
+        let (width, height) = self.track.upright_sides(self.track.width, self.track.height);
+        let pixels = u64::from(width) * u64::from(height);
+        // Eight reference pictures, the one that is decoded and the one with grain, in 4:4:4 of 16 bits; the motion of
+        // each; and the planes of the result twice.
+        let held = self.track.table_bytes() + 10 * 6 * pixels + 4 * pixels + (4 << 20);
+        let opening = self.track.opening + 2 * self.track.table_bytes();
+        let turned = if self.track.quarter_turns != 0 || self.track.mirrored { 3 * pixels } else { 0 };
+        let decoding = held + 2 * self.track.data.longest() + (12 * pixels).max(turned) + 3 * pixels;
+        Ok(PictureNeed { width, height, opening, held, decoding })
+    }
+
     fn starts_s(&self) -> &[f64] {
         &self.shown.starts_s
     }
@@ -199,6 +211,10 @@ mod tests {
     struct Stored(Vec<Vec<u8>>);
 
     impl PacketData for Stored {
+        fn longest(&self) -> u64 {
+            self.0.iter().map(|packet| packet.len() as u64).max().unwrap_or(0)
+        }
+
         fn read(&mut self, index: usize) -> Result<Vec<u8>, MediaError> {
             Ok(self.0[index].clone())
         }

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::FilmSource;
-use super::packets::{Codec, PictureTrack, Pictures, Shown};
+use super::packets::{Codec, PictureNeed, PictureTrack, Pictures, Shown};
 use crate::error::MediaError;
 use crate::image::{RgbImage, check_pixels};
 use crate::size::{Height, Width};
@@ -63,6 +63,8 @@ struct Program {
     /// For each picture the place of one that decoding can begin at and that is shown no later.
     begins: Vec<usize>,
     limit: Duration,
+    /// Bytes of the tables that the film was opened with.
+    opening: u64,
 }
 
 impl Program {
@@ -100,6 +102,7 @@ impl Program {
             end_s,
             begins,
             limit,
+            opening: track.opening + 2 * track.table_bytes(),
         })
     }
 
@@ -157,6 +160,14 @@ fn begins(track: &PictureTrack, shown: &[usize]) -> Vec<usize> {
 }
 
 impl Pictures for Program {
+    fn need(&self) -> Result<PictureNeed, MediaError> {
+        // The program's own memory is not this process's. What it writes is read into its place.
+        let picture = 3 * u64::from(self.width) * u64::from(self.height);
+        let held = 24 * self.starts_s.len() as u64;
+        let (width, height, opening) = (self.width, self.height, self.opening);
+        Ok(PictureNeed { width, height, opening, held, decoding: held + picture + (1 << 20) })
+    }
+
     fn starts_s(&self) -> &[f64] {
         &self.starts_s
     }
@@ -212,7 +223,8 @@ fn finish(mut command: Command, expected: usize, limit: Duration) -> io::Result<
     let mut child = Reaped(command.spawn()?);
     // Readers report through channels and are not joined: a program's own child could hold a pipe open.
     let output = reader(child.0.stdout.take(), move |mut pipe| {
-        let mut bytes = Vec::new();
+        // Room for all of it: grown step by step, a picture would be in memory up to three times.
+        let mut bytes = Vec::with_capacity(expected + 1);
         let _ = pipe.by_ref().take(expected as u64 + 1).read_to_end(&mut bytes);
         bytes
     });
@@ -273,6 +285,10 @@ mod tests {
     struct NoData;
 
     impl PacketData for NoData {
+        fn longest(&self) -> u64 {
+            0
+        }
+
         fn read(&mut self, _index: usize) -> Result<Vec<u8>, MediaError> {
             unreachable!("FFmpeg reads the file itself")
         }
@@ -298,6 +314,7 @@ mod tests {
             colour: None,
             packets: starts.iter().enumerate().map(packet).collect(),
             data: Box::new(NoData),
+            opening: 0,
         }
     }
 

@@ -8,7 +8,7 @@ use rust_h264::error::DecodeError;
 use rust_h264::nal::{NalUnit, NalUnitType, SpsInfo, parse_avcc, parse_avcc_config, parse_sps_info};
 
 use crate::error::MediaError;
-use crate::film::packets::{PictureTrack, Pictures, Shown};
+use crate::film::packets::{PictureNeed, PictureTrack, Pictures, Shown};
 use crate::film::yuv::{Colour, Converter, Matrix, Planes, Sampling};
 use crate::image::RgbImage;
 
@@ -284,6 +284,33 @@ impl H264 {
 }
 
 impl Pictures for H264 {
+    /// # Source
+    /// rust_h264 0.6.0, `decoder.rs` (`PictureState`) and `dpb.rs` (`DecodedPicture`).
+    fn need(&self) -> Result<PictureNeed, MediaError> {
+        let info = &self.info;
+        let coded = u64::from(info.coded_width) * u64::from(info.coded_height);
+        let blocks = coded / 256;
+        let depth = if info.bit_depth_luma == 8 { 1 } else { 2 };
+        let planes = coded * depth * 2 - if info.chroma_format == 1 { coded * depth / 2 } else { 0 };
+        // A reference keeps its motion: 18 bytes for each 4 x 4 samples. Fields are kept as views of both kinds.
+        let kept = (planes + 288 * blocks) * if info.progressive { 1 } else { 2 };
+        let references = u64::from(info.reference_frames.clamp(1, 16)) + 1;
+        // Pictures that overtake others wait for them.
+        let waiting = info.max_reorder_frames.map_or(4, u64::from).min(MAX_WAITING as u64) + 1;
+        let held = self.track.table_bytes() + references * kept + waiting * planes + (1 << 20);
+        // The picture under way, once more where it has several slices, and its copies for reference and result.
+        let under_way = 2 * (planes + 900 * blocks) + 2 * planes;
+        // The bytes of a packet, and its units without the bytes that mark them.
+        let packet = 3 * self.track.data.longest();
+        let picture = 3 * u64::from(info.width) * u64::from(info.height);
+        let turned = if self.track.quarter_turns != 0 || self.track.mirrored { picture } else { 0 };
+        let wide = if depth == 2 { planes } else { 0 };
+        let decoding = held + (under_way + packet).max(planes + wide + picture + turned);
+        let (width, height) = self.track.upright_sides(info.width, info.height);
+        let opening = self.track.opening + 2 * self.track.table_bytes();
+        Ok(PictureNeed { width, height, opening, held, decoding })
+    }
+
     fn starts_s(&self) -> &[f64] {
         &self.shown.starts_s
     }

@@ -253,6 +253,8 @@ pub(crate) fn open(mut source: Source) -> Result<PictureTrack, MediaError> {
         })
         .collect();
     let (name, format) = (source.name().to_owned(), source.format);
+    // The list of blocks while it grows, and their order.
+    let opening = (2 * size_of::<Found>() as u64 + 8) * found.len() as u64;
     let places = found.iter().map(|block| block.place).collect();
     Ok(PictureTrack {
         name,
@@ -266,6 +268,7 @@ pub(crate) fn open(mut source: Source) -> Result<PictureTrack, MediaError> {
         colour: track.colour,
         packets,
         data: Box::new(Placed { source, places, stripped: track.stripped }),
+        opening,
     })
 }
 

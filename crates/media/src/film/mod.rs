@@ -27,6 +27,7 @@ use crate::film::packets::{Codec, PictureTrack, Pictures};
 use crate::film::source::Source;
 use crate::image::RgbImage;
 use crate::kind::{SNIFF_BYTES, sniff};
+use crate::need::{ClipNeed, Need, PictureTarget, SMALL_BYTES};
 use crate::patches::{ClipCutter, PatchGrid};
 use crate::size::VisionPreprocess;
 
@@ -144,6 +145,21 @@ impl Film {
         self.pictures.decoded()
     }
 
+    /// Bytes of memory that so many frames of one segment take, with the tables of the film, as `target` keeps them; the
+    /// frames are asked for in one call of [`Film::frames_at`] or [`film_patches`].
+    ///
+    /// # Errors
+    /// As [`crate::film_need`] after opening.
+    pub fn need(&self, frames: usize, target: &PictureTarget<'_>) -> Result<Need, MediaError> {
+        let pictures = self.pictures.need()?;
+        let clip = ClipNeed::new(frames, pictures.width, pictures.height, target);
+        let clip = clip.map_err(|error| error.of(self.name.as_str()))?;
+        let picture = 3 * u64::from(pictures.width) * u64::from(pictures.height);
+        let preparing = pictures.held + picture + clip.preparing(pictures.width, pictures.height);
+        let peak = (clip.kept + clip.held + pictures.decoding).max(clip.kept + preparing).max(pictures.opening);
+        Ok(Need { peak: peak + SMALL_BYTES, kept: clip.kept })
+    }
+
     /// Gives the frame that is shown at each time to `each`, with the place of the time in the list.
     ///
     /// That is the last picture which begins at or before the time. Before the first picture it is the first one, and
@@ -168,9 +184,13 @@ impl Film {
         let mut last: Option<(usize, RgbImage)> = None;
         for (index, time) in times_s.iter().enumerate() {
             let place = self.place_at(*time);
-            let frame = match last {
+            let frame = match last.take() {
                 Some((held, frame)) if held == place => frame,
-                _ => self.pictures.picture(place)?,
+                // The picture before is given up first, so that one is held and not two.
+                before => {
+                    drop(before);
+                    self.pictures.picture(place)?
+                }
             };
             each(index, &frame)?;
             last = Some((place, frame));

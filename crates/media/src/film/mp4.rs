@@ -100,6 +100,7 @@ pub(crate) fn open(mut source: Source) -> Result<PictureTrack, MediaError> {
         colour: trak.entry.colour,
         packets: samples.packets,
         data: Box::new(Placed { source, places: samples.places, stripped: Vec::new() }),
+        opening: fragment_bytes,
     })
 }
 

@@ -37,6 +37,9 @@ pub(crate) struct Packet {
 
 /// Gives the bytes of packets.
 pub(crate) trait PacketData: Send {
+    /// Bytes of the longest packet.
+    fn longest(&self) -> u64;
+
     /// The bytes of a packet by its place in decode order.
     fn read(&mut self, index: usize) -> Result<Vec<u8>, MediaError>;
 }
@@ -62,6 +65,8 @@ pub(crate) struct PictureTrack {
     /// Packets in decode order.
     pub packets: Vec<Packet>,
     pub data: Box<dyn PacketData>,
+    /// Bytes of tables that were in memory while the track was opened, beside what is kept.
+    pub opening: u64,
 }
 
 /// Colours by the codes of ITU-T H.273.
@@ -114,6 +119,16 @@ impl PictureTrack {
         exif::upright(picture, orientation)
     }
 
+    /// Sides of a decoded picture after [`Self::upright`].
+    pub(crate) fn upright_sides(&self, width: u32, height: u32) -> (u32, u32) {
+        if self.quarter_turns % 2 == 1 { (height, width) } else { (width, height) }
+    }
+
+    /// Bytes of its tables: packets, their places in the file and in the order of showing.
+    pub(crate) fn table_bytes(&self) -> u64 {
+        (size_of::<Packet>() as u64 + 16 + 24) * self.packets.len() as u64
+    }
+
     /// [`MediaError::Corrupt`] of this film.
     pub(crate) fn corrupt(&self, source: impl Into<Cause>) -> MediaError {
         MediaError::Corrupt { name: self.name.clone(), format: self.format, source: source.into() }
@@ -131,8 +146,28 @@ impl fmt::Debug for PictureTrack {
     }
 }
 
+/// Bytes that the pictures of a film take.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PictureNeed {
+    /// Sides of a picture as it is given.
+    pub width: u32,
+    pub height: u32,
+    /// At most while the film is opened.
+    pub opening: u64,
+    /// Held from one picture to the next: tables, reference pictures, a canvas.
+    pub held: u64,
+    /// At most while a picture is decoded, with what is held and the picture.
+    pub decoding: u64,
+}
+
 /// A film's pictures in the order they are shown, whatever they come from.
 pub(crate) trait Pictures: Send {
+    /// Bytes that they take.
+    ///
+    /// # Errors
+    /// As [`Pictures::picture`], for what the header of a still picture shows.
+    fn need(&self) -> Result<PictureNeed, MediaError>;
+
     /// When each picture begins to be shown, in seconds, ascending; at least one.
     fn starts_s(&self) -> &[f64];
 

@@ -96,6 +96,11 @@ pub(crate) struct Placed {
 }
 
 impl super::packets::PacketData for Placed {
+    fn longest(&self) -> u64 {
+        let longest = self.places.iter().map(|(_, len)| u64::from(*len)).max().unwrap_or(0);
+        longest + self.stripped.len() as u64
+    }
+
     fn read(&mut self, index: usize) -> Result<Vec<u8>, MediaError> {
         let (at, len) = self.places[index];
         let bytes = self.source.read(at, u64::from(len))?;

@@ -32,6 +32,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{Cause, MediaError};
+use crate::need::{Need, SMALL_BYTES, mel_need};
 
 use self::input::Input;
 pub use self::mel::{LogMel, MelPreprocess, log_mel};
@@ -141,6 +142,24 @@ impl SoundReader {
         })
     }
 
+    /// Bytes of memory that the next segment takes, from its packets to its log-mel frames: at most as the header tells its
+    /// length. A header that states less than there is makes this too small.
+    ///
+    /// # Errors
+    /// [`MediaError::Corrupt`] where the end of the file, which some formats keep the length at, cannot be read.
+    pub fn need(&mut self, settings: &MelPreprocess) -> Result<Need, MediaError> {
+        let segment = (SEGMENT_SECONDS * f64::from(self.native_hz)) as u64;
+        let known = self.decoder.frames_left()?.map(|left| left.saturating_add(self.pending.len() as u64));
+        let frames = known.unwrap_or(segment).min(segment);
+        let Held { bytes, call_frames } = self.decoder.held();
+        // Samples that were decoded and not taken yet, as they grow, and once more in the resampler.
+        let pieces = 3 * 4 * call_frames.min(known.unwrap_or(call_frames));
+        let samples = self.resampler.length(frames);
+        let mel = mel_need(samples, settings);
+        let peak = bytes + self.resampler.bytes() + pieces + 4 * samples + mel.peak + SMALL_BYTES;
+        Ok(Need { peak, kept: mel.kept })
+    }
+
     /// The next segment; `None` after the last.
     ///
     /// # Errors
@@ -187,7 +206,9 @@ impl SoundReader {
     fn read_segment(&mut self) -> Result<SoundSegment, MediaError> {
         let frames = (SEGMENT_SECONDS * f64::from(self.native_hz)) as u64;
         let mut taken = 0u64;
-        let mut samples = Vec::new();
+        // Room for all of it: grown step by step, it would be in memory twice. What is not written to takes none.
+        let left = self.decoder.frames_left()?.map_or(frames, |left| left.saturating_add(self.pending.len() as u64));
+        let mut samples = Vec::with_capacity(self.resampler.length(left.min(frames)) as usize);
         loop {
             let now = self.pending.len().min((frames - taken) as usize);
             self.resampler.push(&self.pending[..now], &mut samples);
@@ -234,8 +255,22 @@ trait Decoder: Send {
     /// Samples a second.
     fn rate_hz(&self) -> u32;
 
+    /// Frames that are still to come, as far as a header or the bytes that are left bound them.
+    fn frames_left(&mut self) -> Result<Option<u64>, MediaError>;
+
+    /// What it holds in memory.
+    fn held(&self) -> Held;
+
     /// Appends the next samples; false if no more follow. A call may append none and still have more to come.
     fn decode(&mut self, mono: &mut Vec<f32>) -> Result<bool, MediaError>;
+}
+
+/// What a decoder holds in memory.
+struct Held {
+    /// Tables, buffers and the state of the codec.
+    bytes: u64,
+    /// The most frames that one call gives.
+    call_frames: u64,
 }
 
 /// What messages call a sound, and its format.
@@ -303,6 +338,14 @@ struct Samples {
 impl Decoder for Samples {
     fn rate_hz(&self) -> u32 {
         self.rate_hz
+    }
+
+    fn frames_left(&mut self) -> Result<Option<u64>, MediaError> {
+        Ok(Some((self.samples.len() - self.at) as u64))
+    }
+
+    fn held(&self) -> Held {
+        Held { bytes: 0, call_frames: 4096 }
     }
 
     fn decode(&mut self, mono: &mut Vec<f32>) -> Result<bool, MediaError> {

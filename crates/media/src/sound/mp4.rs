@@ -82,6 +82,32 @@ pub(super) fn sound_tracks(input: &mut Input, label: &Label) -> Result<Vec<Sound
     Ok(tracks)
 }
 
+/// Bytes of the boxes at the top that are not the media. Leaves the input at its start.
+pub(super) fn table_bytes(input: &mut Input) -> u64 {
+    let length = input.length();
+    let (mut at, mut sum) = (0u64, 0u64);
+    for _ in 0..MAX_BOXES {
+        let mut head = Vec::new();
+        let read = input.seek(SeekFrom::Start(at)).and_then(|_| (&mut *input).take(16).read_to_end(&mut head));
+        // A fault here is told when the boxes are read.
+        let (true, Some(size)) = (read.is_ok() && head.len() >= 8, head.get(..4)) else { break };
+        let size = match (u64::from(be32(size)), head.get(8..16)) {
+            (0, _) => length.saturating_sub(at),
+            (1, Some(wide)) => u64::from_be_bytes(std::array::from_fn(|i| wide[i])),
+            (size, _) => size,
+        };
+        if matches!(&head[4..8], b"moov" | b"moof" | b"sidx") {
+            sum = sum.saturating_add(size.min(length));
+        }
+        match at.checked_add(size.max(8)).filter(|next| *next < length) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    let _ = input.seek(SeekFrom::Start(0));
+    sum
+}
+
 /// What was found so far.
 struct Walk<'a> {
     input: &'a mut Input,

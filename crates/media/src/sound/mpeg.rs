@@ -15,7 +15,7 @@ use crate::kind::sniff;
 
 use super::demux::{self, PacketDecoder};
 use super::input::{Buffered, Input};
-use super::{Decoder, Label};
+use super::{Decoder, Held, Label};
 
 /// How far into the file the first frame is looked for.
 const LEAD_BYTES: u64 = 1 << 16;
@@ -271,6 +271,24 @@ impl Frames {
 }
 
 impl Decoder for Frames {
+    /// From the bytes that are left and the shortest frame of the kind; a header that counts frames may count those of the
+    /// first of several joined files.
+    fn frames_left(&mut self) -> Result<Option<u64>, MediaError> {
+        let left = self.walk.input.length().saturating_sub(self.at);
+        let first = &self.first;
+        let lowest_bits = |bits: u64| first.samples * bits / 8 / u64::from(first.rate_hz);
+        let shortest = match first.kind {
+            Kind::Layer1 | Kind::Layer2 | Kind::Layer3 { first_version: true } => lowest_bits(32_000),
+            Kind::Layer3 { first_version: false } => lowest_bits(8_000),
+            Kind::Aac { .. } => first.head as u64 + 1,
+        };
+        Ok(Some((left / shortest.max(8) + 1) * first.samples))
+    }
+
+    fn held(&self) -> Held {
+        Held { bytes: self.decoder.bytes(self.first.samples) + (64 << 10), call_frames: self.first.samples }
+    }
+
     fn rate_hz(&self) -> u32 {
         self.first.rate_hz
     }

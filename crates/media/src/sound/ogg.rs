@@ -16,7 +16,7 @@ use crate::error::MediaError;
 use super::demux::PacketDecoder;
 use super::input::{Buffered, Input};
 use super::opus::{OpusHead, RATE_HZ};
-use super::{Decoder, Label};
+use super::{Decoder, Held, Label};
 
 /// No packet of sound is longer, and no setup header.
 const MAX_PACKET_BYTES: usize = 1 << 20;
@@ -59,6 +59,20 @@ struct Ogg {
 }
 
 impl Decoder for Ogg {
+    /// As the last page counts them, where it is of the same track; `None` where files were joined.
+    fn frames_left(&mut self) -> Result<Option<u64>, MediaError> {
+        let serial = self.link.serial;
+        let last = self.pages.last_granule(serial)?;
+        let granule = last.and_then(|granule| u64::try_from(granule).ok());
+        Ok(granule.map(|granule| granule.saturating_sub(self.link.given)))
+    }
+
+    fn held(&self) -> Held {
+        // A page holds 255 packets; those of Opus are the longest for their bytes.
+        let call_frames = 255 * 5760;
+        Held { bytes: self.link.decoder.bytes(8192) + (256 << 10), call_frames }
+    }
+
     fn rate_hz(&self) -> u32 {
         self.rate_hz
     }
@@ -382,6 +396,21 @@ struct Pages {
 }
 
 impl Pages {
+    /// What the last page of the file counts, if that page belongs to a track. Goes back to where it was.
+    fn last_granule(&mut self, serial: u32) -> Result<Option<i64>, MediaError> {
+        const LONGEST_PAGE: u64 = 27 + 255 + 255 * 255;
+        let failed = |error: std::io::Error| self.label.corrupt(error);
+        let at = self.input.at().map_err(failed)?;
+        let length = self.input.length();
+        let mut tail = Vec::new();
+        self.input.go(length.saturating_sub(LONGEST_PAGE)).map_err(failed)?;
+        self.input.fill(&mut tail, LONGEST_PAGE as usize).map_err(failed)?;
+        self.input.go(at).map_err(failed)?;
+        let page = tail.windows(27).rev().find(|page| page.starts_with(b"OggS"));
+        let found = page.filter(|page| page[14..18] == serial.to_le_bytes());
+        Ok(found.map(|page| i64::from_le_bytes(std::array::from_fn(|i| page[6 + i]))))
+    }
+
     /// The next page; `None` at the end of the file.
     fn next(&mut self) -> Result<Option<Page>, MediaError> {
         let label = self.label.clone();

@@ -15,7 +15,7 @@ use crate::error::MediaError;
 
 use super::demux::PacketDecoder;
 use super::input::{Buffered, Input};
-use super::{Decoder, Label, mix};
+use super::{Decoder, Held, Label, mix};
 
 /// Frames that are decoded at a time.
 const FRAMES: usize = 1024;
@@ -197,6 +197,15 @@ struct Plain {
 }
 
 impl Decoder for Plain {
+    fn frames_left(&mut self) -> Result<Option<u64>, MediaError> {
+        Ok(Some(self.left))
+    }
+
+    fn held(&self) -> Held {
+        let bytes = (FRAMES * self.channels * self.sample.bytes()) as u64;
+        Held { bytes, call_frames: FRAMES as u64 }
+    }
+
     fn rate_hz(&self) -> u32 {
         self.rate_hz
     }
@@ -235,6 +244,20 @@ struct Coded {
 }
 
 impl Decoder for Coded {
+    fn frames_left(&mut self) -> Result<Option<u64>, MediaError> {
+        let packed = (self.packets - self.next).saturating_mul(self.packet_frames);
+        Ok(Some(packed.min(self.left)))
+    }
+
+    fn held(&self) -> Held {
+        let tables = match &self.sizes {
+            Sizes::All(_) => 0,
+            // While the file was opened, the table itself was there too.
+            Sizes::Each(sizes) => 8 * sizes.len() as u64,
+        };
+        Held { bytes: tables + self.decoder.bytes(self.packet_frames), call_frames: self.packet_frames }
+    }
+
     fn rate_hz(&self) -> u32 {
         self.rate_hz
     }

@@ -29,6 +29,7 @@ const ROWS: f64 = 2048.0;
 pub(crate) struct Resampler {
     from: u32,
     to: u32,
+    /// Made when the first sample comes: its weights are 50 ms of work, and opening a sound is none.
     filter: Option<Filter>,
     taken: u64,
     given: u64,
@@ -37,8 +38,7 @@ pub(crate) struct Resampler {
 impl Resampler {
     /// A resampler between two rates in hertz, neither of which is zero.
     pub(crate) fn new(from: u32, to: u32) -> Self {
-        let filter = (from != to).then(|| Filter::new(from, to));
-        Self { from, to, filter, taken: 0, given: 0 }
+        Self { from, to, filter: None, taken: 0, given: 0 }
     }
 
     /// Number of samples that so many become.
@@ -47,13 +47,23 @@ impl Resampler {
         ((2 * u128::from(samples) * to + from) / (2 * from)) as u64
     }
 
+    /// Bytes of the weights, and of the samples that wait for those after them.
+    pub(crate) fn bytes(&self) -> u64 {
+        if self.from == self.to {
+            return 0;
+        }
+        let Shape { taps, rows, .. } = Shape::new(self.from, self.to);
+        4 * ((rows + 1) * taps + 2 * taps) as u64
+    }
+
     /// Takes samples and appends what they give.
     pub(crate) fn push(&mut self, samples: &[f32], out: &mut Vec<f32>) {
         self.taken += samples.len() as u64;
-        match &mut self.filter {
-            Some(filter) => self.given += filter.push(samples, out),
-            None => out.extend_from_slice(samples),
+        if self.from == self.to {
+            return out.extend_from_slice(samples);
         }
+        let filter = self.filter.get_or_insert_with(|| Filter::new(Shape::new(self.from, self.to)));
+        self.given += filter.push(samples, out);
     }
 
     /// Appends the rest and begins anew.
@@ -68,6 +78,29 @@ impl Resampler {
             filter.reset();
         }
         (self.taken, self.given) = (0, 0);
+    }
+}
+
+/// The numbers of a filter, without its weights.
+#[derive(Clone, Copy)]
+struct Shape {
+    phases: usize,
+    step: usize,
+    taps: usize,
+    rows: usize,
+    /// Samples of the input in one of the lower rate.
+    stretch: f64,
+}
+
+impl Shape {
+    fn new(from: u32, to: u32) -> Self {
+        let shared = greatest_common_divisor(from, to);
+        let (phases, step) = ((to / shared) as usize, (from / shared) as usize);
+        let stretch = (f64::from(from) / f64::from(to)).max(1.0);
+        // A multiple of eight for the sums; the window is zero beyond its reach.
+        let taps = (2 * (REACH * stretch).ceil() as usize).next_multiple_of(8);
+        let enough = (ROWS / stretch).ceil() as usize;
+        Self { phases, step, taps, rows: if phases <= enough { phases } else { enough }, stretch }
     }
 }
 
@@ -89,16 +122,8 @@ struct Filter {
 }
 
 impl Filter {
-    fn new(from: u32, to: u32) -> Self {
-        let shared = greatest_common_divisor(from, to);
-        let (phases, step) = ((to / shared) as usize, (from / shared) as usize);
-        // Samples of the input in one of the lower rate.
-        let stretch = (f64::from(from) / f64::from(to)).max(1.0);
+    fn new(Shape { phases, step, taps, rows, stretch }: Shape) -> Self {
         let reach = REACH * stretch;
-        // A multiple of eight for the sums; the window is zero beyond its reach.
-        let taps = (2 * reach.ceil() as usize).next_multiple_of(8);
-        let enough = (ROWS / stretch).ceil() as usize;
-        let rows = if phases <= enough { phases } else { enough };
         let mut weights = Vec::with_capacity((rows + 1) * taps);
         for row in 0..=rows {
             let between = row as f64 / rows as f64;

@@ -32,7 +32,8 @@ pub(super) struct Frame {
 /// stays 1). Disposal: Pillow 13, `GifImagePlugin.py`.
 pub(super) fn walk(source: &mut dyn Source, most: usize, name: &str) -> Result<Headers<Frame>, MediaError> {
     let failed = |error: std::io::Error| corrupt(name, "gif", error);
-    let mut headers = Headers { width: 0, height: 0, frames: Vec::new(), delays_s: Vec::new(), complete: false };
+    let mut headers =
+        Headers { width: 0, height: 0, frames: Vec::new(), delays_s: Vec::new(), longest: 0, complete: false };
     let Some(screen) = read::<13>(source).map_err(failed)? else {
         return Ok(headers);
     };
@@ -84,6 +85,7 @@ pub(super) fn walk(source: &mut dyn Source, most: usize, name: &str) -> Result<H
                 let number = |at: usize| u32::from(u16::from_le_bytes([place[at], place[at + 1]]));
                 let rectangle = Rectangle { x: number(0), y: number(2), width: number(4), height: number(6) };
                 budget.frame(rectangle)?;
+                headers.longest = headers.longest.max(rectangle.pixels());
                 if place[8] & 0x80 != 0 {
                     skip_palette(source, place[8]).map_err(failed)?;
                 }
@@ -165,6 +167,9 @@ impl Player {
 }
 
 impl Play for Player {
+    // What the rectangle of a frame hides; indices are counted by the frame.
+    const HELD_BYTES: u64 = 4;
+    const DECODING_BYTES: u64 = 0;
     type Frame = Frame;
 
     /// # Source

@@ -32,7 +32,8 @@ pub(super) struct Frame {
 /// PNG, third edition, section 11.3.5; delays: FFmpeg 9.0.2, measured with 0, 5, 10, 11, 40 and 100 ms.
 pub(super) fn walk(source: &mut dyn Source, most: usize, name: &str) -> Result<Headers<Frame>, MediaError> {
     let failed = |error: std::io::Error| corrupt(name, "png", error);
-    let mut headers = Headers { width: 0, height: 0, frames: Vec::new(), delays_s: Vec::new(), complete: false };
+    let mut headers =
+        Headers { width: 0, height: 0, frames: Vec::new(), delays_s: Vec::new(), longest: 0, complete: false };
     if read::<8>(source).map_err(failed)?.is_none() {
         return Ok(headers);
     }
@@ -130,6 +131,9 @@ impl Player {
 }
 
 impl Play for Player {
+    // Samples of a frame, and what its rectangle hides.
+    const HELD_BYTES: u64 = 8;
+    const DECODING_BYTES: u64 = 0;
     type Frame = Frame;
 
     /// # Source

@@ -34,7 +34,8 @@ pub(super) struct Frame {
 /// Delays: FFmpeg 9.0.2, measured with 0, 5, 10, 11, 40 and 100 ms; browsers do the same.
 pub(super) fn walk(source: &mut dyn Source, most: usize, name: &str) -> Result<Headers<Frame>, MediaError> {
     let failed = |error: std::io::Error| corrupt(name, "webp", error);
-    let mut headers = Headers { width: 0, height: 0, frames: Vec::new(), delays_s: Vec::new(), complete: false };
+    let mut headers =
+        Headers { width: 0, height: 0, frames: Vec::new(), delays_s: Vec::new(), longest: 0, complete: false };
     let length = bytes_left(source).map_err(failed)?;
     let Some(riff) = read::<12>(source).map_err(failed)? else {
         return Ok(headers);
@@ -78,6 +79,8 @@ pub(super) fn walk(source: &mut dyn Source, most: usize, name: &str) -> Result<H
                 return Err(corrupt(name, "webp", "found a frame outside the canvas"));
             }
             budget.frame(rectangle)?;
+            // The chunks, the same as a file of its own, and the partitions inside.
+            headers.longest = headers.longest.max(4 * bytes.min(length));
             headers.frames.push(Frame {
                 rectangle,
                 blend: frame[15] & 2 == 0,
@@ -167,6 +170,9 @@ fn still(data: &[u8], sides: Rectangle) -> Option<Vec<u8>> {
 }
 
 impl Play for Player {
+    // A frame in RGBA twice, or planes and a transparency that is a picture of its own.
+    const HELD_BYTES: u64 = 0;
+    const DECODING_BYTES: u64 = 16;
     type Frame = Frame;
 
     /// # Numerics

@@ -1,0 +1,235 @@
+//! What an item needs of the memory budget, told from its header before anything of it is decoded.
+
+use std::sync::PoisonError;
+
+use omniburn_media::{FilmOptions, FilmSource, Need, PictureSource, PictureTarget, SoundSource};
+use omniburn_media::{film_need, frames_need, picture_need, sound_need};
+use omniburn_models::families::Family;
+use omniburn_models::record::Modality;
+
+use crate::engine::Engine;
+use crate::error::ItemError;
+use crate::prepare::{Look, Medium, Prepared, Rows, check_file, guarded, longest_clip_s};
+use crate::request::{Input, Request, Source};
+
+/// What an item needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ItemNeed {
+    /// While it is read and prepared, and what is kept of that.
+    media: Need,
+    /// From what is kept to its vector.
+    share: u64,
+    /// Whether it may be of several segments: then its decoder works on the next while one is computed.
+    streams: bool,
+    /// Rows it will be, about: tokens, patches or mel frames.
+    pub rows: usize,
+}
+
+impl ItemNeed {
+    /// Bytes at most at any moment.
+    pub(crate) fn bytes(&self) -> u64 {
+        if self.streams {
+            return self.media.peak + self.media.kept + self.share;
+        }
+        self.media.peak.max(self.media.kept + self.share)
+    }
+}
+
+/// Rows enough for the ids around a medium: prefix, ends, suffix.
+const FRAME_ROWS: usize = 64;
+
+/// Bytes that cutting a text into tokens takes for each of its own: 207 measured (tokenizers 0.23.2, a text of 1 MiB).
+const TOKENISE_BYTES: u64 = 256;
+
+impl Engine {
+    /// What a picture, sound or film needs; it reads headers, and refuses what would be refused when decoded.
+    pub(crate) fn need(&self, input: &Input, request: &Request) -> Result<ItemNeed, ItemError> {
+        if let Some(over) = request.over() {
+            return Err(over);
+        }
+        guarded(|| self.need_unguarded(input, request))
+    }
+
+    fn need_unguarded(&self, input: &Input, request: &Request) -> Result<ItemNeed, ItemError> {
+        let modality = input.modality();
+        for path in input.files() {
+            check_file(path)?;
+        }
+        if let Some(reason) = self.refusal(modality) {
+            return Err(ItemError::ModalityAbsent { modality, reason });
+        }
+        let look = (modality != Modality::Audio).then(|| self.look(modality));
+        let target = look.as_ref().map(|look| match look {
+            Look::Patches(preprocess) => PictureTarget::Patches(preprocess),
+            Look::Squares(side) => PictureTarget::Square(*side),
+        });
+        let target = || target.as_ref().expect("pictures and films have a target");
+        let film = |source: &FilmSource| {
+            let frames = self.frames_of(request)?;
+            let options = FilmOptions { ffmpeg: self.inner.ffmpeg.clone() };
+            Ok::<_, ItemError>((film_need(source, &options, frames, target())?, frames))
+        };
+        let sound = |source: &SoundSource| sound_need(source, &self.mel_settings());
+        let (need, frames) = match &input.0 {
+            Source::Text(text) => return Ok(self.long_text_need(text.len())),
+            Source::ImageFile(path) => (picture_need(PictureSource::File(path), target())?, 1),
+            Source::ImageBytes(bytes) => (picture_need(PictureSource::Bytes(bytes), target())?, 1),
+            Source::ImagePixels(image) => (picture_need(PictureSource::Pixels(image), target())?, 1),
+            Source::VideoFrames(frames) => {
+                let sources: Vec<PictureSource> = frames.iter().map(PictureSource::Pixels).collect();
+                (frames_need(&sources, target())?, frames.len())
+            }
+            Source::VideoFrameFiles(paths) => {
+                let sources: Vec<PictureSource> = paths.iter().map(|path| PictureSource::File(path)).collect();
+                (frames_need(&sources, target())?, paths.len())
+            }
+            Source::VideoFile(path) => film(&FilmSource::File(path.clone()))?,
+            Source::VideoBytes(bytes) => film(&FilmSource::Bytes(bytes.clone(), "film".into()))?,
+            Source::AudioFile(path) => (sound(&SoundSource::File(path.clone()))?, 0),
+            Source::AudioBytes(bytes) => (sound(&SoundSource::Bytes(bytes.clone(), "sound".into()))?, 0),
+            Source::AudioSamples(samples, rate) => (sound(&SoundSource::Samples(samples.clone(), *rate))?, 0),
+        };
+        let streams = matches!(
+            input.0,
+            Source::VideoFile(_) | Source::VideoBytes(_) | Source::AudioFile(_) | Source::AudioBytes(_)
+        ) || matches!(input.0, Source::AudioSamples(..));
+        let need = match (&look, &self.header().family) {
+            // Windows of speech are padded to whole seconds, each beside the samples it was cut from.
+            (None, Family::Mini(_)) => Need { peak: need.peak + 2 * need.kept, kept: 2 * need.kept },
+            _ => need,
+        };
+        let shape = self.shape(modality, need.kept, frames, look.as_ref());
+        Ok(ItemNeed { media: need, share: self.share(shape), streams, rows: shape.rows() })
+    }
+
+    /// A text as tokens; `None` for other inputs, and for a long text where there is no room to cut it now.
+    pub(crate) fn read_text(&self, input: &Input, request: &Request) -> Option<Result<Prepared, ItemError>> {
+        let Source::Text(text) = &input.0 else { return None };
+        let room = self.inner.pool.try_reserve(request.resolved_priority(), TOKENISE_BYTES * text.len() as u64);
+        // Short ones are cut in any case, so that what they need is known exactly: one at a time, within the base.
+        let one = match room {
+            Some(_) => None,
+            None if text.len() > SHORT_TEXT_BYTES => return None,
+            None => Some(self.inner.short_text.lock().unwrap_or_else(PoisonError::into_inner)),
+        };
+        let prepared = self.prepare(input.clone(), request);
+        drop((room, one));
+        Some(prepared)
+    }
+
+    /// What a text needs from its tokens on.
+    pub(crate) fn text_need(&self, prepared: &Prepared) -> ItemNeed {
+        let rows = prepared.rows();
+        ItemNeed { share: self.inner.budget.text_item(rows), rows, ..ItemNeed::default() }
+    }
+
+    /// What a text of so many bytes needs at most, before its tokens are counted.
+    fn long_text_need(&self, bytes: usize) -> ItemNeed {
+        let rows = bytes.min(self.header().family.max_tokens());
+        let media = Need { peak: TOKENISE_BYTES * bytes as u64, kept: 0 };
+        ItemNeed { media, share: self.inner.budget.text_item(rows), streams: false, rows }
+    }
+
+    /// What a prepared item needs from here to its vector.
+    pub(crate) fn need_of(&self, prepared: &Prepared, before: &ItemNeed) -> u64 {
+        match prepared {
+            Prepared::Text { ids, .. } => self.inner.budget.text_item(ids.len()),
+            Prepared::Media(medium) => medium.rows.bytes() + self.share(self.shape_of(medium)),
+            Prepared::Long(_) => before.bytes(),
+        }
+    }
+
+    /// What a medium needs beside its rows.
+    pub(crate) fn share_of(&self, medium: &Medium) -> u64 {
+        self.share(self.shape_of(medium))
+    }
+
+    fn share(&self, shape: Shape) -> u64 {
+        let budget = &self.inner.budget;
+        match shape {
+            Shape::Patches { window, windows, tokens } => budget.patches_item(window, windows, tokens),
+            Shape::Frames { window, frames, tokens } => budget.frames_item(window, frames, tokens),
+            Shape::Squares { tokens, .. } => budget.square_unit(1) + budget.text_unit(&[tokens]),
+            Shape::Clips { longest, tokens, .. } => budget.audio_unit(&[longest]) + budget.text_unit(&[tokens]),
+        }
+    }
+
+    fn shape_of(&self, medium: &Medium) -> Shape {
+        match &medium.rows {
+            Rows::Patches(patches) => {
+                let grid = patches.grid();
+                Shape::Patches { window: grid.h * grid.w, windows: grid.t, tokens: medium.tokens }
+            }
+            Rows::Mel(mel) => {
+                Shape::Frames { window: self.sound_window(), frames: mel.frames(), tokens: medium.tokens }
+            }
+            Rows::Squares(squares) => Shape::Squares { count: squares.count, tokens: FRAME_ROWS },
+            Rows::Clips(clips) => {
+                let longest = clips.iter().map(|mel| mel.frames()).max().unwrap_or(0);
+                Shape::Clips { longest, frames: clips.iter().map(|mel| mel.frames()).sum(), tokens: FRAME_ROWS }
+            }
+        }
+    }
+
+    /// The shape of what will be kept in so many bytes.
+    fn shape(&self, modality: Modality, kept: u64, frames: usize, look: Option<&Look>) -> Shape {
+        match (look, &self.header().family) {
+            (Some(Look::Patches(preprocess)), Family::Omni(config)) => {
+                let row = 3 * preprocess.temporal_patch as usize * (preprocess.patch as usize).pow(2);
+                let patches = (kept as usize).div_ceil(row.max(1));
+                let windows = match modality {
+                    Modality::Video => frames.div_ceil(preprocess.temporal_patch.max(1) as usize).max(1),
+                    _ => 1,
+                };
+                let merge = config.vision.as_ref().map_or(1, |v| v.merge);
+                let tokens = patches.div_ceil(merge * merge) + FRAME_ROWS;
+                Shape::Patches { window: patches.div_ceil(windows), windows, tokens }
+            }
+            (Some(_), _) => Shape::Squares { count: frames, tokens: FRAME_ROWS },
+            (None, family) => {
+                let frames = (kept as usize).div_ceil(4 * self.mel_settings().mels as usize);
+                match family {
+                    Family::Omni(config) => {
+                        let tokens = config.audio.as_ref().map_or(0, |a| a.features(frames)) + FRAME_ROWS;
+                        Shape::Frames { window: self.sound_window(), frames, tokens }
+                    }
+                    _ => {
+                        let settings = self.mel_settings();
+                        let clip_frames =
+                            longest_clip_s() * (settings.sample_rate_hz / settings.hop_samples.max(1)) as usize;
+                        Shape::Clips { longest: frames.min(clip_frames), frames, tokens: FRAME_ROWS }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Mel frames of a window of the sound tower.
+    fn sound_window(&self) -> usize {
+        let audio = self.inner.parts.omni().and_then(|config| config.audio.as_ref());
+        audio.map_or(1, |audio| audio.window_frames())
+    }
+}
+
+/// Texts up to this length are cut into tokens also where the budget has no room at the moment.
+const SHORT_TEXT_BYTES: usize = 4 << 10;
+
+/// What a medium is to its tower.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    Patches { window: usize, windows: usize, tokens: usize },
+    Frames { window: usize, frames: usize, tokens: usize },
+    Squares { count: usize, tokens: usize },
+    Clips { longest: usize, frames: usize, tokens: usize },
+}
+
+impl Shape {
+    fn rows(self) -> usize {
+        match self {
+            Shape::Patches { window, windows, .. } => window * windows,
+            Shape::Frames { frames, .. } | Shape::Clips { frames, .. } => frames,
+            // As many as the map of a picture has cells.
+            Shape::Squares { count, .. } => count * 49,
+        }
+    }
+}

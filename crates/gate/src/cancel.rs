@@ -1,0 +1,83 @@
+//! The handle by which a caller gives up a long call. It knows whom to wake, and nothing of gates.
+
+use std::sync::{Arc, PoisonError};
+
+use crate::mutant::{Mutant, made};
+use crate::sync::{AtomicBool, Bell, Mutex, MutexGuard, Ordering};
+
+/// A handle by which a caller gives up a long call; clones share one flag, which never goes back.
+///
+/// A caller that waits at a [`Gate`](crate::Gate) with it wakes at once; work under way looks at
+/// [`is_cancelled`](Self::is_cancelled) between its units, since a running unit cannot be interrupted.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel {
+    inner: Arc<CancelInner>,
+}
+
+#[derive(Debug, Default)]
+struct CancelInner {
+    cancelled: AtomicBool,
+    /// Threads to wake; each waits at no more than one gate.
+    listed: Mutex<Vec<Bell>>,
+}
+
+impl Cancel {
+    /// A handle that is not cancelled.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives up: sets the flag for every clone and wakes those who wait with it. A second call changes nothing.
+    pub fn cancel(&self) {
+        if !made(Mutant::RungTooEarly) {
+            self.set();
+        }
+        for bell in self.lock().iter() {
+            bell.ring();
+        }
+        if made(Mutant::RungTooEarly) {
+            self.set();
+        }
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called on this handle or a clone of it.
+    pub fn is_cancelled(&self) -> bool {
+        self.inner.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// The flag alone, without the wake-up.
+    pub(crate) fn set(&self) {
+        self.inner.cancelled.store(true, Ordering::SeqCst);
+    }
+
+    /// Has `bell` rung by `cancel` until the result is dropped.
+    pub(crate) fn list(&self, bell: Bell) -> Listed<'_> {
+        self.lock().push(bell.clone());
+        Listed { cancel: self, bell }
+    }
+
+    /// How many threads it would wake.
+    #[cfg(any(test, feature = "loom"))]
+    pub fn listed(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Bell>> {
+        self.inner.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes its bell off the list again.
+pub(crate) struct Listed<'cancel> {
+    cancel: &'cancel Cancel,
+    bell: Bell,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        let mut listed = self.cancel.lock();
+        if let Some(place) = listed.iter().position(|bell| bell.is(&self.bell)) {
+            listed.swap_remove(place);
+        }
+    }
+}

@@ -1,0 +1,529 @@
+//! Who comes next: the decision alone. No thread, no clock, no lock.
+//!
+//! [`Gate`](crate::Gate) is its shell for threads. It is public for shells of another kind and for simulation.
+
+use std::collections::VecDeque;
+
+use crate::mutant::{Mutant, made};
+
+#[cfg(any(test, feature = "loom"))]
+use crate::judge::{Event, Judge};
+
+/// The class of a unit of work: whether somebody is looking at a screen until it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Priority {
+    /// Somebody waits for the answer: passes every background waiter, except where aging lets one by.
+    Interactive,
+    /// A long job such as indexing: runs when no interactive caller waits, and by aging when they never stop.
+    Background,
+}
+
+impl Priority {
+    /// The word for it in logs and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Priority::Interactive => "interactive",
+            Priority::Background => "background",
+        }
+    }
+}
+
+/// How the gate shares the device between the two classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GatePolicy {
+    /// Interactive units that pass a waiting background unit before it may go ahead of those who have not yet waited
+    /// for one. 8 by default; 0 lets background pass as often as the first law of the gate allows, and `u32::MAX` is in
+    /// effect strict priority.
+    pub background_every: u32,
+}
+
+impl Default for GatePolicy {
+    fn default() -> Self {
+        Self { background_every: 8 }
+    }
+}
+
+/// One arrival at the gate; a later arrival has a greater number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub(crate) u64);
+
+/// The decision alone: who holds the permit and who comes next. No thread, no clock.
+///
+/// The permit is free only while nobody waits, so each change ends with the permit in the right hands.
+#[derive(Debug)]
+pub struct GateState {
+    policy: GatePolicy,
+    /// The number of the next ticket or question.
+    next_number: u64,
+    holder: Option<(Ticket, Priority)>,
+    /// In order of arrival.
+    interactive: VecDeque<Waiter>,
+    /// In order of arrival.
+    background: VecDeque<Waiter>,
+    /// Interactive units started while a background one waited, since the last background start; 0 while none waits.
+    passed: u32,
+    /// What `next_number` was when the last background unit ended: an interactive waiter that asked below it has waited
+    /// for a background unit, one that asked later has not.
+    owed_below: u64,
+    #[cfg(any(test, feature = "loom"))]
+    pub(crate) journal: Vec<Event>,
+}
+
+/// A ticket in its queue.
+#[derive(Clone, Copy, Debug)]
+struct Waiter {
+    ticket: Ticket,
+    /// The number under which it asked for its next unit: that of its ticket, or a later one where it has passed.
+    asked: u64,
+}
+
+impl GateState {
+    /// A free permit, and nobody waiting.
+    pub fn new(policy: GatePolicy) -> Self {
+        Self {
+            policy,
+            next_number: 0,
+            holder: None,
+            interactive: VecDeque::new(),
+            background: VecDeque::new(),
+            passed: 0,
+            owed_below: 0,
+            #[cfg(any(test, feature = "loom"))]
+            journal: Vec::new(),
+        }
+    }
+
+    /// Joins the end of its class, or takes the permit where it is free.
+    pub fn arrive(&mut self, priority: Priority) -> Ticket {
+        let asked = self.number();
+        let ticket = Ticket(asked);
+        #[cfg(any(test, feature = "loom"))]
+        self.journal.push(Event::Arrive(ticket, priority));
+        match made(Mutant::LastComeFirst) {
+            false => self.queue(priority).push_back(Waiter { ticket, asked }),
+            true => self.queue(priority).push_front(Waiter { ticket, asked }),
+        }
+        if made(Mutant::TwoPermits) {
+            self.holder = None;
+        }
+        self.grant();
+        ticket
+    }
+
+    /// Takes a ticket out of its queue; nothing where it does not wait.
+    pub fn give_up(&mut self, ticket: Ticket) {
+        for queue in [&mut self.interactive, &mut self.background] {
+            if made(Mutant::PlaceKept) {
+                continue;
+            }
+            if let Ok(place) = queue.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
+                queue.remove(place);
+                #[cfg(any(test, feature = "loom"))]
+                self.journal.push(Event::GiveUp(ticket));
+            }
+        }
+        if self.background.is_empty() {
+            self.passed = 0;
+        }
+    }
+
+    /// Ends the turn of the holder and begins the next one.
+    ///
+    /// # Panics
+    /// When `ticket` does not hold the permit.
+    pub fn release(&mut self, ticket: Ticket) {
+        self.end(ticket);
+        #[cfg(any(test, feature = "loom"))]
+        self.journal.push(Event::Release(ticket));
+        if made(Mutant::NoGrant) {
+            return;
+        }
+        self.grant();
+    }
+
+    /// Ends the turn of the holder, which stands first in its class for the next one, and begins the next one.
+    ///
+    /// # Panics
+    /// When `ticket` does not hold the permit.
+    pub fn pass(&mut self, ticket: Ticket) {
+        let priority = self.end(ticket);
+        #[cfg(any(test, feature = "loom"))]
+        self.journal.push(Event::Pass(ticket));
+        // It was first when it was let in, and whoever came since has a higher ticket: the queue stays in order.
+        let asked = self.number();
+        match made(Mutant::PassedToTheTail) {
+            false => self.queue(priority).push_front(Waiter { ticket, asked }),
+            true => self.queue(priority).push_back(Waiter { ticket, asked }),
+        }
+        self.grant();
+    }
+
+    fn end(&mut self, ticket: Ticket) -> Priority {
+        let (holder, priority) = self.holder.take().expect("a permit that is given back was held");
+        assert_eq!(holder, ticket, "the permit is given back by its holder");
+        if priority == Priority::Background {
+            self.owed_below = self.next_number;
+        }
+        priority
+    }
+
+    fn number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        number
+    }
+
+    fn queue(&mut self, priority: Priority) -> &mut VecDeque<Waiter> {
+        match priority {
+            Priority::Interactive => &mut self.interactive,
+            Priority::Background => &mut self.background,
+        }
+    }
+
+    /// Gives a free permit to whoever comes next.
+    fn grant(&mut self) {
+        if self.holder.is_some() {
+            return;
+        }
+        let granted = if self.background_comes_next() {
+            self.passed = 0;
+            self.background.pop_front().map(|waiter| (waiter.ticket, Priority::Background))
+        } else {
+            if !self.background.is_empty() {
+                self.passed = self.passed.saturating_add(1);
+            }
+            self.interactive.pop_front().map(|waiter| (waiter.ticket, Priority::Interactive))
+        };
+        #[cfg(any(test, feature = "loom"))]
+        self.journal.extend(granted.map(|(ticket, _)| Event::Start(ticket)));
+        self.holder = granted;
+    }
+
+    fn background_comes_next(&self) -> bool {
+        // Behind the first, which may have passed, all asked in order: where the second has not waited for a background
+        // unit, none behind it has.
+        let none_is_owed =
+            self.interactive.iter().take(2).all(|waiter| waiter.asked >= self.owed_below) || made(Mutant::AgingBlind);
+        let aged = self.passed >= self.policy.background_every;
+        !self.background.is_empty() && (self.interactive.is_empty() || (aged && none_is_owed))
+    }
+
+    /// The ticket that holds the permit.
+    pub fn holder(&self) -> Option<Ticket> {
+        self.holder.map(|(ticket, _)| ticket)
+    }
+
+    /// The numbers of tickets waiting, `(interactive, background)`.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.interactive.len(), self.background.len())
+    }
+
+    #[cfg(any(test, feature = "loom"))]
+    pub(crate) fn judge(&self) -> Judge {
+        Judge::of(self.policy, &self.journal)
+    }
+
+    #[cfg(any(test, feature = "loom"))]
+    pub(crate) fn assert_idle(&self) {
+        assert_eq!(self.holder, None);
+        assert_eq!(self.waiting(), (0, 0));
+        assert_eq!(self.passed, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    use Priority::{Background, Interactive};
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Arrive(Priority),
+        Release,
+        Pass,
+        /// One of those waiting, by a number taken modulo how many there are.
+        GiveUp(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        // Arrivals outnumber releases in some runs and not in others, so that queues grow, shrink and empty.
+        let weights = (1u32..6, 1u32..6, 1u32..8, 1u32..8, 1u32..4);
+        weights.prop_flat_map(|(interactive, background, release, pass, give_up)| {
+            let step = prop_oneof![
+                interactive => Just(Step::Arrive(Interactive)),
+                background => Just(Step::Arrive(Background)),
+                release => Just(Step::Release),
+                pass - 1 => Just(Step::Pass),
+                give_up - 1 => any::<usize>().prop_map(Step::GiveUp),
+            ];
+            proptest::collection::vec(step, 0..400)
+        })
+    }
+
+    fn take(state: &mut GateState, step: Step) {
+        match step {
+            Step::Arrive(priority) => {
+                state.arrive(priority);
+            }
+            Step::Release => {
+                if let Some(holder) = state.holder() {
+                    state.release(holder);
+                }
+            }
+            Step::Pass => {
+                if let Some(holder) = state.holder() {
+                    state.pass(holder);
+                }
+            }
+            Step::GiveUp(n) => {
+                let waiting: Vec<Ticket> =
+                    state.interactive.iter().chain(&state.background).map(|waiter| waiter.ticket).collect();
+                if !waiting.is_empty() {
+                    state.give_up(waiting[n % waiting.len()]);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_random_sequence_keeps_the_laws(every in 0u32..7, steps in steps()) {
+            let policy = GatePolicy { background_every: every };
+            let mut state = GateState::new(policy);
+            for &step in &steps {
+                take(&mut state, step);
+                prop_assert!(state.holder().is_some() || state.waiting() == (0, 0));
+            }
+            let judge = Judge::of(policy, &state.journal);
+            prop_assert_eq!((judge.interactive.len(), judge.background.len()), state.waiting());
+        }
+
+        #[test]
+        fn nobody_waits_for_ever_once_arrivals_stop(every in 0u32..7, steps in steps()) {
+            let policy = GatePolicy { background_every: every };
+            let mut state = GateState::new(policy);
+            for &step in &steps {
+                take(&mut state, step);
+            }
+            let (interactive, background) = state.waiting();
+            let left = interactive + background + usize::from(state.holder().is_some());
+            for _ in 0..left {
+                take(&mut state, Step::Release);
+            }
+            state.assert_idle();
+            Judge::of(policy, &state.journal);
+        }
+
+        #[test]
+        fn nothing_is_left_of_those_who_gave_up(
+            every in 0u32..7,
+            steps in steps(),
+            order in any::<usize>(),
+        ) {
+            let policy = GatePolicy { background_every: every };
+            let mut state = GateState::new(policy);
+            for &step in &steps {
+                take(&mut state, step);
+            }
+            while state.waiting() != (0, 0) {
+                take(&mut state, Step::GiveUp(order));
+            }
+            take(&mut state, Step::Release);
+            state.assert_idle();
+            Judge::of(policy, &state.journal);
+        }
+
+        #[test]
+        fn giving_up_twice_or_while_running_changes_nothing(
+            priority in prop_oneof![Just(Interactive), Just(Background)],
+        ) {
+            let mut state = GateState::new(GatePolicy::default());
+            let running = state.arrive(priority);
+            let waiting = state.arrive(priority);
+            state.give_up(running);
+            prop_assert_eq!(state.holder(), Some(running));
+            state.give_up(waiting);
+            state.give_up(waiting);
+            prop_assert_eq!(state.waiting(), (0, 0));
+            Judge::of(GatePolicy::default(), &state.journal);
+        }
+    }
+
+    /// Runs `units` units with `callers` interactive callers that come back as soon as they are served and background
+    /// work without end.
+    fn closed_loop(policy: GatePolicy, callers: usize, units: usize) -> Judge {
+        let mut state = GateState::new(policy);
+        let first = state.arrive(Background);
+        state.arrive(Background);
+        for _ in 0..callers {
+            state.arrive(Interactive);
+        }
+        assert_eq!(state.holder(), Some(first));
+        for _ in 0..units {
+            let (ticket, priority) = state.holder.expect("somebody always waits");
+            state.release(ticket);
+            state.arrive(priority);
+        }
+        Judge::of(policy, &state.journal)
+    }
+
+    #[test]
+    fn background_gets_one_unit_in_every_max_of_policy_and_callers_plus_one() {
+        for every in 0..12usize {
+            let policy = GatePolicy { background_every: every as u32 };
+            for callers in 0..12usize {
+                let judge = closed_loop(policy, callers, 1000);
+                // One caller alone is away when its unit ends, and then nobody is passed.
+                let longest = if callers < 2 { callers } else { every.max(callers) };
+                assert_eq!(judge.longest, longest, "every {every}, callers {callers}");
+                let share = 1000 / (longest + 1);
+                assert!(judge.background_starts >= share, "{} of {share}", judge.background_starts);
+                assert!(judge.background_starts <= share + 2, "{} of {share}", judge.background_starts);
+            }
+        }
+    }
+
+    #[test]
+    fn background_moves_even_while_queries_outrun_the_device() {
+        // Two arrivals a unit: the queue only grows, and the gap grows with it, but each gap ends.
+        let policy = GatePolicy { background_every: 4 };
+        let mut state = GateState::new(policy);
+        state.arrive(Interactive);
+        state.arrive(Background);
+        for _ in 0..2000 {
+            state.arrive(Interactive);
+            state.arrive(Interactive);
+            let (ticket, priority) = state.holder.expect("the queue only grows");
+            state.release(ticket);
+            if priority == Background {
+                state.arrive(Background);
+            }
+        }
+        let judge = Judge::of(policy, &state.journal);
+        assert!(judge.aged_starts >= 6, "{} background units in 2000", judge.aged_starts);
+    }
+
+    #[test]
+    fn a_background_unit_running_at_arrival_is_the_only_one_a_query_waits_for() {
+        let mut state = GateState::new(GatePolicy { background_every: 0 });
+        let running = state.arrive(Background);
+        let second = state.arrive(Background);
+        let query = state.arrive(Interactive);
+        state.release(running);
+        assert_eq!(state.holder(), Some(query));
+        // A query that comes now has waited for none, so the policy of 0 lets the second background unit by.
+        let later = state.arrive(Interactive);
+        state.release(query);
+        assert_eq!(state.holder(), Some(second));
+        state.release(second);
+        assert_eq!(state.holder(), Some(later));
+    }
+
+    #[test]
+    fn aging_waits_for_the_last_query_that_has_waited_already() {
+        let mut state = GateState::new(GatePolicy { background_every: 1 });
+        let running = state.arrive(Background);
+        let queries: Vec<Ticket> = (0..3).map(|_| state.arrive(Interactive)).collect();
+        let aged = state.arrive(Background);
+        state.release(running);
+        state.arrive(Interactive);
+        for query in queries {
+            assert_eq!(state.holder(), Some(query));
+            state.release(query);
+        }
+        assert_eq!(state.holder(), Some(aged));
+    }
+
+    #[test]
+    fn background_work_that_passes_lets_queries_in_and_no_other_background_work() {
+        let mut state = GateState::new(GatePolicy::default());
+        let carved = state.arrive(Background);
+        let other = state.arrive(Background);
+        state.pass(carved);
+        assert_eq!(state.holder(), Some(carved), "nobody has precedence");
+        let queries = [state.arrive(Interactive), state.arrive(Interactive)];
+        state.pass(carved);
+        for query in queries {
+            assert_eq!(state.holder(), Some(query));
+            state.release(query);
+        }
+        assert_eq!(state.holder(), Some(carved));
+        state.release(carved);
+        assert_eq!(state.holder(), Some(other));
+        Judge::of(GatePolicy::default(), &state.journal);
+    }
+
+    #[test]
+    fn a_query_that_passes_goes_on_before_its_class_until_aging_lets_a_background_unit_by() {
+        let policy = GatePolicy { background_every: 2 };
+        let mut state = GateState::new(policy);
+        let long = state.arrive(Interactive);
+        let other = state.arrive(Interactive);
+        let aged = state.arrive(Background);
+        for _ in 0..2 {
+            state.pass(long);
+            assert_eq!(state.holder(), Some(long));
+        }
+        state.pass(long);
+        assert_eq!(state.holder(), Some(aged));
+        let aged_too = state.arrive(Background);
+        state.release(aged);
+        // Both have waited for a background unit. The long one goes on as long as it passes, and the other still waits,
+        // so aging is off.
+        for _ in 0..5 {
+            assert_eq!(state.holder(), Some(long));
+            state.pass(long);
+        }
+        state.release(long);
+        assert_eq!(state.holder(), Some(other));
+        state.pass(other);
+        assert_eq!(state.holder(), Some(aged_too));
+        Judge::of(policy, &state.journal);
+    }
+
+    /// Runs a journal that breaks a law, which the judge must say.
+    fn refused(every: u32, events: &[Event]) -> String {
+        let judged = std::panic::catch_unwind(|| Judge::of(GatePolicy { background_every: every }, events).longest);
+        let panic = judged.expect_err("the judge must refuse it");
+        let message = panic.downcast_ref::<String>().cloned();
+        message.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string())).expect("a message")
+    }
+
+    #[test]
+    fn the_judge_refuses_what_breaks_a_law() {
+        use Event::{Arrive, Pass, Release, Start};
+        let [a, b, c] = [Ticket(0), Ticket(1), Ticket(2)];
+        let two = [Arrive(a, Background), Start(a), Arrive(b, Interactive), Start(b)];
+        assert!(refused(8, &two).contains("two permits"));
+        let overtaken = [Arrive(a, Interactive), Start(a), Arrive(b, Interactive), Arrive(c, Interactive), Release(a)];
+        assert!(refused(8, &[&overtaken[..], &[Start(c)]].concat()).contains("first come"));
+        let passed = [Arrive(a, Background), Start(a), Arrive(b, Background), Pass(a), Start(b)];
+        assert!(refused(8, &passed).contains("first come"));
+        let twice = [Arrive(a, Background), Start(a), Arrive(b, Interactive), Pass(a), Start(a)];
+        assert!(refused(0, &twice).contains("second background unit"));
+        assert!(refused(8, &twice).contains("before its time"));
+        let starved = [Arrive(a, Interactive), Start(a), Arrive(b, Background), Pass(a), Start(a), Pass(a), Start(a)];
+        assert!(refused(1, &starved).contains("passed over in its time"));
+        let idle = [Arrive(a, Background), Start(a), Arrive(b, Background), Release(a), Arrive(c, Background)];
+        assert!(refused(8, &idle).contains("lay idle"));
+    }
+
+    #[test]
+    fn the_default_lets_one_background_unit_by_after_eight() {
+        let mut state = GateState::new(GatePolicy::default());
+        let mut running = state.arrive(Interactive);
+        let aged = state.arrive(Background);
+        for _ in 0..8 {
+            let next = state.arrive(Interactive);
+            state.arrive(Interactive);
+            state.release(running);
+            running = state.holder().expect("queries wait");
+            assert_ne!(running, aged);
+            assert!(running <= next);
+        }
+        state.release(running);
+        assert_eq!(state.holder(), Some(aged));
+    }
+}

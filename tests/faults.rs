@@ -1,0 +1,266 @@
+//! Finite, or refused: a fault at any boundary between layers costs one item its vector and nobody else anything.
+//!
+//! Faults are armed in the whole process, so each of these tests runs in a process of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::Command;
+
+use omniburn::{Dtype, Embedding, Engine, EngineBuilder, Input, ItemError, Priority, Request, Role};
+use omniburn_convert::TaskChoice;
+use omniburn_media::decode_image_file;
+use omniburn_models::fault::{Fault, Passed, Target, arm, watch};
+
+use crate::support::*;
+
+/// Runs `body` in a process that runs no other test.
+fn in_a_process_of_its_own(test: &str, body: impl FnOnce()) {
+    const INSIDE: &str = "OMNIBURN_TEST_INSIDE";
+    if std::env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    let name = format!("faults::{test}");
+    let mut command = Command::new(std::env::current_exe().expect("a test is a program"));
+    let output =
+        command.args(["--exact", &name, "--nocapture", "--test-threads", "1"]).env(INSIDE, "1").output().unwrap();
+    let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{said}");
+    assert!(output.status.success() && said.contains("1 passed"), "{said}\n{wrong}");
+}
+
+/// An item that is hit, and one that shares its units where its family packs items.
+struct Case {
+    what: &'static str,
+    hit: Input,
+    neighbour: Input,
+}
+
+fn pixels(path: PathBuf) -> Input {
+    Input::image_pixels(decode_image_file(&path).unwrap())
+}
+
+fn frames(paths: &[PathBuf]) -> Input {
+    Input::video_frames(paths.iter().map(|path| decode_image_file(path).unwrap()).collect())
+}
+
+fn texts() -> Case {
+    let [hit, neighbour] = ["a purple heron by the weir", "seven small boats at dusk"].map(Input::text);
+    Case { what: "text", hit, neighbour }
+}
+
+fn omni_cases(twin: &Twin) -> Vec<Case> {
+    let image = |name: &str| twin.media.join(format!("images/{name}.png"));
+    let clip: Vec<PathBuf> = (0..4).map(|i| twin.media.join(format!("video/clip4_{i}.png"))).collect();
+    vec![
+        texts(),
+        Case { what: "picture", hit: pixels(image("odd")), neighbour: pixels(image("wide")) },
+        // Of another size, as the positions of a film are those of every film of its size.
+        Case { what: "film", hit: frames(&clip), neighbour: frames(&[image("square"), image("square")]) },
+        Case { what: "sound", hit: twin.sound("mixed"), neighbour: twin.sound("three") },
+    ]
+}
+
+fn mini_cases() -> Vec<Case> {
+    let sample = |name: &str| workspace().join("models/mini/samples").join(name);
+    vec![
+        texts(),
+        // Media of this family share no unit, so whoever is beside them need not be one.
+        Case { what: "picture", hit: pixels(sample("cat.jpg")), neighbour: Input::text("a kitten") },
+        Case { what: "film", hit: frames(&["bee.jpg", "car.png"].map(sample)), neighbour: Input::text("a bee") },
+        Case {
+            what: "sound",
+            hit: Input::audio_file(sample("speech-where-is-the-guitar.wav")),
+            neighbour: Input::text("a guitar"),
+        },
+    ]
+}
+
+fn vectors(engine: &Engine, inputs: &[Input]) -> Vec<Result<Embedding, ItemError>> {
+    let results = engine.embed_with(inputs, &Request::new(Role::Document)).unwrap();
+    results.into_iter().map(|result| result.map(|embedded| embedded.embedding)).collect()
+}
+
+/// Rows of the item alone at each boundary, in forward order, that pass there for no other input.
+fn own_rows(alone: Vec<Passed>, others: &[Passed]) -> Vec<(String, Vec<u64>)> {
+    let mut seen: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+    for passed in others {
+        seen.entry(&passed.boundary).or_default().extend(&passed.rows);
+    }
+    let mut own: Vec<(String, Vec<u64>)> = Vec::new();
+    for Passed { boundary, rows } in alone {
+        let theirs = seen.get(&*boundary);
+        let rows = rows.into_iter().filter(|row| !theirs.is_some_and(|theirs| theirs.contains(row)));
+        match own.iter_mut().find(|(name, _)| *name == boundary) {
+            Some((_, all)) => all.extend(rows),
+            None => own.push((boundary, rows.collect())),
+        }
+    }
+    own
+}
+
+const FAULTS: [Fault; 4] = [Fault::Nan, Fault::Infinity, Fault::Panic, Fault::Device];
+
+/// Every boundary that each kind of input passes, with every fault. Gives how many faults were met.
+fn every_boundary(name: &str, engine: &Engine, cases: &[Case]) -> usize {
+    let bystander = Input::text("the harbour wall");
+    let (mut met_in_all, mut boundaries, mut silent) = (0, BTreeSet::new(), Vec::new());
+    for Case { what, hit, neighbour } in cases {
+        let company = [neighbour.clone(), hit.clone(), bystander.clone()];
+        let want: Vec<Embedding> = vectors(engine, &company).into_iter().map(Result::unwrap).collect();
+        let (_, alone) = watch(|| vectors(engine, std::slice::from_ref(hit)));
+        let (_, others) = watch(|| vectors(engine, &[neighbour.clone(), bystander.clone()]));
+        assert!(!alone.is_empty(), "{name} {what}: nothing passed a boundary");
+        for (boundary, rows) in own_rows(alone, &others) {
+            boundaries.insert(boundary.clone());
+            for fault in FAULTS {
+                let at = format!("{name}, {what}, {fault:?} at {boundary}");
+                // From the end: where the vector is made of the last row, the others matter no more after the last layer.
+                // A row of which nothing is made leaves the vector as it was, to the bit, and proves nothing.
+                let mut tried = 0;
+                let failed = rows.iter().rev().take(8).any(|&row| {
+                    tried += 1;
+                    let target = Target { boundary: boundary.clone(), row, fault };
+                    let (mut got, met) = arm(target, || vectors(engine, &company));
+                    assert!(met > 0, "{at}: not met");
+                    met_in_all += met;
+                    let it = got.remove(1);
+                    for (got, want) in got.into_iter().zip([&want[0], &want[2]]) {
+                        assert!(got.unwrap() == *want, "{at}: a neighbour has other bits");
+                    }
+                    // The device, the gate and the thread serve whoever comes next, of either class.
+                    for priority in [Priority::Interactive, Priority::Background] {
+                        let request = Request::new(Role::Document).priority(priority);
+                        let next =
+                            engine.embed_with(std::slice::from_ref(&bystander), &request).unwrap().swap_remove(0);
+                        assert!(next.unwrap().embedding == want[2], "{at}: the next request");
+                    }
+                    match it {
+                        Err(error) => {
+                            let kind = match fault {
+                                Fault::Nan | Fault::Infinity => "not_finite",
+                                Fault::Panic => "panicked",
+                                Fault::Device => "device",
+                            };
+                            let message = error.to_string();
+                            assert_eq!(error.kind().name(), kind, "{at}: {message}");
+                            assert!(kind == "not_finite" || message.contains(&boundary), "{at}: {message}");
+                            true
+                        }
+                        Ok(vector) if vector == want[1] => false,
+                        Ok(_) => {
+                            silent.push(at.clone());
+                            true
+                        }
+                    }
+                });
+                assert!(failed, "{at}: of {} rows of its own, none of {tried} matters", rows.len());
+            }
+        }
+        let after: Vec<Embedding> = vectors(engine, &company).into_iter().map(Result::unwrap).collect();
+        assert!(after == want, "{name} {what}: after all faults");
+    }
+    assert!(silent.is_empty(), "a vector that is not the item's, and no error:\n{}", silent.join("\n"));
+    println!("{name}: {} boundaries, {} faults each, met {met_in_all} times", boundaries.len(), FAULTS.len());
+    boundaries.len()
+}
+
+fn of_twin(name: &str) -> Engine {
+    opening(record(&golden().checkpoints.join(name), Dtype::F32, TaskChoice::Default)).open().unwrap()
+}
+
+/// On flex, whatever the suite runs on: a row is known by its bits, and other backends keep them in no company.
+fn opening(record: PathBuf) -> EngineBuilder {
+    Engine::builder(record).dtype(Dtype::F32)
+}
+
+#[test]
+fn a_fault_between_any_two_layers_of_the_omni_twins_costs_one_item_its_vector() {
+    in_a_process_of_its_own("a_fault_between_any_two_layers_of_the_omni_twins_costs_one_item_its_vector", || {
+        for name in ["omni-small-tiny", "omni-nano-tiny"] {
+            let twin = golden().twin(name);
+            let boundaries = every_boundary(name, &of_twin(name), &omni_cases(&twin));
+            assert!(boundaries >= 24, "only {boundaries}");
+        }
+    });
+}
+
+#[test]
+fn a_fault_between_any_two_layers_of_the_other_twins_costs_one_item_its_vector() {
+    in_a_process_of_its_own("a_fault_between_any_two_layers_of_the_other_twins_costs_one_item_its_vector", || {
+        assert!(every_boundary("bert-tiny", &of_twin("bert-tiny"), &[texts()]) >= 6);
+        assert!(every_boundary("mini-tiny", &of_twin("mini-tiny"), &mini_cases()) >= 20);
+    });
+}
+
+#[test]
+fn a_fault_between_any_two_layers_of_the_model_that_ships_costs_one_item_its_vector() {
+    in_a_process_of_its_own("a_fault_between_any_two_layers_of_the_model_that_ships_costs_one_item_its_vector", || {
+        let engine = Engine::mini().unwrap();
+        // A film passes what a picture passes, at a second a fault.
+        let cases: Vec<Case> = mini_cases().into_iter().filter(|case| case.what != "film").collect();
+        assert!(every_boundary("the model that ships", &engine, &cases) >= 40);
+    });
+}
+
+/// Too long and too large, then over the budget, each between items that are none of these.
+#[test]
+fn what_our_own_limits_refuse_costs_nobody_else_anything() {
+    for name in ["omni-small-tiny", "omni-nano-tiny"] {
+        let twin = golden().twin(name);
+        let record = record(&twin.folder, Dtype::F32, TaskChoice::Default);
+        let engine = opening(record.clone()).open().unwrap();
+        let limit = engine.profile().max_tokens.to_string();
+        let good = [Input::text("a red bicycle"), twin.image_named("tiny"), twin.sound("half")];
+        let want: Vec<Embedding> = vectors(&engine, &good).into_iter().map(Result::unwrap).collect();
+        let refused = |engine: &Engine, bad: &[(&Input, &str, &str)]| {
+            let company: Vec<Input> = good
+                .iter()
+                .zip(bad.iter().cycle())
+                .flat_map(|(good, (bad, ..))| [good.clone(), (*bad).clone()])
+                .collect();
+            // Twice: the second call finds gate, thread and budget as the first did.
+            for _ in 0..2 {
+                let got = vectors(engine, &company);
+                for (place, pair) in got.chunks(2).enumerate() {
+                    let (_, kind, named) = bad[place % bad.len()];
+                    let error = pair[1].as_ref().unwrap_err();
+                    assert_eq!(error.kind().name(), kind, "{name}: {error}");
+                    assert!(error.to_string().contains(named), "{name}: {error}");
+                    assert!(
+                        *pair[0].as_ref().unwrap() == want[place],
+                        "{name}: beside {kind} item {place} has other bits"
+                    );
+                }
+            }
+        };
+        let long = Input::text("word ".repeat(9000));
+        let large = Input::image_bytes(png_of(60_000, 60_000));
+        refused(&engine, &[(&long, "too_long", &limit), (&large, "too_large", "60000")]);
+
+        // Enough for each good item, and not for the heavy one.
+        let heavy = Input::text("word ".repeat(3000));
+        let needed = |input: &Input| {
+            let tight = opening(record.clone()).budget(1).open().unwrap();
+            match vectors(&tight, std::slice::from_ref(input)).swap_remove(0) {
+                Err(ItemError::OverBudget { needed, .. }) => needed,
+                other => panic!("{name}: {other:?}"),
+            }
+        };
+        let budget = good.iter().map(needed).max().unwrap();
+        assert!(needed(&heavy) > budget, "{name}: {} and {budget}", needed(&heavy));
+        let tight = opening(record.clone()).budget(budget).open().unwrap();
+        refused(&tight, &[(&heavy, "over_budget", &budget.to_string())]);
+    }
+}
+
+/// The head of a PNG of any size, with nothing behind it.
+fn png_of(width: u32, height: u32) -> Vec<u8> {
+    let mut chunk = b"IHDR".to_vec();
+    chunk.extend(width.to_be_bytes());
+    chunk.extend(height.to_be_bytes());
+    chunk.extend([8, 2, 0, 0, 0]);
+    let crc = chunk.iter().fold(!0u32, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 })
+    });
+    [b"\x89PNG\r\n\x1a\n".as_slice(), &13u32.to_be_bytes(), &chunk, &(!crc).to_be_bytes()].concat()
+}

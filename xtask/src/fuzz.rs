@@ -85,7 +85,7 @@ fn one(binary: &Path, folder: &Path, row: &Row, runs: u64) -> Result<bool> {
     command.env("OMNIBURN_HOSTILE_TARGET", &row.name);
     // Leaks are looked for with a debugger's rights, which not every machine gives; memory held is bounded anyway.
     command.env("ASAN_OPTIONS", "detect_leaks=0:detect_odr_violation=0:allocator_may_return_null=1");
-    command.args(["-print_final_stats=1", "-max_len=32768", "-timeout=20", "-verbosity=0"]);
+    command.args(["-print_final_stats=1", "-max_len=32768", "-timeout=60", "-verbosity=0"]);
     command.arg(format!("-runs={runs}"));
     // Twice the limit of the bodies: the sanitizer keeps freed memory for a while.
     command.arg(format!("-rss_limit_mb={}", 2 * row.limit_mib + 1024));

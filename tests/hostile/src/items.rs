@@ -14,7 +14,7 @@ pub fn body(data: &[u8]) {
     for line in data.split(|byte| *byte == b'\n') {
         check(&item(line, Path::new(NOWHERE), "line"));
     }
-    if data.len() % 16 == 0 {
+    if data.len().is_multiple_of(16) {
         let stream = Box::new(Cursor::new(data.to_vec()));
         let items = Some((stream as Box<dyn std::io::Read + Send>, "items".to_owned(), PathBuf::from(NOWHERE)));
         let sources = Sources { typed: Vec::new(), items, lines: None, live: false };

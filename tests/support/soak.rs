@@ -328,8 +328,9 @@ fn text(draw: &mut Draw, most: usize) -> Item {
         "a", "red", "bicycle", "beside", "the", "river", "music", "and", "bread", "in", "winter", "light", "of", "old",
         "stones", "sea",
     ];
-    // A word is a token or more; some texts come out longer than is read, which is told by name.
-    let words = draw.log(1.0, most as f64 * 0.8) as usize;
+    // A word is a token and a little, but the twin, which reads more of them, knows letters and few words. Some texts come
+    // out longer than is read, which is told by name.
+    let words = draw.log(1.0, most as f64 * if most > 1000 { 0.3 } else { 0.9 }) as usize;
     let text: Vec<&str> = (0..words.max(1)).map(|_| *draw.one(&WORDS)).collect();
     Item::good(Input::text(text.join(" ")), format!("text of {words} words"))
 }
@@ -456,18 +457,20 @@ impl Held {
 struct Fit {
     /// Growth in 10,000 requests, as a share of what is held on average.
     slope: f64,
-    /// The standard error of that.
-    error: f64,
     /// Growth over the whole run.
     rise: f64,
 }
 
-/// Shares of memory that may be gained: in 10,000 requests, and over a run that is too short to tell that.
+/// The share of memory that may be gained in 10,000 requests.
 const MOST_SLOPE: f64 = 0.01;
-const MOST_RISE: f64 = 0.10;
 
-/// Requests after the warm-up from which on the slope alone is judged.
-const LONG_RUN: f64 = 50_000.0;
+/// Growth over a run that is allowed after a warm-up of a tenth. In a long one that is [`MOST_SLOPE`]. In a short one the
+/// largest request so far still comes now and then, and an allocator keeps what it took: measured, one such step in 2,000
+/// requests is 4 to 7 %, so 10 % are allowed there, and less by the root as runs get longer. From 27,000 requests on the
+/// slope is all that counts.
+fn most_rise(span: f64) -> f64 {
+    (MOST_SLOPE * span / 1e4).max(0.10 * (2_000.0 / span).sqrt())
+}
 
 impl Fit {
     /// Least squares.
@@ -477,35 +480,24 @@ impl Fit {
         let (x, y) = (mean(&|s| s.0), mean(&|s| s.1));
         let spread: f64 = samples.iter().map(|s| (s.0 - x).powi(2)).sum();
         let slope = samples.iter().map(|s| (s.0 - x) * (s.1 - y)).sum::<f64>() / spread;
-        let left: f64 = samples.iter().map(|s| (s.1 - y - slope * (s.0 - x)).powi(2)).sum();
-        let error = (left / (n - 2.0).max(1.0) / spread).sqrt();
         let span = samples.last().map_or(0.0, |s| s.0) - samples.first().map_or(0.0, |s| s.0);
-        Self { slope: slope * 1e4 / y, error: error * 1e4 / y, rise: slope * span / y }
-    }
-
-    /// Whether memory grows. A long run is judged by its slope. In a shorter one the line is less certain, so what is more
-    /// than two standard errors above the bound counts, and a rise of a tenth whatever the errors.
-    fn ratchets(&self, span: f64) -> bool {
-        if span >= LONG_RUN {
-            return self.slope > MOST_SLOPE;
-        }
-        self.slope - 2.0 * self.error > MOST_SLOPE && self.rise > MOST_SLOPE || self.rise > MOST_RISE
+        Self { slope: slope * 1e4 / y, rise: slope * span / y }
     }
 }
 
 /// The check itself must be able to fail.
 fn check_the_check() {
-    let series = |count: u64, leak: f64| -> bool {
+    let grows = |count: u64, leak: f64| -> bool {
         let mut draw = Draw::of(5, count);
         let samples: Vec<(f64, f64)> = (0..180)
             .map(|i| i as f64 * count as f64 / 180.0)
             .map(|x| (x, 200e6 + leak * x + 2e6 * (draw.share() - 0.5)))
             .collect();
-        Fit::through(&samples).ratchets(count as f64 * 179.0 / 180.0)
+        Fit::through(&samples).rise > most_rise(count as f64)
     };
-    assert!(!series(1_800, 0.0) && !series(90_000, 0.0), "flat memory is no ratchet");
-    assert!(series(1_800, 5_000.0), "5 kB a request are seen in a short run");
-    assert!(series(90_000, 300.0), "300 bytes a request are seen in a long run");
+    assert!(!grows(1_800, 0.0) && !grows(90_000, 0.0), "flat memory does not grow");
+    assert!(grows(1_800, 15_000.0), "15 kB a request are seen in a short run");
+    assert!(grows(90_000, 250.0), "250 bytes a request are seen in a long run");
 }
 
 /// What the requests of a thread came to.
@@ -680,10 +672,10 @@ fn verdict(held: &[Held], counts: &Counts) -> Result<bool> {
     };
     let (files, threads) = (range(&|held| held.files), range(&|held| held.threads));
     println!(
-        "memory: {:+.3} % per 10,000 requests (standard error {:.3} %), {:+.2} % over the run; files {} to {}, threads {} to {}",
+        "memory: {:+.3} % per 10,000 requests, {:+.2} % over the run of at most {:.2} %; files {} to {}, threads {} to {}",
         100.0 * fit.slope,
-        100.0 * fit.error,
         100.0 * fit.rise,
+        100.0 * most_rise(span),
         files.0,
         files.1,
         threads.0,
@@ -696,7 +688,7 @@ fn verdict(held: &[Held], counts: &Counts) -> Result<bool> {
             good = false;
         }
     };
-    say(fit.ratchets(span), "memory grows".into());
+    say(fit.rise > most_rise(span), "memory grows".into());
     say(files.0 != files.1, format!("open files vary from {} to {}", files.0, files.1));
     say(threads.0 != threads.1, format!("threads vary from {} to {}", threads.0, threads.1));
     say(counts.vectors == 0 || counts.errors.is_empty(), "no vector, or no failing input, was asked for".into());
@@ -839,7 +831,7 @@ fn budget(jobs: u64, seed: u64, only: Option<Model>) -> Result<bool> {
         }
         // A third at exactly what was asked for; one that nothing was refused of is run in a megabyte.
         let times = if number % 3 == 0 { 1.0 } else { Draw::of(seed ^ 0xb0d9e7, number).log(1.0, 8.0) };
-        let budget = (needed.max(1 << 20) as f64 * times) as u64;
+        let budget = if needed == 0 { 1 << 20 } else { (needed as f64 * times).ceil() as u64 };
         let answer = start(number, budget, model, seed, folder.path())?;
         let ratio = answer.taken as f64 / budget as f64;
         vectors += answer.vectors;

@@ -536,10 +536,7 @@ impl Engine {
                 Ok(Ok(Held::Done(out))) => break Ok(out),
                 Ok(Ok(Held::Cut(rest))) => {
                     steps = rest;
-                    permit = match permit.pass(cancel, deadline) {
-                        Ok(permit) => permit,
-                        Err(why) => return Err(why.into()),
-                    };
+                    permit = permit.pass(cancel, deadline)?;
                 }
             }
         };

@@ -46,6 +46,9 @@ struct State {
 const LEFT_TO_QUERIES: u64 = 4;
 /// Of the whole, what may lie freed and not yet given back to the system.
 const SLACK: u64 = 8;
+/// Freed bytes after which the system has them back whatever the budget: it takes about a millisecond, and what lies freed
+/// in many arenas is what makes a long-running process grow.
+const MOST_RELEASED: u64 = 64 << 20;
 /// Interactive reservations that may pass a waiting background caller.
 const MOST_PASSED: u32 = 8;
 /// What no reservation speaks for: stacks of threads that wake up, tables of tokenizer and decoders, packed blocks of
@@ -157,7 +160,7 @@ impl Pool {
         let mut state = self.lock();
         *state.of(priority) -= bytes;
         state.released += bytes;
-        let trim = state.released > self.total / SLACK;
+        let trim = state.released > (self.total / SLACK).min(MOST_RELEASED);
         if trim {
             state.released = 0;
         }

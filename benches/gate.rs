@@ -82,15 +82,27 @@ fn main() {
     }
     group.finish();
     for subject in &subjects {
+        println!("\ngate under load: {}, times in ms", subject.name);
+        println!(
+            "load              queries     p50     p95     max    holds     p50     p95     max   items/s between"
+        );
         let idle = idle(subject, length);
+        idle.show();
         let loads =
             [(1, ["1 thread alone", "1 thread", "alone again"]), (8, ["8 threads alone", "8 threads", "alone again"])];
         let loads = loads.map(|(threads, [before, during, after])| {
             // The same work three times, so that a machine that changes its pace shows.
-            [(before, false), (during, true), (after, false)]
-                .map(|(name, asks)| phase(subject, name, threads, asks, length))
+            [(before, false), (during, true), (after, false)].map(|(name, asks)| {
+                let found = phase(subject, name, threads, asks, length);
+                found.show();
+                found
+            })
         });
-        report(subject.name, &idle, &loads, judged);
+        if judged {
+            judge(&idle, &loads);
+        } else {
+            println!("not judged: cargo bench does");
+        }
     }
     criterion.final_summary();
 }
@@ -199,22 +211,22 @@ fn percentile(sorted: &[Duration], per_cent: usize) -> Duration {
     sorted.get(rank - 1).copied().unwrap_or_default()
 }
 
-fn report(name: &str, idle: &Phase, loads: &[[Phase; 3]], judged: bool) {
-    let ms = |d: Duration| d.as_secs_f64() * 1e3;
-    println!("\ngate under load: {name}, times in ms");
-    println!(
-        "load              queries     p50     p95     max    holds     p50     p95     max   items/s between queries"
-    );
-    for p in std::iter::once(idle).chain(loads.iter().flatten()) {
-        let (at, holds) = (|n| ms(percentile(&p.queries, n)), &p.meter.background.holds);
-        let (queries, load) = (p.queries.len(), p.load);
+fn in_ms(d: Duration) -> f64 {
+    d.as_secs_f64() * 1e3
+}
+
+impl Phase {
+    /// Prints its row of the table.
+    fn show(&self) {
+        let (at, holds) = (|n| in_ms(percentile(&self.queries, n)), &self.meter.background.holds);
+        let (queries, load) = (self.queries.len(), self.load);
         print!("{load:<17} {queries:>7} {:>7.1} {:>7.1} {:>7.1}", at(50), at(95), at(100));
-        print!(" {:>8} {:>7.1} {:>7.1} {:>7.1}", holds.count, ms(holds.p50), ms(holds.p95), ms(holds.max));
-        println!("   {:>8.2}", p.throughput);
+        print!(" {:>8} {:>7.1} {:>7.1} {:>7.1}", holds.count, in_ms(holds.p50), in_ms(holds.p95), in_ms(holds.max));
+        println!("   {:>8.2}", self.throughput);
     }
-    if !judged {
-        return println!("not judged: cargo bench does");
-    }
+}
+
+fn judge(idle: &Phase, loads: &[[Phase; 3]]) {
     let idle_p95 = percentile(&idle.queries, 95);
     for [before, during, after] in loads {
         let (got, bound) = (percentile(&during.queries, 95), idle_p95 + during.meter.background.holds.p95);
@@ -222,8 +234,8 @@ fn report(name: &str, idle: &Phase, loads: &[[Phase; 3]], judged: bool) {
         let load = during.load;
         println!(
             "{load}: p95 of a query {:.1}, idle p95 and p95 of a background hold {:.1}: {verdict}",
-            ms(got),
-            ms(bound)
+            in_ms(got),
+            in_ms(bound)
         );
         let alone = (before.throughput + after.throughput) / 2.0;
         let kept = during.throughput / alone;

@@ -5,6 +5,7 @@
 mod soak;
 
 fn main() -> std::process::ExitCode {
+    omniburn::settle_allocator();
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.is_empty() { soak::run(&["ci".to_owned()]) } else { soak::run(&args) }
 }

@@ -29,4 +29,4 @@ pub mod towers;
 pub mod trap;
 
 pub use error::{ConfigError, RecordError};
-pub use omniburn_kernels::{KernelRow, Segments, self_test, trim_memory};
+pub use omniburn_kernels::{KernelRow, Segments, self_test, settle_allocator, trim_memory};

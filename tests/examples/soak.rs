@@ -5,5 +5,6 @@
 mod soak;
 
 fn main() -> std::process::ExitCode {
+    omniburn::settle_allocator();
     soak::run(&std::env::args().skip(1).collect::<Vec<_>>())
 }

@@ -552,7 +552,7 @@ impl Counts {
 /// One request.
 fn request(draw: &mut Draw, pool: &Pool, engine: &Engine, counts: &mut Counts) -> Result<()> {
     let profile = engine.profile();
-    let count = if draw.below(3) == 0 { 2 + draw.below(5) } else { 1 };
+    let count = if draw.below(6) == 0 { 2 + draw.below(5) } else { 1 };
     let mut items: Vec<Item> = Vec::with_capacity(count + 1);
     for _ in 0..count {
         items.push(item(draw, pool, profile.max_tokens)?);

@@ -34,6 +34,8 @@ use crate::progress::say;
 static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
 
 fn main() -> ExitCode {
+    // Before the first thread: a long job over many kinds of input must not grow.
+    omniburn::settle_allocator();
     // The engine survives a panic in a unit of work, and says so on that input's line: it is not printed twice.
     set_hook(Box::new(|panic| {
         let message = panic.to_string().replace('\n', " ");

@@ -9,7 +9,7 @@
 //! | [`Segments`] | where each sequence begins in packed rows; there is no padding and no mask above this room |
 //! | [`self_test`] | every operation on a device against its portable body and its formula |
 //! | [`map_file`], [`static_bytes`] | a read-only file, or a part of the program, as Burn bytes |
-//! | [`trim_memory`] | freed memory back to the system |
+//! | [`trim_memory`], [`settle_allocator`] | freed memory back to the system, and an allocator that does not grow |
 //!
 //! Heads are repeated and products are cast here and nowhere else. A function called on a backend that
 //! [`TowerOps`] is not listed for panics, so every GPU feature switches on `gpu`.
@@ -26,7 +26,7 @@ mod segments;
 mod selftest;
 
 pub use map::{map_file, static_bytes};
-pub use memory::trim_memory;
+pub use memory::{settle_allocator, trim_memory};
 pub use ops::{TowerOps, attention, gelu_erf, gelu_tanh, layer_norm, linear, rms_norm, rotary, swiglu};
 pub use segments::Segments;
 pub use selftest::{KernelRow, self_test};

@@ -20,7 +20,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode};
-use omniburn::{Dtype, Engine, Height, Input, MeterSnapshot, RgbImage, Role, Width};
+use omniburn::{DEFAULT_HOLD_TARGET, Dtype, Engine, Height, Input, MeterSnapshot, RgbImage, Role, Width};
 use omniburn_models::backbone::BackboneConfig;
 use omniburn_models::families::OmniConfig;
 use omniburn_models::record::write_random;
@@ -262,6 +262,12 @@ fn text(words: usize, seed: usize) -> Input {
 }
 
 /// Twelve layers of 512 with random weights, 150 MB in f32 beside the build.
+/// The default, or `OMNIBURN_BENCH_HOLD_MS`: a large number is the losing variant, in which nothing is cut.
+fn hold_target() -> Duration {
+    let asked = std::env::var("OMNIBURN_BENCH_HOLD_MS").ok().and_then(|ms| ms.parse().ok());
+    asked.map_or(DEFAULT_HOLD_TARGET, Duration::from_millis)
+}
+
 fn real_shape() -> Subject {
     let text_config = BackboneConfig {
         hidden: 512,
@@ -286,7 +292,7 @@ fn real_shape() -> Subject {
     }
     Subject {
         name: "12 layers of 512",
-        open: Box::new(move || Engine::open(&record).expect("the record opens")),
+        open: Box::new(move || Engine::builder(&record).hold_target(hold_target()).open().expect("the record opens")),
         query: text(12, 3),
         // One unit of 1,000 tokens where nothing carves it.
         batch: Arc::new(|seed| (0..8).map(|i| text(126, 8 * seed + i)).collect()),
@@ -310,7 +316,9 @@ fn shipped() -> Subject {
     };
     Subject {
         name: "the model that ships",
-        open: Box::new(|| Engine::mini().expect("the model that ships opens")),
+        open: Box::new(|| {
+            Engine::mini_builder().hold_target(hold_target()).open().expect("the model that ships opens")
+        }),
         query: Input::text("a red bicycle under a bridge"),
         batch: Arc::new(batch),
     }

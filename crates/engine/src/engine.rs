@@ -50,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) calls: AtomicU64,
     pub(crate) spec: BackendSpec,
     capabilities: Capabilities,
+    /// Of the header, which is long: hashed once.
+    content_digest: String,
     /// Held while parts are opened.
     opening: Mutex<()>,
     /// Held while a short text is cut into tokens without room in the budget.
@@ -202,6 +204,7 @@ impl EngineBuilder {
             return Err(EngineError::TokenizerTable { highest: tokenizer.vocab_size() - 1, rows });
         }
         let pool = Pool::new(options.budget_bytes);
+        let content_digest = parts.record().header().content_digest();
         if let Some(cache) = &options.cache {
             let whole = pool.reserve(Priority::Interactive, cache.most_bytes(), None, None);
             whole.map_err(|source| EngineError::Cache { bytes: cache.most_bytes(), source })?.keep();
@@ -224,6 +227,7 @@ impl EngineBuilder {
                 calls: AtomicU64::default(),
                 spec: options.device,
                 capabilities,
+                content_digest,
                 opening: Mutex::default(),
                 short_text: Mutex::default(),
                 modalities: options.modalities,
@@ -388,7 +392,7 @@ impl Engine {
     /// The embedding identity for a task.
     pub(crate) fn identity(&self, task: &str) -> String {
         let header = self.header();
-        format!("omniburn/{}/{}/{task}", header.format, header.content_digest())
+        format!("omniburn/{}/{}/{task}", header.format, self.inner.content_digest)
     }
 
     pub(crate) fn check(&self, request: &Request) -> Result<(), EngineError> {
@@ -418,7 +422,7 @@ impl Engine {
     /// What results of a request are results of: the record, the task, and where and in what type they are computed.
     pub(crate) fn result_identity(&self, request: &Request) -> String {
         let header = self.header();
-        let (task, digest) = (self.task_of(request), header.content_digest());
+        let (task, digest) = (self.task_of(request), &self.inner.content_digest);
         let (device, dtype) = (self.inner.spec, self.inner.parts.compute());
         format!("omniburn/{}/{digest}/{task}/{device}/{dtype}", header.format)
     }

@@ -330,7 +330,7 @@ fn text(draw: &mut Draw, most: usize) -> Item {
     ];
     // A word is a token and a little, but the twin, which reads more of them, knows letters and few words. Some texts come
     // out longer than is read, which is told by name.
-    // Most are short, as they are in life, so that 100,000 requests are made in an hour.
+    // Most are short, as they are in life, so that 100,000 requests take no hour.
     let most = if draw.below(8) == 0 { most } else { most.min(120) };
     let words = draw.log(1.0, most as f64 * if most > 1000 { 0.3 } else { 0.9 }) as usize;
     let text: Vec<&str> = (0..words.max(1)).map(|_| *draw.one(&WORDS)).collect();
@@ -354,44 +354,44 @@ fn samples(draw: &mut Draw, seconds: f64) -> Item {
 
 /// An input of a request.
 fn item(draw: &mut Draw, pool: &Pool, most_tokens: usize) -> Result<Item> {
-    Ok(match draw.below(100) {
-        0..66 => text(draw, most_tokens),
-        66..72 => {
+    Ok(match draw.below(200) {
+        0..158 => text(draw, most_tokens),
+        158..166 => {
             let path = draw.one(&pool.pictures);
             Item::good(Input::image_file(path), name(path))
         }
-        72..75 => {
+        166..168 => {
             let path = draw.one(&pool.pictures);
             Item::good(Input::image_bytes(bytes_of(path)?), format!("bytes of {}", name(path)))
         }
-        75..79 => {
+        168..173 => {
             let image = pixels(draw, 8.0, 600.0)?;
             let words = format!("{} x {} pixels", image.width().0, image.height().0);
             // A needle is refused by models that cut pictures into patches; none is drawn here.
             Item::good(Input::image_pixels(image), words)
         }
-        79..82 => {
+        173..177 => {
             let count = 1 + draw.below(6);
             let frames: Vec<RgbImage> = (0..count).map(|_| pixels(draw, 48.0, 160.0)).collect::<Result<_>>()?;
             Item::good(Input::video_frames(frames), format!("{count} frames"))
         }
-        82..83 => {
+        177..178 => {
             let path = draw.one(&pool.films);
             Item::good(Input::video_file(path), name(path))
         }
-        83..84 => {
+        178..179 => {
             let path = draw.one(&pool.films);
             Item::good(Input::video_bytes(bytes_of(path)?), format!("bytes of {}", name(path)))
         }
-        84..88 => {
+        179..184 => {
             let seconds = draw.log(0.05, 30.0);
             samples(draw, seconds)
         }
-        88..91 => {
+        184..186 => {
             let path = draw.one(&pool.sounds);
             Item::good(Input::audio_file(path), name(path))
         }
-        91..93 => {
+        186..187 => {
             let path = draw.one(&pool.sounds);
             Item::good(Input::audio_bytes(bytes_of(path)?), format!("bytes of {}", name(path)))
         }
@@ -629,8 +629,8 @@ fn requests(soak: &Soak) -> Result<bool> {
             let mut counts = Counts::default();
             for number in (done + thread..until).step_by(soak.threads as usize) {
                 let mut draw = Draw::of(soak.seed, number);
-                // The larger model for one in four.
-                let engine = &engines[usize::from(draw.below(4) > 0)];
+                // The larger model for one in ten.
+                let engine = &engines[usize::from(draw.below(10) > 0)];
                 request(&mut draw, &pool, engine, &mut counts).map_err(|error| format!("request {number}: {error}"))?;
             }
             Ok(counts)
@@ -730,7 +730,15 @@ fn job_items(draw: &mut Draw, pool: &Pool, most_tokens: usize) -> Result<Vec<Ite
                 let paths: Vec<PathBuf> = (0..count).map(|_| draw.one(&pool.large).clone()).collect();
                 Item::good(Input::video_frame_files(paths), format!("{count} large frames"))
             }
-            _ => item(draw, pool, most_tokens)?,
+            _ => {
+                // Media are rarer among requests than they should be here.
+                let first = item(draw, pool, most_tokens)?;
+                if first.words.starts_with("text") && draw.below(3) > 0 {
+                    item(draw, pool, most_tokens)?
+                } else {
+                    first
+                }
+            }
         };
         if !next.fails {
             items.push(next);

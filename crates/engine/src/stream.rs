@@ -85,8 +85,15 @@ struct Told {
     key: Option<InputDigest>,
     /// Of the content, where the call has a journal.
     digest: Option<InputDigest>,
+    place: Option<Place>,
     input: Input,
     what: Result<Known, ItemError>,
+}
+
+/// A file input as it stood when its digest was taken; only where results are kept.
+struct Place {
+    input: Input,
+    place: InputDigest,
 }
 
 /// What a first look made of an input.
@@ -114,7 +121,7 @@ enum Entry {
     /// The same as an earlier entry.
     Twin(usize),
     /// Being prepared.
-    Item { slot: Arc<Slot>, key: Option<InputDigest> },
+    Item { slot: Arc<Slot>, key: Option<InputDigest>, place: Option<Place> },
 }
 
 /// A place where a prepared item arrives.
@@ -272,7 +279,7 @@ impl<I: Iterator<Item = Input>> Stream<I> {
 
     /// Puts an input into the window; gives it back where there is no room and the caller must not wait.
     fn admit(&self, told: Told, window: &mut Window, wait: bool) -> Option<Told> {
-        let Told { key, digest, input, what } = told;
+        let Told { key, digest, place, input, what } = told;
         let known = match what {
             Ok(known) => known,
             Err(e) => {
@@ -292,7 +299,7 @@ impl<I: Iterator<Item = Input>> Stream<I> {
         }
         let reserved = match self.engine.make_room(input.modality(), &known.need(&self.engine), &self.request, wait) {
             Ok(Some(reserved)) => reserved,
-            Ok(None) => return Some(Told { key, digest, input, what: Ok(known) }),
+            Ok(None) => return Some(Told { key, digest, place, input, what: Ok(known) }),
             Err(e) => {
                 window.entries.push(Entry::Known(Box::new(Err(e))));
                 return None;
@@ -321,15 +328,15 @@ impl<I: Iterator<Item = Input>> Stream<I> {
                 })
             }
         };
-        window.entries.push(Entry::Item { slot, key });
+        window.entries.push(Entry::Item { slot, key, place });
         None
     }
 
     fn compute(&self, window: Window) -> Vec<Result<Embedded, ItemError>> {
         let priority = self.request.resolved_priority();
         let mut results: Vec<Option<Result<Embedded, ItemError>>> = Vec::new();
-        let (mut items, mut leads, mut twins): (Vec<Item>, Vec<(usize, InputDigest, Lead)>, _) =
-            (Vec::new(), Vec::new(), Vec::new());
+        let (mut items, mut twins) = (Vec::new(), Vec::new());
+        let mut leads: Vec<(usize, InputDigest, Lead, Option<Place>)> = Vec::new();
         let mut follows: Vec<(Arc<Flight>, Item)> = Vec::new();
         let mut answered = vec![Answered::Computed; window.entries.len()];
         let digest_of = |index: usize| window.logged.get(index).and_then(|(digest, _)| *digest);
@@ -346,7 +353,7 @@ impl<I: Iterator<Item = Input>> Stream<I> {
                     answered[index] = Answered::EqualTo((self.done + first) as u64);
                     twins.push((index, first));
                 }
-                Entry::Item { slot, key } => {
+                Entry::Item { slot, key, place } => {
                     let (prepared, reserved) = slot.take();
                     let digest = digest_of(index);
                     match (key.map(|key| (key, self.engine.inner.flights.turn(key, priority))), prepared) {
@@ -356,7 +363,7 @@ impl<I: Iterator<Item = Input>> Stream<I> {
                         }
                         (lead, Ok(prepared)) => {
                             if let Some((key, Turn::Lead(lead))) = lead {
-                                leads.push((index, key, lead));
+                                leads.push((index, key, lead, place));
                             }
                             items.push(Item { index, digest, prepared, reserved });
                         }
@@ -367,9 +374,11 @@ impl<I: Iterator<Item = Input>> Stream<I> {
         for (index, result) in run::compute(&self.engine, items, &self.request) {
             results[index] = Some(result);
         }
-        for (index, key, lead) in leads {
+        for (index, key, lead, told) in leads {
             let result = results[index].as_ref().expect("every item was computed or failed");
-            if let (Ok(embedded), Some(cache)) = (result, &self.engine.inner.cache) {
+            // A file that changed after its digest was taken may have been decoded as something else.
+            let same = told.is_none_or(|told| told.input.key(Files::ByPlace) == Some(told.place));
+            if let (Ok(embedded), Some(cache), true) = (result, &self.engine.inner.cache, same) {
                 cache.keep(key, embedded);
             }
             lead.land(result);
@@ -430,6 +439,9 @@ impl Known {
 fn tell(engine: &Engine, input: Input, request: &Request) -> Told {
     let logged = request.journal.is_some();
     let files = if logged || engine.inner.cache.is_some() { Files::ByContent } else { Files::ByPlace };
+    // Before its content is read, so that a change while it is read is seen.
+    let place = engine.inner.cache.as_ref().filter(|_| !input.files().is_empty());
+    let place = place.and_then(|_| Some(Place { place: input.key(Files::ByPlace)?, input: input.clone() }));
     let told = input.key(files);
     let digest = told.filter(|_| logged);
     // Without a key it is neither found in a cache nor left to another call.
@@ -438,5 +450,5 @@ fn tell(engine: &Engine, input: Input, request: &Request) -> Told {
         Some(prepared) => prepared.map(Known::Ready),
         None => engine.need(&input, request).map(Known::Later),
     };
-    Told { key, digest, input, what }
+    Told { key, digest, place, input, what }
 }

@@ -24,6 +24,7 @@
 //! | `prepare` | reading, decoding, tokenising, outside the gate |
 //! | `stream` | a call of any length: what is prepared ahead, what is computed together |
 //! | `run`, `forward` | the units of a window; a unit in steps: upload, layer after layer, read back |
+//! | `unit` | a unit under permits, in holds no longer than they should be |
 //! | `cost` | what steps take on this machine, learnt from those that ran |
 //! | `shared`, `key` | equal inputs computed once, kept results; what makes inputs equal |
 //! | `journal`, `replay` | what a call notes of itself; doing it again and comparing the bits |
@@ -54,6 +55,7 @@ mod run;
 mod selftest;
 mod shared;
 mod stream;
+mod unit;
 mod worker;
 
 use omniburn_gate as gate;

@@ -101,6 +101,11 @@ fn record(args: &InspectArgs, record: &RecordFolder) -> Outcome {
         verified?;
     }
     let budget = args.budget.unwrap_or(DEFAULT_BUDGET_BYTES);
+    let copies_f32 = Copies {
+        opened: copied_weights(record, Some(&header.default_task), None, Dtype::F32),
+        pictures: copied_weights(record, None, Some(Modality::Image), Dtype::F32),
+        sound: copied_weights(record, None, Some(Modality::Audio), Dtype::F32),
+    };
     let modules = modules(header);
     let one_task = |row: &&ModuleRow| !row.file.starts_with("text.") || row.file == text_file(&header.default_task);
     let view = RecordView {
@@ -114,12 +119,8 @@ fn record(args: &InspectArgs, record: &RecordFolder) -> Outcome {
         modules,
         bytes,
         budget,
-        needs: needs(header, budget),
-        copies_f32: Copies {
-            opened: copied_weights(record, Some(&header.default_task), None, Dtype::F32),
-            pictures: copied_weights(record, None, Some(Modality::Image), Dtype::F32),
-            sound: copied_weights(record, None, Some(Modality::Audio), Dtype::F32),
-        },
+        needs: needs(header, budget, &copies_f32),
+        copies_f32,
         verified: args.verify,
     };
     if args.json {
@@ -172,8 +173,8 @@ fn modules(header: &RecordHeader) -> Vec<ModuleRow> {
 }
 
 /// What the longest text, the largest picture and film and the longest segment of sound need beside what their decoders
-/// take: the smallest budget under which each is embedded.
-fn needs(header: &RecordHeader, budget: u64) -> Vec<NeedRow> {
+/// take: the smallest budget under which each is embedded, copied weights of its tower included.
+fn needs(header: &RecordHeader, budget: u64, copies: &Copies) -> Vec<NeedRow> {
     let estimate = Budget::new(budget, &header.family);
     let row = |input, rows, bytes| {
         let bytes = Budget::least_for(bytes);
@@ -188,8 +189,13 @@ fn needs(header: &RecordHeader, budget: u64) -> Vec<NeedRow> {
             let ends = estimate.text_unit(&[64]);
             if let Some(picture) = &config.picture {
                 let square = 3 * (picture.tower.image_size as u64).pow(2);
-                found.push(row("picture", 1, estimate.square_unit(1) + ends + square));
-                found.push(row("film, frames", frames, estimate.square_unit(1) + ends + frames as u64 * square));
+                found.push(row("picture", 1, estimate.square_unit(1) + ends + square + copies.pictures));
+                let film = estimate.square_unit(1) + ends + frames as u64 * square;
+                found.push(row("film, frames", frames, film + copies.pictures));
+            }
+            if let (Some(_), Some(sound)) = (&config.speech, &header.preprocess.audio) {
+                let frames = 4 * (sound.sample_rate_hz / sound.hop_samples.max(1)) as usize;
+                found.push(row("speech, frames", frames, estimate.audio_unit(&[frames]) + ends + copies.sound));
             }
             return found;
         }
@@ -200,7 +206,7 @@ fn needs(header: &RecordHeader, budget: u64) -> Vec<NeedRow> {
         let patches = (image.max_pixels / patch_pixels) as usize;
         let rows = patches / (vision.merge * vision.merge).max(1);
         let kept = (patches * vision.patch_values()) as u64;
-        found.push(row("largest picture", rows, kept + estimate.patches_item(patches, 1, rows)));
+        found.push(row("largest picture", rows, kept + estimate.patches_item(patches, 1, rows) + copies.pictures));
     }
     if let (Some(vision), Some(film)) = (&config.vision, &header.preprocess.video) {
         // The tower takes a film a group of frames at a time; the backbone takes it whole.
@@ -209,14 +215,15 @@ fn needs(header: &RecordHeader, budget: u64) -> Vec<NeedRow> {
         let patches = (film.max_pixels / pixels) as usize;
         let rows = patches / (vision.merge * vision.merge).max(1);
         let kept = (patches * vision.patch_values()) as u64;
-        found.push(row("largest film", rows, kept + estimate.patches_item(patches / groups, groups, rows)));
+        let film = estimate.patches_item(patches / groups, groups, rows);
+        found.push(row("largest film", rows, kept + film + copies.pictures));
     }
     if let (Some(audio), Some(sound)) = (&config.audio, &header.preprocess.audio) {
         let frames = SEGMENT_SECONDS * f64::from(sound.sample_rate_hz) / f64::from(sound.hop_samples.max(1));
         let rows = audio.features(frames as usize);
         let kept = 4 * frames as u64 * u64::from(sound.mels);
         let share = estimate.frames_item(audio.window_frames(), frames as usize, rows);
-        found.push(row("longest segment of sound", rows, kept + share));
+        found.push(row("longest segment of sound", rows, kept + share + copies.sound));
     }
     found
 }

@@ -68,6 +68,7 @@ pub(super) fn sound_tracks(input: &mut Input, label: &Label) -> Result<Vec<Sound
         fragmented: false,
         cut: false,
         described: false,
+        claimed: None,
         boxes: 0,
     };
     walk.file(length, label)?;
@@ -118,6 +119,9 @@ struct Walk<'a> {
     cut: bool,
     /// There is a box that describes tracks.
     described: bool,
+    /// Samples that a run of a fragment claims, where they are more than the file has bytes: symphonia 0.6.1 counts them
+    /// one by one, 2.9 billion in 2.7 s for a file of 4 kB.
+    claimed: Option<u32>,
     boxes: usize,
 }
 
@@ -130,6 +134,9 @@ impl Walk<'_> {
         }
         if !self.described {
             return Err(label.corrupt("the description of the tracks is missing"));
+        }
+        if let Some(samples) = self.claimed {
+            return Err(label.corrupt(format!("a fragment claims {samples} packets, more than the file has bytes")));
         }
         Ok(())
     }
@@ -178,7 +185,14 @@ impl Walk<'_> {
                     self.boxes(body, stop)?;
                 }
                 b"mvex" => self.fragmented = true,
-                b"moov" | b"mdia" | b"minf" | b"stbl" | b"edts" => self.boxes(body, stop)?,
+                b"moov" | b"mdia" | b"minf" | b"stbl" | b"edts" | b"moof" | b"traf" => self.boxes(body, stop)?,
+                b"trun" => {
+                    let count = self.bytes(body + 4, 4)?;
+                    let samples = if count.len() == 4 { be32(&count) } else { 0 };
+                    if u64::from(samples) > self.input.length() {
+                        self.claimed = Some(samples);
+                    }
+                }
                 name @ (b"mvhd" | b"tkhd" | b"mdhd" | b"hdlr" | b"stsd" | b"elst") => {
                     let name: [u8; 4] = std::array::from_fn(|i| name[i]);
                     let content = self.bytes(body, (stop - body).min(256) as usize)?;

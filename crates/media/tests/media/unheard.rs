@@ -347,3 +347,16 @@ fn no_cut_or_mutated_file_makes_a_panic_or_takes_long() {
     println!("{} files took {longest:?} at most", SAMPLES.len() * 340);
     assert!(longest < Duration::from_secs(20), "{longest:?}");
 }
+
+/// Found by the step `fuzz`: four kilobytes that kept a reader busy for 2.7 s.
+#[test]
+fn a_fragment_that_claims_more_packets_than_the_file_has_bytes_is_refused_at_once() {
+    let mut content = file("fragmented.mp4");
+    let at = content.windows(4).position(|name| name == b"trun").unwrap();
+    content[at + 4..at + 12].copy_from_slice(&[0, 0, 0, 0, 0xac, 0x44, 0, 0]);
+    let begun = Instant::now();
+    let (kind, message) = refused("claims.mp4", &content);
+    assert_eq!(kind, "corrupt");
+    assert!(message.contains("claims 2890137600 packets"), "{message}");
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}

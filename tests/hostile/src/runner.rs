@@ -10,6 +10,7 @@ use std::io::{self, Read, Seek, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cap::Cap;
@@ -127,11 +128,21 @@ fn run(cli: &Cli, allocator: &'static Allocator) -> io::Result<bool> {
         return Ok(on_a_thread(move || replay(&target, &input, allocator)));
     }
     let out = cli.out.clone().unwrap_or_else(|| std::env::temp_dir().join("omniburn-hostile"));
-    let mut clean = 0;
     println!("{}", Row::HEAD);
-    for target in &chosen {
-        clean += usize::from(watched(target, cli, &out)?);
-    }
+    // As many side by side as there are cores: each child is one thread, and its processor time is what counts.
+    let (next, cores) = (AtomicUsize::new(0), std::thread::available_parallelism().map_or(1, usize::from));
+    let take = || -> io::Result<usize> {
+        let mut clean = 0;
+        while let Some(target) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+            clean += usize::from(watched(target, cli, &out)?);
+        }
+        Ok(clean)
+    };
+    let clean: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(take)).collect();
+        let found = threads.into_iter().map(|thread| thread.join().expect("a thread that waits does not panic"));
+        found.sum::<io::Result<usize>>()
+    })?;
     println!("{clean} of {} targets found nothing; seed {}, {} s each", chosen.len(), cli.seed, cli.seconds);
     Ok(clean == chosen.len())
 }

@@ -449,7 +449,7 @@ impl Held {
             }
             Ok(least)
         };
-        let memory = memory::memory().ok_or("this system does not tell what memory a process holds")?.now;
+        let memory = memory::held().ok_or("this system does not tell what memory a process holds")?;
         Ok(Self { requests, memory, files: count("/proc/self/fd")?, threads: count("/proc/self/task")? })
     }
 }
@@ -767,7 +767,7 @@ fn job(number: u64, budget: u64, model: Model, seed: u64, pool: Option<PathBuf>)
     let mut draw = Draw::of(seed, number);
     let items = job_items(&mut draw, &pool, engine.profile().max_tokens)?;
     let inputs: Vec<Input> = items.iter().map(|item| item.input.clone()).collect();
-    let before = memory::memory().ok_or("this system does not tell what memory a process holds")?;
+    let before = memory::held().ok_or("this system does not tell what memory a process holds")?;
     let roles = [Role::Document, Role::Query, Role::None];
     let callers = &roles[..1 + (number / 2 % 3) as usize];
     let (results, taken) = memory::peak_of(|| {
@@ -779,7 +779,7 @@ fn job(number: u64, budget: u64, model: Model, seed: u64, pool: Option<PathBuf>)
         })
     });
     let taken = taken.ok_or("this system does not let the peak be measured")?;
-    let kept = memory::memory().map_or(0, |now| now.now.saturating_sub(before.now));
+    let kept = memory::held().map_or(0, |now| now.saturating_sub(before));
     let results: Vec<_> = results?.into_iter().flatten().collect();
     let words: Vec<String> = items
         .iter()

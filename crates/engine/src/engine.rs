@@ -240,6 +240,8 @@ impl EngineBuilder {
                 return Err(EngineError::DeviceUnavailable { asked, reason });
             }
         }
+        // What opening left behind goes back now: the budget counts from here, and nothing should hide in it.
+        omniburn_models::trim_memory();
         Ok(engine)
     }
 }

@@ -18,15 +18,16 @@ use crate::journal::{Journal, JournalEntry};
 #[derive(Clone)]
 pub struct Input(pub(crate) Source);
 
+/// Contents are shared, so that an input is passed about without a copy of it.
 #[derive(Clone)]
 pub(crate) enum Source {
-    Text(String),
+    Text(Arc<str>),
     ImageFile(PathBuf),
     ImageBytes(Arc<[u8]>),
-    ImagePixels(RgbImage),
+    ImagePixels(Arc<RgbImage>),
     VideoFile(PathBuf),
     VideoBytes(Arc<[u8]>),
-    VideoFrames(Vec<RgbImage>),
+    VideoFrames(Arc<[RgbImage]>),
     VideoFrameFiles(Vec<PathBuf>),
     AudioFile(PathBuf),
     AudioBytes(Arc<[u8]>),
@@ -36,7 +37,7 @@ pub(crate) enum Source {
 impl Input {
     /// A string. The role's prefix is put in front by the engine, never by the caller.
     pub fn text(text: impl Into<String>) -> Self {
-        Self(Source::Text(text.into()))
+        Self(Source::Text(text.into().into()))
     }
 
     /// A picture file: PNG, JPEG, WebP, GIF (its first frame), BMP or TIFF, told by content and not by ending.
@@ -51,7 +52,7 @@ impl Input {
 
     /// A decoded picture.
     pub fn image_pixels(image: RgbImage) -> Self {
-        Self(Source::ImagePixels(image))
+        Self(Source::ImagePixels(Arc::new(image)))
     }
 
     /// A film file: H.264 in MP4, MOV or MKV, animated GIF or WebP; other codecs where a program for them is there. Its
@@ -67,7 +68,7 @@ impl Input {
 
     /// Decoded frames of a film in order, taken whole.
     pub fn video_frames(frames: Vec<RgbImage>) -> Self {
-        Self(Source::VideoFrames(frames))
+        Self(Source::VideoFrames(frames.into()))
     }
 
     /// Picture files that are the frames of a film in order, taken whole.

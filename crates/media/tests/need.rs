@@ -440,7 +440,7 @@ fn films(table: &mut Table, folder: &Path) {
 
 #[test]
 fn no_medium_takes_more_memory_than_was_told() {
-    if !memory::start_peak() || memory::memory().is_none() {
+    if !memory::start_peak() || memory::held().is_none() {
         println!("not measured: this system does not tell the most memory held");
         return;
     }
@@ -465,11 +465,11 @@ fn no_medium_takes_more_memory_than_was_told() {
 fn all_cases(strict: bool) -> Table {
     let folder = tempfile::tempdir().unwrap();
     let mut table = Table { strict, worst: (0.0, String::new()), cases: 0, failures: Vec::new() };
-    let begun = memory::memory().unwrap().now;
+    let begun = memory::held().unwrap();
     pictures(&mut table, folder.path());
     sounds(&mut table, folder.path());
     films(&mut table, folder.path());
-    let kept = memory::memory().unwrap().now.saturating_sub(begun) as f64 / 1024.0 / 1024.0;
+    let kept = memory::held().unwrap().saturating_sub(begun) as f64 / 1024.0 / 1024.0;
     println!(
         "{} cases, allocator {}: at most {:.2} of what was told ({}), {kept:.2} MiB kept at the end",
         table.cases,

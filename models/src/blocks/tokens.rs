@@ -4,7 +4,11 @@ use std::collections::HashMap;
 
 use burn::tensor::{Bytes, bf16, f16};
 
-use crate::record::{Dtype, Part, int8};
+use crate::error::RecordError;
+use crate::record::{Dtype, Part, RecordFolder, TOKENS_FILE, TensorSpec, int8};
+
+/// The table's name in its part, `[vocab, hidden]`.
+const WEIGHT: &str = "embed_tokens.weight";
 
 /// Rows of token ids, with a task's own special rows laid over the shared table.
 ///
@@ -22,9 +26,22 @@ pub struct TokenTable {
 }
 
 impl TokenTable {
-    /// The table `embed_tokens.weight` `[vocab, hidden]` of a part.
-    pub fn load(tokens: &Part, vocab: usize, hidden: usize) -> Self {
-        let name = "embed_tokens.weight";
+    /// Opens the table of a record, shared by all tasks, without any task's special rows.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the part is not a table `[vocab, hidden]` and nothing else.
+    pub fn open(record: &RecordFolder, vocab: usize, hidden: usize) -> Result<Self, RecordError> {
+        let part = record.part(TOKENS_FILE, &[Self::spec(vocab, hidden)])?;
+        Ok(Self::load(&part, vocab, hidden))
+    }
+
+    /// The only tensor of `tokens.bpk`.
+    pub fn spec(vocab: usize, hidden: usize) -> TensorSpec {
+        TensorSpec::tokens(WEIGHT, vocab, hidden)
+    }
+
+    fn load(tokens: &Part, vocab: usize, hidden: usize) -> Self {
+        let name = WEIGHT;
         let dtype = tokens.dtype(name);
         let scales = (dtype == Dtype::Int8).then(|| tokens.bytes(&int8::scale_name(name)));
         Self { bytes: tokens.bytes(name), scales, dtype, vocab, hidden, special: HashMap::new() }

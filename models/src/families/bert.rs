@@ -9,7 +9,7 @@ use crate::batch::TokenRows;
 use crate::blocks::{EncoderLayer, LayerNorm, Pooling, TokenTable, Weights};
 use crate::error::{ConfigError, RecordError};
 use crate::families::{multiple, nonzero, positive};
-use crate::record::{Dtype, RecordFolder, TOKENS_FILE, TensorSpec, layer_norm, text_file};
+use crate::record::{Dtype, RecordFolder, TensorSpec, layer_norm, text_file};
 use crate::tap;
 
 /// Kinds of rows a checkpoint distinguishes; only the first kind is used.
@@ -67,7 +67,7 @@ impl BertConfig {
 
     /// Tensors of `tokens.bpk`: the word embeddings.
     pub fn token_tensors(&self) -> Vec<TensorSpec> {
-        vec![TensorSpec::tokens("embed_tokens.weight", self.vocab, self.hidden)]
+        vec![TokenTable::spec(self.vocab, self.hidden)]
     }
 
     /// Tensors of `text.<task>.bpk`: the encoder.
@@ -94,8 +94,7 @@ impl BertConfig {
     /// # Errors
     /// [`RecordError`] if the part is not what the configuration asks for.
     pub fn open_tokens(&self, record: &RecordFolder) -> Result<TokenTable, RecordError> {
-        let part = record.part(TOKENS_FILE, &self.token_tensors())?;
-        Ok(TokenTable::load(&part, self.vocab, self.hidden))
+        TokenTable::open(record, self.vocab, self.hidden)
     }
 
     /// Opens one task's encoder.

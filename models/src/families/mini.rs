@@ -20,8 +20,8 @@ use crate::blocks::taps::Taps;
 use crate::blocks::{GeluMlp, LayerNorm, Linear, TokenTable, Weights, unit_rows};
 use crate::error::{ConfigError, RecordError};
 use crate::families::bert::{BertConfig, BertEncoder};
-use crate::families::{nonzero, positive};
-use crate::record::{Dtype, RecordFolder, TOWERS_FILE, TensorSpec, text_file};
+use crate::families::{nonzero, open_tower, positive};
+use crate::record::{Dtype, RecordFolder, TensorSpec, text_file};
 use crate::record::{layer_norm, linear_bias};
 use crate::tap;
 use crate::towers::audio::{AudioConfig, AudioTower};
@@ -147,9 +147,9 @@ impl MiniConfig {
         compute: Dtype,
         device: &Device,
     ) -> Result<Option<ConvTower>, RecordError> {
-        let Some(picture) = &self.picture else { return Ok(None) };
-        let part = record.part(TOWERS_FILE, &self.tower_tensors())?;
-        Ok(Some(ConvTower::load(&picture.tower, &Weights::new(&part, compute, device), "picture")))
+        open_tower(self.picture.as_ref(), record, &self.tower_tensors(), compute, device, |picture, weights| {
+            ConvTower::load(&picture.tower, weights, "picture")
+        })
     }
 
     /// Opens the speech tower; `None` where the checkpoint has none.
@@ -162,10 +162,10 @@ impl MiniConfig {
         compute: Dtype,
         device: &Device,
     ) -> Result<Option<SpeechTower>, RecordError> {
-        let Some(speech) = &self.speech else { return Ok(None) };
-        let part = record.part(TOWERS_FILE, &self.tower_tensors())?;
-        let tower = AudioTower::load(&speech.tower, &Weights::new(&part, compute, device), "speech");
-        Ok(Some(SpeechTower { tower, mean_rows: speech.mean_rows }))
+        open_tower(self.speech.as_ref(), record, &self.tower_tensors(), compute, device, |speech, weights| {
+            let tower = AudioTower::load(&speech.tower, weights, "speech");
+            SpeechTower { tower, mean_rows: speech.mean_rows }
+        })
     }
 
     /// Opens one task's encoder and connectors.

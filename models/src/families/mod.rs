@@ -1,9 +1,11 @@
 //! Families: closed enums, so that adding one makes the compiler list every place to fill.
 
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::error::ConfigError;
-use crate::record::{Modality, TensorSpec};
+use crate::blocks::Weights;
+use crate::error::{ConfigError, RecordError};
+use crate::record::{Dtype, Modality, RecordFolder, TOWERS_FILE, TensorSpec};
 
 pub mod bert;
 pub mod mini;
@@ -148,4 +150,18 @@ pub(crate) fn positive(field: &str, value: f64) -> Result<(), ConfigError> {
             expected: "a positive number".into(),
         })
     }
+}
+
+/// A tower from the shared part of a record, whose tensors are `specs`; `None` where the checkpoint has none.
+pub(crate) fn open_tower<C, T>(
+    config: Option<&C>,
+    record: &RecordFolder,
+    specs: &[TensorSpec],
+    compute: Dtype,
+    device: &Device,
+    load: impl FnOnce(&C, &Weights) -> T,
+) -> Result<Option<T>, RecordError> {
+    let Some(config) = config else { return Ok(None) };
+    let part = record.part(TOWERS_FILE, specs)?;
+    Ok(Some(load(config, &Weights::new(&part, compute, device))))
 }

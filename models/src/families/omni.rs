@@ -7,7 +7,8 @@ use crate::backbone::{Backbone, BackboneConfig, BackbonePass, Extras};
 use crate::batch::TokenRows;
 use crate::blocks::{Linear, Pooling, TokenTable, Weights};
 use crate::error::{ConfigError, RecordError};
-use crate::record::{Dtype, RecordFolder, TOKENS_FILE, TOWERS_FILE, TensorSpec, text_file};
+use crate::families::open_tower;
+use crate::record::{Dtype, RecordFolder, TensorSpec, text_file};
 use crate::record::{layer_norm, linear_bias};
 use crate::tap;
 use crate::towers::audio::{AudioConfig, AudioTower};
@@ -50,7 +51,7 @@ impl OmniConfig {
 
     /// Tensors of `tokens.bpk`: the token table, shared by all tasks.
     pub fn token_tensors(&self) -> Vec<TensorSpec> {
-        vec![TensorSpec::tokens("embed_tokens.weight", self.text.vocab, self.text.hidden)]
+        vec![TokenTable::spec(self.text.vocab, self.text.hidden)]
     }
 
     /// Tensors of `text.<task>.bpk`: backbone, connectors, and `special_rows` rows laid over the token table.
@@ -83,9 +84,9 @@ impl OmniConfig {
         compute: Dtype,
         device: &Device,
     ) -> Result<Option<VisionTower>, RecordError> {
-        let Some(vision) = &self.vision else { return Ok(None) };
-        let part = record.part(TOWERS_FILE, &self.tower_tensors())?;
-        Ok(Some(VisionTower::load(vision, &Weights::new(&part, compute, device), "vision")))
+        open_tower(self.vision.as_ref(), record, &self.tower_tensors(), compute, device, |vision, weights| {
+            VisionTower::load(vision, weights, "vision")
+        })
     }
 
     /// Opens the sound tower from the shared part of a record; `None` where the checkpoint has none.
@@ -98,9 +99,9 @@ impl OmniConfig {
         compute: Dtype,
         device: &Device,
     ) -> Result<Option<AudioTower>, RecordError> {
-        let Some(audio) = &self.audio else { return Ok(None) };
-        let part = record.part(TOWERS_FILE, &self.tower_tensors())?;
-        Ok(Some(AudioTower::load(audio, &Weights::new(&part, compute, device), "audio")))
+        open_tower(self.audio.as_ref(), record, &self.tower_tensors(), compute, device, |audio, weights| {
+            AudioTower::load(audio, weights, "audio")
+        })
     }
 
     /// Opens the token table, shared by all tasks, without any task's special rows.
@@ -108,8 +109,7 @@ impl OmniConfig {
     /// # Errors
     /// [`RecordError`] if the part is not what the configuration asks for.
     pub fn open_tokens(&self, record: &RecordFolder) -> Result<TokenTable, RecordError> {
-        let part = record.part(TOKENS_FILE, &self.token_tensors())?;
-        Ok(TokenTable::load(&part, self.text.vocab, self.text.hidden))
+        TokenTable::open(record, self.text.vocab, self.text.hidden)
     }
 
     /// Opens one task's backbone and connectors, and lays its special rows over `tokens`.

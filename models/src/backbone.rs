@@ -49,9 +49,9 @@ impl BackboneConfig {
     /// # Errors
     /// [`ConfigError`] naming the first field that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
+        crate::families::layer_count("text.layers", self.layers)?;
         crate::families::nonzero(&[
             ("text.hidden", self.hidden),
-            ("text.layers", self.layers),
             ("text.heads", self.heads),
             ("text.kv_heads", self.kv_heads),
             ("text.head_dim", self.head_dim),

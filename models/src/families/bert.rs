@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::TokenRows;
 use crate::blocks::{EncoderLayer, LayerNorm, Pooling, TokenTable, Weights};
 use crate::error::{ConfigError, RecordError};
-use crate::families::{multiple, nonzero, positive};
+use crate::families::{layer_count, multiple, nonzero, positive};
 use crate::record::{Dtype, RecordFolder, TensorSpec, layer_norm, text_file};
 use crate::tap;
 
@@ -45,9 +45,9 @@ impl BertConfig {
     /// # Errors
     /// [`ConfigError`] naming the first field that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
+        layer_count("text.layers", self.layers)?;
         nonzero(&[
             ("text.hidden", self.hidden),
-            ("text.layers", self.layers),
             ("text.heads", self.heads),
             ("text.inner", self.inner),
             ("text.positions", self.positions),

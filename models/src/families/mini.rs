@@ -20,7 +20,7 @@ use crate::blocks::taps::Taps;
 use crate::blocks::{GeluMlp, LayerNorm, Linear, TokenTable, Weights, unit_rows};
 use crate::error::{ConfigError, RecordError};
 use crate::families::bert::{BertConfig, BertEncoder};
-use crate::families::{nonzero, open_tower, positive};
+use crate::families::{nonzero, open_tower, positive, small};
 use crate::record::{Dtype, RecordFolder, TensorSpec, text_file};
 use crate::record::{layer_norm, linear_bias};
 use crate::tap;
@@ -230,6 +230,7 @@ impl SpeechConfig {
     fn check(&self) -> Result<(), ConfigError> {
         self.tower.check()?;
         nonzero(&[("speech.mean_rows", self.mean_rows), ("speech.inner", self.inner), ("speech.rows", self.rows)])?;
+        small(&self.kernels.map(|taps| ("speech.kernels", taps)))?;
         match self.kernels.iter().find(|&&taps| taps % 2 == 0) {
             Some(taps) => Err(ConfigError::OutOfRange {
                 field: "speech.kernels".into(),

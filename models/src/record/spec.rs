@@ -74,7 +74,7 @@ impl TensorSpec {
 
     /// Number of elements.
     pub fn elements(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |product, &side| product.saturating_mul(side))
     }
 }
 

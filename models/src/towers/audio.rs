@@ -11,7 +11,7 @@ use crate::blocks::attention::self_attention;
 use crate::blocks::taps::Taps;
 use crate::blocks::{LayerNorm, Linear, Weights};
 use crate::error::ConfigError;
-use crate::families::{multiple, nonzero, positive};
+use crate::families::{layer_count, multiple, nonzero, positive};
 use crate::record::{TensorSpec, layer_norm, linear_bias};
 use crate::tap;
 use crate::trap::{self, Trap};
@@ -75,9 +75,9 @@ impl AudioConfig {
     /// # Errors
     /// [`ConfigError`] naming the first field that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
+        layer_count("audio.layers", self.layers)?;
         nonzero(&[
             ("audio.hidden", self.hidden),
-            ("audio.layers", self.layers),
             ("audio.heads", self.heads),
             ("audio.inner", self.inner),
             ("audio.n_window", self.n_window),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::blocks::Weights;
 use crate::error::ConfigError;
-use crate::families::nonzero;
+use crate::families::{layer_count, nonzero, small};
 use crate::record::TensorSpec;
 use crate::tap;
 
@@ -80,13 +80,13 @@ impl ConvConfig {
             ("picture.head", self.head),
         ])?;
         for stage in &self.stages {
-            nonzero(&[
+            nonzero(&[("picture.stages.channels", stage.channels)])?;
+            small(&[
                 ("picture.stages.expand", stage.expand),
-                ("picture.stages.channels", stage.channels),
-                ("picture.stages.repeats", stage.repeats),
                 ("picture.stages.stride", stage.stride),
                 ("picture.stages.kernel", stage.kernel),
             ])?;
+            layer_count("picture.stages.repeats", stage.repeats)?;
         }
         Ok(())
     }

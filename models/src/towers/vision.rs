@@ -11,7 +11,7 @@ use crate::batch::{Grid, PatchRows, upload};
 use crate::blocks::attention::self_attention;
 use crate::blocks::{LayerNorm, Linear, RotaryTable, Weights};
 use crate::error::ConfigError;
-use crate::families::{multiple, nonzero, positive};
+use crate::families::{layer_count, multiple, nonzero, positive, small};
 use crate::record::{TensorSpec, layer_norm, linear_bias};
 use crate::tap;
 use crate::trap::{self, Trap};
@@ -62,12 +62,15 @@ impl VisionConfig {
     /// # Errors
     /// [`ConfigError`] naming the first field that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
+        layer_count("vision.layers", self.layers)?;
         nonzero(&[
             ("vision.hidden", self.hidden),
-            ("vision.layers", self.layers),
             ("vision.heads", self.heads),
             ("vision.inner", self.inner),
             ("vision.positions", self.positions),
+        ])?;
+        // Four of them are multiplied into the width of a patch, one twice.
+        small(&[
             ("vision.patch_px", self.patch_px),
             ("vision.merge", self.merge),
             ("vision.temporal_patch", self.temporal_patch),

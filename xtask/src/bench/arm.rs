@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -16,6 +18,8 @@ pub struct Arm {
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
     said: Arc<Mutex<VecDeque<String>>>,
+    /// Reads standard error to its end.
+    listener: JoinHandle<()>,
     /// What it is, in its own words.
     pub ready: String,
 }
@@ -42,7 +46,7 @@ impl Arm {
         let said = Arc::new(Mutex::new(VecDeque::new()));
         let kept = Arc::clone(&said);
         // It is read all the time, or a program that warns a lot would wait for us.
-        std::thread::spawn(move || {
+        let listener = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok).filter(|line| !line.trim().is_empty()) {
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.push_back(line);
@@ -52,7 +56,7 @@ impl Arm {
             }
         });
         let stdin = child.stdin.take();
-        let mut arm = Self { child, stdin, stdout, said, ready: String::new() };
+        let mut arm = Self { child, stdin, stdout, said, listener, ready: String::new() };
         let first = arm.read()?;
         let ready = first["ready"].as_str().ok_or_else(|| format!("began with {first}"))?;
         arm.ready = ready.to_string();
@@ -91,6 +95,13 @@ impl Arm {
         let read = self.stdout.read_line(&mut line).map_err(|e| e.to_string())?;
         if read == 0 {
             let ended = self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
+            // Its last words may still be on their way; a program that it started may keep the pipe open for good.
+            for _ in 0..20 {
+                if self.listener.is_finished() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
             let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
             let last = said.back().map_or_else(String::new, |line| format!(": {}", line.trim()));
             return Err(format!("it ended ({ended}){last}"));
@@ -111,7 +122,7 @@ impl Drop for Arm {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(100));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

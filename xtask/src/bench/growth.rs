@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::Place;
 use super::arm::Arm;
+use super::{BenchArgs, Place};
 
 /// A kind of input with its sizes: what the size is called, and the case of each.
 const SERIES: [(&str, &str, &[&str]); 3] = [
@@ -35,6 +35,9 @@ const SERIES: [(&str, &str, &[&str]); 3] = [
 /// Longest that is spent on a case, in milliseconds.
 const CASE_MS: f64 = 8_000.0;
 
+/// Sizes of a series with `--quick`: the smallest.
+const QUICK: usize = 4;
+
 /// A point of a curve.
 #[derive(Debug, Clone, PartialEq)]
 struct Point {
@@ -44,14 +47,14 @@ struct Point {
     flops: f64,
 }
 
-/// Measures every series of each family and writes `growth-<family>.svg` and `.md` beside the benches.
+/// Measures every series of each full-size family and writes `growth-<family>.svg` and `.md` beside the benches.
 ///
 /// # Errors
 /// When ours does not start, or a file cannot be written.
-pub fn run(root: &Path, place: &Place, families: &[&str], dtype: &str) -> Result<u8> {
+pub fn run(root: &Path, place: &Place, families: &[&str], args: &BenchArgs) -> Result<u8> {
     for family in families.iter().filter(|family| **family != "mini") {
         let mut command = Command::new(&place.ours);
-        command.args(["--serve", "--family", family, "--dtype", dtype]);
+        command.args(["--serve", "--family", family, "--dtype", &args.dtype]);
         let mut arm = match Arm::start(command) {
             Ok(arm) => arm,
             Err(why) => bail!("our arm: {why}"),
@@ -59,7 +62,7 @@ pub fn run(root: &Path, place: &Place, families: &[&str], dtype: &str) -> Result
         let mut all = Vec::new();
         for (name, unit, cases) in SERIES {
             let mut points = Vec::new();
-            for case in cases {
+            for case in cases.iter().take(if args.quick { QUICK } else { cases.len() }) {
                 let point = measure(&mut arm, case).map_err(|why| anyhow::anyhow!("{case}: {why}"))?;
                 eprintln!("{family} {case}: {:.1} ms, {:.1} GFLOP/s", point.ms, point.flops / point.ms / 1e6);
                 points.push(point);
@@ -76,12 +79,12 @@ pub fn run(root: &Path, place: &Place, families: &[&str], dtype: &str) -> Result
     Ok(0)
 }
 
-/// The middle of as many runs as time allows, three at most.
+/// The middle of as many runs as time allows, seven at most; of a long one the first alone.
 fn measure(arm: &mut Arm, case: &str) -> Result<Point, String> {
     let first = arm.run(case, 0, 1)?;
     let once = first.ms[0];
-    let runs = ((CASE_MS / once) as usize).clamp(1, 7);
-    let mut ms = arm.run(case, 0, runs)?.ms;
+    let runs = ((CASE_MS / once) as usize).min(7);
+    let mut ms = if runs > 0 { arm.run(case, 0, runs)?.ms } else { first.ms };
     ms.sort_by(f64::total_cmp);
     let size = case.rsplit([':', 'x']).next().unwrap_or_default().trim_end_matches('s');
     let size = size.parse().map_err(|_| "no size".to_string())?;

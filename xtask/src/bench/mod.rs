@@ -47,7 +47,7 @@ pub struct BenchArgs {
     /// Threads of every arm; several with commas between are a table each [default: one a core]
     #[arg(long, value_name = "N", value_delimiter = ',')]
     threads: Vec<usize>,
-    /// Three rounds, one case a kind, nothing compiled by PyTorch
+    /// Three rounds, one case a kind or two, nothing compiled by PyTorch; of growth the small sizes
     #[arg(long)]
     quick: bool,
     /// A Python that has the packages of benches/peers/requirements.txt, in place of one made for it
@@ -164,7 +164,7 @@ pub fn run(root: &Path, args: &BenchArgs) -> Result<u8> {
     let families = chosen(&args.family)?;
     let place = Place::new(root, args)?;
     if args.growth {
-        return growth::run(root, &place, &families.iter().map(|f| f.name).collect::<Vec<_>>(), &args.dtype);
+        return growth::run(root, &place, &families.iter().map(|f| f.name).collect::<Vec<_>>(), args);
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if args.threads.is_empty() { vec![cores] } else { args.threads.clone() };

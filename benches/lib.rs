@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Tensor;
-use omniburn::{Dtype, Engine, Height, Input, RecordFolder, Request, RgbImage, Role, Width};
+use omniburn::{Dtype, Engine, Family, Height, Input, RecordFolder, Request, RgbImage, Role, Width};
 use omniburn_models::backbone::BackboneConfig;
 use omniburn_models::families::OmniConfig;
 use omniburn_models::record::write_random;
@@ -91,8 +91,11 @@ impl Size {
     /// If it cannot be written.
     pub fn record(self, dtype: Dtype) -> PathBuf {
         let path = records().join(format!("{}-{dtype}", self.name()));
-        // One that another version of the program wrote is made anew.
-        let good = RecordFolder::open(&path).is_ok_and(|record| record.header().dtype == dtype);
+        // One of another format or shape, or one that is not whole, is made anew.
+        let same = |record: RecordFolder| {
+            record.header().dtype == dtype && record.header().family == Family::Omni(self.config())
+        };
+        let good = RecordFolder::open(&path).is_ok_and(same);
         if !good {
             write_random(&path, &self.config(), dtype, PIXELS, &tokenizer(), 1).expect("a record can be written");
         }

@@ -182,15 +182,15 @@ impl Packed {
         }
     }
 
-    /// Packs bf16 bits that lie as `[inputs, outputs]`.
+    /// Packs little-endian bf16 that lie as `[inputs, outputs]`.
     ///
     /// # Panics
     /// If the layout is not bf16 or there are not as many values as it has.
-    pub fn from_bf16(layout: PanelLayout, values: &[u16]) -> Self {
+    pub fn from_bf16_bytes(layout: PanelLayout, values: &[u8]) -> Self {
         assert_eq!(layout.format, PanelFormat::Bf16);
-        assert_eq!(values.len(), layout.inputs * layout.outputs, "values of a matrix");
+        assert_eq!(values.len(), 2 * layout.inputs * layout.outputs, "values of a matrix");
         let mut out = vec![0_u16; layout.bytes() / 2];
-        layout.places(|from, to| out[to] = values[from]);
+        layout.places(|from, to| out[to] = u16::from_le_bytes([values[2 * from], values[2 * from + 1]]));
         Self::new(layout, Arc::new(Owned(out)), Vec::new())
     }
 

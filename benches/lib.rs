@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Tensor;
 use omniburn::{Dtype, Engine, Height, Input, RecordFolder, Request, RgbImage, Role, Width};
 use omniburn_models::backbone::BackboneConfig;
 use omniburn_models::families::OmniConfig;
@@ -111,6 +112,32 @@ pub fn wanted() -> Vec<(Size, Dtype)> {
         Some((Size::ALL.into_iter().find(|s| s.name() == size)?, dtype.parse().ok()?))
     };
     named.split(',').map(|name| record(name).unwrap_or_else(|| panic!("`{name}` names no record"))).collect()
+}
+
+/// The type that the engine computes such a record in on the CPU.
+///
+/// # Panics
+/// If it does not open.
+pub fn compute(size: Size, stored: Dtype) -> Dtype {
+    Engine::builder(size.record(stored)).open().expect("a fresh record opens").profile().dtype
+}
+
+/// A pool to run in, as units of the engine do: work that is handed over from outside waits for a thread to wake.
+///
+/// # Panics
+/// If the system has no threads left.
+pub fn pool() -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().build().expect("a pool")
+}
+
+/// Waits for a result, so that work and not its order is timed.
+///
+/// # Panics
+/// If a value is not finite.
+pub fn read<const D: usize>(tensor: Tensor<D>) -> f32 {
+    let values: Vec<f32> = tensor.into_data().convert::<f32>().try_to_vec().expect("f32");
+    assert!(values.iter().all(|v| v.is_finite()));
+    values[0]
 }
 
 /// Where records are kept: beside the build, never beside sources.

@@ -66,7 +66,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         package: "omniburn-benches",
-        imports: &["omniburn", "omniburn-models"],
+        imports: &["omniburn", "omniburn-models", "burn"],
         never: &[],
         reason: "measures everything, the rest of it through development dependencies, and is imported by nobody",
     },

@@ -79,7 +79,7 @@ impl BackboneConfig {
             }
             specs.push(TensorSpec::linear(format!("{layer}.self_attn.o_proj.weight"), q, self.hidden));
             specs.push(TensorSpec::exact(format!("{layer}.post_attention_layernorm.weight"), [self.hidden]));
-            specs.push(TensorSpec::linear(format!("{layer}.mlp.gate_up_proj.weight"), self.hidden, 2 * self.inner));
+            specs.push(TensorSpec::gate_up(format!("{layer}.mlp.gate_up_proj.weight"), self.hidden, self.inner));
             specs.push(TensorSpec::linear(format!("{layer}.mlp.down_proj.weight"), self.inner, self.hidden));
         }
         specs.push(TensorSpec::exact(format!("{prefix}.norm.weight"), [self.hidden]));
@@ -247,7 +247,7 @@ impl BackboneLayer {
             self_attn: Attention::load(config, weights, &format!("{path}.self_attn")),
             post_attention_layernorm: norm("post_attention_layernorm"),
             mlp: SwiGluMlp {
-                gate_up_proj: Linear::load_gate_up(weights, &format!("{path}.mlp.gate_up_proj")),
+                gate_up_proj: Linear::load(weights, &format!("{path}.mlp.gate_up_proj")),
                 down_proj: Linear::load(weights, &format!("{path}.mlp.down_proj")),
             },
         }

@@ -235,8 +235,9 @@ pub fn copied_weights(record: &RecordFolder, task: Option<&str>, tower: Option<M
         for spec in &specs {
             let of_tower = |names: [&str; 2]| names.iter().any(|name| spec.name.starts_with(name));
             if text.as_ref() == Some(&file) || (file == TOWERS_FILE && names.is_some_and(of_tower)) {
-                let stored = entry.tensors.get(&spec.name).map_or(Dtype::F32, |tensor| tensor.dtype);
-                bytes += copied(spec, stored, compute);
+                let tensor = entry.tensors.get(&spec.name);
+                let (stored, panels) = tensor.map_or((Dtype::F32, false), |tensor| (tensor.dtype, tensor.panels));
+                bytes += copied(spec, stored, panels, compute);
             }
         }
     }
@@ -244,18 +245,25 @@ pub fn copied_weights(record: &RecordFolder, task: Option<&str>, tower: Option<M
 }
 
 /// Bytes of a tensor in memory where it is not used as it lies in its file.
-fn copied(spec: &TensorSpec, stored: Dtype, compute: Dtype) -> u64 {
+fn copied(spec: &TensorSpec, stored: Dtype, panels: bool, compute: Dtype) -> u64 {
     let elements = spec.elements() as u64;
     let becomes = match spec.role {
         TensorRole::Linear => compute,
         TensorRole::Rows => Dtype::F32,
         TensorRole::Exact | TensorRole::Tokens | TensorRole::Scale => return 0,
     };
+    // What a matrix is multiplied in: bf16 stays as it is stored even where products are in f32.
+    let becomes = match (spec.role, stored, becomes) {
+        (TensorRole::Linear, Dtype::Bf16, Dtype::F32) => Dtype::Bf16,
+        (_, Dtype::F32, Dtype::Int8) => Dtype::F32,
+        (.., becomes) => becomes,
+    };
+    let as_it_lies = spec.role != TensorRole::Linear || panels == spec.panels(becomes).is_some();
     match (stored == becomes, stored) {
-        (true, _) => 0,
-        // Expanded to f32 on the way to another type, a tensor at a time.
-        (false, Dtype::Int8) if becomes != Dtype::F32 => elements * (4 + becomes.bytes() as u64),
-        (false, _) => elements * becomes.bytes() as u64,
+        (true, _) if as_it_lies => 0,
+        (true, _) => elements * becomes.bytes() as u64,
+        // Expanded to f32 on the way, a tensor at a time.
+        (false, _) => elements * (4 + becomes.bytes() as u64),
     }
 }
 

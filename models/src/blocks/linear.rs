@@ -17,12 +17,7 @@ pub struct Linear {
 impl Linear {
     /// `{path}.weight` without a bias.
     pub fn load(weights: &Weights, path: &str) -> Self {
-        Self { weight: weights.linear(&format!("{path}.weight"), false), bias: None }
-    }
-
-    /// `{path}.weight` without a bias, gate and up of a gated MLP side by side.
-    pub fn load_gate_up(weights: &Weights, path: &str) -> Self {
-        Self { weight: weights.linear(&format!("{path}.weight"), true), bias: None }
+        Self { weight: weights.linear(&format!("{path}.weight")), bias: None }
     }
 
     /// `{path}.weight` and `{path}.bias`.

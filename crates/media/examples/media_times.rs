@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use omniburn_media::{
-    Height, MelPreprocess, RgbImage, SoundReader, SoundSource, TextTokenizer, VisionPreprocess, Width, decode_image_file,
-    image_patches, log_mel, resize_bicubic,
+    Height, MelPreprocess, RgbImage, SoundReader, SoundSource, TextTokenizer, VisionPreprocess, Width,
+    decode_image_file, image_patches, log_mel, resize_bicubic,
 };
 
 const MEL: MelPreprocess = MelPreprocess { sample_rate_hz: 16_000, fft_samples: 400, hop_samples: 160, mels: 128 };

@@ -1,5 +1,6 @@
 //! The command line as its users run it: the built program, on the tiny checkpoints of the tests.
 
+mod bench;
 mod doctor;
 #[cfg(unix)]
 mod exhaustion;

@@ -65,6 +65,11 @@ impl RotaryTable {
         Self::from_angles(angles, head_dim, device)
     }
 
+    /// Cosines and sines, `[tokens, head_dim]` each.
+    pub(crate) fn tables(&self) -> (Tensor<2>, Tensor<2>) {
+        (self.cos.clone(), self.sin.clone())
+    }
+
     /// Rotates queries or keys.
     ///
     /// # Shapes

@@ -439,6 +439,22 @@ impl Part {
         self.entry(name).dtype
     }
 
+    /// Shape of a tensor.
+    ///
+    /// # Panics
+    /// As [`Part::dtype`].
+    pub fn shape(&self, name: &str) -> &[usize] {
+        &self.entry(name).shape
+    }
+
+    /// The scales of a tensor stored in int8, one a row of the checkpoint's axis order.
+    ///
+    /// # Panics
+    /// As [`Part::dtype`], or if it is not stored in int8.
+    pub fn scales(&self, name: &str) -> Vec<f32> {
+        int8::scales(&self.entry(&int8::scale_name(name)).bytes)
+    }
+
     /// Mapped little-endian bytes of a tensor, shared and not copied.
     ///
     /// # Panics

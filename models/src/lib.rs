@@ -31,4 +31,6 @@ pub mod towers;
 pub mod trap;
 
 pub use error::{ConfigError, RecordError};
-pub use omniburn_kernels::{KernelRow, Segments, self_test, settle_allocator, trim_memory};
+pub use omniburn_kernels::{
+    Bf16Product, Isa, IsaUnavailable, KernelRow, Segments, self_test, settle_allocator, trim_memory,
+};

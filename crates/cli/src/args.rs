@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgMatches, Args, Parser, Subcommand, ValueEnum};
-use omniburn::{BackendSpec, Dtype, Modality, Role, TemplateKind, Truncation};
+use omniburn::{BackendSpec, Dtype, Isa, Modality, Role, TemplateKind, Truncation};
 use omniburn_cli::inputs::TypedInput;
 
 /// The whole command line.
@@ -130,7 +130,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "NAME[:N]", default_value = "flex")]
     pub device: BackendSpec,
     /// The type to compute in [default: the best the record and the device allow]
-    #[arg(long, value_parser = dtypes(&Dtype::FLOATS))]
+    #[arg(long, value_parser = dtypes(&Dtype::ALL))]
     pub dtype: Option<Dtype>,
     /// What happens to a text longer than the model reads
     #[arg(long, value_enum, default_value_t = TruncateArg::Error)]
@@ -144,6 +144,9 @@ pub struct ModelArgs {
     /// Threads to compute with on the CPU [default: one a core]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+    /// Processor instructions to compute with: portable, neon, avx2, avx512, avx512-bf16 or amx [default: the richest there]
+    #[arg(long, value_name = "NAME")]
+    pub isa: Option<Isa>,
 }
 
 /// Inputs as typed. Their order across the kinds is read from the matches; see [`typed_in_order`].
@@ -281,7 +284,7 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "NAME[:N]")]
     pub device: Option<BackendSpec>,
     /// The type to compute in [default: the journal's]
-    #[arg(long, value_parser = dtypes(&Dtype::FLOATS))]
+    #[arg(long, value_parser = dtypes(&Dtype::ALL))]
     pub dtype: Option<Dtype>,
     /// Memory for the work beside the weights, such as 512MiB or 2GiB [default: 4GiB]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
@@ -406,7 +409,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "NAME[:N]", default_value = "flex")]
     pub device: BackendSpec,
     /// The type to compute in [default: the best the record and the device allow]
-    #[arg(long, value_parser = dtypes(&Dtype::FLOATS))]
+    #[arg(long, value_parser = dtypes(&Dtype::ALL))]
     pub dtype: Option<Dtype>,
     /// How long each case is run, and three times at least
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
@@ -423,6 +426,9 @@ pub struct BenchArgs {
     /// Threads to compute with on the CPU [default: one a core]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+    /// Processor instructions to compute with: portable, neon, avx2, avx512, avx512-bf16 or amx [default: the richest there]
+    #[arg(long, value_name = "NAME")]
+    pub isa: Option<Isa>,
     /// No progress on standard error
     #[arg(long)]
     pub quiet: bool,

@@ -80,7 +80,7 @@ pub use omniburn_media::{
 pub use omniburn_models::families::{BertConfig, Family, MiniConfig, OmniConfig};
 pub use omniburn_models::record::int8::is_scale;
 pub use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TemplateKind};
-pub use omniburn_models::{KernelRow, RecordError, settle_allocator};
+pub use omniburn_models::{Isa, IsaUnavailable, KernelRow, RecordError, settle_allocator};
 pub use options::{Budget, DEFAULT_BUDGET_BYTES, DEFAULT_HOLD_TARGET, EngineOptions, VERIFY_SMALL_BYTES};
 pub use parts::copied_weights;
 pub use peak::Peak;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use omniburn_gate::Priority;
+use omniburn_models::Bf16Product;
 use rayon::prelude::*;
 
 use crate::backend::BackendKind;
@@ -43,6 +44,8 @@ impl Engine {
         let asked = request.clone();
         let matmul = self.unit(&request, move || matmul_seconds(&device, DType::F32, &asked))??;
         let operations = 2.0 * PRODUCT.iter().map(|&n| n as f64).product::<f64>();
+        let (device, asked) = (self.inner.parts.device().clone(), request.clone());
+        let bf16 = self.unit(&request, move || bf16_seconds(&device, &asked))??;
         let asked = request.clone();
         let read = match self.inner.spec.kind {
             BackendKind::Flex => Some(self.unit(&request, move || read_seconds(&asked))??),
@@ -50,8 +53,7 @@ impl Engine {
         };
         Ok(Peak {
             matmul_f32_gflops: operations / matmul / 1e9,
-            // Where a kernel for bf16 weights exists, its product is measured here as the f32 one above.
-            matmul_bf16_gflops: None,
+            matmul_bf16_gflops: bf16.map(|seconds| operations / seconds / 1e9),
             memory_read_gb_per_s: read.map(|seconds| READ_BYTES as f64 / seconds / 1e9),
         })
     }
@@ -83,6 +85,16 @@ fn matmul_seconds(device: &Device, dtype: DType, request: &Request) -> Result<f6
         drop(product);
         Ok(())
     })
+}
+
+/// `None` where no kernel multiplies bf16.
+fn bf16_seconds(device: &Device, request: &Request) -> Result<Option<f64>, ItemError> {
+    let Some(product) = Bf16Product::new(PRODUCT, device) else { return Ok(None) };
+    best(request, || {
+        drop(product.run());
+        Ok(())
+    })
+    .map(Some)
 }
 
 fn read_seconds(request: &Request) -> Result<f64, ItemError> {

@@ -1,11 +1,17 @@
-//! What flex, Burn's CPU backend, does differently.
+//! What flex, Burn's CPU backend, does differently: the kernels of [`crate::cpu`] over its tensors.
 
-use burn::backend::ops::{FloatTensorOps, ModuleOps};
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::{TensorMetadata, tensor::FloatTensor};
-use burn::tensor::ops::AttentionModuleOptions;
-use burn_flex::Flex;
+use burn::tensor::{Bytes, DType, Shape, Tensor, bf16};
+use burn_flex::{Flex, FlexTensor, Layout};
 
-use crate::{TowerOps, portable};
+use crate::cpu::Isa;
+use crate::cpu::attention::{self, Attention, Columns, Heads, Placing};
+use crate::cpu::linear::{self, Activation, Epilogue, Out, Rows};
+use crate::cpu::pack::ColumnOrder;
+use crate::cpu::rows::{self, written};
+use crate::fused::{After, Before, HeadSizes};
+use crate::{Segments, TowerOps, Weight, portable};
 
 impl TowerOps for Flex {
     /// A single row takes another path in flex's product than two or more do, and differs there by up to 6e-6
@@ -21,15 +27,235 @@ impl TowerOps for Flex {
         Self::float_slice(product, &[(0..1).into(), (0..width).into()])
     }
 
-    /// Flex takes fewer key heads than query heads as they are.
-    fn tower_attention(
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        value: FloatTensor<Self>,
-        scale: f64,
-        causal: bool,
+    fn tower_linear_bias(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        let options = AttentionModuleOptions { scale: Some(scale), softcap: None, is_causal: causal };
-        <Self as ModuleOps<Self>>::attention(query, key, value, None, None, options)
+        let product = Contiguous::new(Self::tower_linear(x, weight));
+        let bias = Contiguous::new(bias);
+        activated(&product, Some(bias.values()), Activation::None, None, false)
     }
+
+    fn tower_rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+        norm(x, weight, None, eps, false)
+    }
+
+    fn tower_layer_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        eps: f64,
+    ) -> FloatTensor<Self> {
+        norm(x, weight, Some(bias), eps, false)
+    }
+
+    fn tower_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
+        activated(&Contiguous::new(gate_up), None, Activation::SwiGlu, None, false)
+    }
+
+    fn tower_gelu_tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        activated(&Contiguous::new(x), None, Activation::GeluTanh, None, false)
+    }
+
+    fn tower_gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        activated(&Contiguous::new(x), None, Activation::GeluErf, None, false)
+    }
+}
+
+/// A tensor of flex whose values lie in order.
+pub(crate) struct Contiguous(FlexTensor);
+
+impl Contiguous {
+    fn new(tensor: FlexTensor) -> Self {
+        Self(if tensor.layout().contiguous_offsets().is_some() { tensor } else { tensor.to_contiguous() })
+    }
+
+    /// The tensor's own, if it lives on flex.
+    fn of<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
+        tensor.clone().try_into_primitive::<Flex>().ok().map(Self::new)
+    }
+
+    /// f32 values.
+    fn values(&self) -> &[f32] {
+        let (start, end) = self.0.layout().contiguous_offsets().expect("made contiguous");
+        &self.0.storage::<f32>()[start..end]
+    }
+
+    fn rows(&self) -> Rows<'_> {
+        let (start, end) = self.0.layout().contiguous_offsets().expect("made contiguous");
+        match self.0.dtype() {
+            DType::BF16 => Rows::Bf16(bytemuck::cast_slice(&self.0.storage::<bf16>()[start..end])),
+            _ => Rows::F32(&self.0.storage::<f32>()[start..end]),
+        }
+    }
+
+    fn last_axis(&self) -> usize {
+        let shape = self.0.layout().shape();
+        shape[shape.num_dims() - 1]
+    }
+}
+
+/// A tensor that a kernel writes, in f32 or bf16.
+fn filled(shape: Shape, low: bool, write: impl FnOnce(Out)) -> FlexTensor {
+    let count = shape.num_elements();
+    if low {
+        let bytes = Bytes::from_elems(written::<u16>(count, |out| write(Out::Bf16(out))));
+        FlexTensor::new(bytes, Layout::contiguous(shape), DType::BF16)
+    } else {
+        let bytes = Bytes::from_elems(written::<f32>(count, |out| write(Out::F32(out))));
+        FlexTensor::new(bytes, Layout::contiguous(shape), DType::F32)
+    }
+}
+
+fn norm(
+    x: FloatTensor<Flex>,
+    weight: FloatTensor<Flex>,
+    bias: Option<FloatTensor<Flex>>,
+    eps: f64,
+    low: bool,
+) -> FloatTensor<Flex> {
+    let (x, weight, bias) = (Contiguous::new(x), Contiguous::new(weight), bias.map(Contiguous::new));
+    let isa = Isa::current();
+    filled(x.0.layout().shape().clone(), low, |out| match &bias {
+        Some(bias) => rows::layer_norm(isa, x.values(), weight.values(), bias.values(), eps as f32, out),
+        None => rows::rms_norm(isa, x.values(), weight.values(), eps as f32, out),
+    })
+}
+
+/// A norm whose result is rounded to bf16, where rows and tables live on flex.
+pub(crate) fn low_norm(x: &Tensor<2>, weight: &Tensor<1>, bias: Option<&Tensor<1>>, eps: f64) -> Option<Tensor<2>> {
+    let primitive = |x: &Tensor<1>| x.clone().try_into_primitive::<Flex>().ok();
+    let bias = match bias {
+        Some(bias) => Some(primitive(bias)?),
+        None => None,
+    };
+    let x = x.clone().try_into_primitive::<Flex>().ok()?;
+    Some(Tensor::from_primitive::<Flex>(norm(x, primitive(weight)?, bias, eps, true)))
+}
+
+fn activated(
+    x: &Contiguous,
+    bias: Option<&[f32]>,
+    activation: Activation,
+    residual: Option<&[f32]>,
+    low: bool,
+) -> FlexTensor {
+    let width = x.last_axis();
+    let mut shape = x.0.layout().shape().clone();
+    if activation == Activation::SwiGlu {
+        let last = shape.num_dims() - 1;
+        shape[last] = width / 2;
+    }
+    let isa = Isa::current();
+    filled(shape, low, |out| rows::activate(isa, x.values(), width, bias, activation, residual, out))
+}
+
+/// See [`crate::project`]; `None` where the rows are not on flex.
+pub(crate) fn project(x: &Tensor<2>, weight: &Weight, after: &After) -> Option<Tensor<2>> {
+    let bias = after.bias.as_ref().map(Contiguous::of::<1>);
+    let residual = after.residual.as_ref().map(Contiguous::of::<2>);
+    let (bias, residual) = (bias.map_or(Some(None), |b| b.map(Some))?, residual.map_or(Some(None), |r| r.map(Some))?);
+    let (bias, residual) = (bias.as_ref().map(Contiguous::values), residual.as_ref().map(Contiguous::values));
+    if let Some(plain) = weight.as_plain() {
+        let primitive = x.clone().try_into_primitive::<Flex>().ok()?;
+        let product = Flex::tower_linear(primitive, plain.clone().try_into_primitive::<Flex>().ok()?);
+        if bias.is_none() && residual.is_none() && after.activation == Activation::None {
+            return Some(Tensor::from_primitive::<Flex>(product));
+        }
+        let product = Contiguous::new(product);
+        return Some(Tensor::from_primitive::<Flex>(activated(&product, bias, after.activation, residual, false)));
+    }
+    let (packed, low) = weight.as_packed()?;
+    let x = Contiguous::of(x)?;
+    let [count, _] = [x.0.layout().shape()[0], x.0.layout().shape()[1]];
+    let outputs = packed.layout().outputs;
+    let width = if after.activation == Activation::SwiGlu { outputs / 2 } else { outputs };
+    let isa = Isa::current();
+    if after.activation == Activation::SwiGlu && packed.layout().order == ColumnOrder::Plain {
+        // Gate and up do not meet in a tile where their width is no multiple of a panel's.
+        let product = filled(Shape::from([count, outputs]), false, |out| {
+            linear::linear(isa, x.rows(), count, packed, low, Epilogue { bias, ..Epilogue::default() }, out);
+        });
+        let product = Contiguous::new(product);
+        return Some(Tensor::from_primitive::<Flex>(activated(&product, None, after.activation, residual, after.low)));
+    }
+    let epilogue = Epilogue { bias, activation: after.activation, residual };
+    let result = filled(Shape::from([count, width]), after.low && residual.is_none(), |out| {
+        linear::linear(isa, x.rows(), count, packed, low, epilogue, out);
+    });
+    Some(Tensor::from_primitive::<Flex>(result))
+}
+
+/// See [`crate::attend`]; `None` where the rows are not on flex.
+pub(crate) fn attend(qkv: &Tensor<2>, sizes: HeadSizes, segments: &Segments, before: &Before) -> Option<Tensor<2>> {
+    let HeadSizes { heads, kv_heads, head_dim } = sizes;
+    let qkv = Contiguous::of(qkv)?;
+    let norms = match &before.norms {
+        Some((query, key, eps)) => Some((Contiguous::of(query)?, Contiguous::of(key)?, *eps)),
+        None => None,
+    };
+    let rotary = match &before.rotary {
+        Some((cos, sin)) => Some((Contiguous::of(cos)?, Contiguous::of(sin)?)),
+        None => None,
+    };
+    let stride = (heads + 2 * kv_heads) * head_dim;
+    let at = |head: usize| Columns { values: &qkv.values()[head * head_dim..], stride };
+    let bounds: Vec<(usize, usize)> = segments.iter().collect();
+    let attention = Attention {
+        query: at(0),
+        key: at(heads),
+        value: at(heads + kv_heads),
+        heads: Heads { query: heads, key: kv_heads, width: head_dim },
+        placing: Placing {
+            query_norm: norms.as_ref().map(|(query, ..)| query.values()),
+            key_norm: norms.as_ref().map(|(_, key, _)| key.values()),
+            eps: norms.as_ref().map_or(0.0, |(.., eps)| *eps as f32),
+            rotary: rotary.as_ref().map(|(cos, sin)| (cos.values(), sin.values())),
+        },
+        segments: &bounds,
+        scale: (1.0 / (head_dim as f64).sqrt()) as f32,
+        causal: before.causal,
+        low: before.low,
+    };
+    let isa = Isa::current();
+    let shape = Shape::from([segments.rows(), heads * head_dim]);
+    let result = filled(shape, before.low_result, |out| attention::attention(isa, &attention, out));
+    Some(Tensor::from_primitive::<Flex>(result))
+}
+
+/// Attention over tensors of their own; `None` where they are not on flex.
+///
+/// # Shapes
+/// As [`crate::attention`].
+pub(crate) fn separate(
+    query: &Tensor<3>,
+    key: &Tensor<3>,
+    value: &Tensor<3>,
+    segments: &Segments,
+    scale: f64,
+    causal: bool,
+) -> Option<Tensor<3>> {
+    let ([_, heads, head_dim], [_, kv_heads, _]) = (query.dims(), key.dims());
+    let (query, key, value) = (Contiguous::of(query)?, Contiguous::of(key)?, Contiguous::of(value)?);
+    let bounds: Vec<(usize, usize)> = segments.iter().collect();
+    let attention = Attention {
+        query: Columns { values: query.values(), stride: heads * head_dim },
+        key: Columns { values: key.values(), stride: kv_heads * head_dim },
+        value: Columns { values: value.values(), stride: kv_heads * head_dim },
+        heads: Heads { query: heads, key: kv_heads, width: head_dim },
+        placing: Placing::default(),
+        segments: &bounds,
+        scale: scale as f32,
+        causal,
+        low: false,
+    };
+    let isa = Isa::current();
+    let shape = Shape::from([segments.rows(), heads, head_dim]);
+    Some(Tensor::from_primitive::<Flex>(filled(shape, false, |out| attention::attention(isa, &attention, out))))
+}
+
+/// Whether tensors of a device are flex's.
+pub(crate) fn is_flex(device: &burn::tensor::Device) -> bool {
+    Tensor::<1>::zeros([1], device).try_into_primitive::<Flex>().is_ok()
 }

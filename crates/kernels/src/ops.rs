@@ -3,8 +3,8 @@
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::{DType, Tensor};
 
-use crate::Segments;
 use crate::portable;
+use crate::{Segments, Weight};
 
 /// Operations of towers and backbones that a backend may fuse.
 ///
@@ -118,6 +118,36 @@ pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f64) -> Te
     Tensor::from_dispatch(Dispatch::tower_rms_norm(x.into_dispatch(), weight.into_dispatch(), eps))
 }
 
+/// [`rms_norm`] for a product with `weight`: in bf16 where that takes it.
+///
+/// # Shapes
+/// - `x`: `[rows, width]`; returns: as `x`
+pub fn rms_norm_for(x: Tensor<2>, gain: Tensor<1>, eps: f64, weight: &Weight) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if weight.takes_bf16()
+        && let Some(normed) = crate::flex::low_norm(&x, &gain, None, eps)
+    {
+        return normed;
+    }
+    let _ = weight;
+    rms_norm(x, gain, eps)
+}
+
+/// [`layer_norm`] for a product with `weight`: in bf16 where that takes it.
+///
+/// # Shapes
+/// - `x`: `[rows, width]`; returns: as `x`
+pub fn layer_norm_for(x: Tensor<2>, gain: Tensor<1>, bias: Tensor<1>, eps: f64, weight: &Weight) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if weight.takes_bf16()
+        && let Some(normed) = crate::flex::low_norm(&x, &gain, Some(&bias), eps)
+    {
+        return normed;
+    }
+    let _ = weight;
+    layer_norm(x, gain, bias, eps)
+}
+
 /// LayerNorm over the last axis with biased variance.
 ///
 /// # Shapes
@@ -194,6 +224,10 @@ pub fn attention(
     let [tokens, heads, head_dim] = query.dims();
     assert_eq!(segments.rows(), tokens, "segments must cover the rows");
     assert_eq!(query.dtype(), DType::F32, "attention computes in f32");
+    #[cfg(feature = "flex")]
+    if let Some(context) = crate::flex::separate(&query, &key, &value, segments, scale, causal) {
+        return context;
+    }
     let rectangle = |x: &Tensor<3>, run: &crate::segments::Run| {
         let [_, heads, head_dim] = x.dims();
         let rows = x.clone().slice_dim(0, run.start..run.start + run.count * run.len);

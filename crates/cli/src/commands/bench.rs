@@ -442,6 +442,7 @@ fn model(args: &BenchArgs) -> ModelArgs {
         frames: None,
         budget: args.budget,
         threads: args.threads,
+        isa: args.isa,
     }
 }
 

@@ -28,6 +28,9 @@ fn open_engine(args: &ModelArgs) -> Result<Engine, Failure> {
         Some(path) => Engine::builder(checked(path)?),
         None => shipped()?,
     };
+    if args.isa.is_some() {
+        omniburn::Isa::force(args.isa).map_err(|error| Failure::usage(error.to_string()))?;
+    }
     builder = builder.device(args.device);
     if let Some(task) = &args.task {
         builder = builder.task(task);

@@ -1,0 +1,531 @@
+//! Products of rows with packed matrices, with what follows them done while a tile is at hand.
+
+use std::mem::MaybeUninit;
+
+use super::Isa;
+use super::lanes::{LANES, Lanes, Vectorized, to_bf16, vectorize};
+use super::math;
+use super::pack::{ColumnOrder, Packed, PanelFormat};
+use super::parallel::{Shared, parallel, parallel_ranges};
+use super::tile::{self, Block};
+
+/// Rows of a chunk: with four panels its sums take 48 KiB, and its rows stay in the second cache while they are used.
+const CHUNK_ROWS: usize = 192;
+/// Panels of a group.
+const GROUP: usize = 4;
+/// Length of a piece of the sums: four panels of bf16 take 64 KiB.
+const DEPTH: usize = 512;
+
+/// What is done to a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    None,
+    /// GELU by its tanh form.
+    GeluTanh,
+    /// GELU by the error function.
+    GeluErf,
+    /// Between 0 and 6.
+    Relu6,
+    /// The matrix is gate and up side by side; `silu(gate) * up`, half as wide.
+    SwiGlu,
+}
+
+/// Rows, one after the other.
+#[derive(Debug, Clone, Copy)]
+pub enum Rows<'a> {
+    /// f32.
+    F32(&'a [f32]),
+    /// bf16 bits.
+    Bf16(&'a [u16]),
+}
+
+/// Where results go, one row after the other.
+#[derive(Debug)]
+pub enum Out<'a> {
+    /// As f32.
+    F32(&'a mut [MaybeUninit<f32>]),
+    /// Rounded to bf16, ties to even.
+    Bf16(&'a mut [MaybeUninit<u16>]),
+}
+
+/// What follows a product, in this order.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    /// `[outputs]`, added to every row.
+    pub bias: Option<&'a [f32]>,
+    /// Then this.
+    pub activation: Activation,
+    /// As the result, added last.
+    pub residual: Option<&'a [f32]>,
+}
+
+/// `activation(x @ weight + bias) + residual`.
+///
+/// With f32 panels the arithmetic is f32. With bf16 panels it is f32 too, unless `low` rounds the rows to bf16. With int8
+/// panels each row becomes whole numbers of 15 bits and a scale, and the product is exact in them.
+///
+/// # Shapes
+/// - `x`: `[rows, inputs]`; `weight`: `[inputs, outputs]`; `out`, `residual`: `[rows, outputs]`, or half as wide with SwiGLU
+/// # Panics
+/// If a length is not what the sizes say.
+pub fn linear(isa: Isa, x: Rows, rows: usize, weight: &Packed, low: bool, epilogue: Epilogue, out: Out) {
+    let layout = *weight.layout();
+    let width = match epilogue.activation {
+        Activation::SwiGlu => layout.outputs / 2,
+        _ => layout.outputs,
+    };
+    let (given, room) = (
+        match x {
+            Rows::F32(x) => x.len(),
+            Rows::Bf16(x) => x.len(),
+        },
+        match &out {
+            Out::F32(out) => out.len(),
+            Out::Bf16(out) => out.len(),
+        },
+    );
+    assert_eq!(given, rows * layout.inputs, "rows of a product");
+    assert_eq!(room, rows * width, "results of a product");
+    assert!(epilogue.bias.is_none_or(|bias| bias.len() == layout.outputs), "bias of a product");
+    assert!(epilogue.residual.is_none_or(|residual| residual.len() == room), "residual of a product");
+    if rows == 0 {
+        return;
+    }
+    let job = Job { isa, weight, rows, width, epilogue, out: Target::new(out) };
+    match layout.format {
+        PanelFormat::F32 => {
+            let x = x.to_f32(layout.inputs, layout.inputs, false);
+            job.run(|block| {
+                let a = &x[block.row * layout.inputs + block.start..];
+                // SAFETY: sizes are checked above; the panels are as long as the layout says.
+                unsafe { tile::f32_block(isa, block.of(a.as_ptr(), layout.inputs, weight.bytes().as_ptr().cast())) }
+            });
+        }
+        PanelFormat::Bf16 => {
+            let depth = layout.depth();
+            #[cfg(target_arch = "x86_64")]
+            if low && isa >= Isa::Avx512Bf16 {
+                let x = x.to_bf16(isa, rows, layout.inputs, depth);
+                job.run(|block| {
+                    let a = &x[block.row * depth + block.start..];
+                    // SAFETY: as above; `to_bf16` pads the rows to a multiple of sixteen.
+                    unsafe { tile::bf16_block(isa, block.of(a.as_ptr(), depth, weight.bytes().as_ptr().cast())) }
+                });
+                return;
+            }
+            let x = x.to_f32(layout.inputs, depth, low);
+            job.run(|block| {
+                let a = &x[block.row * depth + block.start..];
+                // SAFETY: as above.
+                unsafe { tile::mixed_block(isa, block.of(a.as_ptr(), depth, weight.bytes().as_ptr().cast())) }
+            });
+        }
+        PanelFormat::Int8 => {
+            let x = Quantized::new(isa, x, rows, layout.inputs, layout.depth());
+            job.run_bytes(&x);
+        }
+    }
+}
+
+/// A piece of a block's sums.
+struct Piece {
+    row: usize,
+    rows: usize,
+    panel: usize,
+    panels: usize,
+    start: usize,
+    depth: usize,
+    panel_values: usize,
+    sums: *mut f32,
+}
+
+impl Piece {
+    /// The block of it, given its first row's values and the matrix.
+    unsafe fn of<A, B>(&self, a: *const A, lda: usize, b: *const B) -> Block<A, B> {
+        Block {
+            rows: self.rows,
+            panels: self.panels,
+            depth: self.depth,
+            a,
+            lda,
+            b: unsafe { b.add(self.panel * self.panel_values + self.start * LANES) },
+            panel: self.panel_values,
+            c: self.sums,
+            ldc: GROUP * LANES,
+            accumulate: self.start > 0,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Target {
+    F32(Shared<f32>),
+    Bf16(Shared<u16>),
+}
+
+impl Target {
+    fn new(out: Out) -> Self {
+        match out {
+            Out::F32(out) => Target::F32(Shared::new(out.as_mut_ptr().cast())),
+            Out::Bf16(out) => Target::Bf16(Shared::new(out.as_mut_ptr().cast())),
+        }
+    }
+}
+
+struct Job<'a> {
+    isa: Isa,
+    weight: &'a Packed,
+    rows: usize,
+    width: usize,
+    epilogue: Epilogue<'a>,
+    out: Target,
+}
+
+impl Job<'_> {
+    /// Every chunk of rows with every group of panels, each a task; neighbours share the panels.
+    fn tasks(&self, chunk: usize, task: impl Fn(usize, usize, usize, usize) + Sync + Send) {
+        let panels = self.weight.layout().panels();
+        let (groups, chunks) = (panels.div_ceil(GROUP), self.rows.div_ceil(chunk));
+        parallel(groups * chunks, |i| {
+            let (panel, row) = (i / chunks * GROUP, i % chunks * chunk);
+            task(row, chunk.min(self.rows - row), panel, GROUP.min(panels - panel));
+        });
+    }
+
+    fn run(&self, product: impl Fn(&Piece) + Sync + Send) {
+        let layout = self.weight.layout();
+        self.tasks(CHUNK_ROWS, |row, rows, panel, panels| {
+            let mut sums = [MaybeUninit::<f32>::uninit(); CHUNK_ROWS * GROUP * LANES];
+            let sums = sums.as_mut_ptr().cast::<f32>();
+            // Few rows read each panel once: nothing is gained by cutting the sums.
+            let most = if rows <= 16 { layout.depth() } else { DEPTH };
+            let mut start = 0;
+            while start < layout.depth() {
+                let depth = most.min(layout.depth() - start);
+                let panel_values = layout.panel_values();
+                product(&Piece { row, rows, panel, panels, start, depth, panel_values, sums });
+                start += depth;
+            }
+            self.finish(row, rows, panel, panels, sums);
+        });
+    }
+
+    fn run_bytes(&self, x: &Quantized) {
+        let layout = self.weight.layout();
+        let depth = layout.depth();
+        self.tasks(CHUNK_ROWS / PARTS, |row, rows, panel, panels| {
+            let mut whole = [MaybeUninit::<i32>::uninit(); CHUNK_ROWS * GROUP * LANES];
+            let mut sums = [MaybeUninit::<f32>::uninit(); CHUNK_ROWS / PARTS * GROUP * LANES];
+            let (whole, sums) = (whole.as_mut_ptr().cast::<i32>(), sums.as_mut_ptr().cast::<f32>());
+            let block = Block {
+                rows: PARTS * rows,
+                panels,
+                depth,
+                a: x.codes[PARTS * row * depth..].as_ptr(),
+                lda: depth,
+                b: self.weight.bytes()[panel * layout.panel_values()..].as_ptr(),
+                panel: layout.panel_values(),
+                c: whole,
+                ldc: GROUP * LANES,
+                accumulate: false,
+            };
+            // SAFETY: the rows and panels are as long as the layout says, the sums as many as the chunk has.
+            unsafe {
+                tile::byte_block(self.isa, block);
+                vectorize(self.isa, Combine { job: self, x, row, rows, panel, panels, whole, sums });
+            }
+            self.finish(row, rows, panel, panels, sums);
+        });
+    }
+
+    /// First column of a panel.
+    fn column(&self, panel: usize) -> usize {
+        match self.weight.layout().order {
+            ColumnOrder::Plain => panel * LANES,
+            ColumnOrder::GateUp => panel / 2 * LANES + panel % 2 * (self.weight.layout().outputs / 2),
+        }
+    }
+
+    fn finish(&self, row: usize, rows: usize, panel: usize, panels: usize, sums: *const f32) {
+        let finish = Finish { job: self, row, rows, panel, panels, sums };
+        // SAFETY: the set is available; the sums are a chunk's, and no other task writes these results.
+        unsafe { vectorize(self.isa, finish) }
+    }
+}
+
+/// The two parts of whole sums put together and scaled.
+struct Combine<'a> {
+    job: &'a Job<'a>,
+    x: &'a Quantized,
+    row: usize,
+    rows: usize,
+    panel: usize,
+    panels: usize,
+    whole: *const i32,
+    sums: *mut f32,
+}
+
+impl Vectorized for Combine<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(self) {
+        let scales = self.job.weight.scales();
+        unsafe {
+            for p in 0..self.panels {
+                let column = self.job.column(self.panel + p);
+                let columns = V::load_part(scales.as_ptr().add(column), LANES.min(scales.len() - column));
+                for r in 0..self.rows {
+                    let at = self.row + r;
+                    let from = self.whole.add(PARTS * r * GROUP * LANES + p * LANES);
+                    // 128 was added to every value of the matrix.
+                    let high = V::load_i32_less(from, 128 * self.x.sums[PARTS * at]);
+                    let low = V::load_i32_less(from.add(GROUP * LANES), 128 * self.x.sums[PARTS * at + 1]);
+                    let value = high.mul_add(V::splat(256.0), low).mul(V::splat(self.x.scales[at]).mul(columns));
+                    value.store(self.sums.add(r * GROUP * LANES + p * LANES));
+                }
+            }
+        }
+    }
+}
+
+/// What follows a product, on a chunk of sums.
+struct Finish<'a> {
+    job: &'a Job<'a>,
+    row: usize,
+    rows: usize,
+    panel: usize,
+    panels: usize,
+    sums: *const f32,
+}
+
+impl Finish<'_> {
+    #[inline(always)]
+    unsafe fn put<V: Lanes>(&self, value: V, row: usize, column: usize, count: usize) {
+        let Job { width, epilogue, out, .. } = self.job;
+        let at = row * width + column;
+        unsafe {
+            let value = match epilogue.residual {
+                Some(residual) => value.add(V::load_part(residual.as_ptr().add(at), count)),
+                None => value,
+            };
+            match out {
+                Target::F32(out) if count == LANES => value.store(out.at(at)),
+                Target::F32(out) => value.store_part(out.at(at), count),
+                Target::Bf16(out) if count == LANES => value.store_bf16(out.at(at)),
+                Target::Bf16(out) => {
+                    let mut rounded = [0_u16; LANES];
+                    value.store_bf16(rounded.as_mut_ptr());
+                    for (i, value) in rounded.into_iter().enumerate().take(count) {
+                        *out.at(at + i) = value;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Vectorized for Finish<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(self) {
+        let Epilogue { bias, activation, .. } = self.job.epilogue;
+        let outputs = self.job.weight.layout().outputs;
+        let alternate = self.job.weight.layout().order == ColumnOrder::GateUp;
+        unsafe {
+            let sum = |r: usize, p: usize, column: usize, count: usize| {
+                let sum = V::load(self.sums.add(r * GROUP * LANES + p * LANES));
+                match bias {
+                    Some(bias) => sum.add(V::load_part(bias.as_ptr().add(column), count)),
+                    None => sum,
+                }
+            };
+            if activation == Activation::SwiGlu {
+                assert!(alternate, "gate and up alternate");
+                for r in 0..self.rows {
+                    for p in (0..self.panels).step_by(2) {
+                        let column = (self.panel + p) / 2 * LANES;
+                        let gate = sum(r, p, column, LANES);
+                        let up = sum(r, p + 1, outputs / 2 + column, LANES);
+                        self.put(math::silu(gate).mul(up), self.row + r, column, LANES);
+                    }
+                }
+                return;
+            }
+            for r in 0..self.rows {
+                for p in 0..self.panels {
+                    let column = self.job.column(self.panel + p);
+                    let count = LANES.min(outputs - column);
+                    let value = sum(r, p, column, count);
+                    let value = match activation {
+                        Activation::GeluTanh => math::gelu_tanh(value),
+                        Activation::GeluErf => math::gelu_erf(value),
+                        Activation::Relu6 => math::relu6(value),
+                        Activation::None | Activation::SwiGlu => value,
+                    };
+                    self.put(value, self.row + r, column, count);
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Rows<'a> {
+    /// As f32 with rows padded by zeros, rounded to bf16 if asked.
+    fn to_f32(self, inputs: usize, depth: usize, rounded: bool) -> std::borrow::Cow<'a, [f32]> {
+        let pad = |values: Vec<f32>| {
+            if inputs == depth {
+                return values;
+            }
+            let mut padded = Vec::with_capacity(values.len() / inputs * depth);
+            for row in values.chunks_exact(inputs) {
+                padded.extend_from_slice(row);
+                padded.resize(padded.len() + depth - inputs, 0.0);
+            }
+            padded
+        };
+        let from = super::lanes::from_bf16;
+        match self {
+            Rows::F32(x) if inputs == depth && !rounded => x.into(),
+            Rows::F32(x) if rounded => pad(x.iter().map(|&value| from(to_bf16(value))).collect()).into(),
+            Rows::F32(x) => pad(x.to_vec()).into(),
+            Rows::Bf16(x) => pad(x.iter().map(|&value| from(value)).collect()).into(),
+        }
+    }
+
+    /// As bf16 with rows padded by zeros, and sixteen rows' worth of room for tiles that read whole ones.
+    fn to_bf16(self, isa: Isa, rows: usize, inputs: usize, depth: usize) -> std::borrow::Cow<'a, [u16]> {
+        let padded_rows = if isa == Isa::Amx { rows.next_multiple_of(16) } else { rows };
+        match self {
+            Rows::Bf16(x) if inputs == depth && padded_rows == rows => x.into(),
+            Rows::Bf16(x) => {
+                let mut out = vec![0_u16; padded_rows * depth];
+                for (to, from) in out.chunks_exact_mut(depth).zip(x.chunks_exact(inputs)) {
+                    to[..inputs].copy_from_slice(from);
+                }
+                out.into()
+            }
+            Rows::F32(x) => {
+                let mut out = Vec::<u16>::with_capacity(padded_rows * depth);
+                let to = Shared::new(out.as_mut_ptr());
+                parallel_ranges(rows, inputs, |first, end| {
+                    for row in first..end {
+                        // SAFETY: each row is written by one task, inside the capacity.
+                        unsafe {
+                            let round =
+                                Round { from: x.as_ptr().add(row * inputs), to: to.at(row * depth), inputs, depth };
+                            vectorize(isa, round);
+                        }
+                    }
+                });
+                // SAFETY: the rows are written, and what is behind them is zeroed here.
+                unsafe {
+                    std::ptr::write_bytes(to.at(rows * depth), 0, (padded_rows - rows) * depth);
+                    out.set_len(padded_rows * depth);
+                }
+                out.into()
+            }
+        }
+    }
+}
+
+/// A row rounded to bf16.
+struct Round {
+    from: *const f32,
+    to: *mut u16,
+    inputs: usize,
+    depth: usize,
+}
+
+impl Vectorized for Round {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(self) {
+        unsafe {
+            let whole = self.inputs / LANES * LANES;
+            for i in (0..whole).step_by(LANES) {
+                V::load(self.from.add(i)).store_bf16(self.to.add(i));
+            }
+            for i in whole..self.inputs {
+                *self.to.add(i) = to_bf16(*self.from.add(i));
+            }
+            for i in self.inputs..self.depth {
+                *self.to.add(i) = 0;
+            }
+        }
+    }
+}
+
+/// Parts that a row's whole numbers are given in: 256 times the first and the second.
+const PARTS: usize = 2;
+
+/// Rows as whole numbers of 15 bits and a scale each, in two parts of eight bits.
+struct Quantized {
+    /// `[rows * PARTS, depth]`.
+    codes: Vec<i8>,
+    /// The sum of each part.
+    sums: Vec<i32>,
+    scales: Vec<f32>,
+}
+
+impl Quantized {
+    fn new(isa: Isa, x: Rows, rows: usize, inputs: usize, depth: usize) -> Self {
+        let x = x.to_f32(inputs, inputs, false);
+        let mut codes = vec![0_i8; rows * PARTS * depth];
+        let (mut sums, mut scales) = (vec![0_i32; rows * PARTS], vec![0.0_f32; rows]);
+        let (codes_at, sums_at) = (Shared::new(codes.as_mut_ptr()), Shared::new(sums.as_mut_ptr()));
+        let scales_at = Shared::new(scales.as_mut_ptr());
+        parallel_ranges(rows, 4 * inputs, |first, end| {
+            for row in first..end {
+                // SAFETY: each row is written by one task, inside what was allocated.
+                unsafe {
+                    let codes = std::slice::from_raw_parts_mut(codes_at.at(row * PARTS * depth), PARTS * depth);
+                    let sums = std::slice::from_raw_parts_mut(sums_at.at(row * PARTS), PARTS);
+                    let values = &x[row * inputs..(row + 1) * inputs];
+                    *scales_at.at(row) = vectorize(isa, QuantizeRow { values, codes, sums, depth });
+                }
+            }
+        });
+        Self { codes, sums, scales }
+    }
+}
+
+struct QuantizeRow<'a> {
+    values: &'a [f32],
+    codes: &'a mut [i8],
+    sums: &'a mut [i32],
+    depth: usize,
+}
+
+/// The largest whole number of a row: its first part is at most 127 and its second within -128 to 127.
+const LARGEST_CODE: f32 = 32_512.0;
+
+impl Vectorized for QuantizeRow<'_> {
+    /// The scale: NaN or infinite if a value is, so that the products are.
+    type Output = f32;
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(self) -> f32 {
+        let largest =
+            self.values.iter().fold(0.0_f32, |most, v| if v.abs() > most || v.is_nan() { v.abs() } else { most });
+        if largest == 0.0 {
+            return 0.0;
+        }
+        let scale = largest / LARGEST_CODE;
+        let inverse = LARGEST_CODE / largest;
+        let (high, low) = self.codes.split_at_mut(self.depth);
+        let mut sums = [0_i32; PARTS];
+        for ((value, high), low) in self.values.iter().zip(high).zip(low) {
+            // Adding and taking away 1.5 * 2^23 rounds to the nearest whole number, ties to even.
+            let code = (value * inverse + 12_582_912.0 - 12_582_912.0) as i32;
+            let first = (code + 128) >> 8;
+            let second = code - (first << 8);
+            sums[0] += first;
+            sums[1] += second;
+            *high = first as i8;
+            *low = second as i8;
+        }
+        self.sums.copy_from_slice(&sums);
+        scale
+    }
+}

@@ -1,0 +1,27 @@
+//! Kernels of ours for CPUs: plain slices in, plain slices out, no Burn.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`isa`] | which instructions; found once, forced in tests |
+//! | [`lanes`] | sixteen f32 side by side, for each set of instructions |
+//! | [`tile`], [`amx`] | the innermost loops of products |
+//! | [`pack`] | matrices in panels |
+//! | [`linear`] | rows times packed matrices, with bias, activation and residual |
+//! | [`attention`] | segments of packed rows, online softmax |
+//! | [`rows`] | norms and activations |
+//! | [`math`] | exponentials and activations |
+//! | [`parallel`] | tasks over the pool's threads |
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+pub mod attention;
+pub mod isa;
+pub mod lanes;
+pub mod linear;
+pub mod math;
+pub mod pack;
+pub mod parallel;
+pub mod rows;
+pub mod tile;
+
+pub use isa::Isa;

@@ -1,0 +1,284 @@
+//! Matrices as the tiles read them: panels of sixteen columns, one row of a panel after the other.
+//!
+//! | format | a panel | why |
+//! |---|---|---|
+//! | f32 | `[inputs][16]` | one vector a row |
+//! | bf16 | `[inputs / 2][16][2]`, rows padded to a multiple of 32 | the pairs that AVX512-BF16 and AMX multiply; two shifts make f32 of them |
+//! | int8 | `[inputs / 4][16][4]`, rows padded to a multiple of 64, 128 added to each | the fours that AVX512-VNNI multiplies; it wants one side unsigned |
+//!
+//! Columns are padded to a multiple of sixteen. Padding is zero. One layout serves every set of instructions, so a packed
+//! record opens anywhere without being packed again.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::lanes::{LANES, from_bf16, to_bf16};
+
+/// What a packed matrix holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PanelFormat {
+    /// IEEE binary32.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// Signed bytes with a scale a column of the matrix.
+    Int8,
+}
+
+impl PanelFormat {
+    /// Bytes of a value.
+    pub fn bytes(self) -> usize {
+        match self {
+            PanelFormat::F32 => 4,
+            PanelFormat::Bf16 => 2,
+            PanelFormat::Int8 => 1,
+        }
+    }
+
+    /// Rows that lie together in a panel.
+    fn group(self) -> usize {
+        match self {
+            PanelFormat::F32 => 1,
+            PanelFormat::Bf16 => 2,
+            PanelFormat::Int8 => 4,
+        }
+    }
+
+    /// What the number of rows is padded to.
+    fn depth_step(self) -> usize {
+        match self {
+            PanelFormat::F32 => 1,
+            PanelFormat::Bf16 => 32,
+            PanelFormat::Int8 => 64,
+        }
+    }
+}
+
+/// Which columns of the matrix lie in which panel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ColumnOrder {
+    /// As they come.
+    #[default]
+    Plain,
+    /// The matrix is two of equal width side by side, gate and up; their panels alternate, so that one tile holds both.
+    /// Only where the half is a multiple of sixteen.
+    GateUp,
+}
+
+/// Sizes and order of a packed matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PanelLayout {
+    /// What it holds.
+    pub format: PanelFormat,
+    /// Rows of the matrix.
+    pub inputs: usize,
+    /// Columns of the matrix.
+    pub outputs: usize,
+    /// Which columns lie where.
+    pub order: ColumnOrder,
+}
+
+impl PanelLayout {
+    /// The layout of a matrix; gate and up alternate only where they can.
+    pub fn new(format: PanelFormat, inputs: usize, outputs: usize, order: ColumnOrder) -> Self {
+        let order = if outputs.is_multiple_of(2 * LANES) { order } else { ColumnOrder::Plain };
+        Self { format, inputs, outputs, order }
+    }
+
+    /// Panels.
+    pub fn panels(&self) -> usize {
+        self.outputs.div_ceil(LANES)
+    }
+
+    /// Rows of a panel with their padding.
+    pub fn depth(&self) -> usize {
+        self.inputs.next_multiple_of(self.format.depth_step())
+    }
+
+    /// Values of a panel.
+    pub fn panel_values(&self) -> usize {
+        self.depth() * LANES
+    }
+
+    /// Bytes of the whole.
+    pub fn bytes(&self) -> usize {
+        self.panels() * self.panel_values() * self.format.bytes()
+    }
+
+    /// First column of a panel.
+    fn column(&self, panel: usize) -> usize {
+        match self.order {
+            ColumnOrder::Plain => panel * LANES,
+            ColumnOrder::GateUp => panel / 2 * LANES + panel % 2 * (self.outputs / 2),
+        }
+    }
+
+    /// Packs values that lie as `[inputs, outputs]`: `value(i)` gives the i-th, `put(j, v)` takes the packed j-th. Every
+    /// place is written but padding, which the caller zeroes beforehand.
+    fn places(&self, mut place: impl FnMut(usize, usize)) {
+        let group = self.format.group();
+        for panel in 0..self.panels() {
+            let first = self.column(panel);
+            let width = LANES.min(self.outputs - first);
+            let base = panel * self.panel_values();
+            for row in 0..self.inputs {
+                let (line, inside) = (row / group * group, row % group);
+                for column in 0..width {
+                    place(row * self.outputs + first + column, base + line * LANES + column * group + inside);
+                }
+            }
+        }
+    }
+}
+
+/// Bytes of a packed matrix, wherever they lie: a mapped file, a part of the program, or memory of their own.
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// A matrix in panels.
+#[derive(Clone)]
+pub struct Packed {
+    layout: PanelLayout,
+    bytes: SharedBytes,
+    /// One a column, only with int8.
+    scales: Arc<[f32]>,
+}
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Packed").field("layout", &self.layout).finish_non_exhaustive()
+    }
+}
+
+impl Packed {
+    /// Takes bytes that are packed already.
+    ///
+    /// # Panics
+    /// If there are not as many bytes as the layout has, or not one scale a column with int8 and none without.
+    pub fn new(layout: PanelLayout, bytes: SharedBytes, scales: Vec<f32>) -> Self {
+        assert_eq!((*bytes).as_ref().len(), layout.bytes(), "bytes of a packed matrix");
+        let expected = if layout.format == PanelFormat::Int8 { layout.outputs } else { 0 };
+        assert_eq!(scales.len(), expected, "scales of a packed matrix");
+        Self { layout, bytes, scales: scales.into() }
+    }
+
+    /// Packs f32 values that lie as `[inputs, outputs]`; bf16 rounds them, ties to even.
+    ///
+    /// # Panics
+    /// With int8 (see [`Packed::from_codes`]), or if there are not as many values as the layout has.
+    pub fn from_f32(layout: PanelLayout, values: &[f32]) -> Self {
+        assert_eq!(values.len(), layout.inputs * layout.outputs, "values of a matrix");
+        match layout.format {
+            PanelFormat::F32 => {
+                let mut out = vec![0.0_f32; layout.bytes() / 4];
+                layout.places(|from, to| out[to] = values[from]);
+                Self::new(layout, Arc::new(Owned(out)), Vec::new())
+            }
+            PanelFormat::Bf16 => {
+                let mut out = vec![0_u16; layout.bytes() / 2];
+                layout.places(|from, to| out[to] = to_bf16(values[from]));
+                Self::new(layout, Arc::new(Owned(out)), Vec::new())
+            }
+            PanelFormat::Int8 => panic!("int8 is packed from codes and scales"),
+        }
+    }
+
+    /// Packs little-endian bf16 that lie as `[inputs, outputs]`.
+    ///
+    /// # Panics
+    /// If the layout is not bf16 or there are not as many values as it has.
+    pub fn from_bf16_bytes(layout: PanelLayout, values: &[u8]) -> Self {
+        assert_eq!(layout.format, PanelFormat::Bf16);
+        assert_eq!(values.len(), 2 * layout.inputs * layout.outputs, "values of a matrix");
+        let mut out = vec![0_u16; layout.bytes() / 2];
+        layout.places(|from, to| out[to] = u16::from_le_bytes([values[2 * from], values[2 * from + 1]]));
+        Self::new(layout, Arc::new(Owned(out)), Vec::new())
+    }
+
+    /// Packs int8 codes that lie as `[inputs, outputs]`, with a scale a column.
+    ///
+    /// # Panics
+    /// If the layout is not int8 or there are not as many values as it has.
+    pub fn from_codes(layout: PanelLayout, codes: &[i8], scales: Vec<f32>) -> Self {
+        assert_eq!(layout.format, PanelFormat::Int8);
+        assert_eq!(codes.len(), layout.inputs * layout.outputs, "values of a matrix");
+        // The code 0 is 128 here.
+        let mut out = vec![0x80_u8; layout.bytes()];
+        layout.places(|from, to| out[to] = codes[from] as u8 ^ 0x80);
+        Self::new(layout, Arc::new(Owned(out)), scales)
+    }
+
+    /// Packs little-endian bytes that lie as `[inputs, outputs]`, in the layout's own type; scales count with int8 only.
+    ///
+    /// # Panics
+    /// If there are not as many values as the layout has.
+    pub fn from_rows(layout: PanelLayout, values: &[u8], scales: Vec<f32>) -> Self {
+        match layout.format {
+            PanelFormat::F32 => {
+                let values: Vec<f32> = values
+                    .chunks_exact(4)
+                    .map(|value| f32::from_le_bytes(value.try_into().expect("four bytes")))
+                    .collect();
+                Self::from_f32(layout, &values)
+            }
+            PanelFormat::Bf16 => Self::from_bf16_bytes(layout, values),
+            PanelFormat::Int8 => Self::from_codes(layout, bytemuck::cast_slice(values), scales),
+        }
+    }
+
+    /// The stored values as little-endian bytes that lie as `[inputs, outputs]` again.
+    pub fn to_rows(&self) -> Vec<u8> {
+        let size = self.layout.format.bytes();
+        let mut out = vec![0; self.layout.inputs * self.layout.outputs * size];
+        let bytes = self.bytes();
+        let flip = if self.layout.format == PanelFormat::Int8 { 0x80 } else { 0 };
+        self.layout.places(|to, from| {
+            for i in 0..size {
+                out[to * size + i] = bytes[from * size + i] ^ flip;
+            }
+        });
+        out
+    }
+
+    /// The values as `[inputs, outputs]` again; int8 times its scales.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.layout.inputs * self.layout.outputs];
+        let bytes = self.bytes();
+        let outputs = self.layout.outputs;
+        match self.layout.format {
+            PanelFormat::F32 => self.layout.places(|to, from| {
+                out[to] = f32::from_le_bytes(bytes[4 * from..4 * from + 4].try_into().expect("four bytes"));
+            }),
+            PanelFormat::Bf16 => self.layout.places(|to, from| {
+                out[to] = from_bf16(u16::from_le_bytes([bytes[2 * from], bytes[2 * from + 1]]));
+            }),
+            PanelFormat::Int8 => self.layout.places(|to, from| {
+                out[to] = f32::from((bytes[from] ^ 0x80) as i8) * self.scales[to % outputs];
+            }),
+        }
+        out
+    }
+
+    /// Sizes and order.
+    pub fn layout(&self) -> &PanelLayout {
+        &self.layout
+    }
+
+    /// The packed bytes.
+    pub fn bytes(&self) -> &[u8] {
+        (*self.bytes).as_ref()
+    }
+
+    /// One scale a column with int8, else none.
+    pub fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+}
+
+/// Values of our own as bytes.
+struct Owned<T>(Vec<T>);
+
+impl<T: bytemuck::Pod> AsRef<[u8]> for Owned<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}

@@ -1,0 +1,116 @@
+//! Operations that do on flex in one pass what is several operations elsewhere: a product with what follows it, and
+//! attention with what comes before it.
+//!
+//! They are functions over tensors and not methods of [`crate::TowerOps`], because a packed matrix is no tensor and
+//! extensions route no optional ones; off flex they are composed of that trait's operations.
+
+use burn::tensor::{DType, Tensor};
+
+use crate::cpu::linear::Activation;
+use crate::{Segments, Weight, attention, gelu_erf, gelu_tanh, linear, rms_norm, rotary, swiglu};
+
+/// What follows a product, in this order.
+#[derive(Debug, Clone, Default)]
+pub struct After {
+    /// `[outputs]`, added to every row.
+    pub bias: Option<Tensor<1>>,
+    /// Then this.
+    pub activation: Activation,
+    /// As the result, f32, added last.
+    pub residual: Option<Tensor<2>>,
+    /// Whether the result may come in bf16: whoever takes it rounds it to that anyway ([`Weight::takes_bf16`]).
+    pub low: bool,
+}
+
+/// `activation(x @ weight + bias) + residual`.
+///
+/// # Shapes
+/// - `x`: `[rows, inputs]`, f32, or bf16 where the weight takes it; `weight`: `[inputs, outputs]`
+/// - returns: `[rows, outputs]`, or `[rows, outputs / 2]` with SwiGLU
+/// # Numerics
+/// Sums are f32 (whole numbers with int8 panels). A row's bits do not depend on the rows beside it on flex.
+pub fn project(x: Tensor<2>, weight: &Weight, after: After) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if let Some(result) = crate::flex::project(&x, weight, &after) {
+        return result;
+    }
+    let device = x.device();
+    let tensor = weight.as_plain().cloned().unwrap_or_else(|| weight.to_tensor(&device));
+    let product = linear(x.cast(DType::F32), tensor, after.bias);
+    let result = match after.activation {
+        Activation::None => product,
+        Activation::GeluTanh => gelu_tanh(product),
+        Activation::GeluErf => gelu_erf(product),
+        Activation::Relu6 => product.clamp(0.0, 6.0),
+        Activation::SwiGlu => swiglu(product),
+    };
+    match after.residual {
+        Some(residual) => result + residual,
+        None => result,
+    }
+}
+
+/// Sizes of the heads in a row of `[queries, keys, values]` side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadSizes {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+}
+
+/// What comes before the scores, and how they are made.
+#[derive(Debug, Clone, Default)]
+pub struct Before {
+    /// RMSNorm of each query head and of each key head, gains `[head_dim]`, and their epsilon.
+    pub norms: Option<(Tensor<1>, Tensor<1>, f64)>,
+    /// Cosines and sines of the rotate-half rotary, `[tokens, head_dim]` each.
+    pub rotary: Option<(Tensor<2>, Tensor<2>)>,
+    /// Whether a row sees only itself and earlier rows of its segment.
+    pub causal: bool,
+    /// Whether products may round to bf16 on the way ([`Weight::is_low`]).
+    pub low: bool,
+    /// Whether the result may come in bf16.
+    pub low_result: bool,
+}
+
+/// Attention of each segment's rows to themselves, from the product of the fused projection on. Scores are scaled by
+/// `head_dim^-0.5`.
+///
+/// # Shapes
+/// - `qkv`: `[tokens, (heads + 2 kv_heads) * head_dim]`; returns: `[tokens, heads * head_dim]`
+/// # Numerics
+/// Norms, rotary and softmax in f32; products too unless `low`.
+/// # Panics
+/// If the segments do not cover the rows.
+pub fn attend(qkv: Tensor<2>, sizes: HeadSizes, segments: &Segments, before: Before) -> Tensor<2> {
+    let [tokens, _] = qkv.dims();
+    assert_eq!(segments.rows(), tokens, "segments must cover the rows");
+    #[cfg(feature = "flex")]
+    if let Some(result) = crate::flex::attend(&qkv, sizes, segments, &before) {
+        return result;
+    }
+    let HeadSizes { heads, kv_heads, head_dim } = sizes;
+    let cut = |from: usize, count: usize| {
+        let columns = qkv.clone().slice([0..tokens, from * head_dim..(from + count) * head_dim]);
+        columns.reshape([tokens, count, head_dim]) // [tokens, heads, head_dim]
+    };
+    let place = |x: Tensor<3>, norm: Option<(&Tensor<1>, f64)>| {
+        let x = match norm {
+            Some((gain, eps)) => rms_norm(x, gain.clone(), eps),
+            None => x,
+        };
+        match &before.rotary {
+            Some((cos, sin)) => rotary(x, cos.clone(), sin.clone()),
+            None => x,
+        }
+    };
+    let norms = before.norms.as_ref();
+    let query = place(cut(0, heads), norms.map(|(query, _, eps)| (query, *eps)));
+    let key = place(cut(heads, kv_heads), norms.map(|(_, key, eps)| (key, *eps)));
+    let value = cut(heads + kv_heads, kv_heads);
+    let scale = 1.0 / (head_dim as f64).sqrt();
+    attention(query, key, value, segments, scale, before.causal).reshape([tokens, heads * head_dim])
+}

@@ -17,7 +17,7 @@ fn main() {
         BackendKind::ALL.iter().filter(|(.., yes)| *yes).map(|(kind, ..)| BackendSpec { kind: *kind, index: None });
     for (device, (size, stored)) in compiled.flat_map(|device| wanted().into_iter().map(move |record| (device, record)))
     {
-        let engine = match Engine::builder(size.record(stored)).device(device).open() {
+        let engine = match Engine::builder(size.record(stored)).device(device).dtype(stored).open() {
             Ok(engine) => engine,
             Err(e) => {
                 println!("not run: {e}");

@@ -117,12 +117,16 @@ pub fn wanted() -> Vec<(Size, Dtype)> {
     named.split(',').map(|name| record(name).unwrap_or_else(|| panic!("`{name}` names no record"))).collect()
 }
 
-/// The type that the engine computes such a record in on the CPU.
+/// The type such a record is computed in on the CPU: its own where the engine takes it, else what the engine chooses.
 ///
 /// # Panics
 /// If it does not open.
 pub fn compute(size: Size, stored: Dtype) -> Dtype {
-    Engine::builder(size.record(stored)).open().expect("a fresh record opens").profile().dtype
+    let open = |asked: Option<Dtype>| {
+        let builder = Engine::builder(size.record(stored));
+        asked.map_or(builder.clone(), |dtype| builder.dtype(dtype)).open()
+    };
+    open(Some(stored)).or_else(|_| open(None)).expect("a fresh record opens").profile().dtype
 }
 
 /// A pool to run in, as units of the engine do: work that is handed over from outside waits for a thread to wake.

@@ -36,7 +36,7 @@ pub unsafe fn gelu_tanh<V: Lanes>(x: V) -> V {
         let cube = x.mul(x).mul(x);
         let inner = cube.mul_add(V::splat(0.044_715), x);
         // -2 sqrt(2/pi)
-        x.div(V::splat(1.0).add(exp(inner.mul(V::splat(-1.595_769_1)))))
+        x.div(V::splat(1.0).add(exp(inner.mul(V::splat(-1.595_769)))))
     }
 }
 
@@ -52,7 +52,7 @@ pub unsafe fn gelu_erf<V: Lanes>(x: V) -> V {
         let size = x.max(V::splat(0.0).sub(x));
         let z = size.mul(V::splat(std::f32::consts::FRAC_1_SQRT_2));
         let t = V::splat(1.0).div(z.mul_add(V::splat(0.35), V::splat(1.0)));
-        let mut q = V::splat(-0.197_652_91);
+        let mut q = V::splat(-0.197_652_9);
         for c in [0.771_635_6, -0.680_870_24, 0.686_574_9, -0.010_698_331, 0.236_834_1, 0.194_176_9] {
             q = q.mul_add(t, V::splat(c));
         }

@@ -12,6 +12,12 @@
 //! | [`math`] | exponentials and activations |
 //! | [`parallel`] | tasks over the pool's threads |
 
+// Nearly every line below is unsafe for one of two reasons, which stand at the traits: the instructions are there (whoever
+// calls `vectorize` says so), and pointers are valid for the sizes beside them (the public functions check lengths first).
+#![allow(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
+// Tiles are loops over constants that the compiler unrolls.
+#![allow(clippy::needless_range_loop)]
+
 #[cfg(target_arch = "x86_64")]
 mod amx;
 pub mod attention;

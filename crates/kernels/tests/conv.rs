@@ -1,7 +1,8 @@
 //! Convolutions over maps against the plain formula in f64, by every set of instructions that is here.
 
 use omniburn_kernels::Isa;
-use omniburn_kernels::cpu::conv::{Bottleneck, Dense, Depthwise, Maps, Spare, Window, head, stem};
+use omniburn_kernels::cpu::conv::{self, Bottleneck, Dense, Depthwise, Maps, Spare, Window, stem};
+use omniburn_kernels::cpu::rows::written;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
@@ -104,6 +105,11 @@ impl Planes {
         assert_eq!(values.len(), self.values.len());
         self.values.iter().zip(values).map(|(a, b)| (a - f64::from(*b)).abs()).fold(0.0, f64::max)
     }
+}
+
+fn head(isa: Isa, maps: Maps, dense: &Dense, spare: &Spare) -> Vec<f32> {
+    let [pictures, _, height, width] = maps.dims();
+    written(pictures * dense.outputs() * height * width, |out| conv::head(isa, maps, dense, out, spare))
 }
 
 /// A case of the properties: `[pictures, height, width]`, channels, and what moves over them.

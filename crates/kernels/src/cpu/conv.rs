@@ -16,7 +16,6 @@ use super::Isa;
 use super::lanes::{LANES, Lanes, Vectorized, vectorize};
 use super::math;
 use super::parallel::{Shared, parallel};
-use super::rows::written;
 
 /// Panels of a group: what a task computes at once, and the widest tile. Every widened map of EfficientNet-Lite but three is
 /// a multiple of 48 channels.
@@ -177,6 +176,11 @@ impl Dense {
         Self { inputs, outputs, kernel, panels: panels(weight, depth, outputs), bias: padded(bias, outputs) }
     }
 
+    /// Channels of what comes out.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
     fn depth(&self) -> usize {
         self.inputs * self.kernel * self.kernel
     }
@@ -307,52 +311,50 @@ pub fn stem(isa: Isa, pixels: &[f32], sizes: [usize; 4], dense: &Dense, stride: 
 /// A pointwise convolution with ReLU6, to planes. A picture that was not finite on its way here is NaN throughout.
 ///
 /// # Shapes
-/// - returns: `[pictures, outputs, height, width]`
+/// - `out`: `[pictures, outputs, height, width]`; every value is written
 /// # Panics
-/// If the convolution is not pointwise or takes other channels.
-pub fn head(isa: Isa, maps: Maps, dense: &Dense, spare: &Spare) -> Vec<f32> {
+/// If the convolution is not pointwise or takes other channels, or there is not room for as many values.
+pub fn head(isa: Isa, maps: Maps, dense: &Dense, out: &mut [MaybeUninit<f32>], spare: &Spare) {
     assert!(dense.kernel == 1 && dense.inputs == maps.channels, "sizes of a convolution");
     let cells = maps.height * maps.width;
     let chunks = cells.div_ceil(CHUNK);
     let groups = dense.panel_count().div_ceil(GROUP);
     let stride = maps.stride();
-    let planes = written(maps.pictures * dense.outputs * cells, |out: &mut [MaybeUninit<f32>]| {
-        let out = Shared::new(out.as_mut_ptr().cast::<f32>());
-        parallel(maps.pictures * groups * chunks, |i| {
-            let (picture, group, chunk) = (i / (groups * chunks), i / chunks % groups, i % chunks);
-            let (first, end) = share_of_tiles(cells, chunks, chunk);
-            let (panel, last) = share(dense.panel_count(), groups, group);
-            with_buffer((end - first) * GROUP * LANES, |buffer| {
-                let product = Product {
-                    a: maps.values[(picture * cells + first) * stride..].as_ptr(),
-                    lda: stride,
-                    rows: end - first,
-                    runs: &[0],
-                    run: dense.inputs,
-                    dense,
-                    panel,
-                    panels: last - panel,
-                    relu6: true,
-                    residual: None,
-                    out: buffer.as_mut_ptr(),
-                    ldo: GROUP * LANES,
-                };
-                // SAFETY: the set is available; rows and results are inside the maps and the buffer.
-                unsafe { vectorize(isa, product) };
-                let finite = maps.finite[picture];
-                for channel in panel * LANES..(last * LANES).min(dense.outputs) {
-                    let column = buffer[channel - panel * LANES..].iter().step_by(GROUP * LANES);
-                    let at = (picture * dense.outputs + channel) * cells + first;
-                    for (i, value) in column.enumerate().take(end - first) {
-                        // SAFETY: inside the result; no other task writes these cells of this channel.
-                        unsafe { *out.at(at + i) = if finite { *value } else { f32::NAN } };
-                    }
+    assert_eq!(out.len(), maps.pictures * dense.outputs * cells, "results of a convolution");
+    let out = Shared::new(out.as_mut_ptr().cast::<f32>());
+    parallel(maps.pictures * groups * chunks, |i| {
+        let (picture, group, chunk) = (i / (groups * chunks), i / chunks % groups, i % chunks);
+        let (first, end) = share_of_tiles(cells, chunks, chunk);
+        let (panel, last) = share(dense.panel_count(), groups, group);
+        with_buffer((end - first) * GROUP * LANES, |buffer| {
+            let product = Product {
+                a: maps.values[(picture * cells + first) * stride..].as_ptr(),
+                lda: stride,
+                rows: end - first,
+                runs: &[0],
+                run: dense.inputs,
+                dense,
+                panel,
+                panels: last - panel,
+                relu6: true,
+                residual: None,
+                out: buffer.as_mut_ptr(),
+                ldo: GROUP * LANES,
+            };
+            // SAFETY: the set is available; rows and results are inside the maps and the buffer.
+            unsafe { vectorize(isa, product) };
+            let finite = maps.finite[picture];
+            for channel in panel * LANES..(last * LANES).min(dense.outputs) {
+                let column = buffer[channel - panel * LANES..].iter().step_by(GROUP * LANES);
+                let at = (picture * dense.outputs + channel) * cells + first;
+                for (i, value) in column.enumerate().take(end - first) {
+                    // SAFETY: inside the result; no other task writes these cells of this channel.
+                    unsafe { *out.at(at + i) = if finite { *value } else { f32::NAN } };
                 }
-            });
+            }
         });
     });
     spare.put(maps.values);
-    planes
 }
 
 impl Bottleneck {

@@ -297,8 +297,6 @@ fn relu6(x: Tensor<4>) -> Tensor<4> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::TensorData;
-
     use super::*;
 
     #[test]
@@ -310,13 +308,33 @@ mod tests {
         assert_eq!(same_padding(9, 1, 3), (0, 0));
     }
 
+    #[test]
+    fn stages_unroll_into_blocks() {
+        let stage = |expand, channels, repeats, stride, kernel| ConvStage { expand, channels, repeats, stride, kernel };
+        let stages = vec![stage(1, 16, 1, 1, 3), stage(6, 24, 2, 2, 5)];
+        let config = ConvConfig { image_size: 64, stem: 8, stages, head: 24 };
+        assert_eq!(config.map_side(), 16);
+        let block = |inputs, inner, outputs, stride, kernel| Bottleneck { inputs, inner, outputs, stride, kernel };
+        assert_eq!(config.bottlenecks(), [block(8, 8, 16, 1, 3), block(16, 96, 24, 2, 5), block(24, 144, 24, 1, 5)]);
+        let names: Vec<String> = config.tensors("picture").into_iter().map(|spec| spec.name).collect();
+        assert_eq!(names.len(), 2 * (1 + 2 + 3 + 3 + 1));
+        assert!(!names.contains(&"picture.blocks.0.expand.weight".to_string()));
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod packed_tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
     /// Values about one, by a sine that repeats late.
     fn values(count: usize, scale: f32, seed: usize) -> Vec<f32> {
         (0..count).map(|i| ((i * 7919 + seed * 104_729) as f32 * 0.618).sin() * scale).collect()
     }
 
     fn conv(outputs: usize, inputs: usize, kernel: usize, stride: usize, groups: usize) -> Conv {
-        let device = burn::tensor::Device::flex();
+        let device = Device::flex();
         let depth = inputs / groups * kernel * kernel;
         let scale = (2.0 / depth as f32).sqrt();
         let weight = values(outputs * depth, scale, outputs + inputs);
@@ -340,14 +358,13 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "flex")]
     fn the_packed_tower_is_the_composed_one() {
         let blocks = vec![block(24, 24, 16, 3, 1), block(16, 96, 40, 5, 2), block(40, 240, 40, 3, 1)];
         let composed = Composed { stem: conv(24, 3, 3, 2, 1), blocks, head: conv(100, 40, 1, 1, 1) };
         let blocks = composed.blocks.iter().map(|block| block.packed().expect("flex")).collect();
         let packed = PackedTower::new(composed.stem.view(), blocks, composed.head.view()).expect("flex");
         let pixels = TensorData::new(values(5 * 3 * 45 * 45, 1.0, 3), [5, 3, 45, 45]);
-        let pixels = Tensor::<4>::from_data(pixels, &burn::tensor::Device::flex());
+        let pixels = Tensor::<4>::from_data(pixels, &Device::flex());
         let map = packed.forward(&pixels, None);
         assert_eq!(map.dims(), [5, 100, 12, 12]);
         let (map, looked_at) = (planes(map), planes(packed.forward(&pixels, Some(&|_, hidden| hidden))));
@@ -355,18 +372,5 @@ mod tests {
         let far = planes(composed.forward(pixels)).iter().zip(&map).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         println!("largest distance of the packed tower to the composed one {far:.1e}");
         assert!(far < 1e-5 && map.iter().any(|v| *v > 0.0 && *v < 6.0), "{far:e}");
-    }
-
-    #[test]
-    fn stages_unroll_into_blocks() {
-        let stage = |expand, channels, repeats, stride, kernel| ConvStage { expand, channels, repeats, stride, kernel };
-        let stages = vec![stage(1, 16, 1, 1, 3), stage(6, 24, 2, 2, 5)];
-        let config = ConvConfig { image_size: 64, stem: 8, stages, head: 24 };
-        assert_eq!(config.map_side(), 16);
-        let block = |inputs, inner, outputs, stride, kernel| Bottleneck { inputs, inner, outputs, stride, kernel };
-        assert_eq!(config.bottlenecks(), [block(8, 8, 16, 1, 3), block(16, 96, 24, 2, 5), block(24, 144, 24, 1, 5)]);
-        let names: Vec<String> = config.tensors("picture").into_iter().map(|spec| spec.name).collect();
-        assert_eq!(names.len(), 2 * (1 + 2 + 3 + 3 + 1));
-        assert!(!names.contains(&"picture.blocks.0.expand.weight".to_string()));
     }
 }

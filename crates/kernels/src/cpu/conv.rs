@@ -298,6 +298,7 @@ pub fn stem(isa: Isa, pixels: &[f32], sizes: [usize; 4], dense: &Dense, stride: 
                         // SAFETY: the row is inside the maps.
                         out: unsafe { out.at((picture * cells + y * across) * out_stride) },
                         ldo: out_stride,
+                        plane: LANES,
                     };
                     // SAFETY: the set is available; runs, rows and results are inside what was allocated.
                     marks.and(picture, unsafe { vectorize(isa, product) });
@@ -340,6 +341,7 @@ pub fn head(isa: Isa, maps: Maps, dense: &Dense, out: &mut [MaybeUninit<f32>], s
                 residual: None,
                 out: buffer.as_mut_ptr(),
                 ldo: GROUP * LANES,
+                plane: LANES,
             };
             // SAFETY: the set is available; rows and results are inside the maps and the buffer.
             unsafe { vectorize(isa, product) };
@@ -399,22 +401,28 @@ impl Bottleneck {
                 let (panel, last) = share(panels, groups, group);
                 let (first, end) = share(down, bands, band);
                 let lines = window.reach(end - first);
-                let width = (last - panel) * LANES;
-                with_buffer(lines * line * width, |buffer| {
-                    for (i, to) in buffer.chunks_exact_mut(line * width).enumerate() {
+                let (line, plane) = (line * LANES, lines * line * LANES);
+                with_buffer((last - panel) * plane, |buffer| {
+                    for i in 0..lines {
                         let y = (first * window.stride + i).checked_sub(top).filter(|&y| y < maps.height);
-                        let Some(y) = y else {
-                            to.fill(0.0);
-                            continue;
-                        };
-                        let (before, rest) = to.split_at_mut(left * width);
-                        let (inside, behind) = rest.split_at_mut(maps.width * width);
-                        before.fill(0.0);
-                        behind.fill(0.0);
+                        for plane in buffer.chunks_exact_mut(plane) {
+                            let to = &mut plane[i * line..(i + 1) * line];
+                            match y {
+                                None => to.fill(0.0),
+                                Some(_) => {
+                                    to[..left * LANES].fill(0.0);
+                                    to[(left + maps.width) * LANES..].fill(0.0);
+                                }
+                            }
+                        }
+                        let Some(y) = y else { continue };
                         let from = &maps.values[(picture * cells + y * maps.width) * stride..][..maps.width * stride];
                         let Some(expand) = expand else {
-                            for (to, from) in inside.chunks_exact_mut(width).zip(from.chunks_exact(stride)) {
-                                to.copy_from_slice(&from[panel * LANES..last * LANES]);
+                            for (panel, plane) in (panel..last).zip(buffer.chunks_exact_mut(plane)) {
+                                let to = &mut plane[i * line + left * LANES..][..maps.width * LANES];
+                                for (to, from) in to.chunks_exact_mut(LANES).zip(from.chunks_exact(stride)) {
+                                    to.copy_from_slice(&from[panel * LANES..(panel + 1) * LANES]);
+                                }
                             }
                             continue;
                         };
@@ -429,8 +437,9 @@ impl Bottleneck {
                             panels: last - panel,
                             relu6: true,
                             residual: None,
-                            out: inside.as_mut_ptr(),
-                            ldo: width,
+                            out: buffer[i * line + left * LANES..].as_mut_ptr(),
+                            ldo: LANES,
+                            plane,
                         };
                         // SAFETY: the set is available; rows and results are inside the maps and the buffer.
                         unsafe { vectorize(isa, product) };
@@ -438,8 +447,8 @@ impl Bottleneck {
                     let at = (picture * down + first) * across * out_stride + panel * LANES;
                     let band = Band {
                         from: buffer.as_ptr(),
-                        line: line * width,
-                        width,
+                        line,
+                        plane,
                         window,
                         weight: depthwise.panels[panel * LANES * window.kernel * window.kernel..].as_ptr(),
                         bias: depthwise.bias[panel * LANES..].as_ptr(),
@@ -485,6 +494,7 @@ impl Bottleneck {
                     // SAFETY: inside the result.
                     out: unsafe { out.at(at) },
                     ldo: out_stride,
+                    plane: LANES,
                 };
                 // SAFETY: the set is available; rows and results are inside the maps.
                 marks.and(picture, unsafe { vectorize(isa, product) });
@@ -569,6 +579,8 @@ struct Product<'a> {
     out: *mut f32,
     /// Between rows of the result.
     ldo: usize,
+    /// Between its panels.
+    plane: usize,
 }
 
 /// Rows and panels of a tile: 21 sums, three columns and a row's value in 32 registers, and sides that divide 7, 14, 28, 56 and
@@ -629,7 +641,7 @@ struct Tile<'a> {
 impl Tile<'_> {
     #[inline(always)]
     unsafe fn run<V: Lanes, const R: usize, const P: usize>(self, mark: &mut V) {
-        let Product { a, lda, runs, run, dense, relu6, residual, out, ldo, .. } = *self.product;
+        let Product { a, lda, runs, run, dense, relu6, residual, out, ldo, plane, .. } = *self.product;
         let depth = dense.depth();
         let panel = self.product.panel + self.panel;
         unsafe {
@@ -669,9 +681,9 @@ impl Tile<'_> {
             }
             if let Some(residual) = residual {
                 for r in 0..R {
-                    let residual = residual.add((self.row + r) * ldo + self.panel * LANES);
+                    let residual = residual.add((self.row + r) * ldo + self.panel * plane);
                     for p in 0..P {
-                        sums[r][p] = sums[r][p].add(V::load(residual.add(p * LANES)));
+                        sums[r][p] = sums[r][p].add(V::load(residual.add(p * plane)));
                     }
                 }
             }
@@ -681,9 +693,9 @@ impl Tile<'_> {
                 }
             }
             for r in 0..R {
-                let out = out.add((self.row + r) * ldo + self.panel * LANES);
+                let out = out.add((self.row + r) * ldo + self.panel * plane);
                 for p in 0..P {
-                    sums[r][p].store(out.add(p * LANES));
+                    sums[r][p].store(out.add(p * plane));
                 }
             }
         }
@@ -696,8 +708,8 @@ struct Band {
     from: *const f32,
     /// Between lines.
     line: usize,
-    /// Between cells of a line.
-    width: usize,
+    /// Between panels.
+    plane: usize,
     window: Window,
     weight: *const f32,
     bias: *const f32,
@@ -714,6 +726,21 @@ impl Vectorized for Band {
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
         unsafe {
+            // A stride that is known makes every address a number beside one register.
+            match self.window.stride {
+                1 => self.rows::<V, 1>(),
+                2 => self.rows::<V, 2>(),
+                _ => self.rows::<V, 0>(),
+            }
+        }
+    }
+}
+
+impl Band {
+    /// Every row, by a stride of `S`, or any where it is 0.
+    #[inline(always)]
+    unsafe fn rows<V: Lanes, const S: usize>(&self) {
+        unsafe {
             for panel in 0..self.panels {
                 for y in 0..self.down {
                     let mut x = 0;
@@ -721,39 +748,38 @@ impl Vectorized for Band {
                         let left = self.across - x;
                         // Sums that registers hold: fourteen of 32, seven of two halves in 16, or what a compiler makes of it.
                         x += if V::TILE_PANELS > 1 && left >= 14 {
-                            self.cells::<V, 14>(panel, y, x)
+                            self.cells::<V, S, 14>(panel, y, x)
                         } else if V::TILE_ROWS > 4 && left >= 7 {
-                            self.cells::<V, 7>(panel, y, x)
+                            self.cells::<V, S, 7>(panel, y, x)
                         } else if left >= 3 {
-                            self.cells::<V, 3>(panel, y, x)
+                            self.cells::<V, S, 3>(panel, y, x)
                         } else {
-                            self.cells::<V, 1>(panel, y, x)
+                            self.cells::<V, S, 1>(panel, y, x)
                         };
                     }
                 }
             }
         }
     }
-}
 
-impl Band {
     /// `N` cells of a row; returns `N`.
     #[inline(always)]
-    unsafe fn cells<V: Lanes, const N: usize>(&self, panel: usize, y: usize, x: usize) -> usize {
-        let Window { kernel, stride } = self.window;
+    unsafe fn cells<V: Lanes, const S: usize, const N: usize>(&self, panel: usize, y: usize, x: usize) -> usize {
+        let kernel = self.window.kernel;
+        let stride = if S > 0 { S } else { self.window.stride };
         unsafe {
             let mut weight = self.weight.add(panel * kernel * kernel * LANES);
             let mut sums = [V::load(self.bias.add(panel * LANES)); N];
-            let from = self.from.add(y * stride * self.line + x * stride * self.width + panel * LANES);
+            let from = self.from.add(panel * self.plane + y * stride * self.line + x * stride * LANES);
             for down in 0..kernel {
                 let mut from = from.add(down * self.line);
                 for _ in 0..kernel {
                     let tap = V::load(weight);
                     for (i, sum) in sums.iter_mut().enumerate() {
-                        *sum = V::load(from.add(i * stride * self.width)).mul_add(tap, *sum);
+                        *sum = V::load(from.add(i * stride * LANES)).mul_add(tap, *sum);
                     }
                     weight = weight.add(LANES);
-                    from = from.add(self.width);
+                    from = from.add(LANES);
                 }
             }
             let out = self.out.add((y * self.across + x) * self.ldo + panel * LANES);

@@ -4,8 +4,8 @@
 //! with zeros around them are read from a border that is really there: a task copies or computes its part of a map into a
 //! buffer of its own with the border written, so the innermost loops know no edges.
 //!
-//! A value is its bias plus products in one order, from the first tap and the first channel to the last, whatever the tile,
-//! the task and the instructions' width; so neither the pictures beside it nor the number of threads changes its bits.
+//! A value is its bias plus products in one order, from the first channel and the first tap to the last, whatever the tile and
+//! the task; so neither the pictures beside it nor the number of threads changes its bits.
 
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
@@ -18,8 +18,8 @@ use super::math;
 use super::parallel::{Shared, parallel};
 use super::tile::prefetch;
 
-/// Panels of a group: what a task computes at once, and the widest tile. Every widened map of EfficientNet-Lite but three is
-/// a multiple of 48 channels.
+/// Panels of a group: what a task computes at once, and the widest tile. Every widened map of EfficientNet-Lite is a multiple
+/// of 48 channels.
 const GROUP: usize = 3;
 /// Values of a task's buffer, bordered: 384 KiB, so that it stays in a second cache of 512 KiB or more with its matrix.
 const BUFFER: usize = 96 << 10;

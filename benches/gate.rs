@@ -13,7 +13,7 @@
 //! lasts `OMNIBURN_BENCH_SECONDS` (10); run as a test, phases are short and nothing is judged. Ratios count only where
 //! nothing else runs on the machine.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode};
 use omniburn::{DEFAULT_HOLD_TARGET, Dtype, Engine, Height, Input, MeterSnapshot, RgbImage, Role, Width};
+use omniburn_benches::records;
 use omniburn_models::backbone::BackboneConfig;
 use omniburn_models::families::OmniConfig;
 use omniburn_models::record::write_random;
@@ -246,12 +247,6 @@ fn judge(idle: &Phase, loads: &[[Phase; 3]]) {
     }
 }
 
-fn folder() -> PathBuf {
-    // Beside the build, never beside sources.
-    let exe = std::env::current_exe().expect("a bench runs from a file");
-    exe.ancestors().nth(3).map_or_else(std::env::temp_dir, Path::to_path_buf).join("bench-records")
-}
-
 fn text(words: usize, seed: usize) -> Input {
     // The letters of the seed first, so that no two are equal.
     let letter = |i: usize| {
@@ -283,7 +278,7 @@ fn real_shape() -> Subject {
         max_tokens: 4096,
         vocab: 1024,
     };
-    let record = folder().join("gate-512x12-f32");
+    let record = records().join("gate-512x12-f32");
     if !record.exists() {
         let tokenizer = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"))
             .join("../tests/golden/twins/omni-small-tiny/tokenizer.json");

@@ -1,10 +1,16 @@
-//! Media without a device: resize, sound into mel frames, films into frames.
+//! Media without a device: pictures decoded and resized, sound into mel frames, films into frames, tokenizers opened.
+//!
+//! Beside Pillow and the extractor of transformers in one run: `crates/media/examples/media_times.rs`.
 
 use std::path::PathBuf;
 
 use criterion::{Criterion, Throughput};
+use image::{ExtendedColorType, ImageEncoder};
 use omniburn::{Height, RgbImage, Width};
-use omniburn_media::{Film, FilmOptions, FilmSource, MelPreprocess, SoundReader, SoundSource, log_mel, resize_bicubic};
+use omniburn_media::{
+    Film, FilmOptions, FilmSource, MelPreprocess, SoundReader, SoundSource, TextTokenizer, decode_image, log_mel,
+    resize_bicubic,
+};
 
 fn stored(name: &str) -> PathBuf {
     let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
@@ -22,8 +28,38 @@ fn tone(rate_hz: u32) -> SoundSource {
     SoundSource::Samples(samples.into(), rate_hz)
 }
 
+/// Slow waves with a little noise on them: about as hard to decode as a photograph.
+fn scene(width: u32, height: u32) -> Vec<u8> {
+    let level = |at: u32| {
+        let (x, y, channel) = (at / 3 % width, at / 3 / width, at % 3);
+        let wave = (x as f32 / (90.0 + 40.0 * channel as f32)).sin() * (y as f32 / 130.0).cos();
+        let noise = (at.wrapping_mul(2_654_435_761) >> 24) as f32 / 16.0;
+        (118.0 + 100.0 * wave + noise) as u8
+    };
+    (0..width * height * 3).map(level).collect()
+}
+
 fn main() {
     let mut criterion = Criterion::default().sample_size(10).configure_from_args();
+    let (mut jpeg, mut png) = (Vec::new(), Vec::new());
+    let photograph = scene(4000, 3000);
+    image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 90)
+        .write_image(&photograph, 4000, 3000, ExtendedColorType::Rgb8)
+        .expect("a picture is written");
+    image::codecs::png::PngEncoder::new(&mut png)
+        .write_image(&photograph, 4000, 3000, ExtendedColorType::Rgb8)
+        .expect("a picture is written");
+    drop(photograph);
+    let mut group = criterion.benchmark_group("media/decode");
+    group.throughput(Throughput::Elements(12_000_000));
+    for (name, bytes) in [("jpeg", &jpeg), ("png", &png)] {
+        group.bench_function(format!("4000x3000 {name}"), |b| {
+            b.iter(|| decode_image(bytes, name).expect("it is whole"))
+        });
+    }
+    group.finish();
+    drop((jpeg, png));
+
     let pixels = (0..4000u32 * 3000 * 3).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let picture = RgbImage::new(Width(4000), Height(3000), pixels).expect("as many pixels as its sides say");
     let mut group = criterion.benchmark_group("media/resize");
@@ -46,6 +82,12 @@ fn main() {
         });
     }
     group.finish();
+
+    let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    let tokenizer = std::fs::read(PathBuf::from(root).join("../models/mini/record/tokenizer.json")).expect("it ships");
+    criterion.bench_function("media/tokenizer of 30,522 word pieces opened", |b| {
+        b.iter(|| TextTokenizer::from_bytes(&tokenizer).expect("it is one"));
+    });
 
     let mut group = criterion.benchmark_group("media/film");
     // 4 s into a group of ten: each frame needs the hundred pictures before it.

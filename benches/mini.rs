@@ -2,11 +2,12 @@
 //!
 //! Ids: `mini/flex-f32/<case>`. `RAYON_NUM_THREADS=1` takes one thread.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::{Device, Distribution, Tensor};
 use criterion::Criterion;
 use omniburn::Dtype;
+use omniburn_benches::{pool, read, records};
 use omniburn_models::Segments;
 use omniburn_models::batch::{MelRows, TokenRows};
 use omniburn_models::blocks::Pooling;
@@ -76,28 +77,15 @@ fn config() -> MiniConfig {
     }
 }
 
-fn folder() -> PathBuf {
-    // Beside the build, never beside sources.
-    let exe = std::env::current_exe().expect("a bench runs from a file");
-    exe.ancestors().nth(3).map_or_else(std::env::temp_dir, Path::to_path_buf).join("bench-records")
-}
-
-/// Waits for a result, so that work and not its order is timed.
-fn read<const D: usize>(tensor: Tensor<D>) -> f32 {
-    let values: Vec<f32> = tensor.into_data().try_to_vec().expect("f32");
-    assert!(values.iter().all(|v| v.is_finite()));
-    values[0]
-}
-
 fn main() {
-    // Inside the pool, as in the engine: handed over from outside, each depthwise convolution waits for a worker to wake.
-    rayon::ThreadPoolBuilder::new().build().expect("a pool").install(bench);
+    // Handed over from outside, each depthwise convolution waits for a worker to wake.
+    pool().install(bench);
 }
 
 fn bench() {
     let tokenizer = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"))
         .join("../tests/golden/twins/mini-tiny/tokenizer.json");
-    let path = folder().join("mini-f32");
+    let path = records().join("mini-f32");
     if !path.exists() {
         write_random_mini(&path, &config(), Dtype::F32, &tokenizer, 1).expect("a record can be written");
     }

@@ -14,12 +14,12 @@ use omniburn_models::fault::{Fault, Passed, Target, arm, watch};
 use crate::support::*;
 
 /// Runs `body` in a process that runs no other test.
-fn in_a_process_of_its_own(test: &str, body: impl FnOnce()) {
+pub(crate) fn in_a_process_of_its_own(module: &str, test: &str, body: impl FnOnce()) {
     const INSIDE: &str = "OMNIBURN_TEST_INSIDE";
     if std::env::var_os(INSIDE).is_some() {
         return body();
     }
-    let name = format!("faults::{test}");
+    let name = format!("{module}::{test}");
     let mut command = Command::new(std::env::current_exe().expect("a test is a program"));
     let output =
         command.args(["--exact", &name, "--nocapture", "--test-threads", "1"]).env(INSIDE, "1").output().unwrap();
@@ -175,31 +175,43 @@ fn opening(record: PathBuf) -> EngineBuilder {
 
 #[test]
 fn a_fault_between_any_two_layers_of_the_omni_twins_costs_one_item_its_vector() {
-    in_a_process_of_its_own("a_fault_between_any_two_layers_of_the_omni_twins_costs_one_item_its_vector", || {
-        for name in ["omni-small-tiny", "omni-nano-tiny"] {
-            let twin = golden().twin(name);
-            let boundaries = every_boundary(name, &of_twin(name), &omni_cases(&twin));
-            assert!(boundaries >= 24, "only {boundaries}");
-        }
-    });
+    in_a_process_of_its_own(
+        "faults",
+        "a_fault_between_any_two_layers_of_the_omni_twins_costs_one_item_its_vector",
+        || {
+            for name in ["omni-small-tiny", "omni-nano-tiny"] {
+                let twin = golden().twin(name);
+                let boundaries = every_boundary(name, &of_twin(name), &omni_cases(&twin));
+                assert!(boundaries >= 24, "only {boundaries}");
+            }
+        },
+    );
 }
 
 #[test]
 fn a_fault_between_any_two_layers_of_the_other_twins_costs_one_item_its_vector() {
-    in_a_process_of_its_own("a_fault_between_any_two_layers_of_the_other_twins_costs_one_item_its_vector", || {
-        assert!(every_boundary("bert-tiny", &of_twin("bert-tiny"), &[texts()]) >= 6);
-        assert!(every_boundary("mini-tiny", &of_twin("mini-tiny"), &mini_cases()) >= 20);
-    });
+    in_a_process_of_its_own(
+        "faults",
+        "a_fault_between_any_two_layers_of_the_other_twins_costs_one_item_its_vector",
+        || {
+            assert!(every_boundary("bert-tiny", &of_twin("bert-tiny"), &[texts()]) >= 6);
+            assert!(every_boundary("mini-tiny", &of_twin("mini-tiny"), &mini_cases()) >= 20);
+        },
+    );
 }
 
 #[test]
 fn a_fault_between_any_two_layers_of_the_model_that_ships_costs_one_item_its_vector() {
-    in_a_process_of_its_own("a_fault_between_any_two_layers_of_the_model_that_ships_costs_one_item_its_vector", || {
-        let engine = Engine::mini().unwrap();
-        // A film passes what a picture passes, at a second a fault.
-        let cases: Vec<Case> = mini_cases().into_iter().filter(|case| case.what != "film").collect();
-        assert!(every_boundary("the model that ships", &engine, &cases) >= 40);
-    });
+    in_a_process_of_its_own(
+        "faults",
+        "a_fault_between_any_two_layers_of_the_model_that_ships_costs_one_item_its_vector",
+        || {
+            let engine = Engine::mini().unwrap();
+            // A film passes what a picture passes, at a second a fault.
+            let cases: Vec<Case> = mini_cases().into_iter().filter(|case| case.what != "film").collect();
+            assert!(every_boundary("the model that ships", &engine, &cases) >= 40);
+        },
+    );
 }
 
 /// Too long and too large, then over the budget, each between items that are none of these.

@@ -66,7 +66,9 @@ fn queries_and_background_work_share_an_engine_and_each_keeps_its_bits() {
         }
     });
     let meter = engine.meter();
-    assert!(meter.interactive.holds.count >= 41 && meter.background.holds.count >= 24, "{meter:?}");
+    // Equal inputs of calls that run side by side are computed once: how often that happens is a matter of moments, so of the
+    // 24 background calls only the first two are certain to have held the device.
+    assert!(meter.interactive.holds.count >= 41 && meter.background.holds.count >= 2, "{meter:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod batching;
 mod failure;
 mod faults;
 mod gate;
+mod instructions;
 mod laws;
 mod layouts;
 mod mini;

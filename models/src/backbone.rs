@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use omniburn_kernels as kernels;
-use omniburn_kernels::Segments;
+use omniburn_kernels::{Activation, Before, HeadSizes, Segments};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenRows;
@@ -79,7 +79,7 @@ impl BackboneConfig {
             }
             specs.push(TensorSpec::linear(format!("{layer}.self_attn.o_proj.weight"), q, self.hidden));
             specs.push(TensorSpec::exact(format!("{layer}.post_attention_layernorm.weight"), [self.hidden]));
-            specs.push(TensorSpec::linear(format!("{layer}.mlp.gate_up_proj.weight"), self.hidden, 2 * self.inner));
+            specs.push(TensorSpec::gate_up(format!("{layer}.mlp.gate_up_proj.weight"), self.hidden, self.inner));
             specs.push(TensorSpec::linear(format!("{layer}.mlp.down_proj.weight"), self.inner, self.hidden));
         }
         specs.push(TensorSpec::exact(format!("{prefix}.norm.weight"), [self.hidden]));
@@ -254,10 +254,11 @@ impl BackboneLayer {
     }
 
     fn forward(&self, hidden: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
-        let normed = self.input_layernorm.forward(hidden.clone());
-        let hidden = hidden + self.self_attn.forward(normed, segments, rotary, index);
-        let normed = self.post_attention_layernorm.forward(hidden.clone());
-        hidden + self.mlp.forward(normed)
+        let normed = self.input_layernorm.forward_for(hidden.clone(), &self.self_attn.qkv_proj);
+        let context = self.self_attn.forward(normed, segments, rotary, index);
+        let hidden = self.self_attn.o_proj.forward_onto(context, hidden);
+        let normed = self.post_attention_layernorm.forward_for(hidden.clone(), &self.mlp.gate_up_proj);
+        self.mlp.forward_onto(normed, hidden)
     }
 }
 
@@ -277,10 +278,34 @@ impl Attention {
         }
     }
 
+    /// What goes into the output product, `[tokens, heads * head_dim]`.
     fn forward(&self, normed: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
-        let [tokens, _] = normed.dims();
-        let (heads, kv_heads, head_dim) = (self.heads, self.kv_heads, self.head_dim);
         let qkv = self.qkv_proj.forward(normed); // [tokens, (heads + 2 kv_heads) * head_dim]
+        let context = match trap::any() {
+            true => self.composed(qkv, segments, rotary),
+            false => {
+                let norms = self.q_norm.as_ref().zip(self.k_norm.as_ref()).map(|(query, key)| {
+                    let ((query, eps), (key, _)) = (query.parts(), key.parts());
+                    (query, key, eps)
+                });
+                let before = Before {
+                    norms,
+                    rotary: Some(rotary.tables()),
+                    causal: self.causal,
+                    low: self.qkv_proj.weight().is_low(),
+                    low_result: tap::ARE_OFF && self.o_proj.weight().takes_bf16(),
+                };
+                let Attention { heads, kv_heads, head_dim, .. } = *self;
+                kernels::attend(qkv, HeadSizes { heads, kv_heads, head_dim }, segments, before)
+            }
+        };
+        tap::pass(|| format!("backbone.layers.{index}.context"), context)
+    }
+
+    /// The same of single operations, where one of them is to be a mistake.
+    fn composed(&self, qkv: Tensor<2>, segments: &Segments, rotary: &RotaryTable) -> Tensor<2> {
+        let [tokens, _] = qkv.dims();
+        let (heads, kv_heads, head_dim) = (self.heads, self.kv_heads, self.head_dim);
         let cut = |from: usize, count: usize| {
             let columns = qkv.clone().slice([0..tokens, from * head_dim..(from + count) * head_dim]);
             columns.reshape([tokens, count, head_dim]) // [tokens, heads, head_dim]
@@ -294,9 +319,7 @@ impl Attention {
         let causal = self.causal != trap::on(Trap::CausalFlipped);
         let scale = 1.0 / (head_dim as f64).sqrt();
         let context = kernels::attention(query, key, value, segments, scale, causal);
-        let context = context.reshape([tokens, heads * head_dim]);
-        let context = tap::pass(|| format!("backbone.layers.{index}.context"), context);
-        self.o_proj.forward(context)
+        context.reshape([tokens, heads * head_dim])
     }
 
     /// Norm per head where the model has one, then rotary.
@@ -310,7 +333,8 @@ impl Attention {
 }
 
 impl SwiGluMlp {
-    fn forward(&self, normed: Tensor<2>) -> Tensor<2> {
-        self.down_proj.forward(kernels::swiglu(self.gate_up_proj.forward(normed)))
+    fn forward_onto(&self, normed: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+        let inner = self.gate_up_proj.forward_into(normed, Activation::SwiGlu, &self.down_proj);
+        self.down_proj.forward_onto(inner, residual)
     }
 }

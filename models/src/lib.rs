@@ -13,6 +13,7 @@
 //! | [`blocks`] | linear, norms, rotary tables, attention, MLPs, pooling, token table |
 //! | [`mod@tap`] | named intermediate results, with the feature `tap` |
 //! | [`fault`] | faults between layers, with the feature `faults` |
+//! | [`flops`] | how much arithmetic a forward is, for reports |
 #![forbid(unsafe_code)]
 
 pub mod backbone;
@@ -21,6 +22,7 @@ pub mod blocks;
 pub mod error;
 pub mod families;
 pub mod fault;
+pub mod flops;
 pub mod record;
 #[cfg(feature = "mini")]
 pub mod shipped;
@@ -29,4 +31,6 @@ pub mod towers;
 pub mod trap;
 
 pub use error::{ConfigError, RecordError};
-pub use omniburn_kernels::{KernelRow, Segments, self_test, settle_allocator, trim_memory};
+pub use omniburn_kernels::{
+    Bf16Product, Isa, IsaUnavailable, KernelRow, Segments, self_test, settle_allocator, trim_memory,
+};

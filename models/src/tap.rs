@@ -76,6 +76,9 @@ pub(crate) fn listens() -> bool {
     crate::fault::listens()
 }
 
+/// Whether nobody can look at results between layers: only then may they come in another type than f32.
+pub(crate) const ARE_OFF: bool = !cfg!(any(feature = "tap", feature = "faults"));
+
 /// Hands a tensor to whoever collects taps on this thread, and on: as it came, unless a [`crate::fault`] is armed here.
 #[inline(always)]
 pub(crate) fn pass<const D: usize>(

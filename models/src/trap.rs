@@ -85,16 +85,27 @@ mod switch {
     pub(crate) fn on(trap: Trap) -> bool {
         CURRENT.with(Cell::get) == Some(trap)
     }
+
+    pub(crate) fn any() -> bool {
+        CURRENT.with(Cell::get).is_some()
+    }
 }
 
 #[cfg(feature = "traps")]
-pub(crate) use switch::on;
-#[cfg(feature = "traps")]
 pub use switch::with;
+#[cfg(feature = "traps")]
+pub(crate) use switch::{any, on};
 
 /// Whether a mistake is switched on; always false in a build for users.
 #[cfg(not(feature = "traps"))]
 #[inline(always)]
 pub(crate) fn on(_: Trap) -> bool {
+    false
+}
+
+/// Whether any mistake is switched on: what is fused otherwise is then composed of single operations.
+#[cfg(not(feature = "traps"))]
+#[inline(always)]
+pub(crate) fn any() -> bool {
     false
 }

@@ -128,7 +128,7 @@ pub fn make(root: &Path, named: &[String], places: &Places) -> Result<()> {
     if let Some(lacking) = named.iter().find(|name| places.arguments(name).is_none()) {
         bail!("{lacking} needs --fixtures DIR");
     }
-    let python = venv(root)?;
+    let python = venv(root, &format!("{FOLDER}/make/requirements.txt"), "golden-venv")?;
     let folder = Path::new(FOLDER).join("make");
     run(Command::new("sh").arg(folder.join("fetch_tokenizers.sh")).current_dir(root))?;
     let mut left_out = Vec::new();
@@ -169,12 +169,15 @@ fn makers(root: &Path, named: &[String]) -> Result<Vec<String>> {
     Ok(known)
 }
 
-/// A Python with exactly the packages of `requirements.txt`, kept with the build output; gives its interpreter.
-fn venv(root: &Path) -> Result<PathBuf> {
-    let requirements = root.join(FOLDER).join("make/requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements)
-        .with_context(|| format!("cannot read {FOLDER}/make/requirements.txt, which pins the makers' packages"))?;
-    let folder = target_dir(root).join("golden-venv");
+/// A Python with exactly the packages of a `requirements.txt`, kept with the build output under `name`; gives its
+/// interpreter.
+///
+/// # Errors
+/// When there is no Python, or a package cannot be had.
+pub fn venv(root: &Path, requirements: &str, name: &str) -> Result<PathBuf> {
+    let wanted = std::fs::read_to_string(root.join(requirements))
+        .with_context(|| format!("cannot read {requirements}, which pins the packages"))?;
+    let folder = target_dir(root).join(name);
     let (python, stamp) = (folder.join("bin/python"), folder.join("requirements.txt"));
     // The stamp is written last, so that an interrupted installation is not taken for a whole one.
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
@@ -182,7 +185,7 @@ fn venv(root: &Path) -> Result<PathBuf> {
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
-    run(Command::new(&python).args(pip).arg(&requirements))?;
+    run(Command::new(&python).args(pip).arg(root.join(requirements)))?;
     std::fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(python)
 }

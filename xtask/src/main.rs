@@ -16,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 mod absences;
 #[cfg(test)]
 mod arrows;
+mod bench;
 mod ci;
 mod diff;
 mod family;
@@ -197,19 +198,34 @@ enum Verb {
         seed: u64,
     },
 
-    /// Run the benches
-    #[command(after_help = "Examples:\n  \
-        cargo xtask bench --save before              keep this run under a name\n  \
+    /// Ours beside PyTorch, ONNX Runtime and candle on the same shapes, interleaved; or our own benches
+    #[command(
+        after_help = "Without --against, --save and arguments after `--` it compares: it makes a Python with pinned \
+        packages (6 GB) and builds candle once, starts the arms of a case, runs them in turn, and writes one table under the \
+        build folder. What cannot be had is a row that says why. Full-size records with random weights are made at first use, \
+        1 to 6 GB each. An idle machine, please.\n\n\
+        Examples:\n  \
+        cargo xtask bench                                        the whole table: hours\n  \
+        cargo xtask bench --quick --family small                 the first look\n  \
+        cargo xtask bench --cases text:1x16 --arms ours,torch    some of it\n  \
+        cargo xtask bench --threads 1,2                          a table a count of threads\n  \
+        cargo xtask bench --growth --family small                how times grow: benches/growth-small.svg\n\n  \
+        cargo xtask bench --save before              run our benches, and keep this run under a name\n  \
         cargo xtask bench --against before           compare with it\n  \
-        cargo xtask bench -- --bench kernels linear  one target, one group of cases")]
+        cargo xtask bench -- --bench kernels linear  one target, one group of cases\n\n\
+        Exit codes: 0 done; 1 one of ours failed; 2 wrong arguments."
+    )]
     Bench {
-        /// Compare with the run kept under this name
+        /// Compare our own benches with the run kept under this name
         #[arg(long, value_name = "BASELINE")]
         against: Option<String>,
-        /// Keep this run under this name
+        /// Run our own benches, and keep this run under this name
         #[arg(long, value_name = "BASELINE", conflicts_with = "against")]
         save: Option<String>,
-        /// `--bench TARGET` and case filters
+        /// The comparison.
+        #[command(flatten)]
+        peers: Box<bench::BenchArgs>,
+        /// `--bench TARGET` and case filters of our own benches
         #[arg(last = true)]
         args: Vec<OsString>,
     },
@@ -283,7 +299,8 @@ fn run(verb: Verb) -> Result<u8> {
         Verb::Fuzz { runs, target } => return fuzz::run(&root, runs, &target),
         Verb::NewFamily { name } => family::run(&root, &name)?,
         Verb::Soak { requests, jobs, kills, seed } => return soak(&root, requests, jobs, kills, seed),
-        Verb::Bench { against, save, args } => {
+        Verb::Bench { against: None, save: None, args, peers } if args.is_empty() => return bench::run(&root, &peers),
+        Verb::Bench { against, save, args, .. } => {
             let mut command = cargo();
             command.args(bench_args(against, save, args)).current_dir(&root);
             return Ok(code(status(&mut command)?));
@@ -401,6 +418,8 @@ mod tests {
             "ci --only test --from test",
             "ci --list --quick",
             "bench --against a --save b",
+            "bench --rounds few",
+            "bench --dtype f32",
         ];
         for words in wrong {
             let error = parse(words).expect_err(words);
@@ -434,7 +453,7 @@ mod tests {
 
     #[test]
     fn bench_arguments_reach_cargo_and_the_harness_each_its_own() {
-        let Verb::Bench { against, save, args } = parse("bench --against old -- --bench kernels linear").unwrap()
+        let Verb::Bench { against, save, args, .. } = parse("bench --against old -- --bench kernels linear").unwrap()
         else {
             panic!()
         };

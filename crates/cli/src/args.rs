@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgMatches, Args, Parser, Subcommand, ValueEnum};
-use omniburn::{BackendSpec, Dtype, Modality, Role, TemplateKind, Truncation};
+use omniburn::{BackendSpec, Dtype, Isa, Modality, Role, TemplateKind, Truncation};
 use omniburn_cli::inputs::TypedInput;
 
 /// The whole command line.
@@ -65,6 +65,8 @@ pub enum Command {
     Models(ModelsArgs),
     /// Examine this machine, its devices and a model on them: one page for a bug report
     Doctor(DoctorArgs),
+    /// How long inputs of given sizes take on this machine
+    Bench(BenchArgs),
     /// Print the completions of a shell
     Completions(CompletionsArgs),
 }
@@ -128,7 +130,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "NAME[:N]", default_value = "flex")]
     pub device: BackendSpec,
     /// The type to compute in [default: the best the record and the device allow]
-    #[arg(long, value_parser = dtypes(&Dtype::FLOATS))]
+    #[arg(long, value_parser = dtypes(&Dtype::ALL))]
     pub dtype: Option<Dtype>,
     /// What happens to a text longer than the model reads
     #[arg(long, value_enum, default_value_t = TruncateArg::Error)]
@@ -142,6 +144,9 @@ pub struct ModelArgs {
     /// Threads to compute with on the CPU [default: one a core]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+    /// Processor instructions to compute with: portable, neon, avx2, avx512, avx512-bf16 or amx [default: the richest there]
+    #[arg(long, value_name = "NAME")]
+    pub isa: Option<Isa>,
 }
 
 /// Inputs as typed. Their order across the kinds is read from the matches; see [`typed_in_order`].
@@ -279,7 +284,7 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "NAME[:N]")]
     pub device: Option<BackendSpec>,
     /// The type to compute in [default: the journal's]
-    #[arg(long, value_parser = dtypes(&Dtype::FLOATS))]
+    #[arg(long, value_parser = dtypes(&Dtype::ALL))]
     pub dtype: Option<Dtype>,
     /// Memory for the work beside the weights, such as 512MiB or 2GiB [default: 4GiB]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
@@ -366,6 +371,67 @@ pub struct DoctorArgs {
     /// One JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// `omniburn bench`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Time the engine in this process: from an input to its vector, decoded media included, nothing kept \
+between runs.
+
+A case is a kind of input with its size: text:16x128 (texts x tokens, whatever is put around them included), image:512 or \
+image:640x480, audio:10s, video:8x256 (frames x side) or video:8x640x480. The inputs are made here, the same ones every \
+time: letters, noise, tones. One input goes as somebody who waits, several texts as a job in the background.
+
+One JSON line a case: case, device, dtype, runs, ms_min, ms_median, ms_p95, items_per_s, tokens_per_s, gflops, \
+peak_rss_mib. Rates are those at the median. tokens are rows that enter the backbone; gflops are billions of operations a \
+second, counted from the model's configuration, two a multiply-add of its products and its attention; peak_rss_mib is the \
+memory of the process at its highest during the case, mapped weights included, null where the system does not tell.
+
+With --peak the first line is what the machine can do at most, with the same threads: a large product in f32, one whose \
+weights are bf16 (null where that is no faster), and memory read in order.
+
+A case that fails has a line with an error in place of times.
+Exit codes: 0 done, 1 a case failed, 2 usage, 3 the record was refused, 4 the device cannot be used, 130 interrupted.",
+    after_help = "Examples:
+  omniburn bench
+  omniburn bench --model records/small --cases text:1x16,text:16x128,image:512,audio:10s,video:8x256 --peak
+  omniburn bench --model records/small --cases text:1x16 --seconds 10 --threads 1"
+)]
+pub struct BenchArgs {
+    /// Record folder, made by `omniburn convert` [default: the model that ships]
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Cases with commas between [default: some of each kind that the model takes]
+    #[arg(long, value_name = "CASES")]
+    pub cases: Option<String>,
+    /// Where to compute
+    #[arg(long, value_name = "NAME[:N]", default_value = "flex")]
+    pub device: BackendSpec,
+    /// The type to compute in [default: the best the record and the device allow]
+    #[arg(long, value_parser = dtypes(&Dtype::ALL))]
+    pub dtype: Option<Dtype>,
+    /// How long each case is run, and three times at least
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub seconds: f64,
+    /// Runs of each case before those that count
+    #[arg(long, value_name = "RUNS", default_value_t = 2)]
+    pub warm_up: usize,
+    /// Begin with what the machine can do at most
+    #[arg(long)]
+    pub peak: bool,
+    /// Memory for the work beside the weights, such as 512MiB or 2GiB [default: 4GiB]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub budget: Option<u64>,
+    /// Threads to compute with on the CPU [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Processor instructions to compute with: portable, neon, avx2, avx512, avx512-bf16 or amx [default: the richest there]
+    #[arg(long, value_name = "NAME")]
+    pub isa: Option<Isa>,
+    /// No progress on standard error
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 /// `omniburn completions`.
@@ -460,6 +526,14 @@ fn template(text: &str) -> Result<(Modality, TemplateKind), String> {
     Ok((modality.parse()?, kind.parse()?))
 }
 
+/// Reads a length of time: zero to a day.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err(format!("`{text}` is not a number of seconds: expected 0 to 86400")),
+    }
+}
+
 /// Reads a number of bytes: plain, or with KiB, MiB or GiB behind it.
 fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is not a number of bytes: expected one such as 1073741824, 512MiB or 2GiB");
@@ -520,6 +594,14 @@ mod tests {
         assert_eq!(bytes("3kib"), Ok(3 << 10));
         for wrong in ["", "GiB", "-1", "1.5GiB", "4 apples", "1e9", "99999999999GiB", "4GB", "é"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_a_number_of_a_day() {
+        assert_eq!((seconds("0.5"), seconds("86400")), (Ok(0.5), Ok(86_400.0)));
+        for wrong in ["", "-1", "NaN", "inf", "86401", "2s"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
         }
     }
 

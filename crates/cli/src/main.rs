@@ -79,6 +79,7 @@ fn run() -> u8 {
         (Command::Inspect(args), _) => commands::inspect::run(&args),
         (Command::Models(args), _) => commands::models::run(&args),
         (Command::Doctor(args), _) => commands::doctor::run(&args),
+        (Command::Bench(args), _) => commands::bench::run(&args),
         (Command::Completions(args), _) => commands::completions::run(&args),
         (Command::Embed(_) | Command::Compare(_) | Command::Replay(_), None) => {
             unreachable!("a verb that was read has matches")

@@ -20,7 +20,7 @@ use crate::keymap::{Input, Piece, Recipe};
 use crate::layout;
 use crate::lora::{Adapter, Change};
 use crate::plan::{PartPlan, Plan, SourceFile, module_kind, stored_dtype};
-use crate::report::ConvertReport;
+use crate::report::{ConvertReport, Rounding};
 use crate::source::Source;
 use crate::{ConvertOptions, Progress};
 
@@ -36,11 +36,13 @@ pub(crate) fn write(plan: Plan, options: &ConvertOptions) -> Result<ConvertRepor
     let hashes = SourceHashes::start(source_files, Arc::clone(&cancel))?;
 
     let check = NonFiniteCheck::new(&source, &parts);
+    let mut losses = Losses::new();
     for part in parts {
         tracing::info!(file = part.file, tensors = part.recipes.len(), "writing");
         let adapter = part.adapter.as_ref().map(|(index, _)| *index);
-        let changes = write_part(&mut writer, part, &source, header.dtype, &cancel, &meter)
+        let (changes, lost) = write_part(&mut writer, part, &source, header.dtype, &cancel, &meter)
             .map_err(|error| check.complete(error))?;
+        losses.extend(lost);
         if let Some(index) = adapter {
             fill_norms(&mut report, index, &changes);
         }
@@ -56,6 +58,7 @@ pub(crate) fn write(plan: Plan, options: &ConvertOptions) -> Result<ConvertRepor
     }
     report.bytes_written = header.files.values().map(|file| file.bytes).sum();
     report.digest = Some(header.digest);
+    report.rounding = rounding(&losses);
     Ok(report)
 }
 
@@ -87,6 +90,17 @@ impl Meter {
 /// What merging did, by name of the weight.
 type Changes = BTreeMap<String, Change>;
 
+/// What rounding cost, by name of the tensor: squares of the values, and of what was lost.
+type Losses = BTreeMap<String, (f64, f64)>;
+
+/// The whole of it.
+fn rounding(losses: &Losses) -> Option<Rounding> {
+    let ratio = |&(there, lost): &(f64, f64)| if there > 0.0 { (lost / there).sqrt() } else { 0.0 };
+    let (there, lost) = losses.values().fold((0.0, 0.0), |(there, lost), (t, l)| (there + t, lost + l));
+    let (worst_tensor, worst) = losses.iter().max_by(|(_, a), (_, b)| ratio(a).total_cmp(&ratio(b)))?;
+    Some(Rounding { relative: ratio(&(there, lost)), worst_tensor: worst_tensor.clone(), worst: ratio(worst) })
+}
+
 /// What the closures of one part share. The record's writer knows text reasons only, so the typed one waits here.
 struct Shared {
     source: Arc<Source>,
@@ -94,6 +108,7 @@ struct Shared {
     dtype: Dtype,
     cancel: Arc<AtomicBool>,
     changes: Mutex<Changes>,
+    losses: Mutex<Losses>,
     error: Mutex<Option<ConvertError>>,
 }
 
@@ -104,13 +119,14 @@ fn write_part(
     dtype: Dtype,
     cancel: &Arc<AtomicBool>,
     meter: &Meter,
-) -> Result<Changes, ConvertError> {
+) -> Result<(Changes, Losses), ConvertError> {
     let shared = Arc::new(Shared {
         source: Arc::clone(source),
         adapter: part.adapter.map(|(_, adapter)| adapter),
         dtype,
         cancel: Arc::clone(cancel),
         changes: Mutex::default(),
+        losses: Mutex::default(),
         error: Mutex::default(),
     });
     let tensors = part.recipes.into_iter().flat_map(|recipe| tensors(recipe, &shared)).collect();
@@ -118,7 +134,10 @@ fn write_part(
     let written = writer.write_part(&part.file, tensors, move |bytes| meter.add(bytes));
     let typed = shared.error.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (written, typed) {
-        (Ok(()), _) => Ok(std::mem::take(&mut *shared.changes.lock().unwrap_or_else(PoisonError::into_inner))),
+        (Ok(()), _) => Ok((
+            std::mem::take(&mut *shared.changes.lock().unwrap_or_else(PoisonError::into_inner)),
+            std::mem::take(&mut *shared.losses.lock().unwrap_or_else(PoisonError::into_inner)),
+        )),
         (Err(_), Some(error)) => Err(error),
         (Err(error), None) => Err(error.into()),
     }
@@ -131,7 +150,8 @@ fn tensors(recipe: Recipe, shared: &Arc<Shared>) -> Vec<PartTensor> {
     if dtype != Dtype::Int8 {
         let shared = Arc::clone(shared);
         let make = move || shared.text_reason(shared.make(&recipe, dtype));
-        return vec![PartTensor::new(spec.name, dtype, spec.shape, make)];
+        let panels = spec.panels(dtype);
+        return vec![PartTensor::new(spec.name, dtype, spec.shape, make).in_panels(panels)];
     }
     // The scales come with the codes and wait here for their turn.
     let waiting: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
@@ -151,9 +171,9 @@ fn tensors(recipe: Recipe, shared: &Arc<Shared>) -> Vec<PartTensor> {
             None => Ok(shared.text_reason(shared.make_int8(&recipe))?.scales),
         }
     };
-    let scale = spec.scale();
+    let (scale, panels) = (spec.scale(), spec.panels(dtype));
     vec![
-        PartTensor::new(spec.name, dtype, spec.shape, codes),
+        PartTensor::new(spec.name, dtype, spec.shape, codes).in_panels(panels),
         PartTensor::new(scale.name, Dtype::F16, scale.shape, scales),
     ]
 }
@@ -185,7 +205,12 @@ impl Shared {
                 let join = |of: fn(&Int8Rows) -> &[u8]| pieces.iter().flat_map(of).copied().collect();
                 Int8Rows { codes: join(|rows| &rows.codes), scales: join(|rows| &rows.scales) }
             }
-            (_, pieces) => int8::quantize(&self.rows(pieces)?, width),
+            (_, pieces) => {
+                let values = self.rows(pieces)?;
+                let rows = int8::quantize(&values, width);
+                self.note(spec, layout::rounding_int8(&rows, &values, width));
+                rows
+            }
         };
         let beyond = layout::count_non_finite(Dtype::F16, &rows.scales);
         if beyond > 0 {
@@ -202,14 +227,28 @@ impl Shared {
         let bytes = match (recipe.spec.role, recipe.pieces.as_slice()) {
             (TensorRole::Tokens, [Piece::Tensor(input)]) => return Ok(self.source.read(&input.name)?.1),
             (TensorRole::Tokens, _) => unreachable!("the token table is one tensor"),
-            (TensorRole::Exact | TensorRole::Rows, pieces) => layout::narrow(dtype, &self.rows(pieces)?),
+            (TensorRole::Exact, pieces) => layout::narrow(dtype, &self.rows(pieces)?),
+            (TensorRole::Rows, pieces) => layout::narrow(dtype, &self.noted(recipe, pieces, dtype)?),
             (TensorRole::Scale, _) => unreachable!("scales come with their tensor"),
-            (TensorRole::Linear, pieces) => layout::transpose_narrow(dtype, &self.rows(pieces)?, recipe.spec.shape[0]),
+            (TensorRole::Linear, pieces) => {
+                layout::transpose_narrow(dtype, &self.noted(recipe, pieces, dtype)?, recipe.spec.shape[0])
+            }
         };
         match layout::count_non_finite(dtype, &bytes) {
             0 => Ok(bytes),
             count => Err(ConvertError::BeyondRange { tensor: recipe.spec.name.clone(), dtype, count }),
         }
+    }
+
+    /// [`Shared::rows`], with what rounding them will cost written down.
+    fn noted(&self, recipe: &Recipe, pieces: &[Piece], dtype: Dtype) -> Result<Vec<f32>, ConvertError> {
+        let rows = self.rows(pieces)?;
+        self.note(&recipe.spec, layout::rounding(dtype, &rows));
+        Ok(rows)
+    }
+
+    fn note(&self, spec: &TensorSpec, lost: (f64, f64)) {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner).insert(spec.name.clone(), lost);
     }
 
     /// All pieces one after the other, `[outputs, inputs]`.
@@ -360,7 +399,7 @@ fn verify_tensor(
     meter: &Meter,
 ) -> Result<(), ConvertError> {
     stop_if(cancel)?;
-    let bytes = part.bytes(&spec.name);
+    let bytes = part.stored_bytes(&spec.name);
     let (found, expected) = (sha256_hex(&bytes), &record.header().files[file].tensors[&spec.name].sha256);
     meter.add(bytes.len() as u64);
     if found == *expected {

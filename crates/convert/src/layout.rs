@@ -2,7 +2,7 @@
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use omniburn_models::record::Dtype;
+use omniburn_models::record::{Dtype, int8};
 use rayon::prelude::*;
 
 /// Why an arm for int8 is never reached here.
@@ -75,6 +75,36 @@ fn narrow_into(dtype: Dtype, values: &[f32], bytes: &mut [u8]) {
         }
         Dtype::Int8 => unreachable!("{FLOATS_ONLY}"),
     }
+}
+
+/// Squares of the values, and of what rounding them to a float type changes, each summed.
+pub(crate) fn rounding(dtype: Dtype, values: &[f32]) -> (f64, f64) {
+    let rounded = |value: f32| match dtype {
+        Dtype::F32 => value,
+        Dtype::Bf16 => bf16::from_f32(value).to_f32(),
+        Dtype::F16 => f16::from_f32(value).to_f32(),
+        Dtype::Int8 => unreachable!("{FLOATS_ONLY}"),
+    };
+    squares(values.par_chunks(1 << 16).map(|values| values.iter().map(|&v| (v, rounded(v))).fold((0.0, 0.0), add)))
+}
+
+/// The same for rows in int8 with their scales.
+pub(crate) fn rounding_int8(rows: &int8::Int8Rows, values: &[f32], width: usize) -> (f64, f64) {
+    let scales = rows.scales.as_chunks::<2>().0.par_iter().map(|&scale| f16::from_le_bytes(scale).to_f32());
+    let row = |((codes, values), scale): ((&[u8], &[f32]), f32)| {
+        codes.iter().zip(values).map(|(&code, &v)| (v, f32::from(code as i8) * scale)).fold((0.0, 0.0), add)
+    };
+    squares(rows.codes.par_chunks(width).zip(values.par_chunks(width)).zip(scales).map(row))
+}
+
+fn add((there, lost): (f64, f64), (value, stored): (f32, f32)) -> (f64, f64) {
+    (there + f64::from(value).powi(2), lost + f64::from(value - stored).powi(2))
+}
+
+/// The sums in order: a report is the same however many threads made it.
+fn squares(parts: impl IndexedParallelIterator<Item = (f64, f64)>) -> (f64, f64) {
+    let parts: Vec<(f64, f64)> = parts.collect();
+    parts.into_iter().fold((0.0, 0.0), |(there, lost), (t, l)| (there + t, lost + l))
 }
 
 /// `[outputs, inputs]` as the bytes of `[inputs, outputs]`, each value rounded once.

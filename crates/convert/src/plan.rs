@@ -274,6 +274,7 @@ pub(crate) fn report(
         lora,
         parameters: parameters(parts),
         parts: parts.iter().map(|part| part_report(part, source, header.dtype)).collect(),
+        rounding: None,
         bytes_written: 0,
         digest: None,
         seconds: 0.0,
@@ -287,7 +288,10 @@ fn part_report(part: &PartPlan, source: &Source, dtype: Dtype) -> PartReport {
     let bytes = |recipe: &Recipe| {
         let stored = stored_dtype(&recipe.spec, source, recipe, dtype);
         let scales = if stored == Dtype::Int8 { recipe.spec.scale().elements() * Dtype::F16.bytes() } else { 0 };
-        elements(recipe) * stored.bytes() as u64 + scales as u64
+        // Panels are padded.
+        let matrix =
+            recipe.spec.panels(stored).map_or(recipe.spec.elements() * stored.bytes(), |panels| panels.bytes());
+        (matrix + scales) as u64
     };
     PartReport {
         file: part.file.clone(),

@@ -79,6 +79,17 @@ pub struct PartReport {
     pub bytes: u64,
 }
 
+/// How far the stored matrices lie from the f32 they were rounded from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Rounding {
+    /// Frobenius norm of all differences divided by that of all values.
+    pub relative: f64,
+    /// The matrix with the largest such quotient of its own.
+    pub worst_tensor: String,
+    /// That quotient.
+    pub worst: f64,
+}
+
 /// What a conversion did, or in a check what it would do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ConvertReport {
@@ -118,6 +129,8 @@ pub struct ConvertReport {
     pub parameters: Parameters,
     /// Tensor files.
     pub parts: Vec<PartReport>,
+    /// What storing the matrices in the record's type cost; absent in a check.
+    pub rounding: Option<Rounding>,
     /// Length of every file of the record but its header; 0 in a check.
     pub bytes_written: u64,
     /// Digest of the record; absent in a check.
@@ -188,6 +201,13 @@ impl fmt::Display for ConvertReport {
         writeln!(f, "parameters  {} for one task: {}", millions(p.total()), modules.join(", "))?;
         for part in &self.parts {
             writeln!(f, "  {:<28} {:>5} tensors, {}", part.file, part.tensors, mebibytes(part.bytes))?;
+        }
+        if let Some(Rounding { relative, worst_tensor, worst }) = &self.rounding {
+            writeln!(
+                f,
+                "rounding    {} differs from f32 by {relative:.2e} of its length, most in {worst_tensor}: {worst:.2e}",
+                self.dtype
+            )?;
         }
         for note in &self.notes {
             writeln!(f, "note        {note}")?;

@@ -105,8 +105,13 @@ impl BackendSpec {
                 device
             }
         };
-        let dtypes =
-            Dtype::FLOATS.into_iter().filter(|d| *d == Dtype::F32 || device.supports_dtype(d.burn())).collect();
+        let of_device = |dtype: &Dtype| match dtype {
+            Dtype::F32 => true,
+            // By kernels of ours.
+            Dtype::Int8 => self.kind == BackendKind::Flex,
+            Dtype::Bf16 | Dtype::F16 => device.supports_dtype(dtype.burn()),
+        };
+        let dtypes = Dtype::ALL.into_iter().filter(of_device).collect();
         let capabilities = Capabilities { dtypes, fast_low_precision: self.kind != BackendKind::Flex };
         Ok((device, capabilities))
     }
@@ -196,6 +201,10 @@ impl Capabilities {
     /// f16 is never chosen unasked: activations of this family pass its range in places.
     pub(crate) fn choose(&self, asked: Option<Dtype>, stored: Dtype, device: &str) -> Result<Dtype, EngineError> {
         match asked {
+            // Products in whole numbers need matrices that are stored so.
+            Some(Dtype::Int8) if stored != Dtype::Int8 => {
+                Err(EngineError::DtypeUnsupported { device: device.into(), dtype: Dtype::Int8 })
+            }
             Some(dtype) if self.dtypes.contains(&dtype) => Ok(dtype),
             Some(dtype) => Err(EngineError::DtypeUnsupported { device: device.into(), dtype }),
             None if stored == Dtype::Bf16 && self.fast_low_precision && self.dtypes.contains(&stored) => Ok(stored),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use omniburn_media::TextTokenizer;
-use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TOKENIZER_FILE};
+use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader};
 
 use crate::backend::{BackendSpec, Capabilities};
 use crate::cost::{Costs, Load, Stage};
@@ -163,7 +163,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Reads every byte of a part against its digest when it is opened. Small parts (64 MiB) always are.
+    /// Reads every byte of a part against its digest when it is opened. Small parts (64 MiB) of a folder always are, those
+    /// of the model inside the program only then.
     #[must_use]
     pub fn verify(mut self, verify: bool) -> Self {
         self.options.verify = verify;
@@ -192,20 +193,34 @@ impl EngineBuilder {
         let header = record.header();
         let task = options.task.unwrap_or_else(|| header.default_task.clone());
         check_task(header, &task)?;
-        let tokenizer =
-            record.verify_file(TOKENIZER_FILE).map_err(EngineError::Record).and_then(|()| open_tokenizer(&record))?;
         let (device, capabilities) = options.device.device()?;
         let compute = capabilities.choose(options.dtype, header.dtype, &options.device.to_string())?;
-        let parts = Parts::open(record, device, compute, options.verify)?;
+        let parts = Arc::new(Parts::open(record, device, compute, options.verify)?);
+        let worker = Worker::start(options.threads).map_err(EngineError::Thread)?;
+        // The weights on the device's thread and the tokenizer on this one: each takes about as long as the other.
+        let opening = {
+            let (parts, task) = (Arc::clone(&parts), task.clone());
+            worker.begin(move || parts.text(&task).map(|_| ()))
+        };
+        let tokenizer = parts.tokenizer();
+        let content_digest = parts.record().header().content_digest();
+        let opened = opening.wait();
+        let tokenizer = tokenizer?;
         let rows = parts.record().header().family.vocab();
         if tokenizer.vocab_size() > rows {
             return Err(EngineError::TokenizerTable { highest: tokenizer.vocab_size() - 1, rows });
         }
         let pool = Pool::new(options.budget_bytes);
-        let content_digest = parts.record().header().content_digest();
         if let Some(cache) = &options.cache {
             let whole = pool.reserve(Priority::Interactive, cache.most_bytes(), None, None);
             whole.map_err(|source| EngineError::Cache { bytes: cache.most_bytes(), source })?.keep();
+        }
+        match opened {
+            Ok(opened) => opened?,
+            Err(message) => {
+                let reason = ItemError::Panicked { message }.to_string();
+                return Err(EngineError::DeviceUnavailable { asked: options.device.to_string(), reason });
+            }
         }
         let engine = Engine {
             inner: Arc::new(Inner {
@@ -215,12 +230,12 @@ impl EngineBuilder {
                 hold_target: options.hold_target,
                 flights: Arc::default(),
                 cache: options.cache,
-                parts: Arc::new(parts),
+                parts,
                 tokenizer,
                 gate: Gate::new(options.gate),
                 meter: Meter::new(),
-                worker: Worker::start(options.threads).map_err(EngineError::Thread)?,
-                task: task.clone(),
+                worker,
+                task,
                 threads: options.threads,
                 calls: AtomicU64::default(),
                 spec: options.device,
@@ -232,14 +247,6 @@ impl EngineBuilder {
                 ffmpeg: options.ffmpeg,
             }),
         };
-        let parts = Arc::clone(&engine.inner.parts);
-        match engine.unit(&Request::default().priority(Priority::Interactive), move || parts.text(&task).map(|_| ())) {
-            Ok(opened) => opened?,
-            Err(e) => {
-                let (asked, reason) = (engine.inner.spec.to_string(), e.to_string());
-                return Err(EngineError::DeviceUnavailable { asked, reason });
-            }
-        }
         // What opening left behind goes back now: the budget counts from here, and nothing should hide in it.
         omniburn_models::trim_memory();
         Ok(engine)
@@ -489,13 +496,6 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("record", &self.inner.parts.record().path()).finish_non_exhaustive()
     }
-}
-
-fn open_tokenizer(record: &RecordFolder) -> Result<TextTokenizer, EngineError> {
-    if !record.is_inside() {
-        return TextTokenizer::from_file(&record.tokenizer_path()).map_err(EngineError::Tokenizer);
-    }
-    TextTokenizer::from_bytes(&record.bytes(TOKENIZER_FILE)?).map_err(EngineError::Tokenizer)
 }
 
 fn check_task(header: &RecordHeader, task: &str) -> Result<(), EngineError> {

@@ -30,6 +30,7 @@
 //! | `journal`, `replay` | what a call notes of itself; doing it again and comparing the bits |
 //! | `parts` | towers and tasks of a record, opened when first used |
 //! | `backend` | the only place that names devices |
+//! | `work`, `peak` | what an input is in operations, and what the machine can do at most |
 //! | `selftest` | an engine that examines itself: operations, stored vectors, waits and holds under a short load |
 #![forbid(unsafe_code)]
 
@@ -46,6 +47,7 @@ mod meter;
 mod need;
 mod options;
 mod parts;
+mod peak;
 mod plan;
 mod prepare;
 mod prompt;
@@ -56,6 +58,7 @@ mod selftest;
 mod shared;
 mod stream;
 mod unit;
+mod work;
 mod worker;
 
 use omniburn_gate as gate;
@@ -77,12 +80,14 @@ pub use omniburn_media::{
 pub use omniburn_models::families::{BertConfig, Family, MiniConfig, OmniConfig};
 pub use omniburn_models::record::int8::is_scale;
 pub use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TemplateKind};
-pub use omniburn_models::{KernelRow, RecordError, settle_allocator};
+pub use omniburn_models::{Isa, IsaUnavailable, KernelRow, RecordError, settle_allocator};
 pub use options::{Budget, DEFAULT_BUDGET_BYTES, DEFAULT_HOLD_TARGET, EngineOptions, VERIFY_SMALL_BYTES};
 pub use parts::copied_weights;
+pub use peak::Peak;
 pub use prepare::{mel_preprocess, vision_preprocess};
 pub use replay::{ReplayDifference, ReplayReport, Replayed};
 pub use request::{Embedded, Input, Progress, Request, Role, Segment, Span};
 pub use selftest::{ItemRow, LoadReport, SelfTest, Stored, StoredDistance};
 pub use shared::{CacheStats, ResultCache};
 pub use stream::EmbedIter;
+pub use work::Work;

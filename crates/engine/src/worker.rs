@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -38,14 +38,32 @@ impl Worker {
 
     /// Runs `work` on the thread and waits for it; a panic comes back as its message and the thread goes on.
     pub(crate) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+        self.begin(work).wait()
+    }
+
+    /// Runs `work` on the thread while the caller does something else.
+    pub(crate) fn begin<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
         let (reply, answer) = channel();
         let job = Box::new(move || {
             let result = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_message(panic.as_ref()));
             let _ = reply.send(result);
         });
-        let gone = |_| "the device's thread has ended".to_string();
-        self.jobs.send(job).map_err(|_| gone(()))?;
-        answer.recv().map_err(|_| gone(()))?
+        // Where the thread is gone, so is the other end of `answer`.
+        let _ = self.jobs.send(job);
+        Pending { answer }
+    }
+}
+
+/// Work that was handed to the thread.
+#[derive(Debug)]
+pub(crate) struct Pending<T> {
+    answer: Receiver<Result<T, String>>,
+}
+
+impl<T> Pending<T> {
+    /// Waits for it; a panic comes back as its message.
+    pub(crate) fn wait(self) -> Result<T, String> {
+        self.answer.recv().unwrap_or_else(|_| Err("the device's thread has ended".into()))
     }
 }
 

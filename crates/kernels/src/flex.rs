@@ -8,6 +8,7 @@ use burn_flex::{Flex, FlexTensor, Layout};
 use crate::cpu::Isa;
 use crate::cpu::attention::{self, Attention, Columns, Heads, Placing};
 use crate::cpu::linear::{self, Activation, Epilogue, Out, Rows};
+use crate::cpu::pack::ColumnOrder;
 use crate::cpu::rows::{self, written};
 use crate::fused::{After, Before, HeadSizes};
 use crate::{Segments, TowerOps, Weight, portable};
@@ -170,8 +171,16 @@ pub(crate) fn project(x: &Tensor<2>, weight: &Weight, after: &After) -> Option<T
     let [count, _] = [x.0.layout().shape()[0], x.0.layout().shape()[1]];
     let outputs = packed.layout().outputs;
     let width = if after.activation == Activation::SwiGlu { outputs / 2 } else { outputs };
-    let epilogue = Epilogue { bias, activation: after.activation, residual };
     let isa = Isa::current();
+    if after.activation == Activation::SwiGlu && packed.layout().order == ColumnOrder::Plain {
+        // Gate and up do not meet in a tile where their width is no multiple of a panel's.
+        let product = filled(Shape::from([count, outputs]), false, |out| {
+            linear::linear(isa, x.rows(), count, packed, low, Epilogue { bias, ..Epilogue::default() }, out);
+        });
+        let product = Contiguous::new(product);
+        return Some(Tensor::from_primitive::<Flex>(activated(&product, None, after.activation, residual, after.low)));
+    }
+    let epilogue = Epilogue { bias, activation: after.activation, residual };
     let result = filled(Shape::from([count, width]), after.low && residual.is_none(), |out| {
         linear::linear(isa, x.rows(), count, packed, low, epilogue, out);
     });

@@ -33,7 +33,7 @@ mod selftest;
 mod weight;
 
 pub use conv::{ConvWeights, PackedBottleneck, PackedTower};
-pub use cpu::Isa;
+pub use cpu::isa::{Isa, IsaUnavailable};
 pub use cpu::linear::Activation;
 pub use fused::{After, Before, HeadSizes, attend, project};
 pub use map::{map_file, static_bytes};
@@ -44,7 +44,7 @@ pub use ops::{
 };
 pub use segments::Segments;
 pub use selftest::{KernelRow, self_test};
-pub use weight::{Weight, multiplies_bf16};
+pub use weight::{Bf16Product, Weight};
 
 /// Whether tensors of a device are flex's, which are the ones that [`Weight::packed`] serves.
 pub fn is_flex(_device: &burn::tensor::Device) -> bool {

@@ -1,9 +1,9 @@
 //! A matrix of a product: a tensor as the record stores it, or panels that the CPU's kernels read.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
 
 use crate::cpu::Isa;
-use crate::cpu::pack::{Packed, PanelFormat};
+use crate::cpu::pack::{ColumnOrder, Packed, PanelFormat, PanelLayout};
 
 /// The right-hand side of a product, `[inputs, outputs]`.
 #[derive(Debug, Clone)]
@@ -70,7 +70,32 @@ impl Weight {
     }
 }
 
-/// Whether this machine multiplies bf16 faster than f32.
-pub fn multiplies_bf16() -> bool {
-    Isa::current() >= Isa::Avx512Bf16
+/// A large product in bf16, for measuring what the machine can do at most.
+#[derive(Debug)]
+pub struct Bf16Product {
+    rows: Tensor<2>,
+    weight: Weight,
+}
+
+impl Bf16Product {
+    /// `[rows, inputs]` times `[inputs, outputs]` with values from -1 to 1; `None` off flex, and where the processor has no
+    /// instructions for it.
+    pub fn new([rows, inputs, outputs]: [usize; 3], device: &Device) -> Option<Self> {
+        if !crate::is_flex(device) || Isa::current() < Isa::Avx512Bf16 {
+            return None;
+        }
+        let random = |shape| Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), device);
+        let values = random([inputs, outputs]).into_data().try_to_vec::<f32>().ok()?;
+        let layout = PanelLayout::new(PanelFormat::Bf16, inputs, outputs, ColumnOrder::Plain);
+        let weight = Weight::packed(Packed::from_f32(layout, &values), true);
+        Some(Self { rows: random([rows, inputs]).cast(burn::tensor::DType::BF16), weight })
+    }
+
+    /// The product once.
+    ///
+    /// # Shapes
+    /// - returns: `[rows, outputs]`
+    pub fn run(&self) -> Tensor<2> {
+        crate::project(self.rows.clone(), &self.weight, crate::After::default())
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, Read};
 
+use memchr::memchr;
+
 /// True if the end marker of the first picture is there.
 ///
 /// The decoder fills what is missing of a cut file with grey and reports success; the reference refuses such a file.
@@ -12,7 +14,7 @@ pub(crate) fn has_end(bytes: &[u8]) -> bool {
     };
     loop {
         // Between segments and inside coded data alike, the next marker begins at the next 0xff.
-        let Some(at) = rest.iter().position(|byte| *byte == 0xff) else {
+        let Some(at) = memchr(0xff, rest) else {
             return false;
         };
         rest = &rest[at + 1..];

@@ -2,8 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use omniburn_kernels as kernels;
-use omniburn_kernels::Segments;
+use omniburn_kernels::{Activation, Segments};
 
 use super::attention::self_attention;
 use super::{LayerNorm, Linear, Weights};
@@ -60,11 +59,11 @@ impl EncoderLayer {
     /// # Numerics
     /// The residual stream, norms and softmax are f32; products are in the weights' type. GELU by erf.
     pub fn forward(&self, hidden: Tensor<2>, segments: &Segments, name: &str) -> Tensor<2> {
-        let context = self_attention(&self.qkv, hidden.clone(), self.heads, segments, |x| x);
+        let context = self_attention(&self.qkv, hidden.clone(), self.heads, segments, None, &self.out);
         let context = tap::pass(|| format!("{name}.context"), context);
-        let hidden = self.attention_norm.forward(hidden + self.out.forward(context));
-        let inner = kernels::gelu_erf(self.fc1.forward(hidden.clone()));
-        let hidden = self.mlp_norm.forward(hidden + self.fc2.forward(inner));
+        let hidden = self.attention_norm.forward(self.out.forward_onto(context, hidden));
+        let inner = self.fc1.forward_into(hidden.clone(), Activation::GeluErf, &self.fc2);
+        let hidden = self.mlp_norm.forward(self.fc2.forward_onto(inner, hidden));
         tap::pass(|| name.into(), hidden)
     }
 }

@@ -2,14 +2,15 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use omniburn_kernels as kernels;
+use omniburn_kernels::{self as kernels, Activation, After, Weight};
 
 use super::Weights;
 
 /// `x @ weight + bias`, weight `[inputs, outputs]` as the record stores it.
 #[derive(Module, Debug)]
 pub struct Linear {
-    weight: Param<Tensor<2>>,
+    #[module(skip)]
+    weight: Weight,
     bias: Option<Param<Tensor<1>>>,
 }
 
@@ -27,11 +28,47 @@ impl Linear {
     /// # Shapes
     /// - `x`: `[rows, inputs]`; returns: `[rows, outputs]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        kernels::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+        self.project(x, Activation::None, None, None)
     }
 
-    /// The stored matrix, `[inputs, outputs]`.
-    pub fn weight(&self) -> Tensor<2> {
-        self.weight.val()
+    /// `residual + x @ weight + bias`.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, inputs]`; `residual`: `[rows, outputs]`; returns: as `residual`
+    pub fn forward_onto(&self, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+        self.project(x, Activation::None, Some(residual), None)
+    }
+
+    /// `activation(x @ weight + bias)`.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, inputs]`; returns: `[rows, outputs]`
+    pub fn activated(&self, x: Tensor<2>, activation: Activation) -> Tensor<2> {
+        self.project(x, activation, None, None)
+    }
+
+    /// `activation(x @ weight + bias)` for `next`, in the type that takes.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, inputs]`; returns: `[rows, outputs]`, or half as wide with SwiGLU
+    pub fn forward_into(&self, x: Tensor<2>, activation: Activation, next: &Linear) -> Tensor<2> {
+        self.project(x, activation, None, Some(next))
+    }
+
+    fn project(
+        &self,
+        x: Tensor<2>,
+        activation: Activation,
+        residual: Option<Tensor<2>>,
+        next: Option<&Linear>,
+    ) -> Tensor<2> {
+        let bias = self.bias.as_ref().map(Param::val);
+        let low = next.is_some_and(|next| next.weight.takes_bf16());
+        kernels::project(x, &self.weight, After { bias, activation, residual, low })
+    }
+
+    /// The stored matrix.
+    pub fn weight(&self) -> &Weight {
+        &self.weight
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use omniburn_kernels as kernels;
+use omniburn_kernels::Activation;
 
 use super::{Linear, Weights};
 use crate::record::{TensorSpec, linear_bias};
@@ -30,6 +30,6 @@ impl GeluMlp {
     /// # Shapes
     /// - `x`: `[rows, inputs]`; returns: `[rows, outputs]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.second.forward(kernels::gelu_erf(self.first.forward(x)))
+        self.second.forward(self.first.forward_into(x, Activation::GeluErf, &self.second))
     }
 }

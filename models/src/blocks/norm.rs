@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use omniburn_kernels as kernels;
 
-use super::Weights;
+use super::{Linear, Weights};
 use crate::trap::{self, Trap};
 
 /// `x / sqrt(mean(x^2) + eps) * weight` over the last axis.
@@ -18,6 +18,22 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
+    /// [`RmsNorm::forward`] for a product, in the type that takes.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, width]`; returns: as `x`
+    pub fn forward_for(&self, x: Tensor<2>, next: &Linear) -> Tensor<2> {
+        if trap::on(Trap::OtherRmsEps) {
+            return self.forward(x);
+        }
+        kernels::rms_norm_for(x, self.weight.val(), self.eps, next.weight())
+    }
+
+    /// Gain and epsilon.
+    pub(crate) fn parts(&self) -> (Tensor<1>, f64) {
+        (self.weight.val(), self.eps)
+    }
+
     /// `{path}.weight`.
     pub fn load(weights: &Weights, path: &str, eps: f64) -> Self {
         Self { weight: weights.exact(&format!("{path}.weight")), eps }
@@ -44,6 +60,17 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
+    /// [`LayerNorm::forward`] for a product, in the type that takes.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, width]`; returns: as `x`
+    pub fn forward_for(&self, x: Tensor<2>, next: &Linear) -> Tensor<2> {
+        if trap::on(Trap::LayerNormEps) {
+            return self.forward(x);
+        }
+        kernels::layer_norm_for(x, self.weight.val(), self.bias.val(), self.eps, next.weight())
+    }
+
     /// `{path}.weight` and `{path}.bias`.
     pub fn load(weights: &Weights, path: &str, eps: f64) -> Self {
         let (weight, bias) = (weights.exact(&format!("{path}.weight")), weights.exact(&format!("{path}.bias")));

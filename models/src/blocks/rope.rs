@@ -29,10 +29,15 @@ impl RotaryTable {
         let (mut cos, mut sin) = (Vec::with_capacity(tokens * head_dim), Vec::with_capacity(tokens * head_dim));
         for row in angles {
             debug_assert_eq!(row.len() * 2, head_dim);
-            for _ in 0..2 {
-                cos.extend(row.iter().map(|a| f64::from(*a).cos() as f32));
-                sin.extend(row.iter().map(|a| f64::from(*a).sin() as f32));
+            let from = cos.len();
+            for angle in row {
+                let (s, c) = f64::from(angle).sin_cos();
+                sin.push(s as f32);
+                cos.push(c as f32);
             }
+            // Both halves are alike.
+            cos.extend_from_within(from..);
+            sin.extend_from_within(from..);
         }
         Self { cos: upload(cos, [tokens, head_dim], device), sin: upload(sin, [tokens, head_dim], device) }
     }
@@ -63,6 +68,11 @@ impl RotaryTable {
             [first, second].iter().flat_map(|&c| frequencies.iter().map(move |f| c as f32 * f)).collect()
         });
         Self::from_angles(angles, head_dim, device)
+    }
+
+    /// Cosines and sines, `[tokens, head_dim]` each.
+    pub(crate) fn tables(&self) -> (Tensor<2>, Tensor<2>) {
+        (self.cos.clone(), self.sin.clone())
     }
 
     /// Rotates queries or keys.

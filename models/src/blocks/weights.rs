@@ -2,6 +2,9 @@
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
+use omniburn_kernels as kernels;
+use omniburn_kernels::Weight;
+use omniburn_kernels::cpu::pack::PanelFormat;
 
 use crate::record::{Dtype, Part};
 
@@ -24,15 +27,32 @@ impl<'a> Weights<'a> {
         self.device
     }
 
-    /// A matrix `[inputs, outputs]` in the compute type. Where that is the stored type on flex, the mapped bytes are
-    /// used as they lie; otherwise a copy is made.
+    /// A matrix `[inputs, outputs]` for products in the compute type.
+    ///
+    /// On flex, f32 and f16 are used as they lie, where the types agree; whatever else is brought into panels, unless it is
+    /// stored so: bf16 stays bf16 even where products are in f32, and int8 becomes f32 unless products are in int8 too.
+    /// Elsewhere it is cast to the compute type.
     ///
     /// # Panics
     /// If the part was opened without it.
-    pub fn linear(&self, name: &str) -> Param<Tensor<2>> {
-        let tensor = self.part.tensor::<2>(name, self.device);
-        let tensor = if self.part.dtype(name) == self.compute { tensor } else { tensor.cast(self.compute.burn()) };
-        Param::from_tensor(tensor)
+    pub fn linear(&self, name: &str) -> Weight {
+        let stored = self.part.dtype(name);
+        let tensor = || self.part.tensor::<2>(name, self.device);
+        let panels = match (stored, self.compute) {
+            _ if !kernels::is_flex(self.device) => None,
+            (_, Dtype::F16) | (Dtype::F16, _) | (Dtype::F32, Dtype::F32 | Dtype::Int8) => None,
+            (Dtype::Int8, Dtype::Int8) => Some(PanelFormat::Int8),
+            (_, Dtype::Bf16) | (Dtype::Bf16, _) => Some(PanelFormat::Bf16),
+            (Dtype::Int8, Dtype::F32) => Some(PanelFormat::F32),
+        };
+        let Some(format) = panels else {
+            // Products in whole numbers are for matrices in int8.
+            let compute = if self.compute == Dtype::Int8 { Dtype::F32 } else { self.compute };
+            let tensor = tensor();
+            return Weight::plain(if tensor.dtype() == compute.burn() { tensor } else { tensor.cast(compute.burn()) });
+        };
+        let packed = self.part.packed(name, format);
+        Weight::packed(packed, self.compute != Dtype::F32)
     }
 
     /// A table or convolution in f32, whatever it is stored in.

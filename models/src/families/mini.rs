@@ -11,7 +11,7 @@ use burn::module::{Module, Param};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use omniburn_kernels as kernels;
-use omniburn_kernels::Segments;
+use omniburn_kernels::{Activation, Segments};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{MelRows, TokenRows, upload};
@@ -587,8 +587,8 @@ impl Trunk {
             segments.iter().for_each(|(start, len)| at.window(start, len, len, 1));
             at.gather(rows)
         };
-        let hidden = kernels::gelu_erf(self.conv1.forward(same(self.kernels[0], self.norm1.forward(x))));
-        let hidden = hidden.clone() + kernels::gelu_erf(self.conv2.forward(same(self.kernels[1], hidden)));
+        let hidden = self.conv1.activated(same(self.kernels[0], self.norm1.forward(x)), Activation::GeluErf);
+        let hidden = hidden.clone() + self.conv2.activated(same(self.kernels[1], hidden), Activation::GeluErf);
         let hidden = self.norm2.forward(hidden);
         let scores = self.attention.forward(hidden.clone()); // [rows, pooled rows]
         let pooled = segments.iter().map(|(start, len)| {

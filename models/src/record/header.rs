@@ -34,7 +34,7 @@ pub enum Dtype {
     Bf16,
     /// IEEE binary16.
     F16,
-    /// Whole numbers with one f16 scale a row: a record stores them, no engine computes in them yet.
+    /// Whole numbers with one f16 scale a row.
     Int8,
 }
 
@@ -275,6 +275,9 @@ pub struct TensorEntry {
     pub shape: Vec<usize>,
     /// SHA-256 of its bytes, in hexadecimal.
     pub sha256: String,
+    /// Whether a matrix lies in panels of sixteen columns, as products on a CPU read it, and not row by row.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub panels: bool,
 }
 
 /// One file of the record.

@@ -61,9 +61,14 @@ pub(crate) fn scale_of(scales: &[u8], row: usize) -> f32 {
     f16::from_le_bytes([scales[2 * row], scales[2 * row + 1]]).to_f32()
 }
 
+/// All scales.
+pub(crate) fn scales(scales: &[u8]) -> Vec<f32> {
+    (0..scales.len() / 2).map(|row| scale_of(scales, row)).collect()
+}
+
 /// Codes back to values; the scales are of the first axis, or of the last where a matrix lies `[inputs, outputs]`.
 pub(crate) fn expand(codes: &[u8], scales: &[u8], of_last_axis: bool) -> Vec<f32> {
-    let wide: Vec<f32> = (0..scales.len() / 2).map(|row| scale_of(scales, row)).collect();
+    let wide = self::scales(scales);
     let value = |(code, scale): (&u8, &f32)| f32::from(*code as i8) * scale;
     if of_last_axis {
         codes.chunks_exact(wide.len()).flat_map(|row| row.iter().zip(&wide).map(value)).collect()

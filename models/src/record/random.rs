@@ -143,7 +143,8 @@ fn tensors(spec: &TensorSpec, dtype: Dtype, seed: u64) -> Vec<PartTensor> {
         PartTensor::new(&spec.name, Dtype::Int8, spec.shape.clone(), move || {
             let codes = first().codes;
             Ok(if turned { turn(codes) } else { codes })
-        }),
+        })
+        .in_panels(spec.panels(Dtype::Int8)),
         PartTensor::new(scale.name, Dtype::F16, scale.shape, move || Ok(second().scales)),
     ]
 }
@@ -163,6 +164,7 @@ fn tensor(spec: &TensorSpec, dtype: Dtype, seed: u64) -> PartTensor {
         }
         Ok(bytes)
     })
+    .in_panels(spec.panels(dtype))
 }
 
 fn values(spec: &TensorSpec, seed: u64) -> Vec<f32> {

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use burn::tensor::{Bytes, Device, Tensor, TensorData};
+use burn::tensor::{Bytes, Device, Tensor, TensorData, bf16, f16};
+use omniburn_kernels::cpu::pack::{ColumnOrder, Packed, PanelFormat, PanelLayout};
 
 use super::digest::{sha256_file, sha256_hex};
 use super::{
@@ -183,15 +185,19 @@ impl RecordFolder {
         for spec in specs {
             let tensor = found.remove(&spec.name).expect("checked above");
             let shape = tensor.shape.to_vec();
-            if shape != spec.shape {
+            let declared = entry.tensors.get(&spec.name);
+            let panels = declared.filter(|t| t.panels).and_then(|t| spec.panels(t.dtype));
+            let stored =
+                panels.map_or_else(|| spec.shape.clone(), |panels| vec![panels.panels(), panels.panel_values()]);
+            if shape != stored {
                 return Err(RecordError::ShapeMismatch {
                     path,
                     tensor: spec.name.clone(),
                     found: shape,
-                    expected: spec.shape.clone(),
+                    expected: stored,
                 });
             }
-            let declared = entry.tensors.get(&spec.name).map(|t| t.dtype);
+            let declared = declared.map(|t| t.dtype);
             let expected = match (spec.role, declared) {
                 (TensorRole::Linear | TensorRole::Rows, _) => self.header.dtype,
                 (TensorRole::Exact, _) => Dtype::F32,
@@ -214,7 +220,14 @@ impl RecordFolder {
             let data = tensor.into_bytes().map_err(container)?;
             kept.insert(
                 spec.name.clone(),
-                PartEntry { dtype: expected, shape: spec.shape.clone(), bytes: data, role: spec.role },
+                PartEntry {
+                    dtype: expected,
+                    shape: spec.shape.clone(),
+                    bytes: data,
+                    role: spec.role,
+                    columns: spec.columns,
+                    panels,
+                },
             );
         }
         if !found.is_empty() {
@@ -416,6 +429,18 @@ struct PartEntry {
     shape: Vec<usize>,
     bytes: Bytes,
     role: TensorRole,
+    columns: ColumnOrder,
+    /// How the bytes lie, unless row by row.
+    panels: Option<PanelLayout>,
+}
+
+/// Bytes of a record as the kernels take them.
+struct Mapped(Bytes);
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// The checked tensors of one file, mapped and not yet read.
@@ -439,12 +464,87 @@ impl Part {
         self.entry(name).dtype
     }
 
-    /// Mapped little-endian bytes of a tensor, shared and not copied.
+    /// Shape of a tensor.
+    ///
+    /// # Panics
+    /// As [`Part::dtype`].
+    pub fn shape(&self, name: &str) -> &[usize] {
+        &self.entry(name).shape
+    }
+
+    /// The scales of a tensor stored in int8, one a row of the checkpoint's axis order.
+    ///
+    /// # Panics
+    /// As [`Part::dtype`], or if it is not stored in int8.
+    pub fn scales(&self, name: &str) -> Vec<f32> {
+        int8::scales(&self.entry(&int8::scale_name(name)).bytes)
+    }
+
+    /// Bytes of a tensor as they lie in the file, which is what its digest is of: mapped, not copied.
+    ///
+    /// # Panics
+    /// As [`Part::dtype`].
+    pub fn stored_bytes(&self, name: &str) -> Bytes {
+        self.entry(name).bytes.clone()
+    }
+
+    /// Little-endian bytes of a tensor, row by row: mapped and not copied, unless it lies in panels.
     ///
     /// # Panics
     /// As [`Part::dtype`].
     pub fn bytes(&self, name: &str) -> Bytes {
-        self.entry(name).bytes.clone()
+        match self.stored_panels(name) {
+            Some(packed) => Bytes::from_bytes_vec(packed.to_rows()),
+            None => self.entry(name).bytes.clone(),
+        }
+    }
+
+    /// A matrix in panels of `format`: the mapped bytes where it is stored so, else a copy.
+    ///
+    /// # Panics
+    /// As [`Part::dtype`], or if it is no matrix, or for int8 panels of a matrix stored otherwise.
+    pub fn packed(&self, name: &str, format: PanelFormat) -> Packed {
+        if let Some(packed) = self.stored_panels(name)
+            && packed.layout().format == format
+        {
+            return packed;
+        }
+        let entry = self.entry(name);
+        let [inputs, outputs] = entry.shape[..].try_into().expect("a matrix has two axes");
+        let layout = PanelLayout::new(format, inputs, outputs, entry.columns);
+        match (entry.dtype, format) {
+            (Dtype::Int8, PanelFormat::Int8) => Packed::from_rows(layout, &self.bytes(name), self.scales(name)),
+            (Dtype::Bf16, PanelFormat::Bf16) | (Dtype::F32, PanelFormat::F32) => {
+                Packed::from_rows(layout, &self.bytes(name), Vec::new())
+            }
+            _ => Packed::from_f32(layout, &self.values(name)),
+        }
+    }
+
+    /// The values of a tensor in f32, row by row.
+    fn values(&self, name: &str) -> Vec<f32> {
+        let (entry, bytes) = (self.entry(name), self.bytes(name));
+        let halves = || bytes.chunks_exact(2).map(|two| [two[0], two[1]]);
+        match entry.dtype {
+            Dtype::F32 => {
+                let fours = bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes")));
+                fours.collect()
+            }
+            Dtype::Bf16 => halves().map(|two| bf16::from_le_bytes(two).to_f32()).collect(),
+            Dtype::F16 => halves().map(|two| f16::from_le_bytes(two).to_f32()).collect(),
+            Dtype::Int8 => {
+                let of_last_axis = entry.role == TensorRole::Linear;
+                int8::expand(&bytes, &self.entry(&int8::scale_name(name)).bytes, of_last_axis)
+            }
+        }
+    }
+
+    /// The mapped panels of a matrix that is stored so.
+    fn stored_panels(&self, name: &str) -> Option<Packed> {
+        let entry = self.entry(name);
+        let layout = entry.panels?;
+        let scales = if entry.dtype == Dtype::Int8 { self.scales(name) } else { Vec::new() };
+        Some(Packed::new(layout, Arc::new(Mapped(entry.bytes.clone())), scales))
     }
 
     /// A tensor as it lies in the file; on flex nothing is copied, elsewhere it is uploaded. One stored in int8 comes
@@ -457,11 +557,12 @@ impl Part {
     pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
         let entry = self.entry(name);
         if entry.dtype == Dtype::Int8 {
-            let of_last_axis = entry.role == TensorRole::Linear;
-            let values = int8::expand(&entry.bytes, &self.entry(&int8::scale_name(name)).bytes, of_last_axis);
-            return Tensor::from_data(TensorData::new(values, entry.shape.clone()), (device, Dtype::F32.burn()));
+            return Tensor::from_data(
+                TensorData::new(self.values(name), entry.shape.clone()),
+                (device, Dtype::F32.burn()),
+            );
         }
-        let data = TensorData::from_bytes(entry.bytes.clone(), entry.shape.clone(), entry.dtype.burn());
+        let data = TensorData::from_bytes(self.bytes(name), entry.shape.clone(), entry.dtype.burn());
         Tensor::from_data(data, (device, entry.dtype.burn()))
     }
 

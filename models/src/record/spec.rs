@@ -4,6 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use omniburn_kernels::cpu::pack::{ColumnOrder, PanelFormat, PanelLayout};
+
+use super::Dtype;
 use super::int8::scale_name;
 
 /// What a tensor is for, which decides the type it is stored in.
@@ -33,27 +36,38 @@ pub struct TensorSpec {
     pub shape: Vec<usize>,
     /// What it is for.
     pub role: TensorRole,
+    /// Which columns lie in which panel, where a matrix is stored in panels.
+    pub columns: ColumnOrder,
 }
 
 impl TensorSpec {
     /// A matrix of a product, `[inputs, outputs]`.
     pub fn linear(name: impl Into<String>, inputs: usize, outputs: usize) -> Self {
-        Self { name: name.into(), shape: vec![inputs, outputs], role: TensorRole::Linear }
+        Self::new(name.into(), vec![inputs, outputs], TensorRole::Linear)
+    }
+
+    /// A matrix of a product that is two side by side, gate and up of a gated MLP: `[inputs, 2 * inner]`.
+    pub fn gate_up(name: impl Into<String>, inputs: usize, inner: usize) -> Self {
+        Self { columns: ColumnOrder::GateUp, ..Self::linear(name, inputs, 2 * inner) }
+    }
+
+    fn new(name: String, shape: Vec<usize>, role: TensorRole) -> Self {
+        Self { name, shape, role, columns: ColumnOrder::Plain }
     }
 
     /// A small tensor kept in f32.
     pub fn exact(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
-        Self { name: name.into(), shape: shape.into(), role: TensorRole::Exact }
+        Self::new(name.into(), shape.into(), TensorRole::Exact)
     }
 
     /// A table or convolution, rows or outputs first.
     pub fn rows(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
-        Self { name: name.into(), shape: shape.into(), role: TensorRole::Rows }
+        Self::new(name.into(), shape.into(), TensorRole::Rows)
     }
 
     /// A token table.
     pub fn tokens(name: impl Into<String>, vocab: usize, hidden: usize) -> Self {
-        Self { name: name.into(), shape: vec![vocab, hidden], role: TensorRole::Tokens }
+        Self::new(name.into(), vec![vocab, hidden], TensorRole::Tokens)
     }
 
     /// Rows of the checkpoint's axis order: outputs of a matrix, first axis of anything else.
@@ -69,7 +83,21 @@ impl TensorSpec {
 
     /// The scales that lie beside it where it is stored in int8.
     pub fn scale(&self) -> Self {
-        Self { name: scale_name(&self.name), shape: vec![self.row_count()], role: TensorRole::Scale }
+        Self::new(scale_name(&self.name), vec![self.row_count()], TensorRole::Scale)
+    }
+
+    /// How the matrix lies in a record that stores it in panels: as its type says, and none where that has none.
+    pub fn panels(&self, dtype: Dtype) -> Option<PanelLayout> {
+        let format = match dtype {
+            Dtype::Bf16 => PanelFormat::Bf16,
+            Dtype::Int8 => PanelFormat::Int8,
+            // Matrices in f32 are multiplied as they lie; f16 is for GPUs.
+            Dtype::F32 | Dtype::F16 => return None,
+        };
+        match (self.role, self.shape.as_slice()) {
+            (TensorRole::Linear, &[inputs, outputs]) => Some(PanelLayout::new(format, inputs, outputs, self.columns)),
+            _ => None,
+        }
     }
 
     /// Number of elements.

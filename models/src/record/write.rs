@@ -10,6 +10,8 @@ use burn::tensor::Bytes;
 
 use super::digest::{sha256_file, sha256_hex};
 use super::place::{self, Leftover, Work};
+use omniburn_kernels::cpu::pack::{Packed, PanelLayout};
+
 use super::{Dtype, FileEntry, HEADER_FILE, RecordHeader, TensorEntry};
 use crate::error::RecordError;
 
@@ -23,6 +25,7 @@ pub struct PartTensor {
     pub dtype: Dtype,
     /// Row-major shape.
     pub shape: Vec<usize>,
+    panels: Option<PanelLayout>,
     produce: Produce,
 }
 
@@ -35,7 +38,13 @@ impl PartTensor {
         shape: Vec<usize>,
         produce: impl Fn() -> Result<Vec<u8>, String> + Send + Sync + 'static,
     ) -> Self {
-        Self { name: name.into(), dtype, shape, produce: Box::new(produce) }
+        Self { name: name.into(), dtype, shape, panels: None, produce: Box::new(produce) }
+    }
+
+    /// The same, stored in panels; `produce` still makes the matrix row by row.
+    #[must_use]
+    pub fn in_panels(self, panels: Option<PanelLayout>) -> Self {
+        Self { panels, ..self }
     }
 }
 
@@ -106,12 +115,20 @@ impl RecordWriter {
         let packs = tensors
             .into_iter()
             .map(|t| {
-                let bytes = t.shape.iter().product::<usize>() * t.dtype.bytes();
+                let panels = t.panels;
+                let stored =
+                    panels.map_or_else(|| t.shape.clone(), |panels| vec![panels.panels(), panels.panel_values()]);
+                let bytes = stored.iter().product::<usize>() * t.dtype.bytes();
                 let (entries, progress) = (Arc::clone(&entries), Arc::clone(&progress));
                 let (name, dtype, shape) = (t.name.clone(), t.dtype, t.shape.clone());
-                burn_pack::Tensor::deferred(t.name, t.dtype.burn(), t.shape, None, bytes, move || {
+                burn_pack::Tensor::deferred(t.name, t.dtype.burn(), stored, None, bytes, move || {
                     let data = (t.produce)().map_err(|e| burn_pack::Error::IoError(format!("{name}: {e}")))?;
-                    let entry = TensorEntry { dtype, shape: shape.clone(), sha256: sha256_hex(&data) };
+                    let data = match panels {
+                        Some(layout) => Packed::from_rows(layout, &data, vec![1.0; layout.outputs]).bytes().to_vec(),
+                        None => data,
+                    };
+                    let sha256 = sha256_hex(&data);
+                    let entry = TensorEntry { dtype, shape: shape.clone(), sha256, panels: panels.is_some() };
                     entries.lock().unwrap_or_else(|p| p.into_inner()).insert(name.clone(), entry);
                     progress(data.len() as u64);
                     Ok(Bytes::from_bytes_vec(data))

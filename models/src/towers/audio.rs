@@ -2,8 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use omniburn_kernels as kernels;
-use omniburn_kernels::Segments;
+use omniburn_kernels::{Activation, Segments};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{MelRows, upload};
@@ -273,10 +272,9 @@ impl AudioTower {
             start += len;
             start1 += inner;
         }
-        let gelu = |x| if trap::on(Trap::SoundGeluTanh) { kernels::gelu_tanh(x) } else { kernels::gelu_erf(x) };
-        let hidden = gelu(self.conv1.forward(first.gather(rows)));
+        let hidden = self.conv1.activated(first.gather(rows), gelu());
         let hidden = tap::pass(|| "audio.conv1".into(), hidden);
-        let hidden = gelu(self.conv2.forward(second.gather(hidden)));
+        let hidden = self.conv2.activated(second.gather(hidden), gelu());
         let hidden = tap::pass(|| "audio.conv2".into(), hidden);
         (hidden, lengths)
     }
@@ -291,6 +289,11 @@ impl AudioTower {
         let pieces = lengths.iter().map(|&len| table.clone().slice_dim(0, 0..len)).collect();
         Tensor::cat(pieces, 0)
     }
+}
+
+/// The tower's activation everywhere: GELU by erf.
+fn gelu() -> Activation {
+    if trap::on(Trap::SoundGeluTanh) { Activation::GeluTanh } else { Activation::GeluErf }
 }
 
 /// Means of neighbouring rows; an odd last row is left out.
@@ -337,13 +340,13 @@ impl AudioLayer {
     }
 
     fn forward(&self, hidden: Tensor<2>, segments: &Segments, index: usize) -> Tensor<2> {
-        let normed = self.self_attn_layer_norm.forward(hidden.clone());
-        let context = self_attention(&self.qkv_proj, normed, self.heads, segments, |x| x);
+        let normed = self.self_attn_layer_norm.forward_for(hidden.clone(), &self.qkv_proj);
+        let context = self_attention(&self.qkv_proj, normed, self.heads, segments, None, &self.out_proj);
         let context = tap::pass(|| format!("audio.layers.{index}.context"), context);
-        let hidden = hidden + self.out_proj.forward(context);
-        let inner = self.fc1.forward(self.final_layer_norm.forward(hidden.clone()));
-        let inner = if trap::on(Trap::SoundGeluTanh) { kernels::gelu_tanh(inner) } else { kernels::gelu_erf(inner) };
-        hidden + self.fc2.forward(inner)
+        let hidden = self.out_proj.forward_onto(context, hidden);
+        let normed = self.final_layer_norm.forward_for(hidden.clone(), &self.fc1);
+        let inner = self.fc1.forward_into(normed, gelu(), &self.fc2);
+        self.fc2.forward_onto(inner, hidden)
     }
 }
 

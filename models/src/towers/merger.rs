@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use omniburn_kernels as kernels;
+use omniburn_kernels::Activation;
 
 use crate::blocks::{LayerNorm, Linear, Weights};
 use crate::tap;
@@ -46,8 +46,8 @@ impl Merger {
             let normed = tap::pass(|| "merger.norm".into(), normed);
             normed.reshape(shape)
         };
-        let inner = self.linear_fc1.forward(merged);
-        let inner = if trap::on(Trap::MergerGeluTanh) { kernels::gelu_tanh(inner) } else { kernels::gelu_erf(inner) };
+        let gelu = if trap::on(Trap::MergerGeluTanh) { Activation::GeluTanh } else { Activation::GeluErf };
+        let inner = self.linear_fc1.forward_into(merged, gelu, &self.linear_fc2);
         let features = self.linear_fc2.forward(inner);
         tap::pass(|| "merger.features".into(), features)
     }

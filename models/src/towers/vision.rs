@@ -2,8 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, TensorData};
-use omniburn_kernels as kernels;
-use omniburn_kernels::Segments;
+use omniburn_kernels::{Activation, Segments};
 use serde::{Deserialize, Serialize};
 
 use super::grid;
@@ -274,15 +273,13 @@ impl VisionBlock {
     }
 
     fn forward(&self, hidden: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
-        let hidden = hidden.clone() + self.attention(self.norm1.forward(hidden), segments, rotary, index);
-        let inner = self.linear_fc1.forward(self.norm2.forward(hidden.clone()));
-        let inner = if trap::on(Trap::VisionGeluErf) { kernels::gelu_erf(inner) } else { kernels::gelu_tanh(inner) };
-        hidden + self.linear_fc2.forward(inner)
-    }
-
-    fn attention(&self, normed: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
-        let context = self_attention(&self.qkv, normed, self.heads, segments, |x| rotary.rotate(x));
+        let normed = self.norm1.forward_for(hidden.clone(), &self.qkv);
+        let context = self_attention(&self.qkv, normed, self.heads, segments, Some(rotary), &self.proj);
         let context = tap::pass(|| format!("vision.blocks.{index}.context"), context);
-        self.proj.forward(context)
+        let hidden = self.proj.forward_onto(context, hidden);
+        let gelu = if trap::on(Trap::VisionGeluErf) { Activation::GeluErf } else { Activation::GeluTanh };
+        let normed = self.norm2.forward_for(hidden.clone(), &self.linear_fc1);
+        let inner = self.linear_fc1.forward_into(normed, gelu, &self.linear_fc2);
+        self.linear_fc2.forward_onto(inner, hidden)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use omniburn_convert::{ConvertOptions, ConvertReport, TaskChoice, convert};
 
-use super::checkpoint_folder;
+use super::{checkpoint_folder, peak_memory};
 use crate::args::ConvertArgs;
 use crate::failure::{DONE, Failure, Outcome};
 use crate::interrupt::on_interrupt;
@@ -62,26 +62,4 @@ pub fn run(args: &ConvertArgs) -> Outcome {
 fn for_people(report: &ConvertReport) -> String {
     let unknown = if report.peak_memory_bytes.is_none() { "peak memory unknown on this system\n" } else { "" };
     format!("{report}\n{unknown}")
-}
-
-/// Peak resident memory of this process, where the operating system tells.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    peak_of(&status)
-}
-
-fn peak_of(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_peak_of_memory_is_read_in_kibibytes() {
-        assert_eq!(peak_of("Name:\tx\nVmHWM:\t   12340 kB\nVmRSS:\t 1 kB\n"), Some(12_340 * 1024));
-        assert_eq!(peak_of("Name:\tx\n"), None);
-    }
 }

@@ -1,5 +1,6 @@
 //! One file a verb, and what several of them share.
 
+pub mod bench;
 pub mod compare;
 pub mod completions;
 pub mod convert;
@@ -27,6 +28,9 @@ fn open_engine(args: &ModelArgs) -> Result<Engine, Failure> {
         Some(path) => Engine::builder(checked(path)?),
         None => shipped()?,
     };
+    if args.isa.is_some() {
+        omniburn::Isa::force(args.isa).map_err(|error| Failure::usage(error.to_string()))?;
+    }
     builder = builder.device(args.device);
     if let Some(task) = &args.task {
         builder = builder.task(task);
@@ -120,6 +124,22 @@ fn mebibytes(bytes: u64) -> String {
     }
 }
 
+/// Peak resident memory of this process since it began or since [`forget_peak_memory`], where the operating system tells.
+fn peak_memory() -> Option<u64> {
+    peak_of(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// Lets the peak begin anew, where the operating system can.
+fn forget_peak_memory() {
+    // Where it cannot, the peak is that of the whole process.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+fn peak_of(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
 fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let widths: Vec<usize> = (0..columns)
@@ -150,5 +170,11 @@ mod tests {
     #[test]
     fn bytes_are_told_in_a_unit_that_fits() {
         assert_eq!([512, 3 << 20, 5 << 30].map(mebibytes), ["0.5 KiB", "3.0 MiB", "5.00 GiB"]);
+    }
+
+    #[test]
+    fn the_peak_of_memory_is_read_in_kibibytes() {
+        assert_eq!(peak_of("Name:\tx\nVmHWM:\t   12340 kB\nVmRSS:\t 1 kB\n"), Some(12_340 * 1024));
+        assert_eq!(peak_of("Name:\tx\n"), None);
     }
 }

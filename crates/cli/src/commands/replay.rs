@@ -158,6 +158,7 @@ fn model(args: &ReplayArgs, entries: &[JournalEntry]) -> Result<ModelArgs, Failu
         frames: None,
         budget: args.budget,
         threads: args.threads,
+        isa: None,
     })
 }
 

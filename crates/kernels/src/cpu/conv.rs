@@ -601,6 +601,7 @@ impl Vectorized for Product<'_> {
     type Output = bool;
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) -> bool {
+        // SAFETY: whoever made the product says that its rows, runs and results are there.
         unsafe {
             let mut mark = V::splat(0.0);
             let most = if V::TILE_PANELS > 1 { WIDE_ROWS } else { V::TILE_ROWS };
@@ -653,10 +654,15 @@ struct Tile<'a> {
 
 impl Tile<'_> {
     #[inline(always)]
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "rows and panels of a tile are numbers, and the sums stay in registers"
+    )]
     unsafe fn run<V: Lanes, const R: usize, const P: usize>(self, mark: &mut V) {
         let Product { a, lda, runs, run, dense, relu6, marked, residual, out, ldo, plane, .. } = *self.product;
         let depth = dense.depth();
         let panel = self.product.panel + self.panel;
+        // SAFETY: as the product's; the panels are as long as `Dense` makes them.
         unsafe {
             let mut b = dense.panels.as_ptr().add(panel * depth * LANES);
             let mut sums = [[V::splat(0.0); P]; R];
@@ -742,6 +748,7 @@ impl Vectorized for Band {
     type Output = ();
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
+        // SAFETY: whoever made the band says that what it reads and writes is there.
         unsafe {
             // A stride that is known makes every address a number beside one register.
             match self.window.stride {
@@ -757,6 +764,7 @@ impl Band {
     /// Every row, by a stride of `S`, or any where it is 0.
     #[inline(always)]
     unsafe fn rows<V: Lanes, const S: usize>(&self) {
+        // SAFETY: as the band's.
         unsafe {
             for panel in 0..self.panels {
                 for y in 0..self.down {
@@ -784,6 +792,7 @@ impl Band {
     unsafe fn cells<V: Lanes, const S: usize, const N: usize>(&self, panel: usize, y: usize, x: usize) -> usize {
         let kernel = self.window.kernel;
         let stride = if S > 0 { S } else { self.window.stride };
+        // SAFETY: as the band's; a cell reads as far as the window reaches.
         unsafe {
             let mut weight = self.weight.add(panel * kernel * kernel * LANES);
             let mut sums = [V::load(self.bias.add(panel * LANES)); N];

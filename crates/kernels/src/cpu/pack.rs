@@ -182,15 +182,15 @@ impl Packed {
         }
     }
 
-    /// Packs bf16 bits that lie as `[inputs, outputs]`.
+    /// Packs little-endian bf16 that lie as `[inputs, outputs]`.
     ///
     /// # Panics
     /// If the layout is not bf16 or there are not as many values as it has.
-    pub fn from_bf16(layout: PanelLayout, values: &[u16]) -> Self {
+    pub fn from_bf16_bytes(layout: PanelLayout, values: &[u8]) -> Self {
         assert_eq!(layout.format, PanelFormat::Bf16);
-        assert_eq!(values.len(), layout.inputs * layout.outputs, "values of a matrix");
+        assert_eq!(values.len(), 2 * layout.inputs * layout.outputs, "values of a matrix");
         let mut out = vec![0_u16; layout.bytes() / 2];
-        layout.places(|from, to| out[to] = values[from]);
+        layout.places(|from, to| out[to] = u16::from_le_bytes([values[2 * from], values[2 * from + 1]]));
         Self::new(layout, Arc::new(Owned(out)), Vec::new())
     }
 
@@ -205,6 +205,38 @@ impl Packed {
         let mut out = vec![0x80_u8; layout.bytes()];
         layout.places(|from, to| out[to] = codes[from] as u8 ^ 0x80);
         Self::new(layout, Arc::new(Owned(out)), scales)
+    }
+
+    /// Packs little-endian bytes that lie as `[inputs, outputs]`, in the layout's own type; scales count with int8 only.
+    ///
+    /// # Panics
+    /// If there are not as many values as the layout has.
+    pub fn from_rows(layout: PanelLayout, values: &[u8], scales: Vec<f32>) -> Self {
+        match layout.format {
+            PanelFormat::F32 => {
+                let values: Vec<f32> = values
+                    .chunks_exact(4)
+                    .map(|value| f32::from_le_bytes(value.try_into().expect("four bytes")))
+                    .collect();
+                Self::from_f32(layout, &values)
+            }
+            PanelFormat::Bf16 => Self::from_bf16_bytes(layout, values),
+            PanelFormat::Int8 => Self::from_codes(layout, bytemuck::cast_slice(values), scales),
+        }
+    }
+
+    /// The stored values as little-endian bytes that lie as `[inputs, outputs]` again.
+    pub fn to_rows(&self) -> Vec<u8> {
+        let size = self.layout.format.bytes();
+        let mut out = vec![0; self.layout.inputs * self.layout.outputs * size];
+        let bytes = self.bytes();
+        let flip = if self.layout.format == PanelFormat::Int8 { 0x80 } else { 0 };
+        self.layout.places(|to, from| {
+            for i in 0..size {
+                out[to * size + i] = bytes[from * size + i] ^ flip;
+            }
+        });
+        out
     }
 
     /// The values as `[inputs, outputs]` again; int8 times its scales.

@@ -3,6 +3,7 @@
 //! What lives here: the window, the power spectrum, the mel filters and the logarithm. What does not: decoding and
 //! resampling, and the batches and masks of the tower.
 
+use multiversion::multiversion;
 use realfft::RealFftPlanner;
 
 use crate::error::MediaError;
@@ -132,10 +133,37 @@ fn log_powers(samples: &[f32], preprocess: &MelPreprocess) -> Vec<f64> {
         }
         out.extend(bands.iter().map(|band| {
             let sum: f64 = band.weights.iter().zip(&power[band.first_bin..]).map(|(w, p)| w * p).sum();
-            sum.max(1e-10).log10()
+            sum.max(1e-10)
         }));
     }
+    to_log10(&mut out);
     out
+}
+
+/// Positive, normal numbers to their logarithms, several at a time: one after another they were half of all the time.
+///
+/// # Numerics
+/// `x = m * 2^e` with m between the roots of 1/2 and 2, and `ln m = 2 (s + s^3/3 + s^5/5 + …)`, `s = (m - 1) / (m + 1)`, as
+/// far as f64 can tell. Within 1e-15 of the logarithm or of its own size, and the same bits on every machine.
+#[multiversion(targets("x86_64+avx2+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn to_log10(values: &mut [f64]) {
+    const ROOT_OF_HALF: u64 = std::f64::consts::FRAC_1_SQRT_2.to_bits();
+    const ONE: u64 = 1.0_f64.to_bits();
+    const MANTISSA: u64 = (1 << 52) - 1;
+    /// With an integer below 2^52 in its mantissa, a number larger by that integer.
+    const TWO_TO_52: f64 = 4_503_599_627_370_496.0;
+    for value in values {
+        let shifted = value.to_bits().wrapping_add(ONE - ROOT_OF_HALF);
+        let e = f64::from_bits(shifted >> 52 | TWO_TO_52.to_bits()) - (TWO_TO_52 + 1023.0);
+        let m = f64::from_bits((shifted & MANTISSA) + ROOT_OF_HALF);
+        let s = (m - 1.0) / (m + 1.0);
+        let z = s * s;
+        let mut series = 1.0 / 23.0;
+        for n in [21.0, 19.0, 17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0, 1.0] {
+            series = series * z + 1.0 / n;
+        }
+        *value = e * std::f64::consts::LOG10_2 + series * s * (2.0 * std::f64::consts::LOG10_E);
+    }
 }
 
 /// The periodic Hann window.
@@ -198,6 +226,27 @@ mod tests {
             assert!(!band.weights.is_empty() && band.weights.iter().all(|w| *w > 0.0), "band {index}");
             assert!(band.first_bin + band.weights.len() <= 201);
         }
+    }
+
+    #[test]
+    fn logarithms_are_those_of_the_library_within_their_bound() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut numbers: Vec<f64> = (-10..=10).map(|power| 10_f64.powi(power)).collect();
+        numbers.extend((0..60).map(|i| 2_f64.powi(i - 30)));
+        numbers.extend(std::iter::repeat_with(|| 10_f64.powf(20.0 * random.f64() - 10.0)).take(100_000));
+        // Where mantissas wrap, and where logarithms are smallest.
+        for middle in [std::f64::consts::FRAC_1_SQRT_2, 1.0, std::f64::consts::SQRT_2] {
+            numbers.extend((0..1000).map(|i| f64::from_bits(middle.to_bits() - 500 + i)));
+        }
+        let mut logs = numbers.clone();
+        to_log10(&mut logs);
+        let mut worst = 0.0_f64;
+        for (number, log) in numbers.iter().zip(&logs) {
+            let want = number.log10();
+            worst = worst.max((log - want).abs() / want.abs().max(1.0));
+        }
+        println!("worst of {}: {worst:e}", numbers.len());
+        assert!(worst < 1e-15, "{worst:e}");
     }
 
     #[test]

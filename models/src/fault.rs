@@ -107,6 +107,10 @@ mod switch {
         PENDING.with(|pending| pending.borrow_mut().take()).map_or(Ok(()), Err)
     }
 
+    pub(crate) fn listens() -> bool {
+        ON.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn pass<const D: usize>(name: impl FnOnce() -> String, tensor: Tensor<D>) -> Tensor<D> {
         if !ON.load(Ordering::SeqCst) {
             return tensor;
@@ -164,9 +168,16 @@ mod switch {
 }
 
 #[cfg(feature = "faults")]
-pub(crate) use switch::pass;
-#[cfg(feature = "faults")]
 pub use switch::{Passed, Target, arm, read, watch};
+#[cfg(feature = "faults")]
+pub(crate) use switch::{listens, pass};
+
+/// Whether anything is watched or armed; in a build for users nothing ever is.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub(crate) fn listens() -> bool {
+    false
+}
 
 /// Hands a tensor on; in a build for users nothing is ever armed.
 #[cfg(not(feature = "faults"))]

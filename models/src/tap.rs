@@ -49,6 +49,10 @@ mod collect {
         (out, TAPS.with(|t| t.borrow_mut().take()).unwrap_or_default())
     }
 
+    pub(super) fn collects() -> bool {
+        TAPS.with(|taps| taps.borrow().is_some())
+    }
+
     pub(super) fn record<const D: usize>(name: impl FnOnce() -> String, tensor: &Tensor<D>) {
         TAPS.with(|taps| {
             if let Some(taps) = taps.borrow_mut().as_mut() {
@@ -61,6 +65,16 @@ mod collect {
 
 #[cfg(feature = "tap")]
 pub use collect::{Tap, collect};
+
+/// Whether anyone on this thread would see what is passed, or change it: a tower that keeps its maps in a form of its own
+/// makes tensors of them only then.
+pub(crate) fn listens() -> bool {
+    #[cfg(feature = "tap")]
+    if collect::collects() {
+        return true;
+    }
+    crate::fault::listens()
+}
 
 /// Whether nobody can look at results between layers: only then may they come in another type than f32.
 pub(crate) const ARE_OFF: bool = !cfg!(any(feature = "tap", feature = "faults"));

@@ -259,3 +259,8 @@ pub(crate) fn separate(
 pub(crate) fn is_flex(device: &burn::tensor::Device) -> bool {
     Tensor::<1>::zeros([1], device).try_into_primitive::<Flex>().is_ok()
 }
+
+/// Reads the f32 values of a tensor that lives on flex.
+pub(crate) fn values<const D: usize, T>(tensor: &Tensor<D>, read: impl FnOnce(&[f32]) -> T) -> Option<T> {
+    Contiguous::of(tensor).map(|tensor| read(tensor.values()))
+}

@@ -9,6 +9,7 @@
 //! | [`cpu`] | kernels of ours for CPUs, over slices: instructions chosen at run time |
 //! | [`Weight`], [`project`], [`attend`] | a product with what follows it, attention with what comes before it: one pass on flex |
 //! | [`Segments`] | where each sequence begins in packed rows; there is no padding and no mask above this room |
+//! | [`PackedTower`] | the convolution tower on flex |
 //! | [`self_test`] | every operation on a device against its portable body and its formula |
 //! | [`map_file`], [`static_bytes`] | a read-only file, or a part of the program, as Burn bytes |
 //! | [`trim_memory`], [`settle_allocator`] | freed memory back to the system, and an allocator that does not grow |
@@ -16,6 +17,7 @@
 //! Heads are repeated and products are cast here and nowhere else. A function called on a backend that
 //! [`TowerOps`] is not listed for panics, so every GPU feature switches on `gpu`.
 
+mod conv;
 pub mod cpu;
 #[cfg(feature = "gpu")]
 mod cube;
@@ -30,6 +32,7 @@ mod segments;
 mod selftest;
 mod weight;
 
+pub use conv::{ConvWeights, PackedBottleneck, PackedTower};
 pub use cpu::isa::{Isa, IsaUnavailable};
 pub use cpu::linear::Activation;
 pub use fused::{After, Before, HeadSizes, attend, project};

@@ -1,9 +1,9 @@
 //! The convolution tower: pixels in, a map of channels out.
 
-use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
+use omniburn_kernels::{ConvWeights, PackedBottleneck, PackedTower, is_flex};
 use serde::{Deserialize, Serialize};
 
 use crate::blocks::Weights;
@@ -144,14 +144,25 @@ impl ConvConfig {
 /// # Source
 /// Tan and Le 2019 (arXiv 1905.11946); the Lite variant of the TensorFlow TPU release: ReLU6 everywhere, stem and head
 /// of fixed width, SAME padding as TensorFlow counts it.
-#[derive(Module, Debug)]
-pub struct ConvTower {
+#[derive(Debug)]
+pub struct ConvTower(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    /// On flex: kernels of ours over packed weights.
+    Packed(PackedTower),
+    /// Elsewhere: Burn's convolutions.
+    Composed(Composed),
+}
+
+#[derive(Debug)]
+struct Composed {
     stem: Conv,
     blocks: Vec<ConvBlock>,
     head: Conv,
 }
 
-#[derive(Module, Debug)]
+#[derive(Debug)]
 struct ConvBlock {
     expand: Option<Conv>,
     depthwise: Conv,
@@ -159,10 +170,10 @@ struct ConvBlock {
     residual: bool,
 }
 
-#[derive(Module, Debug)]
+#[derive(Debug)]
 struct Conv {
-    weight: Param<Tensor<4>>,
-    bias: Param<Tensor<1>>,
+    weight: Tensor<4>,
+    bias: Tensor<1>,
     stride: usize,
     groups: usize,
 }
@@ -170,14 +181,17 @@ struct Conv {
 impl ConvTower {
     /// Builds the tower from `{prefix}.…` of a part that was opened with [`ConvConfig::tensors`].
     pub fn load(config: &ConvConfig, weights: &Weights, prefix: &str) -> Self {
+        let stem = || Conv::load(weights, &format!("{prefix}.stem"), STEM_STRIDE, 1);
+        let head = || Conv::load(weights, &format!("{prefix}.head"), 1, 1);
         let blocks = config.bottlenecks().into_iter().enumerate();
-        Self {
-            stem: Conv::load(weights, &format!("{prefix}.stem"), STEM_STRIDE, 1),
-            blocks: blocks
-                .map(|(i, block)| ConvBlock::load(weights, &format!("{prefix}.blocks.{i}"), &block))
-                .collect(),
-            head: Conv::load(weights, &format!("{prefix}.head"), 1, 1),
+        let blocks = blocks.map(|(i, block)| ConvBlock::load(weights, &format!("{prefix}.blocks.{i}"), &block));
+        if !is_flex(weights.device()) {
+            return Self(Inner::Composed(Composed { stem: stem(), blocks: blocks.collect(), head: head() }));
         }
+        // One block at a time, so that each one's tensors are gone before the next one's come.
+        let blocks: Option<Vec<_>> = blocks.map(|block| block.packed()).collect();
+        let tower = blocks.and_then(|blocks| PackedTower::new(stem().view(), blocks, head().view()));
+        Self(Inner::Packed(tower.expect("the device is flex")))
     }
 
     /// Maps of pictures, or of the frames of a film; pictures never see each other.
@@ -189,16 +203,33 @@ impl ConvTower {
     /// f32, whatever the record stores. An infinite value between two blocks would be 6 after the next ReLU6 and the
     /// vector a wrong one: it makes the picture's whole map NaN, which whoever reads vectors refuses.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
-        let mut hidden = relu6(self.stem.forward(pixels));
-        hidden = tap::pass(|| "picture.stem".into(), hidden);
+        let map = match &self.0 {
+            // Maps become tensors on their way only where someone looks at them.
+            Inner::Packed(tower) => tower.forward(&pixels, tap::listens().then_some(&pass_boundary)),
+            Inner::Composed(tower) => tower.forward(pixels),
+        };
+        tap::pass(|| "picture.map".into(), map)
+    }
+}
+
+/// What leaves the stem (0) or a block.
+fn pass_boundary(boundary: usize, hidden: Tensor<4>) -> Tensor<4> {
+    let name = || match boundary.checked_sub(1) {
+        None => "picture.stem".into(),
+        Some(block) => format!("picture.blocks.{block}"),
+    };
+    tap::pass(name, hidden)
+}
+
+impl Composed {
+    fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
+        let mut hidden = pass_boundary(0, relu6(self.stem.forward(pixels)));
         let mut mark = nan_unless_finite(&hidden);
         for (i, block) in self.blocks.iter().enumerate() {
-            hidden = block.forward(hidden);
-            hidden = tap::pass(|| format!("picture.blocks.{i}"), hidden);
+            hidden = pass_boundary(i + 1, block.forward(hidden));
             mark = mark + nan_unless_finite(&hidden);
         }
-        let map = relu6(self.head.forward(hidden)) + mark;
-        tap::pass(|| "picture.map".into(), map)
+        relu6(self.head.forward(hidden)) + mark
     }
 }
 
@@ -211,6 +242,11 @@ impl ConvBlock {
             project: conv("project", 1, 1),
             residual: block.stride == 1 && block.inputs == block.outputs,
         }
+    }
+
+    fn packed(&self) -> Option<PackedBottleneck> {
+        let expand = self.expand.as_ref().map(Conv::view);
+        PackedBottleneck::new(expand, self.depthwise.view(), self.project.view(), self.residual)
     }
 
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
@@ -226,14 +262,18 @@ impl ConvBlock {
 impl Conv {
     fn load(weights: &Weights, path: &str, stride: usize, groups: usize) -> Self {
         let (weight, bias) = (weights.rows(&format!("{path}.weight")), weights.exact(&format!("{path}.bias")));
-        Self { weight, bias, stride, groups }
+        Self { weight: weight.val(), bias: bias.val(), stride, groups }
+    }
+
+    fn view(&self) -> ConvWeights<'_> {
+        ConvWeights { weight: &self.weight, bias: &self.bias, stride: self.stride }
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let ([_, _, height, width], [_, _, kernel, _]) = (x.dims(), self.weight.dims());
         let padding = [height, width].map(|side| same_padding(side, kernel, self.stride));
         let options = ConvOptions::new_with_padding([self.stride; 2], padding, [1, 1], self.groups);
-        conv2d(x, self.weight.val(), Some(self.bias.val()), options)
+        conv2d(x, self.weight.clone(), Some(self.bias.clone()), options)
     }
 }
 
@@ -279,5 +319,58 @@ mod tests {
         let names: Vec<String> = config.tensors("picture").into_iter().map(|spec| spec.name).collect();
         assert_eq!(names.len(), 2 * (1 + 2 + 3 + 3 + 1));
         assert!(!names.contains(&"picture.blocks.0.expand.weight".to_string()));
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod packed_tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    /// Values about one, by a sine that repeats late.
+    fn values(count: usize, scale: f32, seed: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 7919 + seed * 104_729) as f32 * 0.618).sin() * scale).collect()
+    }
+
+    fn conv(outputs: usize, inputs: usize, kernel: usize, stride: usize, groups: usize) -> Conv {
+        let device = Device::flex();
+        let depth = inputs / groups * kernel * kernel;
+        let scale = (2.0 / depth as f32).sqrt();
+        let weight = values(outputs * depth, scale, outputs + inputs);
+        let weight = TensorData::new(weight, [outputs, inputs / groups, kernel, kernel]);
+        let bias = TensorData::new(values(outputs, 0.5, kernel), [outputs]);
+        let (weight, bias) = (Tensor::from_data(weight, &device), Tensor::from_data(bias, &device));
+        Conv { weight, bias, stride, groups }
+    }
+
+    fn block(inputs: usize, inner: usize, outputs: usize, kernel: usize, stride: usize) -> ConvBlock {
+        ConvBlock {
+            expand: (inner != inputs).then(|| conv(inner, inputs, 1, 1, 1)),
+            depthwise: conv(inner, inner, kernel, stride, inner),
+            project: conv(outputs, inner, 1, 1, 1),
+            residual: stride == 1 && inputs == outputs,
+        }
+    }
+
+    fn planes(map: Tensor<4>) -> Vec<f32> {
+        map.into_data().try_to_vec().expect("f32")
+    }
+
+    #[test]
+    fn the_packed_tower_is_the_composed_one() {
+        let blocks = vec![block(24, 24, 16, 3, 1), block(16, 96, 40, 5, 2), block(40, 240, 40, 3, 1)];
+        let composed = Composed { stem: conv(24, 3, 3, 2, 1), blocks, head: conv(100, 40, 1, 1, 1) };
+        let blocks = composed.blocks.iter().map(|block| block.packed().expect("flex")).collect();
+        let packed = PackedTower::new(composed.stem.view(), blocks, composed.head.view()).expect("flex");
+        let pixels = TensorData::new(values(5 * 3 * 45 * 45, 1.0, 3), [5, 3, 45, 45]);
+        let pixels = Tensor::<4>::from_data(pixels, &Device::flex());
+        let map = packed.forward(&pixels, None);
+        assert_eq!(map.dims(), [5, 100, 12, 12]);
+        let (map, looked_at) = (planes(map), planes(packed.forward(&pixels, Some(&|_, hidden| hidden))));
+        assert!(map.iter().zip(&looked_at).all(|(a, b)| a.to_bits() == b.to_bits()), "looking changes a map");
+        let far = planes(composed.forward(pixels)).iter().zip(&map).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        println!("largest distance of the packed tower to the composed one {far:.1e}");
+        assert!(far < 1e-5 && map.iter().any(|v| *v > 0.0 && *v < 6.0), "{far:e}");
     }
 }

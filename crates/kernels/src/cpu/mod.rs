@@ -8,6 +8,7 @@
 //! | [`pack`] | matrices in panels |
 //! | [`linear`] | rows times packed matrices, with bias, activation and residual |
 //! | [`attention`] | segments of packed rows, online softmax |
+//! | [`conv`] | maps with channels last: dense, depthwise, inverted bottlenecks |
 //! | [`rows`] | norms and activations |
 //! | [`math`] | exponentials and activations |
 //! | [`parallel`] | tasks over the pool's threads |
@@ -21,6 +22,7 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 pub mod attention;
+pub mod conv;
 pub mod isa;
 pub mod lanes;
 pub mod linear;

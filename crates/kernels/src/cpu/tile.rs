@@ -245,7 +245,7 @@ const AHEAD: usize = 8192;
 
 /// Asks for a line of memory; any address is allowed.
 #[inline(always)]
-fn prefetch(_at: *const u8) {
+pub(super) fn prefetch(_at: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch touches nothing, and every x86-64 has it.
     unsafe {

@@ -67,7 +67,7 @@ pub fn run(root: &Path, runs: u64, only: &[String]) -> Result<u8> {
 }
 
 /// What the nightly toolchain builds for, if there is one.
-fn nightly_host() -> Option<String> {
+pub(crate) fn nightly_host() -> Option<String> {
     let said = Command::new("rustc").args(["+nightly", "-vV"]).stderr(Stdio::null()).output().ok()?;
     let said = String::from_utf8(said.stdout).ok()?;
     said.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned)

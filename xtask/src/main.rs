@@ -23,6 +23,7 @@ mod family;
 mod fuzz;
 mod golden;
 mod readme;
+mod sanitize;
 mod workspace;
 
 use workspace::{cargo, code, root, status, tee};
@@ -149,6 +150,10 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+
+    /// The kernels' tests under AddressSanitizer, and under Miri where it is installed
+    #[command(after_help = "Needs a nightly toolchain.\nExample:\n  cargo xtask sanitize")]
+    Sanitize,
 
     /// The long run over hostile bytes: libFuzzer with AddressSanitizer, on a nightly toolchain
     #[command(
@@ -296,6 +301,7 @@ fn run(verb: Verb) -> Result<u8> {
             let flags = [("--quick", quick), ("--times", times)];
             return eval_mini(&root, &flags, [("--model", model), ("--exact", exact), ("--json", json)]);
         }
+        Verb::Sanitize => sanitize::run(&root),
         Verb::Fuzz { runs, target } => return fuzz::run(&root, runs, &target),
         Verb::NewFamily { name } => family::run(&root, &name)?,
         Verb::Soak { requests, jobs, kills, seed } => return soak(&root, requests, jobs, kills, seed),

@@ -97,7 +97,7 @@ pub struct ConvertArgs {
     /// An adapter folder in place of the checkpoint's own
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// Type of the matrices; int8 has one scale a row, and computes in f32
+    /// Type of the matrices; int8 has one scale a row, and computes in f32 unless `embed --dtype int8` says otherwise
     #[arg(long, default_value = "bf16", value_parser = dtypes(&Dtype::ALL))]
     pub dtype: Dtype,
     /// How a medium lies between prefix and suffix: wrapped, bare or noeos; may repeat, as in image=bare

@@ -417,7 +417,6 @@ fn usage_mistakes_end_with_two_and_say_what_there_is() {
         (&["embed", "--task", "poetry", model[0], model[1], model[2]], "retrieval"),
         (&["embed", "--dim", "7", model[0], model[1], model[2]], "8, 16, 32, 64"),
         (&["embed", "--device", "abacus", model[0], model[1], model[2]], "flex"),
-        (&["embed", "--dtype", "int8", model[0], model[1], model[2]], "bf16"),
         (&["embed", "--budget", "lots", model[0], model[1], model[2]], "512MiB"),
         (&["embed", "--threads", "0", model[0], model[1], model[2]], "threads"),
         (&["embed", "--truncate", "both", model[0], model[1], model[2]], "right"),
@@ -714,7 +713,17 @@ fn records_of_other_families_and_in_int8_are_converted_and_inspected() {
     assert_eq!(omni.code, 0, "{}", omni.stderr);
     let line = run_in(&["embed", "--model", "omni", "a red bicycle"]).lines().remove(0);
     assert_eq!(values(&line).len(), 48);
-    assert_eq!(run_in(&["embed", "--model", "omni", "--dtype", "int8", "a"]).code, 2);
+    // In whole numbers, where the record is stored so and only there.
+    let whole = run_in(&["embed", "--model", "omni", "--dtype", "int8", "a red bicycle"]).lines().remove(0);
+    let cosine: f64 = values(&line).iter().zip(values(&whole)).map(|(a, b)| f64::from(*a) * f64::from(b)).sum();
+    assert!(cosine > 0.999 && values(&line) != values(&whole), "{cosine}");
+    let refused = run_in(&["embed", "--model", "exact", "--dtype", "int8", "a"]);
+    assert!(refused.code == 4 && refused.stderr.contains("stored in int8"), "{}", refused.stderr);
+    let portable = run_in(&["embed", "--model", "omni", "--isa", "portable", "a red bicycle"]).lines().remove(0);
+    let cosine: f64 = values(&line).iter().zip(values(&portable)).map(|(a, b)| f64::from(*a) * f64::from(b)).sum();
+    assert!(cosine > 0.999_999, "{cosine}");
+    let isa = run_in(&["embed", "--model", "omni", "--isa", "mmx", "a"]);
+    assert!(isa.code == 2 && isa.stderr.contains("avx2"), "{}", isa.stderr);
 }
 
 #[test]
@@ -793,7 +802,8 @@ fn help_version_and_completions_go_to_standard_output() {
         assert!(!help.contains(&format!("  {not_built} ")), "{not_built}");
     }
     let embed = run(omniburn().args(["embed", "--help"])).stdout;
-    assert!(embed.contains("--frames") && embed.contains("--segments") && !embed.contains("int8"));
+    assert!(embed.contains("--frames") && embed.contains("--segments") && embed.contains("int8"));
+    assert!(embed.contains("--isa") && embed.contains("avx512-bf16"));
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         assert!(run(omniburn().args(["completions", shell])).stdout.contains("omniburn"), "{shell}");
     }

@@ -241,7 +241,10 @@ pub enum EngineError {
         reason: String,
     },
     /// The device does not compute in this type.
-    #[error("device `{device}` does not compute in {dtype}")]
+    #[error("device `{device}` does not compute in {dtype}{}", match dtype {
+        Dtype::Int8 => ", or not here: the CPU does, with a record stored in int8",
+        _ => "",
+    })]
     DtypeUnsupported {
         /// The device.
         device: String,

@@ -301,7 +301,7 @@ fn run(verb: Verb) -> Result<u8> {
             let flags = [("--quick", quick), ("--times", times)];
             return eval_mini(&root, &flags, [("--model", model), ("--exact", exact), ("--json", json)]);
         }
-        Verb::Sanitize => sanitize::run(&root),
+        Verb::Sanitize => return sanitize::run(&root),
         Verb::Fuzz { runs, target } => return fuzz::run(&root, runs, &target),
         Verb::NewFamily { name } => family::run(&root, &name)?,
         Verb::Soak { requests, jobs, kills, seed } => return soak(&root, requests, jobs, kills, seed),

@@ -117,7 +117,7 @@ const EAGER: Program = Program::Torch { mode: "eager" };
 const COMPILED: Program = Program::Torch { mode: "compile" };
 
 /// Every arm. torch.compile holds its weights twice, as they were and packed.
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 14] = [
     kind("ours-f32", Program::Ours, "f32", "f32", 4.0, false),
     kind("torch-f32", EAGER, "f32", "f32", 4.0, false),
     kind("torch-compile-f32", COMPILED, "f32", "f32", 8.0, false),
@@ -127,7 +127,9 @@ const KINDS: [Kind; 12] = [
     kind("torch-bf16", EAGER, "low", "bf16", 2.0, false),
     kind("torch-compile-bf16", COMPILED, "low", "bf16", 4.0, false),
     kind("candle-bf16", Program::Candle, "low", "bf16", 2.0, false),
-    kind("ours", Program::Ours, "shipped", "int8", 4.0, true),
+    kind("ours", Program::Ours, "shipped", "f32", 4.0, true),
+    kind("ours-in-bf16", Program::Ours, "shipped", "bf16", 4.0, true),
+    kind("ours-in-int8", Program::Ours, "shipped", "int8", 4.0, true),
     kind("onnx-f32", Program::Onnx, "shipped", "f32", 4.0, true),
     kind("onnx-int8", Program::Onnx, "shipped", "int8", 4.0, true),
 ];

@@ -502,12 +502,23 @@ struct QuantizeRow<'a> {
 const LARGEST_CODE: f32 = 32_512.0;
 
 impl Vectorized for QuantizeRow<'_> {
-    /// The scale: NaN or infinite if a value is, so that the products are.
+    /// The scale: NaN if a value is not finite, so that the products are.
     type Output = f32;
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) -> f32 {
-        let largest =
-            self.values.iter().fold(0.0_f32, |most, v| if v.abs() > most || v.is_nan() { v.abs() } else { most });
+        // Sixteen maxima side by side, for which there are vectors; what is not finite makes its own difference NaN.
+        let (mut most, mut rest) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+        for values in self.values.chunks(LANES) {
+            for (i, value) in values.iter().enumerate() {
+                let size = value.abs();
+                most[i] = if size > most[i] { size } else { most[i] };
+                rest[i] += value - value;
+            }
+        }
+        if rest.into_iter().any(f32::is_nan) {
+            return f32::NAN;
+        }
+        let largest = most.into_iter().fold(0.0_f32, f32::max);
         if largest == 0.0 {
             return 0.0;
         }
@@ -516,8 +527,8 @@ impl Vectorized for QuantizeRow<'_> {
         let (high, low) = self.codes.split_at_mut(self.depth);
         let mut sums = [0_i32; PARTS];
         for ((value, high), low) in self.values.iter().zip(high).zip(low) {
-            // Adding and taking away 1.5 * 2^23 rounds to the nearest whole number, ties to even.
-            let code = (value * inverse + 12_582_912.0 - 12_582_912.0) as i32;
+            // Adding 1.5 * 2^23 rounds to the nearest whole number, ties to even, and leaves it in the low bits.
+            let code = (value * inverse + 12_582_912.0).to_bits().wrapping_sub(12_582_912.0_f32.to_bits()) as i32;
             let first = (code + 128) >> 8;
             let second = code - (first << 8);
             sums[0] += first;

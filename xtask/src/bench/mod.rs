@@ -612,7 +612,10 @@ mod tests {
                 assert_eq!(tight.iter().flatten().filter(|other| other.name == kind.name).count(), 1, "{}", kind.name);
             }
         }
-        assert_eq!(names(groups(&FAMILIES[2], "image", &KINDS, 8.0)), ["ours onnx-f32 onnx-int8"]);
+        assert_eq!(
+            names(groups(&FAMILIES[2], "image", &KINDS, 8.0)),
+            ["ours ours-in-bf16 ours-in-int8 onnx-f32 onnx-int8"]
+        );
     }
 
     #[test]

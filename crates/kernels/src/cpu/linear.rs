@@ -506,13 +506,13 @@ impl Vectorized for QuantizeRow<'_> {
     type Output = f32;
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) -> f32 {
-        // Sixteen maxima side by side, for which there are vectors; what is not finite makes its own difference NaN.
+        // Sixteen maxima side by side, for which there are vectors; zero times what is not finite is NaN.
         let (mut most, mut rest) = ([0.0_f32; LANES], [0.0_f32; LANES]);
         for values in self.values.chunks(LANES) {
             for (i, value) in values.iter().enumerate() {
                 let size = value.abs();
                 most[i] = if size > most[i] { size } else { most[i] };
-                rest[i] += value - value;
+                rest[i] += value * 0.0;
             }
         }
         if rest.into_iter().any(f32::is_nan) {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`isa`] | which instructions; found once, forced in tests |
 //! | [`lanes`] | sixteen f32 side by side, for each set of instructions |
-//! | [`tile`], [`amx`] | the innermost loops of products |
+//! | [`tile`], `amx` | the innermost loops of products |
 //! | [`pack`] | matrices in panels |
 //! | [`linear`] | rows times packed matrices, with bias, activation and residual |
 //! | [`attention`] | segments of packed rows, online softmax |

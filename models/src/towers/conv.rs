@@ -150,9 +150,9 @@ pub struct ConvTower(Inner);
 #[derive(Debug)]
 enum Inner {
     /// On flex: kernels of ours over packed weights.
-    Packed(PackedTower),
+    Packed(Box<PackedTower>),
     /// Elsewhere: Burn's convolutions.
-    Composed(Composed),
+    Composed(Box<Composed>),
 }
 
 #[derive(Debug)]
@@ -186,12 +186,12 @@ impl ConvTower {
         let blocks = config.bottlenecks().into_iter().enumerate();
         let blocks = blocks.map(|(i, block)| ConvBlock::load(weights, &format!("{prefix}.blocks.{i}"), &block));
         if !is_flex(weights.device()) {
-            return Self(Inner::Composed(Composed { stem: stem(), blocks: blocks.collect(), head: head() }));
+            return Self(Inner::Composed(Box::new(Composed { stem: stem(), blocks: blocks.collect(), head: head() })));
         }
         // One block at a time, so that each one's tensors are gone before the next one's come.
         let blocks: Option<Vec<_>> = blocks.map(|block| block.packed()).collect();
         let tower = blocks.and_then(|blocks| PackedTower::new(stem().view(), blocks, head().view()));
-        Self(Inner::Packed(tower.expect("the device is flex")))
+        Self(Inner::Packed(Box::new(tower.expect("the device is flex"))))
     }
 
     /// Maps of pictures, or of the frames of a film; pictures never see each other.

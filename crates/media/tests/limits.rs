@@ -118,9 +118,11 @@ fn too_many_pixels_are_refused_from_the_header_without_their_memory() {
     }
     // Eight headers take microseconds; one picture of 60,000 x 60,000 pixels would take 10 GiB and many seconds.
     assert!(started.elapsed().as_secs() < 2, "{:?}", started.elapsed());
-    for (after, before) in peaks().into_iter().zip(before) {
+    // The least of these pictures would take 500 MiB. A thread that another test begins meanwhile has up to 128 MiB of addresses set
+    // aside for its heap, with next to no memory behind them.
+    for ((after, before), most) in peaks().into_iter().zip(before).zip([32 + 128, 32]) {
         let grown = (after - before) / 1024;
-        assert!(grown < 32, "{grown} MiB taken for pictures that are refused");
+        assert!(grown < most, "{grown} MiB taken for pictures that are refused");
     }
 }
 

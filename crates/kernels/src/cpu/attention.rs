@@ -10,7 +10,7 @@
 
 use super::Isa;
 use super::lanes::{LANES, Lanes, Vectorized, vectorize};
-use super::linear::Out;
+use super::linear::{Out, Target};
 use super::math;
 use super::parallel::{Shared, parallel};
 use super::rows::sum_of_squares;
@@ -126,10 +126,7 @@ impl Panels {
 pub fn attention(isa: Isa, a: &Attention, out: Out) {
     let Heads { query, key, width } = a.heads;
     let rows = a.segments.last().map_or(0, |(start, length)| start + length);
-    let room = match &out {
-        Out::F32(out) => out.len(),
-        Out::Bf16(out) => out.len(),
-    };
+    let room = out.len();
     assert!(key > 0 && query.is_multiple_of(key), "key heads divide query heads");
     assert_eq!(room, rows * query * width, "results of an attention");
     for (columns, heads) in [(a.query, query), (a.key, key), (a.value, key)] {
@@ -224,7 +221,7 @@ impl Value for u16 {
     }
 }
 
-fn run<T: Value>(isa: Isa, a: &Attention, out: Out) {
+fn run<T: Value>(isa: Isa, a: &Attention, mut out: Out) {
     let panels = Panels::new(a, T::LOW);
     let Heads { query, key, .. } = a.heads;
     let (mut keys, mut values) = (vec![T::default(); key * panels.keys], vec![T::default(); key * panels.values]);
@@ -247,10 +244,7 @@ fn run<T: Value>(isa: Isa, a: &Attention, out: Out) {
         .enumerate()
         .flat_map(|(segment, (_, length))| (0..*length).step_by(QUERY_ROWS).map(move |first| (segment, first)))
         .collect();
-    let out = match out {
-        Out::F32(out) => Target::F32(Shared::new(out.as_mut_ptr().cast())),
-        Out::Bf16(out) => Target::Bf16(Shared::new(out.as_mut_ptr().cast())),
-    };
+    let out = Target::new(&mut out);
     parallel(blocks.len() * query, |i| {
         let (head, (segment, first)) = (i / blocks.len(), blocks[i % blocks.len()]);
         let place = &panels.places[segment];
@@ -259,12 +253,6 @@ fn run<T: Value>(isa: Isa, a: &Attention, out: Out) {
         let values = &values[group * panels.values + place.value..][..place.keys * panels.width];
         Task { isa, a, panels: &panels, segment, head, first, keys, values, out }.run();
     });
-}
-
-#[derive(Clone, Copy)]
-enum Target {
-    F32(Shared<f32>),
-    Bf16(Shared<u16>),
 }
 
 /// A row of a head: normalised, then rotated.
@@ -582,14 +570,7 @@ impl<T: Value> Vectorized for Finish<'_, T> {
                 let factor = V::splat(1.0 / self.running.sum[r]);
                 for (i, from) in from.chunks_exact(LANES).enumerate() {
                     let (value, count) = (V::load(from.as_ptr()).mul(factor), LANES.min(width - i * LANES));
-                    match out {
-                        Target::F32(out) => value.store_part(out.at(at + i * LANES), count),
-                        Target::Bf16(out) => {
-                            let mut rounded = [0_u16; LANES];
-                            value.store_bf16(rounded.as_mut_ptr());
-                            std::ptr::copy_nonoverlapping(rounded.as_ptr(), out.at(at + i * LANES), count);
-                        }
-                    }
+                    out.put(value, at + i * LANES, count);
                 }
             }
         }

@@ -50,6 +50,48 @@ pub enum Out<'a> {
     Bf16(&'a mut [MaybeUninit<u16>]),
 }
 
+impl Out<'_> {
+    /// Results there is room for.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Out::F32(out) => out.len(),
+            Out::Bf16(out) => out.len(),
+        }
+    }
+}
+
+/// [`Out`] as threads share it: each writes results of its own.
+#[derive(Clone, Copy)]
+pub(super) enum Target {
+    F32(Shared<f32>),
+    Bf16(Shared<u16>),
+}
+
+impl Target {
+    pub(super) fn new(out: &mut Out) -> Self {
+        match out {
+            Out::F32(out) => Target::F32(Shared::new(out.as_mut_ptr().cast())),
+            Out::Bf16(out) => Target::Bf16(Shared::new(out.as_mut_ptr().cast())),
+        }
+    }
+
+    /// Writes the first `count` values of a vector.
+    #[inline(always)]
+    pub(super) unsafe fn put<V: Lanes>(self, value: V, at: usize, count: usize) {
+        unsafe {
+            match self {
+                Target::F32(out) => value.store_part(out.at(at), count),
+                Target::Bf16(out) if count == LANES => value.store_bf16(out.at(at)),
+                Target::Bf16(out) => {
+                    let mut rounded = [0_u16; LANES];
+                    value.store_bf16(rounded.as_mut_ptr());
+                    std::ptr::copy_nonoverlapping(rounded.as_ptr(), out.at(at), count);
+                }
+            }
+        }
+    }
+}
+
 /// What follows a product, in this order.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Epilogue<'a> {
@@ -70,22 +112,17 @@ pub struct Epilogue<'a> {
 /// - `x`: `[rows, inputs]`; `weight`: `[inputs, outputs]`; `out`, `residual`: `[rows, outputs]`, or half as wide with SwiGLU
 /// # Panics
 /// If a length is not what the sizes say.
-pub fn linear(isa: Isa, x: Rows, rows: usize, weight: &Packed, low: bool, epilogue: Epilogue, out: Out) {
+pub fn linear(isa: Isa, x: Rows, rows: usize, weight: &Packed, low: bool, epilogue: Epilogue, mut out: Out) {
     let layout = *weight.layout();
     let width = match epilogue.activation {
         Activation::SwiGlu => layout.outputs / 2,
         _ => layout.outputs,
     };
-    let (given, room) = (
-        match x {
-            Rows::F32(x) => x.len(),
-            Rows::Bf16(x) => x.len(),
-        },
-        match &out {
-            Out::F32(out) => out.len(),
-            Out::Bf16(out) => out.len(),
-        },
-    );
+    let given = match x {
+        Rows::F32(x) => x.len(),
+        Rows::Bf16(x) => x.len(),
+    };
+    let room = out.len();
     assert_eq!(given, rows * layout.inputs, "rows of a product");
     assert_eq!(room, rows * width, "results of a product");
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == layout.outputs), "bias of a product");
@@ -93,7 +130,7 @@ pub fn linear(isa: Isa, x: Rows, rows: usize, weight: &Packed, low: bool, epilog
     if rows == 0 {
         return;
     }
-    let job = Job { isa, weight, rows, width, epilogue, out: Target::new(out) };
+    let job = Job { isa, weight, rows, width, epilogue, out: Target::new(&mut out) };
     match layout.format {
         PanelFormat::F32 => {
             let x = x.to_f32(layout.inputs, layout.inputs, false);
@@ -155,21 +192,6 @@ impl Piece {
             c: self.sums,
             ldc: GROUP * LANES,
             accumulate: self.start > 0,
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Target {
-    F32(Shared<f32>),
-    Bf16(Shared<u16>),
-}
-
-impl Target {
-    fn new(out: Out) -> Self {
-        match out {
-            Out::F32(out) => Target::F32(Shared::new(out.as_mut_ptr().cast())),
-            Out::Bf16(out) => Target::Bf16(Shared::new(out.as_mut_ptr().cast())),
         }
     }
 }
@@ -310,18 +332,7 @@ impl Finish<'_> {
                 Some(residual) => value.add(V::load_part(residual.as_ptr().add(at), count)),
                 None => value,
             };
-            match out {
-                Target::F32(out) if count == LANES => value.store(out.at(at)),
-                Target::F32(out) => value.store_part(out.at(at), count),
-                Target::Bf16(out) if count == LANES => value.store_bf16(out.at(at)),
-                Target::Bf16(out) => {
-                    let mut rounded = [0_u16; LANES];
-                    value.store_bf16(rounded.as_mut_ptr());
-                    for (i, value) in rounded.into_iter().enumerate().take(count) {
-                        *out.at(at + i) = value;
-                    }
-                }
-            }
+            out.put(value, at, count);
         }
     }
 }

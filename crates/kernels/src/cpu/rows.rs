@@ -4,48 +4,9 @@ use std::mem::MaybeUninit;
 
 use super::Isa;
 use super::lanes::{LANES, Lanes, Vectorized, vectorize};
-use super::linear::{Activation, Out};
+use super::linear::{Activation, Out, Target};
 use super::math;
-use super::parallel::{Shared, parallel_ranges};
-
-/// Where values go: f32 or rounded to bf16.
-#[derive(Clone, Copy)]
-enum Target {
-    F32(Shared<f32>),
-    Bf16(Shared<u16>),
-}
-
-impl Target {
-    fn new(out: &mut Out) -> Self {
-        match out {
-            Out::F32(out) => Target::F32(Shared::new(out.as_mut_ptr().cast())),
-            Out::Bf16(out) => Target::Bf16(Shared::new(out.as_mut_ptr().cast())),
-        }
-    }
-
-    /// Writes the first `count` values of a vector.
-    #[inline(always)]
-    unsafe fn put<V: Lanes>(self, value: V, at: usize, count: usize) {
-        unsafe {
-            match self {
-                Target::F32(out) => value.store_part(out.at(at), count),
-                Target::Bf16(out) if count == LANES => value.store_bf16(out.at(at)),
-                Target::Bf16(out) => {
-                    let mut rounded = [0_u16; LANES];
-                    value.store_bf16(rounded.as_mut_ptr());
-                    std::ptr::copy_nonoverlapping(rounded.as_ptr(), out.at(at), count);
-                }
-            }
-        }
-    }
-}
-
-fn room(out: &Out) -> usize {
-    match out {
-        Out::F32(out) => out.len(),
-        Out::Bf16(out) => out.len(),
-    }
-}
+use super::parallel::parallel_ranges;
 
 /// The sum of squares of `count` values.
 ///
@@ -82,7 +43,7 @@ pub fn layer_norm(isa: Isa, x: &[f32], weight: &[f32], bias: &[f32], eps: f32, m
 
 fn norm(isa: Isa, x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, out: &mut Out) {
     let width = weight.len();
-    assert!(x.len().is_multiple_of(width) && x.len() == room(out), "rows of a norm");
+    assert!(x.len().is_multiple_of(width) && x.len() == out.len(), "rows of a norm");
     let out = Target::new(out);
     parallel_ranges(x.len() / width, width, |first, end| {
         // SAFETY: the set is available; each task writes rows of its own, inside what was checked.
@@ -161,9 +122,9 @@ pub fn activate(
     mut out: Out,
 ) {
     let narrow = if activation == Activation::SwiGlu { width / 2 } else { width };
-    assert!(x.len().is_multiple_of(width) && x.len() / width * narrow == room(&out), "rows of an activation");
+    assert!(x.len().is_multiple_of(width) && x.len() / width * narrow == out.len(), "rows of an activation");
     assert!(bias.is_none_or(|bias| bias.len() == width), "bias of an activation");
-    assert!(residual.is_none_or(|residual| residual.len() == room(&out)), "residual of an activation");
+    assert!(residual.is_none_or(|residual| residual.len() == out.len()), "residual of an activation");
     let out = Target::new(&mut out);
     // A row may be short and rows many, or the other way round: what is next to what does not matter here.
     parallel_ranges(x.len() / width, width, |first, end| {

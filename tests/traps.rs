@@ -363,18 +363,6 @@ fn mistakes_of_the_prompt_and_of_the_import_show_in_the_vectors() {
     }
 }
 
-fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().flatten() {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), &target).unwrap();
-        }
-    }
-}
-
 /// Mistakes of preparing a sound: each changes its vector.
 #[test]
 fn mistakes_of_preparing_sounds_show_in_the_vector() {

@@ -1,5 +1,7 @@
 //! Reference sets, converted records, and the one comparison.
 
+mod assembled;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -124,7 +126,7 @@ impl Set {
         let manifest: Value = serde_json::from_slice(&text).expect("a manifest is JSON");
         Twin {
             name: name.into(),
-            folder: self.checkpoints.join(name),
+            folder: assembled::whole(&self.checkpoints, name),
             media: self.refs.join("media"),
             cases: manifest["cases"].as_array().expect("cases").clone(),
             tensors: std::fs::read(self.refs.join(format!("{name}.safetensors"))).expect("reference tensors"),
@@ -291,5 +293,18 @@ impl Worst {
     pub fn report(&self, what: &str) {
         println!("{what}: {} comparisons, largest difference {:.2e}", self.1, self.0);
         assert!(self.1 > 0, "{what}: nothing was compared");
+    }
+}
+
+/// A folder with all that is in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
     }
 }

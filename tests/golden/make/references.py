@@ -3,12 +3,11 @@
   python references.py REFS PUBLISHED OUT
 
 REFS is the folder that the reference scripts write (preprocess.json, preprocess.safetensors, media/, <model>.json),
-PUBLISHED the token ids of the published checkpoints. Writes OUT/references.json, OUT/references.safetensors,
-OUT/media/* and OUT/published_ids.json.
+PUBLISHED the token ids of the published checkpoints. Writes OUT/references.json, OUT/references.safetensors
+and OUT/published_ids.json.
 """
 import io
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -30,9 +29,6 @@ def main(refs, published, out):
         row = {k: case[k] for k in ("kind", "name", "min_pixels", "max_pixels", "grid_thw")}
         files = case.get("frames") or [case["file"]]
         row["files"] = files
-        for f in files:
-            (out / "media" / f).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(refs / "media" / f, out / "media" / f)
         row["resized"] = []
         for i, frame in enumerate(tensors[case["resized"]]):
             data = io.BytesIO()

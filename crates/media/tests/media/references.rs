@@ -68,7 +68,7 @@ fn pictures_and_films_are_resized_to_the_bit_and_cut_alike() {
     let mut rows_checked = 0;
     for case in cases {
         let name = case["name"].as_str().unwrap();
-        let (resized, patches) = run(case, &golden().join("media"));
+        let (resized, patches) = run(case, &golden().join("../refs/media"));
         let stored = case["resized"].as_array().unwrap();
         assert_eq!(resized.len(), stored.len());
         for (got, key) in resized.iter().zip(stored) {
@@ -276,7 +276,7 @@ fn check_text_ids(tokenizer: &TextTokenizer, texts: &Value, cases: &[(String, St
 fn the_tiny_tokenizers_give_the_stored_ids() {
     let manifest = json(&golden().join("references.json"));
     for (family, number_of_cases) in [("omni-small-tiny", 34), ("omni-nano-tiny", 33)] {
-        let file = golden().join(format!("tokenizers/{family}.json"));
+        let file = golden().join(format!("../twins/{family}/tokenizer.json"));
         let tokenizer = TextTokenizer::from_file(&file).unwrap();
         let stored = &manifest["text_ids"][family];
         let suffix: Vec<u32> = serde_json::from_value(stored["suffix_ids"].clone()).unwrap();

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use image::imageops::FilterType;
 use image::{ImageFormat, Rgb, RgbImage as Page, RgbaImage};
-use omniburn::{Embedding, Engine, Height, Input, Request, RgbImage, Role, Width};
+use omniburn::{Dtype, Embedding, Engine, Height, Input, Request, RgbImage, Role, Width};
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg;
 use serde_json::{Value, json};
@@ -30,6 +30,7 @@ struct Options {
     lists: PathBuf,
     floors: PathBuf,
     model: Option<PathBuf>,
+    dtype: Option<Dtype>,
     exact: Option<PathBuf>,
     json: Option<PathBuf>,
 }
@@ -45,6 +46,7 @@ fn options() -> Result<Options, String> {
         lists: root.join("models/mini/train/lists"),
         floors: root.join("models/mini/floors.json"),
         model: None,
+        dtype: None,
         exact: None,
         json: None,
     };
@@ -55,10 +57,16 @@ fn options() -> Result<Options, String> {
             "--quick" => options.quick = true,
             "--times" => options.times = true,
             "--model" => options.model = Some(path()?),
+            "--dtype" => {
+                let name = arguments.next().ok_or("--dtype: expected f32, bf16 or int8")?;
+                options.dtype = Some(name.parse()?);
+            }
             "--exact" => options.exact = Some(path()?),
             "--json" => options.json = Some(path()?),
             "--sets" => options.sets = path()?,
-            other => return Err(format!("{other}: expected --quick, --times, --model, --exact, --json or --sets")),
+            other => {
+                return Err(format!("{other}: expected --quick, --times, --model, --dtype, --exact, --json or --sets"));
+            }
         }
     }
     Ok(options)
@@ -116,11 +124,14 @@ impl Table {
         if !options.sets.join("complete").exists() {
             return Err(format!("{}: the sets are not there; fetch_mini_sets.sh gets them", options.sets.display()));
         }
-        let engine = match &options.model {
-            Some(path) => Engine::open(path),
-            None => Engine::mini(),
+        let mut builder = match &options.model {
+            Some(path) => Engine::builder(path),
+            None => Engine::mini_builder(),
         };
-        let engine = engine.map_err(|e| e.to_string())?;
+        if let Some(dtype) = options.dtype {
+            builder = builder.dtype(dtype);
+        }
+        let engine = builder.open().map_err(|e| e.to_string())?;
         let concepts = read_list(&options.lists, "concepts")?.as_array().cloned().unwrap_or_default();
         let floors = read_json(&options.floors)?;
         Ok(Self { engine, options, concepts, floors, rows: BTreeMap::new(), low: Vec::new() })

@@ -128,6 +128,8 @@ enum Verb {
         cargo xtask eval-mini                            the whole table, about 15 minutes on two cores\n  \
         cargo xtask eval-mini --quick                    text, drawings and heard speech\n  \
         cargo xtask eval-mini --model records/mine       another record of the family\n  \
+        cargo xtask eval-mini --dtype int8               computed in int8 and not in f32
+  \
         cargo xtask eval-mini --exact records/mini-f32   and the text row against a record that is not rounded\n  \
         cargo xtask eval-mini --times                    milliseconds of one text, picture and clip\n  \
         cargo xtask eval-mini --json table.json          write the table, too\n\n\
@@ -143,6 +145,9 @@ enum Verb {
         /// Another record of the family
         #[arg(long, value_name = "DIR")]
         model: Option<PathBuf>,
+        /// Compute in this type: f32 (as the engine does unless told), bf16 or int8
+        #[arg(long, value_name = "TYPE")]
+        dtype: Option<OsString>,
         /// The same model unrounded, for the text row
         #[arg(long, value_name = "DIR")]
         exact: Option<PathBuf>,
@@ -297,9 +302,12 @@ fn run(verb: Verb) -> Result<u8> {
             let fixtures = fixtures.map(std::path::absolute).transpose()?;
             golden::make(&root, &makers, &golden::Places::new(fixtures))?;
         }
-        Verb::EvalMini { quick, times, model, exact, json } => {
+        Verb::EvalMini { quick, times, model, dtype, exact, json } => {
             let flags = [("--quick", quick), ("--times", times)];
-            return eval_mini(&root, &flags, [("--model", model), ("--exact", exact), ("--json", json)]);
+            let path = |given: Option<PathBuf>| given.map(OsString::from);
+            let (model, exact, json) = (path(model), path(exact), path(json));
+            let words = [("--model", model), ("--dtype", dtype), ("--exact", exact), ("--json", json)];
+            return eval_mini(&root, &flags, words);
         }
         Verb::Sanitize => return sanitize::run(&root),
         Verb::Fuzz { runs, target } => return fuzz::run(&root, runs, &target),
@@ -349,7 +357,7 @@ fn soak(root: &Path, requests: u64, jobs: u64, kills: u64, seed: u64) -> Result<
 /// The tests that kill conversions.
 const KILLS: [&str; 8] = ["test", "--workspace", "--exclude", "xtask", "--test", "cli", "kills::", "--no-fail-fast"];
 
-fn eval_mini(root: &Path, flags: &[(&str, bool)], paths: [(&str, Option<PathBuf>); 3]) -> Result<u8> {
+fn eval_mini(root: &Path, flags: &[(&str, bool)], words: [(&str, Option<OsString>); 4]) -> Result<u8> {
     let mut fetch = Command::new("sh");
     fetch.arg(root.join("tests/golden/make/fetch_mini_sets.sh"));
     if !status(&mut fetch)?.success() {
@@ -359,10 +367,10 @@ fn eval_mini(root: &Path, flags: &[(&str, bool)], paths: [(&str, Option<PathBuf>
     command.args(["run", "--quiet", "--release", "--package", "omniburn-tests", "--features", "eval"]);
     command.args(["--example", "eval_mini", "--manifest-path"]).arg(root.join("Cargo.toml")).arg("--");
     command.args(flags.iter().filter(|(_, asked)| *asked).map(|(flag, _)| *flag));
-    for (flag, path) in paths {
-        if let Some(path) = path {
+    for (flag, word) in words {
+        if let Some(word) = word {
             // The example runs where its caller is.
-            command.arg(flag).arg(path);
+            command.arg(flag).arg(word);
         }
     }
     Ok(code(status(&mut command)?))

@@ -106,7 +106,8 @@ pub struct Epilogue<'a> {
 /// `activation(x @ weight + bias) + residual`.
 ///
 /// With f32 panels the arithmetic is f32. With bf16 panels it is f32 too, unless `low` rounds the rows to bf16. With int8
-/// panels each row becomes whole numbers of 15 bits and a scale, and the product is exact in them.
+/// panels each row becomes whole numbers and a scale, and the product is exact in them: numbers of 15 bits, or of 8 if
+/// `low`, which takes half the instructions.
 ///
 /// # Shapes
 /// - `x`: `[rows, inputs]`; `weight`: `[inputs, outputs]`; `out`, `residual`: `[rows, outputs]`, or half as wide with SwiGLU
@@ -160,8 +161,12 @@ pub fn linear(isa: Isa, x: Rows, rows: usize, weight: &Packed, low: bool, epilog
             });
         }
         PanelFormat::Int8 => {
-            let x = Quantized::new(isa, x, rows, layout.inputs, layout.depth());
-            job.run_bytes(&x);
+            let x = x.to_f32(layout.inputs, layout.inputs, false);
+            if low {
+                job.run_bytes(&Quantized::<1>::new(isa, &x, rows, layout.inputs, layout.depth()));
+            } else {
+                job.run_bytes(&Quantized::<2>::new(isa, &x, rows, layout.inputs, layout.depth()));
+            }
         }
     }
 }
@@ -230,17 +235,16 @@ impl Job<'_> {
                 product(&Piece { row, rows, panel, panels, start, depth, panel_values, sums });
                 start += depth;
             }
-            self.finish(row, rows, panel, panels, sums);
+            self.finish(row, rows, panel, panels, FloatSums(sums));
         });
     }
 
-    fn run_bytes(&self, x: &Quantized) {
+    fn run_bytes<const PARTS: usize>(&self, x: &Quantized<PARTS>) {
         let layout = self.weight.layout();
         let depth = layout.depth();
         self.tasks(CHUNK_ROWS / PARTS, |row, rows, panel, panels| {
-            let mut whole = [MaybeUninit::<i32>::uninit(); CHUNK_ROWS * GROUP * LANES];
-            let mut sums = [MaybeUninit::<f32>::uninit(); CHUNK_ROWS / PARTS * GROUP * LANES];
-            let (whole, sums) = (whole.as_mut_ptr().cast::<i32>(), sums.as_mut_ptr().cast::<f32>());
+            let mut sums = [MaybeUninit::<i32>::uninit(); CHUNK_ROWS * GROUP * LANES];
+            let sums = sums.as_mut_ptr().cast::<i32>();
             let block = Block {
                 rows: PARTS * rows,
                 panels,
@@ -249,16 +253,13 @@ impl Job<'_> {
                 lda: depth,
                 b: self.weight.bytes()[panel * layout.panel_values()..].as_ptr(),
                 panel: layout.panel_values(),
-                c: whole,
+                c: sums,
                 ldc: GROUP * LANES,
                 accumulate: false,
             };
             // SAFETY: the rows and panels are as long as the layout says, the sums as many as the chunk has.
-            unsafe {
-                tile::byte_block(self.isa, block);
-                vectorize(self.isa, Combine { job: self, x, row, rows, panel, panels, whole, sums });
-            }
-            self.finish(row, rows, panel, panels, sums);
+            unsafe { tile::byte_block(self.isa, block) }
+            self.finish(row, rows, panel, panels, WholeSums { sums, x, scales: self.weight.scales() });
         });
     }
 
@@ -270,59 +271,86 @@ impl Job<'_> {
         }
     }
 
-    fn finish(&self, row: usize, rows: usize, panel: usize, panels: usize, sums: *const f32) {
+    fn finish(&self, row: usize, rows: usize, panel: usize, panels: usize, sums: impl Sums) {
         let finish = Finish { job: self, row, rows, panel, panels, sums };
         // SAFETY: the set is available; the sums are a chunk's, and no other task writes these results.
         unsafe { vectorize(self.isa, finish) }
     }
 }
 
-/// The two parts of whole sums put together and scaled.
-struct Combine<'a> {
-    job: &'a Job<'a>,
-    x: &'a Quantized,
-    row: usize,
-    rows: usize,
-    panel: usize,
-    panels: usize,
-    whole: *const i32,
-    sums: *mut f32,
+/// What a chunk's tiles left behind.
+trait Sums {
+    /// Sixteen products: row `r` and panel `p` of the chunk, which are row `row` and the columns from `column` on, of which
+    /// `count` exist.
+    unsafe fn get<V: Lanes>(&self, r: usize, p: usize, row: usize, column: usize, count: usize) -> V;
 }
 
-impl Vectorized for Combine<'_> {
-    type Output = ();
+/// The products themselves.
+struct FloatSums(*const f32);
+
+impl Sums for FloatSums {
     #[inline(always)]
-    unsafe fn run<V: Lanes>(self) {
-        let scales = self.job.weight.scales();
+    unsafe fn get<V: Lanes>(&self, r: usize, p: usize, _row: usize, _column: usize, _count: usize) -> V {
+        unsafe { V::load(self.0.add(r * GROUP * LANES + p * LANES)) }
+    }
+}
+
+/// Whole numbers, in as many parts as the rows have, to be put together and scaled.
+struct WholeSums<'a, const PARTS: usize> {
+    sums: *const i32,
+    x: &'a Quantized<PARTS>,
+    /// Of columns.
+    scales: &'a [f32],
+}
+
+impl<const PARTS: usize> WholeSums<'_, PARTS> {
+    #[inline(always)]
+    unsafe fn part<V: Lanes>(&self, i: usize, r: usize, p: usize, row: usize) -> V {
         unsafe {
-            for p in 0..self.panels {
-                let column = self.job.column(self.panel + p);
-                let columns = V::load_part(scales.as_ptr().add(column), LANES.min(scales.len() - column));
-                for r in 0..self.rows {
-                    let at = self.row + r;
-                    let from = self.whole.add(PARTS * r * GROUP * LANES + p * LANES);
-                    // 128 was added to every value of the matrix.
-                    let high = V::load_i32_less(from, 128 * self.x.sums[PARTS * at]);
-                    let low = V::load_i32_less(from.add(GROUP * LANES), 128 * self.x.sums[PARTS * at + 1]);
-                    let value = high.mul_add(V::splat(256.0), low).mul(V::splat(self.x.scales[at]).mul(columns));
-                    value.store(self.sums.add(r * GROUP * LANES + p * LANES));
-                }
+            let from = self.sums.add((PARTS * r + i) * GROUP * LANES + p * LANES);
+            // 128 was added to every value of the matrix.
+            V::load_i32_less(from, 128 * *self.x.sums.get_unchecked(PARTS * row + i))
+        }
+    }
+}
+
+impl<const PARTS: usize> Sums for WholeSums<'_, PARTS> {
+    #[inline(always)]
+    unsafe fn get<V: Lanes>(&self, r: usize, p: usize, row: usize, column: usize, count: usize) -> V {
+        unsafe {
+            let columns = V::load_part(self.scales.as_ptr().add(column), count);
+            let mut whole = self.part::<V>(0, r, p, row);
+            if PARTS == 2 {
+                whole = whole.mul_add(V::splat(256.0), self.part::<V>(1, r, p, row));
             }
+            whole.mul(V::splat(*self.x.scales.get_unchecked(row)).mul(columns))
         }
     }
 }
 
 /// What follows a product, on a chunk of sums.
-struct Finish<'a> {
+struct Finish<'a, S> {
     job: &'a Job<'a>,
     row: usize,
     rows: usize,
     panel: usize,
     panels: usize,
-    sums: *const f32,
+    sums: S,
 }
 
-impl Finish<'_> {
+// Methods and not closures, which would be compiled without the vectors around them where they are not inlined.
+impl<S: Sums> Finish<'_, S> {
+    #[inline(always)]
+    unsafe fn biased<V: Lanes>(&self, r: usize, p: usize, column: usize, count: usize) -> V {
+        unsafe {
+            let sum = self.sums.get::<V>(r, p, self.row + r, column, count);
+            match self.job.epilogue.bias {
+                Some(bias) => sum.add(V::load_part(bias.as_ptr().add(column), count)),
+                None => sum,
+            }
+        }
+    }
+
     #[inline(always)]
     unsafe fn put<V: Lanes>(&self, value: V, row: usize, column: usize, count: usize) {
         let Job { width, epilogue, out, .. } = self.job;
@@ -337,28 +365,21 @@ impl Finish<'_> {
     }
 }
 
-impl Vectorized for Finish<'_> {
+impl<S: Sums> Vectorized for Finish<'_, S> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        let Epilogue { bias, activation, .. } = self.job.epilogue;
+        let activation = self.job.epilogue.activation;
         let outputs = self.job.weight.layout().outputs;
         let alternate = self.job.weight.layout().order == ColumnOrder::GateUp;
         unsafe {
-            let sum = |r: usize, p: usize, column: usize, count: usize| {
-                let sum = V::load(self.sums.add(r * GROUP * LANES + p * LANES));
-                match bias {
-                    Some(bias) => sum.add(V::load_part(bias.as_ptr().add(column), count)),
-                    None => sum,
-                }
-            };
             if activation == Activation::SwiGlu {
                 assert!(alternate, "gate and up alternate");
                 for r in 0..self.rows {
                     for p in (0..self.panels).step_by(2) {
                         let column = (self.panel + p) / 2 * LANES;
-                        let gate = sum(r, p, column, LANES);
-                        let up = sum(r, p + 1, outputs / 2 + column, LANES);
+                        let gate = self.biased::<V>(r, p, column, LANES);
+                        let up = self.biased::<V>(r, p + 1, outputs / 2 + column, LANES);
                         self.put(math::silu(gate).mul(up), self.row + r, column, LANES);
                     }
                 }
@@ -368,7 +389,7 @@ impl Vectorized for Finish<'_> {
                 for p in 0..self.panels {
                     let column = self.job.column(self.panel + p);
                     let count = LANES.min(outputs - column);
-                    let value = sum(r, p, column, count);
+                    let value = self.biased::<V>(r, p, column, count);
                     let value = match activation {
                         Activation::GeluTanh => math::gelu_tanh(value),
                         Activation::GeluErf => math::gelu_erf(value),
@@ -468,11 +489,8 @@ impl Vectorized for Round {
     }
 }
 
-/// Parts that a row's whole numbers are given in: 256 times the first and the second.
-const PARTS: usize = 2;
-
-/// Rows as whole numbers of 15 bits and a scale each, in two parts of eight bits.
-struct Quantized {
+/// Rows as whole numbers and a scale each, in parts of eight bits: one part, or 256 times the first and the second.
+struct Quantized<const PARTS: usize> {
     /// `[rows * PARTS, depth]`.
     codes: Vec<i8>,
     /// The sum of each part.
@@ -480,19 +498,18 @@ struct Quantized {
     scales: Vec<f32>,
 }
 
-impl Quantized {
-    fn new(isa: Isa, x: Rows, rows: usize, inputs: usize, depth: usize) -> Self {
-        let x = x.to_f32(inputs, inputs, false);
+impl<const PARTS: usize> Quantized<PARTS> {
+    fn new(isa: Isa, x: &[f32], rows: usize, inputs: usize, depth: usize) -> Self {
         let mut codes = vec![0_i8; rows * PARTS * depth];
         let (mut sums, mut scales) = (vec![0_i32; rows * PARTS], vec![0.0_f32; rows]);
         let (codes_at, sums_at) = (Shared::new(codes.as_mut_ptr()), Shared::new(sums.as_mut_ptr()));
         let scales_at = Shared::new(scales.as_mut_ptr());
-        parallel_ranges(rows, 4 * inputs, |first, end| {
+        parallel_ranges(rows, inputs, |first, end| {
             for row in first..end {
                 // SAFETY: each row is written by one task, inside what was allocated.
                 unsafe {
                     let codes = std::slice::from_raw_parts_mut(codes_at.at(row * PARTS * depth), PARTS * depth);
-                    let sums = std::slice::from_raw_parts_mut(sums_at.at(row * PARTS), PARTS);
+                    let sums = &mut *sums_at.at(row * PARTS).cast::<[i32; PARTS]>();
                     let values = &x[row * inputs..(row + 1) * inputs];
                     *scales_at.at(row) = vectorize(isa, QuantizeRow { values, codes, sums, depth });
                 }
@@ -502,29 +519,36 @@ impl Quantized {
     }
 }
 
-struct QuantizeRow<'a> {
+struct QuantizeRow<'a, const PARTS: usize> {
     values: &'a [f32],
     codes: &'a mut [i8],
-    sums: &'a mut [i32],
+    sums: &'a mut [i32; PARTS],
     depth: usize,
 }
 
-/// The largest whole number of a row: its first part is at most 127 and its second within -128 to 127.
-const LARGEST_CODE: f32 = 32_512.0;
+/// The largest whole number of a row, by its parts. Of two, the first is at most 127 and the second within -128 to 127.
+const LARGEST_CODE: [f32; 3] = [0.0, 127.0, 32_512.0];
 
-impl Vectorized for QuantizeRow<'_> {
+impl<const PARTS: usize> Vectorized for QuantizeRow<'_, PARTS> {
     /// The scale: NaN if a value is not finite, so that the products are.
     type Output = f32;
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) -> f32 {
         // Sixteen maxima side by side, for which there are vectors; zero times what is not finite is NaN.
         let (mut most, mut rest) = ([0.0_f32; LANES], [0.0_f32; LANES]);
-        for values in self.values.chunks(LANES) {
-            for (i, value) in values.iter().enumerate() {
-                let size = value.abs();
-                most[i] = if size > most[i] { size } else { most[i] };
-                rest[i] += value * 0.0;
+        let (whole, tail) = self.values.as_chunks::<LANES>();
+        let mut meet = |i: usize, value: f32| {
+            let size = value.abs();
+            most[i] = if size > most[i] { size } else { most[i] };
+            rest[i] += value * 0.0;
+        };
+        for values in whole {
+            for i in 0..LANES {
+                meet(i, values[i]);
             }
+        }
+        for (i, &value) in tail.iter().enumerate() {
+            meet(i, value);
         }
         if rest.into_iter().any(f32::is_nan) {
             return f32::NAN;
@@ -533,21 +557,31 @@ impl Vectorized for QuantizeRow<'_> {
         if largest == 0.0 {
             return 0.0;
         }
-        let scale = largest / LARGEST_CODE;
-        let inverse = LARGEST_CODE / largest;
-        let (high, low) = self.codes.split_at_mut(self.depth);
-        let mut sums = [0_i32; PARTS];
-        for ((value, high), low) in self.values.iter().zip(high).zip(low) {
-            // Adding 1.5 * 2^23 rounds to the nearest whole number, ties to even, and leaves it in the low bits.
-            let code = (value * inverse + 12_582_912.0).to_bits().wrapping_sub(12_582_912.0_f32.to_bits()) as i32;
-            let first = (code + 128) >> 8;
-            let second = code - (first << 8);
-            sums[0] += first;
-            sums[1] += second;
-            *high = first as i8;
-            *low = second as i8;
+        let inverse = LARGEST_CODE[PARTS] / largest;
+        // Adding 1.5 * 2^23 rounds to the nearest whole number, ties to even, and leaves it in the low bits.
+        let code =
+            |value: f32| (value * inverse + 12_582_912.0).to_bits().wrapping_sub(12_582_912.0_f32.to_bits()) as i32;
+        let (first, second) = self.codes.split_at_mut(self.depth);
+        if PARTS == 1 {
+            let mut sum = 0;
+            for (value, to) in self.values.iter().zip(first) {
+                let code = code(*value);
+                sum += code;
+                *to = code as i8;
+            }
+            self.sums[0] = sum;
+        } else {
+            let mut sums = [0_i32; 2];
+            for ((value, first), second) in self.values.iter().zip(first).zip(second) {
+                let code = code(*value);
+                let (high, low) = ((code + 128) >> 8, code - ((code + 128) >> 8 << 8));
+                sums[0] += high;
+                sums[1] += low;
+                *first = high as i8;
+                *second = low as i8;
+            }
+            self.sums.copy_from_slice(&sums);
         }
-        self.sums.copy_from_slice(&sums);
-        scale
+        largest / LARGEST_CODE[PARTS]
     }
 }

@@ -33,7 +33,6 @@ fn products(criterion: &mut Criterion) {
         ("bf16-in-f32", PanelFormat::Bf16, false),
         ("bf16", PanelFormat::Bf16, true),
         ("int8", PanelFormat::Int8, true),
-        ("int8-15", PanelFormat::Int8, false),
     ];
     // A query, a short batch, many rows; the widest and the deepest product of the small family.
     for (rows, inputs, outputs) in [(16, 1024, 6144), (128, 3072, 1024), (1024, 1024, 1024)] {

@@ -22,7 +22,7 @@ impl Weight {
     }
 
     /// Panels, for tensors on flex. With bf16 panels, `low` rounds rows to bf16 before they are multiplied; int8 panels
-    /// take rows as whole numbers of 15 bits, or of 8 if `low`.
+    /// always take rows as whole numbers.
     pub fn packed(packed: Packed, low: bool) -> Self {
         Self(Inner::Packed { packed, low })
     }
@@ -42,7 +42,7 @@ impl Weight {
 
     /// Whether attention beside it may round to bf16: products here are in a type no better.
     pub fn is_low(&self) -> bool {
-        matches!(&self.0, Inner::Packed { packed, low } if *low || packed.layout().format == PanelFormat::Int8)
+        matches!(&self.0, Inner::Packed { low: true, .. })
     }
 
     /// The values in f32 on a device.

@@ -14,22 +14,12 @@ pub struct Weights<'a> {
     part: &'a Part,
     compute: Dtype,
     device: &'a Device,
-    rows_of_8_bits: bool,
 }
 
 impl<'a> Weights<'a> {
     /// Tensors of `part` for `device`, with matrices in the type products are computed in.
     pub fn new(part: &'a Part, compute: Dtype, device: &'a Device) -> Self {
-        Self { part, compute, device, rows_of_8_bits: false }
-    }
-
-    /// The same, with int8 products whose rows have 8 bits and not 15.
-    ///
-    /// For text, whose queries are to be quick: least cosine to f32 on tiny checkpoints of three seeds 0.99947 (0.9996 with
-    /// 15 bits). Towers are more sensitive: 0.9989 and 0.9996.
-    #[must_use]
-    pub fn with_rows_of_8_bits(self) -> Self {
-        Self { rows_of_8_bits: true, ..self }
+        Self { part, compute, device }
     }
 
     /// The device modules are built on.
@@ -62,11 +52,7 @@ impl<'a> Weights<'a> {
             return Weight::plain(if tensor.dtype() == compute.burn() { tensor } else { tensor.cast(compute.burn()) });
         };
         let packed = self.part.packed(name, format);
-        let low = match format {
-            PanelFormat::Int8 => self.rows_of_8_bits,
-            PanelFormat::F32 | PanelFormat::Bf16 => self.compute != Dtype::F32,
-        };
-        Weight::packed(packed, low)
+        Weight::packed(packed, self.compute != Dtype::F32)
     }
 
     /// A table or convolution in f32, whatever it is stored in.

@@ -111,10 +111,7 @@ impl BertConfig {
     ) -> Result<BertText, RecordError> {
         record.check_task(task)?;
         let part = record.part(&text_file(task), &self.text_tensors())?;
-        Ok(BertText {
-            tokens,
-            encoder: BertEncoder::load(self, &Weights::new(&part, compute, device).with_rows_of_8_bits(), "backbone"),
-        })
+        Ok(BertText { tokens, encoder: BertEncoder::load(self, &Weights::new(&part, compute, device), "backbone") })
     }
 }
 

@@ -193,7 +193,7 @@ impl MiniConfig {
             start,
             end,
             tokens,
-            encoder: BertEncoder::load(&self.text, &weights.with_rows_of_8_bits(), "backbone"),
+            encoder: BertEncoder::load(&self.text, &weights, "backbone"),
             picture: self.picture.as_ref().map(|p| PictureConnector::load(p, &weights)),
             speech: self.speech.as_ref().map(|s| SpeechConnector::load(s, self.text.hidden, &weights)),
         })

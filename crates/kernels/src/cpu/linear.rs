@@ -106,8 +106,7 @@ pub struct Epilogue<'a> {
 /// `activation(x @ weight + bias) + residual`.
 ///
 /// With f32 panels the arithmetic is f32. With bf16 panels it is f32 too, unless `low` rounds the rows to bf16. With int8
-/// panels each row becomes whole numbers and a scale, and the product is exact in them: numbers of 15 bits, or of 8 if
-/// `low`, which takes half the instructions.
+/// panels each row becomes whole numbers of 15 bits and a scale, and the product is exact in them.
 ///
 /// # Shapes
 /// - `x`: `[rows, inputs]`; `weight`: `[inputs, outputs]`; `out`, `residual`: `[rows, outputs]`, or half as wide with SwiGLU
@@ -162,11 +161,7 @@ pub fn linear(isa: Isa, x: Rows, rows: usize, weight: &Packed, low: bool, epilog
         }
         PanelFormat::Int8 => {
             let x = x.to_f32(layout.inputs, layout.inputs, false);
-            if low {
-                job.run_bytes(&Quantized::<1>::new(isa, &x, rows, layout.inputs, layout.depth()));
-            } else {
-                job.run_bytes(&Quantized::<2>::new(isa, &x, rows, layout.inputs, layout.depth()));
-            }
+            job.run_bytes(&Quantized::new(isa, &x, rows, layout.inputs, layout.depth()));
         }
     }
 }
@@ -239,7 +234,7 @@ impl Job<'_> {
         });
     }
 
-    fn run_bytes<const PARTS: usize>(&self, x: &Quantized<PARTS>) {
+    fn run_bytes(&self, x: &Quantized) {
         let layout = self.weight.layout();
         let depth = layout.depth();
         self.tasks(CHUNK_ROWS / PARTS, |row, rows, panel, panels| {
@@ -295,15 +290,15 @@ impl Sums for FloatSums {
     }
 }
 
-/// Whole numbers, in as many parts as the rows have, to be put together and scaled.
-struct WholeSums<'a, const PARTS: usize> {
+/// Whole numbers in two parts, to be put together and scaled.
+struct WholeSums<'a> {
     sums: *const i32,
-    x: &'a Quantized<PARTS>,
+    x: &'a Quantized,
     /// Of columns.
     scales: &'a [f32],
 }
 
-impl<const PARTS: usize> WholeSums<'_, PARTS> {
+impl WholeSums<'_> {
     #[inline(always)]
     unsafe fn part<V: Lanes>(&self, i: usize, r: usize, p: usize, row: usize) -> V {
         unsafe {
@@ -314,15 +309,12 @@ impl<const PARTS: usize> WholeSums<'_, PARTS> {
     }
 }
 
-impl<const PARTS: usize> Sums for WholeSums<'_, PARTS> {
+impl Sums for WholeSums<'_> {
     #[inline(always)]
     unsafe fn get<V: Lanes>(&self, r: usize, p: usize, row: usize, column: usize, count: usize) -> V {
         unsafe {
             let columns = V::load_part(self.scales.as_ptr().add(column), count);
-            let mut whole = self.part::<V>(0, r, p, row);
-            if PARTS == 2 {
-                whole = whole.mul_add(V::splat(256.0), self.part::<V>(1, r, p, row));
-            }
+            let whole = self.part::<V>(0, r, p, row).mul_add(V::splat(256.0), self.part::<V>(1, r, p, row));
             whole.mul(V::splat(*self.x.scales.get_unchecked(row)).mul(columns))
         }
     }
@@ -489,8 +481,14 @@ impl Vectorized for Round {
     }
 }
 
-/// Rows as whole numbers and a scale each, in parts of eight bits: one part, or 256 times the first and the second.
-struct Quantized<const PARTS: usize> {
+/// Parts that a row's whole numbers are given in: 256 times the first and the second.
+///
+/// One part of 8 bits takes half the instructions (the model that ships, 16 texts of 128 tokens: 115 ms became 65). It was
+/// dropped, with a scale a row and with one for 32 or 64 values: benches/LEDGER.md says what it cost.
+const PARTS: usize = 2;
+
+/// Rows as whole numbers of 15 bits and a scale each, in two parts of eight bits.
+struct Quantized {
     /// `[rows * PARTS, depth]`.
     codes: Vec<i8>,
     /// The sum of each part.
@@ -498,13 +496,13 @@ struct Quantized<const PARTS: usize> {
     scales: Vec<f32>,
 }
 
-impl<const PARTS: usize> Quantized<PARTS> {
+impl Quantized {
     fn new(isa: Isa, x: &[f32], rows: usize, inputs: usize, depth: usize) -> Self {
         let mut codes = vec![0_i8; rows * PARTS * depth];
         let (mut sums, mut scales) = (vec![0_i32; rows * PARTS], vec![0.0_f32; rows]);
         let (codes_at, sums_at) = (Shared::new(codes.as_mut_ptr()), Shared::new(sums.as_mut_ptr()));
         let scales_at = Shared::new(scales.as_mut_ptr());
-        parallel_ranges(rows, inputs, |first, end| {
+        parallel_ranges(rows, 4 * inputs, |first, end| {
             for row in first..end {
                 // SAFETY: each row is written by one task, inside what was allocated.
                 unsafe {
@@ -519,17 +517,17 @@ impl<const PARTS: usize> Quantized<PARTS> {
     }
 }
 
-struct QuantizeRow<'a, const PARTS: usize> {
+struct QuantizeRow<'a> {
     values: &'a [f32],
     codes: &'a mut [i8],
     sums: &'a mut [i32; PARTS],
     depth: usize,
 }
 
-/// The largest whole number of a row, by its parts. Of two, the first is at most 127 and the second within -128 to 127.
-const LARGEST_CODE: [f32; 3] = [0.0, 127.0, 32_512.0];
+/// The largest whole number of a row: its first part is at most 127 and its second within -128 to 127.
+const LARGEST_CODE: f32 = 32_512.0;
 
-impl<const PARTS: usize> Vectorized for QuantizeRow<'_, PARTS> {
+impl Vectorized for QuantizeRow<'_> {
     /// The scale: NaN if a value is not finite, so that the products are.
     type Output = f32;
     #[inline(always)]
@@ -557,31 +555,20 @@ impl<const PARTS: usize> Vectorized for QuantizeRow<'_, PARTS> {
         if largest == 0.0 {
             return 0.0;
         }
-        let inverse = LARGEST_CODE[PARTS] / largest;
-        // Adding 1.5 * 2^23 rounds to the nearest whole number, ties to even, and leaves it in the low bits.
-        let code =
-            |value: f32| (value * inverse + 12_582_912.0).to_bits().wrapping_sub(12_582_912.0_f32.to_bits()) as i32;
+        let inverse = LARGEST_CODE / largest;
         let (first, second) = self.codes.split_at_mut(self.depth);
-        if PARTS == 1 {
-            let mut sum = 0;
-            for (value, to) in self.values.iter().zip(first) {
-                let code = code(*value);
-                sum += code;
-                *to = code as i8;
-            }
-            self.sums[0] = sum;
-        } else {
-            let mut sums = [0_i32; 2];
-            for ((value, first), second) in self.values.iter().zip(first).zip(second) {
-                let code = code(*value);
-                let (high, low) = ((code + 128) >> 8, code - ((code + 128) >> 8 << 8));
-                sums[0] += high;
-                sums[1] += low;
-                *first = high as i8;
-                *second = low as i8;
-            }
-            self.sums.copy_from_slice(&sums);
+        let mut sums = [0_i32; PARTS];
+        for ((value, first), second) in self.values.iter().zip(first).zip(second) {
+            // Adding 1.5 * 2^23 rounds to the nearest whole number, ties to even, and leaves it in the low bits.
+            let code = (value * inverse + 12_582_912.0).to_bits().wrapping_sub(12_582_912.0_f32.to_bits()) as i32;
+            let high = (code + 128) >> 8;
+            let low = code - (high << 8);
+            sums[0] += high;
+            sums[1] += low;
+            *first = high as i8;
+            *second = low as i8;
         }
-        largest / LARGEST_CODE[PARTS]
+        *self.sums = sums;
+        largest / LARGEST_CODE
     }
 }

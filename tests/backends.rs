@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use omniburn::{BackendKind, BackendSpec, Dtype, Engine, Input, Request, Role};
 use omniburn_kernels::{self as kernels, Segments};
 
-use crate::direct::values;
+use crate::direct::{Model, values};
 use crate::parity_text::{role, text};
 use crate::support::*;
 
@@ -12,7 +12,7 @@ use crate::support::*;
 const BETWEEN_EMBEDDINGS: f32 = 1e-5;
 
 /// The backends this build has, with the reference's own first.
-fn compiled() -> Vec<BackendSpec> {
+pub fn compiled() -> Vec<BackendSpec> {
     let on_test = [BackendKind::Flex, BackendKind::Wgpu, BackendKind::Vulkan, BackendKind::Metal, BackendKind::Cuda];
     let has = |kind: &BackendKind| BackendKind::ALL.iter().any(|(k, _, yes)| k == kind && *yes);
     on_test.into_iter().filter(has).map(|kind| BackendSpec { kind, index: None }).collect()
@@ -112,6 +112,29 @@ fn attention_equals_its_formula() {
     }
 }
 
+/// Cases of all kinds through an engine: name, vector, the reference's.
+fn vectors(engine: &Engine, twin: &Twin) -> Vec<(String, Vec<f32>, Vec<f32>)> {
+    let embed = |input: Input, request: &Request| {
+        engine.embed_with(&[input], request).unwrap().swap_remove(0).unwrap().embedding.as_slice().to_vec()
+    };
+    let mut all = Vec::new();
+    for case in twin.cases("text").filter(|c| ["plain", "emoji", "single"].contains(&str_of(&c["name"]))) {
+        let mut request = Request::new(role(case));
+        if let Some(dim) = case["truncate_dim"].as_u64() {
+            request = request.dim(dim as usize);
+        }
+        let got = embed(Input::text(text(twin, str_of(&case["name"]))), &request);
+        let key = str_of(&case["embedding"]);
+        all.push((format!("{} {key}", twin.name), got, twin.tensor(key)));
+    }
+    for kind in ["image", "video", "audio"] {
+        for (case, input, request, want) in crate::cases::default_layout_cases(twin, kind).into_iter().take(4) {
+            all.push((case, embed(input, &request), want));
+        }
+    }
+    all
+}
+
 #[test]
 fn both_families_equal_the_reference_on_every_backend() {
     for name in ["omni-small-tiny", "omni-nano-tiny"] {
@@ -120,22 +143,8 @@ fn both_families_equal_the_reference_on_every_backend() {
             let bound = if spec.kind == BackendKind::Flex { 5e-6 } else { BETWEEN_EMBEDDINGS };
             let engine = Engine::builder(twin.record(Dtype::F32)).device(spec).dtype(Dtype::F32).open().unwrap();
             let mut worst = Worst::default();
-            for case in twin.cases("text").filter(|c| ["plain", "emoji", "single"].contains(&str_of(&c["name"]))) {
-                let mut request = Request::new(role(case));
-                if let Some(dim) = case["truncate_dim"].as_u64() {
-                    request = request.dim(dim as usize);
-                }
-                let input = Input::text(text(&twin, str_of(&case["name"])));
-                let got = engine.embed_with(&[input], &request).unwrap().swap_remove(0).unwrap().embedding;
-                let key = str_of(&case["embedding"]);
-                worst.see(compare(&format!("{spec} {name} {key}"), got.as_slice(), &twin.tensor(key), bound));
-            }
-            for kind in ["image", "video", "audio"] {
-                for (case, input, request, want) in crate::cases::default_layout_cases(&twin, kind).into_iter().take(4)
-                {
-                    let got = engine.embed_with(&[input], &request).unwrap().swap_remove(0).unwrap().embedding;
-                    worst.see(compare(&format!("{spec} {case}"), got.as_slice(), &want, bound));
-                }
+            for (case, got, want) in vectors(&engine, &twin) {
+                worst.see(compare(&format!("{spec} {case}"), &got, &want, bound));
             }
             worst.report(&format!("{name} on {spec}"));
         }
@@ -161,6 +170,32 @@ fn a_batch_equals_its_singles_on_every_backend() {
             compare(&format!("{spec} {input:?}"), together.as_slice(), alone.as_slice(), COMPANY);
         }
     }
+}
+
+/// Filler never shows: where somebody listens between layers there is none, so the same rows go through with and without it.
+#[test]
+fn vectors_are_the_same_with_filler_and_without() {
+    for name in ["omni-small-tiny", "omni-nano-tiny"] {
+        let twin = golden().twin(name);
+        for spec in compiled() {
+            let model = Model::open_on(&twin.record(Dtype::F32), "retrieval", burn_device(spec));
+            let sequences: Vec<Vec<u32>> = [5, 23, 1, 5, 40, 17].iter().map(|&n| (7..7 + n).collect()).collect();
+            let texts = [vec![sequences[1].clone()], sequences];
+            let through = || texts.iter().flat_map(|text| model.text(text)).collect::<Vec<_>>();
+            let (without, taps) = omniburn_models::tap::collect(through);
+            for (got, want) in through().iter().zip(&without) {
+                compare(&format!("{spec} {name}"), &unit(got), &unit(want), COMPANY);
+            }
+            let rows = |name: &str| taps.iter().find(|tap| tap.name == name).unwrap().shape[0];
+            assert_eq!(rows("backbone.layers.0"), 23, "no filler where somebody listens");
+            assert_eq!(kernels::filler(23, &model.device), usize::from(spec.kind != BackendKind::Flex));
+        }
+    }
+}
+
+fn unit(row: &[f32]) -> Vec<f32> {
+    let length = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    row.iter().map(|v| (f64::from(*v) / length) as f32).collect()
 }
 
 #[test]

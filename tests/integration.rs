@@ -23,3 +23,4 @@ mod replay;
 mod segments;
 mod stream;
 mod traps;
+mod tuning;

@@ -7,6 +7,7 @@ use omniburn_kernels::{Activation, Before, HeadSizes, Segments};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenRows;
+use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::{Linear, RmsNorm, RotaryTable, Weights};
 use crate::error::ConfigError;
 use crate::record::TensorSpec;
@@ -190,6 +191,7 @@ impl Backbone {
     /// As [`Backbone::forward`].
     pub fn begin(&self, input: TokenRows, extras: Extras) -> BackbonePass {
         let TokenRows { rows, segments } = input;
+        let (rows, segments) = with_filler(rows, segments);
         let rows = tap::pass(|| "backbone.rows".into(), rows);
         let rotary = extras.rotary.unwrap_or_else(|| self.rotary(&segments, &rows.device()));
         let segments = if trap::on(Trap::SegmentsIgnored) { Segments::single(segments.rows()) } else { segments };
@@ -220,16 +222,17 @@ impl Backbone {
     /// # Shapes
     /// As [`Backbone::forward`].
     pub fn finish(&self, pass: BackbonePass) -> Tensor<2> {
+        let hidden = without_filler(pass.hidden, &pass.segments);
         if trap::on(Trap::PoolBeforeFinalNorm) {
-            return pass.hidden;
+            return hidden;
         }
-        let hidden = self.norm.forward(pass.hidden);
+        let hidden = self.norm.forward(hidden);
         tap::pass(|| "backbone.norm".into(), hidden)
     }
 
     /// The table of consecutive positions from zero in every segment.
     pub fn rotary(&self, segments: &Segments, device: &Device) -> RotaryTable {
-        let positions: Vec<usize> = segments.iter().flat_map(|(_, len)| 0..len).collect();
+        let positions: Vec<usize> = segments.positions().collect();
         self.rotary_at(&positions, device)
     }
 

@@ -447,6 +447,33 @@ fn usage_mistakes_end_with_two_and_say_what_there_is() {
 }
 
 #[test]
+fn flex_touches_no_cache_folder() {
+    assert!(!embeds_and_keeps_tuning(&small(), "flex"));
+}
+
+#[test]
+#[cfg(feature = "wgpu")]
+fn tuning_is_kept_in_the_users_cache() {
+    assert!(embeds_and_keeps_tuning(&small(), "wgpu"));
+}
+
+/// Runs `embed` where everything that names a user's folders points into an absent one; whether tuning is kept there then.
+fn embeds_and_keeps_tuning(folder: &TempDir, device: &str) -> bool {
+    let cache = folder.path().join("cache");
+    let mut command = omniburn();
+    command.current_dir(folder).args(["embed", "--model", "record", "--dtype", "f32", "--device", device, "a"]);
+    for name in ["HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"] {
+        command.env(name, &cache);
+    }
+    let found = run(command.env("MESA_SHADER_CACHE_DISABLE", "true"));
+    assert_eq!(found.code, 0, "{}", found.stderr);
+    let kept = if cfg!(target_os = "macos") { cache.join("Library/Caches") } else { cache.clone() };
+    let kept = kept.join("omniburn/tuning/tuning.db").is_file();
+    assert_eq!(kept, cache.exists(), "nothing else is written there");
+    kept
+}
+
+#[test]
 #[cfg(not(feature = "cuda"))]
 fn a_device_that_is_not_compiled_in_ends_with_four() {
     let folder = small();

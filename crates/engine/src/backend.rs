@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -91,17 +92,21 @@ pub struct Capabilities {
 }
 
 impl BackendSpec {
-    /// Starts the device, or finds it running: a runtime is set up once a process and shared by every engine.
+    /// Starts the device, or finds it running: a runtime is set up once a process and shared by every engine. `tuning` is as
+    /// in [`crate::EngineBuilder::tuning`].
     ///
     /// # Errors
     /// [`EngineError::BackendMissing`] if this build has no such backend, [`EngineError::DeviceUnavailable`] if the
     /// machine has no such device.
-    pub(crate) fn device(self) -> Result<(Device, Capabilities), EngineError> {
+    pub(crate) fn device(self, tuning: Option<&Path>) -> Result<(Device, Capabilities), EngineError> {
         static STARTED: OnceLock<Mutex<HashMap<BackendSpec, Device>>> = OnceLock::new();
         let mut started = STARTED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
         let device = match started.get(&self) {
             Some(device) => device.clone(),
             None => {
+                if self.kind != BackendKind::Flex && !omniburn_models::keep_tuning(tuning) {
+                    tracing::warn!(folder = ?tuning, "tuning is kept where this process first said, not here");
+                }
                 let device = self.start()?;
                 started.insert(self, device.clone());
                 device
@@ -119,13 +124,14 @@ impl BackendSpec {
         Ok((device, capabilities))
     }
 
-    /// Starts the device, computes one sum on it, and says what it can do.
+    /// Starts the device, computes one sum on it, and says what it can do. `tuning` is as in
+    /// [`crate::EngineBuilder::tuning`]: a program that goes on to an engine gives both the same folder.
     ///
     /// # Errors
     /// [`EngineError::BackendMissing`] if this build has no such backend, [`EngineError::DeviceUnavailable`] if the
     /// machine has no such device or it does not compute.
-    pub fn probe(self) -> Result<Capabilities, EngineError> {
-        let (device, capabilities) = self.device()?;
+    pub fn probe(self, tuning: Option<&Path>) -> Result<Capabilities, EngineError> {
+        let (device, capabilities) = self.device(tuning)?;
         let unavailable = |reason| EngineError::DeviceUnavailable { asked: self.to_string(), reason };
         // Missing drivers show as late as here, some as a panic.
         let sum = || Tensor::<1>::ones([3], (&device, DType::F32)).sum().try_into_data();
@@ -234,11 +240,11 @@ mod tests {
     #[test]
     #[cfg(feature = "flex")]
     fn a_probe_says_what_a_device_can_do_or_what_is_missing() {
-        let found = BackendSpec::default().probe().unwrap();
+        let found = BackendSpec::default().probe(None).unwrap();
         assert!(found.dtypes.contains(&Dtype::F32));
         assert_eq!(found.fast_low_precision, Isa::current() >= Isa::Avx512Bf16);
         for (kind, name, compiled) in BackendKind::ALL {
-            let missing = BackendSpec { kind, index: None }.probe();
+            let missing = BackendSpec { kind, index: None }.probe(None);
             assert!(compiled || matches!(missing, Err(EngineError::BackendMissing { .. })), "{name}");
         }
     }

@@ -171,6 +171,16 @@ impl EngineBuilder {
         self
     }
 
+    /// A folder in which a device other than flex keeps what tuning found, and compiled kernels where its runtime can, so that
+    /// the next process does not look for it again; by default nothing is written anywhere. It counts for the whole process:
+    /// the first engine on such a device decides. A folder that cannot be written to, and a damaged file in it, are no errors:
+    /// tuning is then done anew. On flex nothing is tuned and the folder is not touched.
+    #[must_use]
+    pub fn tuning(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.options.tuning = Some(folder.into());
+        self
+    }
+
     /// The program asked to decode films whose codec nothing here decodes (HEVC, VP9): by default `ffmpeg`, where there
     /// is one; `None` never starts a program.
     #[must_use]
@@ -193,7 +203,7 @@ impl EngineBuilder {
         let header = record.header();
         let task = options.task.unwrap_or_else(|| header.default_task.clone());
         check_task(header, &task)?;
-        let (device, capabilities) = options.device.device()?;
+        let (device, capabilities) = options.device.device(options.tuning.as_deref())?;
         let compute = capabilities.choose(options.dtype, header.dtype, &options.device.to_string())?;
         let parts = Arc::new(Parts::open(record, device, compute, options.verify)?);
         let worker = Worker::start(options.threads).map_err(EngineError::Thread)?;
@@ -381,21 +391,6 @@ impl Engine {
         self.inner.meter.reset();
     }
 
-    /// Opens whatever is not open yet, so that no later call pays for it.
-    ///
-    /// # Errors
-    /// [`EngineError`] if a part is refused, or if its copied weights do not fit into the budget.
-    pub fn warm_up(&self) -> Result<(), EngineError> {
-        let request = Request::default();
-        for modality in Modality::ALL.into_iter().filter(|m| self.refusal(*m).is_none()) {
-            self.open_parts(modality, 0, &request).map_err(|source| match source {
-                ItemError::OverBudget { .. } => EngineError::WarmUp { modality, source },
-                source => EngineError::Item { index: 0, source },
-            })?;
-        }
-        Ok(())
-    }
-
     /// The embedding identity for a task.
     pub(crate) fn identity(&self, task: &str) -> String {
         let header = self.header();
@@ -473,7 +468,7 @@ impl Engine {
 
     /// Opens what reads a kind of input. What is copied by it stays in memory as long as the engine, so the budget pays
     /// for it once and for good; `bytes` are what the first item needs beside it.
-    fn open_parts(&self, modality: Modality, bytes: u64, request: &Request) -> Result<(), ItemError> {
+    pub(crate) fn open_parts(&self, modality: Modality, bytes: u64, request: &Request) -> Result<(), ItemError> {
         let (parts, pool, task) = (&self.inner.parts, &self.inner.pool, self.task_of(request).to_string());
         // One at a time, or two callers would pay for one tower twice.
         let _one = self.inner.opening.lock().unwrap_or_else(PoisonError::into_inner);

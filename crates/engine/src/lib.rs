@@ -30,6 +30,7 @@
 //! | `journal`, `replay` | what a call notes of itself; doing it again and comparing the bits |
 //! | `parts` | towers and tasks of a record, opened when first used |
 //! | `backend` | the only place that names devices |
+//! | `warm` | what is paid once, paid ahead: parts opened, and off flex kernels compiled and tuned |
 //! | `work`, `peak` | what an input is in operations, and what the machine can do at most |
 //! | `selftest` | an engine that examines itself: operations, stored vectors, waits and holds under a short load |
 #![forbid(unsafe_code)]
@@ -58,6 +59,7 @@ mod selftest;
 mod shared;
 mod stream;
 mod unit;
+mod warm;
 mod work;
 mod worker;
 
@@ -90,4 +92,5 @@ pub use request::{Embedded, Input, Progress, Request, Role, Segment, Span};
 pub use selftest::{ItemRow, LoadReport, SelfTest, Stored, StoredDistance};
 pub use shared::{CacheStats, ResultCache};
 pub use stream::EmbedIter;
+pub use warm::WarmPass;
 pub use work::Work;

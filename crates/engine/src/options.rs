@@ -45,6 +45,8 @@ pub struct EngineOptions {
     /// Whether every byte of a part is read against its digest when the part is opened. Parts of up to
     /// 64 MiB always are.
     pub verify: bool,
+    /// Where a device other than flex keeps what tuning found; `None`: nowhere.
+    pub tuning: Option<PathBuf>,
     /// The program asked to decode films whose codec nothing here decodes (HEVC, VP9); `None`: they are refused by name.
     pub ffmpeg: Option<PathBuf>,
 }
@@ -65,6 +67,7 @@ impl Default for EngineOptions {
             cache: None,
             threads: None,
             verify: false,
+            tuning: None,
             ffmpeg: Some("ffmpeg".into()),
         }
     }

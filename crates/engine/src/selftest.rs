@@ -371,7 +371,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Item`] for the first query or background item that failed.
     pub fn load_test(&self, length: Duration) -> Result<LoadReport, EngineError> {
-        self.warm_up()?;
+        self.open_all()?;
         let takes = self.profile().modalities;
         let query = || self.embed_one(Input::text("a red bicycle under the bridge"), Role::Query);
         self.embed(&background(&takes, 0), Role::Document)?;

@@ -9,6 +9,8 @@
 //! | [`cpu`] | kernels of ours for CPUs, over slices: instructions chosen at run time |
 //! | [`Weight`], [`project`], [`attend`] | a product with what follows it, attention with what comes before it: one pass on flex |
 //! | [`Segments`] | where each sequence begins in packed rows; there is no padding and no mask above this room |
+//! | [`bucket`], [`filler`] | numbers of rows that come again, off flex |
+//! | [`keep_tuning`] | where a GPU's tuning is kept, if anywhere |
 //! | [`PackedTower`] | the convolution tower on flex |
 //! | [`self_test`] | every operation on a device against its portable body and its formula |
 //! | [`map_file`], [`static_bytes`] | a read-only file, or a part of the program, as Burn bytes |
@@ -17,6 +19,7 @@
 //! Heads are repeated and products are cast here and nowhere else. A function called on a backend that
 //! [`TowerOps`] is not listed for panics, so every GPU feature switches on `gpu`.
 
+mod bucket;
 mod conv;
 pub mod cpu;
 #[cfg(feature = "gpu")]
@@ -28,10 +31,13 @@ mod map;
 mod memory;
 mod ops;
 mod portable;
+mod rectangle;
 mod segments;
 mod selftest;
+mod tuning;
 mod weight;
 
+pub use bucket::{bucket, filler};
 pub use conv::{ConvWeights, PackedBottleneck, PackedTower};
 pub use cpu::isa::{Isa, IsaUnavailable};
 pub use cpu::linear::Activation;
@@ -44,6 +50,7 @@ pub use ops::{
 };
 pub use segments::Segments;
 pub use selftest::{KernelRow, self_test};
+pub use tuning::{keep_tuning, tuned};
 pub use weight::{Bf16Product, Weight};
 
 /// Whether tensors of a device are flex's, which are the ones that [`Weight::packed`] serves.

@@ -88,6 +88,21 @@ pub trait TowerOps: Backend {
     ) -> FloatTensor<Self> {
         portable::attention::<Self>(query, key, value, scale, causal)
     }
+
+    /// The same, bidirectional, with what is added to the scores: minus infinity where a row is hidden from all others.
+    ///
+    /// # Shapes
+    /// - as [`TowerOps::tower_attention`]; `hidden`: `[batch, 1, 1, seq]`
+    #[fusion(default)]
+    fn tower_attention_hiding(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        hidden: FloatTensor<Self>,
+        scale: f64,
+    ) -> FloatTensor<Self> {
+        portable::attention_hiding::<Self>(query, key, value, hidden, scale)
+    }
 }
 
 /// Product with a stored matrix: `x @ weight + bias`.
@@ -210,7 +225,7 @@ pub fn gelu_erf<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// - returns: `[tokens, heads, head_dim]`
 /// # Numerics
 /// Scores and softmax in f32; `causal` hides later rows of the same segment. Query head `j` reads key head
-/// `j / (heads / kv_heads)`.
+/// `j / (heads / kv_heads)`. What comes out for filler means nothing.
 /// # Panics
 /// If the segments do not cover the rows.
 pub fn attention(
@@ -221,31 +236,12 @@ pub fn attention(
     scale: f64,
     causal: bool,
 ) -> Tensor<3> {
-    let [tokens, heads, head_dim] = query.dims();
+    let [tokens, _, _] = query.dims();
     assert_eq!(segments.rows(), tokens, "segments must cover the rows");
     assert_eq!(query.dtype(), DType::F32, "attention computes in f32");
     #[cfg(feature = "flex")]
     if let Some(context) = crate::flex::separate(&query, &key, &value, segments, scale, causal) {
         return context;
     }
-    let rectangle = |x: &Tensor<3>, run: &crate::segments::Run| {
-        let [_, heads, head_dim] = x.dims();
-        let rows = x.clone().slice_dim(0, run.start..run.start + run.count * run.len);
-        rows.reshape([run.count, run.len, heads, head_dim]).swap_dims(1, 2) // [batch, heads, seq, head_dim]
-    };
-    let pieces: Vec<Tensor<3>> = segments
-        .equal_runs()
-        .iter()
-        .map(|run| {
-            let context: Tensor<4> = Tensor::from_dispatch(Dispatch::tower_attention(
-                rectangle(&query, run).into_dispatch(),
-                rectangle(&key, run).into_dispatch(),
-                rectangle(&value, run).into_dispatch(),
-                scale,
-                causal,
-            ));
-            context.swap_dims(1, 2).reshape([run.count * run.len, heads, head_dim]) // [rows, heads, head_dim]
-        })
-        .collect();
-    if pieces.len() == 1 { pieces.into_iter().next().expect("one piece") } else { Tensor::cat(pieces, 0) }
+    crate::rectangle::attention(&query, &key, &value, segments, scale, causal)
 }

@@ -3,19 +3,10 @@
 /// Consecutive sequences in packed rows, none of them empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segments {
-    /// Row at which each segment begins, then the number of rows.
+    /// Row at which each segment begins, then the number of rows in segments.
     bounds: Vec<usize>,
-}
-
-/// Consecutive segments of equal length.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Run {
-    /// First row.
-    pub start: usize,
-    /// Number of segments.
-    pub count: usize,
-    /// Rows of each.
-    pub len: usize,
+    /// Rows after the last segment that belong to nobody.
+    filler: usize,
 }
 
 impl Segments {
@@ -30,7 +21,15 @@ impl Segments {
             bounds.push(bounds[bounds.len() - 1] + length);
         }
         assert!(bounds.len() > 1, "there is at least one segment");
-        Self { bounds }
+        Self { bounds, filler: 0 }
+    }
+
+    /// The same with rows behind the last segment that belong to nobody: no row of a segment sees them, and what is computed
+    /// for them means nothing. They bring the number of rows to one that comes again, for backends that compile and tune
+    /// by shape.
+    #[must_use]
+    pub fn with_filler(self, filler: usize) -> Self {
+        Self { filler, ..self }
     }
 
     /// One segment of all `rows`.
@@ -41,9 +40,19 @@ impl Segments {
         Self::from_lengths([rows])
     }
 
-    /// Number of rows.
+    /// Number of rows, filler and all.
     pub fn rows(&self) -> usize {
-        self.bounds[self.bounds.len() - 1]
+        self.bounds[self.bounds.len() - 1] + self.filler
+    }
+
+    /// Rows after the last segment that belong to nobody.
+    pub fn filler(&self) -> usize {
+        self.filler
+    }
+
+    /// The place of each row in its segment, from zero; zero for filler.
+    pub fn positions(&self) -> impl Iterator<Item = usize> + '_ {
+        self.iter().flat_map(|(_, len)| 0..len).chain(std::iter::repeat_n(0, self.filler))
     }
 
     /// Number of segments; at least one.
@@ -60,18 +69,6 @@ impl Segments {
     pub fn last_rows(&self) -> impl Iterator<Item = usize> + '_ {
         self.bounds[1..].iter().map(|end| end - 1)
     }
-
-    /// Neighbours of equal length folded together, so that a backend sees few, larger rectangles.
-    pub(crate) fn equal_runs(&self) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::new();
-        for (start, len) in self.iter() {
-            match runs.last_mut() {
-                Some(run) if run.len == len => run.count += 1,
-                _ => runs.push(Run { start, count: 1, len }),
-            }
-        }
-        runs
-    }
 }
 
 #[cfg(test)]
@@ -79,23 +76,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_of_equal_length_fold_and_others_do_not() {
-        let runs = Segments::from_lengths([3, 3, 1, 3]).equal_runs();
-        assert_eq!(
-            runs,
-            [
-                Run { start: 0, count: 2, len: 3 },
-                Run { start: 6, count: 1, len: 1 },
-                Run { start: 7, count: 1, len: 3 }
-            ]
-        );
-    }
-
-    #[test]
     fn last_rows_are_where_segments_end() {
         let segments = Segments::from_lengths([2, 1, 4]);
         assert_eq!(segments.last_rows().collect::<Vec<_>>(), [1, 2, 6]);
         assert_eq!((segments.rows(), segments.count()), (7, 3));
+    }
+
+    #[test]
+    fn filler_counts_as_rows_and_as_nothing_else() {
+        let segments = Segments::from_lengths([2, 3]).with_filler(3);
+        assert_eq!((segments.rows(), segments.count(), segments.filler()), (8, 2, 3));
+        assert_eq!(segments.last_rows().collect::<Vec<_>>(), [1, 4]);
+        assert_eq!(segments.positions().collect::<Vec<_>>(), [0, 1, 0, 1, 2, 0, 0, 0]);
     }
 
     #[test]

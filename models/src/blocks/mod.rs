@@ -2,6 +2,7 @@
 
 pub(crate) mod attention;
 pub mod encoder;
+pub(crate) mod filler;
 pub mod linear;
 pub mod mlp;
 pub mod norm;

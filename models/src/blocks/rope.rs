@@ -70,6 +70,19 @@ impl RotaryTable {
         Self::from_angles(angles, head_dim, device)
     }
 
+    /// The same with rows behind it for filler.
+    ///
+    /// # Shapes
+    /// - returns: `[tokens + filler, head_dim]`
+    pub(crate) fn with_filler(self, filler: usize) -> Self {
+        if filler == 0 {
+            return self;
+        }
+        let [_, head_dim] = self.cos.dims();
+        let zeros = Tensor::zeros([filler, head_dim], (&self.cos.device(), burn::tensor::DType::F32));
+        Self { cos: Tensor::cat(vec![self.cos, zeros.clone()], 0), sin: Tensor::cat(vec![self.sin, zeros], 0) }
+    }
+
     /// Cosines and sines, `[tokens, head_dim]` each.
     pub(crate) fn tables(&self) -> (Tensor<2>, Tensor<2>) {
         (self.cos.clone(), self.sin.clone())

@@ -37,7 +37,6 @@ impl<'a> Weights<'a> {
     /// If the part was opened without it.
     pub fn linear(&self, name: &str) -> Weight {
         let stored = self.part.dtype(name);
-        let tensor = || self.part.tensor::<2>(name, self.device);
         let panels = match (stored, self.compute) {
             _ if !kernels::is_flex(self.device) => None,
             (_, Dtype::F16) | (Dtype::F16, _) | (Dtype::F32, Dtype::F32 | Dtype::Int8) => None,
@@ -48,8 +47,7 @@ impl<'a> Weights<'a> {
         let Some(format) = panels else {
             // Products in whole numbers are for matrices in int8.
             let compute = if self.compute == Dtype::Int8 { Dtype::F32 } else { self.compute };
-            let tensor = tensor();
-            return Weight::plain(if tensor.dtype() == compute.burn() { tensor } else { tensor.cast(compute.burn()) });
+            return Weight::plain(self.tensor_in(name, compute));
         };
         let packed = self.part.packed(name, format);
         Weight::packed(packed, self.compute != Dtype::F32)
@@ -60,7 +58,17 @@ impl<'a> Weights<'a> {
     /// # Panics
     /// If the part was opened without it.
     pub fn rows<const D: usize>(&self, name: &str) -> Param<Tensor<D>> {
-        Param::from_tensor(self.part.tensor::<D>(name, self.device).cast(Dtype::F32.burn()))
+        Param::from_tensor(self.tensor_in(name, Dtype::F32))
+    }
+
+    /// A tensor in another type than it is stored in. Off flex it is brought to it before it is uploaded: a device may have no
+    /// way to read the stored type, as WGSL has none for bf16.
+    fn tensor_in<const D: usize>(&self, name: &str, dtype: Dtype) -> Tensor<D> {
+        if kernels::is_flex(self.device) {
+            let tensor = self.part.tensor::<D>(name, self.device);
+            return if tensor.dtype() == dtype.burn() { tensor } else { tensor.cast(dtype.burn()) };
+        }
+        self.part.tensor_in::<D>(name, dtype, self.device)
     }
 
     /// A small tensor, always f32.

@@ -6,6 +6,7 @@ use omniburn_kernels::Segments;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenRows;
+use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::{EncoderLayer, LayerNorm, Pooling, TokenTable, Weights};
 use crate::error::{ConfigError, RecordError};
 use crate::families::{layer_count, multiple, nonzero, positive};
@@ -172,14 +173,14 @@ impl BertEncoder {
     /// # Panics
     /// If a segment is longer than the position table.
     pub fn forward(&self, input: TokenRows) -> Tensor<2> {
-        let TokenRows { rows, segments } = input;
+        let (rows, segments) = with_filler(input.rows, input.segments);
         let rows = tap::pass(|| "backbone.rows".into(), rows);
         let mut hidden = self.norm.forward(rows + self.positions_of(&segments));
         hidden = tap::pass(|| "backbone.norm".into(), hidden);
         for (i, layer) in self.layers.iter().enumerate() {
             hidden = layer.forward(hidden, &segments, &format!("backbone.layers.{i}"));
         }
-        hidden
+        without_filler(hidden, &segments)
     }
 
     /// One vector a sequence, pooled as the configuration says and not normalised.
@@ -196,7 +197,7 @@ impl BertEncoder {
     fn positions_of(&self, segments: &Segments) -> Tensor<2> {
         let longest = segments.iter().map(|(_, len)| len).max().unwrap_or(0);
         assert!(longest <= self.config.positions, "{longest} rows, {} positions", self.config.positions);
-        let index: Vec<i32> = segments.iter().flat_map(|(_, len)| 0..len as i32).collect();
+        let index: Vec<i32> = segments.positions().map(|position| position as i32).collect();
         let shape = [index.len()];
         let device = self.positions.device();
         self.positions.val().select(0, Tensor::<1, Int>::from_data(TensorData::new(index, shape), &device))

@@ -557,13 +557,25 @@ impl Part {
     pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
         let entry = self.entry(name);
         if entry.dtype == Dtype::Int8 {
-            return Tensor::from_data(
-                TensorData::new(self.values(name), entry.shape.clone()),
-                (device, Dtype::F32.burn()),
-            );
+            return self.tensor_in(name, Dtype::F32, device);
         }
-        let data = TensorData::from_bytes(self.bytes(name), entry.shape.clone(), entry.dtype.burn());
-        Tensor::from_data(data, (device, entry.dtype.burn()))
+        self.tensor_in(name, entry.dtype, device)
+    }
+
+    /// A tensor in a type of floating point, converted on the host where it is stored in another.
+    ///
+    /// # Shapes
+    /// - returns: the stored shape, which must have rank `D`
+    /// # Panics
+    /// As [`Part::dtype`].
+    pub fn tensor_in<const D: usize>(&self, name: &str, dtype: Dtype, device: &Device) -> Tensor<D> {
+        let entry = self.entry(name);
+        let data = match entry.dtype {
+            Dtype::Int8 => TensorData::new(self.values(name), entry.shape.clone()),
+            stored => TensorData::from_bytes(self.bytes(name), entry.shape.clone(), stored.burn()),
+        };
+        let data = if data.dtype() == dtype.burn() { data } else { data.convert_dtype(dtype.burn()) };
+        Tensor::from_data(data, (device, dtype.burn()))
     }
 
     fn entry(&self, name: &str) -> &PartEntry {

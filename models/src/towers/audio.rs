@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::{MelRows, upload};
 use crate::blocks::attention::self_attention;
+use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::taps::Taps;
 use crate::blocks::{LayerNorm, Linear, Weights};
 use crate::error::ConfigError;
@@ -203,6 +204,7 @@ impl AudioTower {
             true => Segments::single(lengths.iter().sum()),
             false => Segments::from_lengths(lengths),
         };
+        let (hidden, segments) = with_filler(hidden, segments);
         AudioPass { hidden, segments, next: 0 }
     }
 
@@ -224,7 +226,7 @@ impl AudioTower {
 
     /// The rows of a pass whose layers have all run, `[rows, hidden]`.
     pub fn finish(&self, pass: AudioPass) -> Tensor<2> {
-        pass.hidden
+        without_filler(pass.hidden, &pass.segments)
     }
 
     /// The rows of one clip, brought to what the connector reads: means of pairs, then the last norm.

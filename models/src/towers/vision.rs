@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::grid;
 use crate::batch::{Grid, PatchRows, upload};
 use crate::blocks::attention::self_attention;
+use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::{LayerNorm, Linear, RotaryTable, Weights};
 use crate::error::ConfigError;
 use crate::families::{layer_count, multiple, nonzero, positive, small};
@@ -196,7 +197,9 @@ impl VisionTower {
         let positions = tap::pass(|| "vision.positions".into(), positions);
         let rotary = self.rotary(&grids);
         let segments = Segments::from_lengths(grid::windows(&grids));
-        VisionPass { hidden: embedded + positions, segments, rotary, taps: Vec::new(), next: 0 }
+        let (hidden, segments) = with_filler(embedded + positions, segments);
+        let rotary = rotary.with_filler(segments.filler());
+        VisionPass { hidden, segments, rotary, taps: Vec::new(), next: 0 }
     }
 
     /// Runs one more block.
@@ -208,7 +211,7 @@ impl VisionTower {
         let hidden = self.blocks[next].forward(hidden, &segments, &rotary, next);
         let hidden = tap::pass(|| format!("vision.blocks.{next}"), hidden);
         if self.config.taps.contains(&next) {
-            taps.push(hidden.clone());
+            taps.push(without_filler(hidden.clone(), &segments));
         }
         VisionPass { hidden, segments, rotary, taps, next: next + 1 }
     }
@@ -220,7 +223,7 @@ impl VisionTower {
 
     /// The features of a pass whose blocks have all run.
     pub fn finish(&self, pass: VisionPass) -> VisionFeatures {
-        VisionFeatures { last: pass.hidden, taps: pass.taps }
+        VisionFeatures { last: without_filler(pass.hidden, &pass.segments), taps: pass.taps }
     }
 
     /// Rows of the position table, blended for each grid and in block order, `[patches, hidden]`.

@@ -12,7 +12,7 @@ use omniburn::{
 };
 use serde::Serialize;
 
-use super::{checked, mebibytes, shipped, table};
+use super::{checked, mebibytes, shipped, table, tuning_folder, with_tuning};
 use crate::args::DoctorArgs;
 use crate::failure::{DONE, Failure, INTERRUPTED, Outcome, SOME_FAILED};
 use crate::interrupt::on_interrupt;
@@ -183,12 +183,12 @@ pub fn run(args: &DoctorArgs) -> Outcome {
 fn open(model: Option<&Path>, device: Option<BackendSpec>) -> Result<Engine, Failure> {
     let device = device.unwrap_or_default();
     // Before the record, so that a device that is not there is told as that.
-    device.probe()?;
+    device.probe(tuning_folder(device).as_deref())?;
     let builder = match model {
         Some(path) => Engine::builder(checked(path)?),
         None => shipped()?,
     };
-    Ok(builder.device(device).open()?)
+    Ok(with_tuning(builder, device).device(device).open()?)
 }
 
 impl Report {
@@ -397,7 +397,7 @@ fn ffmpeg() -> Option<String> {
 
 fn backend(spec: BackendSpec) -> Backend {
     let name = spec.kind.name();
-    match spec.probe() {
+    match spec.probe(tuning_folder(spec).as_deref()) {
         Ok(found) => Backend {
             name,
             compiled: true,

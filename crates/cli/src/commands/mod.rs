@@ -14,7 +14,7 @@ pub mod replay;
 
 use std::path::{Path, PathBuf};
 
-use omniburn::{Engine, EngineBuilder, RecordFolder, Request, Role, VERIFY_SMALL_BYTES};
+use omniburn::{BackendKind, BackendSpec, Engine, EngineBuilder, RecordFolder, Request, Role, VERIFY_SMALL_BYTES};
 use omniburn_convert::find_in_hf_cache;
 
 use crate::args::ModelArgs;
@@ -44,7 +44,30 @@ fn open_engine(args: &ModelArgs) -> Result<Engine, Failure> {
     if let Some(threads) = args.threads {
         builder = builder.threads(threads.get());
     }
-    Ok(builder.open()?)
+    Ok(with_tuning(builder, args.device).open()?)
+}
+
+/// Lets a device other than flex keep its tuning in the user's cache.
+fn with_tuning(builder: EngineBuilder, device: BackendSpec) -> EngineBuilder {
+    match tuning_folder(device) {
+        Some(folder) => builder.tuning(folder),
+        None => builder,
+    }
+}
+
+/// Where tuning of a device is kept: nowhere for flex, which tunes nothing, and where no cache folder is known.
+fn tuning_folder(device: BackendSpec) -> Option<PathBuf> {
+    if device.kind == BackendKind::Flex {
+        return None;
+    }
+    let own = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || std::env::home_dir().filter(|home| home.is_absolute());
+    let cache = match std::env::consts::OS {
+        "windows" => own("LOCALAPPDATA"),
+        "macos" => home().map(|home| home.join("Library").join("Caches")),
+        _ => own("XDG_CACHE_HOME").or_else(|| home().map(|home| home.join(".cache"))),
+    };
+    cache.map(|cache| cache.join("omniburn").join("tuning"))
 }
 
 #[cfg(feature = "mini")]

@@ -87,6 +87,19 @@ pub fn attention<B: Backend>(
     B::attention(query, repeat_heads::<B>(key, heads), repeat_heads::<B>(value, heads), None, None, options)
 }
 
+/// See [`crate::TowerOps::tower_attention_hiding`].
+pub fn attention_hiding<B: Backend>(
+    query: FloatTensor<B>,
+    key: FloatTensor<B>,
+    value: FloatTensor<B>,
+    hidden: FloatTensor<B>,
+    scale: f64,
+) -> FloatTensor<B> {
+    let heads = query.shape()[1];
+    let options = AttentionModuleOptions { scale: Some(scale), softcap: None, is_causal: false };
+    B::attention(query, repeat_heads::<B>(key, heads), repeat_heads::<B>(value, heads), None, Some(hidden), options)
+}
+
 fn repeat_heads<B: Backend>(x: FloatTensor<B>, heads: usize) -> FloatTensor<B> {
     let shape = x.shape();
     let (batch, kv_heads, seq, head_dim) = (shape[0], shape[1], shape[2], shape[3]);

@@ -1,0 +1,130 @@
+//! Attention off flex: packed rows laid into rectangles, because a GPU takes few, large ones best and compiles and tunes by
+//! their shape.
+
+use burn::backend::Dispatch;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+use crate::bucket::bucket;
+use crate::{Segments, TowerOps};
+
+/// Sequences side by side, each brought to one length with rows on its right that no row of it sees.
+struct Rectangle {
+    /// Sequences.
+    count: usize,
+    /// Rows of each.
+    len: usize,
+    /// Packed row of each place, where they do not lie in order from the first.
+    rows: Option<Vec<i32>>,
+    /// Rows of each sequence that may be seen, where some may not.
+    visible: Option<Vec<usize>>,
+}
+
+impl Rectangle {
+    /// The rectangles of segments, and for each packed row its place in them side by side, where that is not its own.
+    fn of(segments: &Segments) -> (Vec<Self>, Option<Vec<i32>>) {
+        let (first, rows) = (segments.iter().next().map_or(0, |(_, len)| len), segments.rows());
+        if segments.filler() == 0 && segments.iter().all(|(_, len)| len == first) {
+            return (vec![Self { count: segments.count(), len: first, rows: None, visible: None }], None);
+        }
+        if segments.count() == 1 {
+            // A single text, by far the most frequent: filler lies where the rectangle wants it.
+            return (vec![Self { count: 1, len: rows, rows: None, visible: Some(vec![first]) }], None);
+        }
+        let mut order: Vec<(usize, usize)> = segments.iter().collect();
+        order.sort_by_key(|&(start, len)| (bucket(len), start));
+        let (mut rectangles, mut places, mut next) = (Vec::new(), vec![0i32; rows], 0usize);
+        for group in order.chunk_by(|a, b| bucket(a.1) == bucket(b.1)) {
+            let side = bucket(group[0].1);
+            let mut taken = Vec::with_capacity(group.len() * side);
+            for &(start, len) in group {
+                // Its own last row stands behind it, so that nothing of another sequence comes near.
+                taken.extend((0..side).map(|at| (start + at.min(len - 1)) as i32));
+                (0..len).for_each(|at| places[start + at] = (next + at) as i32);
+                next += side;
+            }
+            let lengths: Vec<usize> = group.iter().map(|&(_, len)| len).collect();
+            let visible = lengths.iter().any(|&len| len < side).then_some(lengths);
+            rectangles.push(Self { count: group.len(), len: side, rows: Some(taken), visible });
+        }
+        (rectangles, Some(places))
+    }
+
+    /// `[rows, heads, head_dim]` as `[count, heads, len, head_dim]`.
+    fn lay(&self, x: &Tensor<3>) -> Tensor<4> {
+        let [_, heads, head_dim] = x.dims();
+        let rows = match &self.rows {
+            Some(rows) => x.clone().select(0, index(rows, &x.device())),
+            None => x.clone(),
+        };
+        rows.reshape([self.count, self.len, heads, head_dim]).swap_dims(1, 2)
+    }
+
+    /// What is added to the scores of every row of a sequence, `[count, 1, 1, len]`.
+    fn hidden(&self, device: &Device) -> Option<Tensor<4>> {
+        let visible = self.visible.as_ref()?;
+        let added = visible
+            .iter()
+            .flat_map(|&seen| (0..self.len).map(move |at| if at < seen { 0.0 } else { f32::NEG_INFINITY }));
+        let data = TensorData::new(added.collect::<Vec<f32>>(), [self.count, 1, 1, self.len]);
+        Some(Tensor::from_data(data, (device, DType::F32)))
+    }
+}
+
+/// See [`crate::attention`].
+pub(crate) fn attention(
+    query: &Tensor<3>,
+    key: &Tensor<3>,
+    value: &Tensor<3>,
+    segments: &Segments,
+    scale: f64,
+    causal: bool,
+) -> Tensor<3> {
+    let ([_, heads, head_dim], device) = (query.dims(), query.device());
+    let (rectangles, places) = Rectangle::of(segments);
+    let contexts = rectangles.iter().map(|rectangle| {
+        let [query, key, value] = [query, key, value].map(|x| rectangle.lay(x).into_dispatch());
+        // Later rows are hidden from a causal row anyway.
+        let hidden = if causal { None } else { rectangle.hidden(&device) };
+        let context: Tensor<4> = Tensor::from_dispatch(match hidden {
+            Some(hidden) => Dispatch::tower_attention_hiding(query, key, value, hidden.into_dispatch(), scale),
+            None => Dispatch::tower_attention(query, key, value, scale, causal),
+        });
+        context.swap_dims(1, 2).reshape([rectangle.count * rectangle.len, heads, head_dim])
+    });
+    let mut contexts: Vec<Tensor<3>> = contexts.collect();
+    let context = if contexts.len() == 1 { contexts.swap_remove(0) } else { Tensor::cat(contexts, 0) };
+    match places {
+        Some(places) => context.select(0, index(&places, &device)),
+        None => context,
+    }
+}
+
+fn index(rows: &[i32], device: &Device) -> Tensor<1, Int> {
+    Tensor::from_data(TensorData::new(rows.to_vec(), [rows.len()]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_of_one_bucket_lie_side_by_side_with_their_own_rows_behind_them() {
+        let (rectangles, places) = Rectangle::of(&Segments::from_lengths([3, 20, 2]).with_filler(1));
+        let sides: Vec<(usize, usize)> = rectangles.iter().map(|r| (r.count, r.len)).collect();
+        assert_eq!(sides, [(2, 16), (1, 24)]);
+        assert_eq!(rectangles[0].visible, Some(vec![3, 2]));
+        let taken = rectangles[0].rows.as_ref().unwrap();
+        assert_eq!((&taken[..5], &taken[16..19]), (&[0, 1, 2, 2, 2][..], &[23, 24, 24][..]));
+        let places = places.unwrap();
+        assert_eq!((places.len(), places[2], places[3], places[23], places[24]), (26, 2, 32, 16, 17));
+    }
+
+    #[test]
+    fn equal_sequences_and_a_single_one_are_taken_as_they_lie() {
+        let (equal, places) = Rectangle::of(&Segments::from_lengths([5, 5]));
+        assert!(equal.len() == 1 && equal[0].rows.is_none() && equal[0].visible.is_none() && places.is_none());
+        let (single, places) = Rectangle::of(&Segments::single(13).with_filler(3));
+        assert!(single[0].rows.is_none() && places.is_none());
+        assert_eq!((single[0].count, single[0].len, single[0].visible.clone()), (1, 16, Some(vec![13])));
+    }
+}

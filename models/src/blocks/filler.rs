@@ -1,0 +1,32 @@
+//! Rows that bring a pass to a number of rows that comes again.
+
+use burn::tensor::{DType, Tensor};
+use omniburn_kernels::{Segments, filler};
+
+use crate::tap;
+
+/// Packed rows and their segments with filler behind them, as much as the device wants: none on flex, and none where
+/// somebody looks at what lies between layers. [`without_filler`] takes it away again.
+///
+/// # Shapes
+/// - `rows`: `[rows, width]`; returns: `[rows + filler, width]`
+pub(crate) fn with_filler(rows: Tensor<2>, segments: Segments) -> (Tensor<2>, Segments) {
+    let ([count, width], device) = (rows.dims(), rows.device());
+    let filler = if tap::listens() { 0 } else { filler(count, &device) };
+    if filler == 0 {
+        return (rows, segments);
+    }
+    let zeros = Tensor::zeros([filler, width], (&device, DType::F32));
+    (Tensor::cat(vec![rows, zeros], 0), segments.with_filler(filler))
+}
+
+/// The rows of segments.
+///
+/// # Shapes
+/// - `rows`: `[rows + filler, width]`; returns: `[rows, width]`
+pub(crate) fn without_filler(rows: Tensor<2>, segments: &Segments) -> Tensor<2> {
+    match segments.filler() {
+        0 => rows,
+        filler => rows.slice_dim(0, 0..segments.rows() - filler),
+    }
+}

@@ -112,8 +112,13 @@ fn attention_equals_its_formula() {
     }
 }
 
+/// Kinds of cases and how many of each.
+const ALL_MEDIA: &[(&str, usize)] = &[("image", 4), ("video", 4), ("audio", 4)];
+/// A software driver tunes every shape of every type anew, seconds each.
+const ONE_PICTURE: &[(&str, usize)] = &[("image", 1)];
+
 /// Cases of all kinds through an engine: name, vector, the reference's.
-fn vectors(engine: &Engine, twin: &Twin) -> Vec<(String, Vec<f32>, Vec<f32>)> {
+fn vectors(engine: &Engine, twin: &Twin, media: &[(&str, usize)]) -> Vec<(String, Vec<f32>, Vec<f32>)> {
     let embed = |input: Input, request: &Request| {
         engine.embed_with(&[input], request).unwrap().swap_remove(0).unwrap().embedding.as_slice().to_vec()
     };
@@ -127,8 +132,8 @@ fn vectors(engine: &Engine, twin: &Twin) -> Vec<(String, Vec<f32>, Vec<f32>)> {
         let key = str_of(&case["embedding"]);
         all.push((format!("{} {key}", twin.name), got, twin.tensor(key)));
     }
-    for kind in ["image", "video", "audio"] {
-        for (case, input, request, want) in crate::cases::default_layout_cases(twin, kind).into_iter().take(4) {
+    for (kind, most) in media {
+        for (case, input, request, want) in crate::cases::default_layout_cases(twin, kind).into_iter().take(*most) {
             all.push((case, embed(input, &request), want));
         }
     }
@@ -143,7 +148,7 @@ fn both_families_equal_the_reference_on_every_backend() {
             let bound = if spec.kind == BackendKind::Flex { 5e-6 } else { BETWEEN_EMBEDDINGS };
             let engine = Engine::builder(twin.record(Dtype::F32)).device(spec).dtype(Dtype::F32).open().unwrap();
             let mut worst = Worst::default();
-            for (case, got, want) in vectors(&engine, &twin) {
+            for (case, got, want) in vectors(&engine, &twin, ALL_MEDIA) {
                 worst.see(compare(&format!("{spec} {case}"), &got, &want, bound));
             }
             worst.report(&format!("{name} on {spec}"));
@@ -168,6 +173,56 @@ fn a_batch_equals_its_singles_on_every_backend() {
         for (input, together) in inputs.iter().zip(&together) {
             let alone = engine.embed_one(input.clone(), Role::Document).unwrap();
             compare(&format!("{spec} {input:?}"), together.as_slice(), alone.as_slice(), COMPANY);
+        }
+    }
+}
+
+/// Types below f32 in which a device computes, against the reference in f32.
+#[test]
+fn bf16_and_f16_arithmetic_stay_near_the_reference_on_every_backend_that_has_them() {
+    for spec in compiled() {
+        let has = spec.probe(None).unwrap().dtypes;
+        for dtype in [Dtype::Bf16, Dtype::F16].into_iter().filter(|dtype| has.contains(dtype)) {
+            let (mut least, mut count) = (1.0f64, 0);
+            for name in ["omni-small-tiny", "omni-nano-tiny"] {
+                let twin = golden().twin(name);
+                let engine = Engine::builder(twin.record(dtype)).device(spec).dtype(dtype).open().unwrap();
+                assert_eq!(engine.profile().dtype, dtype);
+                for (case, got, want) in vectors(&engine, &twin, ONE_PICTURE) {
+                    let cosine = distance(&case, &got, &want).cosine;
+                    assert!(cosine >= 0.9995, "{spec} {case} in {dtype}: cosine {cosine}");
+                    (least, count) = (least.min(cosine), count + 1);
+                }
+            }
+            println!("{dtype} arithmetic on {spec}: {count} vectors, least cosine {least:.6}");
+        }
+    }
+}
+
+/// A bf16 record where bf16 has no arithmetic: f32 unless f16 is asked for, because activations may pass f16's range.
+#[test]
+fn a_bf16_record_computes_in_f32_where_bf16_has_no_arithmetic() {
+    let twin = golden().twin("omni-small-tiny");
+    let record = twin.record(Dtype::Bf16);
+    let flex = Engine::builder(&record).dtype(Dtype::F32).open().unwrap();
+    for spec in compiled() {
+        let engine = Engine::builder(&record).device(spec).open().unwrap();
+        let has = &engine.capabilities().dtypes;
+        let (fast, has_f16) = (engine.capabilities().fast_low_precision, has.contains(&Dtype::F16));
+        if fast && has.contains(&Dtype::Bf16) {
+            assert_eq!(engine.profile().dtype, Dtype::Bf16, "{spec}");
+            continue;
+        }
+        assert_eq!(engine.profile().dtype, Dtype::F32, "{spec}");
+        for ((case, got, _), (_, want, _)) in vectors(&engine, &twin, &[]).iter().zip(&vectors(&flex, &twin, &[])) {
+            compare(&format!("{spec} {case}"), got, want, BETWEEN_EMBEDDINGS);
+        }
+        if has_f16 {
+            let asked = Engine::builder(&record).device(spec).dtype(Dtype::F16).open().unwrap();
+            for (case, got, want) in vectors(&asked, &twin, &[]) {
+                let cosine = distance(&case, &got, &want).cosine;
+                assert!(cosine >= 0.9995, "{spec} {case} in f16 from bf16: cosine {cosine}");
+            }
         }
     }
 }

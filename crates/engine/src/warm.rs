@@ -26,7 +26,8 @@ pub struct WarmPass {
 impl Engine {
     /// Opens whatever is not open yet, so that no later call pays for it. On flex that is all; elsewhere every number of rows
     /// that a pass is brought to is computed once for each kind of input, so that later calls of these sizes find kernels
-    /// compiled and tuned; a layout of several inputs that none of these passes had may still tune. That takes minutes where nothing of it was kept ([`crate::EngineBuilder::tuning`]).
+    /// compiled and tuned; a layout of several inputs that none of these passes had may still tune. That takes minutes where
+    /// nothing of it was kept ([`crate::EngineBuilder::tuning`]).
     ///
     /// # Errors
     /// [`EngineError`] if a part is refused, if its copied weights do not fit into the budget, or if the device fails.

@@ -53,8 +53,20 @@ fn process(test: &str, device: &str, most: usize, folder: &str) -> (Value, Vec<S
     let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{device} with {folder:?}: {said}\n{failed}");
     let line = said.lines().find_map(|line| Some(line.split_once(MARK)?.1)).unwrap_or_else(|| panic!("{said}"));
-    let names = std::fs::read_dir(home.path()).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
-    (serde_json::from_str(line).unwrap(), names.collect())
+    (serde_json::from_str(line).unwrap(), files_below(home.path()))
+}
+
+/// Names of files; a driver may make a folder for what it does not keep.
+fn files_below(folder: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        if entry.path().is_dir() {
+            names.extend(files_below(&entry.path()));
+        } else {
+            names.push(entry.path().display().to_string());
+        }
+    }
+    names
 }
 
 /// In a process of these tests, its work.

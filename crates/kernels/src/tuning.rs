@@ -58,9 +58,10 @@ mod gpu {
         config.compilation.cache = usable.is_some();
         config.environment.name = NAME.into();
         config.environment.records.level = records::RecordLevel::Off;
-        if let Some(folder) = usable {
-            config.environment.path = CacheConfig::Directory(folder.into());
-        }
+        // CubeCL opens its database of measured throughput even where that is switched off, in the user's cache unless told
+        // otherwise. Below a file there can be no folder: it fails to open, and keeps nothing.
+        let nowhere = || std::env::current_exe().unwrap_or_else(|_| "/dev/null".into()).join("nowhere");
+        config.environment.path = CacheConfig::Directory(usable.map_or_else(nowhere, Path::to_path_buf));
         // A program that has set CubeCL up by itself keeps what it chose.
         let done = CubeClRuntimeConfig::try_set(config);
         *kept = Some((folder.map(Path::to_path_buf), done));

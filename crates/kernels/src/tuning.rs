@@ -60,8 +60,8 @@ mod gpu {
         config.environment.records.level = records::RecordLevel::Off;
         // CubeCL opens its database of measured throughput even where that is switched off, in the user's cache unless told
         // otherwise. Below a file there can be no folder: it fails to open, and keeps nothing.
-        let nowhere = || std::env::current_exe().unwrap_or_else(|_| "/dev/null".into()).join("nowhere");
-        config.environment.path = CacheConfig::Directory(usable.map_or_else(nowhere, Path::to_path_buf));
+        let nowhere = if cfg!(windows) { r"\\.\NUL\nowhere" } else { "/dev/null/nowhere" };
+        config.environment.path = CacheConfig::Directory(usable.unwrap_or(Path::new(nowhere)).into());
         // A program that has set CubeCL up by itself keeps what it chose.
         let done = CubeClRuntimeConfig::try_set(config);
         *kept = Some((folder.map(Path::to_path_buf), done));

@@ -21,6 +21,8 @@ pub fn device() -> BackendSpec {
 /// The same as Burn's device.
 #[allow(unreachable_patterns)] // with every backend compiled in
 pub fn burn_device(spec: BackendSpec) -> Device {
+    // As an engine without a folder: CubeCL would write below the workspace.
+    omniburn_kernels::keep_tuning(None);
     match spec.kind {
         BackendKind::Flex => Device::flex(),
         #[cfg(feature = "wgpu")]

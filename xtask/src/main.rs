@@ -128,8 +128,7 @@ enum Verb {
         cargo xtask eval-mini                            the whole table, about 15 minutes on two cores\n  \
         cargo xtask eval-mini --quick                    text, drawings and heard speech\n  \
         cargo xtask eval-mini --model records/mine       another record of the family\n  \
-        cargo xtask eval-mini --dtype int8               computed in int8 and not in f32
-  \
+        cargo xtask eval-mini --dtype int8               computed in int8 and not in f32\n  \
         cargo xtask eval-mini --exact records/mini-f32   and the text row against a record that is not rounded\n  \
         cargo xtask eval-mini --times                    milliseconds of one text, picture and clip\n  \
         cargo xtask eval-mini --json table.json          write the table, too\n\n\

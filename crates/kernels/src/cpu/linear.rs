@@ -534,19 +534,12 @@ impl Vectorized for QuantizeRow<'_> {
     unsafe fn run<V: Lanes>(self) -> f32 {
         // Sixteen maxima side by side, for which there are vectors; zero times what is not finite is NaN.
         let (mut most, mut rest) = ([0.0_f32; LANES], [0.0_f32; LANES]);
-        let (whole, tail) = self.values.as_chunks::<LANES>();
-        let mut meet = |i: usize, value: f32| {
-            let size = value.abs();
-            most[i] = if size > most[i] { size } else { most[i] };
-            rest[i] += value * 0.0;
-        };
-        for values in whole {
-            for i in 0..LANES {
-                meet(i, values[i]);
+        for values in self.values.chunks(LANES) {
+            for (i, value) in values.iter().enumerate() {
+                let size = value.abs();
+                most[i] = if size > most[i] { size } else { most[i] };
+                rest[i] += value * 0.0;
             }
-        }
-        for (i, &value) in tail.iter().enumerate() {
-            meet(i, value);
         }
         if rest.into_iter().any(f32::is_nan) {
             return f32::NAN;

@@ -48,7 +48,7 @@ const LEFT_TO_QUERIES: u64 = 4;
 const SLACK: u64 = 8;
 /// Freed bytes after which the system has them back whatever the budget: it takes about a millisecond, and what lies freed
 /// in many arenas is what makes a long-running process grow.
-const MOST_RELEASED: u64 = 64 << 20;
+const MOST_RELEASED: u64 = 512 << 20;
 /// Interactive reservations that may pass a waiting background caller.
 const MOST_PASSED: u32 = 8;
 /// What no reservation speaks for: stacks of threads that wake up, tables of tokenizer and decoders, packed blocks of

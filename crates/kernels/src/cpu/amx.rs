@@ -71,6 +71,7 @@ fn multiplies() -> bool {
             c: c_at,
             ldc: 3 * LANES,
             accumulate: false,
+            next: std::ptr::null(),
         });
     }
     let from = super::lanes::from_bf16;

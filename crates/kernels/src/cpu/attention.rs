@@ -9,11 +9,13 @@
 //! Milakov and Gimelshein 2018 (arXiv 1805.02867), online softmax; Dao et al. 2022 (arXiv 2205.14135), tiles.
 
 use super::Isa;
+use super::aligned::{Aligned, lines};
 use super::lanes::{LANES, Lanes, Vectorized, vectorize};
 use super::linear::{Out, Target};
 use super::math;
 use super::parallel::{Shared, parallel};
 use super::rows::sum_of_squares;
+use super::scratch::{Room, with_room};
 use super::tile::{self, Block};
 
 /// Query rows of a task: a multiple of the tiles' six and sixteen.
@@ -115,6 +117,11 @@ impl Panels {
         let places = places.collect();
         Self { depth, width, places, keys: key, values: value }
     }
+
+    /// Values of a query's or key's row before it is rounded.
+    fn row(&self) -> usize {
+        self.depth.next_multiple_of(LANES)
+    }
 }
 
 /// Attention of each segment's rows to the rows of the same segment.
@@ -149,7 +156,7 @@ pub fn attention(isa: Isa, a: &Attention, out: Out) {
 }
 
 /// What products of scores and of values are made of.
-trait Value: Copy + Default + Send + Sync {
+trait Value: bytemuck::Pod + Default + Send + Sync {
     const LOW: bool;
     unsafe fn block(isa: Isa, block: Block<Self, Self>);
     /// Sixteen values, rounded.
@@ -224,19 +231,31 @@ impl Value for u16 {
 fn run<T: Value>(isa: Isa, a: &Attention, mut out: Out) {
     let panels = Panels::new(a, T::LOW);
     let Heads { query, key, .. } = a.heads;
-    let (mut keys, mut values) = (vec![T::default(); key * panels.keys], vec![T::default(); key * panels.values]);
-    let (keys_at, values_at) = (Shared::new(keys.as_mut_ptr()), Shared::new(values.as_mut_ptr()));
-    let segments = a.segments.len();
-    parallel(segments * key, |i| {
-        let (segment, head) = (i / key, i % key);
-        let place = &panels.places[segment];
-        // SAFETY: the set is available; each task writes the panels of its own segment and head, inside the buffers.
-        unsafe {
-            let keys = keys_at.at(head * panels.keys + place.key);
-            let values = values_at.at(head * panels.values + place.value);
-            vectorize(isa, Pack { a, panels: &panels, segment, head, keys, values });
-        }
-    });
+    let (segments, mut values) = (a.segments.len(), None);
+    let pack = |keys: Shared<T>, values: Shared<T>| {
+        parallel(segments * key, |i| {
+            let (segment, head) = (i / key, i % key);
+            let place = &panels.places[segment];
+            with_room(lines::<f32>(panels.row()) + lines::<T>(LANES * panels.depth), |room| {
+                // SAFETY: the set is available; each task writes the panels of its own segment and head, inside the
+                // buffers.
+                unsafe {
+                    let keys = keys.at(head * panels.keys + place.key);
+                    let values = values.at(head * panels.values + place.value);
+                    vectorize(isa, Pack { a, panels: &panels, segment, head, keys, values, room });
+                }
+            });
+        });
+    };
+    // SAFETY: every segment's and head's panels are written to their ends, and they are all there is.
+    let keys = unsafe {
+        Aligned::<T>::written(key * panels.keys, |keys| {
+            values = Some(Aligned::<T>::written(key * panels.values, |values| {
+                pack(Shared::new(keys), Shared::new(values));
+            }));
+        })
+    };
+    let values = values.expect("written beside the keys");
     // One task a segment, head and block of query rows.
     let blocks: Vec<(usize, usize)> = a
         .segments
@@ -251,7 +270,8 @@ fn run<T: Value>(isa: Isa, a: &Attention, mut out: Out) {
         let group = head / (query / key);
         let keys = &keys[group * panels.keys + place.key..][..place.keys * panels.depth];
         let values = &values[group * panels.values + place.value..][..place.keys * panels.width];
-        Task { isa, a, panels: &panels, segment, head, first, keys, values, out }.run();
+        let task = Task { isa, a, panels: &panels, segment, head, first, keys, values, out };
+        with_room(Task::<T>::lines(&panels), |room| task.run(room));
     });
 }
 
@@ -324,21 +344,24 @@ struct Pack<'a, T> {
     head: usize,
     keys: *mut T,
     values: *mut T,
+    room: Room<'a>,
 }
 
 impl<T: Value> Vectorized for Pack<'_, T> {
     type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(self) {
+    unsafe fn run<V: Lanes>(mut self) {
         let Attention { key, value, heads, placing, segments, .. } = self.a;
         let (start, length) = segments[self.segment];
         let keys = self.panels.places[self.segment].keys;
         let (width, depth) = (heads.width, self.panels.depth);
-        let mut row = vec![0.0_f32; depth.next_multiple_of(LANES)];
-        let mut sixteen = vec![T::default(); LANES * depth];
+        let row = self.room.take::<f32>(self.panels.row());
+        let sixteen = self.room.take::<T>(LANES * depth);
+        row.fill(0.0);
         unsafe {
-            for first in (0..length).step_by(LANES) {
-                let count = LANES.min(length - first);
+            // Panels are as long as a step of the depth: what no key fills is zero.
+            for first in (0..keys).step_by(LANES) {
+                let count = LANES.min(length.saturating_sub(first));
                 for lane in 0..count {
                     let at = start + first + lane;
                     let from = key.values.as_ptr().add(at * key.stride + self.head * width);
@@ -351,11 +374,13 @@ impl<T: Value> Vectorized for Pack<'_, T> {
                 T::keys(sixteen.as_ptr(), depth, self.keys.add(first * depth));
             }
             let rows = value.values.as_ptr().add(start * value.stride + self.head * width);
-            for i in (0..length).step_by(2) {
+            for i in (0..keys).step_by(2) {
                 for j in (0..width).step_by(LANES) {
-                    let part = |i: usize| V::load_part(rows.add(i * value.stride + j), LANES.min(width - j));
-                    let next = if i + 1 < length { part(i + 1) } else { V::splat(0.0) };
-                    T::values(part(i), next, self.values.add(j * keys + i * LANES));
+                    let part = |i: usize| match i < length {
+                        true => V::load_part(rows.add(i * value.stride + j), LANES.min(width - j)),
+                        false => V::splat(0.0),
+                    };
+                    T::values(part(i), part(i + 1), self.values.add(j * keys + i * LANES));
                 }
             }
         }
@@ -381,21 +406,32 @@ struct Running {
 }
 
 impl<T: Value> Task<'_, T> {
-    fn run(self) {
+    /// What [`Self::run`] works in.
+    fn lines(panels: &Panels) -> usize {
+        lines::<f32>(panels.row())
+            + lines::<T>(QUERY_ROWS * panels.depth)
+            + lines::<f32>(QUERY_ROWS * KEYS)
+            + lines::<T>(QUERY_ROWS * KEYS)
+            + lines::<f32>(QUERY_ROWS * panels.width)
+    }
+
+    fn run(self, mut room: Room) {
         let (_, length) = self.a.segments[self.segment];
         let rows = QUERY_ROWS.min(length - self.first);
         let Panels { depth, width, .. } = *self.panels;
-        // Tiles may read whole ones of sixteen rows.
-        let mut query = vec![T::default(); QUERY_ROWS * depth];
-        let mut scores = vec![0.0_f32; QUERY_ROWS * KEYS];
-        let mut weights = vec![T::default(); QUERY_ROWS * KEYS];
-        let mut context = vec![0.0_f32; QUERY_ROWS * width];
+        // Tiles may read whole ones of sixteen rows: those beyond `rows` are whatever was there, and nobody reads what
+        // comes of them.
+        let row = room.take::<f32>(self.panels.row());
+        let query = room.take::<T>(QUERY_ROWS * depth);
+        let scores = room.take::<f32>(QUERY_ROWS * KEYS);
+        let weights = room.take::<T>(QUERY_ROWS * KEYS);
+        let context = room.take::<f32>(QUERY_ROWS * width);
         let mut running = Running { largest: [f32::NEG_INFINITY; QUERY_ROWS], sum: [0.0; QUERY_ROWS] };
         let place = &self.panels.places[self.segment];
         let end = if self.a.causal { self.first + rows } else { length };
         // SAFETY: the set is available; every buffer is as large as the blocks say.
         unsafe {
-            vectorize(self.isa, Queries { task: &self, rows, to: &mut query });
+            vectorize(self.isa, Queries { task: &self, rows, row, to: query });
             for start in (0..end).step_by(KEYS) {
                 let keys = KEYS.min(end - start);
                 let padded = keys.next_multiple_of(if T::LOW { DEPTH_STEP } else { LANES });
@@ -412,19 +448,11 @@ impl<T: Value> Task<'_, T> {
                         c: scores.as_mut_ptr(),
                         ldc: KEYS,
                         accumulate: false,
+                        next: std::ptr::null(),
                     },
                 );
-                let softmax = Softmax {
-                    task: &self,
-                    rows,
-                    start,
-                    keys,
-                    padded,
-                    scores: &mut scores,
-                    weights: &mut weights,
-                    context: &mut context,
-                    running: &mut running,
-                };
+                let softmax =
+                    Softmax { task: &self, rows, start, keys, padded, scores, weights, context, running: &mut running };
                 vectorize(self.isa, softmax);
                 T::block(
                     self.isa,
@@ -440,10 +468,11 @@ impl<T: Value> Task<'_, T> {
                         c: context.as_mut_ptr(),
                         ldc: width,
                         accumulate: start > 0,
+                        next: std::ptr::null(),
                     },
                 );
             }
-            vectorize(self.isa, Finish { task: &self, rows, context: &context, running: &running });
+            vectorize(self.isa, Finish { task: &self, rows, context, running: &running });
         }
     }
 }
@@ -452,6 +481,8 @@ impl<T: Value> Task<'_, T> {
 struct Queries<'a, T> {
     task: &'a Task<'a, T>,
     rows: usize,
+    /// Values of a row before it is rounded.
+    row: &'a mut [f32],
     to: &'a mut [T],
 }
 
@@ -461,7 +492,9 @@ impl<T: Value> Vectorized for Queries<'_, T> {
     unsafe fn run<V: Lanes>(self) {
         let Task { a, panels, segment, head, first, .. } = self.task;
         let width = a.heads.width;
-        let mut row = vec![0.0_f32; panels.depth.next_multiple_of(LANES)];
+        let row = self.row;
+        // What lies behind a head's width stays zero.
+        row.fill(0.0);
         for r in 0..self.rows {
             let at = a.segments[*segment].0 + first + r;
             unsafe {

@@ -7,15 +7,16 @@
 //! A value is its bias plus products in one order, from the first channel and the first tap to the last, whatever the tile and
 //! the task; so neither the pictures beside it nor the number of threads changes its bits.
 
-use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::Isa;
+use super::aligned::lines;
 use super::lanes::{LANES, Lanes, Vectorized, vectorize};
 use super::math;
 use super::parallel::{Shared, parallel};
+use super::scratch::with_room;
 use super::tile::prefetch;
 
 /// Panels of a group: what a task computes at once, and the widest tile. Every widened map of EfficientNet-Lite is a multiple
@@ -531,21 +532,9 @@ fn even(count: usize, cost: usize) -> usize {
     (count * cost / WORTH).min(4 * rayon::current_num_threads()).clamp(1, count)
 }
 
-/// A buffer of this thread, with whatever is in it.
+/// Values of this thread's memory, with whatever is in them.
 fn with_buffer(count: usize, work: impl FnOnce(&mut [f32])) {
-    thread_local! {
-        static KEPT: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-    }
-    KEPT.with_borrow_mut(|kept| {
-        if kept.len() < count {
-            kept.resize(count, 0.0);
-        }
-        work(&mut kept[..count]);
-        // A map wider than any that is known needs a larger one, which is not kept.
-        if kept.len() > 2 * BUFFER {
-            *kept = Vec::new();
-        }
-    });
+    with_room(lines::<f32>(count), |mut room| work(room.take(count)));
 }
 
 /// Whether each picture is finite, said by tasks.

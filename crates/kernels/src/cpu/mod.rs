@@ -11,7 +11,9 @@
 //! | [`conv`] | maps with channels last: dense, depthwise, inverted bottlenecks |
 //! | [`rows`] | norms and activations |
 //! | [`math`] | exponentials and activations |
-//! | [`parallel`] | tasks over the pool's threads |
+//! | [`parallel`], `team` | tasks over the pool's threads, which stay awake between steps |
+//! | [`aligned`] | memory that begins on a cache line |
+//! | [`scratch`] | memory of a thread's own for its tasks |
 
 // Nearly every line below is unsafe for one of two reasons, which stand at the traits: the instructions are there (whoever
 // calls `vectorize` says so), and pointers are valid for the sizes beside them (the public functions check lengths first).
@@ -19,6 +21,7 @@
 // Tiles are loops over constants that the compiler unrolls.
 #![allow(clippy::needless_range_loop)]
 
+pub mod aligned;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 pub mod attention;
@@ -30,6 +33,8 @@ pub mod math;
 pub mod pack;
 pub mod parallel;
 pub mod rows;
+pub mod scratch;
+mod team;
 pub mod tile;
 
 pub use isa::Isa;

@@ -12,6 +12,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::aligned::Aligned;
 use super::lanes::{LANES, from_bf16, to_bf16};
 
 /// What a packed matrix holds.
@@ -169,14 +170,14 @@ impl Packed {
         assert_eq!(values.len(), layout.inputs * layout.outputs, "values of a matrix");
         match layout.format {
             PanelFormat::F32 => {
-                let mut out = vec![0.0_f32; layout.bytes() / 4];
+                let mut out = Aligned::<f32>::zeroed(layout.bytes() / 4);
                 layout.places(|from, to| out[to] = values[from]);
-                Self::new(layout, Arc::new(Owned(out)), Vec::new())
+                Self::new(layout, Arc::new(out), Vec::new())
             }
             PanelFormat::Bf16 => {
-                let mut out = vec![0_u16; layout.bytes() / 2];
+                let mut out = Aligned::<u16>::zeroed(layout.bytes() / 2);
                 layout.places(|from, to| out[to] = to_bf16(values[from]));
-                Self::new(layout, Arc::new(Owned(out)), Vec::new())
+                Self::new(layout, Arc::new(out), Vec::new())
             }
             PanelFormat::Int8 => panic!("int8 is packed from codes and scales"),
         }
@@ -189,9 +190,9 @@ impl Packed {
     pub fn from_bf16_bytes(layout: PanelLayout, values: &[u8]) -> Self {
         assert_eq!(layout.format, PanelFormat::Bf16);
         assert_eq!(values.len(), 2 * layout.inputs * layout.outputs, "values of a matrix");
-        let mut out = vec![0_u16; layout.bytes() / 2];
+        let mut out = Aligned::<u16>::zeroed(layout.bytes() / 2);
         layout.places(|from, to| out[to] = u16::from_le_bytes([values[2 * from], values[2 * from + 1]]));
-        Self::new(layout, Arc::new(Owned(out)), Vec::new())
+        Self::new(layout, Arc::new(out), Vec::new())
     }
 
     /// Packs int8 codes that lie as `[inputs, outputs]`, with a scale a column.
@@ -202,9 +203,10 @@ impl Packed {
         assert_eq!(layout.format, PanelFormat::Int8);
         assert_eq!(codes.len(), layout.inputs * layout.outputs, "values of a matrix");
         // The code 0 is 128 here.
-        let mut out = vec![0x80_u8; layout.bytes()];
+        let mut out = Aligned::<u8>::zeroed(layout.bytes());
+        out.fill(0x80);
         layout.places(|from, to| out[to] = codes[from] as u8 ^ 0x80);
-        Self::new(layout, Arc::new(Owned(out)), scales)
+        Self::new(layout, Arc::new(out), scales)
     }
 
     /// Packs little-endian bytes that lie as `[inputs, outputs]`, in the layout's own type; scales count with int8 only.
@@ -271,14 +273,5 @@ impl Packed {
     /// One scale a column with int8, else none.
     pub fn scales(&self) -> &[f32] {
         &self.scales
-    }
-}
-
-/// Values of our own as bytes.
-struct Owned<T>(Vec<T>);
-
-impl<T: bytemuck::Pod> AsRef<[u8]> for Owned<T> {
-    fn as_ref(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.0)
     }
 }

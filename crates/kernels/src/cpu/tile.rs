@@ -33,6 +33,9 @@ pub struct Block<A, B, C = f32> {
     pub ldc: usize,
     /// Whether the sums begin with what `c` holds.
     pub accumulate: bool,
+    /// Panels that are needed next, laid out like these: asked for while these are at work; null if there are
+    /// none. Any address is allowed.
+    pub next: *const B,
 }
 
 impl<A, B, C> Clone for Block<A, B, C> {
@@ -386,6 +389,12 @@ mod pairs {
 
     #[inline(always)]
     unsafe fn tile<A: Ahead, const R: usize, const P: usize>(t: Block<Bf16Bits, Bf16Bits>) {
+        unsafe { asking_tile::<A, R, P>(t, 0) }
+    }
+
+    /// A tile that asks for so many lines of each of the next panels, from `t.next` on.
+    #[inline(always)]
+    unsafe fn asking_tile<A: Ahead, const R: usize, const P: usize>(t: Block<Bf16Bits, Bf16Bits>, lines: usize) {
         unsafe {
             let mut sums = [[_mm512_setzero_ps(); P]; R];
             if t.accumulate {
@@ -396,10 +405,15 @@ mod pairs {
                 }
             }
             let (mut a, mut b) = (t.a, t.b);
-            for _ in 0..t.depth / 2 {
+            for step in 0..t.depth / 2 {
                 let mut columns = [_mm512_setzero_si512(); P];
                 for p in 0..P {
                     columns[p] = _mm512_loadu_si512(b.add(p * t.panel).cast());
+                }
+                if step < lines {
+                    for p in 0..P {
+                        _mm_prefetch::<_MM_HINT_T1>(t.next.wrapping_add(p * t.panel + step * 2 * LANES).cast());
+                    }
                 }
                 if A::BYTES > 0 {
                     for p in 0..P {
@@ -433,7 +447,19 @@ mod pairs {
             } else if block.rows <= 2 * FEW {
                 for_tiles!(block, 6, 4, |t| by_size!(t, tile, [Few], true));
             } else {
-                for_tiles!(block, 6, 4, |t| by_size!(t, tile, [Many], true));
+                let tiles = block.rows.div_ceil(6);
+                let mut i = 0;
+                for_tiles!(block, 6, 4, |t| {
+                    if (t.rows, t.panels) == (6, 4) && !t.next.is_null() {
+                        let steps = t.depth / 2;
+                        let (first, end) = (steps * i / tiles, steps * (i + 1) / tiles);
+                        let t = Block { next: t.next.wrapping_add(first * 2 * LANES), ..t };
+                        asking_tile::<Many, 6, 4>(t, end - first);
+                    } else {
+                        by_size!(t, tile, [Many], true);
+                    }
+                    i += 1;
+                });
             }
         }
     }

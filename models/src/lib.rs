@@ -32,6 +32,6 @@ pub mod trap;
 
 pub use error::{ConfigError, RecordError};
 pub use omniburn_kernels::{
-    Bf16Product, Isa, IsaUnavailable, KernelRow, Segments, bucket, freed_memory, keep_tuning, self_test,
-    settle_allocator, trim_memory,
+    Bf16Product, Isa, IsaUnavailable, KernelRow, Segments, bucket, keep_tuning, self_test, settle_allocator,
+    trim_memory,
 };

@@ -34,7 +34,7 @@ struct State {
     interactive: u64,
     /// Reserved by background callers.
     background: u64,
-    /// Given back since it was last looked at what lies freed.
+    /// Given back since freed memory last went back to the system.
     released: u64,
     next_ticket: u64,
     waiting: [VecDeque<u64>; 2],
@@ -46,10 +46,9 @@ struct State {
 const LEFT_TO_QUERIES: u64 = 4;
 /// Of the whole, what may lie freed and not yet given back to the system.
 const SLACK: u64 = 8;
-/// What may lie freed whatever the budget: passes of the same size find it again, and what a process without work holds is
-/// bounded. Given back after every 64 MiB instead, sixteen texts of 128 tokens through the model that ships cost 2,100 page
-/// faults each time, 6 of 73 ms.
-const MOST_FREED: u64 = 128 << 20;
+/// Freed bytes after which the system has them back whatever the budget: it takes about a millisecond, and what lies freed
+/// in many arenas is what makes a long-running process grow.
+const MOST_RELEASED: u64 = 64 << 20;
 /// Interactive reservations that may pass a waiting background caller.
 const MOST_PASSED: u32 = 8;
 /// What no reservation speaks for: stacks of threads that wake up, tables of tokenizer and decoders, packed blocks of
@@ -161,14 +160,12 @@ impl Pool {
         let mut state = self.lock();
         *state.of(priority) -= bytes;
         state.released += bytes;
-        // Half of it may lie freed when it is looked at, and half be freed until the next look.
-        let share = (self.total / SLACK).min(MOST_FREED) / 2;
-        let look = state.released > share;
-        if look {
+        let trim = state.released > (self.total / SLACK).min(MOST_RELEASED);
+        if trim {
             state.released = 0;
         }
         drop(state);
-        if look && omniburn_models::freed_memory().is_none_or(|freed| freed > share) {
+        if trim {
             // Before anybody is told of the free bytes: freed memory counts until the system has it back.
             omniburn_models::trim_memory();
         }

@@ -14,7 +14,7 @@
 //! | [`PackedTower`] | the convolution tower on flex |
 //! | [`self_test`] | every operation on a device against its portable body and its formula |
 //! | [`map_file`], [`static_bytes`] | a read-only file, or a part of the program, as Burn bytes |
-//! | [`trim_memory`], [`freed_memory`], [`settle_allocator`] | freed memory back to the system, and an allocator that does not grow |
+//! | [`trim_memory`], [`settle_allocator`] | freed memory back to the system, and an allocator that does not grow |
 //!
 //! Heads are repeated and products are cast here and nowhere else. A function called on a backend that
 //! [`TowerOps`] is not listed for panics, so every GPU feature switches on `gpu`.
@@ -43,7 +43,7 @@ pub use cpu::isa::{Isa, IsaUnavailable};
 pub use cpu::linear::Activation;
 pub use fused::{After, Before, HeadSizes, attend, project};
 pub use map::{map_file, static_bytes};
-pub use memory::{freed_memory, settle_allocator, trim_memory};
+pub use memory::{settle_allocator, trim_memory};
 pub use ops::{
     TowerOps, attention, gelu_erf, gelu_tanh, layer_norm, layer_norm_for, linear, rms_norm, rms_norm_for, rotary,
     swiglu,

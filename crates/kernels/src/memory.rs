@@ -8,9 +8,8 @@
 /// for nothing ([`crate::cpu::scratch`]), so nobody waits for the one heap.
 ///
 /// Left to itself, glibc maps large blocks and unmaps them, or cuts the heap's end off, at limits that it moves as it goes:
-/// activations of a pass then cost a page fault each 4 KiB in every step. Sixteen texts of 128 tokens through the model that
-/// ships, in int8: 17,400 faults and 106 ms, where with fixed limits 900 and 84. What is held goes back by
-/// [`trim_memory`], as the engine's budget says.
+/// activations of a pass then cost a page fault each 4 KiB in every step (sixteen texts of 128 tokens through the model that
+/// ships, in int8: 79 ms; with fixed limits 75). What is held goes back by [`trim_memory`], as the engine's budget says.
 pub fn settle_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: `mallopt` takes two numbers and sets a limit that the allocator reads when it next makes a heap.
@@ -37,38 +36,5 @@ pub fn trim_memory() {
     // SAFETY: `malloc_trim` takes a number, touches nothing but free blocks, and locks the arenas it works on.
     unsafe {
         libc::malloc_trim(0);
-    }
-}
-
-/// Bytes that were freed and that the allocator holds, where it can be asked; what it has mapped for one large block apart
-/// goes back at once and does not count.
-///
-/// It takes some microseconds, by the number of free blocks.
-pub fn freed_memory() -> Option<u64> {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        // SAFETY: `mallinfo` counts free blocks, and locks the arenas it counts in. Its newer form, which counts beyond
-        // 4 GiB, is not there before glibc 2.33.
-        Some(u64::from(unsafe { libc::mallinfo() }.fordblks.cast_unsigned()))
-    }
-    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-    None
-}
-
-#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn freed_blocks_are_counted_and_go_back() {
-        // Small enough to lie in the heap, with one behind them that keeps them from being its end.
-        let blocks: Vec<Vec<u8>> = (0..1000).map(|_| vec![1; 100_000]).collect();
-        let last = vec![1_u8; 100_000];
-        let before = freed_memory().unwrap();
-        drop(blocks);
-        let freed = freed_memory().unwrap().saturating_sub(before);
-        assert!(freed > 50_000_000, "{freed} bytes of 100,000,000");
-        trim_memory();
-        drop(last);
     }
 }

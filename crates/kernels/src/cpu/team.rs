@@ -4,6 +4,10 @@
 //! Waking a thread that sleeps takes longer than many a step: with rayon alone a thread without work goes to sleep after
 //! some twenty microseconds, and the one that waits for the last task does too. So the threads of the pool that a step
 //! runs in stay for a while after it, look for the next step, and do what else the pool has to do meanwhile.
+//!
+//! Measured beside rayon's parallel iterator, two threads, in bf16: 16 texts through the model that ships 72.1 to 69.4 ms, its
+//! 2 s of speech 4.34 to 4.07, sound of 10 s through small 1,230 to 1,181, time in the kernel there 42 to 8. Tasks taken one
+//! by one from one counter, under rayon, gained nothing: neighbours share panels, and go to two threads.
 
 use std::any::Any;
 use std::cell::{Cell, OnceCell};
@@ -101,7 +105,8 @@ thread_local! {
 /// Runs `task(0)` to `task(count - 1)` on the threads of the pool that the caller belongs to.
 ///
 /// # Panics
-/// If a task does, after the others; at 2^32 tasks or more.
+/// If a task does, when every thread has left the step; tasks of its thread that nobody took from it are not run then. At
+/// 2^32 tasks or more.
 pub(super) fn step(threads: usize, count: usize, task: &(dyn Fn(usize) + Sync)) {
     assert!(u32::try_from(count).is_ok(), "tasks of a step");
     if TAKEN.get() {

@@ -71,6 +71,12 @@ const ROOMS: &[Room] = &[
         reason: "measures everything, the rest of it through development dependencies, and is imported by nobody",
     },
     Room {
+        package: "omniburn-eval",
+        imports: &["omniburn", "omniburn-cli"],
+        never: &["burn"],
+        reason: "measures the model that ships by the engine's public surface, with the command line's features, and is imported by nobody",
+    },
+    Room {
         package: "omniburn-hostile",
         imports: &["omniburn", "omniburn-cli", "omniburn-convert", "omniburn-media", "omniburn-models"],
         never: &["burn"],

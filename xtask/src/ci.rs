@@ -1,7 +1,11 @@
 //! `ci`: everything that has to be green, cheapest first. The README's test command and the build server's are this one.
 //!
+//! Every step builds in the release profile, so that all of them share one build of the dependencies; the crates of the
+//! workspace are tested with the checks of a debug build (`.ci/checked.toml`).
+//!
 //! Nothing can switch a step off from outside. `--quick`, `--only` and `--from` leave steps out and say which, and a tool
-//! that is missing leaves its step out on a developer's machine but fails on a build server.
+//! that is missing leaves its step out on a developer's machine but fails on a build server. A step with a list of inputs
+//! is left out, and named, where it was green on this machine with the same inputs (see [`crate::green`]).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::{self, cargo, shown, tools_dir};
-use crate::{golden, readme};
+use crate::{golden, green, readme};
 
 /// Which steps to run.
 #[derive(Debug, Default, Clone)]
@@ -21,6 +25,8 @@ pub struct Choice {
     pub only: Vec<String>,
     /// From this one on.
     pub from: Option<String>,
+    /// Also the steps that were green on the same inputs.
+    pub again: bool,
 }
 
 /// One step.
@@ -29,7 +35,14 @@ struct Step {
     proves: &'static str,
     /// Needs another build of the whole tree, a tool that not every machine has, or minutes of load.
     slow: bool,
+    /// Files and folders that decide its result, from the root; empty where it is run each time.
+    inputs: &'static [&'static str],
     work: Work,
+}
+
+/// What every build reads, besides sources.
+macro_rules! inputs {
+    ($($path:literal),*) => { &["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".ci", ".cargo", "xtask/src/ci.rs", $($path),*] };
 }
 
 enum Work {
@@ -50,33 +63,47 @@ const STEPS: &[Step] = &[
         name: "format",
         proves: "every file is formatted",
         slow: false,
+        inputs: &[],
         work: Work::Run(|| args(cargo(), "fmt --all --check")),
     },
     Step {
         name: "rooms",
         proves: "arrows between crates, rules of the house, the developer verbs",
         slow: false,
-        work: Work::Test(|| args(cargo(), "test --package xtask")),
+        inputs: &[],
+        work: Work::Test(|| args(cargo(), "test --release --package xtask")),
     },
-    Step { name: "golden", proves: "stored expectations are the listed ones", slow: false, work: Work::Golden },
+    Step {
+        name: "golden",
+        proves: "stored expectations are the listed ones",
+        slow: false,
+        inputs: &[],
+        work: Work::Golden,
+    },
     Step {
         name: "licences",
         proves: "licences, sources and banned crates of every dependency, all features on",
         slow: true,
+        inputs: inputs!("deny.toml", "*Cargo.toml"),
         work: Work::RunWith(deny, "cargo-deny is not installed; `bash .ci/run` installs it"),
     },
     Step {
         name: "clippy",
-        proves: "no lint, no missing documentation",
+        proves: "no lint, no missing documentation; on Linux with the CUDA backend, which so type-checks",
         slow: false,
-        work: Work::Run(|| args(cargo(), "clippy --workspace --all-targets -- -D warnings")),
+        inputs: &[],
+        work: Work::Run(|| {
+            args(with_cuda(args(cargo(), "clippy --release --workspace --all-targets")), "-- -D warnings")
+        }),
     },
     Step {
         name: "doc",
         proves: "documentation builds and every link in it leads somewhere",
         slow: false,
+        inputs: &[],
         work: Work::Run(|| {
-            let mut command = args(cargo(), "doc --workspace --no-deps");
+            // With the features of `clippy`, whose reading of the dependencies it shares.
+            let mut command = with_cuda(args(cargo(), "doc --release --workspace --no-deps"));
             command.env("RUSTDOCFLAGS", "-D warnings");
             command
         }),
@@ -85,13 +112,14 @@ const STEPS: &[Step] = &[
         name: "test",
         proves: "every other test and documentation example",
         slow: false,
-        // xtask's own tests ran in `rooms`; a second run would count them twice.
-        work: Work::Test(|| args(cargo(), "test --workspace --exclude xtask --no-fail-fast")),
+        inputs: &[],
+        work: Work::Test(|| tests("--no-fail-fast")),
     },
     Step {
         name: "gate",
         proves: "the gate in every order of its threads, and that each of the mistakes planted there is found",
         slow: true,
+        inputs: inputs!("crates/gate"),
         work: Work::Test(|| {
             let words = "test --package omniburn-gate --features loom --test model --test simulation --release";
             args(cargo(), words)
@@ -101,45 +129,42 @@ const STEPS: &[Step] = &[
         name: "fuzz",
         proves: "no panic, hang or flood of memory in 10 s of hostile bytes for each thing that reads what others wrote",
         slow: true,
-        // A test target, and with all packages: so nothing is built a second time with other features.
-        work: Work::Run(|| args(cargo(), "test --workspace --exclude xtask --test hostile -- --seconds 10")),
+        inputs: &[],
+        work: Work::Run(|| tests("--test hostile -- --seconds 10")),
     },
     Step {
         name: "soak",
         proves: "2,000 requests ratchet nothing, 100 jobs stay in their memory budget",
         slow: true,
-        // The workspace's features, so that nothing is built anew for it.
-        work: Work::Run(|| args(cargo(), "test --workspace --exclude xtask --test soak")),
-    },
-    Step {
-        name: "cuda",
-        proves: "the CUDA build type-checks",
-        slow: true,
-        work: Work::Run(|| {
-            // DOCS_RS keeps Burn's compiler bundle from being fetched; it is needed to link, not to check.
-            // Only that bundle's build scripts read the variable, so the folder is shared with the other builds.
-            let mut command = args(cargo(), "check --package omniburn --features cuda");
-            command.env("DOCS_RS", "1");
-            command
-        }),
+        inputs: &[],
+        work: Work::Run(|| tests("--test soak")),
     },
     Step {
         name: "av1",
         proves: "films in AV1, with the decoder that is off by default",
         slow: true,
-        work: Work::Test(|| args(cargo(), "test --package omniburn-media --features av1 --test media -- codecs::")),
+        inputs: inputs!("crates/media", "tests/golden/media"),
+        work: Work::Test(|| tests("--features omniburn-media/av1 --test media -- codecs::")),
     },
-    Step { name: "readme", proves: "the README's main command, in release", slow: true, work: Work::Readme },
+    Step {
+        name: "readme",
+        proves: "the README's main command, in release",
+        slow: true,
+        inputs: &[],
+        work: Work::Readme,
+    },
     Step {
         name: "mini",
         proves: "the model that ships finds drawings and heard speech at its floors or above",
         slow: true,
+        inputs: inputs!("crates", "models", "tests/eval", "tests/golden/make"),
         work: Work::RunWith(eval_mini, "the sets are not there; `sh tests/golden/make/fetch_mini_sets.sh` gets them"),
     },
     Step {
         name: "wgpu",
         proves: "the backend tests on software Vulkan",
         slow: true,
+        inputs: inputs!("crates", "models", "tests"),
         work: Work::TestWith(wgpu, "no Vulkan loader with Mesa's software driver; `bash .ci/run` installs them"),
     },
 ];
@@ -147,6 +172,24 @@ const STEPS: &[Step] = &[
 fn args(mut command: Command, words: &str) -> Command {
     command.args(words.split(' '));
     command
+}
+
+/// The CUDA backend where its dependencies can be read without CUDA.
+///
+/// `DOCS_RS` keeps Burn's compiler bundle from being fetched; it is needed to link, not to check. Only that bundle's build
+/// scripts read the variable, so the folder is shared with the other builds.
+fn with_cuda(command: Command) -> Command {
+    if !cfg!(target_os = "linux") {
+        return command;
+    }
+    let mut command = args(command, "--features omniburn/cuda");
+    command.env("DOCS_RS", "1");
+    command
+}
+
+/// The tests on the build that the steps share: see the alias in `.cargo/config.toml`.
+pub fn tests(words: &str) -> Command {
+    args(args(cargo(), "checked"), words)
 }
 
 fn deny() -> Option<Command> {
@@ -163,17 +206,18 @@ fn eval_mini() -> Option<Command> {
     let named = std::env::var_os("OMNIBURN_MINI_SETS").map(PathBuf::from);
     let sets = named.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/omniburn/mini-sets")))?;
     sets.join("complete").is_file().then(|| {
-        let words = "run --release --package omniburn-tests --features eval --example eval_mini -- --quick --sets";
+        let words = "run --release --package omniburn-eval -- --quick --sets";
         let mut command = args(cargo(), words);
         command.arg(sets);
         command
     })
 }
 
+const WGPU: &str = "--package omniburn-tests --features wgpu --test integration -- backends:: tuning::";
+
 fn wgpu() -> Option<Command> {
     let driver = software_vulkan(Path::new("/"))?;
-    let mut command =
-        args(cargo(), "test --package omniburn-tests --features wgpu --test integration -- backends:: tuning::");
+    let mut command = args(args(cargo(), "test --release --config .ci/checked.toml --config .ci/wgpu.toml"), WGPU);
     // The first name is the loader's present one, the second its older one. Named so that a machine with a graphics
     // card proves the same thing as one without.
     command.env("VK_DRIVER_FILES", &driver).env("VK_ICD_FILENAMES", &driver);
@@ -233,10 +277,16 @@ impl Count {
 pub fn run(root: &Path, choice: &Choice) -> Result<u8> {
     let (steps, left_out) = chosen(choice)?;
     let begun = Instant::now();
-    let (mut count, mut times, mut not_run) = (Count::default(), Vec::new(), Vec::new());
+    let (mut count, mut times, mut not_run, mut unchanged) = (Count::default(), Vec::new(), Vec::new(), Vec::new());
     for (i, step) in steps.iter().enumerate() {
         println!("\n== {}/{} {}: {}", i + 1, steps.len(), step.name, step.proves);
         let step_begun = Instant::now();
+        let mark = green::Mark::of(root, step.name, step.inputs);
+        if let Some(when) = mark.as_ref().and_then(green::Mark::last).filter(|_| !choice.again) {
+            println!("== {} left out: green on this machine with the same inputs, {when}", step.name);
+            unchanged.push(step.name);
+            continue;
+        }
         let end = perform(root, step, &mut count).unwrap_or_else(|error| {
             println!("error: {error:#}");
             End::Failed("see the error above".into())
@@ -245,6 +295,9 @@ pub fn run(root: &Path, choice: &Choice) -> Result<u8> {
         match end {
             End::Passed => {
                 println!("== {} passed in {time}", step.name);
+                if let Some(mark) = mark {
+                    mark.keep();
+                }
                 times.push((step.name, time));
             }
             End::Failed(command) => {
@@ -265,7 +318,8 @@ pub fn run(root: &Path, choice: &Choice) -> Result<u8> {
         println!("{name:<10} {time:>8}");
     }
     println!("{:<10} {:>8}", "total", shown_time(begun.elapsed()));
-    for (why, names) in [("not run", not_run), ("left out", left_out)] {
+    let reasons = [("not run", not_run), ("unchanged since green", unchanged), ("left out", left_out)];
+    for (why, names) in reasons {
         if !names.is_empty() {
             println!("{why}: {}", names.join(", "));
         }
@@ -285,7 +339,7 @@ fn print_count(Count { passed, failed, skipped }: Count) {
 
 /// Prints the steps in order, each with its command.
 pub fn list() {
-    for Step { name, proves, slow, work } in STEPS {
+    for Step { name, proves, slow, inputs, work } in STEPS {
         let command = match work {
             Work::Run(make) | Work::Test(make) => shown(&make()),
             Work::RunWith(make, missing) | Work::TestWith(make, missing) => {
@@ -294,7 +348,10 @@ pub fn list() {
             Work::Golden => "cargo xtask golden --check".into(),
             Work::Readme => "(the first `sh` block of README.md that begins with `cargo run --release`)".into(),
         };
-        println!("{name:<10} {proves}{}\n           {command}", if *slow { " [not with --quick]" } else { "" });
+        let marks =
+            [(*slow, " [not with --quick]"), (!inputs.is_empty(), " [left out where its inputs are unchanged]")];
+        let marks: String = marks.iter().filter(|(holds, _)| *holds).map(|(_, mark)| *mark).collect();
+        println!("{name:<10} {proves}{marks}\n           {command}");
     }
 }
 
@@ -396,7 +453,7 @@ mod tests {
     fn quick_leaves_out_what_needs_another_build_or_another_tool() {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
-        let slow = ["licences", "gate", "fuzz", "soak", "cuda", "av1", "readme", "mini", "wgpu"];
+        let slow = ["licences", "gate", "fuzz", "soak", "av1", "readme", "mini", "wgpu"];
         assert_eq!(chosen(&quick).unwrap().1, slow);
     }
 
@@ -414,7 +471,7 @@ mod tests {
         let error = chosen(&unknown).err().unwrap().to_string();
         assert!(error.contains("lint") && error.contains("clippy"), "{error}");
         assert!(chosen(&Choice { from: Some("end".into()), ..Choice::default() }).is_err());
-        let nothing = Choice { quick: true, only: vec!["wgpu".into()], from: None };
+        let nothing = Choice { quick: true, only: vec!["wgpu".into()], ..Choice::default() };
         assert!(chosen(&nothing).is_err(), "a run of no steps would be green for nothing");
     }
 

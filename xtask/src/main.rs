@@ -22,6 +22,7 @@ mod diff;
 mod family;
 mod fuzz;
 mod golden;
+mod green;
 mod readme;
 mod sanitize;
 mod workspace;
@@ -48,7 +49,8 @@ enum Verb {
         cargo xtask ci                 all of it, as the build server runs it\n  \
         cargo xtask ci --quick         before each commit\n  \
         cargo xtask ci --list          the steps, and the command of each\n  \
-        cargo xtask ci --only clippy   one step again")]
+        cargo xtask ci --only clippy   one step again\n  \
+        cargo xtask ci --again         with the steps that were green on the same inputs")]
     Ci(CiArgs),
 
     /// Run `omniburn convert`, built in release
@@ -251,6 +253,9 @@ struct CiArgs {
     /// Begin with this step
     #[arg(long, value_name = "STEP")]
     from: Option<String>,
+    /// Run steps whose inputs have not changed since they were last green on this machine, too
+    #[arg(long)]
+    again: bool,
     /// Print the steps and run none
     #[arg(long, conflicts_with_all = ["quick", "only", "from"])]
     list: bool,
@@ -279,7 +284,9 @@ fn run(verb: Verb) -> Result<u8> {
     let root = root()?;
     match verb {
         Verb::Ci(CiArgs { list: true, .. }) => ci::list(),
-        Verb::Ci(CiArgs { quick, only, from, .. }) => return ci::run(&root, &ci::Choice { quick, only, from }),
+        Verb::Ci(CiArgs { quick, only, from, again, .. }) => {
+            return ci::run(&root, &ci::Choice { quick, only, from, again });
+        }
         Verb::Convert { args } => {
             // Not from the root: paths on the command line are relative to where the user is.
             let mut command = cargo();
@@ -289,7 +296,8 @@ fn run(verb: Verb) -> Result<u8> {
         }
         Verb::Dump { input, model, out } => {
             let mut command = cargo();
-            command.args(["run", "--quiet", "--package", "omniburn-tests", "--example", "dump", "--manifest-path"]);
+            command.args(["run", "--quiet", "--release", "--package", "omniburn-tests", "--example", "dump"]);
+            command.arg("--manifest-path");
             command.arg(root.join("Cargo.toml")).arg("--").arg(input).arg("--model").arg(model).arg("--out").arg(out);
             return Ok(code(status(&mut command)?));
         }
@@ -340,8 +348,8 @@ fn soak(root: &Path, requests: u64, jobs: u64, kills: u64, seed: u64) -> Result<
     }
     if kills > 0 {
         // The tests read their number from the environment; that of CI is their default.
-        let mut killed = cargo();
-        killed.args(KILLS).current_dir(root).env("OMNIBURN_KILLS", kills.to_string());
+        let mut killed = ci::tests(KILLS);
+        killed.current_dir(root).env("OMNIBURN_KILLS", kills.to_string());
         let (ended, said) = tee(&mut killed)?;
         // A filter that meets no test would be green for nothing.
         let ran = said.lines().any(|line| line.starts_with("test kills::"));
@@ -354,7 +362,7 @@ fn soak(root: &Path, requests: u64, jobs: u64, kills: u64, seed: u64) -> Result<
 }
 
 /// The tests that kill conversions.
-const KILLS: [&str; 8] = ["test", "--workspace", "--exclude", "xtask", "--test", "cli", "kills::", "--no-fail-fast"];
+const KILLS: &str = "--test cli kills:: --no-fail-fast";
 
 fn eval_mini(root: &Path, flags: &[(&str, bool)], words: [(&str, Option<OsString>); 4]) -> Result<u8> {
     let mut fetch = Command::new("sh");
@@ -363,8 +371,8 @@ fn eval_mini(root: &Path, flags: &[(&str, bool)], words: [(&str, Option<OsString
         bail!("the sets cannot be had; the packages come through npm and apt-get");
     }
     let mut command = cargo();
-    command.args(["run", "--quiet", "--release", "--package", "omniburn-tests", "--features", "eval"]);
-    command.args(["--example", "eval_mini", "--manifest-path"]).arg(root.join("Cargo.toml")).arg("--");
+    command.args(["run", "--quiet", "--release", "--package", "omniburn-eval", "--manifest-path"]);
+    command.arg(root.join("Cargo.toml")).arg("--");
     command.args(flags.iter().filter(|(_, asked)| *asked).map(|(flag, _)| *flag));
     for (flag, word) in words {
         if let Some(word) = word {
@@ -482,7 +490,7 @@ mod tests {
     fn an_error_is_a_code_and_not_a_panic() {
         let absent = PathBuf::from("no/such/file");
         assert!(run(Verb::Diff { a: absent.clone(), b: absent, tolerance: 0.0 }).is_err());
-        let unknown = CiArgs { quick: false, only: vec!["no-such-step".into()], from: None, list: false };
+        let unknown = CiArgs { quick: false, only: vec!["no-such-step".into()], from: None, again: false, list: false };
         assert!(run(Verb::Ci(unknown)).is_err());
     }
 }

@@ -36,7 +36,7 @@ struct Options {
 }
 
 fn options() -> Result<Options, String> {
-    let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR").map_err(|e| e.to_string())?).join("..");
+    let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR").map_err(|e| e.to_string())?).join("../..");
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let sets = std::env::var_os("OMNIBURN_MINI_SETS").map(PathBuf::from);
     let mut options = Options {

@@ -69,7 +69,7 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
         (b"MP+", "musepack"),
         (b"wvpk", "wavpack"),
         (b"TTA1", "tta"),
-        (b".snd", "au"),
+        (b".snd\0\0", "au"),
         (b"riff\x2e\x91\xcf\x11", "w64"),
         (b"DSD ", "dsf"),
         (b".RMF", "realmedia"),
@@ -105,6 +105,10 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
         (b"RIFF", b"AVI ") => return Some("avi"),
         (b"FORM", b"AIFF" | b"AIFC") => return Some("aiff"),
         _ => {}
+    }
+    // Sun audio of the other byte order: the samples begin within the first 64 KiB. The four letters alone begin texts too.
+    if at(0..4) == b"dns." && at(6..8) == [0, 0] {
+        return Some("au");
     }
     if at(4..8) == b"ftyp" {
         return Some(iso_brand(bytes));

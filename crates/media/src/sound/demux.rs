@@ -1,5 +1,6 @@
 //! Containers that symphonia takes apart (FLAC, MP4, Matroska), and packets of any codec into mono samples.
 
+use symphonia::core::audio::{Channels, Position};
 use symphonia::core::codecs::CodecParameters;
 use symphonia::core::codecs::audio::well_known::*;
 use symphonia::core::codecs::audio::{
@@ -19,7 +20,8 @@ use crate::error::MediaError;
 use super::input::Input;
 use super::mp4::{self, SoundTrack};
 use super::opus::{OpusHead, OpusPackets, RATE_HZ};
-use super::{Decoder, Held, Label, mix};
+use super::pcm::{Coding, Sample};
+use super::{Decoder, Held, Label, matroska, mix, pcm, quicktime};
 
 /// The most frames that a packet of a usual file holds; a FLAC file of unusual blocks has up to 65,535.
 const MOST_PACKET_FRAMES: u64 = 16_384;
@@ -37,6 +39,7 @@ pub(super) struct PacketDecoder {
 }
 
 enum Kind {
+    Plain { sample: Sample, big_endian: bool },
     Codec(Box<dyn AudioDecoder>),
     Opus(Box<OpusPackets>),
 }
@@ -70,6 +73,26 @@ impl PacketDecoder {
         Ok(Self { label: label.clone(), kind, rate_hz: RATE_HZ, channels, samples: Vec::new() })
     }
 
+    /// A decoder for packets of plain samples, or of blocks as WAV has them.
+    fn coded(coding: &Coding, rate_hz: u32, channels: usize, label: &Label) -> Result<Self, MediaError> {
+        match *coding {
+            Coding::Plain { sample, big_endian } => {
+                let kind = Kind::Plain { sample, big_endian };
+                Ok(Self { label: label.clone(), kind, rate_hz, channels, samples: Vec::new() })
+            }
+            Coding::Blocks { codec, block_frames, .. } => {
+                let mut parameters = AudioCodecParameters::new();
+                parameters.for_codec(codec).with_sample_rate(rate_hz).with_max_frames_per_packet(block_frames);
+                parameters.with_frames_per_block(block_frames);
+                if let Some(positions) = Position::from_count(channels as u32) {
+                    parameters.with_channels(Channels::Positioned(positions));
+                }
+                Self::new(&parameters, label)
+            }
+            Coding::Packets { .. } => Err(label.unsupported("found packets without a table")),
+        }
+    }
+
     /// Bytes that it holds where packets have so many frames: samples as decoded and in f64, and what codecs keep: the
     /// books of Vorbis and the transforms of AAC are the largest, measured at up to 1.5 MB.
     pub(super) fn bytes(&self, packet_frames: u64) -> u64 {
@@ -80,6 +103,15 @@ impl PacketDecoder {
     pub(super) fn decode(&mut self, packet: &Packet, mono: &mut Vec<f32>) -> Result<(), MediaError> {
         let decoder = match &mut self.kind {
             Kind::Opus(packets) => return packets.decode(&packet.data, &self.label, mono),
+            Kind::Plain { sample, big_endian } => {
+                let frame_bytes = sample.bytes() * self.channels;
+                if packet.data.len() % frame_bytes != 0 {
+                    let found = packet.data.len();
+                    return Err(self.label.corrupt(format!("a packet has {found} bytes, {frame_bytes} bytes a frame")));
+                }
+                sample.mix(&packet.data, *big_endian, self.channels, mono);
+                return Ok(());
+            }
             Kind::Codec(decoder) => decoder,
         };
         let decoded = decoder.decode(packet).map_err(|error| failure(error, &self.label))?;
@@ -131,8 +163,10 @@ pub(super) fn open(mut input: Input, label: &Label) -> Result<Box<dyn Decoder>, 
     };
     let isom = matches!(label.format, "mp4" | "m4a" | "mov");
     let sounds = if isom { mp4::sound_tracks(&mut input, label)? } else { Vec::new() };
+    let mut named = Vec::new();
     if label.format == "mkv" {
         check_matroska_length(&mut input, length, label)?;
+        named = matroska::sound_tracks(&mut input, label)?;
     }
     if isom && sounds.is_empty() {
         return Err(no_track(label, "a film without sound"));
@@ -141,6 +175,12 @@ pub(super) fn open(mut input: Input, label: &Label) -> Result<Box<dyn Decoder>, 
         && sounds.iter().all(SoundTrack::encrypted)
     {
         return Err(label.unsupported(format!("found an encrypted track ({})", coded.codec_words())));
+    }
+    if let Some(track) = sounds.iter().find(|track| !track.encrypted())
+        && track.plain()
+    {
+        let header = quicktime::header(&mut input, track, label)?;
+        return pcm::open_described(input, label, header);
     }
     let stream = MediaSourceStream::new(Box::new(input), MediaSourceStreamOptions::default());
     let limits = MetadataOptions::default()
@@ -157,13 +197,37 @@ pub(super) fn open(mut input: Input, label: &Label) -> Result<Box<dyn Decoder>, 
         })?;
     let mut refused: Option<MediaError> = None;
     for track in format.tracks() {
-        let Some(CodecParameters::Audio(parameters)) = &track.codec_params else { continue };
+        let described = named.iter().find(|named| named.number == u64::from(track.id));
+        let coding = described.and_then(|track| Some((track, track.coding(label)?)));
+        let unknown = AudioCodecParameters::new();
+        let parameters = match &track.codec_params {
+            Some(CodecParameters::Audio(parameters)) => parameters,
+            _ if coding.is_some() => &unknown,
+            _ => {
+                if let Some(track) = described {
+                    refused = refused.or_else(|| Some(label.unsupported(format!("found {}", track.codec_words()))));
+                }
+                continue;
+            }
+        };
         let sound = sounds.iter().find(|sound| sound.id == track.id);
         if sound.is_some_and(SoundTrack::encrypted) {
             continue;
         }
-        let opened = fix_parameters(parameters, sound, label)
-            .and_then(|parameters| Ok((PacketDecoder::new(&parameters, label)?, parameters)));
+        if sound.is_some_and(|sound| sound.changes) {
+            let changes = label.unsupported("found a sound track whose description changes");
+            refused = refused.or(Some(changes));
+            continue;
+        }
+        let opened = match coding {
+            Some((track, coding)) => coding.and_then(|coding| {
+                label.check_channels(track.channels)?;
+                let decoder = PacketDecoder::coded(&coding, track.rate_hz, track.channels, label)?;
+                Ok((decoder, parameters.clone()))
+            }),
+            None => fix_parameters(parameters, sound, label)
+                .and_then(|parameters| Ok((PacketDecoder::new(&parameters, label)?, parameters))),
+        };
         match opened {
             Ok((decoder, parameters)) => {
                 label.check_channels(decoder.channels)?;

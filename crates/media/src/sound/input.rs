@@ -27,7 +27,6 @@ const NOT_READ: &[(&str, &str)] = &[
     ("musepack", "Musepack"),
     ("wavpack", "WavPack"),
     ("tta", "True Audio"),
-    ("au", "Sun AU"),
     ("w64", "Sony Wave64"),
     ("dsf", "DSD"),
     ("realmedia", "RealMedia"),
@@ -171,7 +170,7 @@ pub(super) fn open(mut input: Input, name: &str) -> Result<(Label, Box<dyn Decod
     }
     let opened = catch_unwind(AssertUnwindSafe(|| -> Result<Box<dyn Decoder>, MediaError> {
         match format {
-            "wav" | "aiff" | "caf" => pcm::open(input, &label),
+            "wav" | "aiff" | "caf" | "au" => pcm::open(input, &label),
             "ogg" => ogg::open(input, &label),
             "mp3" | "aac" => mpeg::open(input, &label),
             "flac" | "mp4" | "m4a" | "mov" | "mkv" => demux::open(input, &label),

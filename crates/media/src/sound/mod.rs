@@ -18,14 +18,17 @@
 
 mod demux;
 mod input;
+mod matroska;
 mod mel;
 mod mp4;
 mod mpeg;
 mod ogg;
 mod opus;
 mod pcm;
+mod quicktime;
 mod resample;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -71,29 +74,65 @@ pub struct SoundSegment {
 
 /// Sound that is being decoded, a segment at a time.
 ///
-/// A segment is [`SEGMENT_SECONDS`] long and is resampled on its own, so its samples do not depend on the others. Channels
-/// are mixed by their mean. What an encoder added before and after the sound is cut off where the container tells. A last
+/// A segment is [`SEGMENT_SECONDS`] long and is resampled on its own, so its samples do not depend on the others. Where the
+/// sample rate changes in the middle, as in files that were joined, each part is resampled on its own too. Channels are
+/// mixed by their mean. What an encoder added before and after the sound is cut off where the container tells. A last
 /// piece too short for three mel frames (one fiftieth of a second) is dropped, unless it is all there is.
 ///
 /// Beside one segment at the model's rate, memory holds a few packets and their samples; files are never read whole.
 pub struct SoundReader {
     label: Label,
     decoder: Box<dyn Decoder>,
-    native_hz: u32,
     rate_hz: u32,
     resampler: Resampler,
-    /// Decoded frames that belong to the next segment.
-    pending: Vec<f32>,
-    /// Frames given out in segments before.
-    given: u64,
-    /// Frames decoded, for the place of a bad sample.
-    decoded: u64,
+    /// The resampler of the rate before this one: joined parts often take turns, and its weights are work.
+    spare: Option<Resampler>,
+    /// Decoded frames that belong to the next segment, in runs of one rate; never empty.
+    pending: VecDeque<Run>,
+    /// Where the next frame stands.
+    given: Clock,
+    /// Where the next frame that is decoded will stand.
+    decoded: Clock,
     at_end: bool,
+    /// The end, or a fault, was reported.
+    done: bool,
+}
+
+/// Decoded frames of one rate.
+struct Run {
+    rate_hz: u32,
+    frames: Vec<f32>,
+}
+
+/// A place in a sound whose rate may change.
+#[derive(Clone, Copy)]
+struct Clock {
+    /// Where the part of the present rate begins.
+    start_s: f64,
+    rate_hz: u32,
+    frames: u64,
+}
+
+impl Clock {
+    fn at(rate_hz: u32) -> Self {
+        Self { start_s: 0.0, rate_hz, frames: 0 }
+    }
+
+    fn seconds(&self, more: u64) -> f64 {
+        self.start_s + (self.frames + more) as f64 / f64::from(self.rate_hz)
+    }
+
+    fn advance(&mut self, rate_hz: u32, frames: u64) {
+        if rate_hz != self.rate_hz {
+            *self = Self { start_s: self.seconds(0), rate_hz, frames: 0 };
+        }
+        self.frames += frames;
+    }
 }
 
 impl fmt::Debug for SoundReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SoundReader({}, {}, {} Hz)", self.label.name, self.label.format, self.native_hz)
+        write!(f, "SoundReader({}, {}, {} Hz)", self.label.name, self.label.format, self.given.rate_hz)
     }
 }
 
@@ -132,13 +171,14 @@ impl SoundReader {
         Ok(Self {
             label,
             decoder,
-            native_hz,
             rate_hz,
             resampler: Resampler::new(native_hz, rate_hz),
-            pending: Vec::new(),
-            given: 0,
-            decoded: 0,
+            spare: None,
+            pending: VecDeque::from([Run { rate_hz: native_hz, frames: Vec::new() }]),
+            given: Clock::at(native_hz),
+            decoded: Clock::at(native_hz),
             at_end: false,
+            done: false,
         })
     }
 
@@ -148,16 +188,24 @@ impl SoundReader {
     /// # Errors
     /// [`MediaError::Corrupt`] where the end of the file, which some formats keep the length at, cannot be read.
     pub fn need(&mut self, settings: &MelPreprocess) -> Result<Need, MediaError> {
-        let segment = (SEGMENT_SECONDS * f64::from(self.native_hz)) as u64;
-        let known = self.decoder.frames_left()?.map(|left| left.saturating_add(self.pending.len() as u64));
+        self.choose_resampler(self.pending[0].rate_hz);
+        let segment = (SEGMENT_SECONDS * f64::from(self.pending[0].rate_hz)) as u64;
+        let known = self.frames_left()?;
         let frames = known.unwrap_or(segment).min(segment);
         let Held { bytes, call_frames } = self.decoder.held();
         // Samples that were decoded and not taken yet, as they grow, and once more in the resampler.
         let pieces = 3 * 4 * call_frames.min(known.unwrap_or(call_frames));
         let samples = self.resampler.length(frames);
         let mel = mel_need(samples, settings);
-        let peak = bytes + self.resampler.bytes() + pieces + 4 * samples + mel.peak + SMALL_BYTES;
+        let weights = self.resampler.bytes() + self.spare.as_ref().map_or(0, Resampler::bytes);
+        let peak = bytes + weights + pieces + 4 * samples + mel.peak + SMALL_BYTES;
         Ok(Need { peak, kept: mel.kept })
+    }
+
+    /// Frames that are still to come, those that were decoded among them, as far as they are known.
+    fn frames_left(&mut self) -> Result<Option<u64>, MediaError> {
+        let pending: u64 = self.pending.iter().map(|run| run.frames.len() as u64).sum();
+        Ok(self.decoder.frames_left()?.map(|left| left.saturating_add(pending)))
     }
 
     /// The next segment; `None` after the last.
@@ -187,57 +235,104 @@ impl SoundReader {
     pub fn has_more(&mut self) -> Result<bool, MediaError> {
         // More than two steps of the published mel transform, so that three frames come out.
         let least = u64::from(self.rate_hz) / 50 + 1;
-        while !self.at_end && self.resampler.length(self.pending.len() as u64) < least {
+        while !self.at_end && self.pending_samples() < least {
             if let Err(error) = self.decode() {
                 self.stop();
                 return Err(error);
             }
         }
-        if self.given == 0 && self.at_end && self.decoded == 0 {
+        if self.done {
+            return Ok(false);
+        }
+        if self.at_end && self.decoded.seconds(0) == 0.0 {
             // Said once; then there is nothing more to say.
-            self.given = 1;
+            self.done = true;
             return Err(MediaError::Empty { name: self.label.name.clone(), expected: "sound sample" });
         }
-        let enough = self.resampler.length(self.pending.len() as u64) >= least;
-        Ok(enough || (self.given == 0 && !self.pending.is_empty()))
+        let enough = self.pending_samples() >= least;
+        let some = self.pending.iter().any(|run| !run.frames.is_empty());
+        Ok(enough || (self.given.seconds(0) == 0.0 && some))
+    }
+
+    /// Samples that the decoded frames will become.
+    fn pending_samples(&self) -> u64 {
+        self.pending.iter().map(|run| resample::length(run.rate_hz, self.rate_hz, run.frames.len() as u64)).sum()
     }
 
     /// Decodes and resamples up to the end of the segment.
     fn read_segment(&mut self) -> Result<SoundSegment, MediaError> {
-        let frames = (SEGMENT_SECONDS * f64::from(self.native_hz)) as u64;
-        let mut taken = 0u64;
+        let start_s = self.given.seconds(0);
+        // The part of the segment at the present rate: frames of it, those taken, and the time before it.
+        let mut rate_hz = self.pending[0].rate_hz;
+        let mut frames = (SEGMENT_SECONDS * f64::from(rate_hz)) as u64;
+        let (mut taken, mut before_s) = (0u64, 0.0);
         // Room for all of it: grown step by step, it would be in memory twice. What is not written to takes none.
-        let left = self.decoder.frames_left()?.map_or(frames, |left| left.saturating_add(self.pending.len() as u64));
+        let left = self.frames_left()?.unwrap_or(frames);
+        self.choose_resampler(rate_hz);
         let mut samples = Vec::with_capacity(self.resampler.length(left.min(frames)) as usize);
         loop {
-            let now = self.pending.len().min((frames - taken) as usize);
-            self.resampler.push(&self.pending[..now], &mut samples);
-            self.pending.drain(..now);
+            let run = &mut self.pending[0];
+            let now = run.frames.len().min((frames - taken) as usize);
+            self.resampler.push(&run.frames[..now], &mut samples);
+            run.frames.drain(..now);
             taken += now as u64;
-            if taken == frames || self.at_end {
+            self.given.advance(rate_hz, now as u64);
+            if taken == frames || (self.at_end && self.pending.len() == 1) {
                 break;
+            }
+            if self.pending.len() > 1 {
+                // All of this rate is taken; another one follows.
+                self.pending.pop_front();
+                self.resampler.finish(&mut samples);
+                before_s += taken as f64 / f64::from(rate_hz);
+                rate_hz = self.pending[0].rate_hz;
+                frames = ((SEGMENT_SECONDS - before_s) * f64::from(rate_hz)) as u64;
+                taken = 0;
+                self.choose_resampler(rate_hz);
+                continue;
             }
             self.decode()?;
         }
         self.resampler.finish(&mut samples);
-        let start = self.given;
-        self.given += taken;
-        let seconds = |frames: u64| frames as f64 / f64::from(self.native_hz);
-        Ok(SoundSegment { start_s: seconds(start), end_s: seconds(self.given), samples })
+        Ok(SoundSegment { start_s, end_s: self.given.seconds(0), samples })
+    }
+
+    /// Makes `resampler` the one from a rate.
+    fn choose_resampler(&mut self, from: u32) {
+        if self.resampler.from() == from {
+            return;
+        }
+        let new = match self.spare.take() {
+            Some(spare) if spare.from() == from => spare,
+            _ => Resampler::new(from, self.rate_hz),
+        };
+        self.spare = Some(std::mem::replace(&mut self.resampler, new));
     }
 
     /// Decodes one more piece into `pending`.
     fn decode(&mut self) -> Result<(), MediaError> {
-        let before = self.pending.len();
+        let Some(run) = self.pending.back_mut() else { return Ok(()) };
+        let before = run.frames.len();
         // The decoders are large and not ours. None of their state is used after a panic: the reader stops.
-        let more = catch_unwind(AssertUnwindSafe(|| self.decoder.decode(&mut self.pending)))
+        let more = catch_unwind(AssertUnwindSafe(|| self.decoder.decode(&mut run.frames)))
             .unwrap_or_else(|_| Err(self.label.corrupt("the decoder gave up on it")))?;
-        let fresh = &self.pending[before..];
-        if let Some(at) = fresh.iter().position(|sample| !sample.is_finite()) {
-            let seconds = (self.decoded + at as u64) as f64 / f64::from(self.native_hz);
-            return Err(MediaError::SampleNotFinite { name: self.label.name.clone(), seconds });
+        let fresh = &run.frames[before..];
+        let (rate_hz, count) = (self.decoder.rate_hz(), fresh.len() as u64);
+        let not_finite = fresh.iter().position(|sample| !sample.is_finite());
+        if rate_hz != run.rate_hz && count > 0 {
+            self.label.check_rate(rate_hz, true)?;
+            let frames = run.frames.split_off(before);
+            self.pending.push_back(Run { rate_hz, frames });
         }
-        self.decoded += fresh.len() as u64;
+        let before = self.decoded;
+        if count > 0 {
+            self.decoded.advance(rate_hz, count);
+        }
+        if let Some(at) = not_finite {
+            let mut place = before;
+            place.advance(rate_hz, at as u64);
+            return Err(MediaError::SampleNotFinite { name: self.label.name.clone(), seconds: place.seconds(0) });
+        }
         self.at_end = !more;
         Ok(())
     }
@@ -245,14 +340,16 @@ impl SoundReader {
     /// Leaves nothing to be read.
     fn stop(&mut self) {
         self.at_end = true;
-        self.given = self.given.max(1);
-        self.pending = Vec::new();
+        self.done = true;
+        let rate_hz = self.decoded.rate_hz;
+        self.pending = VecDeque::from([Run { rate_hz, frames: Vec::new() }]);
     }
 }
 
 /// A track that gives mono samples at its own rate.
 trait Decoder: Send {
-    /// Samples a second.
+    /// Samples a second of what the last call of [`Decoder::decode`] gave; before the first call, of what it will give.
+    /// All samples of one call have the same rate, and the next call may have another one.
     fn rate_hz(&self) -> u32;
 
     /// Frames that are still to come, as far as a header or the bytes that are left bound them.

@@ -11,6 +11,9 @@ use super::input::Input;
 /// Boxes are not looked for deeper than this, and not more of them than that.
 const MAX_BOXES: usize = 100_000;
 
+/// The table of chunks is looked through no further, where there is more than one description.
+const MAX_RUNS_BYTES: u64 = 16 << 20;
+
 /// A sound track.
 #[derive(Debug, Default)]
 pub(super) struct SoundTrack {
@@ -27,6 +30,9 @@ pub(super) struct SoundTrack {
     pub(super) fragmented: bool,
     /// The configuration of ALAC, which films of QuickTime hide a level deeper.
     pub(super) alac: Option<Vec<u8>>,
+    /// More than one description of samples is in use, as where files of different codecs or rates were joined.
+    pub(super) changes: bool,
+    descriptions: u32,
     codec: [u8; 4],
     is_sound: bool,
 }
@@ -34,6 +40,11 @@ pub(super) struct SoundTrack {
 impl SoundTrack {
     pub(super) fn encrypted(&self) -> bool {
         matches!(&self.codec, b"enca" | b"drms")
+    }
+
+    /// Whether the track holds plain samples, which are read in [`super::quicktime`].
+    pub(super) fn plain(&self) -> bool {
+        super::quicktime::is_plain(&self.codec)
     }
 
     /// The codec in words.
@@ -48,11 +59,9 @@ impl SoundTrack {
             b"sawb" => "AMR-WB",
             b"mlpa" => "TrueHD",
             b"alac" => "ALAC of an unusual kind",
-            b"ima4" => "IMA ADPCM",
-            b"QDM2" | b"QDMC" => "QDesign",
             b"enca" => "enca",
             b"mha1" | b"mhm1" => "MPEG-H",
-            other => return format!("a sound track coded as \"{}\"", other.escape_ascii()),
+            other => return super::pcm::coded_as(other),
         };
         name.to_owned()
     }
@@ -67,7 +76,7 @@ pub(super) fn sound_tracks(input: &mut Input, label: &Label) -> Result<Vec<Sound
         movie_timescale: 0,
         fragmented: false,
         cut: false,
-        described: false,
+        movies: 0,
         claimed: None,
         boxes: 0,
     };
@@ -117,8 +126,8 @@ struct Walk<'a> {
     fragmented: bool,
     /// A box reaches beyond the end of the file.
     cut: bool,
-    /// There is a box that describes tracks.
-    described: bool,
+    /// Boxes that describe tracks: one, except where files were joined.
+    movies: usize,
     /// Samples that a run of a fragment claims, where they are more than the file has bytes: symphonia 0.6.1 counts them
     /// one by one, 2.9 billion in 2.7 s for a file of 4 kB.
     claimed: Option<u32>,
@@ -132,8 +141,10 @@ impl Walk<'_> {
         if self.cut {
             return Err(label.corrupt("the last box is cut short"));
         }
-        if !self.described {
-            return Err(label.corrupt("the description of the tracks is missing"));
+        match self.movies {
+            0 => return Err(label.corrupt("the description of the tracks is missing")),
+            1 => {}
+            _ => return Err(label.unsupported("found several MP4 files that were joined")),
         }
         if let Some(samples) = self.claimed {
             return Err(label.corrupt(format!("a fragment claims {samples} packets, more than the file has bytes")));
@@ -178,7 +189,7 @@ impl Walk<'_> {
                     | b"udta"
             );
             self.cut |= known && next > self.input.length();
-            self.described |= &head[4..8] == b"moov";
+            self.movies += usize::from(&head[4..8] == b"moov");
             match &head[4..8] {
                 b"trak" => {
                     self.tracks.push(SoundTrack::default());
@@ -191,6 +202,13 @@ impl Walk<'_> {
                     let samples = if count.len() == 4 { be32(&count) } else { 0 };
                     if u64::from(samples) > self.input.length() {
                         self.claimed = Some(samples);
+                    }
+                }
+                b"stsc" if self.tracks.last().is_some_and(|track| track.descriptions > 1) => {
+                    let runs = self.bytes(body, (stop - body).min(MAX_RUNS_BYTES) as usize)?;
+                    let changes = runs.get(8..).unwrap_or_default().chunks_exact(12).any(|run| be32(&run[8..]) != 1);
+                    if let Some(track) = self.tracks.last_mut() {
+                        track.changes = changes;
                     }
                 }
                 name @ (b"mvhd" | b"tkhd" | b"mdhd" | b"hdlr" | b"stsd" | b"elst") => {
@@ -220,6 +238,7 @@ impl Walk<'_> {
             // Old films have a second one of these, which says how data is stored.
             b"hdlr" => track.is_sound |= content.get(8..12)? == b"soun",
             b"stsd" => {
+                track.descriptions = word(4)?;
                 track.codec = std::array::from_fn(|i| content.get(12 + i).copied().unwrap_or(0));
                 if &track.codec == b"alac" {
                     // A box of that name with a version and 24 bytes, somewhere behind the fields of the entry.

@@ -20,6 +20,9 @@ use super::{Decoder, Held, Label};
 /// How far into the file the first frame is looked for.
 const LEAD_BYTES: u64 = 1 << 16;
 
+/// How far the end of a tag that does not tell its length is looked for.
+const MAX_TAG_SEARCH: usize = 1 << 20;
+
 /// Frames that an MP3 decoder gives before the sound, beside those that the encoder counts.
 const DECODER_DELAY: u64 = 529;
 
@@ -43,7 +46,7 @@ enum Kind {
     Layer1,
     Layer2,
     Layer3 { first_version: bool },
-    Aac { channel_code: u8, rate_code: u8 },
+    Aac { profile: u8, channel_code: u8, rate_code: u8 },
 }
 
 impl Frame {
@@ -107,13 +110,44 @@ impl Frame {
         let length = if head[1] & 1 == 1 { 7 } else { 9 };
         // The kind of AAC and several blocks in a frame are refused later, by name.
         let channels = if channel_code == 7 { 8 } else { usize::from(channel_code) };
-        let kind = Kind::Aac { channel_code, rate_code };
+        let kind = Kind::Aac { profile: head[2] >> 6, channel_code, rate_code };
         (bytes > length).then_some(Self { kind, rate_hz, channels, bytes, head: length, samples: 1024 })
     }
 
-    /// True if both can belong to one stream.
+    /// True if both can belong to one stream: the decoder of one can go on with the other.
     fn goes_with(&self, other: &Self) -> bool {
-        self.kind == other.kind && self.rate_hz == other.rate_hz
+        (self.kind, self.rate_hz, self.channels) == (other.kind, other.rate_hz, other.channels)
+    }
+
+    /// A decoder for frames like this one.
+    fn decoder(&self, label: &Label) -> Result<PacketDecoder, MediaError> {
+        label.check_rate(self.rate_hz, true)?;
+        let mut parameters = AudioCodecParameters::new();
+        let codec = match self.kind {
+            Kind::Layer1 => CODEC_ID_MP1,
+            Kind::Layer2 => CODEC_ID_MP2,
+            Kind::Layer3 { .. } => CODEC_ID_MP3,
+            Kind::Aac { .. } => CODEC_ID_AAC,
+        };
+        parameters.for_codec(codec).with_sample_rate(self.rate_hz);
+        if let Some(positions) = Position::from_count(self.channels as u32) {
+            parameters.with_channels(Channels::Positioned(positions));
+        }
+        if let Kind::Aac { profile, channel_code, rate_code } = self.kind {
+            match profile {
+                1 => {}
+                0 => return Err(label.unsupported("found AAC Main")),
+                2 => return Err(label.unsupported("found AAC SSR")),
+                _ => return Err(label.unsupported("found AAC LTP")),
+            }
+            if channel_code == 0 {
+                return Err(label.unsupported("found AAC whose channels are described in the stream"));
+            }
+            // The same in the form of MP4: LC, rate, channels.
+            let configuration = 2 << 11 | u16::from(rate_code) << 7 | u16::from(channel_code) << 3;
+            parameters.with_extra_data(configuration.to_be_bytes().into());
+        }
+        PacketDecoder::new(&parameters, label)
     }
 }
 
@@ -139,43 +173,15 @@ pub(super) fn open(input: Input, label: &Label) -> Result<Box<dyn Decoder>, Medi
         let label = Label { format: "flac", ..label.clone() };
         return demux::open(walk.input.into_input(), &label);
     }
+    walk.check_free_rate(at)?;
     let Some((at, first)) = walk.first_frame(at)? else {
         return Err(label.corrupt("there is no frame of sound"));
     };
-    if let Kind::Aac { channel_code, .. } = first.kind {
-        let head = walk.peek(at, 7)?;
-        match head.get(2).map(|byte| byte >> 6) {
-            Some(1) => {}
-            Some(0) => return Err(label.unsupported("found AAC Main")),
-            Some(2) => return Err(label.unsupported("found AAC SSR")),
-            _ => return Err(label.unsupported("found AAC LTP")),
-        }
-        if channel_code == 0 {
-            return Err(label.unsupported("found AAC whose channels are described in the stream"));
-        }
-    }
-    label.check_rate(first.rate_hz, true)?;
-    let mut parameters = AudioCodecParameters::new();
-    let codec = match first.kind {
-        Kind::Layer1 => CODEC_ID_MP1,
-        Kind::Layer2 => CODEC_ID_MP2,
-        Kind::Layer3 { .. } => CODEC_ID_MP3,
-        Kind::Aac { .. } => CODEC_ID_AAC,
-    };
-    parameters.for_codec(codec).with_sample_rate(first.rate_hz);
-    if let Some(positions) = Position::from_count(first.channels as u32) {
-        parameters.with_channels(Channels::Positioned(positions));
-    }
-    if let Kind::Aac { channel_code, rate_code } = first.kind {
-        // The same in the form of MP4: LC, rate, channels.
-        let configuration = 2 << 11 | u16::from(rate_code) << 7 | u16::from(channel_code) << 3;
-        parameters.with_extra_data(configuration.to_be_bytes().into());
-    }
-    let decoder = PacketDecoder::new(&parameters, label)?;
+    let decoder = first.decoder(label)?;
     let mut track = Frames {
         walk,
         decoder,
-        first,
+        now: first,
         at,
         stated: None,
         seen: 0,
@@ -192,7 +198,8 @@ pub(super) fn open(input: Input, label: &Label) -> Result<Box<dyn Decoder>, Medi
 struct Frames {
     walk: Walk,
     decoder: PacketDecoder,
-    first: Frame,
+    /// What the frames are like at present; joined files and recordings of broadcasts change it.
+    now: Frame,
     /// Where the next frame begins.
     at: u64,
     /// Number of frames as a header states it.
@@ -213,9 +220,9 @@ impl Frames {
     /// # Source
     /// The Xing and LAME tags; what is cut off is what FFmpeg's `mp3dec.c` cuts off.
     fn read_info(&mut self) -> Result<(), MediaError> {
-        let Kind::Layer3 { first_version } = self.first.kind else { return Ok(()) };
-        let frame = self.walk.peek(self.at, self.first.bytes)?;
-        let side = match (first_version, self.first.channels) {
+        let Kind::Layer3 { first_version } = self.now.kind else { return Ok(()) };
+        let frame = self.walk.peek(self.at, self.now.bytes)?;
+        let side = match (first_version, self.now.channels) {
             (true, 2) => 32,
             (true, _) | (false, 2) => 17,
             (false, _) => 9,
@@ -227,19 +234,28 @@ impl Frames {
             _ => {
                 if frame.get(36..40) == Some(b"VBRI") {
                     self.stated = word(36 + 14).map(u64::from).filter(|frames| *frames > 0);
-                    self.at += self.first.bytes as u64;
+                    self.at += self.now.bytes as u64;
                 }
                 return Ok(());
             }
         }
-        self.at += self.first.bytes as u64;
+        let info_at = self.at;
+        self.at += self.now.bytes as u64;
         let flags = word(tag + 4).unwrap_or(0);
         let mut next = tag + 8;
         if flags & 1 != 0 {
             self.stated = word(next).map(u64::from).filter(|frames| *frames > 0);
             next += 4;
         }
-        next += if flags & 2 != 0 { 4 } else { 0 };
+        let mut joined = false;
+        if flags & 2 != 0 {
+            // A file that is longer by a sixteenth than the bytes that are counted was joined with others. FFmpeg leaves
+            // what the encoder added at the end where it is then.
+            let counted = word(next).map_or(0, u64::from);
+            let there = self.walk.input.length() - info_at;
+            joined = counted > 0 && there > counted && there - counted > counted >> 4;
+            next += 4;
+        }
         next += if flags & 4 != 0 { 100 } else { 0 };
         next += if flags & 8 != 0 { 4 } else { 0 };
         let encoder = frame.get(next..next + 4);
@@ -249,8 +265,8 @@ impl Frames {
             let before = u64::from(*high) << 4 | u64::from(*middle) >> 4;
             let after = u64::from(*middle & 15) << 8 | u64::from(*low);
             self.skip = before + DECODER_DELAY;
-            if let Some(frames) = self.stated {
-                let end = frames * self.first.samples;
+            if let Some(frames) = self.stated.filter(|_| !joined) {
+                let end = frames * self.now.samples;
                 self.padding = (end + DECODER_DELAY).saturating_sub(after).min(end)..end;
             }
         }
@@ -259,14 +275,24 @@ impl Frames {
 
     /// What stands where no frame begins: the end, or damage.
     fn end(&mut self) -> Result<bool, MediaError> {
-        if self.at < self.walk.input.length() {
-            let first = self.first;
-            if let Some(found) = self.walk.next_pair(self.at, u64::MAX, |frame| frame.goes_with(&first))? {
-                let lost = found.0 - self.at;
+        let mut from = self.at;
+        while let Some((place, frame)) = self.walk.next_pair(from, u64::MAX)? {
+            // Two heads that fit are found by chance in other data, but not of the kind that is being read.
+            if frame.goes_with(&self.now) || self.walk.begins_stream(place, &frame)? {
+                let lost = place - self.at;
                 return Err(self.walk.label.corrupt(format!("{lost} bytes between frames are no frame")));
             }
+            from = place + 1;
         }
+        self.walk.check_free_rate(self.at)?;
         self.end_cut()
+    }
+
+    /// Goes on with frames of another kind.
+    fn change(&mut self, frame: Frame) -> Result<(), MediaError> {
+        self.decoder = frame.decoder(&self.walk.label)?;
+        self.now = frame;
+        Ok(())
     }
 }
 
@@ -275,7 +301,7 @@ impl Decoder for Frames {
     /// first of several joined files.
     fn frames_left(&mut self) -> Result<Option<u64>, MediaError> {
         let left = self.walk.input.length().saturating_sub(self.at);
-        let first = &self.first;
+        let first = &self.now;
         let lowest_bits = |bits: u64| first.samples * bits / 8 / u64::from(first.rate_hz);
         let shortest = match first.kind {
             Kind::Layer1 | Kind::Layer2 | Kind::Layer3 { first_version: true } => lowest_bits(32_000),
@@ -286,19 +312,26 @@ impl Decoder for Frames {
     }
 
     fn held(&self) -> Held {
-        Held { bytes: self.decoder.bytes(self.first.samples) + (64 << 10), call_frames: self.first.samples }
+        Held { bytes: self.decoder.bytes(self.now.samples) + (64 << 10), call_frames: self.now.samples }
     }
 
     fn rate_hz(&self) -> u32 {
-        self.first.rate_hz
+        self.now.rate_hz
     }
 
     fn decode(&mut self, mono: &mut Vec<f32>) -> Result<bool, MediaError> {
         let head = self.walk.peek(self.at, 10)?;
-        let Some(frame) = Frame::read(&head).filter(|frame| frame.goes_with(&self.first)) else {
-            // Files that were joined have tags between them.
+        let frame = Frame::read(&head);
+        let Some(frame) = frame.filter(|frame| frame.goes_with(&self.now)) else {
+            // Files that were joined have tags between them, and may go on in another way.
             if let Some(next) = self.walk.tag(self.at)? {
                 self.at = next;
+                return Ok(true);
+            }
+            if let Some(frame) = frame
+                && self.walk.begins_stream(self.at, &frame)?
+            {
+                self.change(frame)?;
                 return Ok(true);
             }
             return self.end();
@@ -356,7 +389,11 @@ impl Walk {
         Ok(out)
     }
 
-    /// Where the tag that begins here ends; `None` if there is none. The old ID3 tag ends the file.
+    /// Where the tag, or the run of zeros, that begins here ends; `None` if there is none.
+    ///
+    /// # Source
+    /// ID3v2.4 (section 3.1, with the footer of 3.4), ID3v1 with its enhanced form ("TAG+"), APEv1 and APEv2, Lyrics3 v1 and
+    /// v2. Zeros are what some writers fill up with; where no frame, tag or end follows them, they are damage.
     fn tag(&mut self, at: u64) -> Result<Option<u64>, MediaError> {
         let head = self.peek(at, 32)?;
         if let [b'I', b'D', b'3', _, _, flags, size @ ..] = head.as_slice()
@@ -373,32 +410,126 @@ impl Walk {
             let is_head = head[23] & 0x20 != 0;
             return Ok(Some(at + 32 + if is_head { size } else { 0 }));
         }
-        if head.starts_with(b"TAG") && self.input.length() - at == 128 {
-            return Ok(Some(at + 128));
+        let left = self.input.length().saturating_sub(at);
+        for (name, bytes) in [(&b"TAG+"[..], 227), (b"TAG", 128)] {
+            if head.starts_with(name) && left >= bytes {
+                return Ok(Some(at + bytes));
+            }
+        }
+        if head.starts_with(b"LYRICSBEGIN") {
+            let end = self.find(at, |nine| nine == b"LYRICS200" || nine == b"LYRICSEND", 9)?;
+            return Ok(end.map(|(place, _)| at + place + 9));
+        }
+        if head.first() == Some(&0) {
+            let mut end = at;
+            loop {
+                let zeros = self.peek(end, 1 << 14)?;
+                let count = zeros.iter().take_while(|byte| **byte == 0).count();
+                end += count as u64;
+                if count < zeros.len() || zeros.is_empty() {
+                    break;
+                }
+            }
+            let next = self.peek(end, 16)?;
+            let follows = next.is_empty() || Frame::read(&next).is_some();
+            return Ok((follows || self.tag(end)?.is_some()).then_some(end));
+        }
+        // APEv1 has no head: its items stand before the foot, which tells their bytes with its own.
+        if !head.is_empty() && head[0] != 0xff {
+            let is_foot =
+                |foot: &[u8]| foot.starts_with(b"APETAGEX") && (foot[8..12] == [0xe8, 3, 0, 0] || foot[23] & 0xa0 == 0);
+            if let Some((place, foot)) = self.find(at, is_foot, 32)? {
+                let size = u64::from(u32::from_le_bytes(std::array::from_fn(|i| foot[12 + i])));
+                return Ok((place + 32 == size).then_some(at + size));
+            }
         }
         Ok(None)
+    }
+
+    /// The first place behind `at`, counted from there, where `length` bytes are as wanted, and those bytes.
+    fn find(
+        &mut self,
+        at: u64,
+        wanted: impl Fn(&[u8]) -> bool,
+        length: usize,
+    ) -> Result<Option<(u64, Vec<u8>)>, MediaError> {
+        // Growing, because most tags are short and a file may be full of them.
+        for window in [1 << 10, 1 << 14, MAX_TAG_SEARCH] {
+            let bytes = self.peek(at, window)?;
+            if let Some(place) = bytes.windows(length).position(&wanted) {
+                return Ok(Some((place as u64, bytes[place..place + length].to_vec())));
+            }
+            if bytes.len() < window {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a stream begins at a frame: more like it follow, or the file, or a tag, ends it.
+    fn begins_stream(&mut self, at: u64, frame: &Frame) -> Result<bool, MediaError> {
+        let (mut next, mut count) = (at, 0);
+        while count < 4 {
+            let head = self.peek(next, 16)?;
+            match Frame::read(&head) {
+                Some(found) if found.goes_with(frame) => {
+                    next += found.bytes as u64;
+                    count += 1;
+                    if next > self.input.length() {
+                        // The last frame is cut.
+                        return Ok(count > 1);
+                    }
+                }
+                // Two frames are enough where another stream follows them.
+                Some(_) => return Ok(count >= 2),
+                None => {
+                    let tags: [&[u8]; 4] = [b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN"];
+                    let tag = tags.iter().any(|name| head.starts_with(name));
+                    return Ok(head.is_empty() || tag || (count >= 2 && head[0] == 0));
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// The first frame that another one follows, or that ends the file.
     fn first_frame(&mut self, from: u64) -> Result<Option<(u64, Frame)>, MediaError> {
         let head = self.peek(from, 7)?;
         if let Some(frame) = Frame::read(&head) {
-            let next = self.peek(from + frame.bytes as u64, 7)?;
+            let after = from + frame.bytes as u64;
+            let next = self.peek(after, 7)?;
             let alone = next.len() < 7 || next.starts_with(b"TAG") || next.starts_with(b"ID3") || next[0] == 0;
             if alone || Frame::read(&next).is_some_and(|next| frame.goes_with(&next)) {
                 return Ok(Some((from, frame)));
             }
+            // One frame, and then a stream of another kind.
+            if let Some(next) = Frame::read(&next)
+                && self.begins_stream(after, &next)?
+            {
+                return Ok(Some((from, frame)));
+            }
         }
-        self.next_pair(from, from + LEAD_BYTES, |_| true)
+        self.next_pair(from, from + LEAD_BYTES)
+    }
+
+    /// Refuses MPEG audio of a free bit rate by name: its frames do not tell their length.
+    fn check_free_rate(&mut self, at: u64) -> Result<(), MediaError> {
+        let head = self.peek(at, 7)?;
+        let free = |head: &[u8]| {
+            let [0xff, second, third, fourth, ..] = *head else { return None };
+            // The same head with the lowest bit rate must be one.
+            let known = Frame::read(&[0xff, second, third | 0x10, fourth, 0, 0, 0]);
+            known.filter(|frame| third >> 4 == 0 && !matches!(frame.kind, Kind::Aac { .. }))
+        };
+        let Some(first) = free(&head) else { return Ok(()) };
+        // The next head is within a frame of the highest rate that decoders are asked for, 640 kbit/s at 8 kHz.
+        let bytes = self.peek(at, 1 << 14)?;
+        let again = bytes.windows(4).skip(4).any(|head| free(head).is_some_and(|next| next.goes_with(&first)));
+        if again { Err(self.label.unsupported("found MPEG audio of a free bit rate")) } else { Ok(()) }
     }
 
     /// The next place before `end` where two frames follow each other.
-    fn next_pair(
-        &mut self,
-        from: u64,
-        end: u64,
-        wanted: impl Fn(&Frame) -> bool,
-    ) -> Result<Option<(u64, Frame)>, MediaError> {
+    fn next_pair(&mut self, from: u64, end: u64) -> Result<Option<(u64, Frame)>, MediaError> {
         // Two frames of the largest size fit behind every place that is looked at.
         const WINDOW: usize = 1 << 16;
         const BEHIND: usize = 1 << 14;
@@ -411,7 +542,7 @@ impl Walk {
                 if at + place as u64 >= end {
                     return Ok(None);
                 }
-                let Some(frame) = Frame::read(&bytes[place..]).filter(|frame| wanted(frame)) else { continue };
+                let Some(frame) = Frame::read(&bytes[place..]) else { continue };
                 let next = bytes.get(place + frame.bytes..).and_then(Frame::read);
                 if next.is_some_and(|next| frame.goes_with(&next)) {
                     return Ok(Some((at + place as u64, frame)));

@@ -95,10 +95,10 @@ impl Decoder for Ogg {
                 return Err(label.corrupt("another track begins before the end of this one"));
             }
             mono.append(&mut self.held);
+            // What was held back is of the rate before.
+            self.rate_hz = self.link.rate_hz;
             let (link, rest) = Link::open(&mut self.pages, page)?;
-            if (link.rate_hz, link.channels) != (self.link.rate_hz, self.link.channels) {
-                return Err(label.unsupported("found a change of sample rate or channels between joined files"));
-            }
+            label.check_rate(link.rate_hz, true)?;
             self.link = link;
             self.unread = Some(rest);
             return Ok(true);
@@ -121,6 +121,9 @@ impl Decoder for Ogg {
             let from_fresh = over.min(fresh.len());
             fresh.truncate(fresh.len() - from_fresh);
             self.held.truncate(self.held.len().saturating_sub(over - from_fresh));
+        }
+        if self.held.is_empty() {
+            self.rate_hz = self.link.rate_hz;
         }
         mono.append(&mut self.held);
         self.held = fresh;
@@ -411,15 +414,44 @@ impl Pages {
         Ok(found.map(|page| i64::from_le_bytes(std::array::from_fn(|i| page[6 + i]))))
     }
 
+    /// Goes to the next first page of a track behind a place, if there is one. A page that goes on with a track behind
+    /// bytes that are none means damage.
+    fn find_page(&mut self, mut at: u64) -> Result<bool, MediaError> {
+        const WINDOW: usize = 1 << 16;
+        let mut bytes = Vec::new();
+        loop {
+            let failed = |error: std::io::Error| self.label.corrupt(error);
+            self.input.go(at).map_err(failed)?;
+            self.input.fill(&mut bytes, WINDOW).map_err(failed)?;
+            let page = bytes.windows(6).position(|page| page.starts_with(b"OggS\0"));
+            if let Some(place) = page {
+                if bytes[place + 5] & 2 == 0 {
+                    return Err(self.label.corrupt("bytes that are no page stand between pages"));
+                }
+                self.input.go(at + place as u64).map_err(failed)?;
+                return Ok(true);
+            }
+            if bytes.len() < WINDOW {
+                return Ok(false);
+            }
+            at += (WINDOW - 5) as u64;
+        }
+    }
+
     /// The next page; `None` at the end of the file.
     fn next(&mut self) -> Result<Option<Page>, MediaError> {
         let label = self.label.clone();
         let failed = |error: std::io::Error| label.corrupt(error);
         let mut raw = Vec::new();
         self.input.fill(&mut raw, 27).map_err(failed)?;
-        // Some writers pad the end of a file with zeros, and some taggers append to it.
-        if raw.iter().all(|byte| *byte == 0) || raw.starts_with(b"TAG") || raw.starts_with(b"APETAGEX") {
-            return Ok(None);
+        // Some writers pad the end of a file with zeros, and some taggers append to it; another file may be joined there.
+        let tag = [&b"TAG"[..], b"APETAGEX", b"ID3"].iter().any(|name| raw.starts_with(name));
+        if raw.first().is_none_or(|byte| *byte == 0) || tag {
+            let at = self.input.at().map_err(failed)? - raw.len() as u64;
+            if !self.find_page(at)? {
+                return Ok(None);
+            }
+            self.input.fill(&mut raw, 27).map_err(failed)?;
         }
         let cut = || label.corrupt("a page is cut short");
         if !raw.starts_with(b"OggS"[..raw.len().min(4)].as_ref()) {

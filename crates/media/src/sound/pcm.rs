@@ -3,6 +3,7 @@
 //! The headers are read here and not by symphonia, whose readers refuse RF64, RIFX, 64-bit integers and files that were
 //! written to a pipe, and do not tell a cut file from a whole one.
 
+use std::collections::VecDeque;
 use std::io;
 
 use symphonia::core::audio::{Channels, Position};
@@ -23,13 +24,19 @@ const FRAMES: usize = 1024;
 /// A block of a coded format is at most this long; the field that states it has 16 bits in WAV.
 const MAX_BLOCK_BYTES: u32 = 1 << 20;
 
+/// Parts of one sound, or files that were joined end to end, are no more than this.
+const MAX_PARTS: usize = 1 << 16;
+
+/// Chunks of one file are no more than this.
+const MAX_CHUNKS: usize = 1 << 18;
+
 /// How one sample is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Sample {
+pub(super) enum Sample {
     /// A signed integer of so many bytes, at full scale.
     Signed(usize),
-    /// Eight bits around 128.
-    Unsigned,
+    /// An integer of so many bytes around the middle of their range.
+    Unsigned(usize),
     Float32,
     Float64,
     ALaw,
@@ -37,12 +44,31 @@ enum Sample {
 }
 
 impl Sample {
-    fn bytes(self) -> usize {
+    pub(super) fn bytes(self) -> usize {
         match self {
-            Self::Signed(bytes) => bytes,
-            Self::Unsigned | Self::ALaw | Self::MuLaw => 1,
+            Self::Signed(bytes) | Self::Unsigned(bytes) => bytes,
+            Self::ALaw | Self::MuLaw => 1,
             Self::Float32 => 4,
             Self::Float64 => 8,
+        }
+    }
+
+    /// A signed integer of so many bits, where whole bytes hold it.
+    pub(super) fn signed(bits: u32) -> Option<Self> {
+        matches!(bits, 8 | 16 | 24 | 32 | 64).then_some(Self::Signed(bits as usize / 8))
+    }
+
+    /// As [`Sample::signed`], around the middle of the range.
+    pub(super) fn unsigned(bits: u32) -> Option<Self> {
+        Self::signed(bits).map(|sample| Self::Unsigned(sample.bytes()))
+    }
+
+    /// A float of so many bits.
+    pub(super) fn float(bits: u32) -> Option<Self> {
+        match bits {
+            32 => Some(Self::Float32),
+            64 => Some(Self::Float64),
+            _ => None,
         }
     }
 
@@ -59,12 +85,18 @@ impl Sample {
         match self {
             // Shifted to the top so that the sign is where it belongs.
             Self::Signed(n) => (number << (64 - 8 * n)) as i64 as f64 / -(i64::MIN as f64),
-            Self::Unsigned => (number as f64 - 128.0) / 128.0,
+            Self::Unsigned(n) => ((number << (64 - 8 * n)) ^ (1 << 63)) as i64 as f64 / -(i64::MIN as f64),
             Self::Float32 => f64::from(f32::from_bits(number as u32)),
             Self::Float64 => f64::from_bits(number),
             Self::ALaw => f64::from(a_law(number as u8)) / 32768.0,
             Self::MuLaw => f64::from(mu_law(number as u8)) / 32768.0,
         }
+    }
+
+    /// Appends the means of the frames in stored bytes.
+    pub(super) fn mix(self, stored: &[u8], big_endian: bool, channels: usize, mono: &mut Vec<f32>) {
+        let values = stored.chunks_exact(self.bytes()).map(|stored| self.value(stored, big_endian));
+        mix(values, channels, mono);
     }
 }
 
@@ -87,107 +119,181 @@ fn mu_law(byte: u8) -> i16 {
 }
 
 /// What a header says about the sound.
-struct Header {
-    rate_hz: u32,
-    channels: usize,
-    coding: Coding,
-    /// First byte of the sound.
-    start: u64,
-    /// Its bytes, or `None` where the header was written before they were known.
-    bytes: Option<u64>,
-    /// Frames, where a coded format states them.
-    frames: Option<u64>,
+pub(super) struct Header {
+    pub(super) rate_hz: u32,
+    pub(super) channels: usize,
+    pub(super) coding: Coding,
+    /// Where the sound lies, in order.
+    pub(super) places: Vec<Place>,
+    /// Frames to cut off at the start.
+    pub(super) skip: u64,
+    /// Frames after those, where they are stated.
+    pub(super) frames: Option<u64>,
+}
+
+/// Bytes of sound that lie together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Place {
+    pub(super) start: u64,
+    pub(super) bytes: u64,
 }
 
 /// How the frames are stored.
-enum Coding {
+#[derive(Clone)]
+pub(super) enum Coding {
     Plain { sample: Sample, big_endian: bool },
     Blocks { codec: AudioCodecId, block_bytes: u32, block_frames: u64 },
-    Packets { codec: AudioCodecId, cookie: Vec<u8>, sizes: Vec<u32>, packet_frames: u64, delay: u64 },
+    Packets { codec: AudioCodecId, cookie: Vec<u8>, sizes: Vec<u32>, packet_frames: u64 },
 }
 
-/// Opens a WAV, AIFF or CAF file.
+/// Opens a WAV, AIFF, CAF or AU file, or several of them that were joined.
 pub(super) fn open(input: Input, label: &Label) -> Result<Box<dyn Decoder>, MediaError> {
     let mut file = File { input: input.buffered(), label: label.clone() };
-    let header = match label.format {
-        "wav" => file.wav()?,
-        "aiff" => file.aiff()?,
-        _ => file.caf()?,
-    };
+    let mut headers = VecDeque::new();
+    let mut at = Some(0);
+    while let Some(start) = at {
+        file.go(start)?;
+        let (header, end) = match label.format {
+            "wav" => file.wav(start)?,
+            "aiff" => file.aiff(start)?,
+            "au" => file.au(start)?,
+            _ => file.caf(start)?,
+        };
+        label.check_channels(header.channels)?;
+        label.check_rate(header.rate_hz, true)?;
+        headers.push_back(header);
+        if headers.len() > MAX_PARTS {
+            return Err(label.corrupt(format!("more than {MAX_PARTS} files are joined")));
+        }
+        at = match end {
+            Some(end) => file.joined(end)?,
+            None => None,
+        };
+    }
+    file.open_parts(headers)
+}
+
+/// Opens what the headers of an input describe.
+pub(super) fn open_described(input: Input, label: &Label, header: Header) -> Result<Box<dyn Decoder>, MediaError> {
     label.check_channels(header.channels)?;
     label.check_rate(header.rate_hz, true)?;
-    let there = file.input.length().saturating_sub(header.start);
-    let bytes = match header.bytes {
-        Some(stated) if stated > there => return Err(label.cut_short(there, stated, "bytes of sound")),
-        Some(stated) => stated,
-        None => there,
-    };
-    file.go(header.start)?;
-    let parameters = |codec, frames| {
-        let mut parameters = AudioCodecParameters::new();
-        parameters.for_codec(codec).with_sample_rate(header.rate_hz).with_max_frames_per_packet(frames);
-        parameters.with_frames_per_block(frames);
-        if let Some(positions) = Position::from_count(header.channels as u32) {
-            parameters.with_channels(Channels::Positioned(positions));
+    File { input: input.buffered(), label: label.clone() }.open_parts(VecDeque::from([header]))
+}
+
+/// What reads the packets or samples of one header.
+trait Part: Send {
+    /// Frames that are still to come.
+    fn frames_left(&self) -> u64;
+
+    /// As [`Decoder::held`].
+    fn held(&self) -> Held;
+
+    /// As [`Decoder::decode`].
+    fn decode(&mut self, file: &mut File, mono: &mut Vec<f32>) -> Result<bool, MediaError>;
+}
+
+/// One file, or several that were joined.
+struct Parts {
+    file: File,
+    part: Box<dyn Part>,
+    rate_hz: u32,
+    /// Those after this one.
+    next: VecDeque<Header>,
+}
+
+impl Decoder for Parts {
+    fn frames_left(&mut self) -> Result<Option<u64>, MediaError> {
+        let bytes = |header: &Header| header.places.iter().map(|place| place.bytes).sum::<u64>();
+        let frames = |header: &Header| match &header.coding {
+            Coding::Plain { sample, .. } => bytes(header) / (sample.bytes() * header.channels) as u64,
+            Coding::Blocks { block_bytes, block_frames, .. } => bytes(header) / u64::from(*block_bytes) * block_frames,
+            Coding::Packets { sizes, packet_frames, .. } => (sizes.len() as u64).saturating_mul(*packet_frames),
+        };
+        // Counted in frames of this rate.
+        let here = |header: &Header| {
+            (u128::from(frames(header)) * u128::from(self.rate_hz)).div_ceil(u128::from(header.rate_hz)) as u64
+        };
+        Ok(Some(self.next.iter().map(here).fold(self.part.frames_left(), u64::saturating_add)))
+    }
+
+    fn held(&self) -> Held {
+        let Held { bytes, call_frames } = self.part.held();
+        let places: usize = self.next.iter().map(|header| header.places.len()).sum();
+        let tables = self.next.len() * size_of::<Header>() + places * size_of::<Place>();
+        Held { bytes: bytes + tables as u64, call_frames }
+    }
+
+    fn rate_hz(&self) -> u32 {
+        self.rate_hz
+    }
+
+    fn decode(&mut self, mono: &mut Vec<f32>) -> Result<bool, MediaError> {
+        // The rate of the call is that of the part which gives the samples, so the next part waits for the next call.
+        if self.part.frames_left() == 0
+            && let Some(header) = self.next.pop_front()
+        {
+            self.rate_hz = header.rate_hz;
+            self.part = self.file.part(header)?;
         }
-        parameters
-    };
-    Ok(match header.coding {
-        Coding::Plain { sample, big_endian } => {
-            let frame_bytes = sample.bytes() * header.channels;
-            let frames = bytes / frame_bytes as u64;
-            Box::new(Plain {
-                file,
-                rate_hz: header.rate_hz,
-                channels: header.channels,
-                sample,
-                big_endian,
-                left: frames.min(header.frames.unwrap_or(frames)),
-                buffer: Vec::new(),
-            })
+        Ok(self.part.decode(&mut self.file, mono)? || !self.next.is_empty())
+    }
+}
+
+/// The bytes of several places, one after the other.
+struct Reach {
+    places: Vec<Place>,
+    /// The place that is read, and the bytes of it that were.
+    now: usize,
+    done: u64,
+}
+
+impl Reach {
+    fn new(places: Vec<Place>) -> Self {
+        Self { places, now: 0, done: 0 }
+    }
+
+    /// Goes past bytes at the start.
+    fn pass(&mut self, mut bytes: u64) {
+        while let Some(place) = self.places.get(self.now).filter(|place| place.bytes <= bytes) {
+            bytes -= place.bytes;
+            self.now += 1;
         }
-        Coding::Blocks { codec, block_bytes, block_frames } => {
-            let blocks = bytes / u64::from(block_bytes);
-            Box::new(Coded {
-                decoder: PacketDecoder::new(&parameters(codec, block_frames), label)?,
-                file,
-                rate_hz: header.rate_hz,
-                next: 0,
-                packets: blocks,
-                sizes: Sizes::All(block_bytes),
-                packet_frames: block_frames,
-                skip: 0,
-                left: header.frames.unwrap_or(u64::MAX),
-                buffer: Vec::new(),
-            })
-        }
-        Coding::Packets { codec, cookie, sizes, packet_frames, delay } => {
-            let stated = sizes.iter().map(|size| u64::from(*size)).sum();
-            if stated > bytes {
-                return Err(label.cut_short(bytes, stated, "bytes of packets"));
+        self.done = bytes;
+    }
+
+    fn bytes(&self) -> u64 {
+        self.places.iter().map(|place| place.bytes).sum()
+    }
+
+    /// Exactly `length` bytes.
+    fn fill(&mut self, file: &mut File, buffer: &mut Vec<u8>, length: usize) -> Result<(), MediaError> {
+        let mut more = Vec::new();
+        buffer.clear();
+        while buffer.len() < length {
+            let Some(place) = self.places.get(self.now) else {
+                return Err(file.label.cut_short(buffer.len() as u64, length as u64, "bytes"));
+            };
+            let part = (place.bytes - self.done).min((length - buffer.len()) as u64);
+            if part == 0 {
+                (self.now, self.done) = (self.now + 1, 0);
+                continue;
             }
-            let mut parameters = parameters(codec, packet_frames);
-            parameters.with_extra_data(cookie.into());
-            Box::new(Coded {
-                decoder: PacketDecoder::new(&parameters, label)?,
-                file,
-                rate_hz: header.rate_hz,
-                next: 0,
-                packets: sizes.len() as u64,
-                sizes: Sizes::Each(sizes),
-                packet_frames,
-                skip: delay,
-                left: header.frames.unwrap_or(u64::MAX),
-                buffer: Vec::new(),
-            })
+            file.go(place.start + self.done)?;
+            if buffer.is_empty() {
+                file.fill(buffer, part as usize)?;
+            } else {
+                file.fill(&mut more, part as usize)?;
+                buffer.extend_from_slice(&more);
+            }
+            self.done += part;
         }
-    })
+        Ok(())
+    }
 }
 
 /// Plain samples.
 struct Plain {
-    file: File,
-    rate_hz: u32,
+    reach: Reach,
     channels: usize,
     sample: Sample,
     big_endian: bool,
@@ -196,26 +302,21 @@ struct Plain {
     buffer: Vec<u8>,
 }
 
-impl Decoder for Plain {
-    fn frames_left(&mut self) -> Result<Option<u64>, MediaError> {
-        Ok(Some(self.left))
+impl Part for Plain {
+    fn frames_left(&self) -> u64 {
+        self.left
     }
 
     fn held(&self) -> Held {
         let bytes = (FRAMES * self.channels * self.sample.bytes()) as u64;
-        Held { bytes, call_frames: FRAMES as u64 }
+        let places = (self.reach.places.len() * size_of::<Place>()) as u64;
+        Held { bytes: bytes + places, call_frames: FRAMES as u64 }
     }
 
-    fn rate_hz(&self) -> u32 {
-        self.rate_hz
-    }
-
-    fn decode(&mut self, mono: &mut Vec<f32>) -> Result<bool, MediaError> {
+    fn decode(&mut self, file: &mut File, mono: &mut Vec<f32>) -> Result<bool, MediaError> {
         let frames = self.left.min(FRAMES as u64) as usize;
-        let size = self.sample.bytes();
-        self.file.fill(&mut self.buffer, frames * self.channels * size)?;
-        let values = self.buffer.chunks_exact(size).map(|stored| self.sample.value(stored, self.big_endian));
-        mix(values, self.channels, mono);
+        self.reach.fill(file, &mut self.buffer, frames * self.channels * self.sample.bytes())?;
+        self.sample.mix(&self.buffer, self.big_endian, self.channels, mono);
         self.left -= frames as u64;
         Ok(self.left > 0)
     }
@@ -229,9 +330,8 @@ enum Sizes {
 
 /// Packets of a codec, one after the other.
 struct Coded {
-    file: File,
+    reach: Reach,
     decoder: PacketDecoder,
-    rate_hz: u32,
     next: u64,
     packets: u64,
     sizes: Sizes,
@@ -243,10 +343,10 @@ struct Coded {
     buffer: Vec<u8>,
 }
 
-impl Decoder for Coded {
-    fn frames_left(&mut self) -> Result<Option<u64>, MediaError> {
+impl Part for Coded {
+    fn frames_left(&self) -> u64 {
         let packed = (self.packets - self.next).saturating_mul(self.packet_frames);
-        Ok(Some(packed.min(self.left)))
+        packed.min(self.left)
     }
 
     fn held(&self) -> Held {
@@ -258,11 +358,7 @@ impl Decoder for Coded {
         Held { bytes: tables + self.decoder.bytes(self.packet_frames), call_frames: self.packet_frames }
     }
 
-    fn rate_hz(&self) -> u32 {
-        self.rate_hz
-    }
-
-    fn decode(&mut self, mono: &mut Vec<f32>) -> Result<bool, MediaError> {
+    fn decode(&mut self, file: &mut File, mono: &mut Vec<f32>) -> Result<bool, MediaError> {
         if self.next == self.packets || self.left == 0 {
             return Ok(false);
         }
@@ -270,7 +366,7 @@ impl Decoder for Coded {
             Sizes::All(size) => *size,
             Sizes::Each(sizes) => sizes[self.next as usize],
         };
-        self.file.fill(&mut self.buffer, size as usize)?;
+        self.reach.fill(file, &mut self.buffer, size as usize)?;
         let at = Timestamp::from(0);
         let packet = Packet::new(0, at, Duration::from(self.packet_frames), self.buffer.as_slice());
         let before = mono.len();
@@ -329,8 +425,118 @@ impl File {
         Ok(body)
     }
 
-    /// RIFF, RIFX and RF64.
-    fn wav(&mut self) -> Result<Header, MediaError> {
+    /// Opens the first of the headers.
+    fn open_parts(mut self, mut headers: VecDeque<Header>) -> Result<Box<dyn Decoder>, MediaError> {
+        let first = headers.pop_front().ok_or_else(|| self.label.corrupt("there is no header"))?;
+        let rate_hz = first.rate_hz;
+        let part = self.part(first)?;
+        Ok(Box::new(Parts { file: self, part, rate_hz, next: headers }))
+    }
+
+    /// What reads the sound of a header.
+    fn part(&mut self, header: Header) -> Result<Box<dyn Part>, MediaError> {
+        let Header { rate_hz, channels, coding, places, skip, frames } = header;
+        for place in &places {
+            let there = self.input.length().saturating_sub(place.start);
+            if place.bytes > there {
+                return Err(self.label.cut_short(there, place.bytes, "bytes of sound"));
+            }
+        }
+        let reach = Reach::new(places);
+        let bytes = reach.bytes();
+        let parameters = |codec, frames| {
+            let mut parameters = AudioCodecParameters::new();
+            parameters.for_codec(codec).with_sample_rate(rate_hz).with_max_frames_per_packet(frames);
+            parameters.with_frames_per_block(frames);
+            if let Some(positions) = Position::from_count(channels as u32) {
+                parameters.with_channels(Channels::Positioned(positions));
+            }
+            parameters
+        };
+        let left = frames.unwrap_or(u64::MAX);
+        Ok(match coding {
+            Coding::Plain { sample, big_endian } => {
+                let frame_bytes = (sample.bytes() * channels) as u64;
+                let all = bytes / frame_bytes;
+                let mut reach = reach;
+                reach.pass(skip.min(all) * frame_bytes);
+                let left = left.min(all.saturating_sub(skip));
+                Box::new(Plain { reach, channels, sample, big_endian, left, buffer: Vec::new() })
+            }
+            Coding::Blocks { codec, block_bytes, block_frames } => Box::new(Coded {
+                reach,
+                decoder: PacketDecoder::new(&parameters(codec, block_frames), &self.label)?,
+                next: 0,
+                packets: bytes / u64::from(block_bytes),
+                sizes: Sizes::All(block_bytes),
+                packet_frames: block_frames,
+                skip,
+                left,
+                buffer: Vec::new(),
+            }),
+            Coding::Packets { codec, cookie, sizes, packet_frames } => {
+                let stated = sizes.iter().map(|size| u64::from(*size)).sum();
+                if stated > bytes {
+                    return Err(self.label.cut_short(bytes, stated, "bytes of packets"));
+                }
+                let mut parameters = parameters(codec, packet_frames);
+                parameters.with_extra_data(cookie.into());
+                Box::new(Coded {
+                    reach,
+                    decoder: PacketDecoder::new(&parameters, &self.label)?,
+                    next: 0,
+                    packets: sizes.len() as u64,
+                    sizes: Sizes::Each(sizes),
+                    packet_frames,
+                    skip,
+                    left,
+                    buffer: Vec::new(),
+                })
+            }
+        })
+    }
+
+    /// Up to `length` bytes from a place on.
+    fn peek(&mut self, at: u64, length: usize) -> Result<Vec<u8>, MediaError> {
+        self.go(at)?;
+        let mut bytes = Vec::new();
+        self.input.fill(&mut bytes, length).map_err(|error| self.label.corrupt(error))?;
+        Ok(bytes)
+    }
+
+    /// Whether a file of the format begins with these 16 bytes.
+    fn begins(&self, head: &[u8]) -> bool {
+        let Some(name) = head.get(..4) else { return false };
+        match self.label.format {
+            "wav" => matches!(name, b"RIFF" | b"RIFX" | b"RF64" | b"BW64") && head.get(8..12) == Some(b"WAVE"),
+            "aiff" => name == b"FORM" && matches!(head.get(8..12), Some(b"AIFF" | b"AIFC")),
+            "au" => matches!(name, b".snd" | b"dns."),
+            _ => name == b"caff" && head.get(4..6) == Some(&[0, 1]) && head.get(8..12) == Some(b"desc"),
+        }
+    }
+
+    /// Where another file begins behind the end of one, if one does. Tags, zeros and what else people append do not count.
+    fn joined(&mut self, end: u64) -> Result<Option<u64>, MediaError> {
+        const WINDOW: usize = 1 << 16;
+        let mut at = end;
+        loop {
+            let bytes = self.peek(at, WINDOW)?;
+            let places = if bytes.len() < WINDOW { bytes.len() } else { WINDOW - 16 };
+            if let Some(place) = (0..places).find(|place| self.begins(&bytes[*place..])) {
+                return Ok(Some(at + place as u64));
+            }
+            if bytes.len() < WINDOW {
+                return Ok(None);
+            }
+            at += places as u64;
+        }
+    }
+
+    /// RIFF, RIFX and RF64 from `begin` on, and where it ends, as far as that is known.
+    ///
+    /// Writers that cannot go back, because they write to a pipe, leave the size of the samples at zero or at a number near
+    /// the largest one of 31 or 32 bits. Then the samples go on to the end of the file.
+    fn wav(&mut self, begin: u64) -> Result<(Header, Option<u64>), MediaError> {
         let head: [u8; 12] = self.fixed()?;
         let big_endian = head.starts_with(b"RIFX");
         let wide = matches!(&head[..4], b"RF64" | b"BW64");
@@ -342,164 +548,266 @@ impl File {
             }
             u64::from_le_bytes(out)
         };
+        let length = self.input.length();
+        let riff_end = begin.saturating_add(8).saturating_add(number(&head[4..8]));
         let mut format: Option<Vec<u8>> = None;
-        let mut data: Option<(u64, Option<u64>)> = None;
+        let mut places: Vec<Place> = Vec::new();
         let mut wide_bytes = None;
         let mut stated_frames = None;
-        while format.is_none() || data.is_none() {
-            let Some(chunk) = self.array::<8>()? else { break };
-            let start = self.at()?;
-            let mut bytes = number(&chunk[4..]);
-            match &chunk[..4] {
-                b"fmt " => format = Some(self.body(bytes)?),
-                b"ds64" => {
+        let mut end = None;
+        let mut at = self.at()?;
+        let mut chunks = 0;
+        loop {
+            chunks += 1;
+            if chunks > MAX_CHUNKS {
+                return Err(self.label.corrupt(format!("there are more than {MAX_CHUNKS} chunks")));
+            }
+            let head = self.peek(at, 16)?;
+            // What stands behind the samples is of interest only where more of them do.
+            let complete = format.is_some() && !places.is_empty();
+            if head.len() < 8 || (complete && (self.begins(&head) || !head[..4].iter().all(|b| (32..127).contains(b))))
+            {
+                end = Some(at);
+                break;
+            }
+            let start = at + 8;
+            let mut bytes = number(&head[4..8]);
+            self.go(start)?;
+            match &head[..4] {
+                b"fmt " => {
                     let body = self.body(bytes)?;
-                    wide_bytes = body.get(8..16).map(number);
+                    if format.as_ref().is_some_and(|format| *format != body) {
+                        return Err(self.label.unsupported("found a WAV whose format changes in the middle"));
+                    }
+                    format = Some(body);
                 }
+                b"ds64" => wide_bytes = self.body(bytes)?.get(8..16).map(number),
                 b"fact" => stated_frames = self.body(bytes)?.get(..4).map(number),
                 b"data" => {
-                    // A header written to a pipe has all bits set, or was never filled in.
-                    let streamed = u64::from(u32::MAX);
-                    let stated = match (wide, bytes) {
-                        (true, size) if size == streamed => wide_bytes.filter(|bytes| *bytes != u64::MAX),
-                        (_, size) if size == streamed || size == 0 => None,
-                        (_, size) => Some(size),
+                    let there = length.saturating_sub(start);
+                    let near = |top: u64| (top - 0xffff..=top + 1).contains(&bytes);
+                    let mut streamed = bytes == u64::from(u32::MAX);
+                    if near(u64::from(u32::MAX)) || near(i32::MAX as u64) {
+                        // Longer than the header could say, too: no chunk begins where the samples would end.
+                        let after = self.peek(start + bytes, 4)?;
+                        streamed |= bytes > there || after.iter().any(|byte| !(32..127).contains(byte));
+                    }
+                    let stated = match bytes {
+                        0xffff_ffff if wide => wide_bytes.filter(|bytes| !matches!(*bytes, 0 | u64::MAX)),
+                        0 if riff_end == length && self.only_chunks(start, length)? => Some(0),
+                        0 => None,
+                        _ if streamed => None,
+                        size => Some(size),
                     };
-                    data = Some((start, stated));
-                    match stated {
-                        Some(stated) => bytes = stated,
-                        // Nothing can follow.
-                        None => break,
+                    if stated.is_some_and(|stated| stated > there) {
+                        return Err(self.label.cut_short(there, stated.unwrap_or(0), "bytes of sound"));
+                    }
+                    // Without a size, the next file that was joined ends the samples.
+                    let next = match stated {
+                        Some(_) => None,
+                        None => self.joined(start)?,
+                    };
+                    bytes = stated.unwrap_or(next.map_or(there, |next| next - start));
+                    places.push(Place { start, bytes });
+                    if places.len() > MAX_PARTS {
+                        return Err(self.label.corrupt(format!("there are more than {MAX_PARTS} pieces of sound")));
+                    }
+                    if stated.is_none() {
+                        end = next;
+                        break;
                     }
                 }
                 _ => {}
             }
-            // Chunks begin at even bytes.
-            self.go(start.saturating_add(bytes).saturating_add(bytes & 1))?;
+            let next = start.saturating_add(bytes);
+            // Chunks begin at even bytes; some writers forget that.
+            let odd = bytes & 1 == 1;
+            let named = |head: &[u8]| matches!(head, b"data" | b"fmt " | b"fact" | b"LIST" | b"RIFF");
+            let unpadded = odd && named(&self.peek(next, 4)?);
+            at = if odd && !unpadded { next.saturating_add(1) } else { next };
+            if at >= length {
+                end = Some(length);
+                break;
+            }
         }
         let format = format.ok_or_else(|| self.label.corrupt("the format of the samples is missing"))?;
-        let field = |range: std::ops::Range<usize>| format.get(range).map(number);
-        let (Some(mut tag), Some(channels), Some(rate), Some(block), Some(bits)) =
-            (field(0..2), field(2..4), field(4..8), field(12..14), field(14..16))
-        else {
-            return Err(self.label.corrupt("the format of the samples is cut short"));
-        };
-        // Checked before the sound is looked for, so that a header that lies is named as such.
-        self.label.check_channels(channels as usize)?;
-        let (start, bytes) = data.ok_or_else(|| self.label.corrupt("the samples are missing"))?;
-        if tag == 0xfffe {
-            const REST: &[u8] = &[0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71];
-            let id = format.get(24..40).ok_or_else(|| self.label.corrupt("the format of the samples is cut short"))?;
-            let rest_is_usual = if big_endian { id[8..] == REST[6..] } else { id[2..] == *REST };
-            if !rest_is_usual {
-                return Err(self.label.unsupported("found samples in a format without a number"));
-            }
-            tag = if big_endian { number(&id[..4]) & 0xffff } else { number(&id[..2]) };
+        let (rate_hz, channels, coding) = wav_coding(&format, big_endian, &self.label)?;
+        if places.is_empty() {
+            return Err(self.label.corrupt("the samples are missing"));
         }
-        let container = if block == 0 { bits.div_ceil(8) } else { block / channels };
-        let whole = block == 0 || block % channels == 0;
-        let fits = whole && bits >= 1 && bits <= 8 * container;
-        let plain = |sample| Coding::Plain { sample, big_endian };
-        let coding = match tag {
-            1 if fits && container == 1 => plain(Sample::Unsigned),
-            1 if fits && matches!(container, 2 | 3 | 4 | 8) => plain(Sample::Signed(container as usize)),
-            3 if whole && bits == 32 && container == 4 => plain(Sample::Float32),
-            3 if whole && bits == 64 && container == 8 => plain(Sample::Float64),
-            6 if whole && container == 1 => plain(Sample::ALaw),
-            7 if whole && container == 1 => plain(Sample::MuLaw),
-            1 | 3 | 6 | 7 => {
-                let kind = if tag == 3 { "float" } else { "integer" };
-                return Err(self.label.unsupported(format!(
-                    "found {kind} samples of {bits} bits in frames of {block} bytes for {channels} channels"
-                )));
-            }
-            2 | 0x11 if !big_endian && channels <= 2 && bits == 4 => {
-                // A block begins with a few whole samples, and then has one in each half byte.
-                let (codec, head, first) =
-                    if tag == 2 { (CODEC_ID_ADPCM_MS, 7, 2) } else { (CODEC_ID_ADPCM_IMA_WAV, 4, 1) };
-                let Some(packed) = block.checked_sub(head * channels) else {
-                    return Err(self.label.corrupt("the blocks are shorter than their own heads"));
-                };
-                Coding::Blocks { codec, block_bytes: block as u32, block_frames: packed * 2 / channels + first }
-            }
-            _ => return Err(self.label.unsupported(format!("found {}", wav_codec(tag)))),
-        };
         let frames = stated_frames.filter(|frames| *frames > 0 && matches!(coding, Coding::Blocks { .. }));
-        Ok(Header { rate_hz: rate as u32, channels: channels as usize, coding, start, bytes, frames })
+        Ok((Header { rate_hz, channels, coding, places, skip: 0, frames }, end))
     }
 
-    /// AIFF and AIFF-C.
-    fn aiff(&mut self) -> Result<Header, MediaError> {
+    /// Whether nothing but whole chunks stands between two bytes, at least one of them.
+    fn only_chunks(&mut self, mut at: u64, end: u64) -> Result<bool, MediaError> {
+        for _ in 0..64 {
+            let head = self.peek(at, 8)?;
+            let (true, Some(size)) = (at < end, head.get(4..8)) else { return Ok(false) };
+            let bytes = u64::from(u32::from_le_bytes(std::array::from_fn(|i| size[i])));
+            at += 8 + bytes + (bytes & 1);
+            if at == end {
+                return Ok(head[..4].iter().all(u8::is_ascii_graphic));
+            }
+        }
+        Ok(false)
+    }
+
+    /// AIFF and AIFF-C from `begin` on, and where it ends, as far as that is known.
+    ///
+    /// Writers to a pipe leave the number of frames and the size at zero or at a number that the file does not reach.
+    fn aiff(&mut self, begin: u64) -> Result<(Header, Option<u64>), MediaError> {
         let head: [u8; 12] = self.fixed()?;
         let compressed = head.ends_with(b"AIFC");
+        let length = self.input.length();
         let mut format: Option<Vec<u8>> = None;
-        let mut data = None;
+        let mut data: Option<(u64, u64)> = None;
+        let mut at = self.at()?;
         while format.is_none() || data.is_none() {
+            self.go(at)?;
             let Some(chunk) = self.array::<8>()? else { break };
-            let start = self.at()?;
+            let start = at + 8;
             let bytes = u64::from(be32(&chunk[4..]));
             match &chunk[..4] {
                 b"COMM" => format = Some(self.body(bytes)?),
                 b"SSND" => {
                     let skipped = u64::from(be32(&self.fixed::<8>()?[..4]));
                     data = Some((start + 8 + skipped, bytes.saturating_sub(8 + skipped)));
+                    if bytes == 0 {
+                        // Nothing can follow samples of an unknown number.
+                        break;
+                    }
                 }
                 _ => {}
             }
-            self.go(start + bytes + (bytes & 1))?;
+            at = start + bytes + (bytes & 1);
         }
         let format = format.filter(|format| format.len() >= 18 && (!compressed || format.len() >= 22));
         let format = format.ok_or_else(|| self.label.corrupt("the format of the samples is missing or cut short"))?;
         let channels = usize::from(u16::from_be_bytes([format[0], format[1]]));
         self.label.check_channels(channels)?;
         let frames = u64::from(be32(&format[2..6]));
-        let bits = u16::from_be_bytes([format[6], format[7]]);
+        let bits = u32::from(u16::from_be_bytes([format[6], format[7]]));
         let rate_hz = self.whole_rate(extended(&format[8..18]))?;
         let codec: [u8; 4] = if compressed { [format[18], format[19], format[20], format[21]] } else { *b"NONE" };
-        let integer = match bits {
-            1..=32 => Sample::Signed(usize::from(bits.div_ceil(8))),
-            64 => Sample::Signed(8),
-            _ => return Err(self.label.unsupported(format!("found samples of {bits} bits"))),
-        };
+        // Samples fill the upper bits of whole bytes.
+        let integer = if bits == 0 { None } else { Sample::signed(bits.next_multiple_of(8)) };
         let (sample, big_endian) = match &codec {
             b"NONE" | b"twos" => (integer, true),
             b"sowt" => (integer, false),
-            b"in24" => (Sample::Signed(3), true),
-            b"in32" => (Sample::Signed(4), true),
-            b"42ni" => (Sample::Signed(3), false),
-            b"23ni" => (Sample::Signed(4), false),
-            b"raw " => (Sample::Unsigned, true),
-            b"fl32" | b"FL32" => (Sample::Float32, true),
-            b"fl64" | b"FL64" => (Sample::Float64, true),
-            b"alaw" | b"ALAW" => (Sample::ALaw, true),
-            b"ulaw" | b"ULAW" => (Sample::MuLaw, true),
-            other => return Err(self.label.unsupported(format!("found samples coded as {}", four_letters(other)))),
+            b"in24" => (Some(Sample::Signed(3)), true),
+            b"in32" => (Some(Sample::Signed(4)), true),
+            b"42ni" => (Some(Sample::Signed(3)), false),
+            b"23ni" => (Some(Sample::Signed(4)), false),
+            b"raw " => ((bits <= 8).then_some(Sample::Unsigned(1)), true),
+            b"fl32" | b"FL32" => (Some(Sample::Float32), true),
+            b"fl64" | b"FL64" => (Some(Sample::Float64), true),
+            b"alaw" | b"ALAW" => (Some(Sample::ALaw), true),
+            b"ulaw" | b"ULAW" => (Some(Sample::MuLaw), true),
+            other => return Err(self.label.unsupported(format!("found {}", coded_as(other)))),
+        };
+        let Some(sample) = sample else {
+            return Err(self
+                .label
+                .unsupported(format!("found samples of {bits} bits coded as {}", four_letters(&codec))));
         };
         let (start, bytes) = data.ok_or_else(|| self.label.corrupt("the samples are missing"))?;
         let needed = frames * (channels * sample.bytes()) as u64;
-        if bytes < needed {
+        let there = length.saturating_sub(start);
+        // sox writes 0x7f000000 bytes, FFmpeg no frames and no bytes.
+        let streamed = (frames == 0 && bytes == 0)
+            || (bytes > there && (0x7eff_0000..=0x7fff_ffff).contains(&bytes))
+            || (bytes > there && bytes >= 0xffff_0000 - start);
+        let (bytes, end) = if streamed {
+            let next = self.joined(start)?;
+            (next.map_or(there, |next| next - start), next)
+        } else if bytes < needed {
             return Err(self.label.cut_short(bytes, needed, "bytes of sound"));
-        }
+        } else if bytes > there {
+            return Err(self.label.cut_short(there, bytes, "bytes of sound"));
+        } else {
+            let form_end = begin + 8 + u64::from(be32(&head[4..8]));
+            // Frames that are there and not counted are sound too; bytes that are no whole frame are not.
+            (bytes, Some(form_end.max(start + bytes).min(length)))
+        };
         let coding = Coding::Plain { sample, big_endian };
-        Ok(Header { rate_hz, channels, coding, start, bytes: Some(needed), frames: Some(frames) })
+        let places = vec![Place { start, bytes }];
+        Ok((Header { rate_hz, channels, coding, places, skip: 0, frames: None }, end))
     }
 
-    /// Core Audio Format.
-    fn caf(&mut self) -> Result<Header, MediaError> {
+    /// Sun audio from `begin` on, in either byte order, and where it ends, as far as that is known.
+    ///
+    /// # Source
+    /// `audio_filehdr` of the SunOS manual; the numbers of codings as in FFmpeg's and sox's tables.
+    fn au(&mut self, begin: u64) -> Result<(Header, Option<u64>), MediaError> {
+        let head: [u8; 24] = self.fixed()?;
+        let big_endian = head.starts_with(b".snd");
+        let word = |at: usize| {
+            let bytes = std::array::from_fn(|i| head[at + i]);
+            if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+        };
+        let (offset, bytes, number) = (u64::from(word(4)), word(8), word(12));
+        let channels = word(20) as usize;
+        self.label.check_channels(channels)?;
+        if offset < 24 {
+            return Err(self.label.corrupt(format!("the samples begin at byte {offset}, within the header")));
+        }
+        let sample = match number {
+            1 => Sample::MuLaw,
+            2 => Sample::Signed(1),
+            3 => Sample::Signed(2),
+            4 => Sample::Signed(3),
+            5 => Sample::Signed(4),
+            6 => Sample::Float32,
+            7 => Sample::Float64,
+            27 => Sample::ALaw,
+            23..=26 => return Err(self.label.unsupported("found G.72x ADPCM samples")),
+            other => return Err(self.label.unsupported(format!("found samples coded as number {other}"))),
+        };
+        let start = begin + offset;
+        let there = self.input.length().saturating_sub(start);
+        let (bytes, end) = if bytes == u32::MAX || bytes == 0 {
+            let next = self.joined(start)?;
+            (next.map_or(there, |next| next - start), next)
+        } else {
+            (u64::from(bytes), Some(start.saturating_add(u64::from(bytes))))
+        };
+        if bytes > there {
+            return Err(self.label.cut_short(there, bytes, "bytes of sound"));
+        }
+        let (coding, places) = (Coding::Plain { sample, big_endian }, vec![Place { start, bytes }]);
+        Ok((Header { rate_hz: word(16), channels, coding, places, skip: 0, frames: None }, end))
+    }
+
+    /// Core Audio Format from `begin` on, and where it ends, as far as that is known.
+    fn caf(&mut self, begin: u64) -> Result<(Header, Option<u64>), MediaError> {
         let _: [u8; 8] = self.fixed()?;
+        let mut end = None;
         let mut format: Option<Vec<u8>> = None;
         let mut data = None;
         let mut cookie = Vec::new();
         let mut table: Option<Vec<u8>> = None;
         while let Some(chunk) = self.array::<12>()? {
             let start = self.at()?;
+            if start > begin + 20 && self.begins(&chunk) {
+                end = Some(start - 12);
+                break;
+            }
             let bytes =
                 i64::from_be_bytes([chunk[4], chunk[5], chunk[6], chunk[7], chunk[8], chunk[9], chunk[10], chunk[11]]);
             if &chunk[..4] == b"data" {
                 // Four bytes of it count the edits. Open-ended in a file that was still being written.
                 data = Some((start + 4, u64::try_from(bytes).ok().map(|bytes| bytes.saturating_sub(4))));
             }
-            let Ok(bytes) = u64::try_from(bytes) else { break };
+            let Ok(bytes) = u64::try_from(bytes) else {
+                if let (b"data", Some((start, unknown))) = (&chunk[..4], &mut data)
+                    && let Some(next) = self.joined(*start)?
+                {
+                    *unknown = Some(next - *start);
+                    end = Some(next);
+                }
+                break;
+            };
             match &chunk[..4] {
                 b"desc" => format = Some(self.body(bytes)?),
                 b"kuki" => cookie = self.body(bytes)?,
@@ -514,11 +822,24 @@ impl File {
                 }
                 _ => {}
             }
+            // Zeros and tags behind the last chunk end the search for more of them.
+            if !chunk[..4].iter().all(|byte| (32..127).contains(byte))
+                || start.saturating_add(bytes) > self.input.length()
+            {
+                end = Some(start - 12);
+                break;
+            }
             self.go(start.saturating_add(bytes))?;
         }
         let format = format.filter(|format| format.len() >= 32);
         let format = format.ok_or_else(|| self.label.corrupt("the format of the samples is missing or cut short"))?;
         let (start, bytes) = data.ok_or_else(|| self.label.corrupt("the samples are missing"))?;
+        let there = self.input.length().saturating_sub(start);
+        let bytes = bytes.unwrap_or(there);
+        if bytes > there {
+            return Err(self.label.cut_short(there, bytes, "bytes of sound"));
+        }
+        let places = vec![Place { start, bytes }];
         let rate = f64::from_bits(u64::from_be_bytes(std::array::from_fn(|i| format[i])));
         let rate_hz = self.whole_rate(rate)?;
         let flags = be32(&format[12..16]);
@@ -527,18 +848,23 @@ impl File {
         self.label.check_channels(channels)?;
         let codec: [u8; 4] = std::array::from_fn(|i| format[8 + i]);
         let plain = |sample, big_endian| Coding::Plain { sample, big_endian };
-        let container = packet_bytes as usize / channels;
         let coding = match &codec {
-            b"lpcm" => match (flags & 1 != 0, container) {
-                (true, 4) => plain(Sample::Float32, flags & 2 == 0),
-                (true, 8) => plain(Sample::Float64, flags & 2 == 0),
-                (false, 1..=4 | 8)
-                    if (packet_bytes as usize).is_multiple_of(channels) && bits as usize <= 8 * container =>
-                {
-                    plain(Sample::Signed(container), flags & 2 == 0)
+            b"lpcm" => {
+                let sample = match (flags & 1 != 0, bits) {
+                    (true, bits) => Sample::float(bits),
+                    // The upper bits of whole bytes.
+                    (false, bits) => Sample::signed(bits.clamp(1, 64).next_multiple_of(8)),
+                };
+                match sample {
+                    Some(sample) if packet_bytes as usize == channels * sample.bytes() => plain(sample, flags & 2 == 0),
+                    _ => {
+                        let kind = if flags & 1 != 0 { "float" } else { "integer" };
+                        return Err(self.label.unsupported(format!(
+                            "found {kind} samples of {bits} bits in frames of {packet_bytes} bytes for {channels} channels"
+                        )));
+                    }
                 }
-                _ => return Err(self.label.unsupported(format!("found samples of {bits} bits"))),
-            },
+            }
             b"alaw" => plain(Sample::ALaw, true),
             b"ulaw" => plain(Sample::MuLaw, true),
             b"alac" => {
@@ -549,13 +875,13 @@ impl File {
                     cookie,
                     sizes: packets.sizes,
                     packet_frames: u64::from(packet_frames),
-                    delay: packets.delay,
                 };
-                return Ok(Header { rate_hz, channels, coding, start, bytes, frames: Some(packets.frames) });
+                let (skip, frames) = (packets.delay, Some(packets.frames));
+                return Ok((Header { rate_hz, channels, coding, places, skip, frames }, end));
             }
-            other => return Err(self.label.unsupported(format!("found samples coded as {}", four_letters(other)))),
+            other => return Err(self.label.unsupported(format!("found {}", coded_as(other)))),
         };
-        Ok(Header { rate_hz, channels, coding, start, bytes, frames: None })
+        Ok((Header { rate_hz, channels, coding, places, skip: 0, frames: None }, end))
     }
 
     /// The packet table of a CAF file.
@@ -601,6 +927,63 @@ impl File {
     }
 }
 
+/// The rate, the channels, and how the samples are stored, as the format chunk of a WAV says.
+pub(super) fn wav_coding(format: &[u8], big_endian: bool, label: &Label) -> Result<(u32, usize, Coding), MediaError> {
+    let number = |bytes: &[u8]| {
+        let mut out = [0; 8];
+        out[..bytes.len()].copy_from_slice(bytes);
+        if big_endian {
+            out[..bytes.len()].reverse();
+        }
+        u64::from_le_bytes(out)
+    };
+    let field = |range: std::ops::Range<usize>| format.get(range).map(number);
+    let (Some(mut tag), Some(channels), Some(rate), Some(block), Some(bits)) =
+        (field(0..2), field(2..4), field(4..8), field(12..14), field(14..16))
+    else {
+        return Err(label.corrupt("the format of the samples is cut short"));
+    };
+    label.check_channels(channels as usize)?;
+    if tag == 0xfffe {
+        const REST: &[u8] = &[0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71];
+        let id = format.get(24..40).ok_or_else(|| label.corrupt("the format of the samples is cut short"))?;
+        let rest_is_usual = if big_endian { id[8..] == REST[6..] } else { id[2..] == *REST };
+        if !rest_is_usual {
+            return Err(label.unsupported("found samples in a format without a number"));
+        }
+        tag = if big_endian { number(&id[..4]) & 0xffff } else { number(&id[..2]) };
+    }
+    let container = if block == 0 { bits.div_ceil(8) } else { block / channels };
+    let whole = block == 0 || block % channels == 0;
+    let fits = whole && bits >= 1 && bits <= 8 * container;
+    let plain = |sample| Coding::Plain { sample, big_endian };
+    let coding = match tag {
+        1 if fits && container == 1 => plain(Sample::Unsigned(1)),
+        1 if fits && matches!(container, 2 | 3 | 4 | 8) => plain(Sample::Signed(container as usize)),
+        3 if whole && bits == 32 && container == 4 => plain(Sample::Float32),
+        3 if whole && bits == 64 && container == 8 => plain(Sample::Float64),
+        6 if whole && container == 1 => plain(Sample::ALaw),
+        7 if whole && container == 1 => plain(Sample::MuLaw),
+        1 | 3 | 6 | 7 => {
+            let kind = if tag == 3 { "float" } else { "integer" };
+            return Err(label.unsupported(format!(
+                "found {kind} samples of {bits} bits in frames of {block} bytes for {channels} channels"
+            )));
+        }
+        2 | 0x11 if !big_endian && channels <= 2 && bits == 4 => {
+            // A block begins with a few whole samples, and then has one in each half byte.
+            let (codec, head, first) =
+                if tag == 2 { (CODEC_ID_ADPCM_MS, 7, 2) } else { (CODEC_ID_ADPCM_IMA_WAV, 4, 1) };
+            let Some(packed) = block.checked_sub(head * channels) else {
+                return Err(label.corrupt("the blocks are shorter than their own heads"));
+            };
+            Coding::Blocks { codec, block_bytes: block as u32, block_frames: packed * 2 / channels + first }
+        }
+        _ => return Err(label.unsupported(format!("found {}", wav_codec(tag)))),
+    };
+    Ok((rate as u32, channels as usize, coding))
+}
+
 /// What a packet table says.
 struct Packets {
     sizes: Vec<u32>,
@@ -625,23 +1008,48 @@ fn four_letters(code: &[u8; 4]) -> String {
     format!("\"{}\"", code.escape_ascii())
 }
 
+/// A codec of AIFF, CAF and QuickTime by its letters.
+pub(super) fn coded_as(code: &[u8; 4]) -> String {
+    let name = match code {
+        b"ima4" => "IMA ADPCM samples",
+        b"MAC3" | b"MAC6" => "MACE samples",
+        b"GSM " | b"agsm" => "GSM 6.10 samples",
+        b"QDM2" | b"QDMC" => "QDesign samples",
+        b"Qclp" => "QCELP samples",
+        b"G722" => "G.722 samples",
+        b"ms\0\x02" => "Microsoft ADPCM samples",
+        b"ms\0\x11" => "IMA ADPCM samples of WAV",
+        b"ms\0\x31" => "GSM 6.10 samples",
+        b"dvi4" | b"DVI4" => "DVI ADPCM samples",
+        b"aac " | b"aach" | b"aacl" | b"aace" | b"paac" => "AAC in a container of plain samples",
+        b".mp1" | b".mp2" | b".mp3" | b"ms\0U" => "MPEG audio in a container of plain samples",
+        b"opus" => "Opus in a container of plain samples",
+        b"flac" => "FLAC in a container of plain samples",
+        b"fl16" => "float samples of 16 bits",
+        b"samr" | b"sawb" => "AMR",
+        b"ilbc" => "iLBC",
+        other => return format!("samples coded as {}", four_letters(other)),
+    };
+    format!("{name} ({})", four_letters(code))
+}
+
 /// A codec of WAV by its number.
 fn wav_codec(tag: u64) -> String {
     let name = match tag {
         0x02 | 0x11 => "ADPCM samples of an unusual layout",
         0x31 => "GSM 6.10",
         0x45 | 0x64 | 0x65 => "G.726 ADPCM",
-        0x50 => "MPEG layer 1 or 2 in a WAV",
-        0x55 => "MP3 in a WAV",
+        0x50 => "MPEG audio of layer 1 or 2 under a WAV number",
+        0x55 => "MP3 under a WAV number",
         0x92 | 0x2000 => "AC-3",
-        0xff | 0x1600 | 0x1602 | 0x706d => "AAC in a WAV",
+        0xff | 0x1600 | 0x1602 | 0x706d => "AAC under a WAV number",
         0x160 => "Windows Media Audio 1",
         0x161 => "Windows Media Audio 2",
         0x162 => "Windows Media Audio Pro",
         0x163 => "Windows Media Audio Lossless",
         0x270 => "ATRAC3",
         0x2001 => "DTS",
-        0x566f | 0x674f..=0x6771 => "Vorbis in a WAV",
+        0x566f | 0x674f..=0x6771 => "Vorbis under a WAV number",
         0xa109 => "Speex",
         _ => return format!("samples coded as number {tag:#06x}"),
     };
@@ -655,8 +1063,11 @@ mod tests {
     #[test]
     fn stored_samples_have_their_value() {
         let cases: &[(Sample, &[u8], bool, f64)] = &[
-            (Sample::Unsigned, &[0], false, -1.0),
-            (Sample::Unsigned, &[192], false, 0.5),
+            (Sample::Unsigned(1), &[0], false, -1.0),
+            (Sample::Unsigned(1), &[192], false, 0.5),
+            (Sample::Unsigned(2), &[0xc0, 0], true, 0.5),
+            (Sample::Unsigned(3), &[0, 0, 0x40], false, -0.5),
+            (Sample::Unsigned(4), &[0, 0, 0, 0], true, -1.0),
             (Sample::Signed(1), &[0x80], false, -1.0),
             (Sample::Signed(2), &[0, 0x40], false, 0.5),
             (Sample::Signed(2), &[0x40, 0], true, 0.5),

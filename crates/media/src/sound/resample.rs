@@ -43,8 +43,12 @@ impl Resampler {
 
     /// Number of samples that so many become.
     pub(crate) fn length(&self, samples: u64) -> u64 {
-        let (from, to) = (u128::from(self.from), u128::from(self.to));
-        ((2 * u128::from(samples) * to + from) / (2 * from)) as u64
+        length(self.from, self.to, samples)
+    }
+
+    /// The rate that it takes.
+    pub(crate) fn from(&self) -> u32 {
+        self.from
     }
 
     /// Bytes of the weights, and of the samples that wait for those after them.
@@ -79,6 +83,12 @@ impl Resampler {
         }
         (self.taken, self.given) = (0, 0);
     }
+}
+
+/// Number of samples that so many become between two rates.
+pub(crate) fn length(from: u32, to: u32, samples: u64) -> u64 {
+    let (from, to) = (u128::from(from), u128::from(to));
+    ((2 * u128::from(samples) * to + from) / (2 * from)) as u64
 }
 
 /// The numbers of a filter, without its weights.
@@ -125,13 +135,14 @@ impl Filter {
     fn new(Shape { phases, step, taps, rows, stretch }: Shape) -> Self {
         let reach = REACH * stretch;
         let mut weights = Vec::with_capacity((rows + 1) * taps);
+        let middle = bessel(SHAPE);
         for row in 0..=rows {
             let between = row as f64 / rows as f64;
             for tap in 0..taps {
                 // The input sample before the output stands in the middle.
                 let distance = between + (taps / 2 - 1) as f64 - tap as f64;
                 let inside = 1.0 - (distance / reach).powi(2);
-                let window = if inside > 0.0 { bessel(SHAPE * inside.sqrt()) / bessel(SHAPE) } else { 0.0 };
+                let window = if inside > 0.0 { bessel(SHAPE * inside.sqrt()) / middle } else { 0.0 };
                 let turn = std::f64::consts::PI * CUT_OFF * distance / stretch;
                 let sinc = if turn == 0.0 { 1.0 } else { turn.sin() / turn };
                 weights.push((CUT_OFF / stretch * sinc * window) as f32);
@@ -189,11 +200,16 @@ fn sum(inputs: &[f32], weights: &[f32]) -> f32 {
 
 /// The modified Bessel function of the first kind, order zero, by its series.
 fn bessel(x: f64) -> f64 {
-    let mut term = 1.0;
-    let mut sum = 1.0;
+    let mut term = 1.0f64;
+    let mut sum = 1.0f64;
     for k in 1..64 {
         term *= (x / 2.0 / f64::from(k)).powi(2);
-        sum += term;
+        let more = sum + term;
+        // The terms fall from here on, so that none of them changes the sum any more.
+        if more == sum {
+            break;
+        }
+        sum = more;
     }
     sum
 }

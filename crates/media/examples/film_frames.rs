@@ -7,7 +7,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use omniburn_media::{Film, FilmOptions, FilmSource, VisionPreprocess, film_patches, sample_times};
+use omniburn_media::{TrackChoice, Film, FilmOptions, FilmSource, VisionPreprocess, film_patches, sample_times};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args_os().skip(1);
@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let before = peak_mib();
 
     let start = Instant::now();
-    let mut film = Film::open(&FilmSource::File(path), &FilmOptions { ffmpeg: None })?;
+    let mut film = Film::open(&FilmSource::File(path), &FilmOptions { ffmpeg: None, track: TrackChoice::Default })?;
     println!("{film:?}, {:.3} s long, opened in {:.3} s", film.duration_s(), start.elapsed().as_secs_f64());
 
     let range = 0.0..film.duration_s();

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::tracks::{TrackChoice, TrackInfo};
+
 /// The cause below an error, kept as a chain and never turned into text early.
 pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 
@@ -157,6 +159,18 @@ pub enum MediaError {
         /// The track that was wanted: "a sound track", "a picture track".
         expected: &'static str,
     },
+    /// A container without the track that was asked for by its place or language.
+    #[error("{name}: found no {kind} {wanted}, expected one of: {}", crate::tracks::list(.found))]
+    NoSuchTrack {
+        /// The path, or the name of the bytes.
+        name: String,
+        /// "audio track" or "video track".
+        kind: &'static str,
+        /// What was asked for.
+        wanted: TrackChoice,
+        /// The tracks of that kind that are there.
+        found: Vec<TrackInfo>,
+    },
     /// Sound that is too short for the tower to give a row.
     #[error("{name}: found {frames} mel frames, expected at least {minimum}")]
     SoundTooShort {
@@ -273,7 +287,7 @@ impl MediaError {
             Self::FramesTooSmall { .. } | Self::SoundTooShort { .. } => "too_short",
             Self::SampleNotFinite { .. } => "not_finite",
             Self::TooLong { .. } => "too_long",
-            Self::Empty { .. } | Self::NoTrack { .. } => "empty",
+            Self::Empty { .. } | Self::NoTrack { .. } | Self::NoSuchTrack { .. } => "empty",
         }
     }
 }

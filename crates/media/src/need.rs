@@ -17,6 +17,7 @@ use crate::image::{RgbImage, header, open_file};
 use crate::resize::resize_bytes;
 use crate::size::{Height, VisionPreprocess, Width, image_size, video_size};
 use crate::sound::{MelPreprocess, SoundReader, SoundSource};
+use crate::tracks::TrackChoice;
 
 /// File buffers, error texts, tables that do not grow.
 pub(crate) const SMALL_BYTES: u64 = 256 << 10;
@@ -207,7 +208,19 @@ pub fn mel_need(samples: u64, settings: &MelPreprocess) -> Need {
 /// # Errors
 /// As [`SoundReader::open`].
 pub fn sound_need(source: &SoundSource, settings: &MelPreprocess) -> Result<Need, MediaError> {
-    SoundReader::open(source, settings.sample_rate_hz)?.need(settings)
+    sound_track_need(source, &TrackChoice::Default, settings)
+}
+
+/// As [`sound_need`], of the track that is meant.
+///
+/// # Errors
+/// As [`SoundReader::open_track`].
+pub fn sound_track_need(
+    source: &SoundSource,
+    choice: &TrackChoice,
+    settings: &MelPreprocess,
+) -> Result<Need, MediaError> {
+    SoundReader::open_track(source, choice, settings.sample_rate_hz)?.need(settings)
 }
 
 /// Bytes that one segment of a film takes, in so many frames. The tables of its container are read for it.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use omniburn_media::{
+    TrackChoice,
     Film, FilmOptions, FilmSource, MelPreprocess, SoundReader, SoundSource, VisionPreprocess, film_patches, log_mel,
     sample_times,
 };
@@ -64,7 +65,7 @@ fn film() {
     let manifest = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     let path = Path::new(&manifest).join("../../tests/golden/media/films/ten_minutes.mp4");
     let started = Instant::now();
-    let mut film = Film::open(&FilmSource::File(path), &FilmOptions { ffmpeg: None }).unwrap();
+    let mut film = Film::open(&FilmSource::File(path), &FilmOptions { ffmpeg: None, track: TrackChoice::Default }).unwrap();
     assert!((film.duration_s() - 600.0).abs() < 0.1);
     let preprocess = VisionPreprocess {
         patch: 16,

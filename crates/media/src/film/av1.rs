@@ -65,7 +65,7 @@ impl Av1 {
             last = self.give(&mut decoder, data)?;
             next += 1;
         }
-        let start_s = self.track.packets[packet].start_s;
+        let start_s = self.track.start_s(packet);
         let picture = last.ok_or_else(|| self.track.corrupt(format!("the data at {start_s:.3} s shows no picture")))?;
         self.running = Some((decoder, next, Some(picture.clone())));
         Ok(picture)
@@ -207,6 +207,7 @@ mod tests {
     use crate::film::packets::PacketData;
     use crate::film::source::Source;
     use crate::film::{FilmSource, mkv, mp4};
+    use crate::tracks::TrackChoice;
 
     struct Stored(Vec<Vec<u8>>);
 
@@ -228,7 +229,11 @@ mod tests {
     fn track(name: &str) -> PictureTrack {
         let mut source = Source::open(&FilmSource::File(golden().join("codecs").join(name))).unwrap();
         source.format = if name.ends_with("mp4") { "mp4" } else { "mkv" };
-        let opened = if name.ends_with("mp4") { mp4::open(source) } else { mkv::open(source) };
+        let opened = if name.ends_with("mp4") {
+            mp4::open(source, &TrackChoice::Default)
+        } else {
+            mkv::open(source, &TrackChoice::Default)
+        };
         opened.unwrap()
     }
 

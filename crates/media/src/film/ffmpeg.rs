@@ -49,6 +49,35 @@ pub(crate) fn open(track: &PictureTrack, source: &FilmSource, program: &Path) ->
     Ok(Box::new(Program::open(track, source, program, PICTURE_LIMIT)?))
 }
 
+/// Hides images that HEVC leaves out at the beginning of a stream that was cut: those that are stored behind its first
+/// sync sample, shown before it, and coded with what came before that.
+///
+/// # Source
+/// ITU-T H.265, 7.4.2.2: types 8 and 9 are RASL images, which are not shown where they follow the first random access
+/// point; 6 and 7 (RADL) are.
+pub(crate) fn hide_skipped(track: &mut PictureTrack) -> Result<(), MediaError> {
+    let Some(first) = track.packets.iter().position(|packet| packet.sync) else { return Ok(()) };
+    // Of `hvcC`: the last two bits of byte 21 are the length of a unit's length less one.
+    let length_bytes = track.config.get(21).map_or(4, |byte| usize::from(byte & 3) + 1);
+    for at in first + 1..track.packets.len() {
+        if track.packets[at].pts >= track.packets[first].pts {
+            break;
+        }
+        let bytes = track.data.read(at)?;
+        let mut rest = bytes.as_slice();
+        while let Some(head) = rest.get(..length_bytes + 1) {
+            let length = head[..length_bytes].iter().fold(0usize, |sum, byte| sum << 8 | usize::from(*byte));
+            if matches!(head[length_bytes] >> 1 & 63, 8 | 9) {
+                track.packets[at].shown = false;
+                track.again.retain(|again| again.packet != at);
+                break;
+            }
+            rest = rest.get(length_bytes.saturating_add(length)..).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
 /// The pictures of one film.
 #[derive(Debug)]
 struct Program {
@@ -60,6 +89,10 @@ struct Program {
     height: u32,
     starts_s: Vec<f64>,
     end_s: f64,
+    /// When the first one begins on the container's clock, which the program seeks by.
+    zero_s: f64,
+    /// The track as its option `-map` names it.
+    stream: String,
     /// For each picture the place of one that decoding can begin at and that is shown no later.
     begins: Vec<usize>,
     limit: Duration,
@@ -79,7 +112,7 @@ impl Program {
             _ => (track.height, track.width),
         };
         check_pixels(&track.name, width, height)?;
-        let Shown { starts_s, packets, end_s } = track.shown()?;
+        let Shown { starts_s, packets, end_s, zero_s } = track.shown()?;
         let begins = begins(track, &packets);
         let mut version = Command::new(program);
         version.arg("-version");
@@ -100,6 +133,8 @@ impl Program {
             height,
             starts_s,
             end_s,
+            zero_s,
+            stream: track.stream.clone(),
             begins,
             limit,
             opening: track.opening + 2 * track.table_bytes(),
@@ -114,7 +149,11 @@ impl Program {
         command.args(["-protocol_whitelist", "file,pipe", "-format_whitelist", "mov,matroska"]);
         // On the container's own clock, not from its first packet, which may be one of sound.
         let from = self.time_before(self.begins[place]);
-        command.args(["-seek_timestamp", "1", "-ss", &format!("{from:.6}")]);
+        let seek = match self.begins[place] {
+            0 => self.zero_s.min(self.zero_s / 2.0),
+            _ => self.zero_s + from,
+        };
+        command.args(["-seek_timestamp", "1", "-ss", &format!("{seek:.6}")]);
         // The prefix keeps names that begin with '-' or look like an address what they are.
         let mut input = OsString::from("file:");
         input.push(&self.path);
@@ -122,10 +161,10 @@ impl Program {
         if self.begins[place] < place {
             // The rest of the way is decoded. A seek to the picture itself can land behind pictures that it needs: on a
             // sync sample that is stored before it and shown after it, as open groups of pictures have them.
-            command.args(["-ss", &format!("{:.6}", self.time_before(place) - from)]);
+            command.args(["-ss", &format!("{:.6}", self.zero_s + self.time_before(place) - seek)]);
         }
-        // The first track of moving pictures; covers are none. A picture of other sides than the container says is scaled.
-        command.args(["-map", "0:V:0", "-frames:v", "1", "-vf"]);
+        // A picture of other sides than the container says is scaled.
+        command.args(["-map", &self.stream, "-frames:v", "1", "-vf"]);
         let (width, height) = (self.width, self.height);
         command
             .arg(format!("scale={width}:{height}:flags=bilinear+accurate_rnd+full_chroma_int+bitexact,format=rgb24"));
@@ -138,7 +177,7 @@ impl Program {
         let start = self.starts_s[place];
         match place.checked_sub(1) {
             Some(before) => (self.starts_s[before] + start) / 2.0,
-            None => start.min(start / 2.0),
+            None => start,
         }
     }
 }
@@ -297,8 +336,8 @@ mod tests {
     fn track(codec: Codec, [width, height]: [u32; 2], starts: &[f64]) -> PictureTrack {
         let packet = |(place, start_s): (usize, &f64)| Packet {
             pts: place as i64,
-            start_s: *start_s,
-            duration_s: 0.04,
+            start: (start_s * 1e6).round() as i64,
+            duration: 40_000,
             sync: place % 8 == 0,
             shown: *start_s >= 0.0,
         };
@@ -306,13 +345,16 @@ mod tests {
             name: "a film".to_owned(),
             format: "mp4",
             codec,
+            stream: "0:V:0".to_owned(),
             config: Vec::new(),
             width,
             height,
             quarter_turns: 0,
             mirrored: false,
             colour: None,
+            ticks: 1_000_000,
             packets: starts.iter().enumerate().map(packet).collect(),
+            again: Vec::new(),
             data: Box::new(NoData),
             opening: 0,
         }

@@ -18,6 +18,17 @@ const MAX_WAITING: usize = 8;
 /// The largest picture of level 6.2, the highest there is.
 const MAX_PIXELS: u64 = 139_264 * 256;
 
+/// How far back decoding has to begin for an image and what follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// Here: an IDR image, or an intra image that announces itself as a point of recovery.
+    Here,
+    /// Here for this image alone: it is intra, but what follows may refer to what came before.
+    Alone,
+    /// Further back.
+    Before,
+}
+
 /// Stands for a packet that is not shown.
 const HIDDEN: usize = usize::MAX;
 
@@ -27,8 +38,12 @@ const HIDDEN: usize = usize::MAX;
 pub(crate) struct H264 {
     track: PictureTrack,
     shown: Shown,
-    /// Place of each packet in the order of showing.
+    /// Place of each packet in the order of its time, before edit lists: [`HIDDEN`] where it is not shown.
     places: Vec<usize>,
+    /// The packet from which on images come out whole in a track that does not begin with an IDR image.
+    whole_from: usize,
+    /// Whether decoding can begin at a packet, as far as it was asked.
+    whole: BTreeMap<usize, Start>,
     /// Bytes of a length before each unit.
     length_bytes: usize,
     /// Of the first parameter set: what all pictures must be like.
@@ -47,6 +62,8 @@ struct Run {
     decoder: Decoder,
     /// The packet it began at.
     first: usize,
+    /// Whether only the image it began at is sure to be whole.
+    alone: bool,
     /// The next packet to decode.
     next: usize,
     /// Packets whose picture has not come out yet: more than one where each field has its own.
@@ -54,15 +71,7 @@ struct Run {
 }
 
 impl H264 {
-    pub(crate) fn open(track: PictureTrack) -> Result<Self, MediaError> {
-        let shown = track.shown()?;
-        let mut places = vec![HIDDEN; track.packets.len()];
-        for (place, packet) in shown.packets.iter().enumerate() {
-            places[*packet] = place;
-        }
-        if !track.packets.iter().any(|packet| packet.sync) {
-            return Err(track.corrupt("it has no key frame, so no picture can be decoded"));
-        }
+    pub(crate) fn open(mut track: PictureTrack) -> Result<Self, MediaError> {
         let config = parse_avcc_config(&track.config).map_err(|words| track.corrupt(words))?;
         let length_bytes = config.length_size;
         let Some(set) = config.sps_nals.first() else {
@@ -79,62 +88,73 @@ impl H264 {
         };
         let (across, down) = Colour::sites(info.chroma_location);
         let colour = Colour { matrix, full_range, across, down };
+        let sets = Sets::of(&config.sps_nals, &config.pps_nals);
+        let whole_from = hide_unrecovered(&mut track, length_bytes, &sets)?;
+        let shown = track.shown()?;
+        // A container that marks no sync sample is not believed: the packets say it themselves.
+        if !track.packets.iter().any(|packet| packet.sync) {
+            track.packets.iter_mut().for_each(|packet| packet.sync = true);
+        }
+        let mut places = vec![HIDDEN; track.packets.len()];
+        let mut order = shown.packets.clone();
+        order.sort_by_key(|at| (track.packets[*at].pts, *at));
+        order.dedup();
+        for (place, packet) in order.into_iter().enumerate() {
+            places[packet] = place;
+        }
         let (run, waiting, converter) = (None, BTreeMap::new(), Converter::default());
-        Ok(Self { track, shown, places, length_bytes, info, colour, converter, run, waiting, decoded: 0 })
+        let whole = BTreeMap::new();
+        Ok(Self {
+            track,
+            shown,
+            places,
+            whole_from,
+            whole,
+            length_bytes,
+            info,
+            colour,
+            converter,
+            run,
+            waiting,
+            decoded: 0,
+        })
     }
 
-    /// The last packet at or before `wanted` where decoding can begin such that `wanted` comes out whole.
+    /// The last packet at or before `wanted` where decoding can begin such that `wanted` comes out whole, else the first
+    /// one of the track.
     fn beginning(&mut self, wanted: usize) -> Result<usize, MediaError> {
         let pts = self.track.packets[wanted].pts;
         for at in (0..=wanted).rev() {
             let packet = &self.track.packets[at];
             // A picture shown before the key frame it follows was coded with what came before that.
-            if packet.sync && packet.pts <= pts && self.is_whole(at)? {
-                return Ok(at);
+            if packet.sync && packet.pts <= pts {
+                match self.start_at(at)? {
+                    Start::Here => return Ok(at),
+                    // A run that is under way is not given up for one image.
+                    Start::Alone if at == wanted && self.run.as_ref().is_none_or(|run| run.alone) => return Ok(at),
+                    _ => {}
+                }
             }
         }
-        Err(self
-            .track
-            .corrupt(format!("the picture at {:.3} s has no key frame before it", self.track.packets[wanted].start_s)))
+        Ok(0)
     }
 
     /// Whether the pictures shown after a packet that the container calls a key frame need nothing before it.
-    fn is_whole(&mut self, at: usize) -> Result<bool, MediaError> {
+    fn start_at(&mut self, at: usize) -> Result<Start, MediaError> {
+        if let Some(found) = self.whole.get(&at) {
+            return Ok(*found);
+        }
         let bytes = self.track.data.read(at)?;
-        let units = self.units(&bytes, at)?;
-        let mut recovers = None;
-        for unit in &units {
-            match unit.nal_unit_type {
-                NalUnitType::SliceIdr => return Ok(true),
-                NalUnitType::Sei => recovers = recovers.or(recovery_frames(&unit.rbsp)),
-                // Slices of type I are 2 and 7, and SI is not decoded; the first slice number comes before the type.
-                NalUnitType::Slice => {
-                    let mut bits = Bits::new(&unit.rbsp);
-                    let intra = bits.ue().and_then(|_| bits.ue()).is_some_and(|kind| kind % 5 == 2);
-                    if !intra {
-                        return Ok(false);
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(recovers.unwrap_or(0) == 0)
-    }
-
-    /// The units of a packet, whose lengths must fill it.
-    fn units<'a>(&self, bytes: &'a [u8], at: usize) -> Result<Vec<NalUnit<'a>>, MediaError> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let length = rest.get(..self.length_bytes);
-            let length = length.map(|bytes| bytes.iter().fold(0usize, |sum, byte| sum << 8 | usize::from(*byte)));
-            match length.and_then(|length| rest.get(self.length_bytes + length..)) {
-                Some(after) => rest = after,
-                None => {
-                    return Err(self.track.corrupt(format!("the units of picture {} do not fill it", at + 1)));
-                }
-            }
-        }
-        Ok(parse_avcc(bytes, self.length_bytes))
+        let units = units(&self.track, &bytes, self.length_bytes, at)?;
+        let kind = Kind::of(&units);
+        let start = match kind {
+            Kind { idr: true, .. } => Start::Here,
+            Kind { intra: true, recovers: Some(0), .. } => Start::Here,
+            Kind { intra: true, .. } => Start::Alone,
+            _ => Start::Before,
+        };
+        self.whole.insert(at, start);
+        Ok(start)
     }
 
     /// Decodes until the picture of `wanted` is there.
@@ -151,7 +171,8 @@ impl H264 {
             for set in config.sps_nals.iter().chain(&config.pps_nals) {
                 decoder.decode_nal(set).map_err(|error| decode_failed(&self.track, error))?;
             }
-            self.run = Some(Run { decoder, first: beginning, next: beginning, inside: Vec::new() });
+            let alone = self.whole.get(&beginning) == Some(&Start::Alone);
+            self.run = Some(Run { decoder, first: beginning, alone, next: beginning, inside: Vec::new() });
         }
         loop {
             if let Some(frame) = self.waiting.remove(&place) {
@@ -162,7 +183,7 @@ impl H264 {
             if run.next > wanted + 2 && !run.inside.contains(&wanted) {
                 return Err(self
                     .track
-                    .corrupt(format!("the picture at {:.3} s cannot be decoded", self.track.packets[wanted].start_s)));
+                    .corrupt(format!("the picture at {:.3} s cannot be decoded", self.track.start_s(wanted))));
             }
             self.step(&mut run, wanted, place)?;
             self.run = Some(run);
@@ -182,7 +203,7 @@ impl H264 {
             return Ok(());
         }
         let bytes = self.track.data.read(at)?;
-        let units = self.units(&bytes, at)?;
+        let units = units(&self.track, &bytes, self.length_bytes, at)?;
         let slice = |unit: &&NalUnit<'_>| matches!(unit.nal_unit_type, NalUnitType::Slice | NalUnitType::SliceIdr);
         // A picture that no other one refers to leaves nothing behind in the decoder. Fields may come in packets of
         // their own, one referring to the other, so films with fields are decoded whole.
@@ -195,8 +216,9 @@ impl H264 {
         }
         // Pictures before the key frame in the order of showing refer to what was not decoded. They are decoded all the
         // same, because they take their part in the order of reference pictures, and never shown from here.
+        // So are those of a track that was cut before it has recovered.
         let first = &self.track.packets[run.first];
-        let broken = self.track.packets[at].pts < first.pts;
+        let broken = self.track.packets[at].pts < first.pts || (run.first < self.whole_from && at < self.whole_from);
         self.decoded += 1;
         for unit in &units {
             if unit.nal_unit_type == NalUnitType::Sps {
@@ -273,12 +295,13 @@ impl H264 {
 
     /// The decoded planes at a place, before colours and turns.
     fn planes(&mut self, place: usize) -> Result<Frame, MediaError> {
-        // What lies before this place is not asked for again.
+        let wanted = self.shown.packets[place];
+        let place = self.places[wanted];
+        // What lies before this place is not asked for again, or is decoded again where an edit list repeats it.
         self.waiting = self.waiting.split_off(&place);
         if let Some(frame) = self.waiting.remove(&place) {
             return Ok(frame);
         }
-        let wanted = self.shown.packets[place];
         self.decode_to(wanted, place)
     }
 }
@@ -328,6 +351,232 @@ impl Pictures for H264 {
         let picture = self.convert(&frame);
         Ok(self.track.upright(picture))
     }
+}
+
+/// The units of a packet, whose lengths must fill it.
+fn units<'a>(
+    track: &PictureTrack,
+    bytes: &'a [u8],
+    length_bytes: usize,
+    at: usize,
+) -> Result<Vec<NalUnit<'a>>, MediaError> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let length = rest.get(..length_bytes);
+        let length = length.map(|bytes| bytes.iter().fold(0usize, |sum, byte| sum << 8 | usize::from(*byte)));
+        match length.and_then(|length| rest.get(length_bytes + length..)) {
+            Some(after) => rest = after,
+            None => return Err(track.corrupt(format!("the units of picture {} do not fill it", at + 1))),
+        }
+    }
+    Ok(parse_avcc(bytes, length_bytes))
+}
+
+/// What the units of a packet say of where decoding can begin.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kind {
+    idr: bool,
+    /// Every slice is intra.
+    intra: bool,
+    /// `recovery_frame_cnt` of a recovery point message.
+    recovers: Option<u32>,
+    /// Another image may refer to it.
+    reference: bool,
+}
+
+impl Kind {
+    fn of(units: &[NalUnit<'_>]) -> Self {
+        let mut kind = Self::default();
+        let mut slices = 0;
+        for unit in units {
+            match unit.nal_unit_type {
+                NalUnitType::SliceIdr => (kind.idr, kind.reference) = (true, true),
+                NalUnitType::Sei => kind.recovers = kind.recovers.or(recovery_frames(&unit.rbsp)),
+                NalUnitType::Slice => {
+                    // Slices of type I are 2 and 7, and SI is not decoded; the first slice number comes before the type.
+                    let mut bits = Bits::new(&unit.rbsp);
+                    let intra = bits.ue().and_then(|_| bits.ue()).is_some_and(|kind| kind % 5 == 2);
+                    kind.intra = intra && (slices == 0 || kind.intra);
+                    kind.reference |= unit.nal_ref_idc != 0;
+                    slices += 1;
+                }
+                _ => {}
+            }
+        }
+        kind
+    }
+}
+
+/// What is needed of parameter sets beside [`SpsInfo`].
+struct Sets {
+    /// Bits of `frame_num`.
+    frame_num_bits: u32,
+    /// Whether each colour plane is a picture of its own.
+    separate: bool,
+    max_references: u32,
+    /// The most references that a picture parameter set activates in each list.
+    references: [u32; 2],
+}
+
+impl Sets {
+    fn of(sequences: &[NalUnit<'_>], pictures: &[NalUnit<'_>]) -> Self {
+        let mut sets = Self { frame_num_bits: 4, separate: false, max_references: 1, references: [1, 1] };
+        if let Some(set) = sequences.first() {
+            sets.sequence(&set.rbsp);
+        }
+        for set in pictures {
+            sets.picture(&set.rbsp);
+        }
+        sets
+    }
+
+    /// # Source
+    /// ITU-T H.264, 7.3.2.1.1.
+    fn sequence(&mut self, body: &[u8]) -> Option<()> {
+        let profile = *body.first()?;
+        let mut bits = Bits::new(body.get(3..)?);
+        bits.ue()?;
+        if matches!(profile, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135) {
+            let chroma = bits.ue()?;
+            if chroma == 3 {
+                self.separate = bits.bit()? == 1;
+            }
+            bits.ue()?;
+            bits.ue()?;
+            bits.bit()?;
+            if bits.bit()? == 1 {
+                for list in 0..if chroma == 3 { 12 } else { 8 } {
+                    if bits.bit()? == 0 {
+                        continue;
+                    }
+                    let (mut last, mut next) = (8i64, 8i64);
+                    for _ in 0..if list < 6 { 16 } else { 64 } {
+                        if next != 0 {
+                            next = (last + bits.se()? + 256).rem_euclid(256);
+                        }
+                        last = if next == 0 { last } else { next };
+                    }
+                }
+            }
+        }
+        self.frame_num_bits = bits.ue()?.min(12) + 4;
+        match bits.ue()? {
+            0 => {
+                bits.ue()?;
+            }
+            1 => {
+                bits.bit()?;
+                bits.se()?;
+                bits.se()?;
+                for _ in 0..bits.ue()?.min(255) {
+                    bits.se()?;
+                }
+            }
+            _ => {}
+        }
+        self.max_references = bits.ue()?.clamp(1, 16);
+        Some(())
+    }
+
+    /// # Source
+    /// ITU-T H.264, 7.3.2.2.
+    fn picture(&mut self, body: &[u8]) -> Option<()> {
+        let mut bits = Bits::new(body);
+        bits.ue()?;
+        bits.ue()?;
+        bits.bit()?;
+        bits.bit()?;
+        if bits.ue()? > 0 {
+            // Slice groups, which are refused by the decoder.
+            return None;
+        }
+        for most in &mut self.references {
+            *most = (*most).max(bits.ue()?.saturating_add(1));
+        }
+        Some(())
+    }
+
+    /// `frame_num` of a packet's first slice.
+    fn frame_num(&self, units: &[NalUnit<'_>]) -> Option<u32> {
+        let slice = |unit: &&NalUnit<'_>| matches!(unit.nal_unit_type, NalUnitType::Slice | NalUnitType::SliceIdr);
+        let unit = units.iter().find(slice)?;
+        let mut bits = Bits::new(&unit.rbsp);
+        bits.ue()?;
+        bits.ue()?;
+        bits.ue()?;
+        if self.separate {
+            bits.bit()?;
+            bits.bit()?;
+        }
+        (0..self.frame_num_bits).try_fold(0, |sum, _| Some(sum << 1 | bits.bit()?))
+    }
+}
+
+/// Hides what cannot be decoded at the beginning of a track that was cut, and gives the first packet that can.
+///
+/// A track that begins with an IDR image, as nearly all do, is read no further. Else images are shown from the first one
+/// that has recovered: an IDR image, the end of a recovery that a message announced (at once for an intra image in an open
+/// group, later where intra refresh heals the image column by column), or an intra image that so few others may
+/// overtake that it must be a point of access. Those shown before it were coded with what is not there.
+///
+/// # Source
+/// FFmpeg's H.264 decoder, which leaves out the same images (`recovered` in h264_picture, h264_slice and h264_refs).
+/// # Errors
+/// [`MediaError::Corrupt`] if nothing recovers.
+fn hide_unrecovered(track: &mut PictureTrack, length_bytes: usize, sets: &Sets) -> Result<usize, MediaError> {
+    let wrap = 1u32 << sets.frame_num_bits;
+    let mut target = None;
+    let (mut announced, mut valid) = (false, false);
+    let mut references = 0;
+    let mut found = None;
+    let mut idr = false;
+    for at in 0..track.packets.len() {
+        let bytes = track.data.read(at)?;
+        let units = units(track, &bytes, length_bytes, at)?;
+        let kind = Kind::of(&units);
+        let number = sets.frame_num(&units);
+        if kind.idr {
+            (found, idr) = (Some(at), true);
+            break;
+        }
+        let Some(number) = number else { continue };
+        if let Some(count) = kind.recovers {
+            announced = true;
+            // Some versions of x264 wrote the number of the image in place of the count.
+            valid |= number != count || !kind.intra;
+            let ahead = |target: u32| target.wrapping_sub(number) % wrap;
+            if target.is_none_or(|target| ahead(target) > count) {
+                target = Some(if valid { number.wrapping_add(count) % wrap } else { number });
+            }
+        }
+        if target == Some(number) && kind.reference {
+            found = Some(at);
+            break;
+        }
+        references = (references + u32::from(kind.reference)).min(sets.max_references);
+        let [forward, backward] = sets.references;
+        let few = references <= 2 || (forward <= 2 && backward <= 1);
+        if kind.intra && few && forward <= if announced { 2 } else { 4 } {
+            found = Some(at);
+            break;
+        }
+    }
+    let Some(found) = found else {
+        return Err(track.corrupt("it has no key frame, so no picture can be decoded"));
+    };
+    let first = track.packets[found].pts;
+    for packet in &mut track.packets[..found] {
+        packet.shown &= packet.pts > first;
+    }
+    // Those that were stored behind it and are shown before it follow it at once; behind an IDR image there are none.
+    let mut last = found;
+    while !idr && track.packets.get(last + 1).is_some_and(|packet| packet.pts < first) {
+        last += 1;
+        track.packets[last].shown = false;
+    }
+    let packets = &track.packets;
+    track.again.retain(|again| packets[again.packet].shown);
+    Ok(found)
 }
 
 /// What a sequence parameter set says, if this can be decoded.
@@ -438,5 +687,11 @@ impl<'a> Bits<'a> {
             value = value << 1 | u64::from(self.bit()?);
         }
         u32::try_from(value - 1).ok()
+    }
+
+    /// A signed Exp-Golomb number.
+    fn se(&mut self) -> Option<i64> {
+        let value = i64::from(self.ue()?);
+        Some(if value % 2 == 1 { value / 2 + 1 } else { -(value / 2) })
     }
 }

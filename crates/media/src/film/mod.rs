@@ -16,6 +16,7 @@ mod source;
 mod yuv;
 
 use std::fmt;
+use std::io::{self, Read, Seek};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +31,12 @@ use crate::kind::{SNIFF_BYTES, sniff};
 use crate::need::{ClipNeed, Need, PictureTarget, SMALL_BYTES};
 use crate::patches::{ClipCutter, PatchGrid};
 use crate::size::VisionPreprocess;
+use crate::tracks::{TrackChoice, TrackInfo, only_track};
+
+/// The audio tracks that a Matroska file describes, with their numbers. Leaves the reader anywhere.
+pub(crate) fn matroska_audio_tracks(reader: &mut (impl Read + Seek)) -> io::Result<Vec<(u64, TrackInfo)>> {
+    mkv::described(reader, mkv::AUDIO)
+}
 
 /// How much of an Ogg file is searched for the header of a picture track.
 const OGG_HEADERS: u64 = 4096;
@@ -53,18 +60,21 @@ pub enum FilmSource {
 pub struct FilmOptions {
     /// The program that decodes codecs which nothing here decodes; `None`: they are refused by name.
     pub ffmpeg: Option<PathBuf>,
+    /// Which of several video tracks.
+    pub track: TrackChoice,
 }
 
 impl Default for FilmOptions {
     /// The program that is called `ffmpeg` where programs are looked for.
     fn default() -> Self {
-        Self { ffmpeg: Some(PathBuf::from("ffmpeg")) }
+        Self { ffmpeg: Some(PathBuf::from("ffmpeg")), track: TrackChoice::Default }
     }
 }
 
 /// A film that is open: its pictures' times are known, and its pictures are decoded as they are asked for.
 ///
-/// Its clock begins at zero where the film begins, which need not be where its first picture does.
+/// Its clock begins at zero where its first shown image does, whatever the container's clock says by then: a video cut out
+/// of a longer one, or recorded while a clock ran, is the same as from zero.
 pub struct Film {
     pictures: Box<dyn Pictures>,
     name: String,
@@ -84,6 +94,7 @@ impl Film {
     /// - [`MediaError::Empty`]: no bytes, or no picture that is shown
     /// - [`MediaError::UnknownFormat`]: not a film; what it is instead is named
     /// - [`MediaError::NoTrack`]: a film without pictures
+    /// - [`MediaError::NoSuchTrack`]: without the track that was asked for; those that are there are listed
     /// - [`MediaError::UnsupportedCodec`]: a container or a codec, or a part of one, that is not read
     /// - [`MediaError::TooManyPixels`]: frames larger than the codec allows
     /// - [`MediaError::Corrupt`]: damaged or cut short
@@ -96,11 +107,11 @@ impl Film {
         let track = match found {
             Some(format @ ("mp4" | "mov" | "m4a")) => {
                 source.format = format;
-                mp4::open(source)?
+                mp4::open(source, &options.track)?
             }
             Some("mkv") => {
                 source.format = "mkv";
-                mkv::open(source)?
+                mkv::open(source, &options.track)?
             }
             Some(format @ ("avi" | "flv" | "mpeg" | "mpeg-ts" | "asf")) => {
                 return Err(MediaError::UnsupportedCodec {
@@ -118,6 +129,7 @@ impl Film {
                 });
             }
             Some(format @ ("gif" | "webp" | "png")) => {
+                only_track(&name, format, "video track", &options.track)?;
                 return Ok(Self { pictures: animation::open(given, format)?, name });
             }
             found => {
@@ -209,7 +221,7 @@ impl Film {
 /// # Errors
 /// As [`Film::open`], except that a codec which is not decoded here counts as pictures.
 pub fn has_pictures(source: &FilmSource) -> Result<bool, MediaError> {
-    match Film::open(source, &FilmOptions { ffmpeg: None }) {
+    match Film::open(source, &FilmOptions { ffmpeg: None, track: TrackChoice::Default }) {
         Ok(_) | Err(MediaError::UnsupportedCodec { .. }) => Ok(true),
         Err(MediaError::NoTrack { .. }) => Ok(false),
         Err(e) => Err(e),
@@ -218,10 +230,17 @@ pub fn has_pictures(source: &FilmSource) -> Result<bool, MediaError> {
 
 /// Picks the decoder of a track.
 fn open_codec(
-    track: PictureTrack,
+    mut track: PictureTrack,
     source: &FilmSource,
     options: &FilmOptions,
 ) -> Result<Box<dyn Pictures>, MediaError> {
+    // H.264 tells by itself where decoding can begin.
+    if track.codec != Codec::H264 {
+        track.hide_before_sync();
+    }
+    if track.codec == Codec::Hevc {
+        ffmpeg::hide_skipped(&mut track)?;
+    }
     match (&track.codec, &options.ffmpeg) {
         (Codec::H264, _) => Ok(Box::new(h264::H264::open(track)?)),
         #[cfg(feature = "av1")]

@@ -3,8 +3,10 @@
 //! Why not a crate: re_mp4 0.5.1 keeps neither edit lists nor `colr` nor what is needed to bound a hostile table.
 
 use crate::error::MediaError;
-use crate::film::packets::{Codec, Packet, PictureTrack, TrackColour};
+use crate::film::ffmpeg::codec_name;
+use crate::film::packets::{Again, Codec, Packet, PictureTrack, TrackColour};
 use crate::film::source::{Placed, Source};
+use crate::tracks::{TrackChoice, TrackInfo, find, packed_language};
 
 /// A `moov` or `moof` longer than this is refused; an hour of film needs about 3 MB.
 const MAX_HEADER_BYTES: u64 = 256 << 20;
@@ -22,6 +24,7 @@ const MAX_TIME: i64 = 1 << 60;
 enum Bad {
     Corrupt(String),
     Unsupported(String),
+    Named(Box<MediaError>),
 }
 
 type Step<T> = Result<T, Bad>;
@@ -31,7 +34,7 @@ fn bad<T>(words: impl Into<String>) -> Step<T> {
 }
 
 /// The film's picture track.
-pub(crate) fn open(mut source: Source) -> Result<PictureTrack, MediaError> {
+pub(crate) fn open(mut source: Source, choice: &TrackChoice) -> Result<PictureTrack, MediaError> {
     let mut movie = None;
     let mut fragments: Vec<(u64, Vec<u8>)> = Vec::new();
     let mut fragment_bytes = 0;
@@ -73,7 +76,7 @@ pub(crate) fn open(mut source: Source) -> Result<PictureTrack, MediaError> {
     let Some(movie) = movie else {
         return Err(source.corrupt("it has no box moov, which lists the pictures"));
     };
-    let found = picture_track(&movie, &fragments, source.len());
+    let found = picture_track(&movie, &fragments, source.len(), source.name(), choice);
     let (trak, samples) = match found {
         Ok(Some(found)) => found,
         Ok(None) => {
@@ -85,6 +88,7 @@ pub(crate) fn open(mut source: Source) -> Result<PictureTrack, MediaError> {
         }
         Err(Bad::Corrupt(words)) => return Err(source.corrupt(words)),
         Err(Bad::Unsupported(words)) => return Err(source.unsupported(words)),
+        Err(Bad::Named(error)) => return Err(*error),
     };
     let name = source.name().to_owned();
     let format = source.format;
@@ -92,13 +96,16 @@ pub(crate) fn open(mut source: Source) -> Result<PictureTrack, MediaError> {
         name,
         format,
         codec: trak.entry.codec,
+        stream: trak.stream,
         config: trak.entry.config,
         width: trak.entry.width,
         height: trak.entry.height,
         quarter_turns: trak.turns.0,
         mirrored: trak.turns.1,
         colour: trak.entry.colour,
+        ticks: u64::from(trak.timescale),
         packets: samples.packets,
+        again: samples.again,
         data: Box::new(Placed { source, places: samples.places, stripped: Vec::new() }),
         opening: fragment_bytes,
     })
@@ -216,7 +223,7 @@ fn need<'a>(found: &[([u8; 4], &'a [u8])], kind: &'static str) -> Step<&'a [u8]>
 /// One `trak` as far as it is needed.
 struct Trak<'a> {
     id: u32,
-    enabled: bool,
+    stream: String,
     turns: (u8, bool),
     timescale: u32,
     edits: Vec<Edit>,
@@ -246,6 +253,7 @@ struct Edit {
 #[derive(Default)]
 struct Samples {
     packets: Vec<Packet>,
+    again: Vec<Again>,
     places: Vec<(u64, u32)>,
 }
 
@@ -255,12 +263,16 @@ struct Raw {
     pts: i64,
     duration: i64,
     sync: bool,
+    /// Described by a fragment: the lengths of edits do not cut it.
+    in_fragment: bool,
 }
 
 fn picture_track<'a>(
     movie: &'a [u8],
     fragments: &[(u64, Vec<u8>)],
     file_len: u64,
+    name: &str,
+    choice: &TrackChoice,
 ) -> Step<Option<(Trak<'a>, Samples)>> {
     let top = boxes(movie)?;
     let mut head = Reader::new(need(&top, "mvhd")?, "mvhd");
@@ -273,17 +285,32 @@ fn picture_track<'a>(
         return Err(Bad::Unsupported("found a compressed movie header".to_owned()));
     }
 
-    let mut candidates = Vec::new();
+    let mut candidates: Vec<Head<'_>> = Vec::new();
+    let mut infos: Vec<TrackInfo> = Vec::new();
+    let mut chapters = Vec::new();
     for (_, body) in top.iter().filter(|(kind, _)| kind == b"trak") {
-        if let Some(trak) = read_trak(body, movie_matrix)? {
-            candidates.push(trak);
+        let parts = boxes(body)?;
+        chapters.extend(chapter_tracks(&parts));
+        if let Some(head) = read_head(parts)? {
+            candidates.push(head);
         }
     }
-    let chosen = candidates.iter().position(|trak| trak.enabled).unwrap_or(0);
+    // Images that stand for chapters are no video, and FFmpeg counts them as covers.
+    candidates.retain(|head| !chapters.contains(&head.id));
+    for (at, head) in candidates.iter_mut().enumerate() {
+        head.stream = format!("0:V:{at}");
+    }
+    candidates.retain(|head| !head.cover);
+    for (at, head) in candidates.iter().enumerate() {
+        let codec = codec_name(&head.codec).to_owned();
+        let (language, default) = (head.language.clone(), head.enabled);
+        infos.push(TrackInfo { index: at as u32, codec, language, default, enabled: true, special: false });
+    }
     if candidates.is_empty() {
         return Ok(None);
     }
-    let trak = candidates.swap_remove(chosen);
+    let chosen = find(name, "video track", &infos, choice).map_err(|error| Bad::Named(Box::new(error)))?;
+    let trak = read_trak(candidates.swap_remove(chosen), movie_matrix)?;
     if trak.timescale == 0 {
         return bad("the clock of its picture track has zero ticks a second");
     }
@@ -332,9 +359,27 @@ fn turns([a, b, c, d]: [i64; 4]) -> Option<(u8, bool)> {
     }
 }
 
+/// A track of moving images before its tables are read.
+struct Head<'a> {
+    id: u32,
+    enabled: bool,
+    language: Option<String>,
+    codec: Codec,
+    /// One still image.
+    cover: bool,
+    stream: String,
+    parts: Vec<([u8; 4], &'a [u8])>,
+}
+
+/// The tracks that hold the chapters of a track, by their numbers.
+fn chapter_tracks(parts: &[([u8; 4], &[u8])]) -> Vec<u32> {
+    let references = child(parts, b"tref").and_then(|body| boxes(body).ok()).unwrap_or_default();
+    let chapters = child(&references, b"chap").unwrap_or_default();
+    chapters.chunks_exact(4).map(|id| u32::from_be_bytes([id[0], id[1], id[2], id[3]])).collect()
+}
+
 /// `None` for a track without moving pictures.
-fn read_trak(body: &[u8], movie_matrix: [i64; 4]) -> Step<Option<Trak<'_>>> {
-    let parts = boxes(body)?;
+fn read_head(parts: Vec<([u8; 4], &[u8])>) -> Step<Option<Head<'_>>> {
     let media = boxes(need(&parts, "mdia")?)?;
     let mut handler = Reader::new(need(&media, "hdlr")?, "hdlr");
     handler.take(8)?;
@@ -345,7 +390,29 @@ fn read_trak(body: &[u8], movie_matrix: [i64; 4]) -> Step<Option<Trak<'_>>> {
     let (version, flags) = head.full()?;
     head.take(if version == 1 { 16 } else { 8 })?;
     let id = head.u32()?;
-    head.take(4 + if version == 1 { 8 } else { 4 } + 16)?;
+    let mut head = Reader::new(need(&media, "mdhd")?, "mdhd");
+    let (version, _) = head.full()?;
+    head.take(if version == 1 { 28 } else { 16 })?;
+    let language = packed_language(head.u16()?);
+    let info = boxes(need(&media, "minf")?)?;
+    let stbl = boxes(need(&info, "stbl")?)?;
+    let kind: [u8; 4] = match need(&stbl, "stsd")?.get(12..16) {
+        Some(kind) => [kind[0], kind[1], kind[2], kind[3]],
+        None => return bad("its picture track says nothing of its codec"),
+    };
+    let count = need(&stbl, "stsz").ok().and_then(|sizes| sizes.get(8..12));
+    let cover = matches!(&kind, b"jpeg" | b"png ") && count.is_none_or(|count| count <= [0, 0, 0, 1].as_slice());
+    let codec = entry_codec(&kind).0;
+    let stream = String::new();
+    Ok(Some(Head { id, enabled: flags & 1 == 1, language, codec, cover, stream, parts }))
+}
+
+fn read_trak(head: Head<'_>, movie_matrix: [i64; 4]) -> Step<Trak<'_>> {
+    let Head { id, stream, parts, .. } = head;
+    let media = boxes(need(&parts, "mdia")?)?;
+    let mut head = Reader::new(need(&parts, "tkhd")?, "tkhd");
+    let (version, _) = head.full()?;
+    head.take(if version == 1 { 32 } else { 20 } + 16)?;
     let own = matrix(&mut head)?;
     let [a, b, c, d] = own;
     let [e, f, g, h] = movie_matrix.map(|value| value >> 8);
@@ -368,12 +435,13 @@ fn read_trak(body: &[u8], movie_matrix: [i64; 4]) -> Step<Option<Trak<'_>>> {
         for _ in 0..list.count(if version == 1 { 20 } else { 12 })? {
             let duration = list.wide(version)?;
             let start = if version == 1 { list.u64()? as i64 } else { i64::from(list.i32()?) };
+            // One written as a whole number, or left at zero, is meant as 1: GStreamer and FFmpeg play it so.
             let rate = list.u32()?;
             if !(-1..MAX_TIME).contains(&start) || duration > MAX_TIME as u64 {
                 return bad("its edit list goes beyond all time");
             }
             let media_time = (start >= 0).then_some(start);
-            if media_time.is_some() && rate >> 16 != 1 {
+            if media_time.is_some() && !matches!(rate, 0 | 1 | 0x1_0000) {
                 return Err(Bad::Unsupported("found an edit list that changes the speed".to_owned()));
             }
             edits.push(Edit { duration, media_time });
@@ -392,26 +460,28 @@ fn read_trak(body: &[u8], movie_matrix: [i64; 4]) -> Step<Option<Trak<'_>>> {
     if entries.iter().any(|other| other.0 != *kind || other.1 != *entry) {
         return Err(Bad::Unsupported("found a picture track that changes its codec or settings".to_owned()));
     }
-    let count = need(&stbl, "stsz").ok().and_then(|sizes| sizes.get(8..12));
-    if matches!(kind, b"jpeg" | b"png ") && count.is_none_or(|count| count <= [0, 0, 0, 1].as_slice()) {
-        // A cover.
-        return Ok(None);
-    }
     let entry = read_entry(kind, entry)?;
-    Ok(Some(Trak { id, enabled: flags & 1 == 1, turns, timescale, edits, entry, stbl }))
+    Ok(Trak { id, stream, turns, timescale, edits, entry, stbl })
 }
 
-fn read_entry(kind: &[u8; 4], body: &[u8]) -> Step<Entry> {
-    let (codec, config_box): (Codec, &[u8; 4]) = match kind {
+/// The codec of a sample entry, and the box that configures it.
+fn entry_codec(kind: &[u8; 4]) -> (Codec, &'static [u8; 4]) {
+    match kind {
         b"avc1" | b"avc3" => (Codec::H264, b"avcC"),
         b"av01" => (Codec::Av1, b"av1C"),
         b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" => (Codec::Hevc, b"hvcC"),
         b"vp09" => (Codec::Vp9, b"vpcC"),
         b"vp08" => (Codec::Vp8, b"vpcC"),
         b"mp4v" => (Codec::Other("MPEG-4 Part 2".to_owned()), b"esds"),
-        b"encv" | b"drmi" => return Err(Bad::Unsupported("found encrypted pictures".to_owned())),
         other => (Codec::Other(other.escape_ascii().to_string()), b"none"),
-    };
+    }
+}
+
+fn read_entry(kind: &[u8; 4], body: &[u8]) -> Step<Entry> {
+    if matches!(kind, b"encv" | b"drmi") {
+        return Err(Bad::Unsupported("found encrypted pictures".to_owned()));
+    }
+    let (codec, config_box) = entry_codec(kind);
     let mut reader = Reader::new(body, "stsd");
     reader.take(24)?;
     let width = u32::from(reader.u16()?);
@@ -597,7 +667,8 @@ fn table_samples(trak: &Trak<'_>, file_len: u64) -> Step<Vec<Raw>> {
                 }
             };
             let duration = i64::from(duration);
-            raw.push(Raw { place: (offset, size), pts: dts + i64::from(shift), duration, sync });
+            let pts = dts + i64::from(shift);
+            raw.push(Raw { place: (offset, size), pts, duration, sync, in_fragment: false });
             offset += u64::from(size);
             // 2^23 packets of less than 2^32 ticks stay below 2^55.
             dts += duration;
@@ -690,7 +761,8 @@ fn fragment_samples(
                     if ours {
                         check_place(offset, size, file_len, raw.len() + 1)?;
                         let sync = own & NOT_SYNC == 0;
-                        raw.push(Raw { place: (offset, size), pts: dts + shift, duration, sync });
+                        let pts = dts + shift;
+                        raw.push(Raw { place: (offset, size), pts, duration, sync, in_fragment: true });
                         dts += duration;
                     }
                     offset = offset.saturating_add(u64::from(size));
@@ -704,64 +776,67 @@ fn fragment_samples(
 
 /// Packets on the film's clock.
 ///
-/// A packet is shown by the edit in which it begins. One that begins before an edit and ends in it is not shown: this is
+/// A packet is shown by every edit in which it begins. One that begins before an edit and ends in it is not shown: this is
 /// FFmpeg's rule, and differs from the standard only for edits that do not begin with a picture.
+///
+/// The header of a fragmented film is written before its length is known, so its edits move fragments and do not cut off
+/// their ends (also FFmpeg's rule).
 fn apply_edits(trak: &Trak<'_>, movie_scale: u32, raw: Vec<Raw>) -> Step<Samples> {
-    let scale = f64::from(trak.timescale);
-    // Film time of the edit's beginning, its media time, and the media time of its end.
-    let mut edits: Vec<(f64, i64, i64)> = Vec::new();
-    let mut film_time: u64 = 0;
     if !trak.edits.is_empty() && movie_scale == 0 {
         return bad("the clock of its edit list has zero ticks a second");
     }
-    for (index, edit) in trak.edits.iter().enumerate() {
-        if let Some(media_time) = edit.media_time {
-            // The length of the last edit of a film that was still being written is left at zero.
-            let open = edit.duration == 0 && index + 1 == trak.edits.len();
-            let ticks = u128::from(edit.duration) * u128::from(trak.timescale);
-            let ticks = (ticks + u128::from(movie_scale) / 2) / u128::from(movie_scale);
-            let end = if open { i64::MAX } else { media_time.saturating_add(ticks.min(MAX_TIME as u128) as i64) };
-            edits.push((film_time as f64 / f64::from(movie_scale), media_time, end));
-        }
-        film_time = film_time.saturating_add(edit.duration);
-    }
-    if trak.edits.is_empty() {
-        // Everything is shown at its own time; the zero of both clocks is the same.
-        edits.push((0.0, i64::MIN, i64::MAX));
-    }
+    // Ticks of the movie as ticks of the track.
+    let scaled = |ticks: u64| {
+        let ticks = u128::from(ticks) * u128::from(trak.timescale);
+        ((ticks + u128::from(movie_scale) / 2) / u128::from(movie_scale.max(1))).min(MAX_TIME as u128) as i64
+    };
     let mut samples = Samples::default();
     samples.packets.reserve_exact(raw.len());
     samples.places.reserve_exact(raw.len());
-    let Some(first) = edits.first().copied() else {
+    for raw in &raw {
+        let Raw { pts, duration, sync, .. } = *raw;
+        // Without an edit list everything is shown at its own time.
+        samples.packets.push(Packet { pts, start: pts, duration, sync, shown: trak.edits.is_empty() });
+        samples.places.push(raw.place);
+    }
+    if trak.edits.is_empty() {
+        return Ok(samples);
+    }
+    // Packets in the order of their own times: an edit shows a run of them.
+    let mut order: Vec<usize> = (0..raw.len()).filter(|at| !raw[*at].in_fragment).collect();
+    order.sort_by_key(|at| raw[*at].pts);
+    let mut film_time: u64 = 0;
+    let mut first = None;
+    for (index, edit) in trak.edits.iter().enumerate() {
+        let start = scaled(film_time);
+        film_time = film_time.saturating_add(edit.duration);
+        let Some(media_time) = edit.media_time else { continue };
+        let shift = start - media_time;
+        first.get_or_insert((media_time, shift));
+        // The length of the last edit of a film that was still being written is left at zero.
+        let open = edit.duration == 0 && index + 1 == trak.edits.len();
+        let end = if open { i64::MAX } else { media_time.saturating_add(scaled(edit.duration)) };
+        let from = order.partition_point(|at| raw[*at].pts < media_time);
+        for at in order[from..].iter().take_while(|at| raw[**at].pts < end) {
+            let packet = &mut samples.packets[*at];
+            let start = packet.pts.saturating_add(shift);
+            if packet.shown {
+                if samples.again.len() == MAX_PACKETS {
+                    return bad(format!("its edit list shows more than {MAX_PACKETS} pictures again"));
+                }
+                samples.again.push(Again { packet: *at, start });
+            } else {
+                (packet.start, packet.shown) = (start, true);
+            }
+        }
+    }
+    let Some((media_time, shift)) = first else {
         return bad("its edit list shows nothing");
     };
-    edits.sort_by_key(|(_, media, _)| *media);
-    // The furthest end of an edit and all before it, to see in one look whether another one holds a packet too.
-    let mut reach = i64::MIN;
-    let reaches: Vec<i64> = edits
-        .iter()
-        .map(|(_, _, end)| {
-            let before = reach;
-            reach = reach.max(*end);
-            before
-        })
-        .collect();
-    for raw in raw {
-        let after = edits.partition_point(|(_, media, _)| *media <= raw.pts);
-        let found = after.checked_sub(1).filter(|at| raw.pts < edits[*at].2);
-        if after.checked_sub(1).is_some_and(|at| raw.pts < reaches[at]) {
-            // An earlier edit holds it; shown twice if the later one does too, else the order of edits is not understood.
-            return Err(Bad::Unsupported("found an edit list that shows a part twice".to_owned()));
+    for (packet, raw) in samples.packets.iter_mut().zip(&raw) {
+        if raw.in_fragment {
+            (packet.start, packet.shown) = (packet.pts.saturating_add(shift), packet.pts >= media_time);
         }
-        let (film, media, _) = found.map_or(first, |at| edits[at]);
-        samples.packets.push(Packet {
-            pts: raw.pts,
-            start_s: film + (raw.pts - media.max(if trak.edits.is_empty() { 0 } else { media })) as f64 / scale,
-            duration_s: raw.duration as f64 / scale,
-            sync: raw.sync,
-            shown: found.is_some(),
-        });
-        samples.places.push(raw.place);
     }
     Ok(samples)
 }

@@ -20,19 +20,28 @@ pub(crate) enum Codec {
     Other(String),
 }
 
-/// One coded picture, in decode order in its track.
+/// One coded image, in decode order in its track.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Packet {
     /// When it begins to be shown, on the track's own clock and before any edit list: the order of showing.
     pub pts: i64,
-    /// When it begins to be shown, in seconds on the film's own clock (edit list applied).
-    pub start_s: f64,
-    /// How long it is shown.
-    pub duration_s: f64,
+    /// When it begins to be shown, in ticks of the track on the video's clock (edit list applied).
+    pub start: i64,
+    /// How long it is shown, in ticks.
+    pub duration: i64,
     /// Whether decoding can begin here.
     pub sync: bool,
     /// Whether it is shown at all; what an edit list cuts off is decoded and not shown.
     pub shown: bool,
+}
+
+/// One more time that a packet is shown, where an edit list repeats a part.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Again {
+    /// Its place in decode order.
+    pub packet: usize,
+    /// When it begins to be shown, as [`Packet::start`].
+    pub start: i64,
 }
 
 /// Gives the bytes of packets.
@@ -51,6 +60,8 @@ pub(crate) struct PictureTrack {
     /// The container, as `sniff` names it: the `format` of errors.
     pub format: &'static str,
     pub codec: Codec,
+    /// The track as FFmpeg's `-map` names it.
+    pub stream: String,
     /// Configuration of the codec as the container keeps it: the body of `avcC`, `av1C`, `hvcC`, or CodecPrivate.
     pub config: Vec<u8>,
     /// Coded sides as the container says.
@@ -62,8 +73,12 @@ pub(crate) struct PictureTrack {
     pub mirrored: bool,
     /// What the container says of the colours; the bitstream's own word goes before it.
     pub colour: Option<TrackColour>,
+    /// Ticks a second of the packets' times.
+    pub ticks: u64,
     /// Packets in decode order.
     pub packets: Vec<Packet>,
+    /// Packets that are shown more than once.
+    pub again: Vec<Again>,
     pub data: Box<dyn PacketData>,
     /// Bytes of tables that were in memory while the track was opened, beside what is kept.
     pub opening: u64,
@@ -78,29 +93,60 @@ pub(crate) struct TrackColour {
 }
 
 /// The shown packets of a track in the order they are shown.
+///
+/// Their clock begins at zero where the first one begins, whatever the container's own clock says by then: the same video
+/// is the same numbers wherever it was cut from.
 #[derive(Debug)]
 pub(crate) struct Shown {
-    /// When each begins, ascending.
+    /// When each begins, ascending from zero.
     pub starts_s: Vec<f64>,
     /// Its place in decode order.
     pub packets: Vec<usize>,
     /// When the last one ends.
     pub end_s: f64,
+    /// When the first one begins on the container's clock.
+    pub zero_s: f64,
 }
 
 impl PictureTrack {
     /// The shown packets in the order they are shown.
     ///
+    /// # Numerics
+    /// Differences are taken in whole ticks and divided once, so that a video is not moved by a bit where its container
+    /// begins late.
     /// # Errors
     /// [`MediaError::Empty`] if none is.
     pub(crate) fn shown(&self) -> Result<Shown, MediaError> {
-        let mut packets: Vec<usize> = (0..self.packets.len()).filter(|at| self.packets[*at].shown).collect();
-        packets.sort_by(|a, b| self.packets[*a].start_s.total_cmp(&self.packets[*b].start_s));
-        let Some(last) = packets.last().map(|at| &self.packets[*at]) else {
+        let own = self.packets.iter().enumerate().filter(|(_, packet)| packet.shown);
+        let mut shown: Vec<(i64, usize)> = own.map(|(at, packet)| (packet.start, at)).collect();
+        shown.extend(self.again.iter().map(|again| (again.start, again.packet)));
+        shown.sort_by_key(|(start, _)| *start);
+        let (Some((first, _)), Some((last, at))) = (shown.first().copied(), shown.last().copied()) else {
             return Err(MediaError::Empty { name: self.name.clone(), expected: "frame" });
         };
-        let end_s = last.start_s + last.duration_s;
-        Ok(Shown { starts_s: packets.iter().map(|at| self.packets[*at].start_s).collect(), packets, end_s })
+        let seconds = |ticks: i128| ticks as f64 / self.ticks as f64;
+        let since = |start: i64| i128::from(start) - i128::from(first);
+        Ok(Shown {
+            starts_s: shown.iter().map(|(start, _)| seconds(since(*start))).collect(),
+            end_s: seconds(since(last) + i128::from(self.packets[at].duration)),
+            zero_s: seconds(i128::from(first)),
+            packets: shown.into_iter().map(|(_, at)| at).collect(),
+        })
+    }
+
+    /// When a packet begins in seconds on the container's clock, for messages.
+    pub(crate) fn start_s(&self, packet: usize) -> f64 {
+        self.packets[packet].start as f64 / self.ticks as f64
+    }
+
+    /// Hides what nothing can be decoded from at the beginning of a track that was cut: packets before the first sync
+    /// sample in the order of decoding. A track without a sync sample stays as it is.
+    pub(crate) fn hide_before_sync(&mut self) {
+        let first = self.packets.iter().position(|packet| packet.sync).unwrap_or(0);
+        for packet in &mut self.packets[..first] {
+            packet.shown = false;
+        }
+        self.again.retain(|again| again.packet >= first);
     }
 
     /// A decoded picture turned as the track says.
@@ -127,6 +173,7 @@ impl PictureTrack {
     /// Bytes of its tables: packets, their places in the file and in the order of showing.
     pub(crate) fn table_bytes(&self) -> u64 {
         (size_of::<Packet>() as u64 + 16 + 24) * self.packets.len() as u64
+            + (size_of::<Again>() as u64 + 16) * self.again.len() as u64
     }
 
     /// [`MediaError::Corrupt`] of this film.

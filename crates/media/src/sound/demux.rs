@@ -16,6 +16,8 @@ use symphonia::core::packet::Packet;
 use symphonia::core::units::TimeBase;
 
 use crate::error::MediaError;
+use crate::film::matroska_audio_tracks;
+use crate::tracks::{self, TrackChoice, TrackInfo};
 
 use super::input::Input;
 use super::mp4::{self, SoundTrack};
@@ -151,8 +153,13 @@ pub(super) fn failure(error: Error, label: &Label) -> MediaError {
     }
 }
 
-/// Opens FLAC, MP4 and Matroska.
-pub(super) fn open(mut input: Input, label: &Label) -> Result<Box<dyn Decoder>, MediaError> {
+/// Opens FLAC, MP4 and Matroska: the track that is meant, or an error that names what it holds. Never another one, which
+/// may be another language.
+pub(super) fn open(
+    mut input: Input,
+    label: &Label,
+    choice: &TrackChoice,
+) -> Result<Box<dyn Decoder>, MediaError> {
     let length = input.length();
     // The boxes of an MP4 that list packets are kept as lists of at most four times their bytes; cues of Matroska and seek
     // tables of FLAC are small.
@@ -171,14 +178,37 @@ pub(super) fn open(mut input: Input, label: &Label) -> Result<Box<dyn Decoder>, 
     if isom && sounds.is_empty() {
         return Err(no_track(label, "a film without sound"));
     }
-    if let Some(coded) = sounds.iter().find(|track| track.encrypted())
-        && sounds.iter().all(SoundTrack::encrypted)
-    {
-        return Err(label.unsupported(format!("found an encrypted track ({})", coded.codec_words())));
+    // Numbers of the tracks, and what is known of them.
+    let described: Vec<(u64, TrackInfo)> = match label.format {
+        "mkv" => {
+            use std::io::{Seek, SeekFrom};
+            let found = matroska_audio_tracks(&mut input).map_err(|error| label.corrupt(error))?;
+            input.seek(SeekFrom::Start(0)).map_err(|error| label.corrupt(error))?;
+            found
+        }
+        "flac" => {
+            tracks::only_track(&label.name, label.format, "audio track", choice)?;
+            Vec::new()
+        }
+        _ => sounds.iter().zip(0..).map(|(sound, at)| (u64::from(sound.id), sound.info(at))).collect(),
+    };
+    let infos: Vec<TrackInfo> = described.iter().map(|(_, info)| info.clone()).collect();
+    let chosen = match infos.as_slice() {
+        [] => None,
+        infos => Some(tracks::find(&label.name, "audio track", infos, choice)?),
+    };
+    let among = |error: MediaError| match error {
+        MediaError::UnsupportedCodec { name, format, detail } if infos.len() > 1 => {
+            let at = chosen.unwrap_or(0);
+            let detail = format!("{detail} in audio track {at}; another one can be asked for: {}", tracks::list(&infos));
+            MediaError::UnsupportedCodec { name, format, detail }
+        }
+        other => other,
+    };
+    if let Some(coded) = chosen.and_then(|at| sounds.get(at)).filter(|track| track.encrypted()) {
+        return Err(among(label.unsupported(format!("found an encrypted track ({})", coded.codec_words()))));
     }
-    if let Some(track) = sounds.iter().find(|track| !track.encrypted())
-        && track.plain()
-    {
+    if let Some(track) = chosen.and_then(|at| sounds.get(at)).filter(|track| track.plain()) {
         let header = quicktime::header(&mut input, track, label)?;
         return pcm::open_described(input, label, header);
     }
@@ -188,7 +218,7 @@ pub(super) fn open(mut input: Input, label: &Label) -> Result<Box<dyn Decoder>, 
         .limit_visual_bytes(Limit::Maximum(MAX_TAG_BYTES));
     let format = symphonia::default::get_probe()
         .probe(&Hint::new(), stream, FormatOptions::default(), limits)
-        .map_err(|error| match (&error, sounds.first()) {
+        .map_err(|error| match (&error, chosen.and_then(|at| sounds.get(at))) {
             // A film that symphonia does not open at all: its sound track may be what it stumbles over.
             (Error::Unsupported(why), Some(track)) => {
                 label.unsupported(format!("found {} ({why})", track.codec_words()))
@@ -197,23 +227,23 @@ pub(super) fn open(mut input: Input, label: &Label) -> Result<Box<dyn Decoder>, 
         })?;
     let mut refused: Option<MediaError> = None;
     for track in format.tracks() {
-        let described = named.iter().find(|named| named.number == u64::from(track.id));
-        let coding = described.and_then(|track| Some((track, track.coding(label)?)));
+        if chosen.is_some_and(|at| described[at].0 != u64::from(track.id)) {
+            continue;
+        }
+        let listed = named.iter().find(|named| named.number == u64::from(track.id));
+        let coding = listed.and_then(|track| Some((track, track.coding(label)?)));
         let unknown = AudioCodecParameters::new();
         let parameters = match &track.codec_params {
             Some(CodecParameters::Audio(parameters)) => parameters,
             _ if coding.is_some() => &unknown,
             _ => {
-                if let Some(track) = described {
+                if let Some(track) = listed {
                     refused = refused.or_else(|| Some(label.unsupported(format!("found {}", track.codec_words()))));
                 }
                 continue;
             }
         };
         let sound = sounds.iter().find(|sound| sound.id == track.id);
-        if sound.is_some_and(SoundTrack::encrypted) {
-            continue;
-        }
         if sound.is_some_and(|sound| sound.changes) {
             let changes = label.unsupported("found a sound track whose description changes");
             refused = refused.or(Some(changes));
@@ -254,11 +284,14 @@ pub(super) fn open(mut input: Input, label: &Label) -> Result<Box<dyn Decoder>, 
             Err(error) => refused = refused.or(Some(error)),
         }
     }
-    Err(match (refused, sounds.first()) {
+    Err(among(match (refused, chosen) {
         (Some(error), _) => error,
-        (None, Some(track)) => label.unsupported(format!("found {}", track.codec_words())),
+        (None, Some(at)) => match sounds.get(at) {
+            Some(track) => label.unsupported(format!("found {}", track.codec_words())),
+            None => label.unsupported(format!("found {}", infos[at].codec)),
+        },
         (None, None) => no_track(label, "no track of sound that is known"),
-    })
+    }))
 }
 
 fn no_track(label: &Label, found: &str) -> MediaError {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::error::MediaError;
 use crate::kind::{SNIFF_BYTES, sniff};
+use crate::tracks::{TrackChoice, only_track};
 
 use super::{Decoder, Label, demux, mpeg, ogg, pcm};
 
@@ -148,7 +149,11 @@ impl Buffered {
 }
 
 /// Finds the format and opens its decoder. A panic of a decoder is an error of its input.
-pub(super) fn open(mut input: Input, name: &str) -> Result<(Label, Box<dyn Decoder>), MediaError> {
+pub(super) fn open(
+    mut input: Input,
+    name: &str,
+    choice: &TrackChoice,
+) -> Result<(Label, Box<dyn Decoder>), MediaError> {
     let failed = |error: io::Error| MediaError::Corrupt { name: name.to_owned(), format: "file", source: error.into() };
     let mut head = Vec::with_capacity(SNIFF_BYTES);
     (&mut input).take(SNIFF_BYTES as u64).read_to_end(&mut head).map_err(failed)?;
@@ -168,12 +173,15 @@ pub(super) fn open(mut input: Input, name: &str) -> Result<(Label, Box<dyn Decod
     if let Some((_, words)) = NOT_READ.iter().find(|(known, _)| *known == format) {
         return Err(label.unsupported(format!("found {words}")));
     }
+    if matches!(format, "wav" | "aiff" | "caf" | "ogg" | "mp3" | "aac") {
+        only_track(name, format, "audio track", choice)?;
+    }
     let opened = catch_unwind(AssertUnwindSafe(|| -> Result<Box<dyn Decoder>, MediaError> {
         match format {
             "wav" | "aiff" | "caf" | "au" => pcm::open(input, &label),
             "ogg" => ogg::open(input, &label),
             "mp3" | "aac" => mpeg::open(input, &label),
-            "flac" | "mp4" | "m4a" | "mov" | "mkv" => demux::open(input, &label),
+            "flac" | "mp4" | "m4a" | "mov" | "mkv" => demux::open(input, &label, choice),
             _ => Err(unknown()),
         }
     }));

@@ -6,7 +6,7 @@
 //!
 //! # Formats
 //! WAV (also RF64, RIFX and streamed), AIFF, AIFF-C and CAF; FLAC; MP3, MP2 and MP1; Ogg with Vorbis, Opus or FLAC; AAC-LC in
-//! ADTS; and the first sound track that can be decoded of MP4, M4A, MOV, Matroska and WebM, with AAC-LC, ALAC, MP3,
+//! ADTS; and the default audio track, or the one asked for, of MP4, M4A, MOV, Matroska and WebM, with AAC-LC, ALAC, MP3,
 //! FLAC, Vorbis, Opus or PCM. The content decides, not the ending of the name.
 //!
 //! # Where this is less than FFmpeg
@@ -36,6 +36,7 @@ use std::sync::Arc;
 
 use crate::error::{Cause, MediaError};
 use crate::need::{Need, SMALL_BYTES, mel_need};
+use crate::tracks::{TrackChoice, only_track};
 
 use self::input::Input;
 pub use self::mel::{LogMel, MelPreprocess, log_mel};
@@ -151,6 +152,18 @@ impl SoundReader {
     /// - [`MediaError::TooManyChannels`]: more than 64, decided from the header
     /// - [`MediaError::Corrupt`]: damaged or cut short
     pub fn open(source: &SoundSource, rate_hz: u32) -> Result<Self, MediaError> {
+        Self::open_track(source, &TrackChoice::Default, rate_hz)
+    }
+
+    /// As [`SoundReader::open`], of the track that is meant where a file holds several.
+    ///
+    /// Formats that hold one track (all but MP4, MOV, Matroska and WebM) have it at index 0.
+    ///
+    /// # Errors
+    /// As [`SoundReader::open`], and [`MediaError::NoSuchTrack`] with the tracks that are there. The default track is never
+    /// exchanged for another one: where its codec is not read, [`MediaError::UnsupportedCodec`] names it and lists the
+    /// others.
+    pub fn open_track(source: &SoundSource, choice: &TrackChoice, rate_hz: u32) -> Result<Self, MediaError> {
         if rate_hz == 0 {
             let expected = "at least 1";
             return Err(MediaError::Preprocess { field: "sample_rate_hz", found: "0".to_owned(), expected });
@@ -158,11 +171,12 @@ impl SoundReader {
         let (label, decoder): (Label, Box<dyn Decoder>) = match source {
             SoundSource::File(path) => {
                 let (file, bytes) = crate::image::open_file(path)?;
-                input::open(Input::from_file(file, bytes), &path.display().to_string())?
+                input::open(Input::from_file(file, bytes), &path.display().to_string(), choice)?
             }
-            SoundSource::Bytes(bytes, name) => input::open(Input::from_bytes(bytes.clone()), name)?,
+            SoundSource::Bytes(bytes, name) => input::open(Input::from_bytes(bytes.clone()), name, choice)?,
             SoundSource::Samples(samples, native_hz) => {
                 let label = Label { name: "sound".to_owned(), format: "samples" };
+                only_track(&label.name, label.format, "audio track", choice)?;
                 (label, Box::new(Samples { samples: samples.clone(), at: 0, rate_hz: *native_hz }))
             }
         };

@@ -4,6 +4,7 @@
 use std::io::{self, Read, Seek, SeekFrom};
 
 use crate::error::MediaError;
+use crate::tracks::{TrackInfo, packed_language};
 
 use super::Label;
 use super::input::Input;
@@ -35,6 +36,9 @@ pub(super) struct SoundTrack {
     descriptions: u32,
     codec: [u8; 4],
     is_sound: bool,
+    /// Meant to be played unless another one is asked for.
+    enabled: bool,
+    language: Option<String>,
 }
 
 impl SoundTrack {
@@ -45,6 +49,25 @@ impl SoundTrack {
     /// Whether the track holds plain samples, which are read in [`super::quicktime`].
     pub(super) fn plain(&self) -> bool {
         super::quicktime::is_plain(&self.codec)
+    }
+
+    /// What messages and callers are told of it.
+    pub(super) fn info(&self, index: u32) -> TrackInfo {
+        let codec = match &self.codec {
+            b"mp4a" => "AAC".to_owned(),
+            b".mp3" => "MP3".to_owned(),
+            b"alac" => "ALAC".to_owned(),
+            b"fLaC" => "FLAC".to_owned(),
+            b"Opus" => "Opus".to_owned(),
+            b"lpcm" | b"ipcm" | b"fpcm" | b"sowt" | b"twos" | b"in24" | b"in32" | b"fl32" | b"fl64" | b"raw " => {
+                "PCM".to_owned()
+            }
+            b"ac-3" | b"ec-3" | b"ac-4" | b"dtsc" | b"dtse" | b"dtsh" | b"dtsl" | b"dtsx" | b"samr" | b"sawb"
+            | b"mlpa" | b"ima4" | b"QDM2" | b"QDMC" | b"mha1" | b"mhm1" => self.codec_words(),
+            other => other.escape_ascii().to_string(),
+        };
+        let (language, default) = (self.language.clone(), self.enabled);
+        TrackInfo { index, codec, language, default, enabled: true, special: false }
     }
 
     /// The codec in words.
@@ -233,8 +256,15 @@ impl Walk<'_> {
         }
         let track = self.tracks.last_mut()?;
         match name {
-            b"tkhd" => track.id = word(if wide { 20 } else { 12 })?,
-            b"mdhd" => track.timescale = word(if wide { 20 } else { 12 })?,
+            b"tkhd" => {
+                track.enabled = content.get(3)? & 1 == 1;
+                track.id = word(if wide { 20 } else { 12 })?;
+            }
+            b"mdhd" => {
+                track.timescale = word(if wide { 20 } else { 12 })?;
+                let at = if wide { 32 } else { 20 };
+                track.language = packed_language(u16::from_be_bytes([*content.get(at)?, *content.get(at + 1)?]));
+            }
             // Old films have a second one of these, which says how data is stored.
             b"hdlr" => track.is_sound |= content.get(8..12)? == b"soun",
             b"stsd" => {

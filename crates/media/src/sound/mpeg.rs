@@ -171,7 +171,7 @@ pub(super) fn open(input: Input, label: &Label) -> Result<Box<dyn Decoder>, Medi
     if at > 0 && sniff(&head) == Some("flac") {
         walk.go(0)?;
         let label = Label { format: "flac", ..label.clone() };
-        return demux::open(walk.input.into_input(), &label);
+        return demux::open(walk.input.into_input(), &label, &crate::tracks::TrackChoice::Default);
     }
     walk.check_free_rate(at)?;
     let Some((at, first)) = walk.first_frame(at)? else {

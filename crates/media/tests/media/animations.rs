@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use omniburn_media::{Film, FilmOptions, FilmSource, MediaError, RgbImage, decode_image, is_animation};
+use omniburn_media::{TrackChoice, Film, FilmOptions, FilmSource, MediaError, RgbImage, decode_image, is_animation};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
 use crate::support::{assert_same, difference, golden, json, stored_picture};
 
-const NO_PROGRAM: FilmOptions = FilmOptions { ffmpeg: None };
+const NO_PROGRAM: FilmOptions = FilmOptions { ffmpeg: None, track: TrackChoice::Default };
 
 fn sample(name: &str) -> Vec<u8> {
     std::fs::read(golden().join("animations").join(name)).unwrap()

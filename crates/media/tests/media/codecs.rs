@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use omniburn_media::{Film, FilmOptions, FilmSource};
+use omniburn_media::{TrackChoice, Film, FilmOptions, FilmSource};
 
 use crate::support::{golden, json};
 
@@ -29,7 +29,7 @@ fn the_default_program_is_called_ffmpeg() {
 
 #[test]
 fn codecs_that_nothing_here_decodes_are_refused_by_name() {
-    let missing = FilmOptions { ffmpeg: Some(PathBuf::from("/no/such/program")) };
+    let missing = FilmOptions { ffmpeg: Some(PathBuf::from("/no/such/program")), track: TrackChoice::Default };
     let mut refused = 0;
     for (name, codec, ..) in stored() {
         if cfg!(feature = "av1") && codec == "AV1" {
@@ -37,7 +37,7 @@ fn codecs_that_nothing_here_decodes_are_refused_by_name() {
         }
         let file = FilmSource::File(path(&name));
         let bytes = FilmSource::Bytes(Arc::from(std::fs::read(path(&name)).unwrap()), "a film".to_owned());
-        for (source, options) in [(&file, &FilmOptions { ffmpeg: None }), (&file, &missing), (&bytes, &missing)] {
+        for (source, options) in [(&file, &FilmOptions { ffmpeg: None, track: TrackChoice::Default }), (&file, &missing), (&bytes, &missing)] {
             let error = Film::open(source, options).unwrap_err();
             assert_eq!(error.kind(), "unsupported_codec", "{name}: {error}");
             assert!(error.to_string().contains(&codec), "{name}: {error}");
@@ -51,7 +51,7 @@ fn codecs_that_nothing_here_decodes_are_refused_by_name() {
 #[test]
 #[cfg(feature = "av1")]
 fn av1_films_show_a_picture_for_each_start() {
-    let options = FilmOptions { ffmpeg: None };
+    let options = FilmOptions { ffmpeg: None, track: TrackChoice::Default };
     for (name, _, starts, sides) in stored().into_iter().filter(|film| film.1 == "AV1") {
         let mut film = Film::open(&FilmSource::File(path(&name)), &options).unwrap();
         let times: Vec<f64> = starts.iter().map(|start| start + 0.01).collect();
@@ -77,7 +77,7 @@ fn films_are_shown_by_a_real_program() {
     };
     // What `av1` decodes is compared plane by plane where it lives.
     for (name, _, starts, sides) in stored().into_iter().filter(|film| !cfg!(feature = "av1") || film.1 != "AV1") {
-        let options = FilmOptions { ffmpeg: Some(program.clone()) };
+        let options = FilmOptions { ffmpeg: Some(program.clone()), track: TrackChoice::Default };
         let mut film = Film::open(&FilmSource::File(path(&name)), &options).unwrap();
         // Each picture alone, in the middle of its time, against all of them in one decode.
         let whole = std::process::Command::new(&program)

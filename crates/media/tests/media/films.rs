@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use omniburn_media::{Film, FilmOptions, FilmSource, MediaError, RgbImage, film_patches, sample_times, video_patches};
+use omniburn_media::{TrackChoice, Film, FilmOptions, FilmSource, MediaError, RgbImage, film_patches, sample_times, video_patches};
 use serde_json::Value;
 
 use crate::support::{difference, golden, json, plain_png, preprocess};
@@ -13,11 +13,11 @@ fn folder() -> PathBuf {
 }
 
 fn open(name: &str) -> Result<Film, MediaError> {
-    Film::open(&FilmSource::File(folder().join(name)), &FilmOptions { ffmpeg: None })
+    Film::open(&FilmSource::File(folder().join(name)), &FilmOptions { ffmpeg: None, track: TrackChoice::Default })
 }
 
 fn open_bytes(bytes: Vec<u8>) -> Result<Film, MediaError> {
-    Film::open(&FilmSource::Bytes(Arc::from(bytes), "film".to_owned()), &FilmOptions { ffmpeg: None })
+    Film::open(&FilmSource::Bytes(Arc::from(bytes), "film".to_owned()), &FilmOptions { ffmpeg: None, track: TrackChoice::Default })
 }
 
 /// What FFmpeg shows of one film.

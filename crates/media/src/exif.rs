@@ -18,9 +18,9 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
-    /// From an Exif chunk and an XMP packet, either of which may be empty.
+    /// From the Exif data behind the header of their segment and an XMP packet, either of which may be empty.
     pub(crate) fn new(exif: &[u8], xmp: Vec<u8>) -> Self {
-        Self { tag: exif_tag(&mut Cursor::new(exif), 0, exif.len() as u64), xmp }
+        Self { tag: exif_tag(&mut Cursor::new(exif), 0, exif.len() as u64, 1), xmp }
     }
 
     /// The orientation: that of the Exif tag, else the same tag written as XMP.
@@ -88,14 +88,14 @@ fn png_metadata(source: &mut dyn Source, bytes: u64) -> io::Result<Metadata> {
                 source.read_exact(&mut frames)?;
                 animated = u32::from_be_bytes(frames) > 1;
             }
-            b"eXIf" => exif = Some((begin, length)),
+            b"eXIf" => exif = Some((begin, length, 1)),
             b"tEXt" | b"zTXt" | b"iTXt" => {
                 let mut text = Vec::new();
                 source.take(length.min(2 * MOST_TEXT)).read_to_end(&mut text)?;
                 let Some(end) = memchr(0, &text).filter(|end| *end < 80) else { continue };
                 let (name, value) = (&text[..end], &text[end + 1..]);
                 match name {
-                    b"exif" if &kind == b"tEXt" => exif = Some((begin + end as u64 + 1, value.len() as u64)),
+                    b"exif" if &kind == b"tEXt" => exif = Some((begin + end as u64 + 1, value.len() as u64, 2)),
                     EXIF_TEXT => profile = png_text(&kind, value).or(profile),
                     XMP_TEXT => xmp = png_text(&kind, value).or(xmp),
                     _ => {}
@@ -105,10 +105,10 @@ fn png_metadata(source: &mut dyn Source, bytes: u64) -> io::Result<Metadata> {
         }
     }
     let tag = match (exif, profile) {
-        (Some((begin, length)), _) => exif_tag(source, begin, length),
+        (Some((begin, length, headers)), _) => exif_tag(source, begin, length, headers),
         (None, Some(profile)) => {
             let profile = from_hexadecimal(&profile).unwrap_or_default();
-            exif_tag(&mut Cursor::new(&profile), 0, profile.len() as u64)
+            exif_tag(&mut Cursor::new(&profile), 0, profile.len() as u64, 2)
         }
         (None, None) => None,
     };
@@ -179,7 +179,7 @@ fn webp_metadata(source: &mut dyn Source, bytes: u64) -> io::Result<Metadata> {
             _ => {}
         }
     }
-    let tag = exif.and_then(|(begin, length)| exif_tag(source, begin, length));
+    let tag = exif.and_then(|(begin, length)| exif_tag(source, begin, length, 2));
     Ok(Metadata { tag, xmp: xmp.unwrap_or_default() })
 }
 
@@ -210,15 +210,21 @@ fn number(bytes: &[u8], big_endian: bool) -> u64 {
 }
 
 /// The first entry with a tag in the first directory of a TIFF structure that lies at `begin`; some writers leave the
-/// header of the JPEG segment before it, once or twice.
+/// header of the JPEG segment before it, of which so many are passed.
 ///
 /// Entries of no type and entries without values are passed. One whose value lies behind the end ends the directory.
 ///
 /// # Source
 /// Pillow 13, `TiffImagePlugin.py`, `ImageFileDirectory_v2.load`.
-fn first_entry(source: &mut dyn Source, mut begin: u64, mut length: u64, wanted: u16) -> Option<Entry> {
+fn first_entry(
+    source: &mut dyn Source,
+    mut begin: u64,
+    mut length: u64,
+    headers: usize,
+    wanted: u16,
+) -> Option<Entry> {
     let mut head = [0; 16];
-    for _ in 0..3 {
+    for _ in 0..=headers {
         head = [0; 16];
         source.seek(SeekFrom::Start(begin)).ok()?;
         source.read_exact(&mut head[..length.min(8) as usize]).ok()?;
@@ -273,9 +279,9 @@ fn first_entry(source: &mut dyn Source, mut begin: u64, mut length: u64, wanted:
 /// The number of the orientation tag of a TIFF structure; of several values the first.
 ///
 /// Text and bytes without a sign are NaN: Pillow does not take them for numbers.
-fn exif_tag(source: &mut dyn Source, begin: u64, length: u64) -> Option<f64> {
+fn exif_tag(source: &mut dyn Source, begin: u64, length: u64, headers: usize) -> Option<f64> {
     const ORIENTATION: u16 = 0x0112;
-    let Entry { kind, place, big_endian, .. } = first_entry(source, begin, length, ORIENTATION)?;
+    let Entry { kind, place, big_endian, .. } = first_entry(source, begin, length, headers, ORIENTATION)?;
     let mut bytes = [0; 8];
     let bytes = &mut bytes[..unit(kind)? as usize];
     source.seek(SeekFrom::Start(place)).ok()?;
@@ -298,9 +304,9 @@ fn exif_tag(source: &mut dyn Source, begin: u64, length: u64) -> Option<f64> {
 /// The tags of a TIFF file itself.
 fn tiff_metadata(source: &mut dyn Source, bytes: u64) -> io::Result<Metadata> {
     const XMP: u16 = 700;
-    let tag = exif_tag(source, 0, bytes);
+    let tag = exif_tag(source, 0, bytes, 0);
     let mut xmp = Vec::new();
-    if let Some(entry) = first_entry(source, 0, bytes, XMP).filter(|_| tag.is_none()) {
+    if let Some(entry) = first_entry(source, 0, bytes, 0, XMP).filter(|_| tag.is_none()) {
         source.seek(SeekFrom::Start(entry.place))?;
         source.take(entry.size.min(MOST_TEXT)).read_to_end(&mut xmp)?;
     }
@@ -390,11 +396,11 @@ mod tests {
         assert_eq!(turned(&plain), Orientation::Rotate270);
         let mut chunk = [b"Exif\0\0".as_slice(), &plain].concat();
         assert_eq!(turned(&chunk), Orientation::Rotate270);
-        chunk = [b"Exif\0\0".as_slice(), &chunk].concat();
-        assert_eq!(turned(&chunk), Orientation::Rotate270);
         for cut in 0..chunk.len() - 4 {
             assert_eq!(turned(&chunk[..cut]), Orientation::NoTransforms, "cut at {cut}");
         }
+        chunk = [b"Exif\0\0".as_slice(), &chunk].concat();
+        assert_eq!(turned(&chunk), Orientation::NoTransforms);
     }
 
     #[test]

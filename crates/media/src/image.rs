@@ -21,7 +21,7 @@ use crate::gif::screen_colour;
 use crate::jpeg::{self, Refusal, Walk, shape};
 use crate::kind::{SNIFF_BYTES, picture_not_read, sniff};
 use crate::size::{Height, Width};
-use crate::webp::chunks_end;
+use crate::webp::{Unflagged, chunks_end};
 
 /// Pictures with more pixels are refused from their header: Pillow's own limit against decompression bombs, doubled.
 pub const MAX_IMAGE_PIXELS: u64 = 178_956_970;
@@ -294,8 +294,8 @@ fn open_decoder<'a>(
                     source: "a chunk goes on behind the end of the file".into(),
                 });
             }
-            source.seek(SeekFrom::Start(0)).map_err(|error| failed(error.into()))?;
-            Box::new(webp::WebPDecoder::new(source).map_err(failed)?)
+            let unflagged = Unflagged::new(source).map_err(|error| failed(error.into()))?;
+            Box::new(webp::WebPDecoder::new(unflagged).map_err(failed)?)
         }
         "gif" => {
             let screen = screen_colour(&mut *source);
@@ -409,9 +409,15 @@ fn header_of(
         let corrupt = |source: &'static str| MediaError::Corrupt { name: name.to_owned(), format, source: source.into() };
         let frame = frame.ok_or_else(|| corrupt("the end of the picture is missing"))?;
         let (width, height) = (frame.width, frame.height);
-        let grey = frame.components.len() == 1 && walk.usual();
+        // Scans behind the first one may ask for the other decoder, so a progressive image is told as either would take it.
+        let grey = frame.components.len() == 1 && walk.usual() && !frame.progressive;
         let samples = u64::from(width) * u64::from(height) * if grey { 1 } else { 3 };
-        let beside = bytes + if walk.usual() { shape.beside() } else { walk.beside() };
+        let beside = match (walk.usual(), frame.progressive) {
+            (true, false) => shape.beside(),
+            (true, true) => shape.beside().max(walk.beside()),
+            (false, _) => walk.beside(),
+        };
+        let beside = bytes + beside;
         return Ok(Header { width, height, orientation, samples, beside });
     }
     let orientation = orientation_of(source, bytes, format, name)?;
@@ -456,7 +462,8 @@ fn beside(source: &mut dyn Source, bytes: u64, format: &str, header: &Header) ->
             let lossy = pixels * 7 / 4 + 64 * u64::from(header.width + header.height) + bytes;
             // Alpha is a lossless picture of its own: four bytes a pixel, one of them kept.
             let alpha = 5 * pixels + lossless;
-            let Ok(mut decoder) = image_webp::WebPDecoder::new(source) else { return Ok(lossy + alpha) };
+            let unflagged = Unflagged::new(source)?;
+            let Ok(mut decoder) = image_webp::WebPDecoder::new(unflagged) else { return Ok(lossy + alpha) };
             match (decoder.is_animated(), decoder.is_lossy(), decoder.has_alpha()) {
                 // A canvas and the frame, whatever it is.
                 (true, ..) => 8 * pixels + lossy + alpha,

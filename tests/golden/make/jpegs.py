@@ -159,7 +159,8 @@ def main(root):
     files["no-scan"], words["no-scan"] = whole[:whole.index(b"\xff\xda")] + b"\xff\xd9", "scan"
     put("two-scans-of-luma", ycc, F420, [scan([0]), scan([0]), scan([1, 2])], "two scans")
     put("a-component-without-scan", ycc, F420, APART[:2], "no scan")
-    files["scan-cut"], words["scan-cut"] = whole[:-60] + b"\xff\xd9", "damaged"
+    apart = write(planes(ycc, F420), (W, H), F420, APART)
+    files["scan-cut"], words["scan-cut"] = apart[:-60] + b"\xff\xd9", "damaged"
 
     tensors = {}
     for name, data in files.items():

@@ -30,7 +30,7 @@ fn from_exif(mut chunk: &[u8]) -> Option<Orientation> {
 }
 
 /// `tiff:Orientation` as an attribute or an element of an XMP packet.
-fn from_xmp(packet: &[u8]) -> Option<Orientation> {
+pub(crate) fn from_xmp(packet: &[u8]) -> Option<Orientation> {
     const KEY: &[u8] = b"tiff:Orientation";
     let mut rest = packet;
     loop {

@@ -314,7 +314,7 @@ fn tiff_metadata(source: &mut dyn Source, bytes: u64) -> io::Result<Metadata> {
 }
 
 /// `tiff:Orientation` as an attribute or an element of an XMP packet.
-fn from_xmp(packet: &[u8]) -> Option<Orientation> {
+pub(crate) fn from_xmp(packet: &[u8]) -> Option<Orientation> {
     const KEY: &[u8] = b"tiff:Orientation";
     let mut rest = packet;
     loop {

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::codecs::jpeg::JpegDecoder;
-use image::codecs::{bmp, gif, png, tiff, webp};
+use image::codecs::{bmp, gif, png, webp};
 use image::error::{LimitErrorKind, UnsupportedErrorKind};
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, Limits};
@@ -21,6 +21,7 @@ use crate::gif::screen_colour;
 use crate::jpeg::{self, Refusal, Walk, shape};
 use crate::kind::{SNIFF_BYTES, picture_not_read, sniff};
 use crate::size::{Height, Width};
+use crate::tiff;
 use crate::webp::{Unflagged, chunks_end};
 
 /// Pictures with more pixels are refused from their header: Pillow's own limit against decompression bombs, doubled.
@@ -30,7 +31,7 @@ pub const MAX_IMAGE_PIXELS: u64 = 178_956_970;
 const MAX_JPEG_BYTES: u64 = 1 << 30;
 
 /// Working memory that a decoder may take beside its pixels: row buffers, tables, metadata.
-const DECODER_BYTES: u64 = 64 << 20;
+pub(crate) const DECODER_BYTES: u64 = 64 << 20;
 
 /// A decoded picture: packed rows of eight-bit red, green and blue.
 ///
@@ -192,8 +193,10 @@ fn decode_format(
     format: &'static str,
     name: &str,
 ) -> Result<RgbImage, MediaError> {
-    if format == "jpeg" {
-        return decode_jpeg(source, bytes, name);
+    match format {
+        "jpeg" => return decode_jpeg(source, bytes, name),
+        "tiff" => return tiff::decode(source, bytes, name),
+        _ => {}
     }
     let orientation = orientation_of(source, bytes, format, name)?;
     let (decoder, backdrop) = open_decoder(source, bytes, head, format, name)?;
@@ -304,8 +307,7 @@ fn open_decoder<'a>(
             return Ok((Box::new(decoder), screen.unwrap_or(WHITE)));
         }
         "bmp" => Box::new(bmp::BmpDecoder::new(source).map_err(failed)?),
-        "tiff" => Box::new(tiff::TiffDecoder::new(source).map_err(failed)?),
-        _ => unreachable!("decode passes only formats that are read"),
+        _ => unreachable!("decode passes only formats that are read here"),
     };
     Ok((decoder, WHITE))
 }
@@ -398,6 +400,9 @@ fn header_of(
     name: &str,
 ) -> Result<Header, MediaError> {
     let io_failed = |error: io::Error| from_image_error(error.into(), format, name);
+    if format == "tiff" {
+        return tiff::header(source, bytes, name);
+    }
     if format == "jpeg" {
         if bytes > MAX_JPEG_BYTES {
             return Err(MediaError::TooManyBytes { name: name.to_owned(), bytes, limit: MAX_JPEG_BYTES });
@@ -444,10 +449,9 @@ fn described(
     Ok(Header { width, height, orientation, samples, beside: 0 })
 }
 
-/// Bytes that the decoder of a format but JPEG holds beside the samples.
+/// Bytes that the decoder of a format but JPEG and TIFF holds beside the samples.
 ///
-/// Read in `image` 0.25.10, `png` 0.18.1, `image-webp` 0.2.4, `gif` 0.14.2 and `tiff` 0.11.3, and measured in
-/// `tests/need.rs`.
+/// Read in `image` 0.25.10, `png` 0.18.1, `image-webp` 0.2.4 and `gif` 0.14.2, and measured in `tests/need.rs`.
 fn beside(source: &mut dyn Source, bytes: u64, format: &str, header: &Header) -> io::Result<u64> {
     let pixels = u64::from(header.width) * u64::from(header.height);
     Ok(match format {
@@ -487,13 +491,6 @@ fn beside(source: &mut dyn Source, bytes: u64, format: &str, header: &Header) ->
             Err(_) => 0,
         },
         "bmp" => 16 * u64::from(header.width),
-        "tiff" => {
-            // The samples once more, four for three in CMYK, and the tables of strips.
-            let tables = 256 * u64::from(header.height) + pixels / 2;
-            let again = header.samples * 4 / 3 + tables.min(bytes * 16);
-            // JPEG inside: the packed bytes while they grow, coefficients and samples of a strip.
-            if tiff_compression(source)? == Some(7) { again + 3 * bytes + 12 * pixels } else { again }
-        }
         _ => unreachable!("decode passes only formats that are read"),
     })
 }
@@ -517,36 +514,6 @@ fn png_metadata(source: &mut dyn Source) -> io::Result<u64> {
         at += 12 + length;
         source.seek(SeekFrom::Start(at))?;
     }
-}
-
-/// The tag of a TIFF's first picture that says how it is packed.
-fn tiff_compression(source: &mut dyn Source) -> io::Result<Option<u16>> {
-    const COMPRESSION: u64 = 259;
-    let mut head = [0; 16];
-    source.seek(SeekFrom::Start(0))?;
-    source.read_exact(&mut head[..8])?;
-    let (big_endian, wide) = (head[0] == b'M', head[if head[0] == b'M' { 3 } else { 2 }] == 43);
-    let number = |bytes: &[u8]| -> u64 {
-        let join = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
-        if big_endian { bytes.iter().fold(0, join) } else { bytes.iter().rev().fold(0, join) }
-    };
-    let (first, count_bytes, entry_bytes) = if wide {
-        source.read_exact(&mut head[8..])?;
-        (number(&head[8..16]), 8, 20)
-    } else {
-        (number(&head[4..8]), 2, 12)
-    };
-    source.seek(SeekFrom::Start(first))?;
-    source.read_exact(&mut head[..count_bytes])?;
-    for _ in 0..number(&head[..count_bytes]).min(4096) {
-        let mut entry = [0; 20];
-        source.read_exact(&mut entry[..entry_bytes])?;
-        if number(&entry[..2]) == COMPRESSION {
-            let value = entry_bytes - if wide { 8 } else { 4 };
-            return Ok(Some(number(&entry[value..value + 2]) as u16));
-        }
-    }
-    Ok(None)
 }
 
 /// Checks the sides, makes room, decodes, and brings the samples to upright RGB.

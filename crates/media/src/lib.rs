@@ -26,6 +26,7 @@ mod resize;
 mod size;
 mod sound;
 mod text;
+mod tiff;
 mod tracks;
 mod webp;
 

@@ -11,7 +11,9 @@
 //! | `source`, `safefile` | folder, shards and index; checked headers, tensors read one at a time |
 //! | `hf_config`, `side_files`, `fields` | published JSON to strict configuration |
 //! | `keymap`, `maps` | names and axis orders to recipes for the record's tensors |
+//! | `processor_files` | the preprocessor files of transformers 4 and 5 |
 //! | `single` | families published one way, without adapters |
+//! | `tokenizer_settings`, `tokenizer_classes` | the tokenizer as transformers makes it of all its files |
 //! | `tasks`, `templates` | which tasks and which media layouts |
 //! | `lora`, `layout` | the change of an adapter; transposing, fusing, rounding |
 //! | `plan`, `assemble` | everything that is decided without data; then the data |
@@ -48,6 +50,7 @@ mod layout;
 mod lora;
 mod maps;
 mod plan;
+mod processor_files;
 pub mod report;
 mod safefile;
 mod side_files;
@@ -55,6 +58,8 @@ mod single;
 mod source;
 mod tasks;
 mod templates;
+mod tokenizer_classes;
+mod tokenizer_settings;
 
 pub use error::ConvertError;
 pub use maps::omni::Layout;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use omniburn_models::families::Family;
 use omniburn_models::record::{
-    MediaTemplate, Modality, Preprocess, Prompts, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE, TOKENS_FILE,
-    TOWERS_FILE, TemplateKind, TensorSpec, text_file,
+    MediaTemplate, Modality, Preprocess, Prompts, RECORD_FORMAT, RecordHeader, TOKENS_FILE, TOWERS_FILE,
+    TemplateKind, TensorSpec, text_file,
 };
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ use crate::maps::{bert, mini};
 use crate::plan::{PartPlan, Plan, report, source_files};
 use crate::side_files::tokenizer_ids_beyond;
 use crate::source::{CONFIG_FILE, Source, checkpoint_name};
+use crate::tokenizer_settings;
 use crate::{ConvertOptions, TaskChoice};
 
 /// What a folder of such a family says.
@@ -73,7 +74,7 @@ pub(crate) fn plan(options: &ConvertOptions, root: &Value, keys: &KeyMap) -> Res
     }
     parts.push(part(text_file(single.task), Some(single.task.into()), &family, family.text_tensors(0)));
     let taken = settle(keys, &source, parts.iter().flat_map(|part| &part.recipes), |_| None)?;
-    let tokenizer = folder.join(TOKENIZER_FILE);
+    let tokenizer = tokenizer_settings::read(folder, root)?;
     let ids = tokenizer_ids_beyond(&tokenizer, family.vocab())?;
     if !ids.is_empty() {
         return Err(ConvertError::TokenIdOutOfTable { ids, rows: family.vocab() });
@@ -95,10 +96,12 @@ pub(crate) fn plan(options: &ConvertOptions, root: &Value, keys: &KeyMap) -> Res
         digest: String::new(),
         family,
     };
-    let source_files = source_files(folder, &source, &single.read, &parts);
+    let read = [&single.read[..], &tokenizer.read].concat();
+    let source_files = source_files(folder, &source, &read, &parts);
     let known = (single.known_as, single.licence);
     let mut report = report(options, known, Layout::Single, &header, &source, &parts, &taken);
     report.notes.clone_from(&source.notes);
+    report.notes.extend(tokenizer.notes.iter().cloned());
     Ok(Plan { source: source.into(), parts, header, tokenizer, source_files, report })
 }
 

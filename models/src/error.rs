@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use omniburn_output::OutputError;
+
 /// A configuration that contradicts itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -202,11 +204,26 @@ pub enum RecordError {
         path: PathBuf,
     },
     /// The place to write to is taken by something that is not a record, which is never replaced.
-    #[error("{}: exists and is not a record folder, so it is not replaced", path.display())]
+    #[error("{}: exists and is not a record folder and nothing else, so it is not replaced: {why}", path.display())]
     NotReplaceable {
         /// The place.
         path: PathBuf,
+        /// What shows it.
+        why: String,
     },
+    /// Nothing can be written there, whatever it is.
+    #[error(transparent)]
+    Output(OutputError),
+}
+
+impl From<OutputError> for RecordError {
+    fn from(error: OutputError) -> Self {
+        match error {
+            OutputError::Exists { path } => RecordError::Exists { path },
+            OutputError::Io { path, source } => RecordError::Io { path, source },
+            error => RecordError::Output(error),
+        }
+    }
 }
 
 impl RecordError {

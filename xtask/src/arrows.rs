@@ -30,7 +30,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         package: "omniburn-models",
-        imports: &["omniburn-kernels", "burn", "burn-pack"],
+        imports: &["omniburn-kernels", "omniburn-output", "burn", "burn-pack"],
         never: &["safetensors", "tokenizers", "image", "rayon"],
         reason: "tensors in, tensors out; it never decodes media, starts threads or sees a checkpoint's own names",
     },
@@ -41,8 +41,14 @@ const ROOMS: &[Room] = &[
         reason: "bytes into host arrays, so it builds and tests without Burn in seconds",
     },
     Room {
+        package: "omniburn-output",
+        imports: &[],
+        never: &["tracing", "serde", "tempfile"],
+        reason: "how files and folders take their place; it knows nothing of what they hold and asks nobody where they go",
+    },
+    Room {
         package: "omniburn-convert",
-        imports: &["omniburn-models"],
+        imports: &["omniburn-models", "omniburn-output"],
         never: &["tokenizers", "image"],
         reason: "the only room that knows a checkpoint's names, LoRA and safetensors; run ahead of time",
     },
@@ -54,7 +60,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         package: "omniburn-cli",
-        imports: &["omniburn", "omniburn-convert"],
+        imports: &["omniburn", "omniburn-convert", "omniburn-output"],
         never: &["safetensors", "tokenizers", "image"],
         reason: "arguments, settings and wiring; nobody above the engine sees a tensor",
     },

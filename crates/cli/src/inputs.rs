@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use omniburn::{Cancel, ErrorKind, FilmSource, Input, ItemError};
+use omniburn::{Cancel, ErrorKind, FilmSource, Input, ItemError, OTHER_TEXT, TextEncoding};
 use omniburn::{has_pictures, is_animation, known_image_ending, sniff};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -60,6 +60,8 @@ pub struct Entry {
     pub label: String,
     /// The input, or why there is none.
     pub input: Result<Input, Fault>,
+    /// The files that it is read from.
+    pub files: Vec<PathBuf>,
 }
 
 impl Entry {
@@ -72,12 +74,30 @@ impl Entry {
             TypedInput::Audio(path) => named(path, Medium::Audio),
             TypedInput::Video(path) => named(path, Medium::Video),
         };
-        Self { id: None, label, input }
+        Self { id: None, label, input, files: typed.file().map(Path::to_path_buf).into_iter().collect() }
+    }
+}
+
+impl Entry {
+    fn without_input(label: &str, fault: Fault) -> Self {
+        Self { id: None, label: label.into(), input: Err(fault), files: Vec::new() }
+    }
+}
+
+impl TypedInput {
+    /// The file that is read, where it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            TypedInput::Text(_) => None,
+            // A text is no file, and then nothing of its name is there.
+            TypedInput::Either(value) => Some(Path::new(value)).filter(|path| path.is_file()),
+            TypedInput::Image(path) | TypedInput::Audio(path) | TypedInput::Video(path) => Some(path),
+        }
     }
 }
 
 fn named(path: &Path, medium: Medium) -> (String, Result<Input, Fault>) {
-    (path.display().to_string(), no_folder(path).map(|()| medium.file(path)))
+    (path.display().to_string(), only_file(path).map(|()| medium.file(path)))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +164,7 @@ impl Medium {
     /// By the name that [`sniff`] gives a format; `None` for what is none of the media.
     fn of_format(format: &str) -> Option<Self> {
         Some(match format {
-            "text" | "html" | "xml" => Medium::Text,
+            "text" | "html" | "xml" | "utf-16 text" | "utf-32 text" => Medium::Text,
             "wav" | "aiff" | "caf" | "mp3" | "flac" | "aac" | "m4a" | "ogg" | "midi" => Medium::Audio,
             "mp4" | "mov" | "mkv" | "avi" | "flv" | "mpeg" | "asf" => Medium::Video,
             "png" | "jpeg" | "gif" | "webp" | "bmp" | "tiff" | "heic" | "avif" | "jxl" | "jp2" | "psd" | "xcf"
@@ -192,28 +212,39 @@ fn looks_like_a_path(text: &str) -> bool {
     !text.contains(char::is_whitespace) && (text.contains(std::path::is_separator) || known())
 }
 
-/// A path where such a file exists, else a text, unless it looks like a path.
+/// A path where such a file exists, else a text, unless it looks like a path. What is there and is no file, a link that leads
+/// nowhere included, is no text.
 fn either(value: &OsStr) -> Result<Input, Fault> {
     let path = Path::new(value);
+    let if_text = |fault: Fault| Fault::new(fault.kind, format!("{}; if it is a text, say --text", fault.message));
+    if value == "-" {
+        let how = "`--lines` reads texts from standard input and `--items -` JSON lines";
+        return Err(Fault::new(ErrorKind::BadItem, format!("-: {how}; if it is a text, say --text=-")));
+    }
     match fs::metadata(path) {
         Ok(meta) if meta.is_file() => existing(path, meta.len()),
-        Ok(meta) if meta.is_dir() => match no_folder(path) {
-            Ok(()) => Ok(Input::image_file(path)),
-            Err(fault) => Err(Fault::new(fault.kind, format!("{}; if it is a text, say --text", fault.message))),
-        },
-        Ok(_) => Err(Fault::new(
-            ErrorKind::NotAFile,
-            format!("{}: found a pipe or a device, expected a file", path.display()),
-        )),
+        Ok(_) => only_file(path).map(|()| Input::image_file(path)).map_err(if_text),
         Err(why) => match value.to_str() {
-            Some(text) if !looks_like_a_path(text) => Ok(Input::text(text)),
-            _ => {
-                let why = if why.kind() == io::ErrorKind::NotFound { "no such file".into() } else { why.to_string() };
-                let message = format!("{}: {why}; if it is a text, say --text", path.display());
-                Err(Fault::new(ErrorKind::NotFound, message))
-            }
+            // What is too long for a name is none.
+            Some(text) if why.kind() == io::ErrorKind::InvalidFilename => Ok(Input::text(text)),
+            Some(text) if !looks_like_a_path(text) && !path.is_symlink() => Ok(Input::text(text)),
+            _ => Err(if_text(absent(path, &why))),
         },
     }
+}
+
+/// Why there is no file at a path.
+fn absent(path: &Path, why: &io::Error) -> Fault {
+    let name = path.display();
+    let message = match fs::read_link(path) {
+        Ok(to) if why.kind() == io::ErrorKind::NotFound => {
+            format!("{name}: a symbolic link to {}, and no such file is there", to.display())
+        }
+        Ok(to) => format!("{name}: a symbolic link to {}, which cannot be followed: {why}", to.display()),
+        Err(_) if why.kind() == io::ErrorKind::NotFound => format!("{name}: no such file"),
+        Err(_) => format!("{name}: {why}"),
+    };
+    Fault::new(ErrorKind::NotFound, message)
 }
 
 /// A file that is there, by what it holds.
@@ -224,49 +255,82 @@ fn existing(path: &Path, bytes: u64) -> Result<Input, Fault> {
     File::open(path).and_then(|file| file.take(SNIFF_BYTES).read_to_end(&mut head)).map_err(unreadable)?;
     let (format, ending) = (sniff(&head), Medium::of_ending(path));
     match Medium::decide(format, ending).map(|medium| medium.looked_into(path, format)) {
-        Some(Medium::Text) => read_text(path, bytes, format).map(Input::text),
+        Some(Medium::Text) => read_text(path, bytes, &head, format).map(Input::text),
         Some(medium) => Ok(medium.file(path)),
         None if bytes == 0 => {
             Err(Fault::new(ErrorKind::Empty, format!("{}: found nothing, expected at least one byte", path.display())))
         }
-        None => Err(unknown_format(path, format)),
+        None => Err(no_medium(path, &head, format)),
     }
 }
 
+/// Why a file that is none of the media, or is called a text, is not read.
+fn no_medium(path: &Path, head: &[u8], format: Option<&str>) -> Fault {
+    let name = path.display();
+    let why = match format {
+        Some(OTHER_TEXT) => {
+            let at = std::str::from_utf8(head).map_or_else(|e| e.valid_up_to(), str::len);
+            let byte = head.get(at).copied().unwrap_or_default();
+            format!("found {OTHER_TEXT}: byte {at} is 0x{byte:02X}; convert it to UTF-8, as with iconv")
+        }
+        None => match (std::str::from_utf8(head).is_ok(), head.iter().position(|&byte| byte == 0)) {
+            (true, Some(at)) => format!("found a NUL at byte {at}, expected UTF-8 text, which holds none"),
+            _ => return unknown_format(path, format),
+        },
+        Some(_) => return unknown_format(path, format),
+    };
+    Fault::new(ErrorKind::UnknownFormat, format!("{name}: {why}"))
+}
+
 fn unknown_format(path: &Path, format: Option<&str>) -> Fault {
-    let found = format.map_or_else(|| "no known format".into(), |format| format!("{format} data"));
+    let found = match format {
+        None => "no known format".into(),
+        Some(format @ ("office document (docx, xlsx or pptx)" | "ole document")) => format!("an {format}"),
+        Some(format) => format!("{format} data"),
+    };
     let expected = "a picture (PNG, JPEG, WebP, GIF, BMP or TIFF), sound, film or UTF-8 text";
     Fault::new(ErrorKind::UnknownFormat, format!("{}: found {found}, expected {expected}", path.display()))
 }
 
 /// The content of a text file, without a byte order mark and without its last line break.
-fn read_text(path: &Path, bytes: u64, format: Option<&str>) -> Result<String, Fault> {
+fn read_text(path: &Path, bytes: u64, head: &[u8], format: Option<&str>) -> Result<String, Fault> {
     if bytes > MAX_TEXT_BYTES {
         let message = format!("{}: found {bytes} bytes of text, expected at most {MAX_TEXT_BYTES}", path.display());
         return Err(Fault::new(ErrorKind::TooLarge, message));
     }
     if bytes > 0 && format.is_none_or(|format| Medium::of_format(format).is_none()) {
-        return Err(unknown_format(path, format));
+        return Err(no_medium(path, head, format));
     }
     let content = fs::read(path).map_err(|e| Fault::new(ErrorKind::NotFound, format!("{}: {e}", path.display())))?;
-    let text = String::from_utf8(content).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        Fault::new(ErrorKind::Corrupt, format!("{}: the text is not UTF-8 from byte {at} on", path.display()))
+    let encoding = TextEncoding::of_wide(head).unwrap_or(TextEncoding::Utf8);
+    let text = encoding.decode(&content).map_err(|wrong| {
+        let (name, encoding, at) = (path.display(), encoding.name(), wrong.at);
+        let message = format!("{name}: the text is not {encoding} from byte {at} on: found {}", wrong.found);
+        Fault::new(ErrorKind::Corrupt, message)
     })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    if let Some(at) = text.find('\0') {
+        let before = text[..at].chars().count();
+        let message =
+            format!("{}: found a NUL after {before} characters, expected text, which holds none", path.display());
+        return Err(Fault::new(ErrorKind::Corrupt, message));
+    }
     let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     Ok(text.into())
 }
 
-/// Folders are refused before the engine sees them, because there is a better word for what to do with them.
-fn no_folder(path: &Path) -> Result<(), Fault> {
-    if !fs::metadata(path).is_ok_and(|meta| meta.is_dir()) {
-        return Ok(());
-    }
-    let name = path.display();
-    let later = "`omniburn index` will take folders, once a release has it";
-    let message = format!("{name}: found a folder, expected a file; {later}");
-    Err(Fault::new(ErrorKind::NotAFile, message))
+/// What is no file is refused before the engine sees it: of folders and links there is more to say here.
+fn only_file(path: &Path) -> Result<(), Fault> {
+    let found = match fs::metadata(path) {
+        Ok(meta) if meta.is_file() => return Ok(()),
+        Ok(meta) if meta.is_dir() => {
+            "a folder, expected a file; `omniburn index` will take folders, once a release has it"
+        }
+        Ok(_) => "a pipe, socket or device, expected a file",
+        Err(why) if path.is_symlink() => return Err(absent(path, &why)),
+        // The engine names what is missing.
+        Err(_) => return Ok(()),
+    };
+    Err(Fault::new(ErrorKind::NotAFile, format!("{}: found {found}", path.display())))
 }
 
 /// A line of `--items`: one medium, and perhaps an id.
@@ -343,6 +407,12 @@ pub fn item(line: &[u8], folder: &Path, place: &str) -> Entry {
             let wrong_id = item.id.as_deref().is_some_and(|id| !is_usable(id));
             let id = if wrong_id { None } else { item.id };
             let fault = |message: &str| Err(bad(message.into()));
+            let film = match &item.video {
+                Some(Film::File(path)) => std::slice::from_ref(path),
+                Some(Film::Frames(frames)) => frames,
+                None => &[],
+            };
+            let files = item.image.iter().chain(&item.audio).chain(film).map(|path| folder.join(path)).collect();
             let (label, input) = match (Item { id: None, ..item }) {
                 _ if wrong_id => (place.into(), fault("id: expected a string of text, a number, true, false or null")),
                 _ if given > 1 => (place.into(), fault("found several of text, image, audio and video, expected one")),
@@ -353,17 +423,30 @@ pub fn item(line: &[u8], folder: &Path, place: &str) -> Entry {
                 Item { video: Some(Film::Frames(frames)), .. } => frames_of(folder, &frames),
                 _ => (place.into(), fault("found none of text, image, audio and video, expected one")),
             };
-            Entry { id, label, input }
+            Entry { id, label, input, files }
         }
         Err(e) => {
             let only = serde_json::from_slice::<OnlyId>(line).ok().and_then(|only| only.id);
-            let message = match std::str::from_utf8(line) {
-                Ok(_) => e.to_string().replace("line 1 column", "column"),
-                Err(_) => "the line is not UTF-8".into(),
+            let message = match not_text(line) {
+                None => e.to_string().replace("line 1 column", "column"),
+                Some(why) => why,
             };
-            Entry { id: only.filter(|id| is_usable(id)), label: place.into(), input: Err(bad(message)) }
+            let id = only.filter(|id| is_usable(id));
+            Entry { id, label: place.into(), input: Err(bad(message)), files: Vec::new() }
         }
     }
+}
+
+/// Why the bytes of a line are no text.
+fn not_text(line: &[u8]) -> Option<String> {
+    if let Some(at) = line.iter().position(|&byte| byte == 0) {
+        return Some(format!("found a NUL at byte {at}: is this UTF-16 without a byte order mark? expected UTF-8"));
+    }
+    let at = std::str::from_utf8(line).err()?.valid_up_to();
+    let byte = line[at];
+    // What a transcoded stream holds in place of half a surrogate pair; see `Transcoder`.
+    let found = if byte == Transcoder::WRONG { "half of a surrogate pair, or " } else { "" };
+    Some(format!("not UTF-8 from byte {at} on: found {found}0x{byte:02X}"))
 }
 
 fn in_folder(folder: &Path, path: &Path) -> Result<PathBuf, Fault> {
@@ -371,7 +454,7 @@ fn in_folder(folder: &Path, path: &Path) -> Result<PathBuf, Fault> {
         return Err(Fault::new(ErrorKind::NotFound, "found an empty path, expected that of a file"));
     }
     let path = folder.join(path);
-    no_folder(&path).map(|()| path)
+    only_file(&path).map(|()| path)
 }
 
 fn file_of(folder: &Path, path: &Path, medium: Medium) -> (String, Result<Input, Fault>) {
@@ -478,25 +561,27 @@ fn send_all(sources: Sources, to: &SyncSender<io::Result<Entry>>) -> Sent {
             let place = format!("{name} line {number}");
             match line {
                 Line::Whole(line) if line.iter().all(u8::is_ascii_whitespace) => None,
-                Line::Whole(line) => Some(item(line, &folder, &place)),
-                Line::TooLong => Some(Entry { id: None, label: place.clone(), input: Err(too_long(&place)) }),
+                // Files that were joined have their marks in the middle, where JSON has none.
+                Line::Whole(line) => Some(item(line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line), &folder, &place)),
+                Line::TooLong => Some(Entry::without_input(&place, too_long(&place))),
             }
         })?;
     }
     if let Some(stream) = sources.lines {
         for_each_line(stream, "standard input: ", to, |number, line| {
             let place = format!("line {number}");
-            let (label, input) = match line {
-                Line::Whole(line) => match std::str::from_utf8(line) {
-                    Ok(text) => (text.to_string(), Ok(Input::text(text))),
-                    Err(e) => {
-                        let message = format!("{place}: not UTF-8 from byte {} on", e.valid_up_to());
-                        (place, Err(Fault::new(ErrorKind::BadItem, message)))
+            Some(match line {
+                Line::Whole(line) => match (not_text(line), std::str::from_utf8(line)) {
+                    (None, Ok(text)) => {
+                        Entry { id: None, label: text.to_string(), input: Ok(Input::text(text)), files: Vec::new() }
+                    }
+                    (why, _) => {
+                        let message = format!("{place}: {}", why.unwrap_or_default());
+                        Entry::without_input(&place, Fault::new(ErrorKind::BadItem, message))
                     }
                 },
-                Line::TooLong => (place.clone(), Err(too_long(&place))),
-            };
-            Some(Entry { id: None, label, input })
+                Line::TooLong => Entry::without_input(&place, too_long(&place)),
+            })
         })?;
     }
     Ok(())
@@ -511,6 +596,107 @@ enum Line<'a> {
     TooLong,
 }
 
+/// A stream in UTF-8 without its byte order mark. One in UTF-16 or UTF-32 that has its mark is translated: shells of Windows
+/// write such files. Waits for no more bytes than the mark may have.
+fn as_utf8(mut stream: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
+    let mut head = Vec::new();
+    let begins = |head: &[u8], mark: &[u8]| mark.len() > head.len() && mark.starts_with(head);
+    let marks = [
+        TextEncoding::Utf8,
+        TextEncoding::Utf16Le,
+        TextEncoding::Utf16Be,
+        TextEncoding::Utf32Le,
+        TextEncoding::Utf32Be,
+    ];
+    while marks.iter().any(|mark| begins(&head, mark.mark())) {
+        let mut byte = [0];
+        match stream.read(&mut byte) {
+            Ok(0) => break,
+            Ok(_) => head.push(byte[0]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let encoding = TextEncoding::of_mark(&head);
+    let marked = encoding.map_or(0, |encoding| encoding.mark().len());
+    let stream = Box::new(io::Cursor::new(head.split_off(marked)).chain(stream));
+    Ok(match encoding {
+        None | Some(TextEncoding::Utf8) => stream,
+        Some(encoding) => Box::new(Transcoder { stream, encoding, waiting: Vec::new(), made: Vec::new(), taken: 0 }),
+    })
+}
+
+/// UTF-16 or UTF-32 as UTF-8, as it comes. What is no character becomes a byte that is none of UTF-8, so that its line fails
+/// and no other.
+struct Transcoder {
+    stream: Box<dyn Read + Send>,
+    encoding: TextEncoding,
+    /// Bytes that are no whole character yet.
+    waiting: Vec<u8>,
+    made: Vec<u8>,
+    /// How many of `made` were given away.
+    taken: usize,
+}
+
+impl Transcoder {
+    const WRONG: u8 = 0xff;
+
+    /// Translates what waits, but for a character that is not whole unless this is the end.
+    fn translate(&mut self, at_end: bool) {
+        let mut rest = self.waiting.as_slice();
+        while !rest.is_empty() {
+            // A mark is no character at the beginning of what is decoded, so characters go one by one.
+            let unit = self.encoding.unit_bytes();
+            let high = |pair: &[u8]| match self.encoding {
+                TextEncoding::Utf16Le => pair[1] & 0xfc == 0xd8,
+                TextEncoding::Utf16Be => pair[0] & 0xfc == 0xd8,
+                _ => false,
+            };
+            let wanted = if rest.len() >= unit && high(rest) { 2 * unit } else { unit };
+            if rest.len() < wanted && !at_end {
+                break;
+            }
+            let (one, whole) = (rest.get(..unit), rest.get(..wanted));
+            let decode = |bytes: Option<&[u8]>| match bytes {
+                Some(mark) if mark == self.encoding.mark() => Some("\u{feff}".to_owned()),
+                Some(bytes) => self.encoding.decode(bytes).ok(),
+                None => None,
+            };
+            match decode(whole) {
+                Some(text) => {
+                    self.made.extend(text.as_bytes());
+                    rest = &rest[wanted..];
+                }
+                None => {
+                    self.made.push(Self::WRONG);
+                    rest = one.map_or(&[], |one| &rest[one.len()..]);
+                }
+            }
+        }
+        self.waiting = rest.to_vec();
+    }
+}
+
+impl Read for Transcoder {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.taken == self.made.len() {
+            self.made.clear();
+            self.taken = 0;
+            let mut buffer = [0; 8192];
+            let read = self.stream.read(&mut buffer)?;
+            self.waiting.extend(&buffer[..read]);
+            self.translate(read == 0);
+            if read == 0 && self.made.is_empty() {
+                return Ok(0);
+            }
+        }
+        let count = into.len().min(self.made.len() - self.taken);
+        into[..count].copy_from_slice(&self.made[self.taken..self.taken + count]);
+        self.taken += count;
+        Ok(count)
+    }
+}
+
 /// Sends what `make` gives for each line: numbered from 1, without line break, carriage return or byte order mark.
 fn for_each_line(
     stream: Box<dyn Read + Send>,
@@ -518,7 +704,10 @@ fn for_each_line(
     to: &SyncSender<io::Result<Entry>>,
     mut make: impl FnMut(usize, Line<'_>) -> Option<Entry>,
 ) -> Sent {
-    let mut reader = BufReader::new(stream);
+    let mut reader = match as_utf8(stream) {
+        Ok(stream) => BufReader::new(stream),
+        Err(e) => return to.send(Err(io::Error::new(e.kind(), format!("{context}{e}")))),
+    };
     let mut line = Vec::new();
     for number in 1usize.. {
         line.clear();
@@ -541,7 +730,6 @@ fn for_each_line(
         };
         let content: &[u8] = line.strip_suffix(b"\n").unwrap_or(&line);
         let content = content.strip_suffix(b"\r").unwrap_or(content);
-        let content = if number == 1 { content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content) } else { content };
         let content =
             if too_long || content.len() as u64 > MAX_TEXT_BYTES { Line::TooLong } else { Line::Whole(content) };
         if let Some(entry) = make(number, content) {
@@ -624,10 +812,10 @@ mod tests {
         let path = folder.path().join("notes.txt");
         for (content, text) in [("a\r\nb\r\n", "a\r\nb"), ("\u{feff}a\n\n", "a\n"), ("", ""), ("a", "a")] {
             fs::write(&path, content).unwrap();
-            assert_eq!(read_text(&path, content.len() as u64, Some("text")).as_deref(), Ok(text));
+            assert_eq!(read_text(&path, content.len() as u64, content.as_bytes(), Some("text")).as_deref(), Ok(text));
         }
         fs::write(&path, [b'a', 0xff]).unwrap();
-        assert_eq!(read_text(&path, 2, Some("text")).unwrap_err().kind, ErrorKind::Corrupt);
+        assert_eq!(read_text(&path, 2, b"a", Some("text")).unwrap_err().kind, ErrorKind::Corrupt);
         assert_eq!(kind(&either(path.as_os_str())), "unknown_format");
         assert_eq!(kind(&either(folder.path().as_os_str())), "not_a_file");
     }

@@ -1,11 +1,12 @@
 //! Results as they leave: JSON lines or one array, to standard output or to a file that appears when it is complete.
 
-use std::ffi::OsStr;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
 
 use omniburn::Embedded;
+use omniburn_output::destination::standard_file;
+use omniburn_output::{Destination, FileId, Leftover, OutputError, WholeFile};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -83,146 +84,129 @@ pub fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
     })
 }
 
-/// A file that takes its place when it is complete, and leaves nothing behind otherwise. Killed, it leaves
-/// `.NAME.<pid>.part`, which the next one of that name removes, and says so. A pipe or a device is written as it is.
-pub struct WholeFile {
-    path: PathBuf,
-    /// Where the bytes are until they are complete; the same as `path` for a pipe or a device.
-    work: PathBuf,
-    /// Locked while this process lives, where the file system knows locks.
-    file: Option<BufWriter<File>>,
+/// What a file of this run may be written to.
+///
+/// # Errors
+/// A usage failure that names what was found there.
+pub fn destination(path: &Path) -> Result<Destination, Failure> {
+    Destination::of(path).map_err(Failure::usage)
 }
 
-impl WholeFile {
-    /// Starts a file that will appear at `path`.
+/// A file as [`WholeFile`] writes it, with the failures of this program.
+pub struct OutFile(WholeFile);
+
+impl OutFile {
+    /// Starts a file; what a run that was killed left of it is removed, and said.
     ///
     /// # Errors
     /// A usage failure when nothing can be written there.
-    pub fn create(path: &Path) -> Result<Self, Failure> {
-        let wrong = |e: io::Error| Failure::usage(format!("{}: {e}", path.display()));
-        let name = path.file_name().ok_or_else(|| Failure::usage(format!("{}: not a file name", path.display())))?;
-        if path.is_dir() {
-            return Err(Failure::usage(format!("{}: is a folder", path.display())));
-        }
-        // A file renamed over `/dev/null` would take its place for the whole machine.
-        if fs::metadata(path).is_ok_and(|about| !about.is_file()) {
-            let file = File::options().write(true).open(path).map_err(wrong)?;
-            return Ok(Self { path: path.into(), work: path.into(), file: Some(BufWriter::new(file)) });
-        }
-        remove_leftovers(path, name);
-        // Taken are the names of other files of this process, and of a dead process of the same number.
-        for n in 0..1000 {
-            let again = if n == 0 { String::new() } else { format!("-{n}") };
-            let mut part = OsStr::new(".").to_os_string();
-            part.push(name);
-            part.push(format!(".{}{again}.part", std::process::id()));
-            let work = path.with_file_name(part);
-            let file = match File::create_new(&work) {
-                Ok(file) => file,
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(e) => return Err(wrong(e)),
-            };
-            let held = !matches!(file.try_lock(), Err(TryLockError::WouldBlock));
-            // Another process that looked for leftovers before the lock was there has removed it.
-            if held && work.exists() {
-                return Ok(Self { path: path.into(), work, file: Some(BufWriter::new(file)) });
-            }
-        }
-        Err(wrong(io::ErrorKind::AlreadyExists.into()))
+    pub fn create(to: &Destination) -> Result<Self, Failure> {
+        Self::started(WholeFile::create(to))
     }
 
-    fn writer(&mut self) -> &mut BufWriter<File> {
-        self.file.as_mut().expect("the file is open until it is finished")
+    /// The same, for a file whose beginning is written last.
+    ///
+    /// # Errors
+    /// As [`OutFile::create`].
+    pub fn create_patched(to: &Destination) -> Result<Self, Failure> {
+        Self::started(WholeFile::create_patched(to, &std::env::temp_dir()))
+    }
+
+    fn started(file: Result<(WholeFile, Vec<Leftover>), OutputError>) -> Result<Self, Failure> {
+        let (file, leftovers) = file.map_err(Failure::usage)?;
+        for leftover in leftovers {
+            say(leftover);
+        }
+        Ok(Self(file))
     }
 
     /// Adds bytes.
     ///
     /// # Errors
-    /// Whatever writing gives.
+    /// [`Failure::ClosedPipe`] when nobody reads it any more; whatever else writing gives.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.writer().write_all(bytes).map_err(|e| self.failure(&e))
-    }
-
-    /// Writes bytes over the beginning of the file.
-    fn write_at_start(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let writer = self.writer();
-        writer.seek(SeekFrom::Start(0)).and_then(|_| writer.write_all(bytes)).map_err(|e| self.failure(&e))
+        self.0.write(bytes).map_err(unwritten)
     }
 
     /// Puts the file in its place.
     ///
     /// # Errors
-    /// Whatever the operating system says; then nothing is left.
-    pub fn finish(mut self) -> Result<(), Failure> {
-        let file = self.file.take().expect("the file is open until it is finished");
-        let flushed = file.into_inner().map_err(io::IntoInnerError::into_error);
-        // The file stays open, and so locked, until it has its name: until then it could be taken for a leftover.
-        let placed = flushed.and_then(|file| {
-            if self.is_direct() {
-                return Ok(());
+    /// As [`OutFile::write`]; then nothing is left, and what was there before still is.
+    pub fn finish(self) -> Result<(), Failure> {
+        self.0.finish().map_err(unwritten)
+    }
+}
+
+fn unwritten(e: OutputError) -> Failure {
+    if e.is_closed_pipe() { Failure::ClosedPipe } else { Failure::with_code(SOME_FAILED, e) }
+}
+
+/// The plain files that this run writes: none of them may be one that it reads.
+#[derive(Default)]
+pub struct Outputs(Vec<(FileId, String)>);
+
+impl Outputs {
+    /// Of files, by their options.
+    pub fn of<'a>(files: impl IntoIterator<Item = (&'a str, &'a Destination)>) -> Self {
+        let known = files.into_iter().filter_map(|(option, to)| Some((to.id()?, option.to_string())));
+        Self(known.collect())
+    }
+
+    /// With standard output, where it goes to a plain file.
+    pub fn and_stdout(mut self) -> Self {
+        self.0.extend(standard_file(&io::stdout()).map(|id| (id, "standard output".to_string())));
+        self
+    }
+
+    /// Whether nothing is written that is there already: then nothing that is read can be it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Refuses a file that is read.
+    ///
+    /// # Errors
+    /// A usage failure that names both.
+    pub fn refuse(&self, read: &Path) -> Result<(), Failure> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        self.refuse_id(FileId::of(read), &read.display())
+    }
+
+    /// Refuses standard input.
+    ///
+    /// # Errors
+    /// As [`Outputs::refuse`].
+    pub fn refuse_stdin(&self) -> Result<(), Failure> {
+        self.refuse_id(standard_file(&io::stdin()), &"standard input")
+    }
+
+    /// Refuses every file of a folder, and of the folders in it.
+    ///
+    /// # Errors
+    /// As [`Outputs::refuse`].
+    pub fn refuse_folder(&self, folder: &Path) -> Result<(), Failure> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => self.refuse_folder(&entry.path())?,
+                _ => self.refuse(&entry.path())?,
             }
-            file.sync_all()?;
-            fs::rename(&self.work, &self.path)
-        });
-        placed.map_err(|e| {
-            self.remove_part();
-            self.failure(&e)
-        })
+        }
+        Ok(())
     }
 
-    fn is_direct(&self) -> bool {
-        self.work == self.path
-    }
-
-    fn remove_part(&self) {
-        if !self.is_direct() {
-            let _ = fs::remove_file(&self.work);
+    fn refuse_id(&self, read: Option<FileId>, name: &dyn std::fmt::Display) -> Result<(), Failure> {
+        match self.0.iter().find(|(id, _)| read.as_ref() == Some(id)) {
+            Some((_, option)) => {
+                Err(Failure::usage(format!("{name}: the file is read, and {option} would write over it: name another")))
+            }
+            None => Ok(()),
         }
     }
-
-    fn failure(&self, e: &io::Error) -> Failure {
-        Failure::with_code(SOME_FAILED, anyhow::anyhow!("{}: {e}", self.path.display()))
-    }
-}
-
-impl Drop for WholeFile {
-    fn drop(&mut self) {
-        if self.file.take().is_some() {
-            self.remove_part();
-        }
-    }
-}
-
-/// Removes what processes that were killed left of a file of this name, and says so. What cannot be removed is no reason to
-/// stop.
-fn remove_leftovers(path: &Path, name: &OsStr) {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if !is_file || !is_part_of(&entry.file_name(), name) {
-            continue;
-        }
-        let part = entry.path();
-        // A lock that is free is that of a dead process.
-        let Ok(file) = File::options().write(true).open(&part) else { continue };
-        if file.try_lock().is_err() {
-            continue;
-        }
-        match fs::remove_file(&part) {
-            Ok(()) => say(format_args!("removed {}, left by a run that was killed", part.display())),
-            Err(e) => say(format_args!("{} is left over and could not be removed: {e}", part.display())),
-        }
-    }
-}
-
-/// Whether `part` is `.NAME.<pid>.part` or `.NAME.<pid>-<n>.part`.
-fn is_part_of(part: &OsStr, name: &OsStr) -> bool {
-    let part = part.as_encoded_bytes().strip_prefix(b".").and_then(|rest| rest.strip_prefix(name.as_encoded_bytes()));
-    let middle = part.and_then(|rest| rest.strip_prefix(b".")?.strip_suffix(b".part"));
-    middle.is_some_and(|middle| {
-        let mut numbers = middle.splitn(2, |&b| b == b'-');
-        numbers.all(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
-    })
 }
 
 /// Where the results of `embed` go.
@@ -230,11 +214,11 @@ pub enum Sink {
     /// JSON lines to standard output.
     Lines,
     /// JSON lines to a file.
-    LinesFile(WholeFile),
+    LinesFile(OutFile),
     /// One array to a file; failed rows are listed on standard error.
     Array {
         /// The file.
-        file: WholeFile,
+        file: OutFile,
         /// Values of a row.
         dim: usize,
         /// Rows so far.
@@ -246,8 +230,8 @@ impl Sink {
     /// An array of rows of `dim` values; how many rows is filled in at the end.
     ///
     /// # Errors
-    /// As [`WholeFile::write`].
-    pub fn array(mut file: WholeFile, dim: usize) -> Result<Self, Failure> {
+    /// As [`OutFile::write`].
+    pub fn array(mut file: OutFile, dim: usize) -> Result<Self, Failure> {
         file.write(&npy_header(0, dim))?;
         Ok(Sink::Array { file, dim, rows: 0 })
     }
@@ -255,7 +239,7 @@ impl Sink {
     /// Writes the vector of an input.
     ///
     /// # Errors
-    /// As [`write_stdout`] and [`WholeFile::write`].
+    /// As [`write_stdout`] and [`OutFile::write`].
     pub fn vector(&mut self, index: u64, id: Option<&RawValue>, embedded: &Embedded) -> Result<(), Failure> {
         let values = embedded.embedding.as_slice();
         if let Sink::Array { file, rows, .. } = self {
@@ -328,13 +312,13 @@ impl Sink {
     /// Completes what was written.
     ///
     /// # Errors
-    /// As [`WholeFile::finish`].
+    /// As [`OutFile::finish`].
     pub fn finish(self) -> Result<(), Failure> {
         match self {
             Sink::Lines => Ok(()),
             Sink::LinesFile(file) => file.finish(),
             Sink::Array { mut file, dim, rows } => {
-                file.write_at_start(&npy_header(rows, dim))?;
+                file.0.write_at_start(&npy_header(rows, dim)).map_err(unwritten)?;
                 file.finish()
             }
         }
@@ -406,12 +390,11 @@ mod tests {
     }
 
     #[test]
-    fn a_file_appears_when_it_is_complete_and_leaves_nothing_otherwise() {
+    fn an_array_appears_when_it_is_complete_with_the_number_of_its_rows() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.npy");
-        drop(WholeFile::create(&path).unwrap());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        let mut sink = Sink::array(WholeFile::create(&path).unwrap(), 2).unwrap();
+        let to = destination(&path).unwrap();
+        let mut sink = Sink::array(OutFile::create_patched(&to).unwrap(), 2).unwrap();
         let fault = Fault { kind: ErrorKind::Empty, message: "nothing".into() };
         sink.fault(0, None, &fault).unwrap();
         assert!(!path.exists());
@@ -420,24 +403,6 @@ mod tests {
         assert_eq!(bytes.len(), 128 + 8);
         assert!(String::from_utf8_lossy(&bytes).contains("(1, 2)"));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert_eq!(WholeFile::create(folder.path()).err().map(|e| e.code()), Some(2));
-    }
-
-    #[test]
-    fn what_a_killed_run_left_of_a_file_is_removed_and_what_a_living_one_writes_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        let others = [".out.12.part", ".out.npy.12x.part", "out.npy.12.part", ".out.npy.part"];
-        let dead = [".out.npy.12.part", ".out.npy.7-1.part"];
-        for name in others.iter().chain(&dead) {
-            fs::write(at(name), "half").unwrap();
-        }
-        let first = WholeFile::create(&at("out.npy")).unwrap();
-        let second = WholeFile::create(&at("out.npy")).unwrap();
-        assert!(others.iter().all(|name| at(name).exists()) && !dead.iter().any(|name| at(name).exists()));
-        assert!(first.work.exists() && second.work.exists() && first.work != second.work);
-        first.finish().unwrap();
-        second.finish().unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), others.len() + 1);
+        assert_eq!(destination(folder.path()).err().map(|e| e.code()), Some(2));
     }
 }

@@ -6,6 +6,10 @@ mod doctor;
 mod exhaustion;
 #[cfg(unix)]
 mod kills;
+#[cfg(unix)]
+mod kinds;
+#[cfg(unix)]
+mod outputs;
 mod replay;
 mod support;
 

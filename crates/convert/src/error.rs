@@ -352,6 +352,16 @@ pub enum ConvertError {
         /// All of them.
         faults: Vec<DtypeFault>,
     },
+    /// The record would be written over what it is made from.
+    #[error("{}: {how} {}, which is read: name another folder", out.display(), read.display())]
+    Overlap {
+        /// Where the record was to go.
+        out: PathBuf,
+        /// How the two lie to each other.
+        how: &'static str,
+        /// What is read.
+        read: PathBuf,
+    },
     /// The record could not be written, or did not read back as it was written.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -375,7 +385,10 @@ impl ConvertError {
             | ConvertError::TemplateFixed { .. }
             | ConvertError::NoAdapters { .. }
             | ConvertError::TemplateIds { asked: true, .. }
-            | ConvertError::Record(RecordError::Exists { .. } | RecordError::NotReplaceable { .. }) => 2,
+            | ConvertError::Overlap { .. }
+            | ConvertError::Record(
+                RecordError::Exists { .. } | RecordError::NotReplaceable { .. } | RecordError::Output(_),
+            ) => 2,
             ConvertError::Cancelled => 130,
             _ => 3,
         }

@@ -33,12 +33,15 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use omniburn_models::RecordError;
 use omniburn_models::record::{Dtype, Modality, RecordWriter, TemplateKind};
+use omniburn_output::folder;
+use omniburn_output::identity::resolved;
 
 mod assemble;
 pub mod card;
@@ -127,6 +130,7 @@ pub fn convert(options: &ConvertOptions) -> Result<ConvertReport, ConvertError> 
     let started = Instant::now();
     let mut leftovers = Vec::new();
     if !options.check {
+        check_overlap(options)?;
         leftovers = RecordWriter::recover(&options.out)?;
         for leftover in &leftovers {
             tracing::warn!("{leftover}");
@@ -141,4 +145,26 @@ pub fn convert(options: &ConvertOptions) -> Result<ConvertReport, ConvertError> 
     let mut report = if options.check { plan.report } else { assemble::write(plan, options)? };
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Refuses a record in the place of what it is made from, links resolved: the whole folder at `out` is replaced by force. A
+/// new folder inside the checkpoint is nobody's, except among its adapters, each of which is one.
+fn check_overlap(options: &ConvertOptions) -> Result<(), ConvertError> {
+    let out = resolved(&folder::destination(&options.out).map_err(RecordError::from)?);
+    let overlap =
+        |how, read: &Path| Err(ConvertError::Overlap { out: options.out.clone(), how, read: read.to_path_buf() });
+    for read in std::iter::once(&options.source).chain(&options.adapter) {
+        let real = resolved(read);
+        if out == real {
+            return overlap("is the same folder as", read);
+        }
+        if real.starts_with(&out) {
+            return overlap("holds", read);
+        }
+    }
+    let adapters = options.source.join(tasks::ADAPTERS_FOLDER);
+    if out.starts_with(resolved(&adapters)) {
+        return overlap("lies in", &adapters);
+    }
+    Ok(())
 }

@@ -14,7 +14,7 @@ use crate::source::{Source, checkpoint_name};
 
 /// Name of the task of a record made from base weights.
 pub const BASE_TASK: &str = "base";
-const ADAPTERS_FOLDER: &str = "adapters";
+pub(crate) const ADAPTERS_FOLDER: &str = "adapters";
 
 /// Which tasks to convert.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

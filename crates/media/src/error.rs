@@ -295,6 +295,8 @@ impl MediaError {
 /// `found` of [`MediaError::UnknownFormat`] as words in a sentence.
 fn found_words(found: &Option<&'static str>) -> String {
     match found {
+        // The name says already that it is text.
+        Some(name) if name.contains("text ") || name.ends_with(" text") => (*name).to_owned(),
         Some(name) => format!("{name} data"),
         None => "no known format".to_owned(),
     }

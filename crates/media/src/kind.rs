@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::encoding::{TextEncoding, is_other_text};
+
 /// Endings of picture files: those that are decoded, and those that are known to be pictures and refused by name.
 const IMAGE_ENDINGS: &[&str] = &[
     "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "gif", "bmp", "dib", "tif", "tiff", //
@@ -29,9 +31,13 @@ pub(crate) fn picture_not_read(format: &str) -> bool {
     PICTURES_NOT_READ.contains(&format)
 }
 
+/// What [`sniff`] says of text that is neither UTF-8 nor in wider units.
+pub const OTHER_TEXT: &str = "text in an encoding other than UTF-8";
+
 /// Names the format of a file from its first bytes (1,024 are enough), in lower case; `None` where nothing is known.
 ///
-/// `text` is said of readable UTF-8 that is nothing more special.
+/// `text` is said of readable UTF-8 that is nothing more special; `utf-16 text` and `utf-32 text` of text in wider units,
+/// and [`OTHER_TEXT`] of what people write in other encodings, such as Latin-1, Windows-1252 or Shift-JIS.
 #[must_use]
 pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
     const AT_START: &[(&[u8], &str)] = &[
@@ -57,6 +63,7 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
         (b"\0\0\x01\0", "ico"),
         (b"%PDF-", "pdf"),
         (b"%!PS", "postscript"),
+        (b"{\\rtf", "rtf"),
         (b"ID3", "mp3"),
         (b"fLaC", "flac"),
         (b"OggS", "ogg"),
@@ -96,7 +103,7 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
         (b"\0\x01\0\0\0", "font"),
     ];
     if let Some((_, name)) = AT_START.iter().find(|(magic, _)| bytes.starts_with(magic)) {
-        return Some(name);
+        return Some(if *name == "zip" { zip_kind(bytes) } else { name });
     }
     let at = |range: std::ops::Range<usize>| bytes.get(range).unwrap_or_default();
     match (at(0..4), at(8..12)) {
@@ -130,8 +137,18 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
     if at(257..262) == b"ustar" {
         return Some("tar");
     }
+    // Before MPEG audio: the mark of little-endian UTF-16 has the bits of a frame, and so have the first letters of some
+    // Cyrillic words in one byte each. In a frame of audio some byte soon is below 32, as none of a text is.
+    match TextEncoding::of_wide(bytes) {
+        Some(TextEncoding::Utf16Le | TextEncoding::Utf16Be) => return Some("utf-16 text"),
+        Some(TextEncoding::Utf32Le | TextEncoding::Utf32Be) => return Some("utf-32 text"),
+        _ => {}
+    }
+    let other_text = is_other_text(bytes);
     // An MPEG audio frame: eleven set bits, then a layer and a bit rate that exist. Layer 0 is AAC's.
-    if let [0xff, second, third, ..] = *bytes {
+    if let [0xff, second, third, ..] = *bytes
+        && !(bytes.len() >= 8 && other_text)
+    {
         if second & 0xf6 == 0xf0 {
             return Some("aac");
         }
@@ -144,7 +161,21 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
             return Some("mp3");
         }
     }
-    text_kind(bytes)
+    text_kind(bytes).or(other_text.then_some(OTHER_TEXT))
+}
+
+/// What a ZIP archive is, by the name of its first file: documents of offices and books are archives, too.
+fn zip_kind(bytes: &[u8]) -> &'static str {
+    let name = bytes.get(30..).unwrap_or_default();
+    if name.starts_with(b"[Content_Types].xml") || name.starts_with(b"_rels/") || name.starts_with(b"docProps/") {
+        return "office document (docx, xlsx or pptx)";
+    }
+    let mime = name.strip_prefix(b"mimetypeapplication/").unwrap_or_default();
+    match mime {
+        _ if mime.starts_with(b"epub+zip") => "epub",
+        _ if mime.starts_with(b"vnd.oasis.opendocument") => "opendocument",
+        _ => "zip",
+    }
 }
 
 /// The brand of an ISO media file: HEIC and AVIF pictures, else a film or sound in an MP4.
@@ -177,8 +208,10 @@ fn text_kind(bytes: &[u8]) -> Option<&'static str> {
         Err(error) if error.error_len().is_none() => std::str::from_utf8(&bytes[..error.valid_up_to()]).ok()?,
         Err(_) => return None,
     };
-    let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\x0c');
-    if text.is_empty() || text.contains(control) {
+    let control = |c: &char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\x0c');
+    // A log holds escapes of a terminal, a file of DOS its end mark; no text holds a NUL.
+    let controls = text.chars().filter(control).count();
+    if text.is_empty() || text.contains('\0') || 8 * controls > text.chars().count() {
         return None;
     }
     let lower = text.to_ascii_lowercase();
@@ -231,6 +264,22 @@ mod tests {
             // The last character is cut in the middle.
             (b"caf\xc3", Some("text")),
             (b"\x03\x01\x02", None),
+            // The mark of UTF-16 is also the beginning of a frame of MPEG audio.
+            (b"\xff\xfeA\0 \0r\0e\0d\0", Some("utf-16 text")),
+            (b"\xfe\xff\0A\0 \0r\0e\0d", Some("utf-16 text")),
+            (b"\xff\xfe\0\0A\0\0\0", Some("utf-32 text")),
+            (b"A\0 \0r\0e\0d\0", Some("utf-16 text")),
+            // "ясно, что" and "яркий свет" in Windows-1251, whose first letters are those of AAC.
+            (b"\xff\xf1\xed\xee, \xf7\xf2\xee", Some(OTHER_TEXT)),
+            (b"\xff\xf0\xea\xe8\xe9 \xf1\xe2\xe5\xf2", Some(OTHER_TEXT)),
+            (b"caf\xe9 au lait", Some(OTHER_TEXT)),
+            (b"\x1b[32mgreen\x1b[0m and the rest of the line", Some("text")),
+            (b"some words\0and more of them", None),
+            (b"{\\rtf1\\ansi words}", Some("rtf")),
+            (
+                b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x13\0\0\0[Content_Types].xml",
+                Some("office document (docx, xlsx or pptx)"),
+            ),
             (b"", None),
         ];
         for (bytes, expected) in cases {

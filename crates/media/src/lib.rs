@@ -12,6 +12,7 @@
 //! Every failure is a [`MediaError`]; [`MediaError::kind`] is the word that users see.
 #![forbid(unsafe_code)]
 
+mod encoding;
 mod error;
 mod exif;
 mod film;
@@ -30,10 +31,11 @@ mod tiff;
 mod tracks;
 mod webp;
 
+pub use crate::encoding::{NotText, TextEncoding};
 pub use crate::error::MediaError;
 pub use crate::film::{Film, FilmOptions, FilmSource, film_patches, has_pictures, is_animation, sample_times};
 pub use crate::image::{MAX_IMAGE_PIXELS, RgbImage, decode_image, decode_image_file};
-pub use crate::kind::{known_image_ending, sniff};
+pub use crate::kind::{OTHER_TEXT, known_image_ending, sniff};
 pub use crate::letterbox::letterbox;
 pub use crate::need::{Need, PictureSource, PictureTarget, film_need, frames_need, mel_need, picture_need, sound_need, sound_track_need};
 pub use crate::patches::{ClipCutter, Grid, PatchGrid, image_patches, resized_frames, resized_image, video_patches};

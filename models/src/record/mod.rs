@@ -6,7 +6,6 @@
 pub mod digest;
 mod header;
 pub mod int8;
-mod place;
 #[cfg(feature = "random")]
 mod random;
 mod read;
@@ -14,7 +13,7 @@ mod spec;
 mod write;
 
 pub use header::*;
-pub use place::Leftover;
+pub use omniburn_output::Leftover;
 #[cfg(feature = "random")]
 pub use random::{write_random, write_random_mini};
 pub use read::{InsideFile, Part, RecordFolder};

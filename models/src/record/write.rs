@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use burn::tensor::Bytes;
 
 use super::digest::{sha256_file, sha256_hex};
-use super::place::{self, Leftover, Work};
 use omniburn_kernels::cpu::pack::{Packed, PanelLayout};
+use omniburn_output::{Leftover, WholeFolder, folder};
 
-use super::{Dtype, FileEntry, HEADER_FILE, RecordHeader, TensorEntry};
+use super::{Dtype, FileEntry, HEADER_FILE, RecordHeader, TOKENIZER_FILE, TensorEntry};
 use crate::error::RecordError;
 
 type Produce = Box<dyn Fn() -> Result<Vec<u8>, String> + Send + Sync>;
@@ -53,20 +53,21 @@ pub struct RecordWriter {
     out: PathBuf,
     /// The folder `new` of `place`.
     work: PathBuf,
-    place: Work,
+    place: WholeFolder,
     force: bool,
     files: BTreeMap<String, FileEntry>,
 }
 
 impl RecordWriter {
-    /// Starts a record that will appear at `out`.
+    /// Starts a record that will appear at `out`; where `out` is a link, at the folder that it leads to.
     ///
     /// # Errors
     /// [`RecordError::Exists`] when `out` is taken and `force` is not given; [`RecordError::NotReplaceable`] when
-    /// `force` is given and what is there is neither a record folder nor an empty one; [`RecordError::Io`].
+    /// `force` is given and what is there is neither a record folder with nothing else in it nor an empty folder;
+    /// [`RecordError::Output`] of a link in a circle; [`RecordError::Io`].
     pub fn create(out: &Path, force: bool) -> Result<Self, RecordError> {
         Self::check_destination(out, force)?;
-        let place = Work::create(out)?;
+        let place = WholeFolder::create(&folder::destination(out)?)?;
         Ok(Self { out: out.to_path_buf(), work: place.new_folder(), place, force, files: BTreeMap::new() })
     }
 
@@ -77,7 +78,7 @@ impl RecordWriter {
     /// [`RecordError::Io`] where the folder of `out` cannot be listed. What cannot be removed is no error, but a
     /// [`Leftover::Kept`].
     pub fn recover(out: &Path) -> Result<Vec<Leftover>, RecordError> {
-        place::recover(out)
+        Ok(folder::recover(&folder::destination(out)?)?)
     }
 
     /// Whether a record may be written at `out`, without touching anything.
@@ -85,18 +86,41 @@ impl RecordWriter {
     /// # Errors
     /// As [`RecordWriter::create`].
     pub fn check_destination(out: &Path, force: bool) -> Result<(), RecordError> {
-        if fs::symlink_metadata(out).is_err() {
+        let end = folder::destination(out)?;
+        match fs::symlink_metadata(&end) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(RecordError::io(out)(e)),
+            Ok(_) if !force => return Err(RecordError::Exists { path: out.to_path_buf() }),
+            Ok(_) => {}
+        }
+        let path = out.to_path_buf();
+        let Some(names) = names_in(&end) else {
+            return Err(RecordError::NotReplaceable { path, why: NO_FOLDER.into() });
+        };
+        if names.is_empty() {
             return Ok(());
         }
-        if !force {
-            return Err(RecordError::Exists { path: out.to_path_buf() });
+        let header = end.join(HEADER_FILE);
+        if !header.is_file() {
+            let why = format!("it holds no {HEADER_FILE}, but {}", some_of(&names));
+            return Err(RecordError::NotReplaceable { path, why });
         }
-        let empty = fs::read_dir(out).is_ok_and(|mut d| d.next().is_none());
-        if empty || out.join(HEADER_FILE).is_file() {
-            Ok(())
-        } else {
-            Err(RecordError::NotReplaceable { path: out.to_path_buf() })
+        let listed = match fs::read(&header).map(|text| serde_json::from_slice::<serde_json::Value>(&text)) {
+            // An older or newer record is one, too.
+            Ok(Ok(header)) if header["format"].is_u64() && header["files"].is_object() => header["files"].clone(),
+            Ok(Ok(_)) => {
+                return Err(RecordError::NotReplaceable { path, why: format!("its {HEADER_FILE} is not a record's") });
+            }
+            // A damaged record: then the names say what belongs to one.
+            _ => serde_json::Value::Null,
+        };
+        let other: Vec<String> =
+            names.into_iter().filter(|name| !is_of_a_record(name) && listed.get(name).is_none()).collect();
+        if other.is_empty() {
+            return Ok(());
         }
+        let why = format!("it also holds {}, which would be lost: move that away", some_of(&other));
+        Err(RecordError::NotReplaceable { path, why })
     }
 
     /// Writes one tensor file, hashing each tensor as it passes. `progress` hears the bytes of each tensor done.
@@ -212,6 +236,33 @@ impl RecordWriter {
         self.place()?;
         Ok(header)
     }
+}
+
+const NO_FOLDER: &str = "it is no folder";
+
+/// Names in a folder, in order; `None` for what is no folder or cannot be listed.
+fn names_in(folder: &Path) -> Option<Vec<String>> {
+    let entries = fs::read_dir(folder).ok()?;
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_, _>>()
+        .ok()?;
+    names.sort();
+    Some(names)
+}
+
+/// Names that are always a record's, and those that systems put into any folder.
+fn is_of_a_record(name: &str) -> bool {
+    [HEADER_FILE, TOKENIZER_FILE, "selftest.json", ".DS_Store", "Thumbs.db", "desktop.ini"].contains(&name)
+        || name.ends_with(".bpk")
+}
+
+/// The first few of some names.
+fn some_of(names: &[String]) -> String {
+    const MOST: usize = 5;
+    let more = names.len().saturating_sub(MOST);
+    let first = names[..names.len() - more].join(", ");
+    if more > 0 { format!("{first} and {more} more") } else { first }
 }
 
 /// Writes a file that lasts through a loss of power; a full disk may show only when it is flushed.

@@ -1,16 +1,19 @@
 //! `omniburn convert`: a checkpoint to a record folder.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use omniburn_convert::{ConvertOptions, ConvertReport, TaskChoice, convert};
+use omniburn_output::folder;
+use omniburn_output::identity::resolved;
 
 use super::{checkpoint_folder, peak_memory};
 use crate::args::ConvertArgs;
 use crate::failure::{DONE, Failure, Outcome};
 use crate::interrupt::on_interrupt;
-use crate::output::{WholeFile, write_stdout};
-use crate::progress::bytes_bar;
+use crate::output::{OutFile, Outputs, destination, write_stdout};
+use crate::progress::{bytes_bar, say};
 
 /// Converts, and prints the report.
 ///
@@ -33,7 +36,18 @@ pub fn run(args: &ConvertArgs) -> Outcome {
     options.dtype = args.dtype;
     options.check = args.check;
     options.force = args.force;
-    let mut report_file = args.report.as_deref().map(WholeFile::create).transpose()?;
+    let report_to = args.report.as_deref().map(destination).transpose()?;
+    if let Some(to) = &report_to {
+        let outputs = Outputs::of([("--report", to)]);
+        outputs.refuse_folder(&options.source)?;
+        args.adapter.iter().try_for_each(|adapter| outputs.refuse_folder(adapter))?;
+        let inside = |out: &PathBuf| to.resolved().is_some_and(|file| file.starts_with(record_at(out)));
+        if !args.check && args.out.as_ref().is_some_and(inside) {
+            let file = to.named().display();
+            return Err(Failure::usage(format!("--report {file}: lies in OUT, which is replaced whole: name another")));
+        }
+    }
+    let mut report_file = report_to.as_ref().map(OutFile::create).transpose()?;
 
     let bar = bytes_bar(0, "converting");
     let shown = bar.clone();
@@ -54,8 +68,17 @@ pub fn run(args: &ConvertArgs) -> Outcome {
         file.write(&json)?;
         file.finish()?;
     }
-    write_stdout(for_people(&report).as_bytes())?;
+    match report_to {
+        // Standard output holds JSON then.
+        Some(to) if to.is_stdout() => say(for_people(&report).trim_end()),
+        _ => write_stdout(for_people(&report).as_bytes())?,
+    }
     Ok(DONE)
+}
+
+/// Where the record will lie, links resolved.
+fn record_at(out: &Path) -> PathBuf {
+    resolved(&folder::destination(out).unwrap_or_else(|_| out.to_path_buf()))
 }
 
 /// The report, with a word where the peak of memory cannot be read.

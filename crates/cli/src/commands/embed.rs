@@ -15,9 +15,10 @@ use super::{open_engine, request};
 use crate::args::{EmbedArgs, FormatArg};
 use crate::failure::{DONE, Failure, Outcome, REFUSED, SOME_FAILED};
 use crate::interrupt::on_interrupt;
-use crate::output::{Sink, WholeFile, line_of};
+use crate::output::{OutFile, Outputs, Sink, destination, line_of};
 use crate::progress::items_bar;
 use omniburn_cli::inputs::{Fault, Feed, Sources, TypedInput};
+use omniburn_output::identity::resolved;
 
 /// Failed inputs that may wait for a vector before them.
 const MOST_WAITING_FAULTS: usize = 256;
@@ -40,8 +41,31 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     if typed.is_empty() && args.items.is_none() && !args.lines {
         return Err(Failure::usage("nothing to embed: give an INPUT, --items or --lines; see omniburn embed --help"));
     }
-    if args.journal.is_some() && args.journal == args.out {
+    let (out, journal) = (args.out.as_deref(), args.journal.as_deref());
+    let (out, journal) = (out.map(destination).transpose()?, journal.map(destination).transpose()?);
+    if let (Some(out), Some(journal)) = (&out, &journal)
+        && out.is_same(journal)
+    {
         return Err(Failure::usage("--journal and --out are one file: give each its own"));
+    }
+    if journal.as_ref().is_some_and(|journal| out.is_none() && journal.is_stdout()) {
+        return Err(Failure::usage("--journal is standard output, where the results go: name a file, or --out"));
+    }
+    let files = [("--out", &out), ("--journal", &journal)];
+    let files: Vec<_> = files.into_iter().filter_map(|(option, to)| Some((option, to.as_ref()?))).collect();
+    let mut outputs = Outputs::of(files.iter().copied());
+    if out.is_none() {
+        outputs = outputs.and_stdout();
+    }
+    refuse_inputs(&outputs, args, &typed)?;
+    if let Some(model) = &args.model.model {
+        for (option, to) in &files {
+            if to.folder().is_some_and(|folder| folder.starts_with(resolved(model))) {
+                let (file, model) = (to.named().display(), model.display());
+                return Err(Failure::usage(format!("{option} {file}: lies in the record {model}: name another place")));
+            }
+        }
+        outputs.refuse_folder(model)?;
     }
     let total = (args.items.is_none() && !args.lines).then_some(typed.len() as u64);
     let sources = Sources {
@@ -50,8 +74,9 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
         lines: args.lines.then(|| Box::new(io::stdin()) as Box<dyn Read + Send>),
         live: from_stdin || args.lines,
     };
-    let file = args.out.as_deref().map(WholeFile::create).transpose()?;
-    let journal = args.journal.as_deref().map(WholeFile::create).transpose()?.map(Journal::new);
+    let create = if args.format == FormatArg::Npy { OutFile::create_patched } else { OutFile::create };
+    let file = out.as_ref().map(create).transpose()?;
+    let journal = journal.as_ref().map(OutFile::create).transpose()?.map(Journal::new);
 
     let cancel = Cancel::new();
     let stop = cancel.clone();
@@ -71,7 +96,7 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     let feed = Feed::start(sources).map_err(|e| Failure::with_code(SOME_FAILED, e))?;
     let bar = items_bar(total, "embedding", args.quiet);
     let writer = Writer { sink, bar, by_segment: args.segments, failed: false, refused: None };
-    let mut job = Job { engine, request, cancel, feed, writer, journal, next_index: 0 };
+    let mut job = Job { engine, request, cancel, feed, outputs, writer, journal, next_index: 0 };
     let done = job.run();
     let Writer { sink, bar, failed, refused, .. } = job.writer;
     bar.finish_and_clear();
@@ -84,6 +109,34 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
         return Err(Failure::with_code(REFUSED, anyhow::anyhow!(refusal)));
     }
     Ok(if failed { SOME_FAILED } else { DONE })
+}
+
+/// Refuses an output that is one of the inputs: what was typed, standard input, the file of items and what it lists.
+fn refuse_inputs(outputs: &Outputs, args: &EmbedArgs, typed: &[TypedInput]) -> Result<(), Failure> {
+    if outputs.is_empty() {
+        return Ok(());
+    }
+    for file in typed.iter().filter_map(TypedInput::file) {
+        outputs.refuse(file)?;
+    }
+    let Some(items) = args.items.as_deref().filter(|items| *items != Path::new("-")) else {
+        return if args.lines || args.items.is_some() { outputs.refuse_stdin() } else { Ok(()) };
+    };
+    if args.lines {
+        outputs.refuse_stdin()?;
+    }
+    outputs.refuse(items)?;
+    // A pipe can be read once; what it lists is seen when its turn comes.
+    if !items.is_file() {
+        return Ok(());
+    }
+    let listed = Sources { typed: Vec::new(), items: Some(open_items(items)?), lines: None, live: false };
+    let mut listed = Feed::start(listed).map_err(|e| Failure::with_code(SOME_FAILED, e))?;
+    let never = Cancel::new();
+    while let Some(entry) = listed.next(&never).map_err(unreadable)? {
+        entry.files.iter().try_for_each(|file| outputs.refuse(file))?;
+    }
+    Ok(())
 }
 
 /// The stream of `--items`, its name in messages, and the folder relative paths begin at.
@@ -112,6 +165,7 @@ struct Job {
     request: Request,
     cancel: Cancel,
     feed: Feed,
+    outputs: Outputs,
     writer: Writer,
     journal: Option<Journal>,
     next_index: u64,
@@ -136,7 +190,7 @@ impl Job {
         if first.is_none() {
             return Ok(false);
         }
-        let Self { engine, request, cancel, feed, writer, journal, next_index } = self;
+        let Self { engine, request, cancel, feed, outputs, writer, journal, next_index } = self;
         let journal = journal.as_ref();
         if let Some(journal) = journal {
             journal.lock().places.clear();
@@ -144,6 +198,7 @@ impl Job {
         // The engine takes inputs while it gives results: what is known of an input waits here for its result.
         let waiting = RefCell::new(VecDeque::new());
         let broken = Cell::new(None);
+        let refused = Cell::new(None);
         let (mut faults, mut over) = (0, false);
         let inputs = std::iter::from_fn(|| {
             while !over && faults < MOST_WAITING_FAULTS {
@@ -159,6 +214,12 @@ impl Job {
                         break;
                     }
                 };
+                // Of a stream of items nothing is known before.
+                if let Some(failure) = entry.files.iter().find_map(|file| outputs.refuse(file).err()) {
+                    refused.set(Some(failure));
+                    cancel.cancel();
+                    break;
+                }
                 let (index, id) = (*next_index, entry.id);
                 *next_index += 1;
                 match entry.input {
@@ -179,6 +240,9 @@ impl Job {
             None
         });
         for result in engine.embed_iter(inputs, request.clone())? {
+            if let Some(failure) = refused.take() {
+                return Err(failure);
+            }
             if cancel.is_cancelled() && matches!(result, Err(ItemError::Cancelled)) {
                 return Err(Failure::Interrupted);
             }
@@ -190,6 +254,9 @@ impl Job {
                 return Err(failure);
             }
         }
+        if let Some(failure) = refused.take() {
+            return Err(failure);
+        }
         writer.faults(&mut waiting.borrow_mut())?;
         broken.take().map_or(Ok(true), |e| Err(unreadable(e)))
     }
@@ -200,14 +267,14 @@ impl Job {
 struct Journal(Arc<Mutex<JournalFile>>);
 
 struct JournalFile {
-    file: Option<WholeFile>,
+    file: Option<OutFile>,
     /// The place in the results of each input that the engine took since its call began.
     places: Vec<u64>,
     failure: Option<Failure>,
 }
 
 impl Journal {
-    fn new(file: WholeFile) -> Self {
+    fn new(file: OutFile) -> Self {
         Self(Arc::new(Mutex::new(JournalFile { file: Some(file), places: Vec::new(), failure: None })))
     }
 
@@ -234,7 +301,7 @@ impl JournalFile {
 
     fn finish(&mut self) -> Result<(), Failure> {
         self.failure.take().map_or(Ok(()), Err)?;
-        self.file.take().map_or(Ok(()), WholeFile::finish)
+        self.file.take().map_or(Ok(()), OutFile::finish)
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{copy_folder, golden, omniburn, run, run_with};
 
-/// Files somebody put into the old record. They make its removal last long enough that a kill can meet it.
+/// Files more in the old record. They make its removal last long enough that a kill can meet it.
 const NOTES: usize = 200;
 
 /// Every file of a folder with its bytes.
@@ -109,9 +109,14 @@ fn killed_at_any_moment_the_output_is_the_old_one_or_the_new_one_and_the_next_ru
         assert_eq!(made.code, 0, "{}", made.stderr);
         assert_eq!(run(omniburn().arg("inspect").arg(out).arg("--verify")).code, 0);
     }
+    // A record that holds anything else is not replaced, so its header lists them.
+    let mut header: serde_json::Value = serde_json::from_slice(&fs::read(old.join("model.json")).unwrap()).unwrap();
     for i in 0..NOTES {
-        fs::write(old.join(format!("note-{i}.txt")), format!("note {i}")).unwrap();
+        let name = format!("note-{i}.txt");
+        fs::write(old.join(&name), format!("note {i}")).unwrap();
+        header["files"][name] = serde_json::json!({});
     }
+    fs::write(old.join("model.json"), header.to_string()).unwrap();
     let (old_files, new_files) = (files(&old), files(&new));
     assert_ne!(old_files["model.json".as_ref() as &Path], new_files["model.json".as_ref() as &Path]);
 

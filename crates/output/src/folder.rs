@@ -1,18 +1,19 @@
-//! The folder a record is made in, how it takes its place, and what is done about those whose process was killed.
+//! The folder something is made in, how it takes its place, and what is done about those whose process was killed.
 //!
 //! Beside `OUT` lies `.OUT.<pid>.part` while a record is made. It holds `lock`, which the maker keeps locked for as long
-//! as it lives (the operating system frees it however the process ends), `new`, the record, and in the fallback below
+//! as it lives (the operating system frees it however the process ends), `new`, the folder itself, and in the fallback below
 //! `old`. A whole new folder is exchanged with an old one in one step where the system can; elsewhere the old one is
-//! first set aside as `old`, and whoever comes next puts it back if the maker died before the second step. What a record
-//! holds is none of this file's business.
+//! first set aside as `old`, and whoever comes next puts it back if the maker died before the second step. What the
+//! folder holds is none of this file's business.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::error::RecordError;
+use crate::destination::{follow, keep_owner_and_mode};
+use crate::error::OutputError;
+use crate::part::{Leftover, is_part_name, parent, part_name, sync_folder};
 
 const LOCK: &str = "lock";
 const NEW: &str = "new";
@@ -20,64 +21,43 @@ const OLD: &str = "old";
 /// What `old` is called while it is removed: a half-removed record must never be put back.
 const GONE: &str = "gone";
 
-/// What a conversion that was killed left beside its destination, and what became of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Leftover {
-    /// A folder of half-written files, or an old record that was replaced: it is gone now.
-    Removed {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The old record had been set aside and nothing had taken its place: it is back.
-    Restored {
-        /// Where it had been set aside.
-        path: PathBuf,
-        /// Where it is again.
-        out: PathBuf,
-    },
-    /// A folder that could not be removed; the next run tries again.
-    Kept {
-        /// The folder.
-        path: PathBuf,
-        /// What the operating system said.
-        reason: String,
-    },
-}
-
-impl fmt::Display for Leftover {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Leftover::Removed { path } => write!(f, "removed {}, left by a run that was killed", path.display()),
-            Leftover::Restored { path, out } => write!(
-                f,
-                "put the record back to {} from {}, where a run that was killed had set it aside",
-                out.display(),
-                path.display()
-            ),
-            Leftover::Kept { path, reason } => {
-                write!(f, "{} is left over and could not be removed: {reason}", path.display())
-            }
-        }
+/// The folder that a path means: the one that its links lead to, whether it is there or not.
+///
+/// # Errors
+/// [`OutputError::Circle`], [`OutputError::NotAName`] of the root, [`OutputError::Io`].
+pub fn destination(out: &Path) -> Result<PathBuf, OutputError> {
+    let end = follow(out)?;
+    if end.file_name().is_some() {
+        return Ok(end);
     }
+    // `.` and `..` have a name in their own parent.
+    let whole = fs::canonicalize(&end).map_err(OutputError::io(out))?;
+    if whole.file_name().is_none() {
+        return Err(OutputError::NotAName { path: out.to_path_buf() });
+    }
+    Ok(whole)
 }
 
 /// The folder of one maker; dropped, it is removed with what is in it.
 #[derive(Debug)]
-pub(super) struct Work {
+pub struct WholeFolder {
     out: PathBuf,
     folder: PathBuf,
     /// Locked while this maker lives; none where the file system knows no locks, and then nobody removes the folder.
     lock: Option<File>,
 }
 
-impl Work {
-    /// A new folder beside `out`, with an empty `new` in it.
-    pub fn create(out: &Path) -> Result<Self, RecordError> {
+impl WholeFolder {
+    /// A new folder beside `out`, with an empty `new` in it. `out` is what [`destination`] gives.
+    ///
+    /// # Errors
+    /// [`OutputError::Io`].
+    pub fn create(out: &Path) -> Result<Self, OutputError> {
         let parent = parent(out);
-        fs::create_dir_all(&parent).map_err(RecordError::io(&parent))?;
+        fs::create_dir_all(&parent).map_err(OutputError::io(&parent))?;
         // Taken are the names of this process's other threads, and of a dead process of the same number.
         for n in 0..1000 {
-            let folder = parent.join(work_name(out, n));
+            let folder = parent.join(part_name(&file_name(out), n));
             match Self::start(out, &folder) {
                 Ok(Some(work)) => return Ok(work),
                 Ok(None) => {}
@@ -86,11 +66,11 @@ impl Work {
                     let _ = fs::remove_dir(folder.join(NEW));
                     let _ = fs::remove_file(folder.join(LOCK));
                     let _ = fs::remove_dir(&folder);
-                    return Err(RecordError::io(&folder)(e));
+                    return Err(OutputError::io(&folder)(e));
                 }
             }
         }
-        Err(RecordError::io(parent.join(work_name(out, 0)))(ErrorKind::AlreadyExists.into()))
+        Err(OutputError::io(parent.join(part_name(&file_name(out), 0)))(ErrorKind::AlreadyExists.into()))
     }
 
     /// `None` where the name is taken, or a cleaner took the folder before it was locked.
@@ -128,20 +108,27 @@ impl Work {
 
     /// Puts the new folder where `out` is: an older record there is whole until then, and the new one from then on.
     /// Gives what could not be removed of the old one.
-    pub fn place(
+    ///
+    /// # Errors
+    /// [`OutputError::Exists`] where something has come there and `force` is not given; what `check` says of what would be
+    /// replaced; [`OutputError::Io`]. The destination is then as it was.
+    pub fn place<E: From<OutputError>>(
         self,
         force: bool,
-        check: impl Fn() -> Result<(), RecordError>,
-    ) -> Result<Option<Leftover>, RecordError> {
-        sync_folder(&self.new_folder()).map_err(RecordError::io(self.new_folder()))?;
+        check: impl Fn() -> Result<(), E>,
+    ) -> Result<Option<Leftover>, E> {
+        sync_folder(&self.new_folder()).map_err(OutputError::io(self.new_folder()))?;
         // Again where somebody else made or removed `out` between the look and the step.
         for _ in 0..100 {
-            let taken = is_taken(&self.out).map_err(RecordError::io(&self.out))?;
+            let taken = is_taken(&self.out).map_err(OutputError::io(&self.out))?;
             if taken && !force {
-                return Err(RecordError::Exists { path: self.out.clone() });
+                return Err(OutputError::Exists { path: self.out.clone() }.into());
             }
             let placed = if taken {
                 check()?;
+                if let Ok(old) = fs::metadata(&self.out) {
+                    keep_owner_and_mode(&self.new_folder(), &old);
+                }
                 self.replace(exchange)
             } else {
                 fs::rename(self.new_folder(), &self.out)
@@ -158,10 +145,10 @@ impl Work {
                 }
                 Err(e) if matches!(e.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty) && !taken => {}
                 Err(e) if e.kind() == ErrorKind::NotFound && taken => {}
-                Err(e) => return Err(RecordError::io(&self.out)(e)),
+                Err(e) => return Err(OutputError::io(&self.out)(e).into()),
             }
         }
-        Err(RecordError::io(&self.out)(ErrorKind::ResourceBusy.into()))
+        Err(OutputError::io(&self.out)(ErrorKind::ResourceBusy.into()).into())
     }
 
     /// Exchanges `new` and `out` in one step, or in two with the old record set aside where the system has no such step.
@@ -182,7 +169,7 @@ impl Work {
     }
 }
 
-impl Drop for Work {
+impl Drop for WholeFolder {
     fn drop(&mut self) {
         let _ = self.clean_up();
         // Last: nobody takes the folder for a dead one while it is removed.
@@ -190,19 +177,22 @@ impl Drop for Work {
     }
 }
 
-/// Removes what killed makers of `out` left, and puts an old record back that was set aside with nothing in its place. A
+/// Removes what killed makers of `out` left, and puts an old folder back that was set aside with nothing in its place. A
 /// folder whose maker lives is left alone. Ordered by name.
-pub(super) fn recover(out: &Path) -> Result<Vec<Leftover>, RecordError> {
+///
+/// # Errors
+/// [`OutputError::Io`] where the folder of `out` cannot be listed.
+pub fn recover(out: &Path) -> Result<Vec<Leftover>, OutputError> {
     let parent = parent(out);
     let entries = match fs::read_dir(&parent) {
         Ok(entries) => entries,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
-        Err(e) => return Err(RecordError::io(&parent)(e)),
+        Err(e) => return Err(OutputError::io(&parent)(e)),
     };
     let mut folders = Vec::new();
     for entry in entries {
-        let entry = entry.map_err(RecordError::io(&parent))?;
-        if is_work_name(&entry.file_name(), &file_name(out)) && entry.file_type().is_ok_and(|t| t.is_dir()) {
+        let entry = entry.map_err(OutputError::io(&parent))?;
+        if is_part_name(&entry.file_name(), &file_name(out)) && entry.file_type().is_ok_and(|t| t.is_dir()) {
             folders.push(entry.path());
         }
     }
@@ -290,50 +280,8 @@ fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Makes the names in a folder last through a loss of power, where the system has a call for it.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) {
-        return match File::open(folder).and_then(|folder| folder.sync_all()) {
-            // Some file systems have no such call for folders, and some users may not read theirs.
-            Err(e) if matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::PermissionDenied) => Ok(()),
-            done => done,
-        };
-    }
-    Ok(())
-}
-
-fn parent(out: &Path) -> PathBuf {
-    match out.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    }
-}
-
 fn file_name(out: &Path) -> OsString {
     out.file_name().map_or_else(|| "record".into(), OsStr::to_os_string)
-}
-
-/// `.OUT.<pid>.part`, or `.OUT.<pid>-<n>.part` for another in one process.
-fn work_name(out: &Path, n: usize) -> OsString {
-    let mut name = OsString::from(".");
-    name.push(file_name(out));
-    name.push(format!(".{}", std::process::id()));
-    if n > 0 {
-        name.push(format!("-{n}"));
-    }
-    name.push(".part");
-    name
-}
-
-fn is_work_name(name: &OsStr, out_name: &OsStr) -> bool {
-    let middle = name
-        .as_encoded_bytes()
-        .strip_prefix(b".")
-        .and_then(|rest| rest.strip_prefix(out_name.as_encoded_bytes())?.strip_prefix(b".")?.strip_suffix(b".part"));
-    middle.is_some_and(|middle| {
-        let mut numbers = middle.splitn(2, |&b| b == b'-');
-        numbers.all(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
-    })
 }
 
 #[cfg(test)]
@@ -357,7 +305,7 @@ mod tests {
     }
 
     /// As a kill leaves it: nothing is removed, and the lock is free.
-    fn killed(mut work: Work) -> PathBuf {
+    fn killed(mut work: WholeFolder) -> PathBuf {
         drop(work.lock.take());
         let folder = work.folder.clone();
         std::mem::forget(work);
@@ -369,26 +317,12 @@ mod tests {
     }
 
     #[test]
-    fn only_names_of_makers_of_this_destination_are_leftovers() {
-        let ours = |name: &str| is_work_name(OsStr::new(name), OsStr::new("rec"));
-        assert!(ours(".rec.12.part") && ours(".rec.12-3.part"));
-        for other in
-            ["rec", ".rec.part", ".rec..part", ".rec.12", ".rec.12x.part", ".rec.json.12.part", ".recs.12.part"]
-        {
-            assert!(!ours(other), "{other}");
-        }
-        for other in [".rec.-1.part", ".rec.1-.part", ".rec.1-2-3.part", "..rec.12.part"] {
-            assert!(!ours(other), "{other}");
-        }
-    }
-
-    #[test]
     fn the_old_one_is_exchanged_for_the_new_one_and_removed_with_and_without_the_one_step() {
         for step in [exchange as fn(&Path, &Path) -> io::Result<bool>, no_exchange] {
             let root = tempfile::tempdir().unwrap();
             let out = root.path().join("rec");
             record(&out, "old");
-            let work = Work::create(&out).unwrap();
+            let work = WholeFolder::create(&out).unwrap();
             record(&work.new_folder(), "new");
             work.replace(step).unwrap();
             assert_eq!(what(&out).as_deref(), Some("new"));
@@ -402,7 +336,7 @@ mod tests {
     fn killed_between_two_renames_the_old_one_is_put_back_by_whoever_comes_next() {
         let root = tempfile::tempdir().unwrap();
         let out = root.path().join("rec");
-        let work = Work::create(&out).unwrap();
+        let work = WholeFolder::create(&out).unwrap();
         record(&work.new_folder(), "new");
         record(&work.folder.join(OLD), "old");
         let path = killed(work);
@@ -416,7 +350,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let out = root.path().join("rec");
         record(&out, "new");
-        let work = Work::create(&out).unwrap();
+        let work = WholeFolder::create(&out).unwrap();
         fs::remove_dir(work.new_folder()).unwrap();
         record(&work.folder.join(OLD), "old");
         let path = killed(work);
@@ -428,7 +362,7 @@ mod tests {
     fn a_half_removed_old_one_is_never_put_back() {
         let root = tempfile::tempdir().unwrap();
         let out = root.path().join("rec");
-        let work = Work::create(&out).unwrap();
+        let work = WholeFolder::create(&out).unwrap();
         record(&work.folder.join(GONE), "half");
         let path = killed(work);
         assert_eq!(recover(&out).unwrap(), [Leftover::Removed { path }]);
@@ -440,7 +374,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let out = root.path().join("rec");
         record(&out, "old");
-        let work = Work::create(&out).unwrap();
+        let work = WholeFolder::create(&out).unwrap();
         fs::remove_dir(work.new_folder()).unwrap();
         assert_eq!(work.replace(no_exchange).unwrap_err().kind(), ErrorKind::NotFound);
         drop(work);
@@ -451,13 +385,13 @@ mod tests {
     fn a_maker_that_lives_keeps_its_folder() {
         let root = tempfile::tempdir().unwrap();
         let out = root.path().join("rec");
-        let (first, second) = (Work::create(&out).unwrap(), Work::create(&out).unwrap());
+        let (first, second) = (WholeFolder::create(&out).unwrap(), WholeFolder::create(&out).unwrap());
         record(&first.new_folder(), "first");
         record(&second.new_folder(), "second");
         assert_eq!(recover(&out).unwrap(), []);
         let dead = killed(first);
         assert_eq!(recover(&out).unwrap(), [Leftover::Removed { path: dead }]);
-        assert_eq!(second.place(false, || Ok(())).unwrap(), None);
+        assert_eq!(second.place::<OutputError>(false, || Ok(())).unwrap(), None);
         assert_eq!((what(&out).as_deref(), names(root.path())), (Some("second"), vec!["rec".to_string()]));
     }
 
@@ -498,10 +432,10 @@ mod tests {
         for force in [false, true] {
             let root = tempfile::tempdir().unwrap();
             let out = root.path().join("rec");
-            let work = Work::create(&out).unwrap();
+            let work = WholeFolder::create(&out).unwrap();
             record(&work.new_folder(), "new");
             record(&out, "theirs");
-            let placed = work.place(force, || Ok(()));
+            let placed = work.place::<OutputError>(force, || Ok(()));
             assert_eq!(placed.is_ok(), force);
             assert_eq!(what(&out).as_deref(), Some(if force { "new" } else { "theirs" }));
             assert_eq!(names(root.path()), ["rec"]);

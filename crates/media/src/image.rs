@@ -3,27 +3,26 @@
 //! The result is what Pillow gives for the same file, except where a sentence here says otherwise. Formats that are read:
 //! PNG, JPEG, WebP, GIF (first frame), BMP and TIFF; the content decides, not the ending of the name.
 
-use std::cell::Cell;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::rc::Rc;
 
-use image::codecs::{bmp, gif, jpeg, png, webp};
+use image::codecs::jpeg::JpegDecoder;
+use image::codecs::{bmp, gif, png, webp};
 use image::error::{LimitErrorKind, UnsupportedErrorKind};
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, Limits};
 
 use crate::error::MediaError;
-use crate::exif;
+use crate::exif::{self, Metadata};
 use crate::gif::screen_colour;
-use crate::jpeg::{has_end, shape};
+use crate::jpeg::{self, Refusal, Walk, shape};
 use crate::kind::{SNIFF_BYTES, picture_not_read, sniff};
 use crate::size::{Height, Width};
 use crate::tiff;
-use crate::webp::chunks_end;
+use crate::webp::{Unflagged, chunks_end};
 
 /// Pictures with more pixels are refused from their header: Pillow's own limit against decompression bombs, doubled.
 pub const MAX_IMAGE_PIXELS: u64 = 178_956_970;
@@ -194,11 +193,77 @@ fn decode_format(
     format: &'static str,
     name: &str,
 ) -> Result<RgbImage, MediaError> {
-    if format == "tiff" {
-        return tiff::decode(source, bytes, name);
+    match format {
+        "tiff" => return tiff::decode(source, bytes, name),
+        "jpeg" => return decode_jpeg(source, bytes, name),
+        _ => {}
     }
+    let orientation = orientation_of(source, bytes, format, name)?;
     let (decoder, backdrop) = open_decoder(source, bytes, head, format, name)?;
-    read_pixels_over(decoder, backdrop, format, name)
+    read_pixels_over(decoder, backdrop, orientation, format, name)
+}
+
+/// What the metadata of a file that is no JPEG says of the way its image is held. Leaves the source at its start.
+fn orientation_of(
+    source: &mut dyn Source,
+    bytes: u64,
+    format: &'static str,
+    name: &str,
+) -> Result<Orientation, MediaError> {
+    let metadata = exif::metadata(source, bytes, format);
+    source.seek(SeekFrom::Start(0)).map_err(|error| from_image_error(error.into(), format, name))?;
+    Ok(metadata.orientation())
+}
+
+/// Decodes a JPEG: by the fast decoder if that reads its form rightly, else by our own.
+fn decode_jpeg(source: &mut dyn Source, bytes: u64, name: &str) -> Result<RgbImage, MediaError> {
+    const FORMAT: &str = "jpeg";
+    let corrupt = |what: &'static str| MediaError::Corrupt { name: name.to_owned(), format: FORMAT, source: what.into() };
+    if bytes > MAX_JPEG_BYTES {
+        return Err(MediaError::TooManyBytes { name: name.to_owned(), bytes, limit: MAX_JPEG_BYTES });
+    }
+    let mut file = Vec::new();
+    file.reserve_exact(bytes as usize);
+    let read = source.take(MAX_JPEG_BYTES).read_to_end(&mut file);
+    read.map_err(|error| from_image_error(error.into(), FORMAT, name))?;
+    let walk = Walk::new(&file);
+    let frame = jpeg_frame(&walk, name)?.cloned();
+    if !walk.ends {
+        return Err(corrupt("the end of the picture is missing"));
+    }
+    let (Some(frame), Some(colours)) = (frame, walk.colours()) else {
+        return Err(corrupt("the end comes before the first scan"));
+    };
+    let orientation = Metadata::new(&walk.exif, walk.xmp.clone()).orientation();
+    if walk.usual() {
+        drop(walk);
+        let decoder = JpegDecoder::new(Whole(file)).map_err(|error| from_image_error(error, FORMAT, name))?;
+        return read_pixels_over(Box::new(decoder), WHITE, orientation, FORMAT, name);
+    }
+    let pixels = jpeg::decode(&file, &frame, colours).map_err(corrupt)?;
+    drop(file);
+    let image = RgbImage::from_parts(Width(frame.width), Height(frame.height), pixels);
+    Ok(exif::upright(image, orientation))
+}
+
+/// The header of a JPEG, with sides that are checked. `None` where the file ends before it.
+fn jpeg_frame<'a>(walk: &'a Walk, name: &str) -> Result<Option<&'a jpeg::Frame>, MediaError> {
+    match walk.frame() {
+        Ok(frame) => {
+            if let Some(frame) = frame {
+                check_pixels(name, frame.width, frame.height)?;
+            }
+            Ok(frame)
+        }
+        Err(Refusal::Form(form)) => Err(MediaError::UnsupportedCodec {
+            name: name.to_owned(),
+            format: "jpeg",
+            detail: format!("found {form}"),
+        }),
+        Err(Refusal::Damaged(damage)) => {
+            Err(MediaError::Corrupt { name: name.to_owned(), format: "jpeg", source: damage.into() })
+        }
+    }
 }
 
 /// A decoder that has read its header, and what transparent pixels are laid over.
@@ -224,24 +289,6 @@ fn open_decoder<'a>(
             limits.max_alloc = Some(DECODER_BYTES + 2 * row_bytes);
             Box::new(png::PngDecoder::with_limits(source, limits).map_err(failed)?)
         }
-        "jpeg" => {
-            if bytes > MAX_JPEG_BYTES {
-                return Err(MediaError::TooManyBytes { name: name.to_owned(), bytes, limit: MAX_JPEG_BYTES });
-            }
-            let ends = Rc::new(Cell::new(false));
-            let whole = Whole { source, bytes: bytes as usize, ends: Rc::clone(&ends) };
-            let decoder = jpeg::JpegDecoder::new(whole).map_err(failed)?;
-            let (width, height) = decoder.dimensions();
-            check_pixels(name, width, height)?;
-            if !ends.get() {
-                return Err(MediaError::Corrupt {
-                    name: name.to_owned(),
-                    format,
-                    source: "the end of the picture is missing".into(),
-                });
-            }
-            Box::new(decoder)
-        }
         "webp" => {
             if !chunks_end(&mut *source, bytes).map_err(|error| failed(error.into()))? {
                 return Err(MediaError::Corrupt {
@@ -250,8 +297,8 @@ fn open_decoder<'a>(
                     source: "a chunk goes on behind the end of the file".into(),
                 });
             }
-            source.seek(SeekFrom::Start(0)).map_err(|error| failed(error.into()))?;
-            Box::new(webp::WebPDecoder::new(source).map_err(failed)?)
+            let unflagged = Unflagged::new(source).map_err(|error| failed(error.into()))?;
+            Box::new(webp::WebPDecoder::new(unflagged).map_err(failed)?)
         }
         "gif" => {
             let screen = screen_colour(&mut *source);
@@ -268,41 +315,43 @@ fn open_decoder<'a>(
 /// What transparent pixels are laid over.
 const WHITE: [u8; 3] = [255; 3];
 
-/// A JPEG file on its way into its decoder, which reads all of it at once and keeps it: in room of the right size, so
-/// that the bytes are held once and not two to three times.
-struct Whole<'a> {
-    source: &'a mut (dyn Source + 'a),
-    bytes: usize,
-    /// Whether the end of the picture was among the bytes.
-    ends: Rc<Cell<bool>>,
-}
+/// A JPEG file on its way into its decoder, which reads all of it at once and keeps it: given away as it is, so that the
+/// bytes are held once and not twice.
+struct Whole(Vec<u8>);
 
-impl Read for Whole<'_> {
+impl Read for Whole {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.source.read(buffer)
+        let taken = buffer.len().min(self.0.len());
+        buffer[..taken].copy_from_slice(&self.0[..taken]);
+        self.0.drain(..taken);
+        Ok(taken)
     }
 
     fn read_to_end(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        buffer.reserve_exact(self.bytes);
-        let found = self.source.take(MAX_JPEG_BYTES).read_to_end(buffer)?;
-        self.ends.set(has_end(buffer));
+        let file = std::mem::take(&mut self.0);
+        let found = file.len();
+        if buffer.is_empty() {
+            *buffer = file;
+        } else {
+            buffer.extend(file);
+        }
         Ok(found)
     }
 }
 
-impl BufRead for Whole<'_> {
+impl BufRead for Whole {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.source.fill_buf()
+        Ok(&self.0)
     }
 
     fn consume(&mut self, bytes: usize) {
-        self.source.consume(bytes);
+        self.0.drain(..bytes);
     }
 }
 
-impl Seek for Whole<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.source.seek(to)
+impl Seek for Whole {
+    fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -359,15 +408,27 @@ fn header_of(
             return Err(MediaError::TooManyBytes { name: name.to_owned(), bytes, limit: MAX_JPEG_BYTES });
         }
         let shape = shape(source).map_err(io_failed)?;
-        let failed = |error| from_image_error(error, format, name);
-        let mut decoder = jpeg::JpegDecoder::new(Cursor::new(&shape.head[..])).map_err(failed)?;
-        let mut found = described(&mut decoder, format, name)?;
-        found.beside = bytes + shape.beside();
-        return Ok(found);
+        let walk = Walk::new(&shape.head);
+        let frame = jpeg_frame(&walk, name)?;
+        let orientation = Metadata::new(&walk.exif, walk.xmp.clone()).orientation();
+        let corrupt = |source: &'static str| MediaError::Corrupt { name: name.to_owned(), format, source: source.into() };
+        let frame = frame.ok_or_else(|| corrupt("the end of the picture is missing"))?;
+        let (width, height) = (frame.width, frame.height);
+        // Scans behind the first one may ask for the other decoder, so a progressive image is told as either would take it.
+        let grey = frame.components.len() == 1 && walk.usual() && !frame.progressive;
+        let samples = u64::from(width) * u64::from(height) * if grey { 1 } else { 3 };
+        let beside = match (walk.usual(), frame.progressive) {
+            (true, false) => shape.beside(),
+            (true, true) => shape.beside().max(walk.beside()),
+            (false, _) => walk.beside(),
+        };
+        let beside = bytes + beside;
+        return Ok(Header { width, height, orientation, samples, beside });
     }
+    let orientation = orientation_of(source, bytes, format, name)?;
     let mut found = {
         let (mut decoder, _) = open_decoder(&mut *source, bytes, head, format, name)?;
-        described(&mut *decoder, format, name)?
+        described(&mut *decoder, orientation, format, name)?
     };
     source.seek(SeekFrom::Start(0)).map_err(io_failed)?;
     found.beside = beside(source, bytes, format, &found).map_err(io_failed)?;
@@ -375,11 +436,16 @@ fn header_of(
 }
 
 /// The part of a header that every decoder tells.
-fn described(decoder: &mut dyn ImageDecoder, format: &'static str, name: &str) -> Result<Header, MediaError> {
+fn described(
+    decoder: &mut dyn ImageDecoder,
+    orientation: Orientation,
+    format: &'static str,
+    name: &str,
+) -> Result<Header, MediaError> {
     let (width, height) = decoder.dimensions();
     check_pixels(name, width, height)?;
     check_samples(decoder.color_type(), format, name)?;
-    let (orientation, samples) = (exif::orientation(decoder), decoder.total_bytes());
+    let samples = decoder.total_bytes();
     Ok(Header { width, height, orientation, samples, beside: 0 })
 }
 
@@ -400,7 +466,8 @@ fn beside(source: &mut dyn Source, bytes: u64, format: &str, header: &Header) ->
             let lossy = pixels * 7 / 4 + 64 * u64::from(header.width + header.height) + bytes;
             // Alpha is a lossless picture of its own: four bytes a pixel, one of them kept.
             let alpha = 5 * pixels + lossless;
-            let Ok(mut decoder) = image_webp::WebPDecoder::new(source) else { return Ok(lossy + alpha) };
+            let unflagged = Unflagged::new(source)?;
+            let Ok(mut decoder) = image_webp::WebPDecoder::new(unflagged) else { return Ok(lossy + alpha) };
             match (decoder.is_animated(), decoder.is_lossy(), decoder.has_alpha()) {
                 // A canvas and the frame, whatever it is.
                 (true, ..) => 8 * pixels + lossy + alpha,
@@ -453,10 +520,12 @@ fn png_metadata(source: &mut dyn Source) -> io::Result<u64> {
 fn read_pixels_over(
     mut decoder: Box<dyn ImageDecoder + '_>,
     backdrop: [u8; 3],
+    orientation: Orientation,
     format: &'static str,
     name: &str,
 ) -> Result<RgbImage, MediaError> {
-    let Header { width, height, orientation, samples: bytes, .. } = described(&mut *decoder, format, name)?;
+    let Header { width, height, samples: bytes, .. } =
+        described(&mut *decoder, orientation, format, name)?;
     let color = decoder.color_type();
     let failed = |error| from_image_error(error, format, name);
     let mut limits = Limits::no_limits();

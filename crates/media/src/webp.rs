@@ -1,6 +1,9 @@
-//! The one thing about WebP that its decoder does not check: whether its chunks end inside the file.
+//! Two things about WebP: its decoder does not check whether its chunks end inside the file, and it refuses files whose
+//! header speaks of metadata that are not there.
 
-use std::io::{self, BufRead, Seek, SeekFrom};
+use std::io::{self, BufRead, Read, Seek, SeekFrom};
+
+use crate::image::Source;
 
 /// False where a chunk says that it goes on behind the end of the file.
 ///
@@ -26,6 +29,78 @@ pub(crate) fn chunks_end(source: &mut (impl BufRead + Seek + ?Sized), file_bytes
     Ok(true)
 }
 
+/// Bytes before the flags of an extended header, and those flags that speak of metadata: profile, Exif, XMP.
+const FLAGS_AT: usize = 20;
+const METADATA_FLAGS: u8 = 0x20 | 0x08 | 0x04;
+
+/// A file without the flags of its metadata, as its decoder is shown it: `image-webp` 0.2.4 refuses a file where the chunk
+/// of a flag is missing, as programs leave it behind that take metadata out. What the metadata say is read elsewhere.
+pub(crate) struct Unflagged<'a> {
+    source: &'a mut (dyn Source + 'a),
+    /// The first bytes, changed.
+    head: Vec<u8>,
+    at: u64,
+    /// The source stands elsewhere.
+    astray: bool,
+}
+
+impl<'a> Unflagged<'a> {
+    /// Reads the source from its start.
+    pub(crate) fn new(source: &'a mut (dyn Source + 'a)) -> io::Result<Self> {
+        let mut head = Vec::new();
+        source.seek(SeekFrom::Start(0))?;
+        source.take(FLAGS_AT as u64 + 1).read_to_end(&mut head)?;
+        if head.get(12..16) == Some(b"VP8X")
+            && let Some(flags) = head.get_mut(FLAGS_AT)
+        {
+            *flags &= !METADATA_FLAGS;
+        }
+        Ok(Self { source, head, at: 0, astray: true })
+    }
+}
+
+impl Read for Unflagged<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let found = self.fill_buf()?;
+        let taken = found.len().min(buffer.len());
+        buffer[..taken].copy_from_slice(&found[..taken]);
+        self.consume(taken);
+        Ok(taken)
+    }
+}
+
+impl BufRead for Unflagged<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if let Some(rest @ [_, ..]) = self.head.get(self.at as usize..) {
+            return Ok(rest);
+        }
+        if self.astray {
+            self.source.seek(SeekFrom::Start(self.at))?;
+            self.astray = false;
+        }
+        self.source.fill_buf()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        if self.at >= self.head.len() as u64 {
+            self.source.consume(bytes);
+        }
+        self.at += bytes as u64;
+    }
+}
+
+impl Seek for Unflagged<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let to = match to {
+            SeekFrom::Start(to) => to,
+            SeekFrom::Current(by) => self.at.checked_add_signed(by).ok_or(io::ErrorKind::InvalidInput)?,
+            SeekFrom::End(_) => self.source.seek(to)?,
+        };
+        (self.at, self.astray) = (to, true);
+        Ok(to)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Cursor;
@@ -45,5 +120,27 @@ mod tests {
         assert!(!ends(b"VP8 \x02\0\0\0abEXIF\xff\xff\xff\xffa"));
         assert!(ends(b"VP8 \x02\0\0\0abjunk\xff\xff\xff\xffa"));
         assert!(ends(b""));
+    }
+
+    #[test]
+    fn flags_of_metadata_are_hidden_and_all_other_bytes_are_shown() {
+        let mut file: Vec<u8> = (0..100).collect();
+        file[12..16].copy_from_slice(b"VP8X");
+        file[20] = 0xff;
+        let mut shown = file.clone();
+        shown[20] = 0xff & !0x2c;
+        let mut source = Cursor::new(&file);
+        let mut hidden = Unflagged::new(&mut source).unwrap();
+        for from in [0, 5, 20, 21, 60, 99, 3] {
+            let mut found = Vec::new();
+            assert_eq!(hidden.seek(SeekFrom::Start(from)).unwrap(), from);
+            hidden.read_to_end(&mut found).unwrap();
+            assert_eq!(found, shown[from as usize..], "from {from}");
+            assert_eq!(hidden.stream_position().unwrap(), 100);
+        }
+        assert_eq!(hidden.seek(SeekFrom::End(-80)).unwrap(), 20);
+        let mut byte = [0];
+        hidden.read_exact(&mut byte).unwrap();
+        assert_eq!(byte, [0xd3]);
     }
 }

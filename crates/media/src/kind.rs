@@ -49,6 +49,9 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
         (b"MM\0*", "tiff"),
         (b"II+\0", "tiff"),
         (b"MM\0+", "tiff"),
+        // The version in the other order of bytes than it says of itself, which Pillow reads.
+        (b"II\0*", "tiff"),
+        (b"MM*\0", "tiff"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "jxl"),
         (b"\xff\x0a", "jxl"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),

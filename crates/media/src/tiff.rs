@@ -282,16 +282,18 @@ impl Layout {
                 let name = if packing == Packing::Jpeg { "JPEG" } else { "WebP" };
                 return Err(unsupported(format!("found {name} of samples of {bits} bits, expected 8")));
             }
+            Packing::Jpeg if photometric == 3 => {
+                return Err(unsupported("found a palette whose indices are packed as JPEG, which changes them"));
+            }
             Packing::WebP if planar || photometric != 2 || !matches!(samples, 3 | 4) => {
                 let words = photometric_name(photometric);
-                return Err(unsupported(format!("found WebP of {samples} samples ({words}), expected 3 or 4 of RGB")));
+                let planes = if planar { " in planes" } else { "" };
+                let what = format!("found WebP of {samples} samples ({words}){planes}, expected 3 or 4 of RGB");
+                return Err(unsupported(what));
             }
             _ => {}
         }
-        let orientation = match directory.one(source, tag::ORIENTATION)? {
-            Some(turn) => Orientation::from_exif(turn.min(255) as u8),
-            None => directory.raw(source, tag::XMP)?.and_then(|packet| exif::from_xmp(&packet)),
-        };
+        let orientation = exif::metadata(source, bytes, FORMAT).orientation();
         let jpeg_tables = match packing {
             Packing::Jpeg => directory.raw(source, tag::JPEG_TABLES)?.unwrap_or_default(),
             _ => Vec::new(),
@@ -299,7 +301,7 @@ impl Layout {
         let mut layout = Self {
             width,
             height,
-            orientation: orientation.unwrap_or(Orientation::NoTransforms),
+            orientation,
             packing,
             bits,
             samples,
@@ -451,6 +453,7 @@ impl Layout {
             _ => 0,
         };
         let packed = if self.packing == Packing::None { 0 } else { packed };
+        let codec = codec + if matches!(self.colour, Colour::Lab(_)) { colour::LabCube::BYTES } else { 0 };
         // Offsets and counts as they are read, sorted and kept; rows of single samples.
         let tables = 64 * self.chunks.len() as u64 + 8 * u64::from(self.chunk_width);
         decoded + packed + codec + tables
@@ -530,7 +533,7 @@ impl Layout {
             Packing::Zstd => codecs::zstd(raw, decoded)?,
             Packing::Lzma => codecs::lzma(raw, decoded)?,
             Packing::WebP => codecs::webp(raw, width, height, samples, decoded)?,
-            Packing::Jpeg => codecs::jpeg(&self.jpeg_tables, raw, width, height, samples, decoded)?,
+            Packing::Jpeg => codecs::jpeg_stream(&self.jpeg_tables, raw, width, height, samples, decoded)?,
             Packing::None | Packing::Fax(_) => unreachable!("handled above"),
         }
         if self.predicted {

@@ -211,10 +211,12 @@ pub(crate) enum Colours {
     Inks,
     /// The first three inks as luma and differences.
     InksAsDifferences,
+    /// Whatever they are: all components of a pixel as they are stored, one after the other.
+    Stored,
 }
 
 impl Colours {
-    /// Packed red, green and blue of the image.
+    /// Packed red, green and blue of the image; of [`Self::Stored`], its components.
     pub(super) fn pixels(self, frame: &Frame, mut planes: Vec<Plane>) -> Vec<u8> {
         planes.iter_mut().for_each(Plane::finish);
         let (width, height) = (frame.width as usize, frame.height as usize);
@@ -241,6 +243,7 @@ impl Colours {
                     let inks = |x: usize| from_differences(luma[x], blue[x], red[x]).map(|value| 255 - value);
                     pixels.extend((0..width).flat_map(|x| on_black(inks(x), black[x])));
                 }
+                (Self::Stored, rows) => pixels.extend((0..width).flat_map(|x| rows.iter().map(move |row| row[x]))),
                 _ => unreachable!("the walk matches colours to the number of components"),
             }
         }

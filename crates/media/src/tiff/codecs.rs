@@ -9,12 +9,11 @@ use lzma_rust2::Lzma2Reader;
 use ruzstd::decoding::StreamingDecoder;
 use weezl::{BitOrder, LzwStatus};
 use zune_jpeg::JpegDecoder;
-use zune_jpeg::errors::DecodeErrors;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::{Fault, damaged, unsupported};
-use crate::jpeg::has_end;
+use crate::jpeg::{self, Colours, Refusal, Walk};
 
 fn short(found: usize, expected: usize) -> Fault {
     damaged(format!("a strip or tile has {found} bytes, expected {expected}"))
@@ -193,7 +192,7 @@ pub(super) fn webp(raw: &[u8], width: u32, rows: usize, samples: usize, out: &mu
 ///
 /// # Shapes
 /// - `out`: `[rows, width, components]`
-pub(super) fn jpeg(
+pub(super) fn jpeg_stream(
     tables: &[u8],
     raw: &[u8],
     width: u32,
@@ -201,10 +200,6 @@ pub(super) fn jpeg(
     components: usize,
     out: &mut [u8],
 ) -> Result<(), Fault> {
-    let failed = |error: DecodeErrors| match error {
-        DecodeErrors::Unsupported(scheme) => unsupported(format!("found JPEG of a kind that is not read: {scheme:?}")),
-        error => damaged(format!("JPEG: {error:?}")),
-    };
     // Tables lie between a start and an end of their own, and come before those of the strip.
     let mut whole = Vec::new();
     let stream = match (tables, raw) {
@@ -217,23 +212,34 @@ pub(super) fn jpeg(
         }
         _ => raw,
     };
-    if !has_end(stream) {
+    let walk = Walk::new(stream);
+    let frame = match walk.frame() {
+        Err(Refusal::Form(form)) => return Err(unsupported(format!("found {form} in a strip or tile"))),
+        Err(Refusal::Damaged(damage)) => return Err(damaged(format!("JPEG: {damage}"))),
+        Ok(None) => return Err(damaged("JPEG: the header of a strip or tile is missing")),
+        Ok(Some(frame)) => frame,
+    };
+    if !walk.ends {
         return Err(damaged("JPEG: the end of a strip or tile is missing"));
     }
-    let mut decoder = JpegDecoder::new(ZCursor::new(stream));
-    decoder.decode_headers().map_err(failed)?;
-    let (found_width, found_rows) = decoder.dimensions().unwrap_or_default();
-    let found = decoder.input_colorspace().map_or(0, |colours| colours.num_components());
-    if found != components {
-        return Err(damaged(format!("JPEG: found {found} components, expected {components}")));
+    let (found_width, found_rows) = (frame.width as usize, frame.height as usize);
+    if frame.components.len() != components {
+        return Err(damaged(format!("JPEG: found {} components, expected {components}", frame.components.len())));
     }
     if found_width < width as usize || found_rows < rows || found_width * found_rows > 4 * (out.len() + 65_536) {
         return Err(damaged(format!("JPEG: found {found_width} x {found_rows} pixels, expected {width} x {rows}")));
     }
-    let colours = decoder.input_colorspace().expect("headers are decoded");
-    decoder.set_options(DecoderOptions::default().jpeg_set_out_colorspace(colours));
-    let pixels = decoder.decode().map_err(failed)?;
-    if pixels.len() < found_width * found_rows * components {
+    let pixels = if walk.usual() {
+        let failed = |error| damaged(format!("JPEG: {error:?}"));
+        let mut decoder = JpegDecoder::new(ZCursor::new(stream));
+        decoder.decode_headers().map_err(failed)?;
+        let colours = decoder.input_colorspace().ok_or_else(|| damaged("JPEG: the header has no components"))?;
+        decoder.set_options(DecoderOptions::default().jpeg_set_out_colorspace(colours));
+        decoder.decode().map_err(failed)?
+    } else {
+        jpeg::decode(stream, frame, Colours::Stored).map_err(|damage| damaged(format!("JPEG: {damage}")))?
+    };
+    if pixels.len() != found_width * found_rows * components {
         return Err(short(pixels.len(), found_width * found_rows * components));
     }
     let from = pixels.chunks_exact(found_width * components);

@@ -73,6 +73,9 @@ impl Bits<'_> {
     fn run(&mut self, is_black: bool) -> Result<u32, Fault> {
         let mut sum = 0u32;
         loop {
+            if self.word() >> 20 == 0b1111 {
+                return Err(unsupported("found CCITT rows with an extension (uncompressed mode)"));
+            }
             let code = if is_black { black::decode(self) } else { white::decode(self) };
             let run = u32::from(code.ok_or_else(|| damaged("a code of a run is not one of T.4"))?);
             sum = sum.saturating_add(run);

@@ -18,7 +18,6 @@ pub(super) mod tag {
     pub const PHOTOMETRIC: u16 = 262;
     pub const FILL_ORDER: u16 = 266;
     pub const STRIP_OFFSETS: u16 = 273;
-    pub const ORIENTATION: u16 = 274;
     pub const SAMPLES_PER_PIXEL: u16 = 277;
     pub const ROWS_PER_STRIP: u16 = 278;
     pub const STRIP_BYTE_COUNTS: u16 = 279;
@@ -37,7 +36,6 @@ pub(super) mod tag {
     pub const YCBCR_COEFFICIENTS: u16 = 529;
     pub const YCBCR_SUBSAMPLING: u16 = 530;
     pub const REFERENCE_BLACK_WHITE: u16 = 532;
-    pub const XMP: u16 = 700;
     pub const DNG_VERSION: u16 = 50706;
 }
 

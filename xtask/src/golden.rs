@@ -20,6 +20,9 @@ const DIGESTS: &str = "DIGESTS";
 /// What a maker is given after its name, where it wants anything; the words in braces are filled in by [`Places`].
 const ARGUMENTS: &[(&str, &[&str])] = &[
     ("pictures", &["tests/golden/media"]),
+    ("jpegs", &["tests/golden/media"]),
+    ("orientations", &["tests/golden/media"]),
+    ("forms", &["tests/golden/media"]),
     ("tokenizers", &["{tokenizers}", "tests/golden/media"]),
     ("references", &["{fixtures}/refs", "{fixtures}/published", "tests/golden/media"]),
     ("animations", &["tests/golden/media"]),
@@ -156,7 +159,7 @@ fn makers(root: &Path, named: &[String]) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(root.join(&folder));
     for entry in entries.with_context(|| format!("cannot read {}", folder.display()))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if let Some(stem) = name.strip_suffix(".py").filter(|stem| !stem.starts_with('_')) {
+        if let Some(stem) = name.strip_suffix(".py").filter(|stem| !stem.starts_with('_') && !stem.starts_with("sweep_")) {
             known.push(stem.to_string());
         }
     }

@@ -1,13 +1,27 @@
-//! The one thing about GIF that its decoder does not say: the colour of the screen where the first frame leaves it free.
+//! Two things about GIF that its decoder does not say: the colour of the screen where the first frame leaves it free, and
+//! whether the frame fits the screen.
 
 use std::io::{BufRead, Seek, SeekFrom};
 
-/// The colour that shows beside an opaque first frame: entry 0 of its palette. `None` where the frame has a transparent
-/// colour, because then the free part of the screen is transparent too, and where the file breaks off.
+/// What is read of a file before its decoder.
+#[derive(Default)]
+pub(crate) struct FirstFrame {
+    /// The colour that shows beside an opaque first frame: entry 0 of its palette. `None` where the frame has a transparent
+    /// colour, because then the free part of the screen is transparent too, and where the file breaks off.
+    pub(crate) colour: Option<[u8; 3]>,
+    /// Sides of a screen that the frame lies in as a whole; zero where there is no frame.
+    pub(crate) reach: [u32; 2],
+}
+
+/// Reads up to the first frame. Leaves the source anywhere.
 ///
 /// # Source
-/// Pillow 13, `GifImagePlugin.py`, `load_prepare`.
-pub(crate) fn screen_colour(source: &mut (impl BufRead + Seek + ?Sized)) -> Option<[u8; 3]> {
+/// Pillow 13, `GifImagePlugin.py`, `load_prepare`; `_seek`: a screen that the frame does not fit in grows.
+pub(crate) fn first_frame(source: &mut (impl BufRead + Seek + ?Sized)) -> FirstFrame {
+    walk(source).unwrap_or_default()
+}
+
+fn walk(source: &mut (impl BufRead + Seek + ?Sized)) -> Option<FirstFrame> {
     let header: [u8; 13] = read(source)?;
     let palette_bytes = |flags: u8| 3_i64 << ((flags & 7) + 1);
     let mut colour = [0; 3];
@@ -39,7 +53,11 @@ pub(crate) fn screen_colour(source: &mut (impl BufRead + Seek + ?Sized)) -> Opti
                 if frame[8] & 0x80 != 0 {
                     colour = read(source)?;
                 }
-                return (!transparent).then_some(colour);
+                let reach = [0, 2].map(|at| {
+                    let number = |at: usize| u32::from(u16::from_le_bytes([frame[at], frame[at + 1]]));
+                    number(at) + number(at + 4)
+                });
+                return Some(FirstFrame { colour: (!transparent).then_some(colour), reach });
             }
             _ => return None,
         }

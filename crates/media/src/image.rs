@@ -15,14 +15,15 @@ use image::error::{LimitErrorKind, UnsupportedErrorKind};
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, Limits};
 
+use crate::bmp::words;
 use crate::error::MediaError;
 use crate::exif::{self, Metadata};
-use crate::gif::screen_colour;
+use crate::gif::first_frame;
 use crate::jpeg::{self, Refusal, Walk, shape};
 use crate::kind::{SNIFF_BYTES, picture_not_read, sniff};
 use crate::size::{Height, Width};
 use crate::tiff;
-use crate::webp::{Unflagged, chunks_end};
+use crate::webp::{Changed, chunks_end, unflagged};
 
 /// Pictures with more pixels are refused from their header: Pillow's own limit against decompression bombs, doubled.
 pub const MAX_IMAGE_PIXELS: u64 = 178_956_970;
@@ -198,6 +199,13 @@ fn decode_format(
         "tiff" => return tiff::decode(source, bytes, name),
         _ => {}
     }
+    if format == "bmp"
+        && let Some(words) = words(source).map_err(|error| from_image_error(error.into(), format, name))?
+    {
+        check_pixels(name, words.width, words.height)?;
+        let pixels = words.pixels(source).map_err(|error| from_image_error(error.into(), format, name))?;
+        return Ok(RgbImage::from_parts(Width(words.width), Height(words.height), pixels));
+    }
     let orientation = orientation_of(source, bytes, format, name)?;
     let (decoder, backdrop) = open_decoder(source, bytes, head, format, name)?;
     read_pixels_over(decoder, backdrop, orientation, format, name)
@@ -218,7 +226,8 @@ fn orientation_of(
 /// Decodes a JPEG: by the fast decoder if that reads its form rightly, else by our own.
 fn decode_jpeg(source: &mut dyn Source, bytes: u64, name: &str) -> Result<RgbImage, MediaError> {
     const FORMAT: &str = "jpeg";
-    let corrupt = |what: &'static str| MediaError::Corrupt { name: name.to_owned(), format: FORMAT, source: what.into() };
+    let corrupt =
+        |what: &'static str| MediaError::Corrupt { name: name.to_owned(), format: FORMAT, source: what.into() };
     if bytes > MAX_JPEG_BYTES {
         return Err(MediaError::TooManyBytes { name: name.to_owned(), bytes, limit: MAX_JPEG_BYTES });
     }
@@ -255,11 +264,9 @@ fn jpeg_frame<'a>(walk: &'a Walk, name: &str) -> Result<Option<&'a jpeg::Frame>,
             }
             Ok(frame)
         }
-        Err(Refusal::Form(form)) => Err(MediaError::UnsupportedCodec {
-            name: name.to_owned(),
-            format: "jpeg",
-            detail: format!("found {form}"),
-        }),
+        Err(Refusal::Form(form)) => {
+            Err(MediaError::UnsupportedCodec { name: name.to_owned(), format: "jpeg", detail: format!("found {form}") })
+        }
         Err(Refusal::Damaged(damage)) => {
             Err(MediaError::Corrupt { name: name.to_owned(), format: "jpeg", source: damage.into() })
         }
@@ -297,19 +304,42 @@ fn open_decoder<'a>(
                     source: "a chunk goes on behind the end of the file".into(),
                 });
             }
-            let unflagged = Unflagged::new(source).map_err(|error| failed(error.into()))?;
-            Box::new(webp::WebPDecoder::new(unflagged).map_err(failed)?)
+            let source = unflagged(source).map_err(|error| failed(error.into()))?;
+            Box::new(webp::WebPDecoder::new(source).map_err(failed)?)
         }
         "gif" => {
-            let screen = screen_colour(&mut *source);
-            source.seek(SeekFrom::Start(0)).map_err(|error| failed(error.into()))?;
+            let (source, colour) = grown_gif(source, name)?;
             let decoder = gif::GifDecoder::new(source).map_err(failed)?;
-            return Ok((Box::new(decoder), screen.unwrap_or(WHITE)));
+            return Ok((Box::new(decoder), colour.unwrap_or(WHITE)));
         }
         "bmp" => Box::new(bmp::BmpDecoder::new(source).map_err(failed)?),
         _ => unreachable!("decode passes only formats that are read here"),
     };
     Ok((decoder, WHITE))
+}
+
+/// A GIF with a screen that its first frame fits in, and the colour of the screen beside an opaque frame.
+fn grown_gif<'a>(
+    source: &'a mut (dyn Source + 'a),
+    name: &str,
+) -> Result<(Changed<'a>, Option<[u8; 3]>), MediaError> {
+    let failed = |error: io::Error| from_image_error(error.into(), "gif", name);
+    source.seek(SeekFrom::Start(0)).map_err(failed)?;
+    let frame = first_frame(&mut *source);
+    if frame.reach.iter().any(|side| *side > u32::from(u16::MAX)) {
+        return Err(MediaError::UnsupportedCodec {
+            name: name.to_owned(),
+            format: "gif",
+            detail: format!("found a frame that reaches to {} x {} pixels", frame.reach[0], frame.reach[1]),
+        });
+    }
+    // The sides of the screen are the four bytes behind the signature.
+    let grow = |head: &mut [u8]| {
+        for (side, reach) in head.as_chunks_mut::<2>().0.iter_mut().skip(3).zip(frame.reach) {
+            *side = (u32::from(u16::from_le_bytes(*side)).max(reach) as u16).to_le_bytes();
+        }
+    };
+    Ok((Changed::new(source, 10, grow).map_err(failed)?, frame.colour))
 }
 
 /// What transparent pixels are laid over.
@@ -411,7 +441,8 @@ fn header_of(
         let walk = Walk::new(&shape.head);
         let frame = jpeg_frame(&walk, name)?;
         let orientation = Metadata::new(&walk.exif, walk.xmp.clone()).orientation();
-        let corrupt = |source: &'static str| MediaError::Corrupt { name: name.to_owned(), format, source: source.into() };
+        let corrupt =
+            |source: &'static str| MediaError::Corrupt { name: name.to_owned(), format, source: source.into() };
         let frame = frame.ok_or_else(|| corrupt("the end of the picture is missing"))?;
         let (width, height) = (frame.width, frame.height);
         // Scans behind the first one may ask for the other decoder, so a progressive image is told as either would take it.
@@ -466,8 +497,8 @@ fn beside(source: &mut dyn Source, bytes: u64, format: &str, header: &Header) ->
             let lossy = pixels * 7 / 4 + 64 * u64::from(header.width + header.height) + bytes;
             // Alpha is a lossless picture of its own: four bytes a pixel, one of them kept.
             let alpha = 5 * pixels + lossless;
-            let unflagged = Unflagged::new(source)?;
-            let Ok(mut decoder) = image_webp::WebPDecoder::new(unflagged) else { return Ok(lossy + alpha) };
+            let source = unflagged(source)?;
+            let Ok(mut decoder) = image_webp::WebPDecoder::new(source) else { return Ok(lossy + alpha) };
             match (decoder.is_animated(), decoder.is_lossy(), decoder.has_alpha()) {
                 // A canvas and the frame, whatever it is.
                 (true, ..) => 8 * pixels + lossy + alpha,
@@ -480,9 +511,9 @@ fn beside(source: &mut dyn Source, bytes: u64, format: &str, header: &Header) ->
         // The indices of a frame, and one that is not as large as the screen is decoded beside it.
         "gif" => match ::gif::DecodeOptions::new().read_info(source) {
             Ok(mut decoder) => {
-                let screen = (decoder.width(), decoder.height());
+                let screen = [header.width, header.height];
                 match decoder.next_frame_info() {
-                    Ok(Some(frame)) if (frame.width, frame.height) != screen => {
+                    Ok(Some(frame)) if [u32::from(frame.width), u32::from(frame.height)] != screen => {
                         5 * u64::from(frame.width) * u64::from(frame.height)
                     }
                     _ => pixels,
@@ -524,8 +555,7 @@ fn read_pixels_over(
     format: &'static str,
     name: &str,
 ) -> Result<RgbImage, MediaError> {
-    let Header { width, height, samples: bytes, .. } =
-        described(&mut *decoder, orientation, format, name)?;
+    let Header { width, height, samples: bytes, .. } = described(&mut *decoder, orientation, format, name)?;
     let color = decoder.color_type();
     let failed = |error| from_image_error(error, format, name);
     let mut limits = Limits::no_limits();

@@ -12,6 +12,7 @@
 //! Every failure is a [`MediaError`]; [`MediaError::kind`] is the word that users see.
 #![forbid(unsafe_code)]
 
+mod bmp;
 mod encoding;
 mod error;
 mod exif;

@@ -35,7 +35,16 @@ const METADATA_FLAGS: u8 = 0x20 | 0x08 | 0x04;
 
 /// A file without the flags of its metadata, as its decoder is shown it: `image-webp` 0.2.4 refuses a file where the chunk
 /// of a flag is missing, as programs leave it behind that take metadata out. What the metadata say is read elsewhere.
-pub(crate) struct Unflagged<'a> {
+pub(crate) fn unflagged<'a>(source: &'a mut (dyn Source + 'a)) -> io::Result<Changed<'a>> {
+    Changed::new(source, FLAGS_AT + 1, |head| {
+        if let [.., b'V', b'P', b'8', b'X', _, _, _, _, flags] = head {
+            *flags &= !METADATA_FLAGS;
+        }
+    })
+}
+
+/// A file whose first bytes are shown changed.
+pub(crate) struct Changed<'a> {
     source: &'a mut (dyn Source + 'a),
     /// The first bytes, changed.
     head: Vec<u8>,
@@ -44,22 +53,22 @@ pub(crate) struct Unflagged<'a> {
     astray: bool,
 }
 
-impl<'a> Unflagged<'a> {
-    /// Reads the source from its start.
-    pub(crate) fn new(source: &'a mut (dyn Source + 'a)) -> io::Result<Self> {
+impl<'a> Changed<'a> {
+    /// Reads the source from its start. `change` is given so many first bytes, or what there is of them.
+    pub(crate) fn new(
+        source: &'a mut (dyn Source + 'a),
+        bytes: usize,
+        change: impl FnOnce(&mut [u8]),
+    ) -> io::Result<Self> {
         let mut head = Vec::new();
         source.seek(SeekFrom::Start(0))?;
-        source.take(FLAGS_AT as u64 + 1).read_to_end(&mut head)?;
-        if head.get(12..16) == Some(b"VP8X")
-            && let Some(flags) = head.get_mut(FLAGS_AT)
-        {
-            *flags &= !METADATA_FLAGS;
-        }
+        source.take(bytes as u64).read_to_end(&mut head)?;
+        change(&mut head);
         Ok(Self { source, head, at: 0, astray: true })
     }
 }
 
-impl Read for Unflagged<'_> {
+impl Read for Changed<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let found = self.fill_buf()?;
         let taken = found.len().min(buffer.len());
@@ -69,7 +78,7 @@ impl Read for Unflagged<'_> {
     }
 }
 
-impl BufRead for Unflagged<'_> {
+impl BufRead for Changed<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if let Some(rest @ [_, ..]) = self.head.get(self.at as usize..) {
             return Ok(rest);
@@ -89,7 +98,7 @@ impl BufRead for Unflagged<'_> {
     }
 }
 
-impl Seek for Unflagged<'_> {
+impl Seek for Changed<'_> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let to = match to {
             SeekFrom::Start(to) => to,
@@ -130,7 +139,7 @@ mod tests {
         let mut shown = file.clone();
         shown[20] = 0xff & !0x2c;
         let mut source = Cursor::new(&file);
-        let mut hidden = Unflagged::new(&mut source).unwrap();
+        let mut hidden = unflagged(&mut source).unwrap();
         for from in [0, 5, 20, 21, 60, 99, 3] {
             let mut found = Vec::new();
             assert_eq!(hidden.seek(SeekFrom::Start(from)).unwrap(), from);

@@ -396,7 +396,8 @@ def write(planes, size, factors, scans, *, progressive=False, arithmetic=False, 
                         coder.refine(values, begin, last, low)
         out.append(bytes(coded) + coder.finish())
     out.append(b"\xff\xd9")
-    return b"".join(out[:1]) + b"".join(fill + part if part[:1] == b"\xff" else part for part in out[1:])
+    # Coded data begin with 0xff only where a zero follows.
+    return out[0] + b"".join(fill + part if part[:1] == b"\xff" and part[1:2] != b"\0" else part for part in out[1:])
 
 
 def standard_tables():

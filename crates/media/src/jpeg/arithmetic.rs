@@ -66,6 +66,10 @@ impl<'a> Registers<'a> {
 
     /// D.2.6. The coder leaves zeros at the end of its data out, so they are put in before a marker.
     fn byte_in(&mut self) {
+        // Fill bytes before a marker, or before the zero that says that there is none.
+        while let Some([0xff, 0xff]) = self.bytes.get(self.at..self.at + 2) {
+            self.at += 1;
+        }
         let byte: u32 = match self.bytes.get(self.at..).unwrap_or_default() {
             [0xff, 0x00, ..] => {
                 self.at += 2;

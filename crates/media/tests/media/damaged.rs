@@ -72,10 +72,11 @@ fn metadata_that_goes_on_behind_the_end_of_a_webp_is_corrupt() {
 #[test]
 fn nothing_is_empty() {
     assert_eq!(refused(b"", "empty.png").0, "empty");
-    // A GIF whose screen has no pixel.
-    let mut gif = sample("transparent.gif");
-    gif[6..10].fill(0);
-    assert_eq!(refused(&gif, "no pixel.gif").0, "empty");
+    // A JPEG with a width of zero.
+    let mut jpeg = sample("420-q90.jpg");
+    let frame = jpeg.windows(2).position(|marker| marker == b"\xff\xc0").unwrap();
+    jpeg[frame + 7..frame + 9].fill(0);
+    assert_eq!(refused(&jpeg, "no pixel.jpg").0, "empty");
     // A PNG with a height of zero, which is not legal either.
     let mut png = sample("rgba.png");
     png[20..24].fill(0);

@@ -4,6 +4,7 @@ mod animations;
 mod codecs;
 mod damaged;
 mod films;
+mod forms;
 mod jpegs;
 mod mels;
 mod orientations;

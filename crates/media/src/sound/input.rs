@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::error::MediaError;
 use crate::kind::{SNIFF_BYTES, sniff};
 
-use super::{Decoder, Label, demux, mpeg, ogg, pcm};
+use super::{Decoder, Label, demux, flac, mpeg, ogg, pcm};
 
 /// What is expected where no sound was found.
 const EXPECTED: &str = "sound (WAV, FLAC, MP3, OGG, Opus, M4A, AAC, AIFF or CAF)";
@@ -147,6 +147,14 @@ impl Buffered {
     }
 }
 
+/// Whether frames of MPEG audio follow each other in the first bytes. Leaves the input at its start.
+fn begins_late(input: &mut Input) -> io::Result<bool> {
+    let mut head = Vec::new();
+    input.take(mpeg::LEAD_BYTES).read_to_end(&mut head)?;
+    input.seek(SeekFrom::Start(0))?;
+    Ok(mpeg::begins_late(&head))
+}
+
 /// Finds the format and opens its decoder. A panic of a decoder is an error of its input.
 pub(super) fn open(mut input: Input, name: &str) -> Result<(Label, Box<dyn Decoder>), MediaError> {
     let failed = |error: io::Error| MediaError::Corrupt { name: name.to_owned(), format: "file", source: error.into() };
@@ -161,7 +169,7 @@ pub(super) fn open(mut input: Input, name: &str) -> Result<(Label, Box<dyn Decod
     // MPEG audio may begin with the rest of a frame, or with padding, where a recording or a stream was cut.
     let format = match found {
         Some(format) => format,
-        None if mpeg::begins_late(&head) => "mp3",
+        None if begins_late(&mut input).map_err(failed)? => "mp3",
         None => return Err(unknown()),
     };
     let label = Label { name: name.to_owned(), format };
@@ -173,7 +181,8 @@ pub(super) fn open(mut input: Input, name: &str) -> Result<(Label, Box<dyn Decod
             "wav" | "aiff" | "caf" | "au" => pcm::open(input, &label),
             "ogg" => ogg::open(input, &label),
             "mp3" | "aac" => mpeg::open(input, &label),
-            "flac" | "mp4" | "m4a" | "mov" | "mkv" => demux::open(input, &label),
+            "flac" => flac::open(input, 0, &label),
+            "mp4" | "m4a" | "mov" | "mkv" => demux::open(input, &label),
             _ => Err(unknown()),
         }
     }));

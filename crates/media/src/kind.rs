@@ -116,9 +116,11 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
         (b"FORM", b"AIFF" | b"AIFC") => return Some("aiff"),
         _ => {}
     }
-    // Sun audio of the other byte order: the samples begin within the first 64 KiB. The four letters alone begin texts too.
-    if at(0..4) == b"dns." && at(6..8) == [0, 0] {
-        return Some("au");
+    // Sun audio and that of DEC, in either byte order: the samples begin within the first 64 KiB. The four letters alone
+    // begin texts too.
+    match (at(0..4), at(4..8)) {
+        (b"dns." | b"\0ds.", [_, _, 0, 0]) | (b".sd\0", [0, 0, _, _]) => return Some("au"),
+        _ => {}
     }
     if at(4..8) == b"ftyp" {
         return Some(iso_brand(bytes));
@@ -152,7 +154,7 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
     if let [0xff, second, third, ..] = *bytes
         && !(bytes.len() >= 8 && other_text)
     {
-        if second & 0xf6 == 0xf0 {
+        if second & 0xf6 == 0xf0 && crate::sound::frames_may_follow(bytes) {
             return Some("aac");
         }
         if second & 0xe0 == 0xe0
@@ -160,6 +162,7 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
             && second & 0x06 != 0
             && third >> 4 != 15
             && third & 0x0c != 0x0c
+            && crate::sound::frames_may_follow(bytes)
         {
             return Some("mp3");
         }

@@ -1,4 +1,4 @@
-//! Containers that symphonia takes apart (FLAC, MP4, Matroska), and packets of any codec into mono samples.
+//! Containers that symphonia takes apart (one stream of FLAC, MP4, Matroska), and packets of any codec into mono samples.
 
 use symphonia::core::audio::{Channels, Position};
 use symphonia::core::codecs::CodecParameters;
@@ -98,7 +98,8 @@ impl PacketDecoder {
     /// Bytes that it holds where packets have so many frames: samples as decoded and in f64, and what codecs keep: the
     /// books of Vorbis and the transforms of AAC are the largest, measured at up to 1.5 MB.
     pub(super) fn bytes(&self, packet_frames: u64) -> u64 {
-        (2 << 20) + 16 * packet_frames * self.channels as u64
+        let streams = if let Kind::Opus(packets) = &self.kind { packets.bytes() } else { 0 };
+        (2 << 20) + streams + 16 * packet_frames * self.channels as u64
     }
 
     /// Appends the frames of a packet.
@@ -153,7 +154,36 @@ pub(super) fn failure(error: Error, label: &Label) -> MediaError {
     }
 }
 
-/// Opens FLAC, MP4 and Matroska: the track that is meant, or an error that names what it holds. Never another one, which
+/// Opens one stream of FLAC.
+pub(super) fn open_flac(stream: MediaSourceStream<'static>, label: &Label) -> Result<Demuxed, MediaError> {
+    let limits = MetadataOptions::default()
+        .limit_tag_bytes(Limit::Maximum(MAX_TAG_BYTES))
+        .limit_visual_bytes(Limit::Maximum(MAX_TAG_BYTES));
+    let format = symphonia::default::get_probe().probe(&Hint::new(), stream, FormatOptions::default(), limits);
+    let format = format.map_err(|error| failure(error, label))?;
+    let track = format.tracks().first().ok_or_else(|| no_track(label, "no track of sound that is known"))?;
+    let Some(CodecParameters::Audio(parameters)) = &track.codec_params else {
+        return Err(no_track(label, "no track of sound that is known"));
+    };
+    let decoder = PacketDecoder::new(parameters, label)?;
+    label.check_channels(decoder.channels)?;
+    label.check_rate(decoder.rate_hz, true)?;
+    let window = Window::new(track, None, parameters, &decoder, label)?;
+    Ok(Demuxed {
+        track: track.id,
+        format,
+        decoder,
+        window,
+        vorbis: false,
+        fragmented: false,
+        tables: 1 << 20,
+        packed_frames: None,
+        decoded: 0,
+        clock: Some(None),
+    })
+}
+
+/// Opens MP4 and Matroska: the track that is meant, or an error that names what it holds. Never another one, which
 /// may be another language.
 pub(super) fn open(
     mut input: Input,
@@ -185,10 +215,6 @@ pub(super) fn open(
             let found = matroska_audio_tracks(&mut input).map_err(|error| label.corrupt(error))?;
             input.seek(SeekFrom::Start(0)).map_err(|error| label.corrupt(error))?;
             found
-        }
-        "flac" => {
-            tracks::only_track(&label.name, label.format, "audio track", choice)?;
-            Vec::new()
         }
         _ => sounds.iter().zip(0..).map(|(sound, at)| (u64::from(sound.id), sound.info(at))).collect(),
     };
@@ -279,6 +305,7 @@ pub(super) fn open(
                         _ => None,
                     },
                     decoded: 0,
+                    clock: None,
                 }));
             }
             Err(error) => refused = refused.or(Some(error)),
@@ -402,7 +429,7 @@ impl Window {
 }
 
 /// A track of a container.
-struct Demuxed {
+pub(super) struct Demuxed {
     format: Box<dyn FormatReader>,
     track: u32,
     decoder: PacketDecoder,
@@ -416,6 +443,9 @@ struct Demuxed {
     packed_frames: Option<u64>,
     /// Frames decoded, with those that are cut off.
     decoded: u64,
+    /// In FLAC, whose frames are counted and whose reader passes over what it cannot read: the number that the next packet
+    /// must have, once the first is known.
+    clock: Option<Option<i64>>,
 }
 
 impl Decoder for Demuxed {
@@ -465,6 +495,14 @@ impl Decoder for Demuxed {
         let before = mono.len();
         self.decoder.decode(&packet, mono)?;
         let fresh = (mono.len() - before) as u64;
+        if let Some(clock) = &mut self.clock {
+            let at = packet.pts.get();
+            if let Some(expected) = clock.filter(|expected| *expected != at) {
+                let found = format!("found frame {at} where {expected} was expected");
+                return Err(self.decoder.label.corrupt(found));
+            }
+            *clock = Some(at.saturating_add_unsigned(fresh));
+        }
         // Matroska has no count of frames to cut off but gives the first packets times below zero. The decoder of Vorbis
         // leaves out the first packet by itself.
         if self.decoded == 0 && !self.vorbis && self.window.skip == 0 && packet.pts.get() < 0 {

@@ -9,7 +9,7 @@ use crate::error::MediaError;
 use crate::kind::{SNIFF_BYTES, sniff};
 use crate::tracks::{TrackChoice, only_track};
 
-use super::{Decoder, Label, demux, mpeg, ogg, pcm};
+use super::{Decoder, Label, demux, flac, mpeg, ogg, pcm};
 
 /// What is expected where no sound was found.
 const EXPECTED: &str = "sound (WAV, FLAC, MP3, OGG, Opus, M4A, AAC, AIFF or CAF)";
@@ -148,6 +148,14 @@ impl Buffered {
     }
 }
 
+/// Whether frames of MPEG audio follow each other in the first bytes. Leaves the input at its start.
+fn begins_late(input: &mut Input) -> io::Result<bool> {
+    let mut head = Vec::new();
+    input.take(mpeg::LEAD_BYTES).read_to_end(&mut head)?;
+    input.seek(SeekFrom::Start(0))?;
+    Ok(mpeg::begins_late(&head))
+}
+
 /// Finds the format and opens its decoder. A panic of a decoder is an error of its input.
 pub(super) fn open(
     mut input: Input,
@@ -166,14 +174,14 @@ pub(super) fn open(
     // MPEG audio may begin with the rest of a frame, or with padding, where a recording or a stream was cut.
     let format = match found {
         Some(format) => format,
-        None if mpeg::begins_late(&head) => "mp3",
+        None if begins_late(&mut input).map_err(failed)? => "mp3",
         None => return Err(unknown()),
     };
     let label = Label { name: name.to_owned(), format };
     if let Some((_, words)) = NOT_READ.iter().find(|(known, _)| *known == format) {
         return Err(label.unsupported(format!("found {words}")));
     }
-    if matches!(format, "wav" | "aiff" | "caf" | "ogg" | "mp3" | "aac") {
+    if matches!(format, "wav" | "aiff" | "caf" | "au" | "flac" | "ogg" | "mp3" | "aac") {
         only_track(name, format, "audio track", choice)?;
     }
     let opened = catch_unwind(AssertUnwindSafe(|| -> Result<Box<dyn Decoder>, MediaError> {
@@ -181,7 +189,8 @@ pub(super) fn open(
             "wav" | "aiff" | "caf" | "au" => pcm::open(input, &label),
             "ogg" => ogg::open(input, &label),
             "mp3" | "aac" => mpeg::open(input, &label),
-            "flac" | "mp4" | "m4a" | "mov" | "mkv" => demux::open(input, &label, choice),
+            "flac" => flac::open(input, 0, &label),
+            "mp4" | "m4a" | "mov" | "mkv" => demux::open(input, &label, choice),
             _ => Err(unknown()),
         }
     }));

@@ -5,8 +5,8 @@
 //! audio, [`demux`] for what symphonia takes apart. What does not: prompts, batches, and the pictures of a film.
 //!
 //! # Formats
-//! WAV (also RF64, RIFX and streamed), AIFF, AIFF-C and CAF; FLAC; MP3, MP2 and MP1; Ogg with Vorbis, Opus or FLAC; AAC-LC in
-//! ADTS; and the default audio track, or the one asked for, of MP4, M4A, MOV, Matroska and WebM, with AAC-LC, ALAC, MP3,
+//! WAV (also RF64, RIFX and streamed), AIFF, AIFF-C, CAF and AU; FLAC; MP3, MP2 and MP1; Ogg with Vorbis, Opus or FLAC; AAC-LC
+//! in ADTS; and the default audio track, or the one asked for, of MP4, M4A, MOV, Matroska and WebM, with AAC-LC, ALAC, MP3,
 //! FLAC, Vorbis, Opus or PCM. The content decides, not the ending of the name.
 //!
 //! # Where this is less than FFmpeg
@@ -17,6 +17,7 @@
 //! - A silent edit that delays the sound track of an MP4 is not made audible.
 
 mod demux;
+mod flac;
 mod input;
 mod matroska;
 mod mel;
@@ -40,6 +41,7 @@ use crate::tracks::{TrackChoice, only_track};
 
 use self::input::Input;
 pub use self::mel::{LogMel, MelPreprocess, log_mel};
+pub(crate) use self::mpeg::frames_may_follow;
 use self::resample::Resampler;
 
 /// Seconds of a segment: longer sound and film are cut into pieces of this length, as the reference does.

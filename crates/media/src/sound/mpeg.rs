@@ -13,12 +13,12 @@ use symphonia::core::units::{Duration, Timestamp};
 use crate::error::MediaError;
 use crate::kind::sniff;
 
-use super::demux::{self, PacketDecoder};
+use super::demux::PacketDecoder;
 use super::input::{Buffered, Input};
-use super::{Decoder, Held, Label};
+use super::{Decoder, Held, Label, flac};
 
 /// How far into the file the first frame is looked for.
-const LEAD_BYTES: u64 = 1 << 16;
+pub(super) const LEAD_BYTES: u64 = 1 << 16;
 
 /// How far the end of a tag that does not tell its length is looked for.
 const MAX_TAG_SEARCH: usize = 1 << 20;
@@ -151,6 +151,24 @@ impl Frame {
     }
 }
 
+/// False if the first bytes of a file begin with the head of a frame and show that no other frame, and nothing else that
+/// may stand behind one, follows it. Up to four frames are looked at.
+pub(crate) fn frames_may_follow(bytes: &[u8]) -> bool {
+    let Some(first) = Frame::read(bytes) else {
+        // A free bit rate, which is refused by name later, or too few bytes to tell.
+        return bytes.len() < 7 || bytes[2] >> 4 == 0;
+    };
+    let mut at = first.bytes;
+    for _ in 0..3 {
+        let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= 7) else { break };
+        match Frame::read(rest) {
+            Some(next) => at += next.bytes,
+            None => return rest[0] == 0 || [&b"TAG"[..], b"ID3", b"APE"].iter().any(|tag| rest.starts_with(tag)),
+        }
+    }
+    true
+}
+
 /// True if two frames follow each other somewhere in the first bytes, which begin like nothing that is known.
 pub(super) fn begins_late(head: &[u8]) -> bool {
     (0..head.len()).any(|at| {
@@ -169,9 +187,8 @@ pub(super) fn open(input: Input, label: &Label) -> Result<Box<dyn Decoder>, Medi
     }
     let head = walk.peek(at, 64)?;
     if at > 0 && sniff(&head) == Some("flac") {
-        walk.go(0)?;
         let label = Label { format: "flac", ..label.clone() };
-        return demux::open(walk.input.into_input(), &label, &crate::tracks::TrackChoice::Default);
+        return flac::open(walk.input.into_input(), at, &label);
     }
     walk.check_free_rate(at)?;
     let Some((at, first)) = walk.first_frame(at)? else {
@@ -312,7 +329,8 @@ impl Decoder for Frames {
     }
 
     fn held(&self) -> Held {
-        Held { bytes: self.decoder.bytes(self.now.samples) + (64 << 10), call_frames: self.now.samples }
+        // One MiB for the weights of another sample rate, where files were joined.
+        Held { bytes: self.decoder.bytes(1152) + (64 << 10) + (1 << 20), call_frames: 1152 }
     }
 
     fn rate_hz(&self) -> u32 {

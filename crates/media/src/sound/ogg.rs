@@ -1,7 +1,7 @@
 //! Ogg: pages, their checksums, and the packets of the first sound track in them.
 //!
 //! symphonia's reader goes past damaged pages with no more than a remark in a log, so pages are read here. Ogg holds
-//! Vorbis, Opus or FLAC. Files that were joined end to end are read as one, as long as rate and channels stay.
+//! Vorbis, Opus or FLAC. Files that were joined end to end are read as one, each at its own rate and with its own channels.
 
 use std::sync::Arc;
 
@@ -70,7 +70,8 @@ impl Decoder for Ogg {
     fn held(&self) -> Held {
         // A page holds 255 packets; those of Opus are the longest for their bytes.
         let call_frames = 255 * 5760;
-        Held { bytes: self.link.decoder.bytes(8192) + (256 << 10), call_frames }
+        // One MiB for the weights of another sample rate, where files were joined.
+        Held { bytes: self.link.decoder.bytes(8192) + (256 << 10) + (1 << 20), call_frames }
     }
 
     fn rate_hz(&self) -> u32 {
@@ -137,7 +138,6 @@ struct Link {
     serial: u32,
     sequence: u32,
     rate_hz: u32,
-    channels: usize,
     decoder: PacketDecoder,
     /// The begin of a packet that goes on.
     part: Vec<u8>,
@@ -237,7 +237,6 @@ impl Link {
             serial,
             sequence,
             rate_hz,
-            channels,
             decoder,
             part: Vec::new(),
             skip: pre_skip,

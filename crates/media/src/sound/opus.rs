@@ -12,6 +12,9 @@ pub(super) const RATE_HZ: u32 = 48_000;
 /// Samples of a channel in the longest packet, 120 ms.
 const MOST_FRAMES: usize = 5760;
 
+/// Memory of the decoder of one stream, rounded up from what 8 streams took.
+const DECODER_BYTES: usize = 256 << 10;
+
 /// A channel of the mapping table that no stream feeds: silence.
 const SILENT: u8 = 255;
 
@@ -88,11 +91,6 @@ impl OpusHead {
         };
         Ok(Self { channels, pre_skip, gain, streams, coupled, mapping })
     }
-
-    /// Streams, each of which has a decoder.
-    pub(super) fn streams(&self) -> usize {
-        self.streams
-    }
 }
 
 /// A decoder of packets, with one decoder for each stream in them.
@@ -119,6 +117,12 @@ impl OpusPackets {
         };
         let decoders = (0..head.streams).map(decoder).collect::<Result<_, _>>()?;
         Ok(Self { decoders, mapping: head.mapping.clone(), gain: head.gain, samples: Vec::new(), planes: Vec::new() })
+    }
+
+    /// Bytes of the decoders and of what they give.
+    pub(super) fn bytes(&self) -> u64 {
+        let decoders = (self.decoders.len() * DECODER_BYTES) as u64;
+        decoders + 4 * (MOST_FRAMES * (2 + self.decoders.iter().map(|(_, channels)| channels).sum::<usize>())) as u64
     }
 
     /// Appends the frames of a packet.

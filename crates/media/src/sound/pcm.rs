@@ -510,7 +510,7 @@ impl File {
         match self.label.format {
             "wav" => matches!(name, b"RIFF" | b"RIFX" | b"RF64" | b"BW64") && head.get(8..12) == Some(b"WAVE"),
             "aiff" => name == b"FORM" && matches!(head.get(8..12), Some(b"AIFF" | b"AIFC")),
-            "au" => matches!(name, b".snd" | b"dns."),
+            "au" => matches!(name, b".snd" | b".sd\0" | b"dns." | b"\0ds."),
             _ => name == b"caff" && head.get(4..6) == Some(&[0, 1]) && head.get(8..12) == Some(b"desc"),
         }
     }
@@ -554,7 +554,7 @@ impl File {
         let mut places: Vec<Place> = Vec::new();
         let mut wide_bytes = None;
         let mut stated_frames = None;
-        let mut end = None;
+        let end;
         let mut at = self.at()?;
         let mut chunks = 0;
         loop {
@@ -741,7 +741,8 @@ impl File {
     /// `audio_filehdr` of the SunOS manual; the numbers of codings as in FFmpeg's and sox's tables.
     fn au(&mut self, begin: u64) -> Result<(Header, Option<u64>), MediaError> {
         let head: [u8; 24] = self.fixed()?;
-        let big_endian = head.starts_with(b".snd");
+        // The letters turned round, and the same of DEC.
+        let big_endian = head.starts_with(b".s");
         let word = |at: usize| {
             let bytes = std::array::from_fn(|i| head[at + i]);
             if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
@@ -947,11 +948,15 @@ pub(super) fn wav_coding(format: &[u8], big_endian: bool, label: &Label) -> Resu
     if tag == 0xfffe {
         const REST: &[u8] = &[0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71];
         let id = format.get(24..40).ok_or_else(|| label.corrupt("the format of the samples is cut short"))?;
-        let rest_is_usual = if big_endian { id[8..] == REST[6..] } else { id[2..] == *REST };
-        if !rest_is_usual {
+        // The identifier begins with a number of four bytes and one of two; sox writes only the number's low half in the
+        // order of RIFX, and the rest as in RIFF.
+        tag = if id[2..] == *REST {
+            number(&id[..2])
+        } else if big_endian && id[..2] == [0, 0] && id[4..] == [0, 0, 0, 0x10, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71] {
+            number(&id[2..4])
+        } else {
             return Err(label.unsupported("found samples in a format without a number"));
-        }
-        tag = if big_endian { number(&id[..4]) & 0xffff } else { number(&id[..2]) };
+        };
     }
     let container = if block == 0 { bits.div_ceil(8) } else { block / channels };
     let whole = block == 0 || block % channels == 0;
@@ -1039,17 +1044,17 @@ fn wav_codec(tag: u64) -> String {
         0x02 | 0x11 => "ADPCM samples of an unusual layout",
         0x31 => "GSM 6.10",
         0x45 | 0x64 | 0x65 => "G.726 ADPCM",
-        0x50 => "MPEG audio of layer 1 or 2 under a WAV number",
-        0x55 => "MP3 under a WAV number",
+        0x50 => "MPEG layer 1 or 2 in a WAV",
+        0x55 => "MP3 in a WAV",
         0x92 | 0x2000 => "AC-3",
-        0xff | 0x1600 | 0x1602 | 0x706d => "AAC under a WAV number",
+        0xff | 0x1600 | 0x1602 | 0x706d => "AAC in a WAV",
         0x160 => "Windows Media Audio 1",
         0x161 => "Windows Media Audio 2",
         0x162 => "Windows Media Audio Pro",
         0x163 => "Windows Media Audio Lossless",
         0x270 => "ATRAC3",
         0x2001 => "DTS",
-        0x566f | 0x674f..=0x6771 => "Vorbis under a WAV number",
+        0x566f | 0x674f..=0x6771 => "Vorbis in a WAV",
         0xa109 => "Speex",
         _ => return format!("samples coded as number {tag:#06x}"),
     };

@@ -110,7 +110,11 @@ impl Plan {
         };
         let side_read = [&side.read[..], &tokenizer.read].concat();
         let source_files = source_files(&options.source, &source, &side_read, &parts);
-        let notes = [&source.notes, &hf.notes, &tasks.notes, &side.notes, &tokenizer.notes].into_iter().flatten().cloned().collect();
+        let notes = [&source.notes, &hf.notes, &tasks.notes, &side.notes, &tokenizer.notes]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
         let known = (card.id.as_str(), card.licence.as_str());
         let mut report = report(options, known, layout, &header, &source, &parts, &taken);
         report.notes = notes;

@@ -2,8 +2,8 @@
 //! `processor_config.json`, in which transformers 5 nests all of them.
 //!
 //! Which file counts is as `AutoProcessor` decides: the nested section, else the medium's own file, else, for video, the
-//! image's. A field that is absent or `null` has the default of the class that the file names, and where it names none
-//! that is known here, what the card says. Every field is read, refused by name, or said in a note.
+//! image's. A field that is absent has the default of the class that the file names, and where it names none that is known
+//! here, what the card says. Every field is read, refused by name, or said in a note.
 //!
 //! # Source
 //! transformers 5.24: `image_processing_base.py`, `video_processing_utils.py`, `feature_extraction_utils.py` (which file),
@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 use crate::card::{Card, PixelLimits};
 use crate::error::ConvertError;
-use crate::fields::{Faults, Fields, shown};
+use crate::fields::{Faults, Fields, listed, shown};
 use crate::source::read_json_if_there;
 
 const PROCESSOR_FILE: &str = "processor_config.json";
@@ -58,6 +58,7 @@ impl Section<'_> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PixelClass {
     Qwen2VlImage,
+    Qwen2VlVideo,
     Qwen3VlVideo,
     /// The file names no class, or one that is no part of transformers.
     Unknown,
@@ -67,6 +68,7 @@ impl PixelClass {
     fn name(self) -> &'static str {
         match self {
             PixelClass::Qwen2VlImage => "Qwen2VLImageProcessor",
+            PixelClass::Qwen2VlVideo => "Qwen2VLVideoProcessor",
             PixelClass::Qwen3VlVideo => "Qwen3VLVideoProcessor",
             PixelClass::Unknown => "the card",
         }
@@ -77,6 +79,7 @@ impl PixelClass {
         let (limits, mean, std) = match self {
             PixelClass::Unknown => return otherwise.clone(),
             PixelClass::Qwen2VlImage => ((3136, 1_003_520), CLIP_MEAN, CLIP_STD),
+            PixelClass::Qwen2VlVideo => ((100_352, 602_112), CLIP_MEAN, CLIP_STD),
             PixelClass::Qwen3VlVideo => ((131_072, 786_432), [0.5; 3], [0.5; 3]),
         };
         PixelPreprocess {
@@ -85,6 +88,7 @@ impl PixelClass {
             mean,
             std,
             rescale: RESCALE,
+            per_frame: self == PixelClass::Qwen2VlVideo,
             ..otherwise.clone()
         }
     }
@@ -118,7 +122,11 @@ impl ProcessorFiles {
             }
         };
         let own = |at: usize, value: &'_ Option<Value>| {
-            value.as_ref().map(|_| Section { path: &paths[at], at: "", value: values[at].as_ref().expect("it is there") })
+            value.as_ref().map(|_| Section {
+                path: &paths[at],
+                at: "",
+                value: values[at].as_ref().expect("it is there"),
+            })
         };
         let image_section = nested(&[("image_processor", "image_processor.")])?;
         let video_section = nested(&[("video_processor", "video_processor.")])?;
@@ -160,6 +168,7 @@ impl ProcessorFiles {
             mean: card.preprocess.mean,
             std: card.preprocess.std,
             rescale: card.preprocess.rescale,
+            per_frame: false,
         };
         let images = match of_image {
             Some(section) => self.pixel_section(section, &base, false)?,
@@ -177,10 +186,11 @@ impl ProcessorFiles {
         };
         let mut frames = card.preprocess.video_frames;
         let film = match of_video {
-            // The image's file, without a class for video in it: as images.
             Some(section) if section.at.is_empty() && section.path.ends_with(IMAGE_FILE) => {
-                self.notes.push(format!("no {VIDEO_FILE}: {IMAGE_FILE} counts for video too"));
-                images.clone()
+                let film = self.pixel_section(section, &images, true)?;
+                let how = if film.per_frame { ", frame by frame" } else { "" };
+                self.notes.push(format!("no {VIDEO_FILE}: {IMAGE_FILE} counts for video too{how}"));
+                film
             }
             Some(section) => {
                 frames = self.frames(section, frames)?;
@@ -255,6 +265,15 @@ impl ProcessorFiles {
             root.only_flag(step, true);
         }
         root.only_flag("cap_pixels_per_frame", false);
+        // To the library `null` is no absence: it switches a step off, or leaves it without its numbers.
+        for (name, expected) in NOT_NULL {
+            if section.value.get(*name).is_some_and(Value::is_null) {
+                faults.add(root.path(name), "null", *expected);
+            }
+        }
+        if class == PixelClass::Qwen3VlVideo && section.value.get("size").is_some_and(Value::is_null) {
+            faults.add(root.path("size"), "null", "an object with shortest_edge and longest_edge");
+        }
         let (min_pixels, max_pixels) = self.limits(section, root, size, class, &base);
         if min_pixels == 0 || min_pixels > max_pixels {
             let field = if root.get("min_pixels").is_some() || root.get("size").is_none() {
@@ -327,17 +346,14 @@ impl ProcessorFiles {
                 (flat, nested) => flat.or(nested).unwrap_or(otherwise),
             }
         };
-        (
-            limit("min_pixels", "shortest_edge", base.min_pixels),
-            limit("max_pixels", "longest_edge", base.max_pixels),
-        )
+        (limit("min_pixels", "shortest_edge", base.min_pixels), limit("max_pixels", "longest_edge", base.max_pixels))
     }
 
     /// Says which fields that might be thought to count do not.
     fn unread(&mut self, section: &Section<'_>, root: Fields<'_>, class: PixelClass) {
         let said: Vec<String> = root
             .present()
-            .filter(|(name, value)| !KNOWN.contains(&name.as_str()) && **value != Value::Bool(false))
+            .filter(|(name, value)| !listed(KNOWN, name) && **value != Value::Bool(false))
             .map(|(name, value)| format!("{name} {}", shown(Some(value))))
             .collect();
         if !said.is_empty() {
@@ -351,58 +367,74 @@ impl ProcessorFiles {
     }
 }
 
-/// Fields that are read, that concern another medium in a file of several, or that change no pixel of these classes.
-const KNOWN: [&str; 56] = [
-    "auto_map", "cap_pixels_per_frame", "chunk_length", "crop_size", "data_format", "default_to_square", "device",
-    "disable_grouping", "dither", "do_center_crop", "do_convert_rgb", "do_normalize", "do_pad", "do_rescale",
-    "do_resize", "do_sample_frames", "feature_extractor_type", "feature_size", "fps", "hop_length",
-    "image_mean", "image_processor_type", "image_seq_length", "image_std", "input_data_format", "max_frames",
-    "max_pixels", "max_video_tokens", "merge_size", "min_frames", "min_pixels", "model_input_names", "n_fft",
-    "n_samples", "nb_max_frames", "num_frames", "pad_size", "padding_side", "padding_value", "patch_size",
-    "processor_class", "resample", "rescale_factor", "return_attention_mask", "return_metadata", "return_tensors",
-    "sampling_rate", "size", "temporal_patch_size", "use_fast", "video_metadata", "video_processor_type",
-    "_processor_class", "_valid_kwargs_names", "backend", "do_grayscale",
+/// Fields that may be absent and not `null`, with what would do.
+const NOT_NULL: &[(&str, &str)] = &[
+    ("do_resize", "true"),
+    ("do_rescale", "true"),
+    ("do_normalize", "true"),
+    ("resample", "3 (bicubic)"),
+    ("rescale_factor", "a positive number"),
+    ("image_mean", "three numbers"),
+    ("image_std", "three positive numbers"),
+    ("patch_size", "the tower's"),
+    ("merge_size", "the tower's"),
+    ("temporal_patch_size", "the tower's"),
 ];
+
+/// Fields that are read, that concern another medium in a file of several, or that change no pixel of these classes.
+const KNOWN: &str = "\
+    auto_map cap_pixels_per_frame chunk_length crop_size data_format default_to_square device disable_grouping \
+    dither do_center_crop do_convert_rgb do_normalize do_pad do_rescale do_resize do_sample_frames \
+    feature_extractor_type feature_size fps hop_length image_mean image_processor_type image_seq_length image_std \
+    input_data_format max_frames max_pixels max_video_tokens merge_size min_frames min_pixels model_input_names \
+    n_fft n_samples nb_max_frames num_frames pad_size padding_side padding_value patch_size processor_class resample \
+    rescale_factor return_attention_mask return_metadata return_tensors sampling_rate size temporal_patch_size \
+    use_fast video_metadata video_processor_type _processor_class _valid_kwargs_names backend do_grayscale";
 
 /// Processors of transformers with another arithmetic, without `ImageProcessor`.
-const OTHER_IMAGES: [&str; 62] = [
-    "Aria", "Beit", "Bit", "Blip", "BridgeTower", "CLIP", "Chameleon", "ChineseCLIP", "Cohere2Vision", "ConvNext",
-    "DINOv3ViT", "DPT", "DeepseekVL", "DeepseekVLHybrid", "DeiT", "Donut", "EfficientNet", "Emu3", "Ernie4_5_VLMoe",
-    "Flava", "Fuyu", "Gemma3", "Gemma4", "Glm46V", "Glm4v", "GlmImage", "GotOcr2", "HunYuanVL", "Idefics", "Idefics2",
-    "Idefics3", "Janus", "Kimi_K25", "Kosmos2_5", "LayoutLMv2", "LayoutLMv3", "Levit", "Lfm2Vl", "Llama4", "Llava",
-    "LlavaNext", "LlavaOnevision", "MiniCPMV4_6", "Mllama", "MobileNetV1", "MobileNetV2", "MobileViT", "Nougat",
-    "Ovis2", "PaddleOCRVL", "PerceptionLM", "Phi4Multimodal", "Pix2Struct", "Pixtral", "Siglip", "Siglip2", "SmolVLM",
-    "ViT", "VideoLlama3", "VideoLlava", "VideoMAE", "Vilt",
-];
+const OTHER_IMAGES: &str = "\
+    Aria Beit Bit Blip BridgeTower CLIP Chameleon ChineseCLIP Cohere2Vision ConvNext DINOv3ViT DPT DeepseekVL \
+    DeepseekVLHybrid DeiT Donut EfficientNet Emu3 Ernie4_5_VLMoe Flava Fuyu Gemma3 Gemma4 Glm46V Glm4v GlmImage \
+    GotOcr2 HunYuanVL Idefics Idefics2 Idefics3 Janus Kimi_K25 Kosmos2_5 LayoutLMv2 LayoutLMv3 Levit Lfm2Vl Llama4 \
+    Llava LlavaNext LlavaOnevision MiniCPMV4_6 Mllama MobileNetV1 MobileNetV2 MobileViT Nougat Ovis2 PaddleOCRVL \
+    PerceptionLM Phi4Multimodal Pix2Struct Pixtral Siglip Siglip2 SmolVLM ViT VideoLlama3 VideoLlava VideoMAE Vilt";
 
 /// Processors of transformers with another arithmetic, without `VideoProcessor`.
-const OTHER_VIDEOS: [&str; 18] = [
-    "Ernie4_5_VLMoe", "Gemma4", "Glm46V", "Glm4v", "InstructBlipVideo", "InternVL", "Kimi_K25", "LlavaNextVideo",
-    "LlavaOnevision", "MiniCPMV4_6", "PerceptionLM", "Qwen2VL", "Sam2Video", "SmolVLM", "VJEPA2", "VideoLlama3",
-    "VideoLlava", "VideoMAE",
-];
+const OTHER_VIDEOS: &str = "\
+    Ernie4_5_VLMoe Gemma4 Glm46V Glm4v InstructBlipVideo InternVL Kimi_K25 LlavaNextVideo LlavaOnevision MiniCPMV4_6 \
+    PerceptionLM Sam2Video SmolVLM VJEPA2 VideoLlama3 VideoLlava VideoMAE";
 
 /// Feature extractors of transformers with another arithmetic, without `FeatureExtractor`.
-const OTHER_SOUNDS: [&str; 20] = [
-    "AST", "Clap", "Clvp", "Dac", "Dia", "Encodec", "Gemma3nAudio", "Gemma4Audio", "GraniteSpeech",
-    "KyutaiSpeechToText", "MusicgenMelody", "Parakeet", "Phi4Multimodal", "Pop2Piano", "Qwen3ASR", "SeamlessM4T",
-    "Speech2Text", "SpeechT5", "UnivNet", "Wav2Vec2",
-];
+const OTHER_SOUNDS: &str = "\
+    AST Clap Clvp Dac Dia Encodec Gemma3nAudio Gemma4Audio GraniteSpeech KyutaiSpeechToText MusicgenMelody Parakeet \
+    Phi4Multimodal Pop2Piano Qwen3ASR SeamlessM4T Speech2Text SpeechT5 UnivNet Wav2Vec2";
 
 /// The class that a section names; another class of transformers is a fault.
 fn pixel_class(root: Fields<'_>, video: bool) -> PixelClass {
-    let (field, end, mine, others) = if video {
-        ("video_processor_type", "VideoProcessor", PixelClass::Qwen3VlVideo, &OTHER_VIDEOS[..])
+    let (field, end, others) = if video {
+        ("video_processor_type", "VideoProcessor", OTHER_VIDEOS)
     } else {
-        ("image_processor_type", "ImageProcessor", PixelClass::Qwen2VlImage, &OTHER_IMAGES[..])
+        ("image_processor_type", "ImageProcessor", OTHER_IMAGES)
     };
-    let Some(name) = root.text(field) else { return PixelClass::Unknown };
-    let short = name.trim_end_matches("Fast").trim_end_matches("Pil");
-    if short == mine.name() {
-        return mine;
+    let Some(name) = root.text(field) else {
+        // In an image's file the class of the images gives that of the video, by its full name.
+        let of_image = if video { root.text("image_processor_type") } else { None };
+        let is_that = of_image == Some(PixelClass::Qwen2VlImage.name());
+        return if is_that { PixelClass::Qwen2VlVideo } else { PixelClass::Unknown };
+    };
+    let short = name.strip_suffix("Fast").unwrap_or(name);
+    let short = short.strip_suffix("Pil").unwrap_or(short);
+    let mine = if video {
+        [PixelClass::Qwen3VlVideo, PixelClass::Qwen2VlVideo].as_slice()
+    } else {
+        &[PixelClass::Qwen2VlImage]
+    };
+    if let Some(class) = mine.iter().find(|class| class.name() == short) {
+        return *class;
     }
-    if short.strip_suffix(end).is_some_and(|short| others.contains(&short)) {
-        root.fault(field, mine.name());
+    if short.strip_suffix(end).is_some_and(|short| listed(others, short)) {
+        let names: Vec<&str> = mine.iter().map(|class| class.name()).collect();
+        root.fault(field, names.join(" or "));
     }
     PixelClass::Unknown
 }
@@ -438,7 +470,7 @@ fn sound(
         root.fault("feature_size", format!("{mels}, as audio_config.num_mel_bins"));
     }
     let kind = root.text("feature_extractor_type").and_then(|name| name.strip_suffix("FeatureExtractor"));
-    if kind.is_some_and(|kind| OTHER_SOUNDS.contains(&kind)) {
+    if kind.is_some_and(|kind| listed(OTHER_SOUNDS, kind)) {
         root.fault("feature_extractor_type", "WhisperFeatureExtractor");
     }
     if root.number("dither").is_some_and(|n| n != 0.0) {

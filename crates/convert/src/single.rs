@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use omniburn_models::families::Family;
 use omniburn_models::record::{
-    MediaTemplate, Modality, Preprocess, Prompts, RECORD_FORMAT, RecordHeader, TOKENS_FILE, TOWERS_FILE,
-    TemplateKind, TensorSpec, text_file,
+    MediaTemplate, Modality, Preprocess, Prompts, RECORD_FORMAT, RecordHeader, TOKENS_FILE, TOWERS_FILE, TemplateKind,
+    TensorSpec, text_file,
 };
 use serde_json::Value;
 

@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::fields::shown;
+use crate::fields::{listed, shown};
 use crate::tokenizer_settings::{Added, Named, Settings, Vocabulary};
 
 /// A class of tokenizers.
@@ -30,17 +30,14 @@ const PLAIN: [&str; 5] =
 
 /// Classes of the library that build a tokenizer in a way that is not computed here, without `Tokenizer`. Any other name
 /// is one the library does not know either, and means the plain class.
-const OTHERS: [&str; 85] = [
-    "Albert", "Barthez", "Bartpho", "BertGeneration", "BertJapanese", "Bertweet", "BigBird", "BioGpt", "Blenderbot",
-    "BlenderbotSmall", "ByT5", "CLIP", "CTRL", "Camembert", "Canine", "Clvp", "CodeGen", "CodeLlama", "Cohere",
-    "ConvBert", "Cpm", "CpmAnt", "DPRContextEncoder", "DPRQuestionEncoder", "DPRReader", "Deberta", "DebertaV2", "Dia",
-    "Esm", "Esmc", "FNet", "FSMT", "FastSpeech2Conformer", "Flaubert", "Funnel", "GPTNeoX", "GPTNeoXJapanese", "GPTSw3",
-    "Gemma", "Lasr", "LayoutLMv2", "LayoutLMv3", "LayoutXLM", "Luke", "Lxmert", "M2M100", "MBart", "MBart50", "MLuke",
-    "MPNet", "Marian", "MarkupLM", "Mgpstr", "MyT5", "Nllb", "Nougat", "OpenAIGPT", "PLBart", "Parakeet", "Pegasus",
-    "Perceiver", "Phobert", "ProphetNet", "Qwen3_5", "Rag", "Reformer", "RemBert", "RoCBert", "RoFormer", "SeamlessM4T",
-    "Siglip", "Siglip2", "Speech2Text", "SpeechT5", "Splinter", "T5", "Tapas", "Tipsv2", "Udop", "Vits", "Wav2Vec2CTC",
-    "Whisper", "XGLM", "XLM", "XLNet",
-];
+const OTHERS: &str = "\
+    Albert Barthez Bartpho BertGeneration BertJapanese Bertweet BigBird BioGpt Blenderbot BlenderbotSmall ByT5 CLIP \
+    CTRL Camembert Canine Clvp CodeGen CodeLlama Cohere ConvBert Cpm CpmAnt DPRContextEncoder DPRQuestionEncoder \
+    DPRReader Deberta DebertaV2 Dia Esm Esmc FNet FSMT FastSpeech2Conformer Flaubert Funnel GPTNeoX GPTNeoXJapanese \
+    GPTSw3 Gemma Lasr LayoutLMv2 LayoutLMv3 LayoutXLM Luke M2M100 MBart MBart50 MLuke MPNet Marian MarkupLM Mgpstr \
+    MyT5 Nllb Nougat OpenAIGPT PLBart Parakeet Pegasus Perceiver Phobert ProphetNet Qwen3_5 Rag Reformer RemBert \
+    RoCBert RoFormer SeamlessM4T Siglip Siglip2 Speech2Text SpeechT5 Splinter T5 Tapas Tipsv2 Udop VideoPrism Vits \
+    Wav2Vec2CTC Wav2Vec2PhonemeCTC Whisper XGLM XLM XLNet";
 
 /// Model types of configurations whose class the library knows to be named wrongly.
 const WRONGLY_NAMED: [&str; 8] =
@@ -105,15 +102,23 @@ impl Class {
 
     fn named(name: &str) -> Result<Self, String> {
         Ok(match name {
-            "BertTokenizer" | "DistilBertTokenizer" | "MobileBertTokenizer" | "SqueezeBertTokenizer" => Class::Bert,
+            "BertTokenizer"
+            | "DistilBertTokenizer"
+            | "ElectraTokenizer"
+            | "LayoutLMTokenizer"
+            | "LxmertTokenizer"
+            | "MobileBertTokenizer"
+            | "SqueezeBertTokenizer" => Class::Bert,
             "Qwen2Tokenizer" => Class::Qwen2,
             "LlamaTokenizer" => Class::Llama,
             "GPT2Tokenizer" => Class::Gpt2,
-            "RobertaTokenizer" | "BartTokenizer" | "LEDTokenizer" | "MvpTokenizer" => Class::Roberta,
+            "RobertaTokenizer" | "BartTokenizer" | "LEDTokenizer" | "LongformerTokenizer" | "MvpTokenizer" => {
+                Class::Roberta
+            }
             "XLMRobertaTokenizer" => Class::XlmRoberta,
             "HerbertTokenizer" => Class::Herbert,
             _ if PLAIN.contains(&name) => Class::Plain,
-            _ if name.strip_suffix("Tokenizer").is_some_and(|short| OTHERS.contains(&short)) => {
+            _ if name.strip_suffix("Tokenizer").is_some_and(|short| listed(OTHERS, short)) => {
                 return Err(name.into());
             }
             _ => Class::Plain,
@@ -160,7 +165,8 @@ impl Class {
 }
 
 /// The pattern words are split by.
-const QWEN2_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2_PATTERN: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// The parts of a `tokenizer.json` that a class builds anew.
 pub(crate) fn rebuild(
@@ -173,9 +179,7 @@ pub(crate) fn rebuild(
 ) {
     let token = |name: &str| settings.token(name, class.default_token(name).unwrap_or_default()).to_string();
     let mut part = |name: &str, value: Value| parts.insert(name.into(), value);
-    let byte_level = |prefix: bool, use_regex: bool| {
-        json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": use_regex})
-    };
+    let byte_level = |prefix: bool, use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": use_regex});
     match class {
         Class::Plain => {}
         Class::Bert => {
@@ -302,10 +306,8 @@ fn around(first: &str, last: &str, vocabulary: &Vocabulary<'_>) -> Value {
         let id = vocabulary.id(token).unwrap_or_default();
         json!({"id": token, "ids": [id], "tokens": [token]})
     };
-    let (before, behind) = (
-        json!({"SpecialToken": {"id": first, "type_id": 0}}),
-        json!({"SpecialToken": {"id": last, "type_id": 0}}),
-    );
+    let (before, behind) =
+        (json!({"SpecialToken": {"id": first, "type_id": 0}}), json!({"SpecialToken": {"id": last, "type_id": 0}}));
     let mut tokens = Map::new();
     tokens.insert(first.into(), special(first));
     tokens.insert(last.into(), special(last));
@@ -339,7 +341,8 @@ pub(crate) fn difference(name: &str, old: &Value, new: &Value) -> Option<String>
         if was.is_some() && was == is {
             return None;
         }
-        let said = |ids: Option<(Vec<u64>, Vec<u64>)>| ids.map_or("another".into(), |(a, b)| format!("{a:?} text {b:?}"));
+        let said =
+            |ids: Option<(Vec<u64>, Vec<u64>)>| ids.map_or("another".into(), |(a, b)| format!("{a:?} text {b:?}"));
         return Some(format!("post_processor is {}, not {}", said(is), said(was)));
     }
     let kind = |value: &Value| value.get("type").and_then(Value::as_str).unwrap_or("none").to_string();
@@ -449,15 +452,13 @@ fn ids_around(part: &Value) -> Option<(Vec<u64>, Vec<u64>)> {
 }
 
 /// Settings that no tokenizer class reads for ids, or that are read elsewhere.
-const WITHOUT_EFFECT: [&str; 41] = [
-    "added_tokens_decoder", "additional_special_tokens", "auto_map", "backend", "bos_token", "chat_template",
-    "clean_up_tokenization_spaces", "cls_token", "eos_token", "errors", "extra_special_tokens", "fast_tokenizer_files",
-    "from_slow", "init_inputs", "is_local", "legacy", "local_files_only", "mask_token", "max_len", "max_length",
-    "model_input_names", "model_max_length", "name_or_path", "pad_to_multiple_of", "pad_token", "pad_token_type_id",
-    "padding", "padding_side", "processor_class", "return_token_type_ids", "sep_token", "special_tokens_map_file",
-    "split_special_tokens", "stride", "tokenizer_class", "tokenizer_file", "truncation_side", "truncation_strategy",
-    "unk_token", "use_fast", "verbose",
-];
+const WITHOUT_EFFECT: &str = "\
+    added_tokens_decoder additional_special_tokens auto_map backend bos_token chat_template \
+    clean_up_tokenization_spaces cls_token eos_token errors extra_special_tokens fast_tokenizer_files from_slow \
+    init_inputs is_local legacy local_files_only mask_token max_len max_length model_input_names model_max_length \
+    name_or_path pad_to_multiple_of pad_token pad_token_type_id padding padding_side processor_class \
+    return_token_type_ids sep_token special_tokens_map_file split_special_tokens stride tokenizer_class \
+    tokenizer_file truncation_side truncation_strategy unk_token use_fast verbose";
 
 /// What a reader of the report should know of settings that have no effect.
 pub(crate) fn notes(
@@ -474,7 +475,10 @@ pub(crate) fn notes(
             Class::Qwen2 | Class::Llama | Class::Gpt2 | Class::Roberta | Class::XlmRoberta => &["add_prefix_space"],
             Class::Plain | Class::Herbert => &[],
         };
-        if read.contains(&key.as_str()) || WITHOUT_EFFECT.contains(&key.as_str()) || key.ends_with("_token") && !key.starts_with("add_") {
+        if read.contains(&key.as_str())
+            || listed(WITHOUT_EFFECT, key)
+            || key.ends_with("_token") && !key.starts_with("add_")
+        {
             continue;
         }
         match key.as_str() {

@@ -29,8 +29,7 @@ const ADDED_FILE: &str = "added_tokens.json";
 pub(crate) const VOCAB_FILE: &str = "vocab.txt";
 
 /// The tokens that have a name of their own, in the library's order.
-const NAMES: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+const NAMES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// The tokenizer of a checkpoint with its settings applied.
 #[derive(Debug, Clone)]
@@ -250,8 +249,10 @@ pub(crate) fn read(folder: &Path, root: &Value) -> Result<TokenizerFiles, Conver
         None if class == Class::Bert && vocabulary_file.is_file() => {
             found.read.push(vocabulary_file.clone());
             found.notes.push(format!("no {TOKENIZER_FILE}: the tokenizer is built from {VOCAB_FILE} as BertTokenizer"));
-            Some(json!({"version": "1.0", "truncation": null, "padding": null, "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
-                "added_tokens": [], "model": {"type": "WordPiece", "vocab": words_of(&vocabulary_file)?}}))
+            Some(
+                json!({"version": "1.0", "truncation": null, "padding": null, "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+                "added_tokens": [], "model": {"type": "WordPiece", "vocab": words_of(&vocabulary_file)?}}),
+            )
         }
         None => return Err(ConvertError::MissingFiles { paths: vec![path] }),
     };
@@ -325,8 +326,7 @@ fn check_reload(path: &Path, model: Option<&Value>, tokens: &[(u64, Added)]) -> 
 fn added_note(old: &[(u64, Added)], new: &[(u64, Added)]) -> String {
     let has = |list: &[(u64, Added)], content: &str| list.iter().any(|(_, token)| token.content == content);
     let mut said = Vec::new();
-    let gained: Vec<&str> =
-        new.iter().map(|(_, t)| t.content.as_str()).filter(|content| !has(old, content)).collect();
+    let gained: Vec<&str> = new.iter().map(|(_, t)| t.content.as_str()).filter(|content| !has(old, content)).collect();
     let lost: Vec<&str> = old.iter().map(|(_, t)| t.content.as_str()).filter(|content| !has(new, content)).collect();
     let other: Vec<&str> = new
         .iter()
@@ -371,11 +371,8 @@ fn class_of(
                  taken as it is",
                 Class::known().join(", ")
             );
-            if file_says == CONFIG_FILE {
-                let faults = Faults::of(&folder.join(CONFIG_FILE));
-                faults.add("tokenizer_class", format!("\"{name}\""), expected);
-                faults.check()?;
-            }
+            let of_config = Faults::of(&folder.join(CONFIG_FILE));
+            let faults = if file_says == CONFIG_FILE { &of_config } else { faults };
             faults.add("tokenizer_class", format!("\"{name}\""), expected);
             faults.check().map(|()| unreachable!("a fault was added"))
         }

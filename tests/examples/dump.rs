@@ -14,6 +14,7 @@ use omniburn_kernels::Segments;
 use omniburn_media::{SoundReader, SoundSource, TextTokenizer, decode_image_file, image_patches, log_mel};
 use omniburn_models::batch::{Grid, MelRows, PatchRows, TokenRows};
 use omniburn_models::tap;
+use omniburn_output::{Destination, FileId, WholeFile};
 use safetensors::tensor::TensorView;
 
 type Error = Box<dyn std::error::Error>;
@@ -46,6 +47,11 @@ fn sound(path: &Path) -> Result<bool, Error> {
 }
 
 fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
+    let to = Destination::of(out)?;
+    if to.id().is_some() && to.id() == FileId::of(Path::new(input)) {
+        return Err(format!("{input}: the file is read, and --out would write over it: name another").into());
+    }
+    let (mut file, _) = WholeFile::create(&to)?;
     let record = RecordFolder::open(model)?;
     let header = record.header();
     let Family::Omni(config) = &header.family else { return Err("only omni records are dumped".into()) };
@@ -119,6 +125,8 @@ fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
         .map(|(t, b)| Ok((t.name.clone(), TensorView::new(safetensors::Dtype::F32, t.shape.clone(), b)?)))
         .collect::<Result<Vec<_>, Error>>()?;
     let order = taps.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(",");
-    safetensors::serialize_to_file(views, Some(HashMap::from([("order".to_string(), order)])), out)?;
+    let bytes = safetensors::serialize(views, Some(HashMap::from([("order".to_string(), order)])))?;
+    file.write(&bytes)?;
+    file.finish()?;
     Ok(taps.len())
 }

@@ -159,13 +159,13 @@ pub struct InputArgs {
     #[arg(long, value_name = "STR", allow_hyphen_values = true)]
     pub text: Vec<String>,
     /// A picture file; may repeat
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", allow_hyphen_values = true)]
     pub image: Vec<PathBuf>,
     /// A sound file, or a film whose sound track is meant; may repeat
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", allow_hyphen_values = true)]
     pub audio: Vec<PathBuf>,
     /// A film file, an animated GIF or WebP included; may repeat
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", allow_hyphen_values = true)]
     pub video: Vec<PathBuf>,
 }
 

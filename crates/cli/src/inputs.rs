@@ -269,7 +269,9 @@ fn no_medium(path: &Path, head: &[u8], format: Option<&str>) -> Fault {
     let name = path.display();
     let why = match format {
         Some(OTHER_TEXT) => {
-            let at = std::str::from_utf8(head).map_or_else(|e| e.valid_up_to(), str::len);
+            // In UTF-8 the escapes of ISO-2022 would be letters.
+            let escape = || head.iter().position(|&byte| byte == 0x1b).unwrap_or_default();
+            let at = std::str::from_utf8(head).map_or_else(|e| e.valid_up_to(), |_| escape());
             let byte = head.get(at).copied().unwrap_or_default();
             format!("found {OTHER_TEXT}: byte {at} is 0x{byte:02X}; convert it to UTF-8, as with iconv")
         }
@@ -445,8 +447,8 @@ fn not_text(line: &[u8]) -> Option<String> {
     let at = std::str::from_utf8(line).err()?.valid_up_to();
     let byte = line[at];
     // What a transcoded stream holds in place of half a surrogate pair; see `Transcoder`.
-    let found = if byte == Transcoder::WRONG { "half of a surrogate pair, or " } else { "" };
-    Some(format!("not UTF-8 from byte {at} on: found {found}0x{byte:02X}"))
+    let found = if byte == Transcoder::WRONG { " (of UTF-16, half of a surrogate pair)" } else { "" };
+    Some(format!("not UTF-8 from byte {at} on: found 0x{byte:02X}{found}"))
 }
 
 fn in_folder(folder: &Path, path: &Path) -> Result<PathBuf, Fault> {

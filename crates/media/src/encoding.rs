@@ -72,7 +72,8 @@ impl TextEncoding {
         Self::WIDE.into_iter().chain([Self::Utf8]).find(|encoding| bytes.starts_with(encoding.mark()))
     }
 
-    /// The encoding of the first bytes of a text in UTF-16 or UTF-32: by its mark, or where every other byte says so.
+    /// The encoding of the first bytes of a text in UTF-16 or UTF-32: by its mark, or where three in four characters are below
+    /// 256 and none is one that nobody writes.
     /// `None` for UTF-8 and for what is no such text.
     #[must_use]
     pub fn of_wide(head: &[u8]) -> Option<Self> {
@@ -87,7 +88,7 @@ impl TextEncoding {
                 return false;
             }
             let narrow = units_of(head, encoding).filter(|&unit| unit < 0x100).count();
-            2 * narrow >= units
+            4 * narrow >= 3 * units
         })
     }
 
@@ -179,7 +180,8 @@ fn layer_one_follows(head: &[u8]) -> bool {
 /// written, and none that only control. Compressed and binary data has such a byte within the first few dozen.
 #[must_use]
 pub(crate) fn is_other_text(head: &[u8]) -> bool {
-    let escapes = head.windows(2).any(|pair| pair[0] == 0x1b && matches!(pair[1], b'$' | b'('));
+    // Terminals have no such escape.
+    let escapes = head.windows(2).any(|pair| pair == b"\x1b$");
     let written = |byte: u8| byte >= 0x20 && byte != 0x7f || matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c);
     // Shifts between the sets of ISO-2022.
     let shifts = |byte: u8| escapes && matches!(byte, 0x1b | 0x0e | 0x0f);
@@ -205,7 +207,7 @@ mod tests {
     #[test]
     fn wide_text_is_known_and_reads_back_with_and_without_its_mark() {
         for text in
-            ["A red bicycle leans against the wall.", "caf\u{e9}\r\nau lait\n", "ok", "\u{1f6b2} a bicycle it is"]
+            ["A red bicycle leans against the wall.", "caf\u{e9}\r\nau lait\n", "ok", "\u{1f6b2} a bicycle, that is"]
         {
             for encoding in TextEncoding::WIDE {
                 for marked in [true, false] {
@@ -222,6 +224,10 @@ mod tests {
             assert_eq!(TextEncoding::of_wide(&wide(chinese, encoding, true)), Some(encoding));
         }
         assert_eq!(TextEncoding::of_wide(&wide(chinese, TextEncoding::Utf16Le, false)), None);
+        // Strings of C.
+        for data in [&b"abc\0"[..], b"ab\0cd\0", b"words\0more\0", b"\0abc"] {
+            assert_eq!(TextEncoding::of_wide(data), None, "{data:?}");
+        }
     }
 
     #[test]
@@ -257,7 +263,7 @@ mod tests {
         {
             assert!(is_other_text(text), "{text:x?}");
         }
-        for data in [&b""[..], b"plain", b"\x89\x01\xfc", b"a\0\xfc", b"\xfc\x7f"] {
+        for data in [&b""[..], b"plain", b"\x1b(B\x1b[mplain", b"\x89\x01\xfc", b"a\0\xfc", b"\xfc\x7f"] {
             assert!(!is_other_text(data), "{data:x?}");
         }
     }

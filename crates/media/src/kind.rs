@@ -167,6 +167,9 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
             return Some("mp3");
         }
     }
+    if other_text && bytes.is_ascii() {
+        return Some(OTHER_TEXT);
+    }
     text_kind(bytes).or(other_text.then_some(OTHER_TEXT))
 }
 

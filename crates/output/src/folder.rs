@@ -441,4 +441,39 @@ mod tests {
             assert_eq!(names(root.path()), ["rec"]);
         }
     }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_destination_is_what_its_links_lead_to_and_has_a_name() {
+        use std::os::unix::fs::symlink;
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir(at("real")).unwrap();
+        for (to, link) in [("real", "link"), ("link", "chain"), ("none", "dangling"), ("circle", "circle")] {
+            symlink(to, at(link)).unwrap();
+        }
+        let real = fs::canonicalize(at("real")).unwrap();
+        for (name, end) in [("real", at("real")), ("link", at("real")), ("chain", at("real")), ("dangling", at("none"))]
+        {
+            assert_eq!(destination(&at(name)).unwrap(), end, "{name}");
+        }
+        assert_eq!(destination(&at("real/..")).unwrap(), real.parent().unwrap());
+        assert!(matches!(destination(&at("circle")), Err(OutputError::Circle { .. })));
+        assert!(matches!(destination(Path::new("/")), Err(OutputError::NotAName { .. })));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_folder_that_is_replaced_keeps_its_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let out = root.path().join("rec");
+        record(&out, "old");
+        fs::set_permissions(&out, fs::Permissions::from_mode(0o710)).unwrap();
+        let work = WholeFolder::create(&out).unwrap();
+        record(&work.new_folder(), "new");
+        work.place::<OutputError>(true, || Ok(())).unwrap();
+        assert_eq!(what(&out).as_deref(), Some("new"));
+        assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o7777, 0o710);
+    }
 }

@@ -7,7 +7,7 @@ use super::{open_engine, request};
 use crate::args::{CompareArgs, RoleArg};
 use crate::failure::{DONE, Failure, Outcome, REFUSED, SOME_FAILED};
 use crate::interrupt::on_interrupt;
-use crate::output::{ErrorBody, json_line, write_stdout};
+use crate::output::{ErrorBody, Outputs, json_line, write_stdout};
 use crate::progress::say;
 use omniburn_cli::inputs::{Entry, Fault, TypedInput};
 
@@ -34,6 +34,8 @@ pub fn run(args: &CompareArgs, typed: &[TypedInput]) -> Outcome {
     if typed.len() < 2 {
         return Err(Failure::usage(format!("give A and at least one B: found {} inputs", typed.len())));
     }
+    let outputs = Outputs::default().and_stdout();
+    typed.iter().filter_map(TypedInput::file).try_for_each(|file| outputs.refuse(file))?;
     let cancel = Cancel::new();
     let stop = cancel.clone();
     on_interrupt(move || stop.cancel());

@@ -46,7 +46,8 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     if let (Some(out), Some(journal)) = (&out, &journal)
         && out.is_same(journal)
     {
-        return Err(Failure::usage("--journal and --out are one file: give each its own"));
+        let file = journal.named().display();
+        return Err(Failure::usage(format!("{file}: --journal and --out are one file: name another for one of them")));
     }
     if journal.as_ref().is_some_and(|journal| out.is_none() && journal.is_stdout()) {
         return Err(Failure::usage("--journal is standard output, where the results go: name a file, or --out"));

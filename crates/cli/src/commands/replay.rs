@@ -15,7 +15,7 @@ use super::open_engine;
 use crate::args::{ModelArgs, ReplayArgs, TruncateArg};
 use crate::failure::{DONE, Failure, Outcome, SOME_FAILED};
 use crate::interrupt::on_interrupt;
-use crate::output::json_line;
+use crate::output::{Outputs, json_line};
 use crate::progress::{items_bar, say};
 use omniburn_cli::inputs::{Feed, Sources, TypedInput};
 
@@ -60,6 +60,9 @@ pub fn run(args: &ReplayArgs, typed: Vec<TypedInput>) -> Outcome {
         let why = "a journal holds digests, no content: give the inputs again, as INPUT or --items";
         return Err(Failure::usage(why));
     }
+    let outputs = Outputs::default().and_stdout();
+    outputs.refuse(&args.journal)?;
+    typed.iter().filter_map(TypedInput::file).try_for_each(|file| outputs.refuse(file))?;
     let entries = read_journal(&args.journal)?;
     let live = args.items.as_deref() == Some(Path::new("-"));
     let items = args.items.as_deref().map(open_items).transpose()?;

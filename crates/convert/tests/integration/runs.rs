@@ -129,6 +129,43 @@ fn force_replaces_a_record_and_nothing_else() {
     assert_ne!(report.digest.as_ref(), Some(&before));
     assert_eq!(Record::open(&checkpoint.out()).folder.header().dtype, Dtype::Bf16);
     assert_eq!(fs::read_dir(checkpoint.root.path()).unwrap().count(), 2);
+
+    // What somebody put into a record would be lost with it.
+    fs::write(checkpoint.out().join("thesis.txt"), "years of work").unwrap();
+    let error = checkpoint.convert_with(|o| o.force = true).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains("thesis.txt, which would be lost"), "{error}");
+    fs::remove_file(checkpoint.out().join("thesis.txt")).unwrap();
+    fs::write(checkpoint.out().join("model.json"), "{\"modelTopology\": {}}").unwrap();
+    let error = checkpoint.convert_with(|o| o.force = true).unwrap_err();
+    assert!(error.to_string().contains("its model.json is not a record's"), "{error}");
+    // A damaged record is one.
+    fs::write(checkpoint.out().join("model.json"), "{\"format\": ").unwrap();
+    checkpoint.convert_with(|o| o.force = true).unwrap();
+}
+
+#[test]
+fn a_record_is_never_put_over_its_checkpoint_or_around_it() {
+    let checkpoint = Checkpoint::tiny(true, Layout::Mlx, Dtype::F32);
+    let source = checkpoint.options().source;
+    for out in [source.clone(), source.join("."), source.join(".."), source.join("adapters/new")] {
+        let error = checkpoint.convert_with(|o| (o.out, o.force) = (out.clone(), true)).unwrap_err();
+        assert!(matches!(error, ConvertError::Overlap { .. }) && error.exit_code() == 2, "{}: {error}", out.display());
+    }
+    checkpoint.convert_with(|o| o.out = source.join("record")).unwrap();
+}
+
+#[test]
+#[cfg(unix)]
+fn a_link_to_a_record_or_to_nothing_stays_and_its_folder_is_written() {
+    let checkpoint = Checkpoint::tiny(true, Layout::Mlx, Dtype::F32);
+    let (real, link) = (checkpoint.root.path().join("real"), checkpoint.out());
+    std::os::unix::fs::symlink("real", &link).unwrap();
+    for dtype in [Dtype::F32, Dtype::Bf16] {
+        checkpoint.convert_with(|o| (o.force, o.dtype) = (dtype != Dtype::F32, dtype)).unwrap();
+        assert!(link.is_symlink() && !real.is_symlink());
+        assert_eq!(Record::open(&real).folder.header().dtype, dtype);
+    }
+    assert_eq!(fs::read_dir(checkpoint.root.path()).unwrap().count(), 3);
 }
 
 #[test]

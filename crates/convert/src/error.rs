@@ -141,7 +141,7 @@ pub enum ConvertError {
         path: PathBuf,
     },
     /// Weights in a format that is not read.
-    #[error("{}: {}: {} is not read; {way}", path.display(), found.join(", "), if found.len() == 1 { "it" } else { "none" })]
+    #[error("{}: not read: {}; {way}", path.display(), found.join(", "))]
     OtherWeights {
         /// The folder, or the file that was given for one.
         path: PathBuf,

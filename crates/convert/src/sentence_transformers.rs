@@ -70,10 +70,6 @@ enum Kind {
 #[derive(Debug, Clone)]
 pub(crate) struct Modules {
     path: PathBuf,
-    /// Folder of the transformer: configuration, weights and tokenizer lie there.
-    pub transformer: PathBuf,
-    /// Its name inside the checkpoint, empty for the checkpoint's own folder.
-    pub at: String,
     pooling: PathBuf,
     normalize: Vec<PathBuf>,
     notes: Vec<String>,
@@ -95,15 +91,15 @@ impl Modules {
         };
         let mut notes = Vec::new();
         let mut found: Vec<(Kind, String)> = Vec::new();
-        let mut names = Vec::new();
+        let mut names: Vec<String> = Vec::new();
         for (i, module) in list.iter().enumerate() {
             let at = format!("[{i}].");
             let fields = Fields::new(&at, Some(module), &faults);
             let name = fields.text("name");
-            if name.is_some_and(|name| names.contains(&name)) {
+            if name.is_some_and(|name| names.iter().any(|other| other == name)) {
                 fields.fault("name", "a name that no other module has");
             }
-            names.extend(name);
+            names.extend(name.map(str::to_string));
             let folder = fields.text("path").unwrap_or_default();
             if !is_inside(folder) {
                 fields.fault("path", "a folder inside the checkpoint");
@@ -129,17 +125,18 @@ impl Modules {
             faults.add("type", order.join(", "), "Transformer, Pooling and at most Normalize, in this order");
             faults.check()?;
         }
-        let at = found[0].1.trim_matches('/').to_string();
-        let folder = |kind: Kind| found.iter().filter(move |(k, _)| *k == kind).map(|(_, folder)| root.join(folder));
         Ok(Some(Self {
-            transformer: if at.is_empty() { root.to_path_buf() } else { root.join(&at) },
-            at,
-            pooling: folder(Kind::Pooling).next().expect("its place was checked"),
-            normalize: folder(Kind::Normalize).collect(),
+            pooling: folders(&found, Kind::Pooling, root).swap_remove(0),
+            normalize: folders(&found, Kind::Normalize, root),
             notes,
             path,
         }))
     }
+}
+
+/// The folders of the modules of a kind.
+fn folders(found: &[(Kind, String)], kind: Kind, root: &Path) -> Vec<PathBuf> {
+    found.iter().filter(|(one, _)| *one == kind).map(|(_, folder)| root.join(folder)).collect()
 }
 
 /// Folder of the transformer, whatever family it is of: the first module's where that is inside the checkpoint.
@@ -206,12 +203,18 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Reads the settings of a checkpoint at `root` with the modules that were read of it; `hidden` is the width of a row.
+    /// Reads the settings of a checkpoint at `root` whose transformer lies in a folder of its own or the same, with the
+    /// modules that were read of it; `hidden` is the width of a row.
     ///
     /// # Errors
     /// [`ConvertError::Fields`] with every field of a file that is wrong or asks for what is not computed,
     /// [`ConvertError::MissingFiles`], [`ConvertError::Json`], [`ConvertError::Io`].
-    pub fn read(root: &Path, modules: Option<&Modules>, hidden: usize) -> Result<Self, ConvertError> {
+    pub fn read(
+        root: &Path,
+        transformer: &Path,
+        modules: Option<&Modules>,
+        hidden: usize,
+    ) -> Result<Self, ConvertError> {
         let mut reader = Reader { read: Vec::new(), notes: Vec::new() };
         let Some(modules) = modules else { return reader.without_modules(root, hidden) };
         reader.read.push(modules.path.clone());
@@ -229,7 +232,7 @@ impl Settings {
             ));
         }
         let (prompts, truncate_dim) = reader.prompts(root, true)?;
-        let Transformer { max_tokens, lowercase } = reader.transformer(&modules.transformer)?;
+        let Transformer { max_tokens, lowercase } = reader.transformer(transformer)?;
         if poolings.skips_prompt && prompts == Prompts::default() {
             reader.notes.push("include_prompt is false, and no role has a prompt: it changes nothing".into());
         }
@@ -412,10 +415,8 @@ impl Reader {
                 "max_seq_length" | "do_lower_case" | "transformer_task" | "module_output_name" | "modality_config" => {}
                 // How a batch is laid out: padding is never seen.
                 "unpad_inputs" => {}
-                "model_args" | "model_kwargs" | "config_args" | "config_kwargs" | "processing_kwargs" => {
-                    self.nested(name, value, faults, settings);
-                }
-                "tokenizer_args" | "processor_kwargs" => self.nested(name, value, faults, settings),
+                "model_args" | "model_kwargs" | "config_args" | "config_kwargs" | "tokenizer_args"
+                | "processor_kwargs" | "processing_kwargs" => self.nested(name, value, faults, settings),
                 _ => fields.fault(name, "nothing, as it is not computed"),
             }
         }
@@ -460,7 +461,7 @@ fn modes(fields: &Fields<'_>, value: &Value) -> Vec<Pooling> {
         Value::Array(list) => list.iter().collect(),
         one => vec![one],
     };
-    let pooling = |name: &Value| POOLINGS.iter().find(|(known, _)| name.as_str() == Some(known)).map(|(_, pooling)| *pooling);
+    let pooling = |name: &Value| POOLINGS.iter().find(|(known, _)| name.as_str() == Some(*known)).map(|(_, pooling)| *pooling);
     let found: Option<Vec<Pooling>> = names.into_iter().map(pooling).collect();
     match found {
         Some(poolings) if !poolings.is_empty() => poolings,

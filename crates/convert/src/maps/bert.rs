@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::error::ConvertError;
 use crate::fields::{Faults, Fields};
 use crate::keymap::{Input, KeyMap, Pattern, Piece};
+use crate::lora::ADAPTER_CONFIG;
 use crate::maps::plain;
 use crate::sentence_transformers::{Poolings, Settings, lowercase_note};
 use crate::single::{Folder, Single};
@@ -59,7 +60,15 @@ pub(crate) fn read(from: &Folder<'_>, root: &Value, tensors: usize) -> Result<Si
         }
     }
     faults.check()?;
-    let mut settings = Settings::read(from.checkpoint, from.modules, text.hidden)?;
+    let adapter = from.folder.join(ADAPTER_CONFIG);
+    if adapter.is_file() {
+        // transformers would load it over these weights, or over others that it names.
+        let faults = Faults::of(&adapter);
+        let expected = "nothing: this family merges none; `merge_and_unload` of PEFT does, and saves what is read here";
+        faults.add(ADAPTER_CONFIG, "an adapter beside the weights", expected);
+        faults.check()?;
+    }
+    let mut settings = Settings::read(from.checkpoint, from.folder, from.modules, text.hidden)?;
     if settings.lowercase {
         settings.notes.push(lowercase_note(&from.folder.join(TOKENIZER_FILE))?);
     }

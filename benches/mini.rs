@@ -46,6 +46,8 @@ fn config() -> MiniConfig {
             // Rows are gathered on the host: their number costs disk and nothing else.
             vocab: 1024,
             pooling: Pooling::Mean,
+            more_poolings: Vec::new(),
+            skips_prompt: false,
         },
         start: 101,
         end: 102,

@@ -21,6 +21,7 @@ mod parity_vision;
 mod real_files;
 mod replay;
 mod segments;
+mod st_settings;
 mod stream;
 mod traps;
 mod tuning;

@@ -244,7 +244,7 @@ pub struct CompareArgs {
     /// Which model, and how.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// query: A is a query and each B a document; document: all are documents; none: no prefix anywhere
+    /// query: A is a query and each B a document; document: all are documents; none: neither
     #[arg(long, value_enum, default_value_t = RoleArg::Document)]
     pub role: RoleArg,
     /// JSON lines: {"a": ..., "b": ..., "cosine": ...}
@@ -452,7 +452,7 @@ pub enum RoleArg {
     Query,
     /// Something to be found.
     Document,
-    /// No prefix.
+    /// Neither: no prefix, unless the checkpoint names a default prompt.
     None,
 }
 

@@ -140,6 +140,16 @@ pub enum ConvertError {
         /// The folder asked for.
         path: PathBuf,
     },
+    /// Weights in a format that is not read.
+    #[error("{}: not read: {}; {way}", path.display(), found.join(", "))]
+    OtherWeights {
+        /// The folder, or the file that was given for one.
+        path: PathBuf,
+        /// The files found, each with its format.
+        found: Vec<String>,
+        /// What would do.
+        way: String,
+    },
     /// The checkpoint does not hold this task.
     #[error("no task `{asked}` in this checkpoint; it holds {}", known.join(", "))]
     UnknownTask {

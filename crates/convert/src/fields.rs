@@ -71,6 +71,11 @@ impl<'a> Fields<'a> {
         format!("{}{name}", self.at)
     }
 
+    /// A fault of a value that stands below this object.
+    pub fn fault_at(&self, name: &str, value: &Value, expected: impl Into<String>) {
+        self.faults.add(self.path(name), shown(Some(value)), expected);
+    }
+
     pub fn fault(&self, name: &str, expected: impl Into<String>) {
         self.faults.add(self.path(name), shown(self.get(name)), expected);
     }

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::card::Card;
 use crate::error::ConvertError;
 use crate::fields::{Faults, Fields, shown};
+use crate::maps::{bert, mini};
 
 /// What the tensors say that a configuration may contradict.
 #[derive(Debug, Clone, Copy)]
@@ -81,15 +82,25 @@ pub(crate) struct HfConfig {
 /// The card that knows the configuration's text backbone.
 ///
 /// # Errors
-/// [`ConvertError::Fields`] naming the model type found and those known.
+/// [`ConvertError::Fields`] naming the model types and architectures found and those known.
 pub(crate) fn find_card(path: &Path, root: &Value) -> Result<Card, ConvertError> {
     let model_type = root.get("text_config").and_then(|t| t.get("model_type"));
     if let Some(card) = model_type.and_then(Value::as_str).and_then(Card::for_text_model_type) {
         return Ok(card);
     }
     let faults = Faults::of(path);
-    let expected = format!("one of {}", Card::text_model_types().join(", "));
-    faults.add("text_config.model_type", shown(model_type), expected);
+    let known = Card::text_model_types().join(", ");
+    let (own, architectures) = (root.get("model_type"), root.get("architectures"));
+    let mut expected =
+        format!("\"{}\", \"{}\", or a text_config whose model_type is one of {known}", bert::MODEL_TYPE, mini::MODEL_TYPE);
+    let names = architectures.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    if own.is_none_or(Value::is_null) && names.into_iter().any(bert::is_architecture) {
+        expected += "; its architectures are those of a BERT, so `\"model_type\": \"bert\"` in this file would do";
+    }
+    faults.add("model_type", format!("{}, with architectures {}", shown(own), shown(architectures)), expected);
+    if root.get("text_config").is_some() {
+        faults.add("text_config.model_type", shown(model_type), format!("one of {known}"));
+    }
     faults.check().map(|()| unreachable!("a fault was added"))
 }
 

@@ -39,6 +39,8 @@ impl Pattern {
 pub(crate) struct KeyMap {
     /// Prefixes and what replaces them, tried in order, each at most once a name.
     pub renames: &'static [(&'static str, &'static str)],
+    /// Ends of names and what replaces them, the first that fits.
+    pub endings: &'static [(&'static str, &'static str)],
     /// Tensors known to be unused, with the reason.
     pub drops: &'static [(Pattern, &'static str)],
 }
@@ -46,10 +48,14 @@ pub(crate) struct KeyMap {
 impl KeyMap {
     /// The canonical form of a name.
     pub fn canonical(&self, name: &str) -> String {
-        self.renames.iter().fold(name.to_string(), |name, (from, to)| match name.strip_prefix(from) {
+        let name = self.renames.iter().fold(name.to_string(), |name, (from, to)| match name.strip_prefix(from) {
             Some(rest) => format!("{to}{rest}"),
             None => name,
-        })
+        });
+        match self.endings.iter().find_map(|(from, to)| Some((name.strip_suffix(from)?, to))) {
+            Some((start, to)) => format!("{start}{to}"),
+            None => name,
+        }
     }
 
     /// Why a tensor of this canonical name is not needed, if a rule knows it.

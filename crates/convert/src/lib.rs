@@ -10,6 +10,7 @@
 //! | [`card`] | what no file of a supported checkpoint states |
 //! | `source`, `safefile` | folder, shards and index; checked headers, tensors read one at a time |
 //! | `hf_config`, `side_files`, `fields` | published JSON to strict configuration |
+//! | `sentence_transformers` | modules, pooling, prompts and lengths of such folders |
 //! | `keymap`, `maps` | names and axis orders to recipes for the record's tensors |
 //! | `processor_files` | the preprocessor files of transformers 4 and 5 |
 //! | `single` | families published one way, without adapters |
@@ -56,6 +57,7 @@ mod plan;
 mod processor_files;
 pub mod report;
 mod safefile;
+mod sentence_transformers;
 mod side_files;
 mod single;
 mod source;
@@ -138,6 +140,7 @@ pub fn convert(options: &ConvertOptions) -> Result<ConvertReport, ConvertError> 
         RecordWriter::check_destination(&options.out, options.force)?;
     }
     let mut plan = plan::Plan::make(options)?;
+    plan.report.notes.extend(source::snapshot_note(&options.source));
     plan.report.notes.extend(leftovers.iter().map(ToString::to_string));
     if options.cancel.load(Ordering::Relaxed) {
         return Err(ConvertError::Cancelled);

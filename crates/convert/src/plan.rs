@@ -12,15 +12,17 @@ use serde_json::Value;
 
 use crate::ConvertOptions;
 use crate::error::{ConvertError, IdFault, TensorFaults};
+use crate::fields::Faults;
 use crate::hf_config::{Facts, HfConfig, find_card};
 use crate::keymap::{Input, Piece, Recipe, Taken, settle};
 use crate::lora::Adapter;
 use crate::maps::omni::{self, KEYS, Layout, Recipes};
 use crate::report::{ConvertReport, DroppedTensor, LoraReport, ModuleDelta, Parameters, PartReport};
 use crate::safefile::Element;
+use crate::sentence_transformers::{MODULES_FILE, Modules, transformer_folder};
 use crate::side_files::{SideFiles, tokenizer_ids_beyond};
 use crate::single;
-use crate::source::{CONFIG_FILE, Source, checkpoint_name, read_json};
+use crate::source::{CONFIG_FILE, Source, checkpoint_name, not_a_folder, read_json};
 use crate::tasks::{Survey, Tasks, adapters_in};
 use crate::templates::templates;
 use crate::tokenizer_settings::{self, TokenizerFiles};
@@ -59,15 +61,27 @@ impl Plan {
     /// # Errors
     /// Whatever is wrong with options, configuration, names, shapes, types, ids, side files or adapters.
     pub fn make(options: &ConvertOptions) -> Result<Self, ConvertError> {
+        if options.source.is_file() {
+            return Err(not_a_folder(&options.source));
+        }
         if !options.source.is_dir() {
             return Err(ConvertError::SourceMissing { path: options.source.clone() });
         }
-        let config_path = options.source.join(CONFIG_FILE);
+        let folder = transformer_folder(&options.source)?;
+        let config_path = folder.join(CONFIG_FILE);
         let root: Value = read_json(&config_path)?;
         if let Some(keys) = single::keys_of(&root) {
-            return single::plan(options, &root, keys);
+            let modules = Modules::read(&options.source)?;
+            let from =
+                single::Folder { checkpoint: &options.source, folder: &folder, modules: modules.as_ref() };
+            return single::plan(options, &from, &root, keys);
         }
         let card = find_card(&config_path, &root)?;
+        if folder != options.source {
+            let faults = Faults::of(&options.source.join(MODULES_FILE));
+            faults.add("[0].path", folder.display().to_string(), "the checkpoint's own folder, for this family");
+            faults.check()?;
+        }
         let source = Source::open(&options.source, &KEYS)?;
         let hf = HfConfig::read(&config_path, &root, &card, facts(&source)?)?;
         let adapters = adapters_in(&options.source)?;
@@ -100,6 +114,7 @@ impl Plan {
             tasks: tasks.plans.iter().map(|plan| plan.name.clone()).collect(),
             default_task: tasks.default.clone(),
             dims: hf.dims.clone(),
+            default_dim: None,
             prompts: side.prompts.clone(),
             templates: templates(&hf.omni, &hf.ids, &options.templates)?,
             special_token_ids,
@@ -109,7 +124,7 @@ impl Plan {
             digest: String::new(),
         };
         let side_read = [&side.read[..], &tokenizer.read].concat();
-        let source_files = source_files(&options.source, &source, &side_read, &parts);
+        let source_files = source_files(&options.source, &options.source, &source, &side_read, &parts);
         let notes = [&source.notes, &hf.notes, &tasks.notes, &side.notes, &tokenizer.notes]
             .into_iter()
             .flatten()
@@ -154,7 +169,7 @@ fn facts(source: &Source) -> Result<Facts, ConvertError> {
 /// The ids whose rows tasks replace, which the configuration must list.
 fn special_ids(config: &Path, hf: &HfConfig) -> Result<Vec<u32>, ConvertError> {
     if hf.special_token_ids.is_empty() {
-        let faults = crate::fields::Faults::of(config);
+        let faults = Faults::of(config);
         faults.add("special_token_ids", "nothing", "the ids of the rows in task_token_embeddings");
         faults.check()?;
     }
@@ -212,7 +227,14 @@ fn check_ids(hf: &HfConfig, tokenizer: &TokenizerFiles) -> Result<(), ConvertErr
     if ids.is_empty() { Ok(()) } else { Err(ConvertError::TokenIdOutOfTable { ids, rows }) }
 }
 
-pub(crate) fn source_files(folder: &Path, source: &Source, side: &[PathBuf], parts: &[PartPlan]) -> Vec<SourceFile> {
+/// The files a record is made from, named from `checkpoint`; configuration and tokenizer lie in `folder`.
+pub(crate) fn source_files(
+    checkpoint: &Path,
+    folder: &Path,
+    source: &Source,
+    side: &[PathBuf],
+    parts: &[PartPlan],
+) -> Vec<SourceFile> {
     let mut paths = vec![folder.join(CONFIG_FILE)];
     // A tokenizer that was built from a vocabulary has no such file.
     paths.extend(Some(folder.join(TOKENIZER_FILE)).filter(|path| path.is_file()));
@@ -224,7 +246,7 @@ pub(crate) fn source_files(folder: &Path, source: &Source, side: &[PathBuf], par
     }
     paths.extend(parts.iter().filter_map(|part| part.adapter.as_ref()).flat_map(|(_, adapter)| adapter.paths()));
     paths.extend(source.paths());
-    let name = |path: &Path| match path.strip_prefix(folder) {
+    let name = |path: &Path| match path.strip_prefix(checkpoint) {
         Ok(inside) => inside.to_string_lossy().replace('\\', "/"),
         // An adapter from elsewhere: its own folder is name enough.
         Err(_) => {

@@ -12,10 +12,10 @@ use crate::card::Card;
 use crate::error::{ConvertError, IdFault};
 use crate::fields::{Faults, Fields};
 use crate::processor_files::ProcessorFiles;
+use crate::sentence_transformers::{PROMPTS_FILE, by_role};
 use crate::source::{read_json, read_json_if_there};
 use crate::tokenizer_settings::{self, TokenizerFiles};
 
-const PROMPTS_FILE: &str = "config_sentence_transformers.json";
 
 /// What the side files and the card say together.
 #[derive(Debug, Clone)]
@@ -50,29 +50,18 @@ impl SideFiles {
 
     fn prompts(&mut self, folder: &Path) -> Result<(), ConvertError> {
         let Some(value) = self.json(folder, PROMPTS_FILE)? else { return Ok(()) };
-        read_prompts(&folder.join(PROMPTS_FILE), &value, &mut self.prompts)
+        let notes = read_prompts(&folder.join(PROMPTS_FILE), &value, &mut self.prompts)?;
+        self.notes.extend(notes);
+        Ok(())
     }
 }
 
-fn read_prompts(path: &Path, value: &Value, into: &mut Prompts) -> Result<(), ConvertError> {
+fn read_prompts(path: &Path, value: &Value, into: &mut Prompts) -> Result<Vec<String>, ConvertError> {
     let faults = Faults::of(path);
-    let prompts = Fields::new("prompts.", value.get("prompts"), &faults);
-    if let Some(query) = prompts.text("query") {
-        into.query = query.into();
-    }
-    if let Some(document) = prompts.text("document").or(prompts.text("passage")) {
-        into.document = document.into();
-    }
-    faults.check()
-}
-
-/// The prompts of a folder, empty where it has none, and the file that says so.
-pub(crate) fn prompts_of(folder: &Path) -> Result<(Prompts, Option<PathBuf>), ConvertError> {
-    let mut prompts = Prompts { query: String::new(), document: String::new() };
-    let path = folder.join(PROMPTS_FILE);
-    let Some(value) = read_json_if_there::<Value>(&path)? else { return Ok((prompts, None)) };
-    read_prompts(&path, &value, &mut prompts)?;
-    Ok((prompts, Some(path)))
+    let chosen = by_role(&Fields::new("", Some(value), &faults), into.clone());
+    faults.check()?;
+    *into = chosen.prompts;
+    Ok(chosen.notes)
 }
 
 /// Every id of the tokenizer that has no row in the token table; at most one for the plain vocabulary, the highest.

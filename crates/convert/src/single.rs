@@ -1,7 +1,7 @@
 //! Families that are published one way: one set of weights, no adapters, one task.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use omniburn_models::families::Family;
 use omniburn_models::record::{
@@ -15,6 +15,7 @@ use crate::keymap::{KeyMap, Piece, Recipe, settle};
 use crate::maps::omni::Layout;
 use crate::maps::{bert, mini};
 use crate::plan::{PartPlan, Plan, report, source_files};
+use crate::sentence_transformers::Modules;
 use crate::side_files::tokenizer_ids_beyond;
 use crate::source::{CONFIG_FILE, Source, checkpoint_name};
 use crate::tokenizer_settings;
@@ -32,8 +33,22 @@ pub(crate) struct Single {
     pub ends: Option<Ends>,
     pub preprocess: Preprocess,
     pub prompts: Prompts,
+    /// Numbers of a vector unless another number is asked for, where that is not all of them.
+    pub default_dim: Option<usize>,
     /// The side files that were there and were read.
     pub read: Vec<PathBuf>,
+    /// What the report says of them.
+    pub notes: Vec<String>,
+}
+
+/// Where the files of such a family lie.
+pub(crate) struct Folder<'a> {
+    /// The checkpoint.
+    pub checkpoint: &'a Path,
+    /// Configuration, weights and tokenizer: the checkpoint's own folder, or one inside.
+    pub folder: &'a Path,
+    /// Its modules, where it is a folder of sentence-transformers.
+    pub modules: Option<&'a Modules>,
 }
 
 /// Ids whose rows open and close a sequence.
@@ -56,14 +71,19 @@ pub(crate) fn keys_of(root: &Value) -> Option<&'static KeyMap> {
 ///
 /// # Errors
 /// Whatever is wrong with options, configuration, names, shapes, types, ids or side files.
-pub(crate) fn plan(options: &ConvertOptions, root: &Value, keys: &KeyMap) -> Result<Plan, ConvertError> {
-    let folder = &options.source;
+pub(crate) fn plan(
+    options: &ConvertOptions,
+    from: &Folder<'_>,
+    root: &Value,
+    keys: &KeyMap,
+) -> Result<Plan, ConvertError> {
+    let folder = from.folder;
     let config_path = folder.join(CONFIG_FILE);
     let source = Source::open(folder, keys)?;
     let tensors = source.names().count();
     let read =
         if root.get("model_type").and_then(Value::as_str) == Some(mini::MODEL_TYPE) { mini::read } else { bert::read };
-    let single = read(folder, &config_path, root, tensors)?;
+    let single = read(from, root, tensors)?;
     let family = single.family.clone();
     family.check().map_err(|source| ConvertError::Config { path: config_path, source })?;
     check_choices(options, &single)?;
@@ -82,11 +102,12 @@ pub(crate) fn plan(options: &ConvertOptions, root: &Value, keys: &KeyMap) -> Res
     let header = RecordHeader {
         format: RECORD_FORMAT,
         tool: concat!("omniburn ", env!("CARGO_PKG_VERSION")).into(),
-        name: checkpoint_name(folder),
+        name: checkpoint_name(from.checkpoint),
         dtype: options.dtype,
         tasks: vec![single.task.into()],
         default_task: single.task.into(),
-        dims: vec![family.hidden()],
+        dims: single.default_dim.into_iter().chain([family.hidden()]).collect(),
+        default_dim: single.default_dim,
         prompts: single.prompts.clone(),
         templates: templates(&single),
         special_token_ids: Vec::new(),
@@ -97,11 +118,10 @@ pub(crate) fn plan(options: &ConvertOptions, root: &Value, keys: &KeyMap) -> Res
         family,
     };
     let read = [&single.read[..], &tokenizer.read].concat();
-    let source_files = source_files(folder, &source, &read, &parts);
+    let source_files = source_files(from.checkpoint, folder, &source, &read, &parts);
     let known = (single.known_as, single.licence);
     let mut report = report(options, known, Layout::Single, &header, &source, &parts, &taken);
-    report.notes.clone_from(&source.notes);
-    report.notes.extend(tokenizer.notes.iter().cloned());
+    report.notes = [&source.notes[..], &single.notes, &tokenizer.notes].concat();
     Ok(Plan { source: source.into(), parts, header, tokenizer, source_files, report })
 }
 

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::error::ConvertError;
 use crate::keymap::KeyMap;
 use crate::safefile::{Pairs, SafeFile, StoredTensor};
+use crate::sentence_transformers::MODULES_FILE;
 
 /// File name of the configuration.
 pub(crate) const CONFIG_FILE: &str = "config.json";
@@ -139,8 +140,80 @@ fn open_files(folder: &Path, notes: &mut Vec<String>) -> Result<Opened, ConvertE
             Ok((vec![SafeFile::open(&single)?], None))
         }
         (false, true) => open_shards(folder, &index),
-        (false, false) => Err(ConvertError::MissingFiles { paths: vec![single] }),
+        (false, false) => Err(other_weights(folder).unwrap_or(ConvertError::MissingFiles { paths: vec![single] })),
     }
+}
+
+/// Formats that weights come in and that are not read, by the end of the name.
+const OTHER_FORMATS: [(&str, &str); 16] = [
+    (".safetensors", "safetensors under another name"),
+    (".safetensors.index.json", "the index of safetensors under another name"),
+    (".bin", "a pickle of PyTorch"),
+    (".bin.index.json", "the index of pickles of PyTorch"),
+    (".pt", "a pickle of PyTorch"),
+    (".pth", "a pickle of PyTorch"),
+    (".ckpt", "a pickle of PyTorch"),
+    (".pkl", "a pickle"),
+    (".onnx", "ONNX"),
+    (".gguf", "GGUF"),
+    (".ggml", "GGML"),
+    (".h5", "TensorFlow"),
+    (".ckpt.index", "TensorFlow"),
+    (".msgpack", "Flax"),
+    (".npz", "NumPy"),
+    (".mlmodel", "Core ML"),
+];
+/// Folders that exports for other programs lie in.
+const EXPORTS: [(&str, &str); 4] =
+    [("onnx", "ONNX"), ("openvino", "OpenVINO"), ("coreml", "Core ML"), ("gguf", "GGUF")];
+/// How PyTorch's weights become what is read.
+const SAVE: &str = "save it as safetensors, with `AutoModel.from_pretrained(FOLDER).save_pretrained(OUT)` of transformers";
+
+/// The format of a weight file that is not read.
+fn other_format(path: &Path) -> Option<&'static str> {
+    let name = path.file_name()?.to_string_lossy().to_lowercase();
+    if name.starts_with("openvino_") {
+        return Some("OpenVINO");
+    }
+    if name == "training_args.bin" || name == "optimizer.pt" || name == "scheduler.pt" || name.starts_with("adapter_") {
+        return None;
+    }
+    OTHER_FORMATS.iter().rev().find(|(end, _)| name.ends_with(end)).map(|(_, format)| *format)
+}
+
+/// A refusal that names the weights a folder has in place of those that are read; `None` where it has none.
+fn other_weights(folder: &Path) -> Option<ConvertError> {
+    let entries = fs::read_dir(folder).ok()?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|e| e.path())).collect();
+    paths.sort();
+    let mut found = Vec::new();
+    let mut safetensors = false;
+    for path in &paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(format) = other_format(path).filter(|_| path.is_file()) {
+            safetensors |= format.contains("safetensors");
+            found.push(format!("{name} ({format})"));
+        } else if let Some((_, format)) = EXPORTS.iter().find(|(export, _)| *export == name.to_lowercase())
+            && path.is_dir()
+        {
+            found.push(format!("{name}/ ({format})"));
+        }
+    }
+    let way = match safetensors {
+        true => format!("{SINGLE_FILE}, or shards with {INDEX_FILE}, would do"),
+        false => format!("{SINGLE_FILE} would do, which is never a pickle and is opened without running anything: {SAVE}"),
+    };
+    (!found.is_empty()).then(|| ConvertError::OtherWeights { path: folder.into(), found, way })
+}
+
+/// A refusal of a file that was given for a checkpoint's folder.
+pub(crate) fn not_a_folder(path: &Path) -> ConvertError {
+    let format = other_format(path).unwrap_or("a file");
+    let way = match format {
+        "safetensors under another name" => "name the folder it lies in, with config.json and tokenizer.json".to_string(),
+        _ => format!("a folder with config.json, tokenizer.json and {SINGLE_FILE} would do: the one it was made from"),
+    };
+    ConvertError::OtherWeights { path: path.into(), found: vec![format.into()], way }
 }
 
 fn open_shards(folder: &Path, index: &Path) -> Result<Opened, ConvertError> {
@@ -217,7 +290,8 @@ pub(crate) fn checkpoint_name(folder: &Path) -> String {
     name_of(&absolute).unwrap_or_else(|| "checkpoint".into())
 }
 
-/// The newest snapshot of `ORG/NAME` in a Hugging Face cache, if it holds a configuration.
+/// The newest snapshot of `ORG/NAME`, or of a `NAME` without an organisation, in a Hugging Face cache, if it holds a
+/// configuration.
 ///
 /// `cache_root` is the folder that holds `models--ORG--NAME`. The snapshot is the one `refs/main` names; without such a
 /// reference, the one changed last. Nothing is downloaded.
@@ -227,12 +301,13 @@ pub fn find_in_hf_cache(cache_root: &Path, org_name: &str) -> Option<PathBuf> {
             && !part.starts_with('.')
             && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
     };
-    let (org, name) = org_name.split_once('/')?;
-    if !plain(org) || !plain(name) {
+    let parts: Vec<&str> = org_name.split('/').collect();
+    if parts.len() > 2 || !parts.iter().all(|part| plain(part)) {
         return None;
     }
-    let model = cache_root.join(format!("models--{org}--{name}"));
-    let complete = |folder: &PathBuf| folder.join(CONFIG_FILE).is_file();
+    let model = cache_root.join(format!("models--{}", parts.join("--")));
+    // A model of sentence-transformers may have its configuration in a folder inside.
+    let complete = |folder: &PathBuf| [CONFIG_FILE, MODULES_FILE].iter().any(|file| folder.join(file).is_file());
     let named = fs::read_to_string(model.join("refs").join("main")).ok();
     if let Some(revision) = named.as_deref().map(str::trim).filter(|r| plain(r)) {
         let snapshot = model.join("snapshots").join(revision);
@@ -248,6 +323,23 @@ pub fn find_in_hf_cache(cache_root: &Path, org_name: &str) -> Option<PathBuf> {
         .collect();
     dated.sort();
     dated.pop().map(|(_, path)| path)
+}
+
+/// What the report says of a snapshot in a Hugging Face cache: its revision, and where `refs/main` names another.
+pub(crate) fn snapshot_note(folder: &Path) -> Option<String> {
+    let absolute = folder.canonicalize().ok()?;
+    let snapshots = absolute.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;
+    let model = snapshots.parent().filter(|model| {
+        model.file_name().is_some_and(|name| name.to_string_lossy().starts_with("models--"))
+    })?;
+    let revision = absolute.file_name()?.to_string_lossy().into_owned();
+    let others = fs::read_dir(snapshots).ok()?.filter_map(Result::ok).count().saturating_sub(1);
+    Some(match fs::read_to_string(model.join("refs").join("main")) {
+        Ok(main) if main.trim() == revision => format!("revision {revision}, which refs/main names"),
+        Ok(main) => format!("revision {revision}, although refs/main names {}", main.trim()),
+        Err(_) if others > 0 => format!("revision {revision}, changed last of {} that are there; no refs/main", others + 1),
+        Err(_) => format!("revision {revision}, the only one that is there; no refs/main"),
+    })
 }
 
 #[cfg(test)]
@@ -277,10 +369,31 @@ mod tests {
     }
 
     #[test]
+    fn a_name_without_an_organisation_and_a_configuration_further_inside_are_found() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("models--bert-base").join("snapshots").join("aaa");
+        fs::create_dir_all(&folder).unwrap();
+        assert_eq!(find_in_hf_cache(root.path(), "bert-base"), None);
+        fs::write(folder.join(MODULES_FILE), "[]").unwrap();
+        assert_eq!(find_in_hf_cache(root.path(), "bert-base"), Some(folder.clone()));
+        assert_eq!(checkpoint_name(&folder), "bert-base");
+        let note = |folder: &Path| snapshot_note(folder).unwrap();
+        assert!(note(&folder).contains("aaa, the only one"), "{}", note(&folder));
+        let other = root.path().join("models--bert-base").join("snapshots").join("bbb");
+        fs::create_dir_all(&other).unwrap();
+        assert!(note(&folder).contains("changed last of 2"), "{}", note(&folder));
+        fs::create_dir_all(root.path().join("models--bert-base").join("refs")).unwrap();
+        fs::write(root.path().join("models--bert-base").join("refs").join("main"), "bbb").unwrap();
+        assert!(note(&folder).contains("although refs/main names bbb"), "{}", note(&folder));
+        assert!(note(&other).contains("which refs/main names"), "{}", note(&other));
+        assert_eq!(snapshot_note(root.path()), None);
+    }
+
+    #[test]
     fn names_that_are_not_org_and_name_find_nothing() {
         let root = tempfile::tempdir().unwrap();
         snapshot(root.path(), "aaa");
-        for name in ["name", "org/", "/name", "org/name/more", "../org/name", "org/..", ""] {
+        for name in ["nowhere", "org/", "/name", "org/name/more", "../org/name", "org/..", ""] {
             assert_eq!(find_in_hf_cache(root.path(), name), None, "{name}");
         }
     }

@@ -71,6 +71,8 @@ pub struct Profile {
     pub tasks: Vec<String>,
     /// The dimensions a request may ask for; the last is the full width.
     pub dims: Vec<usize>,
+    /// The dimension of a request that asks for none.
+    pub default_dim: usize,
     /// What goes in.
     pub modalities: Vec<Modality>,
     /// Rows of a sequence at most.
@@ -355,6 +357,7 @@ impl Engine {
             task: self.inner.task.clone(),
             tasks: header.tasks.clone(),
             dims: header.dims.clone(),
+            default_dim: header.default_dim.unwrap_or_else(|| header.family.hidden()),
             modalities: Modality::ALL.into_iter().filter(has).collect(),
             max_tokens: header.family.max_tokens(),
             device: self.inner.spec.to_string(),
@@ -406,6 +409,11 @@ impl Engine {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The dimension of a request's vectors; `None` is the full width.
+    pub(crate) fn dim_of(&self, request: &Request) -> Option<usize> {
+        request.dim.or(self.header().default_dim)
     }
 
     pub(crate) fn task_of<'a>(&'a self, request: &'a Request) -> &'a str {

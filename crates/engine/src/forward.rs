@@ -40,6 +40,8 @@ pub(crate) trait Steps: Send + 'static {
 pub(crate) struct TextUnit {
     text: Arc<TextPart>,
     sequences: Vec<Vec<u32>>,
+    /// Rows that each sequence's poolings leave out in front.
+    skipped: Vec<usize>,
     device: Device,
     load: Load,
     pass: Pass<OmniPass>,
@@ -77,7 +79,12 @@ const TEXT: [Stage; 3] = [Stage::TextBegin, Stage::TextLayer, Stage::TextEnd];
 impl TextUnit {
     pub(crate) fn new(text: Arc<TextPart>, sequences: Vec<Vec<u32>>, device: Device) -> Self {
         let load = Load::of(sequences.iter().map(Vec::len));
-        Self { text, sequences, device, load, pass: Pass::Before }
+        Self { text, sequences, skipped: Vec::new(), device, load, pass: Pass::Before }
+    }
+
+    /// The same with so many rows in front of each sequence left out of the poolings.
+    pub(crate) fn skipping(self, skipped: Vec<usize>) -> Self {
+        Self { skipped, ..self }
     }
 
     fn rows(&self) -> Result<TokenRows, ItemError> {
@@ -107,7 +114,7 @@ impl Steps for TextUnit {
             TextPart::Omni(omni) => omni,
             // Six layers of 384 take less than a hold is long: 2 ms for a query of the model that ships.
             TextPart::Mini(mini) => return read_rows(mini.text(self.rows()?)).map(Some),
-            TextPart::Bert(bert) => return read_rows(bert.embed(self.rows()?)).map(Some),
+            TextPart::Bert(bert) => return read_rows(bert.embed_after(self.rows()?, &self.skipped)).map(Some),
         };
         let pass = match self.pass.take() {
             Pass::Before => omni.begin(self.rows()?, &[]),

@@ -28,6 +28,8 @@ const MEDIA_ROWS: usize = 8192;
 pub(crate) enum Prepared {
     Text {
         ids: Vec<u32>,
+        /// Rows in front that the poolings leave out: those up to the end of a prompt, where the record says so.
+        skipped: usize,
         truncated: bool,
     },
     Media(Medium),
@@ -221,7 +223,22 @@ impl Engine {
         if ids.ids.is_empty() {
             return Err(ItemError::Empty { modality: Modality::Text });
         }
-        Ok(Prepared::Text { ids: ids.ids, truncated: ids.truncated })
+        let skipped = self.skipped(prefix)?;
+        if skipped >= ids.ids.len() {
+            // Cut so far that only the prompt is left.
+            return Err(ItemError::TooLong { tokens: skipped + 1, limit });
+        }
+        Ok(Prepared::Text { ids: ids.ids, skipped, truncated: ids.truncated })
+    }
+
+    /// Rows in front of a text with this prefix that its poolings leave out.
+    fn skipped(&self, prefix: &str) -> Result<usize, ItemError> {
+        match &self.header().family {
+            Family::Bert(config) if config.skips_prompt && !prefix.is_empty() => {
+                Ok(self.inner.tokenizer.prefix_rows(prefix)?)
+            }
+            _ => Ok(0),
+        }
     }
 
     fn prepare_sound(&self, source: &SoundSource, request: &Request) -> Result<Prepared, ItemError> {

@@ -27,7 +27,7 @@ pub(crate) fn prefix(prompts: &Prompts, role: Role) -> &str {
     match role {
         Role::Query => &prompts.query,
         Role::Document => &prompts.document,
-        Role::None => "",
+        Role::None => &prompts.none,
     }
 }
 

@@ -126,7 +126,7 @@ pub enum Role {
     /// Something to be found.
     #[default]
     Document,
-    /// No prefix.
+    /// Neither: no prefix, unless the checkpoint names a default prompt.
     None,
 }
 

@@ -49,8 +49,8 @@ pub(crate) fn compute(
     let (mut texts, mut media, mut long) = (Vec::new(), Vec::new(), Vec::new());
     for Item { index, digest, prepared, reserved } in items {
         match prepared {
-            Prepared::Text { ids, truncated } => {
-                texts.push(TextItem { index, digest, ids, truncated, _reserved: reserved });
+            Prepared::Text { ids, skipped, truncated } => {
+                texts.push(TextItem { index, digest, ids, skipped, truncated, _reserved: reserved });
             }
             Prepared::Media(medium) => media.push((index, Medium { digest, ..medium }, reserved)),
             Prepared::Long(segments) => long.push((index, digest, segments, reserved)),
@@ -68,6 +68,7 @@ struct TextItem {
     index: usize,
     digest: Option<InputDigest>,
     ids: Vec<u32>,
+    skipped: usize,
     truncated: bool,
     _reserved: Reservation,
 }
@@ -123,10 +124,12 @@ impl Run<'_> {
     fn text_unit(&mut self, text: &Arc<TextPart>, items: &[&TextItem]) {
         let sequences: Vec<Vec<u32>> = items.iter().map(|t| t.ids.clone()).collect();
         let device = self.engine.inner.parts.device().clone();
-        match self.unit(TextUnit::new(Arc::clone(text), sequences, device), items.iter().map(|t| t.digest)) {
+        let unit = TextUnit::new(Arc::clone(text), sequences, device);
+        let unit = unit.skipping(items.iter().map(|t| t.skipped).collect());
+        match self.unit(unit, items.iter().map(|t| t.digest)) {
             Ok(rows) => {
                 for (item, values) in items.iter().zip(rows) {
-                    let embedded = embedding(values, self.request.dim).map(|embedding| Embedded {
+                    let embedded = embedding(values, self.engine.dim_of(self.request)).map(|embedding| Embedded {
                         embedding,
                         modality: Modality::Text,
                         tokens: item.ids.len(),
@@ -159,7 +162,7 @@ impl Run<'_> {
     }
 
     fn embedded(&self, values: Vec<f32>, medium: &Medium) -> Result<Embedded, ItemError> {
-        let embedding = embedding(values, self.request.dim)?;
+        let embedding = embedding(values, self.engine.dim_of(self.request))?;
         let (modality, tokens) = (medium.modality, medium.tokens);
         let segment = medium.span.map(|span| Segment { span, embedding: embedding.clone(), tokens });
         Ok(Embedded { embedding, modality, tokens, truncated: false, segments: segment.into_iter().collect() })

@@ -118,6 +118,23 @@ impl TextTokenizer {
         self.vocab_size
     }
 
+    /// Rows of a prefix encoded alone with special tokens, without the last one where that is special: the rows that a
+    /// pooling without the prompt leaves out.
+    ///
+    /// # Source
+    /// sentence-transformers 6.2.0, `Transformer._get_prompt_length`.
+    /// # Errors
+    /// [`MediaError::Encode`] if the tokenizer refuses the prefix.
+    pub fn prefix_rows(&self, prefix: &str) -> Result<usize, MediaError> {
+        let ids = self.ids(prefix)?;
+        let special = |id: &u32| {
+            let token = self.inner.id_to_token(*id);
+            self.specials.trailing.contains(id)
+                || token.is_some_and(|token| self.inner.get_added_vocabulary().is_special_token(&token))
+        };
+        Ok(ids.len() - usize::from(ids.last().is_some_and(special)))
+    }
+
     /// The id of a token by its exact text, added tokens included.
     #[must_use]
     pub fn token_id(&self, token: &str) -> Option<u32> {

@@ -17,6 +17,12 @@ pub enum Pooling {
     Mean,
     /// The first row.
     Cls,
+    /// The largest value of every column.
+    Max,
+    /// The sum of all rows over the square root of their number.
+    MeanSqrtLen,
+    /// The mean of all rows, each as often as its place, counted from one.
+    WeightedMean,
 }
 
 impl Pooling {
@@ -27,17 +33,58 @@ impl Pooling {
     /// # Numerics
     /// f32.
     pub fn apply(self, hidden: Tensor<2>, segments: &Segments) -> Tensor<2> {
+        self.apply_after(hidden, segments, &[])
+    }
+
+    /// One row a segment, not normalised, made without the first `skipped` rows of each segment; the last row counts
+    /// whatever is left out. No `skipped` leaves nothing out.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[tokens, hidden]`; `skipped`: `[segments]` or empty; returns: `[segments, hidden]`
+    /// # Numerics
+    /// f32.
+    /// # Source
+    /// sentence-transformers 6.2.0, `Pooling` with `include_prompt` false: places keep their numbers.
+    /// # Panics
+    /// If a segment is left without a row.
+    pub fn apply_after(self, hidden: Tensor<2>, segments: &Segments, skipped: &[usize]) -> Tensor<2> {
         let pooling = match (trap::on(Trap::PoolFirstRow), trap::on(Trap::PoolMean)) {
             (true, _) => Pooling::Cls,
             (_, true) => Pooling::Mean,
             _ => self,
         };
+        let skipped = skipped.iter().copied().chain(std::iter::repeat(0));
+        let kept = segments.iter().zip(skipped).map(|((start, len), skip)| {
+            assert!(skip < len, "{skip} of {len} rows left out");
+            (start, skip, len)
+        });
         let pooled = match pooling {
             Pooling::LastToken => rows(hidden, segments.last_rows()),
-            Pooling::Cls => rows(hidden, segments.iter().map(|(start, _)| start)),
-            Pooling::Mean => means(hidden, segments),
+            Pooling::Cls => rows(hidden, kept.map(|(start, skip, _)| start + skip)),
+            _ => {
+                let one = |(start, skip, len): (usize, usize, usize)| {
+                    pooling.pool(hidden.clone().slice_dim(0, start + skip..start + len), skip)
+                };
+                Tensor::cat(kept.map(one).collect(), 0)
+            }
         };
         tap::pass(|| "pooled".into(), pooled)
+    }
+
+    /// The one row of a segment's rows, of which the first has the place `first`, counted from zero.
+    fn pool(self, rows: Tensor<2>, first: usize) -> Tensor<2> {
+        let [count, _] = rows.dims();
+        match self {
+            Pooling::Max => rows.max_dim(0),
+            Pooling::MeanSqrtLen => rows.sum_dim(0) / (count as f32).sqrt(),
+            Pooling::WeightedMean => {
+                let places: Vec<f32> = (first + 1..=first + count).map(|place| place as f32).collect();
+                let total: f32 = places.iter().sum();
+                let places = Tensor::<2>::from_data(TensorData::new(places, [count, 1]), &rows.device());
+                (rows * places).sum_dim(0) / total
+            }
+            Pooling::Mean | Pooling::Cls | Pooling::LastToken => rows.mean_dim(0),
+        }
     }
 }
 

@@ -15,6 +15,8 @@ use crate::tap;
 
 /// Kinds of rows a checkpoint distinguishes; only the first kind is used.
 const TOKEN_TYPES: usize = 2;
+/// Poolings side by side that a configuration may ask for: each there is, twice. Published models have one or two.
+const MOST_POOLINGS: usize = 12;
 
 /// Configuration of the family, and of the text half of the mini family; plain data without defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,12 @@ pub struct BertConfig {
     pub vocab: usize,
     /// Which rows make the vector.
     pub pooling: Pooling,
+    /// Poolings whose vectors stand behind the first one's, in this order; mostly none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_poolings: Vec<Pooling>,
+    /// Whether the rows up to the end of a prompt are left out of the poolings; the last row never is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skips_prompt: bool,
 }
 
 impl BertConfig {
@@ -63,7 +71,19 @@ impl BertConfig {
                 expected: format!("at most text.positions, {}", self.positions),
             });
         }
+        if self.more_poolings.len() >= MOST_POOLINGS {
+            return Err(ConfigError::OutOfRange {
+                field: "text.more_poolings".into(),
+                found: self.more_poolings.len().to_string(),
+                expected: format!("at most {}", MOST_POOLINGS - 1),
+            });
+        }
         positive("text.norm_eps", self.norm_eps)
+    }
+
+    /// Numbers of a whole vector: as many times `hidden` as there are poolings.
+    pub fn vector(&self) -> usize {
+        self.hidden * (1 + self.more_poolings.len())
     }
 
     /// Tensors of `tokens.bpk`: the word embeddings.
@@ -129,9 +149,17 @@ impl BertText {
     /// One vector a sequence, not normalised; see [`BertEncoder::embed`].
     ///
     /// # Shapes
-    /// - `rows.rows`: `[tokens, hidden]`; returns: `[segments, hidden]`
+    /// - `rows.rows`: `[tokens, hidden]`; returns: `[segments, vector]`
     pub fn embed(&self, rows: TokenRows) -> Tensor<2> {
         self.encoder.embed(rows)
+    }
+
+    /// The same without the first rows of each sequence; see [`BertEncoder::embed_after`].
+    ///
+    /// # Shapes
+    /// - `rows.rows`: `[tokens, hidden]`; `skipped`: `[segments]` or empty; returns: `[segments, vector]`
+    pub fn embed_after(&self, rows: TokenRows, skipped: &[usize]) -> Tensor<2> {
+        self.encoder.embed_after(rows, skipped)
     }
 }
 
@@ -186,12 +214,29 @@ impl BertEncoder {
     /// One vector a sequence, pooled as the configuration says and not normalised.
     ///
     /// # Shapes
-    /// - `input.rows`: `[tokens, hidden]`; returns: `[segments, hidden]`
+    /// - `input.rows`: `[tokens, hidden]`; returns: `[segments, vector]`
     /// # Panics
     /// As [`BertEncoder::forward`].
     pub fn embed(&self, input: TokenRows) -> Tensor<2> {
+        self.embed_after(input, &[])
+    }
+
+    /// One vector a sequence, not normalised, pooled without the first `skipped` rows of each sequence. They are rows of
+    /// the encoder like all others.
+    ///
+    /// # Shapes
+    /// - `input.rows`: `[tokens, hidden]`; `skipped`: `[segments]` or empty; returns: `[segments, vector]`
+    /// # Panics
+    /// As [`BertEncoder::forward`], and if nothing is left of a sequence.
+    pub fn embed_after(&self, input: TokenRows, skipped: &[usize]) -> Tensor<2> {
         let segments = input.segments.clone();
-        self.config.pooling.apply(self.forward(input), &segments)
+        let hidden = self.forward(input);
+        let more = &self.config.more_poolings;
+        if more.is_empty() {
+            return self.config.pooling.apply_after(hidden, &segments, skipped);
+        }
+        let poolings = std::iter::once(&self.config.pooling).chain(more);
+        Tensor::cat(poolings.map(|p| p.apply_after(hidden.clone(), &segments, skipped)).collect(), 1)
     }
 
     fn positions_of(&self, segments: &Segments) -> Tensor<2> {

@@ -96,6 +96,14 @@ impl MiniConfig {
     /// [`ConfigError`] naming the first field that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.text.check()?;
+        if !self.text.more_poolings.is_empty() || self.text.skips_prompt {
+            // The connectors are trained to one vector of the encoder's width, and there is no prompt.
+            return Err(ConfigError::OutOfRange {
+                field: "text.pooling".into(),
+                found: "several, or without the prompt".into(),
+                expected: "one pooling of all rows".into(),
+            });
+        }
         for (field, id) in [("start", self.start), ("end", self.end)] {
             if id as usize >= self.text.vocab {
                 return Err(ConfigError::OutOfRange {

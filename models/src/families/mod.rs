@@ -61,7 +61,7 @@ impl Family {
         match self {
             Family::Omni(config) => config.text.hidden,
             Family::Mini(config) => config.text.hidden,
-            Family::Bert(config) => config.hidden,
+            Family::Bert(config) => config.vector(),
         }
     }
 

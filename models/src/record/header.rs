@@ -183,13 +183,16 @@ pub struct MediaTemplate {
 }
 
 /// What stands in front of every input of a role, in every modality.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Prompts {
     /// Prefix of queries, such as `Query: `.
     pub query: String,
     /// Prefix of documents, such as `Document: `.
     pub document: String,
+    /// Prefix of inputs without a role: mostly none. Checkpoints whose `default_prompt_name` names a prompt have one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub none: String,
 }
 
 /// How pictures (or film frames) become patch rows.
@@ -328,6 +331,9 @@ pub struct RecordHeader {
     pub default_task: String,
     /// Matryoshka dimensions allowed, ascending; the last is the full width.
     pub dims: Vec<usize>,
+    /// The dimension used unless another is asked for, one of `dims`; absent where that is the full width.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_dim: Option<usize>,
     /// Prefixes by role.
     pub prompts: Prompts,
     /// Layouts by medium.

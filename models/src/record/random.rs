@@ -49,7 +49,7 @@ pub fn write_random(
     let preprocess =
         Preprocess { video_frames: image.as_ref().map(|_| 32), video: image.clone(), image, letterbox: None, audio };
     let bare = MediaTemplate { kind: TemplateKind::Bare, start: None, end: None };
-    let prompts = Prompts { query: "Query: ".into(), document: "Document: ".into() };
+    let prompts = Prompts { query: "Query: ".into(), document: "Document: ".into(), none: String::new() };
     let family = Family::Omni(config.clone());
     write_family(out, family, dtype, (preprocess, bare, prompts), tokenizer, seed)
 }
@@ -80,7 +80,7 @@ pub fn write_random_mini(
     let video_frames = letterbox.as_ref().map(|_| 8);
     let preprocess = Preprocess { letterbox, video_frames, audio, ..Preprocess::default() };
     let template = MediaTemplate { kind: TemplateKind::Noeos, start: Some(config.start), end: Some(config.end) };
-    let prompts = Prompts { query: String::new(), document: String::new() };
+    let prompts = Prompts::default();
     write_family(out, Family::Mini(config.clone()), dtype, (preprocess, template, prompts), tokenizer, seed)
 }
 
@@ -114,6 +114,7 @@ fn write_family(
         tasks: vec![task.clone()],
         default_task: task,
         dims: vec![family.hidden()],
+        default_dim: None,
         prompts,
         templates: media.map(|m| (m, template.clone())).collect(),
         special_token_ids: Vec::new(),

@@ -296,6 +296,9 @@ impl RecordFolder {
         if h.dims.last() != Some(&hidden) || !h.dims.is_sorted() {
             return field("dims", format!("{:?}", h.dims), format!("ascending, ending in {hidden}"));
         }
+        if let Some(bad) = h.default_dim.filter(|dim| !h.dims.contains(dim)) {
+            return field("default_dim", bad.to_string(), format!("one of {:?}", h.dims));
+        }
         for (i, &id) in h.special_token_ids.iter().enumerate() {
             if u64::from(id) >= vocab {
                 return field(

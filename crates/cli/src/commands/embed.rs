@@ -88,7 +88,7 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
         let journal = journal.clone();
         request = request.journal(move |entry| journal.lock().note(entry));
     }
-    let full = || engine.profile().dims.last().copied().unwrap_or_default();
+    let full = || engine.profile().default_dim;
     let sink = match (file, args.format) {
         (None, _) => Sink::Lines,
         (Some(file), FormatArg::Json) => Sink::LinesFile(file),

@@ -242,11 +242,14 @@ fn for_people(header: &RecordHeader, view: &RecordView) -> String {
         Family::Bert(config) => line("text", encoder_words(config)),
     }
     line("tasks", format!("{} (default {})", header.tasks.join(", "), header.default_task));
-    line("dimensions", format!("{:?}", header.dims));
+    let default = header.default_dim.map_or_else(String::new, |dim| format!(", {dim} unless another is asked for"));
+    line("dimensions", format!("{:?}{default}", header.dims));
     line("modalities", view.modalities.iter().map(|m| m.name()).collect::<Vec<_>>().join(", "));
     let templates = header.templates.iter().map(|(m, t)| format!("{m} {}", t.kind.name()));
     line("templates", templates.collect::<Vec<_>>().join(", "));
-    line("prompts", format!("query {:?}, document {:?}", header.prompts.query, header.prompts.document));
+    let prompts = &header.prompts;
+    let neither = if prompts.none.is_empty() { String::new() } else { format!(", none {:?}", prompts.none) };
+    line("prompts", format!("query {:?}, document {:?}{neither}", prompts.query, prompts.document));
     line("parameters", format!("{:.1} M for one task", view.parameters_for_one_task as f64 / 1e6));
     let mut rows = vec![["file", "module", "tensors", "parameters", "bytes"].map(String::from).to_vec()];
     for m in &view.modules {

@@ -8,6 +8,7 @@ pub mod convert;
 pub mod demo;
 pub mod doctor;
 pub mod embed;
+mod hf_cache;
 pub mod inspect;
 pub mod models;
 pub mod replay;
@@ -121,22 +122,13 @@ fn checkpoint_folder(source: &Path) -> Result<PathBuf, Failure> {
     if source.exists() {
         return Ok(source.to_path_buf());
     }
-    let cache = hf_cache();
-    if let (Some(name), Some(cache)) = (source.to_str(), &cache)
-        && let Some(found) = find_in_hf_cache(cache, name)
-    {
+    let caches = hf_cache::folders(|name| std::env::var_os(name), std::env::home_dir());
+    if let Some(found) = source.to_str().and_then(|name| caches.iter().find_map(|cache| find_in_hf_cache(cache, name))) {
         return Ok(found);
     }
-    let looked = cache.map_or_else(String::new, |cache| format!(", and none of that name in {}", cache.display()));
-    Err(Failure::usage(format!("{}: no such folder{looked}; nothing is downloaded", source.display())))
-}
-
-/// Where the Hugging Face libraries keep what they downloaded.
-fn hf_cache() -> Option<PathBuf> {
-    let var = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    var("HF_HUB_CACHE")
-        .or_else(|| var("HF_HOME").map(|home| home.join("hub")))
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache").join("huggingface").join("hub")))
+    let names: Vec<String> = caches.iter().map(|cache| cache.display().to_string()).collect();
+    let sought = if names.is_empty() { String::new() } else { format!(", and none of that name in {}", names.join(" or ")) };
+    Err(Failure::usage(format!("{}: no such folder{sought}; nothing is downloaded", source.display())))
 }
 
 fn mebibytes(bytes: u64) -> String {

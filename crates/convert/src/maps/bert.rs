@@ -4,52 +4,81 @@ use std::path::{Path, PathBuf};
 
 use omniburn_models::blocks::Pooling;
 use omniburn_models::families::{BertConfig, Family};
-use omniburn_models::record::{Preprocess, TensorRole, TensorSpec};
+use omniburn_models::record::{Preprocess, TOKENIZER_FILE, TensorRole, TensorSpec};
 use serde_json::Value;
 
 use crate::error::ConvertError;
-use crate::fields::{Faults, Fields, shown};
+use crate::fields::{Faults, Fields};
 use crate::keymap::{Input, KeyMap, Pattern, Piece};
+use crate::lora::ADAPTER_CONFIG;
 use crate::maps::plain;
-use crate::side_files::prompts_of;
-use crate::single::Single;
-use crate::source::read_json_if_there;
+use crate::sentence_transformers::{Poolings, Settings, lowercase_note};
+use crate::single::{Folder, Single};
+use crate::source::{CONFIG_FILE, read_json_if_there};
 
 /// `model_type` of the configuration.
 pub(crate) const MODEL_TYPE: &str = "bert";
 
+/// Whether a class of transformers is this family with whatever head.
+pub(crate) fn is_architecture(name: &str) -> bool {
+    name.strip_prefix("Bert").is_some_and(|rest| rest == "Model" || rest == "LMHeadModel" || rest.starts_with("For"))
+}
+
 /// The names of this family.
 pub(crate) const KEYS: KeyMap = KeyMap {
-    renames: &[("bert.", "")],
+    // As wrappers save it: DataParallel, sentence-transformers' own state, a head around the encoder.
+    renames: &[("module.", ""), ("0.", ""), ("auto_model.", ""), ("model.", ""), ("bert.", "")],
+    // As TensorFlow called them, and so the first published checkpoints do.
+    endings: &[("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")],
     drops: &[
         (Pattern::Prefix("pooler."), "sentence vectors are pooled from the rows, not made by the pooler"),
+        (Pattern::Prefix("cls.predictions."), "an embedding takes no head: this one guesses masked words"),
+        (Pattern::Prefix("cls.seq_relationship."), "an embedding takes no head: this one guesses the next sentence"),
         (Pattern::Prefix("cls."), "an embedding takes no head"),
+        (Pattern::Prefix("classifier."), "an embedding takes no head: this one sorts texts or words into classes"),
+        (Pattern::Prefix("qa_outputs."), "an embedding takes no head: this one finds answers"),
+        (Pattern::Prefix("lm_head."), "an embedding takes no head: this one guesses words"),
         (Pattern::Contains("position_ids"), "positions are counted, not read"),
+        (Pattern::Exact("embeddings.token_type_ids"), "every row of a text is of the first kind"),
     ],
 };
 
-const POOLING_FILE: &str = "1_Pooling/config.json";
-const LENGTH_FILE: &str = "sentence_bert_config.json";
 const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
-const MODULES_FILE: &str = "modules.json";
-/// Modules of sentence-transformers that are computed.
-const MODULES: [&str; 3] = ["Transformer", "Pooling", "Normalize"];
 
 /// Reads a folder of this family.
 ///
 /// # Errors
 /// [`ConvertError::Fields`] with every field of a file that is wrong, [`ConvertError::Json`], [`ConvertError::Io`].
-pub(crate) fn read(folder: &Path, config: &Path, root: &Value, tensors: usize) -> Result<Single, ConvertError> {
-    let mut files = Files { folder, read: Vec::new() };
-    check_modules(&mut files)?;
-    let pooling = pooling(&mut files)?;
-    let faults = Faults::of(config);
+pub(crate) fn read(from: &Folder<'_>, root: &Value, tensors: usize) -> Result<Single, ConvertError> {
+    let config = from.folder.join(CONFIG_FILE);
+    let faults = Faults::of(&config);
     let fields = Fields::new("", Some(root), &faults);
-    let mut text = text_config(fields, tensors, pooling);
+    let mut text = text_config(fields, tensors, Pooling::Mean);
+    for field in ["quantization", "quantization_config"] {
+        if fields.get(field).is_some() {
+            fields.fault(field, "nothing: quantised weights are not read");
+        }
+    }
     faults.check()?;
-    text.max_tokens = max_tokens(&mut files, text.positions)?;
-    let (prompts, prompts_file) = prompts_of(folder)?;
-    files.read.extend(prompts_file);
+    let adapter = from.folder.join(ADAPTER_CONFIG);
+    if adapter.is_file() {
+        // transformers would load it over these weights, or over others that it names.
+        let faults = Faults::of(&adapter);
+        let expected = "nothing: this family merges none; `merge_and_unload` of PEFT does, and saves what is read here";
+        faults.add(ADAPTER_CONFIG, "an adapter beside the weights", expected);
+        faults.check()?;
+    }
+    let mut settings = Settings::read(from.checkpoint, from.folder, from.modules, text.hidden)?;
+    if settings.lowercase {
+        settings.notes.push(lowercase_note(&from.folder.join(TOKENIZER_FILE))?);
+    }
+    let Poolings { first, more, skips_prompt } = settings.poolings;
+    (text.pooling, text.more_poolings, text.skips_prompt) = (first, more, skips_prompt);
+    text.max_tokens = match settings.max_tokens {
+        Some(said) => said.min(text.positions),
+        None => max_tokens(from.folder, text.positions, &mut settings.read)?,
+    };
+    let (whole, default_dim) = (text.vector(), settings.truncate_dim);
     Ok(Single {
         family: Family::Bert(text),
         known_as: "a BERT encoder",
@@ -57,8 +86,10 @@ pub(crate) fn read(folder: &Path, config: &Path, root: &Value, tensors: usize) -
         task: crate::BASE_TASK,
         ends: None,
         preprocess: Preprocess::default(),
-        prompts,
-        read: files.read,
+        prompts: settings.prompts,
+        default_dim: default_dim.filter(|&dim| dim < whole),
+        read: settings.read,
+        notes: settings.notes,
     })
 }
 
@@ -119,6 +150,8 @@ pub(crate) fn text_config(text: Fields<'_>, tensors: usize, pooling: Pooling) ->
         max_tokens: text.size("max_seq_length").map_or(positions, |n| n.min(positions)),
         vocab: text.needed_size("vocab_size"),
         pooling,
+        more_poolings: Vec::new(),
+        skips_prompt: false,
     }
 }
 
@@ -132,73 +165,12 @@ pub(crate) fn layers(fields: Fields<'_>, name: &str, tensors: usize) -> usize {
     layers
 }
 
-/// Files beside the configuration, with those that were there.
-struct Files<'a> {
-    folder: &'a Path,
-    read: Vec<PathBuf>,
-}
-
-impl Files<'_> {
-    fn json(&mut self, file: &str) -> Result<Option<(PathBuf, Value)>, ConvertError> {
-        let path = self.folder.join(file);
-        let value = read_json_if_there(&path)?;
-        if value.is_some() {
-            self.read.push(path.clone());
-        }
-        Ok(value.map(|value| (path, value)))
-    }
-}
-
-/// Refuses modules that would change a vector in a way that is not computed, such as `Dense`.
-fn check_modules(files: &mut Files<'_>) -> Result<(), ConvertError> {
-    let Some((path, value)) = files.json(MODULES_FILE)? else { return Ok(()) };
-    let faults = Faults::of(&path);
-    for (i, module) in value.as_array().into_iter().flatten().enumerate() {
-        let kind = module.get("type");
-        let last = kind.and_then(Value::as_str).and_then(|kind| kind.rsplit('.').next());
-        if !last.is_some_and(|last| MODULES.contains(&last)) {
-            faults.add(format!("[{i}].type"), shown(kind), format!("a module of {}", MODULES.join(", ")));
-        }
-    }
-    faults.check()
-}
-
-/// The rows that make the vector: of the mean unless the folder says the first.
-fn pooling(files: &mut Files<'_>) -> Result<Pooling, ConvertError> {
-    const MODE: &str = "pooling_mode_";
-    let Some((path, value)) = files.json(POOLING_FILE)? else { return Ok(Pooling::Mean) };
-    let faults = Faults::of(&path);
-    let fields = Fields::new("", Some(&value), &faults);
-    let on: Vec<&String> = fields
-        .present()
-        .filter(|(name, v)| name.starts_with(MODE) && **v == Value::Bool(true))
-        .map(|(n, _)| n)
-        .collect();
-    let pooling = match on.as_slice() {
-        [only] if *only == "pooling_mode_mean_tokens" => Pooling::Mean,
-        [only] if *only == "pooling_mode_cls_token" => Pooling::Cls,
-        others => {
-            let found: Vec<&str> = others.iter().map(|name| name.as_str()).collect();
-            let found = if found.is_empty() { "nothing".into() } else { found.join(", ") };
-            faults.add("pooling_mode", found, "pooling_mode_mean_tokens or pooling_mode_cls_token, one of them");
-            Pooling::Mean
-        }
-    };
-    faults.check().map(|()| pooling)
-}
-
-/// What sentence-transformers cuts at where it says so, else what positions and tokenizer allow.
-fn max_tokens(files: &mut Files<'_>, positions: usize) -> Result<usize, ConvertError> {
-    if let Some((path, value)) = files.json(LENGTH_FILE)? {
-        let faults = Faults::of(&path);
-        let said = Fields::new("", Some(&value), &faults).size("max_seq_length");
-        faults.check()?;
-        if let Some(said) = said {
-            return Ok(said.min(positions));
-        }
-    }
+/// What the tokenizer's own configuration allows, where sentence-transformers says nothing.
+fn max_tokens(folder: &Path, positions: usize, read: &mut Vec<PathBuf>) -> Result<usize, ConvertError> {
     // Where nothing is known, tokenizers say a number beyond any length.
-    let tokenizer = files.json(TOKENIZER_CONFIG_FILE)?;
-    let said = tokenizer.and_then(|(_, value)| value.get("model_max_length").and_then(Value::as_f64));
+    let path = folder.join(TOKENIZER_CONFIG_FILE);
+    let Some(value) = read_json_if_there::<Value>(&path)? else { return Ok(positions) };
+    read.push(path);
+    let said = value.get("model_max_length").and_then(Value::as_f64);
     Ok(said.filter(|&n| n >= 1.0 && n < positions as f64).map_or(positions, |n| n as usize))
 }

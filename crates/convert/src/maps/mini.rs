@@ -1,7 +1,5 @@
 //! omniburn-mini: MiniLM, EfficientNet-Lite, a Whisper encoder and the trained connectors, in one folder.
 
-use std::path::Path;
-
 use omniburn_models::blocks::Pooling;
 use omniburn_models::families::mini::{PictureConfig, SpeechConfig};
 use omniburn_models::families::{Family, MiniConfig};
@@ -15,7 +13,8 @@ use crate::fields::{Faults, Fields};
 use crate::keymap::{Form, Input, KeyMap, Pattern, Piece};
 use crate::maps::{bert, plain};
 use crate::side_files::added_token_id;
-use crate::single::{Ends, Single};
+use crate::single::{Ends, Folder, Single};
+use crate::source::CONFIG_FILE;
 
 /// `model_type` of the configuration.
 pub(crate) const MODEL_TYPE: &str = "omniburn-mini";
@@ -30,6 +29,7 @@ const SPEECH_EPS: f64 = 1e-5;
 /// The names of this family.
 pub(crate) const KEYS: KeyMap = KeyMap {
     renames: &[],
+    endings: &[],
     drops: &[
         (Pattern::Prefix("text.pooler."), "sentence vectors are pooled from the rows, not made by the pooler"),
         (Pattern::Contains("position_ids"), "positions are counted, not read"),
@@ -41,13 +41,13 @@ pub(crate) const KEYS: KeyMap = KeyMap {
 ///
 /// # Errors
 /// [`ConvertError::Fields`] with every field that is wrong, [`ConvertError::Json`], [`ConvertError::Io`].
-pub(crate) fn read(folder: &Path, config: &Path, root: &Value, tensors: usize) -> Result<Single, ConvertError> {
-    let tokenizer = folder.join(TOKENIZER_FILE);
+pub(crate) fn read(from: &Folder<'_>, root: &Value, tensors: usize) -> Result<Single, ConvertError> {
+    let tokenizer = from.folder.join(TOKENIZER_FILE);
     let mut ends = [0; 2];
     for (id, token) in ends.iter_mut().zip(ENDS) {
         *id = added_token_id(&tokenizer, token)?;
     }
-    let faults = Faults::of(config);
+    let faults = Faults::of(&from.folder.join(CONFIG_FILE));
     let root = Fields::new("", Some(root), &faults);
     let text = Fields::new("text_config.", root.get("text_config"), &faults);
     text.only_text("model_type", bert::MODEL_TYPE);
@@ -77,8 +77,10 @@ pub(crate) fn read(folder: &Path, config: &Path, root: &Value, tensors: usize) -
         task: TASK,
         ends: Some(Ends { start, end }),
         preprocess,
-        prompts: Prompts { query: String::new(), document: String::new() },
+        prompts: Prompts::default(),
+        default_dim: None,
         read: Vec::new(),
+        notes: Vec::new(),
     })
 }
 

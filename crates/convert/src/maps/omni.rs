@@ -33,6 +33,7 @@ pub(crate) const KEYS: KeyMap = KeyMap {
         ("language_model.lm_head.", "lm_head."),
         ("visual.", "vision_tower."),
     ],
+    endings: &[],
     drops: &[
         (
             Pattern::Exact("audio_tower.audio_bos_eos_token.weight"),

@@ -5,6 +5,7 @@ mod fixtures;
 mod layouts;
 mod manifest;
 mod runs;
+mod sentence_transformers;
 mod settings;
 mod single;
 mod support;

@@ -1,0 +1,576 @@
+//! The settings of sentence-transformers: which modules a folder has and where they lie, how rows are pooled, what is
+//! put in front of a text and where it is cut.
+//!
+//! What the library computes from a setting is computed; what is not computed is refused by name; what changes no vector
+//! is said in the report. As sentence-transformers 6.2.0 reads them, with the older spellings that it reads as well.
+
+use std::path::{Component, Path, PathBuf};
+
+use omniburn_models::blocks::Pooling;
+use omniburn_models::record::Prompts;
+use serde_json::Value;
+
+use crate::error::ConvertError;
+use crate::fields::{Faults, Fields, shown};
+use crate::source::{CONFIG_FILE, read_json, read_json_if_there};
+
+/// The list of modules, without which a folder is not one of sentence-transformers.
+pub(crate) const MODULES_FILE: &str = "modules.json";
+/// Prompts and whatever else concerns the whole model.
+pub(crate) const PROMPTS_FILE: &str = "config_sentence_transformers.json";
+/// Where pooling lies by custom, for folders that lack the list of modules.
+const USUAL_POOLING: &str = "1_Pooling/config.json";
+/// The transformer's own settings, under every name they have had; the first that is there and not empty counts.
+const TRANSFORMER_FILES: [&str; 7] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+];
+/// Modules that are computed, by the last part of their type; `BERT` is what the first releases called a transformer.
+const MODULES: [(&str, Kind); 5] = [
+    ("Transformer", Kind::Transformer),
+    ("BERT", Kind::Transformer),
+    ("Pooling", Kind::Pooling),
+    ("Normalize", Kind::Normalize),
+    ("Dropout", Kind::Dropout),
+];
+/// Poolings as they are called today.
+const POOLINGS: [(&str, Pooling); 6] = [
+    ("cls", Pooling::Cls),
+    ("max", Pooling::Max),
+    ("mean", Pooling::Mean),
+    ("mean_sqrt_len_tokens", Pooling::MeanSqrtLen),
+    ("weightedmean", Pooling::WeightedMean),
+    ("lasttoken", Pooling::LastToken),
+];
+/// Poolings as they were called, each a field that is true or false; in the order in which several are put together.
+const FLAGS: [(&str, Pooling); 6] = [
+    ("pooling_mode_cls_token", Pooling::Cls),
+    ("pooling_mode_max_tokens", Pooling::Max),
+    ("pooling_mode_mean_tokens", Pooling::Mean),
+    ("pooling_mode_mean_sqrt_len_tokens", Pooling::MeanSqrtLen),
+    ("pooling_mode_weightedmean_tokens", Pooling::WeightedMean),
+    ("pooling_mode_lasttoken", Pooling::LastToken),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Transformer,
+    Pooling,
+    Normalize,
+    /// Computes nothing once a model is trained.
+    Dropout,
+}
+
+/// What `modules.json` says.
+#[derive(Debug, Clone)]
+pub(crate) struct Modules {
+    path: PathBuf,
+    pooling: PathBuf,
+    normalize: Vec<PathBuf>,
+    notes: Vec<String>,
+}
+
+impl Modules {
+    /// Reads the list of modules of a checkpoint; `None` where it has none.
+    ///
+    /// # Errors
+    /// [`ConvertError::Fields`] with every module that is not computed, or not in its place; [`ConvertError::Json`],
+    /// [`ConvertError::Io`].
+    pub fn read(root: &Path) -> Result<Option<Self>, ConvertError> {
+        let path = root.join(MODULES_FILE);
+        let Some(value) = read_json_if_there::<Value>(&path)? else { return Ok(None) };
+        let faults = Faults::of(&path);
+        let Some(list) = value.as_array().filter(|list| !list.is_empty()) else {
+            faults.add("", shown(Some(&value)), "a list of modules");
+            return faults.check().map(|()| None);
+        };
+        let mut notes = Vec::new();
+        let mut found: Vec<(Kind, String)> = Vec::new();
+        let mut names: Vec<String> = Vec::new();
+        for (i, module) in list.iter().enumerate() {
+            let at = format!("[{i}].");
+            let fields = Fields::new(&at, Some(module), &faults);
+            let name = fields.text("name");
+            if name.is_some_and(|name| names.iter().any(|other| other == name)) {
+                fields.fault("name", "a name that no other module has");
+            }
+            names.extend(name.map(str::to_string));
+            let folder = fields.text("path").unwrap_or_default();
+            if !is_inside(folder) {
+                fields.fault("path", "a folder inside the checkpoint");
+            }
+            match kind_of(module.get("type")) {
+                Some(kind) => found.push((kind, folder.to_string())),
+                None => {
+                    let (kind, computed) = (shown(module.get("type")), "a module of sentence_transformers that is computed");
+                    let found = if folder.is_empty() { kind } else { format!("{kind} in {folder}") };
+                    faults.add(format!("{at}type"), found, format!("{computed}: Transformer, Pooling, Normalize or Dropout"));
+                }
+            }
+        }
+        faults.check()?;
+        let kinds: Vec<Kind> = found.iter().map(|(kind, _)| *kind).collect();
+        if kinds.contains(&Kind::Dropout) {
+            notes.push(format!("{MODULES_FILE}: Dropout changes nothing once a model is trained"));
+        }
+        let order: Vec<Kind> = kinds.into_iter().filter(|kind| *kind != Kind::Dropout).collect();
+        let (start, rest) = order.split_at(order.len().min(2));
+        if start != [Kind::Transformer, Kind::Pooling] || rest.iter().any(|kind| *kind != Kind::Normalize) {
+            let order: Vec<String> = order.iter().map(|kind| format!("{kind:?}")).collect();
+            faults.add("type", order.join(", "), "Transformer, Pooling and at most Normalize, in this order");
+            faults.check()?;
+        }
+        Ok(Some(Self {
+            pooling: folders(&found, Kind::Pooling, root).swap_remove(0),
+            normalize: folders(&found, Kind::Normalize, root),
+            notes,
+            path,
+        }))
+    }
+}
+
+/// The folders of the modules of a kind.
+fn folders(found: &[(Kind, String)], kind: Kind, root: &Path) -> Vec<PathBuf> {
+    found.iter().filter(|(one, _)| *one == kind).map(|(_, folder)| root.join(folder)).collect()
+}
+
+/// Folder of the transformer, whatever family it is of: the first module's where that is inside the checkpoint.
+///
+/// # Errors
+/// As [`Modules::read`], where neither the checkpoint nor such a folder has a configuration.
+pub(crate) fn transformer_folder(root: &Path) -> Result<PathBuf, ConvertError> {
+    let value = read_json_if_there::<Value>(&root.join(MODULES_FILE))?;
+    let first = value.as_ref().and_then(|value| value.get(0));
+    let kind = first.and_then(|first| kind_of(first.get("type")));
+    let at = first.and_then(|first| first.get("path")?.as_str()).unwrap_or_default().trim_matches('/');
+    if kind == Some(Kind::Transformer) && !at.is_empty() && is_inside(at) {
+        return Ok(root.join(at));
+    }
+    if !root.join(CONFIG_FILE).is_file() {
+        Modules::read(root)?;
+    }
+    Ok(root.to_path_buf())
+}
+
+/// A path below the checkpoint's folder, or that folder.
+fn is_inside(path: &str) -> bool {
+    !path.contains('\\') && Path::new(path).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir))
+}
+
+/// The kind that a type names: a class of sentence-transformers, under whichever of its paths it was saved.
+fn kind_of(value: Option<&Value>) -> Option<Kind> {
+    let name = value?.as_str()?.strip_prefix("sentence_transformers.")?;
+    // Classes of the same name that are other modules.
+    if ["sparse_encoder.", "cross_encoder.", "multi_vector_encoder."].iter().any(|other| name.starts_with(other)) {
+        return None;
+    }
+    let last = name.rsplit('.').next()?;
+    MODULES.iter().find(|(module, _)| *module == last).map(|(_, kind)| *kind)
+}
+
+/// Which rows make the vector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Poolings {
+    pub first: Pooling,
+    pub more: Vec<Pooling>,
+    pub skips_prompt: bool,
+}
+
+impl Poolings {
+    /// What is taken where nothing is said.
+    const MEAN: Self = Self { first: Pooling::Mean, more: Vec::new(), skips_prompt: false };
+}
+
+/// Everything that the files of sentence-transformers say of a text model.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub poolings: Poolings,
+    pub prompts: Prompts,
+    /// To how many numbers vectors are cut unless said otherwise, where they are.
+    pub truncate_dim: Option<usize>,
+    /// Where texts are cut, where that is said.
+    pub max_tokens: Option<usize>,
+    /// Whether texts are put into small letters before the tokenizer sees them.
+    pub lowercase: bool,
+    /// The files that were there and were read.
+    pub read: Vec<PathBuf>,
+    pub notes: Vec<String>,
+}
+
+impl Settings {
+    /// Reads the settings of a checkpoint at `root` whose transformer lies in a folder of its own or the same, with the
+    /// modules that were read of it; `hidden` is the width of a row.
+    ///
+    /// # Errors
+    /// [`ConvertError::Fields`] with every field of a file that is wrong or asks for what is not computed,
+    /// [`ConvertError::MissingFiles`], [`ConvertError::Json`], [`ConvertError::Io`].
+    pub fn read(
+        root: &Path,
+        transformer: &Path,
+        modules: Option<&Modules>,
+        hidden: usize,
+    ) -> Result<Self, ConvertError> {
+        let mut reader = Reader { read: Vec::new(), notes: Vec::new() };
+        let Some(modules) = modules else { return reader.without_modules(root, hidden) };
+        reader.read.push(modules.path.clone());
+        reader.notes.extend(modules.notes.iter().cloned());
+        let path = modules.pooling.join(CONFIG_FILE);
+        let Some(value) = reader.json(&path)? else { return Err(ConvertError::MissingFiles { paths: vec![path] }) };
+        let poolings = reader.poolings(&path, &value, hidden)?;
+        for folder in &modules.normalize {
+            reader.normalize(&folder.join(CONFIG_FILE))?;
+        }
+        if modules.normalize.is_empty() {
+            reader.notes.push(format!(
+                "{MODULES_FILE} has no Normalize: sentence-transformers leaves vectors at the length they have; here each \
+                 has the same direction and length 1"
+            ));
+        }
+        let (prompts, truncate_dim) = reader.prompts(root, true)?;
+        let Transformer { max_tokens, lowercase } = reader.transformer(transformer)?;
+        if poolings.skips_prompt && prompts == Prompts::default() {
+            reader.notes.push("include_prompt is false, and no role has a prompt: it changes nothing".into());
+        }
+        let Reader { read, notes } = reader;
+        Ok(Self { poolings, prompts, truncate_dim, max_tokens, lowercase, read, notes })
+    }
+}
+
+struct Transformer {
+    max_tokens: Option<usize>,
+    lowercase: bool,
+}
+
+/// Gathers which files were read, and what is to be said of them.
+struct Reader {
+    read: Vec<PathBuf>,
+    notes: Vec<String>,
+}
+
+impl Reader {
+    fn json(&mut self, path: &Path) -> Result<Option<Value>, ConvertError> {
+        let value = read_json_if_there(path)?;
+        if value.is_some() {
+            self.read.push(path.to_path_buf());
+        }
+        Ok(value)
+    }
+
+    /// A folder without a list of modules: sentence-transformers takes the mean of all rows there and no prompts, and
+    /// does not see the files that say otherwise. Files that do are a contradiction, and are refused.
+    fn without_modules(mut self, root: &Path, hidden: usize) -> Result<Settings, ConvertError> {
+        let mut said = Vec::new();
+        let path = root.join(USUAL_POOLING);
+        if let Some(value) = self.json(&path)?
+            && self.poolings(&path, &value, hidden)? != Poolings::MEAN
+        {
+            said.push(format!("{USUAL_POOLING} asks for another pooling than the mean"));
+        }
+        if self.prompts(root, false)? != (Prompts::default(), None) {
+            said.push(format!("{PROMPTS_FILE} has prompts or a truncate_dim"));
+        }
+        let Transformer { max_tokens, lowercase } = self.transformer(root)?;
+        if lowercase {
+            said.push("do_lower_case is set".into());
+        }
+        if !said.is_empty() {
+            let faults = Faults::of(&root.join(MODULES_FILE));
+            let expected = format!("the list of modules, as {}; without it sentence-transformers reads neither", said.join(", and "));
+            faults.add(MODULES_FILE, "nothing", expected);
+            faults.check()?;
+        }
+        self.notes.push(format!("no {MODULES_FILE}: the mean of all rows, as sentence-transformers takes it then"));
+        let Self { read, notes } = self;
+        let (poolings, prompts) = (Poolings::MEAN, Prompts::default());
+        Ok(Settings { poolings, prompts, truncate_dim: None, max_tokens, lowercase, read, notes })
+    }
+
+    fn poolings(&mut self, path: &Path, value: &Value, hidden: usize) -> Result<Poolings, ConvertError> {
+        let faults = Faults::of(path);
+        let fields = Fields::new("", Some(value), &faults);
+        for (name, _) in fields.present() {
+            let known = ["word_embedding_dimension", "embedding_dimension", "pooling_mode", "include_prompt"];
+            if !known.contains(&name.as_str()) && !FLAGS.iter().any(|(flag, _)| flag == name) {
+                fields.fault(name, "no field of this name, as nothing is computed from it");
+            }
+        }
+        let width = fields.count("embedding_dimension").or(fields.count("word_embedding_dimension"));
+        if width.is_some_and(|width| width != hidden as u64) {
+            self.notes.push(format!("{}: rows have {hidden} numbers, whatever it says", short(path)));
+        }
+        let modes = match fields.get("pooling_mode") {
+            Some(mode) => modes(&fields, mode),
+            None => {
+                let on = FLAGS.iter().filter(|(flag, _)| fields.flag(flag) == Some(true));
+                on.map(|(_, pooling)| *pooling).collect()
+            }
+        };
+        let skips_prompt = fields.flag("include_prompt") == Some(false);
+        faults.check()?;
+        let mut modes = modes.into_iter();
+        let first = modes.next().unwrap_or_else(|| {
+            self.notes.push(format!("{}: no pooling is chosen, so the mean of all rows is taken", short(path)));
+            Pooling::Mean
+        });
+        Ok(Poolings { first, more: modes.collect(), skips_prompt })
+    }
+
+    /// A module without settings, or with the usual ones.
+    fn normalize(&mut self, path: &Path) -> Result<(), ConvertError> {
+        let Some(value) = self.json(path)? else { return Ok(()) };
+        let faults = Faults::of(path);
+        let fields = Fields::new("", Some(&value), &faults);
+        for (name, _) in fields.present() {
+            match name.as_str() {
+                "module_input_name" | "module_output_name" => fields.only_text(name, "sentence_embedding"),
+                _ => fields.fault(name, "no field of this name, as nothing is computed from it"),
+            }
+        }
+        faults.check()
+    }
+
+    /// Prompts by role; `said` is whether the report is to name them.
+    fn prompts(&mut self, root: &Path, said: bool) -> Result<(Prompts, Option<usize>), ConvertError> {
+        let path = root.join(PROMPTS_FILE);
+        let Some(value) = self.json(&path)? else { return Ok((Prompts::default(), None)) };
+        let faults = Faults::of(&path);
+        let fields = Fields::new("", Some(&value), &faults);
+        fields.only_text("model_type", "SentenceTransformer");
+        match fields.get("similarity_fn_name").map(Value::as_str) {
+            None | Some(Some("cosine")) => {}
+            Some(Some(name @ ("dot" | "dot_score" | "euclidean" | "manhattan"))) if said => self.notes.push(format!(
+                "similarity_fn_name `{name}` changes no vector; vectors here have length 1, so that the dot product is the cosine"
+            )),
+            Some(Some("dot" | "dot_score" | "euclidean" | "manhattan")) => {}
+            Some(_) => fields.fault("similarity_fn_name", "cosine, dot, euclidean or manhattan: one vector for a text"),
+        }
+        for (name, _) in fields.present() {
+            const KNOWN: [&str; 7] = [
+                "prompts",
+                "default_prompt_name",
+                "similarity_fn_name",
+                "model_type",
+                "truncate_dim",
+                "requirements",
+                "__version__",
+            ];
+            if !KNOWN.contains(&name.as_str()) && said {
+                self.notes.push(format!("{PROMPTS_FILE}: {name} is not used"));
+            }
+        }
+        let chosen = by_role(&fields, Prompts::default());
+        let truncate_dim = fields.size("truncate_dim");
+        faults.check()?;
+        if said {
+            self.notes.extend(chosen.notes);
+            self.notes.extend(truncate_dim.map(|dim| {
+                format!("truncate_dim: vectors are the first {dim} numbers, brought to length 1, unless --dim asks for more")
+            }));
+        }
+        Ok((chosen.prompts, truncate_dim))
+    }
+
+    fn transformer(&mut self, folder: &Path) -> Result<Transformer, ConvertError> {
+        let mut settings = Transformer { max_tokens: None, lowercase: false };
+        for file in TRANSFORMER_FILES {
+            let path = folder.join(file);
+            let Some(value) = self.json(&path)? else { continue };
+            if value.as_object().is_some_and(serde_json::Map::is_empty) {
+                continue;
+            }
+            let faults = Faults::of(&path);
+            let fields = Fields::new("", Some(&value), &faults);
+            self.transformer_fields(&fields, &faults, &mut settings);
+            faults.check()?;
+            break;
+        }
+        Ok(settings)
+    }
+
+    fn transformer_fields(&mut self, fields: &Fields<'_>, faults: &Faults, settings: &mut Transformer) {
+        settings.max_tokens = fields.size("max_seq_length");
+        settings.lowercase = fields.flag("do_lower_case") == Some(true);
+        fields.only_text("transformer_task", "feature-extraction");
+        fields.only_text("module_output_name", "token_embeddings");
+        let text = fields.get("modality_config").and_then(|config| config.get("text"));
+        if fields.get("modality_config").is_some() {
+            let text = Fields::new("modality_config.text.", text, faults);
+            let row = "last_hidden_state";
+            let output = text.get("method_output_name");
+            let listed = output.and_then(Value::as_array).is_some_and(|list| list.len() == 1 && list[0] == row);
+            if output.and_then(Value::as_str) != Some(row) && !listed {
+                text.fault("method_output_name", format!("\"{row}\": the rows of the last layer"));
+            }
+            if text.get("method").and_then(Value::as_str) != Some("forward") {
+                text.fault("method", "\"forward\"");
+            }
+        }
+        for (name, value) in fields.present() {
+            match name.as_str() {
+                "max_seq_length" | "do_lower_case" | "transformer_task" | "module_output_name" | "modality_config" => {}
+                // How a batch is laid out: padding is never seen.
+                "unpad_inputs" => {}
+                "model_args" | "model_kwargs" | "config_args" | "config_kwargs" | "tokenizer_args"
+                | "processor_kwargs" | "processing_kwargs" => self.nested(name, value, faults, settings),
+                _ => fields.fault(name, "nothing, as it is not computed"),
+            }
+        }
+    }
+
+    /// Arguments of the classes that read model and tokenizer.
+    fn nested(&mut self, block: &str, value: &Value, faults: &Faults, settings: &mut Transformer) {
+        const UNSEEN: [&str; 14] = [
+            "torch_dtype",
+            "dtype",
+            "attn_implementation",
+            "device_map",
+            "low_cpu_mem_usage",
+            "trust_remote_code",
+            "use_fast",
+            "use_safetensors",
+            "add_pooling_layer",
+            "padding_side",
+            "use_cache",
+            "use_memory_efficient_attention",
+            "unpad_inputs",
+            "cache_dir",
+        ];
+        let at = format!("{block}.");
+        let fields = Fields::new(&at, Some(value), faults);
+        for (name, value) in fields.present() {
+            match name.as_str() {
+                "model_max_length" => settings.max_tokens = fields.size(name),
+                name if UNSEEN.contains(&name) => {
+                    self.notes.push(format!("{at}{name} {} is not used: it is how a program computes", shown(Some(value))));
+                }
+                _ if value.as_object().is_some_and(serde_json::Map::is_empty) => {}
+                _ => fields.fault(name, "nothing, as it is not computed"),
+            }
+        }
+    }
+}
+
+/// The poolings that today's field names: one word, or a list of them.
+fn modes(fields: &Fields<'_>, value: &Value) -> Vec<Pooling> {
+    let names = match value {
+        Value::Array(list) => list.iter().collect(),
+        one => vec![one],
+    };
+    let pooling = |name: &Value| POOLINGS.iter().find(|(known, _)| name.as_str() == Some(*known)).map(|(_, pooling)| *pooling);
+    let found: Option<Vec<Pooling>> = names.into_iter().map(pooling).collect();
+    match found {
+        Some(poolings) if !poolings.is_empty() => poolings,
+        _ => {
+            let known: Vec<&str> = POOLINGS.iter().map(|(name, _)| *name).collect();
+            fields.fault("pooling_mode", format!("one or several of {}", known.join(", ")));
+            Vec::new()
+        }
+    }
+}
+
+/// Prompts by role, and what the report says of them.
+pub(crate) struct ByRole {
+    pub prompts: Prompts,
+    pub notes: Vec<String>,
+}
+
+/// The prompts of a file by role, over those that hold without it.
+///
+/// sentence-transformers' `encode_query` takes `query`; `encode_document` the first there is of `document`, `passage` and
+/// `corpus`; `encode` the one that `default_prompt_name` names, and so do they where a checkpoint has none of theirs.
+pub(crate) fn by_role(file: &Fields<'_>, otherwise: Prompts) -> ByRole {
+    let mut prompts = otherwise;
+    let mut notes = Vec::new();
+    let value = file.get("prompts");
+    if value.is_some_and(|value| !value.is_object()) {
+        file.fault("prompts", "an object of prompts by name");
+    }
+    let all: Vec<(&str, &str)> = value
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, prompt)| match prompt {
+            Value::String(prompt) => Some((name.as_str(), prompt.as_str())),
+            Value::Null => Some((name.as_str(), "")),
+            other => {
+                file.fault_at(&format!("prompts.{name}"), other, "a string");
+                None
+            }
+        })
+        .collect();
+    let of = |names: &[&str]| names.iter().find_map(|name| all.iter().find(|(known, _)| known == name)).copied();
+    let default = match file.text("default_prompt_name") {
+        None => None,
+        Some(name) => match of(&[name]) {
+            Some(found) => Some(found),
+            // These two are always there, empty where nothing is said.
+            None if matches!(name, "query" | "document") => Some((name, "")),
+            None => {
+                let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+                let names = if names.is_empty() { "none at all".into() } else { names.join(", ") };
+                file.fault("default_prompt_name", format!("the name of a prompt; there are {names}"));
+                None
+            }
+        },
+    };
+    let (query, document) = (of(&["query"]).or(default), of(&["document", "passage", "corpus"]).or(default));
+    let mut used = Vec::new();
+    for (role, found, place) in [
+        ("query", query, &mut prompts.query),
+        ("document", document, &mut prompts.document),
+        ("none", default, &mut prompts.none),
+    ] {
+        let Some((name, prompt)) = found else { continue };
+        used.push(name);
+        *place = prompt.into();
+        if !prompt.is_empty() {
+            let by = if default == Some((name, prompt)) { " (default_prompt_name)" } else { "" };
+            notes.push(format!("prompt `{name}`{by} stands in front with --role {role}: {prompt:?}"));
+        }
+    }
+    let unused: Vec<&str> =
+        all.iter().filter(|(name, prompt)| !prompt.is_empty() && !used.contains(name)).map(|(name, _)| *name).collect();
+    if !unused.is_empty() {
+        notes.push(format!("prompts that no role takes: {}", unused.join(", ")));
+    }
+    ByRole { prompts, notes }
+}
+
+/// What the report says of `do_lower_case` where the tokenizer does so anyway.
+///
+/// # Errors
+/// [`ConvertError::Fields`] where it does not: texts would have to be put into small letters before it.
+pub(crate) fn lowercase_note(tokenizer: &Path) -> Result<String, ConvertError> {
+    let value: Value = read_json(tokenizer)?;
+    if lowers(value.get("normalizer")) {
+        return Ok("do_lower_case: the tokenizer puts texts into small letters by itself".into());
+    }
+    let faults = Faults::of(tokenizer);
+    let expected = "one that puts texts into small letters, as do_lower_case asks for it";
+    faults.add("normalizer", shown(value.get("normalizer")), expected);
+    faults.check().map(|()| unreachable!("a fault was added"))
+}
+
+/// Whether a normalizer of a `tokenizer.json` gives small letters only.
+fn lowers(normalizer: Option<&Value>) -> bool {
+    let Some(normalizer) = normalizer else { return false };
+    match normalizer.get("type").and_then(Value::as_str) {
+        Some("Lowercase") => true,
+        Some("BertNormalizer") => normalizer.get("lowercase").and_then(Value::as_bool).unwrap_or(true),
+        Some("Sequence") => {
+            normalizer.get("normalizers").and_then(Value::as_array).into_iter().flatten().any(|one| lowers(Some(one)))
+        }
+        _ => false,
+    }
+}
+
+/// The last folder and the name of a file.
+fn short(path: &Path) -> String {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    format!("{}/{}", path.parent().map(name).unwrap_or_default(), name(path))
+}

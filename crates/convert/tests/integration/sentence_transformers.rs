@@ -1,0 +1,281 @@
+//! Folders of sentence-transformers and BERT as they are published: what is kept of their settings, what is refused by
+//! name, and which names of tensors and files are known. Vectors are compared in the workspace's own tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use omniburn_convert::{ConvertError, ConvertOptions, ConvertReport, convert};
+use omniburn_models::blocks::Pooling;
+use omniburn_models::families::{BertConfig, Family};
+use omniburn_models::record::{Dtype, RecordHeader};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::*;
+
+const POOLING: &str = "1_Pooling/config.json";
+const SETTINGS: &str = "config_sentence_transformers.json";
+
+/// The twin, copied so that a test may change it.
+struct Bert {
+    root: TempDir,
+}
+
+impl Bert {
+    fn new() -> Self {
+        let bert = Self { root: tempfile::tempdir().unwrap() };
+        let manifest = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+        copy(&Path::new(&manifest).join("../../tests/golden/twins/bert-tiny"), &bert.folder());
+        bert
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.root.path().join("checkpoint")
+    }
+
+    fn with(self, file: &str, value: Value) -> Self {
+        let path = self.folder().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        write_json(&path, &value);
+        self
+    }
+
+    fn without(self, file: &str) -> Self {
+        let path = self.folder().join(file);
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+        self
+    }
+
+    fn change(self, file: &str, change: impl Fn(&mut Value)) -> Self {
+        let mut value: Value = serde_json::from_slice(&fs::read(self.folder().join(file)).unwrap()).unwrap();
+        change(&mut value);
+        self.with(file, value)
+    }
+
+    /// Tensors under other names.
+    fn renamed(self, name: impl Fn(&str) -> String) -> Self {
+        let path = self.folder().join("model.safetensors");
+        let bytes = fs::read(&path).unwrap();
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header: serde_json::Map<String, Value> = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+        let renamed: serde_json::Map<String, Value> = header.into_iter().map(|(old, v)| (name(&old), v)).collect();
+        let text = Value::from(renamed).to_string();
+        fs::write(path, safetensors(&text, &bytes[8 + length..])).unwrap();
+        self
+    }
+
+    fn check(&self) -> Result<ConvertReport, ConvertError> {
+        convert(&ConvertOptions { check: true, ..ConvertOptions::new(self.folder(), "") })
+    }
+
+    fn header(&self) -> (RecordHeader, ConvertReport) {
+        let out = self.root.path().join("record");
+        let options = ConvertOptions { dtype: Dtype::F32, force: true, ..ConvertOptions::new(self.folder(), &out) };
+        let report = convert(&options).unwrap();
+        (Record::open(&out).folder.header().clone(), report)
+    }
+
+    fn refused(&self, names: &[&str]) {
+        let error = self.check().unwrap_err().to_string();
+        for name in names {
+            assert!(error.contains(name), "{name}: {error}");
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+fn bert(header: &RecordHeader) -> &BertConfig {
+    let Family::Bert(config) = &header.family else { panic!("a bert record") };
+    config
+}
+
+fn modules(listed: &[(&str, &str)]) -> Value {
+    let module = |(i, (kind, path)): (usize, &(&str, &str))| json!({"idx": i, "name": i.to_string(), "path": path, "type": kind});
+    Value::Array(listed.iter().enumerate().map(module).collect())
+}
+
+#[test]
+fn every_spelling_of_pooling_is_read() {
+    let one = |value: Value| {
+        let (header, _) = Bert::new().with(POOLING, value).header();
+        let config = bert(&header).clone();
+        (std::iter::once(config.pooling).chain(config.more_poolings).collect::<Vec<_>>(), config.skips_prompt)
+    };
+    assert_eq!(one(json!({"embedding_dimension": 32, "pooling_mode": "cls", "include_prompt": true})), (vec![Pooling::Cls], false));
+    assert_eq!(one(json!({"pooling_mode": ["lasttoken"]})), (vec![Pooling::LastToken], false));
+    assert_eq!(
+        one(json!({"pooling_mode": ["weightedmean", "max"], "include_prompt": false})),
+        (vec![Pooling::WeightedMean, Pooling::Max], true)
+    );
+    // As flags, the order is the library's own and not the file's.
+    assert_eq!(
+        one(json!({"pooling_mode_mean_sqrt_len_tokens": true, "pooling_mode_max_tokens": true, "pooling_mode_cls_token": true})).0,
+        [Pooling::Cls, Pooling::Max, Pooling::MeanSqrtLen]
+    );
+    assert_eq!(one(json!({"pooling_mode_cls_token": false})).0, [Pooling::Mean]);
+    assert_eq!(one(json!({"pooling_mode_cls_token": true, "pooling_mode": "mean"})).0, [Pooling::Mean]);
+    let (header, _) = Bert::new().with(POOLING, json!({"pooling_mode": ["cls", "mean"]})).header();
+    assert_eq!(header.dims, [64]);
+    Bert::new().with(POOLING, json!({"pooling_mode": "middle"})).refused(&[POOLING, "pooling_mode", "middle", "weightedmean"]);
+    Bert::new().with(POOLING, json!({"pooling_mode": []})).refused(&["pooling_mode"]);
+    Bert::new().with(POOLING, json!({"pooling_mode_attention": true})).refused(&["pooling_mode_attention"]);
+    Bert::new().with(POOLING, json!({"include_prompt": "no"})).refused(&["include_prompt", "true or false"]);
+}
+
+#[test]
+fn modules_lie_where_their_list_says_or_are_refused_by_name() {
+    let old = |name: &str| format!("sentence_transformers.models.{name}");
+    let (transformer, pooling) = (old("Transformer"), old("Pooling"));
+    let moved = Bert::new()
+        .without("1_Pooling")
+        .with("rows/config.json", json!({"pooling_mode": "cls"}))
+        .with("modules.json", modules(&[(&transformer, ""), ("sentence_transformers.sentence_transformer.modules.pooling.Pooling", "rows")]));
+    let (header, report) = moved.header();
+    assert_eq!(bert(&header).pooling, Pooling::Cls);
+    assert!(header.sources.iter().any(|source| source.file == "rows/config.json"), "{:?}", header.sources);
+    assert!(report.to_string().contains("no Normalize"), "{report}");
+    moved.without("rows").refused(&["missing files", "rows"]);
+
+    let nested = Bert::new().with("modules.json", modules(&[(&transformer, "0_Transformer"), (&pooling, "1_Pooling")]));
+    fs::create_dir(nested.folder().join("0_Transformer")).unwrap();
+    for file in ["config.json", "tokenizer.json", "model.safetensors", "sentence_bert_config.json"] {
+        fs::rename(nested.folder().join(file), nested.folder().join("0_Transformer").join(file)).unwrap();
+    }
+    let (header, _) = nested.header();
+    assert_eq!((bert(&header).max_tokens, header.name.as_str()), (80, "checkpoint"));
+    assert!(header.sources.iter().any(|source| source.file == "0_Transformer/config.json"), "{:?}", header.sources);
+
+    let dense = old("Dense");
+    for (listed, names) in [
+        (vec![(transformer.as_str(), ""), (&pooling, "1_Pooling"), (&dense, "2_Dense")], vec!["[2].type", "Dense in 2_Dense"]),
+        (vec![(&transformer, ""), ("mine.Pooling", "1_Pooling")], vec!["[1].type", "mine.Pooling"]),
+        (vec![(&transformer, ""), (&pooling, "../elsewhere")], vec!["[1].path", "../elsewhere"]),
+        (vec![(&transformer, "")], vec!["type", "Pooling"]),
+        (vec![(&pooling, "1_Pooling"), (&transformer, "")], vec!["type", "Pooling, Transformer"]),
+        (vec![("sentence_transformers.models.WordEmbeddings", "0_WordEmbeddings"), (&pooling, "1_Pooling")], vec!["WordEmbeddings"]),
+        (vec![("sentence_transformers.sparse_encoder.models.Transformer", ""), (&pooling, "1_Pooling")], vec!["sparse_encoder"]),
+    ] {
+        Bert::new().with("modules.json", modules(&listed)).refused(&names);
+    }
+    Bert::new().with("2_Normalize/config.json", json!({"module_input_name": "token_embeddings"})).refused(&["module_input_name"]);
+    Bert::new().without("modules.json").with(POOLING, json!({"pooling_mode": "cls"})).refused(&["modules.json", "1_Pooling"]);
+    let plain = Bert::new().without("modules.json").check().unwrap();
+    assert!(plain.to_string().contains("no modules.json"), "{plain}");
+}
+
+#[test]
+fn prompts_go_to_the_roles_that_the_library_gives_them() {
+    let prompts = |value: Value| {
+        let (header, report) = Bert::new().with(SETTINGS, value).header();
+        (header.prompts, report.to_string())
+    };
+    let (found, report) = prompts(json!({"prompts": {"query": "q: ", "document": "d: ", "passage": "p: ", "sts": "s: "}}));
+    assert_eq!((found.query.as_str(), found.document.as_str(), found.none.as_str()), ("q: ", "d: ", ""));
+    assert!(report.contains("--role query: \"q: \"") && report.contains("no role takes: passage, sts"), "{report}");
+    let (found, _) = prompts(json!({"prompts": {"corpus": "c: ", "passage": "p: "}}));
+    assert_eq!((found.query.as_str(), found.document.as_str()), ("", "p: "));
+    let (found, report) = prompts(json!({"prompts": {"query": "", "x": "x: "}, "default_prompt_name": "x"}));
+    assert_eq!((found.query.as_str(), found.document.as_str(), found.none.as_str()), ("", "x: ", "x: "));
+    assert!(report.contains("default_prompt_name"), "{report}");
+    Bert::new().with(SETTINGS, json!({"prompts": {"a": "b"}, "default_prompt_name": "c"})).refused(&["default_prompt_name", "there are a"]);
+    Bert::new().with(SETTINGS, json!({"prompts": {"query": 3}})).refused(&["prompts.query", "a string"]);
+    Bert::new().with(SETTINGS, json!({"model_type": "SparseEncoder"})).refused(&["model_type", "SparseEncoder"]);
+    Bert::new().with(SETTINGS, json!({"similarity_fn_name": "MaxSim"})).refused(&["similarity_fn_name", "MaxSim"]);
+    let (header, report) = Bert::new().with(SETTINGS, json!({"truncate_dim": 8, "similarity_fn_name": "dot"})).header();
+    assert_eq!((header.dims.as_slice(), header.default_dim), (&[8, 32][..], Some(8)));
+    assert!(report.to_string().contains("similarity_fn_name `dot`"), "{report}");
+}
+
+#[test]
+fn settings_of_the_transformer_are_computed_or_refused_by_name() {
+    const FILE: &str = "sentence_bert_config.json";
+    for file in ["sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlnet_config.json"] {
+        let (header, _) = Bert::new().without(FILE).with(file, json!({"max_seq_length": 20})).header();
+        assert_eq!(bert(&header).max_tokens, 20, "{file}");
+    }
+    let today = json!({
+        "transformer_task": "feature-extraction", "module_output_name": "token_embeddings",
+        "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+    });
+    let (header, _) = Bert::new().with(FILE, today).header();
+    assert_eq!(bert(&header).max_tokens, 96);
+    for (value, names) in [
+        (json!({"transformer_task": "fill-mask"}), ["transformer_task", "fill-mask"]),
+        (json!({"modality_config": {"text": {"method": "forward", "method_output_name": "pooler_output"}}}), ["method_output_name", "pooler_output"]),
+        (json!({"query_length": 32}), ["query_length", "32"]),
+        (json!({"config_args": {"num_hidden_layers": 1}}), ["config_args.num_hidden_layers", "1"]),
+        (json!({"processing_kwargs": {"text": {"max_length": 5}}}), ["processing_kwargs.text", "5"]),
+    ] {
+        Bert::new().with(FILE, value).refused(&names);
+    }
+    let report = Bert::new().with(FILE, json!({"do_lower_case": true})).check().unwrap();
+    assert!(report.to_string().contains("small letters by itself"), "{report}");
+    let cased = Bert::new().with(FILE, json!({"do_lower_case": true}));
+    cased.change("tokenizer.json", |json| json["normalizer"]["lowercase"] = false.into()).refused(&["normalizer", "do_lower_case"]);
+}
+
+#[test]
+fn names_of_every_wrapper_and_age_are_known() {
+    let before = Bert::new().check().unwrap();
+    for prefix in ["bert.", "model.", "module.", "module.bert.", "0.auto_model.", "model.bert.", "auto_model."] {
+        let report = Bert::new().renamed(|name| format!("{prefix}{name}")).check().unwrap();
+        assert_eq!((report.mapped, report.dropped.len()), (before.mapped, before.dropped.len()), "{prefix}");
+    }
+    let old = |name: &str| name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+    let report = Bert::new().renamed(|name| format!("bert.{}", old(name))).check().unwrap();
+    assert_eq!(report.mapped, before.mapped);
+    let head = Bert::new().renamed(|name| match name {
+        "pooler.dense.weight" => "cls.predictions.transform.dense.weight".into(),
+        "pooler.dense.bias" => "cls.seq_relationship.bias".into(),
+        name => format!("bert.{name}"),
+    });
+    let report = head.check().unwrap().to_string();
+    assert!(report.contains("masked words: cls.predictions") && report.contains("next sentence: cls.seq"), "{report}");
+    Bert::new().with("adapter_config.json", json!({"peft_type": "LORA"})).refused(&["adapter_config.json", "merge_and_unload"]);
+    Bert::new().change("config.json", |json| json["quantization_config"] = json!({"bits": 4})).refused(&["quantization_config"]);
+}
+
+#[test]
+fn what_no_family_takes_is_refused_with_what_it_is_and_what_would_do() {
+    let other = Bert::new().change("config.json", |json| {
+        json["model_type"] = "xlm-roberta".into();
+        json["architectures"] = json!(["XLMRobertaModel"]);
+    });
+    other.refused(&["model_type", "xlm-roberta", "XLMRobertaModel", "\"bert\"", "omniburn-mini", "qwen3"]);
+    let nameless = Bert::new().change("config.json", |json| {
+        json.as_object_mut().unwrap().remove("model_type");
+        json["architectures"] = json!(["BertForMaskedLM"]);
+    });
+    nameless.refused(&["model_type: found nothing", "BertForMaskedLM", "`\"model_type\": \"bert\"` in this file would do"]);
+    for (file, format) in [
+        ("pytorch_model.bin", "pickle"),
+        ("pytorch_model.bin.index.json", "pickle"),
+        ("model.pt", "pickle"),
+        ("model.onnx", "ONNX"),
+        ("model.gguf", "GGUF"),
+        ("tf_model.h5", "TensorFlow"),
+        ("flax_model.msgpack", "Flax"),
+        ("openvino_model.bin", "OpenVINO"),
+        ("model.fp16.safetensors", "another name"),
+        ("onnx/model.onnx", "ONNX"),
+    ] {
+        let folder = Bert::new().without("model.safetensors").with(file, json!(1));
+        folder.refused(&[file.split('/').next().unwrap(), format, "model.safetensors"]);
+    }
+    Bert::new().without("model.safetensors").refused(&["missing files", "model.safetensors"]);
+    let bert = Bert::new().with("model.gguf", json!(1));
+    let error = convert(&ConvertOptions { check: true, ..ConvertOptions::new(bert.folder().join("model.gguf"), "") });
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("GGUF") && error.contains("a folder with config.json"), "{error}");
+}

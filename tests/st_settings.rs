@@ -1,0 +1,85 @@
+//! Settings of sentence-transformers: the files of each case over the twin give the vectors that the library gives.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use omniburn::{Dtype, Input, Request, Role};
+use omniburn_convert::{ConvertOptions, convert};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::support::*;
+
+/// What `tests/golden/make/st_settings.py` wrote.
+#[derive(Deserialize)]
+struct Golden {
+    texts: Vec<String>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    /// The folder the transformer is moved to.
+    nested: Option<String>,
+    /// JSON by path, or null for what is taken away.
+    files: BTreeMap<String, Value>,
+    /// Unit vectors by role, one a text.
+    vectors: BTreeMap<String, Vec<Vec<f32>>>,
+}
+
+impl Case {
+    fn lay(&self, folder: &Path) {
+        copy_folder(&golden().checkpoints.join("bert-tiny"), folder);
+        for (path, content) in &self.files {
+            let place = folder.join(path);
+            if content.is_null() {
+                std::fs::remove_dir_all(&place).unwrap();
+            } else {
+                std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+                std::fs::write(&place, content.to_string()).unwrap();
+            }
+        }
+        if let Some(nested) = &self.nested {
+            std::fs::create_dir_all(folder.join(nested)).unwrap();
+            for file in ["config.json", "model.safetensors", "tokenizer.json", "sentence_bert_config.json"] {
+                std::fs::rename(folder.join(file), folder.join(nested).join(file)).unwrap();
+            }
+        }
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn every_setting_gives_the_vectors_of_sentence_transformers() {
+    let text = std::fs::read(golden().refs.join("st-settings.json")).unwrap();
+    let stored: Golden = serde_json::from_slice(&text).unwrap();
+    let inputs: Vec<Input> = stored.texts.iter().map(Input::text).collect();
+    for (i, case) in stored.cases.iter().enumerate() {
+        let folder = scratch().join(format!("st-settings-{i}"));
+        let record = folder.with_extension("record");
+        case.lay(&folder);
+        let options = ConvertOptions { dtype: Dtype::F32, force: true, ..ConvertOptions::new(&folder, &record) };
+        convert(&options).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        let engine = builder(record.clone()).open().unwrap();
+        for (role, vectors) in &case.vectors {
+            let role: Role = serde_json::from_value(role.clone().into()).unwrap();
+            let got = engine.embed_with(&inputs, &Request::new(role)).unwrap();
+            for (got, want) in got.iter().zip(vectors) {
+                let got = got.as_ref().unwrap().embedding.as_slice();
+                compare(&format!("{} {role:?}", case.name), got, want, embedding_bound());
+            }
+        }
+    }
+}

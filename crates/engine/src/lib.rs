@@ -76,8 +76,8 @@ pub use key::InputDigest;
 pub use meter::{ClassStats, DurationStats, Meter, MeterSnapshot};
 pub use omniburn_gate::{Cancel, Gate, GatePolicy, GaveUp, Permit, Priority};
 pub use omniburn_media::{
-    FilmSource, Height, MediaError, MelPreprocess, RgbImage, SEGMENT_SECONDS, Truncation, VisionPreprocess, Width,
-    decode_image, has_pictures, is_animation, known_image_ending, resize_bicubic, sniff,
+    FilmSource, Height, MediaError, MelPreprocess, RgbImage, SEGMENT_SECONDS, TrackChoice, TrackInfo, Truncation,
+    VisionPreprocess, Width, decode_image, has_pictures, is_animation, known_image_ending, resize_bicubic, sniff,
 };
 pub use omniburn_models::families::{BertConfig, Family, MiniConfig, OmniConfig};
 pub use omniburn_models::record::int8::is_scale;

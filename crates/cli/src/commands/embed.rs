@@ -49,6 +49,7 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
         items: args.items.as_deref().map(open_items).transpose()?,
         lines: args.lines.then(|| Box::new(io::stdin()) as Box<dyn Read + Send>),
         live: from_stdin || args.lines,
+        tracks: args.inputs.tracks(),
     };
     let file = args.out.as_deref().map(WholeFile::create).transpose()?;
     let journal = args.journal.as_deref().map(WholeFile::create).transpose()?.map(Journal::new);

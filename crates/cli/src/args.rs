@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgMatches, Args, Parser, Subcommand, ValueEnum};
-use omniburn::{BackendSpec, Dtype, Isa, Modality, Role, TemplateKind, Truncation};
-use omniburn_cli::inputs::TypedInput;
+use omniburn::{BackendSpec, Dtype, Isa, Modality, Role, TemplateKind, TrackChoice, Truncation};
+use omniburn_cli::inputs::{Tracks, TypedInput, track_of};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -167,6 +167,19 @@ pub struct InputArgs {
     /// A film file, an animated GIF or WebP included; may repeat
     #[arg(long, value_name = "PATH", allow_hyphen_values = true)]
     pub video: Vec<PathBuf>,
+    /// Which audio track of files with several: its number from 0, or its language such as eng [default: the file's default]
+    #[arg(long, value_name = "N", value_parser = track)]
+    pub audio_track: Option<TrackChoice>,
+    /// Which video track of files with several: its number from 0, or its language [default: the file's default]
+    #[arg(long, value_name = "N", value_parser = track)]
+    pub video_track: Option<TrackChoice>,
+}
+
+impl InputArgs {
+    /// The tracks that are asked for.
+    pub fn tracks(&self) -> Tracks {
+        Tracks { audio: self.audio_track.clone(), video: self.video_track.clone() }
+    }
 }
 
 /// `omniburn embed`.
@@ -179,8 +192,8 @@ last line break). Else it is a text, unless it looks like a path (no white space
 ending): then it is an error. --text, --image, --audio and --video say it outright.
 
 --items reads JSON lines with one key each: {\"text\": \"...\"}, {\"image\": \"PATH\"}, {\"audio\": \"PATH\"}, \
-{\"video\": \"PATH\"} or {\"video\": [\"frame0.png\", ...]}, and an optional \"id\" that comes back. Inputs come first, \
-then items, then lines.
+{\"video\": \"PATH\"} or {\"video\": [\"frame0.png\", ...]}, an optional \"id\" that comes back, and for a file of \
+audio or video an optional \"track\", its number from 0 or its language. Inputs come first, then items, then lines.
 
 Sound and film longer than 240 s are cut into segments of that length. Their line holds the unit mean of the segments' \
 vectors and how many there were; with --segments each segment has a line of its own, with where it begins and ends.
@@ -524,6 +537,11 @@ fn dtypes(of: &[Dtype]) -> impl TypedValueParser<Value = Dtype> {
 fn template(text: &str) -> Result<(Modality, TemplateKind), String> {
     let (modality, kind) = text.split_once('=').ok_or("expected MODALITY=NAME, such as image=bare")?;
     Ok((modality.parse()?, kind.parse()?))
+}
+
+/// Reads a track: its number from 0, or its language.
+fn track(text: &str) -> Result<TrackChoice, String> {
+    track_of(text).ok_or_else(|| format!("`{text}` is no track: expected its number from 0, or a language such as eng"))
 }
 
 /// Reads a length of time: zero to a day.

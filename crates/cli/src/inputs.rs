@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use omniburn::{Cancel, ErrorKind, FilmSource, Input, ItemError, OTHER_TEXT, TextEncoding};
+use omniburn::{Cancel, ErrorKind, FilmSource, Input, ItemError, Modality, OTHER_TEXT, TextEncoding, TrackChoice};
 use omniburn::{has_pictures, is_animation, known_image_ending, sniff};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -28,6 +28,39 @@ pub enum TypedInput {
     Audio(PathBuf),
     /// A film file, said outright.
     Video(PathBuf),
+}
+
+/// Which tracks are meant of files that do not say it themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tracks {
+    /// Of audio.
+    pub audio: Option<TrackChoice>,
+    /// Of video.
+    pub video: Option<TrackChoice>,
+}
+
+impl Tracks {
+    fn of(&self, input: Input) -> Input {
+        let track = match input.modality() {
+            Modality::Audio => &self.audio,
+            Modality::Video => &self.video,
+            _ => &None,
+        };
+        match track {
+            Some(track) => input.track(track.clone()),
+            None => input,
+        }
+    }
+}
+
+/// A track by its number from 0, or by its language: two or more letters, and what BCP 47 has behind them.
+pub fn track_of(text: &str) -> Option<TrackChoice> {
+    if let Ok(index) = text.parse() {
+        return Some(TrackChoice::Index(index));
+    }
+    let letters = text.bytes().take_while(u8::is_ascii_alphabetic).count();
+    let language = letters >= 2 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    language.then(|| TrackChoice::Language(text.to_owned()))
 }
 
 /// Why an input failed, as its line says it.
@@ -66,7 +99,7 @@ pub struct Entry {
 
 impl Entry {
     /// What was typed, as an input.
-    pub fn of(typed: &TypedInput) -> Self {
+    pub fn of(typed: &TypedInput, tracks: &Tracks) -> Self {
         let (label, input) = match typed {
             TypedInput::Either(value) => (value.to_string_lossy().into_owned(), either(value)),
             TypedInput::Text(text) => (text.clone(), Ok(Input::text(text))),
@@ -74,6 +107,7 @@ impl Entry {
             TypedInput::Audio(path) => named(path, Medium::Audio),
             TypedInput::Video(path) => named(path, Medium::Video),
         };
+        let input = input.map(|input| tracks.of(input));
         Self { id: None, label, input, files: typed.file().map(Path::to_path_buf).into_iter().collect() }
     }
 }
@@ -349,6 +383,16 @@ struct Item {
     audio: Option<PathBuf>,
     #[serde(default, deserialize_with = "given")]
     video: Option<Film>,
+    #[serde(default, deserialize_with = "given")]
+    track: Option<ItemTrack>,
+}
+
+/// A track of a line: a number from 0, or a language.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum ItemTrack {
+    Number(u32),
+    Text(String),
 }
 
 #[derive(Debug)]
@@ -400,7 +444,9 @@ fn is_usable(id: &RawValue) -> bool {
 }
 
 /// One line of `--items`; `place` names the line in messages, and relative paths begin at `folder`.
-pub fn item(line: &[u8], folder: &Path, place: &str) -> Entry {
+///
+/// A file takes the track of its line, else that of `tracks`; a list of frames has none.
+pub fn item(line: &[u8], folder: &Path, place: &str, tracks: &Tracks) -> Entry {
     let bad = |message: String| Fault::new(ErrorKind::BadItem, format!("{place}: {message}"));
     match serde_json::from_slice::<Item>(line) {
         Ok(item) => {
@@ -415,9 +461,24 @@ pub fn item(line: &[u8], folder: &Path, place: &str) -> Entry {
                 None => &[],
             };
             let files = item.image.iter().chain(&item.audio).chain(film).map(|path| folder.join(path)).collect();
-            let (label, input) = match (Item { id: None, ..item }) {
+            let has_track = item.track.is_some();
+            let a_file = item.audio.is_some() || matches!(item.video, Some(Film::File(_)));
+            let track = match &item.track {
+                Some(ItemTrack::Number(index)) => Some(TrackChoice::Index(*index)),
+                Some(ItemTrack::Text(text)) => track_of(text),
+                None => None,
+            };
+            let wrong_track = has_track && (!a_file || track.is_none());
+            let tracks = match track {
+                Some(track) => &Tracks { audio: Some(track.clone()), video: Some(track) },
+                None if matches!(item.video, Some(Film::Frames(_))) => &Tracks::default(),
+                None => tracks,
+            };
+            let (label, input) = match (Item { id: None, track: None, ..item }) {
                 _ if wrong_id => (place.into(), fault("id: expected a string of text, a number, true, false or null")),
                 _ if given > 1 => (place.into(), fault("found several of text, image, audio and video, expected one")),
+                _ if wrong_track && a_file => (place.into(), fault("track: expected a number from 0, or a language")),
+                _ if wrong_track => (place.into(), fault("found a track, which only a file of audio or video has")),
                 Item { text: Some(text), .. } => (text.clone(), Ok(Input::text(text))),
                 Item { image: Some(path), .. } => file_of(folder, &path, Medium::Image),
                 Item { audio: Some(path), .. } => file_of(folder, &path, Medium::Audio),
@@ -425,7 +486,7 @@ pub fn item(line: &[u8], folder: &Path, place: &str) -> Entry {
                 Item { video: Some(Film::Frames(frames)), .. } => frames_of(folder, &frames),
                 _ => (place.into(), fault("found none of text, image, audio and video, expected one")),
             };
-            Entry { id, label, input, files }
+            Entry { id, label, input: input.map(|input| tracks.of(input)), files }
         }
         Err(e) => {
             let only = serde_json::from_slice::<OnlyId>(line).ok().and_then(|only| only.id);
@@ -479,6 +540,8 @@ pub struct Sources {
     pub lines: Option<Box<dyn Read + Send>>,
     /// Whether somebody may be typing: then a pause ends a batch.
     pub live: bool,
+    /// Which tracks are meant of files that do not say it themselves.
+    pub tracks: Tracks,
 }
 
 /// Entries read ahead by a thread of their own, so that a slow stream neither delays what is ready nor an interruption.
@@ -555,7 +618,7 @@ type Sent = Result<(), std::sync::mpsc::SendError<io::Result<Entry>>>;
 
 fn send_all(sources: Sources, to: &SyncSender<io::Result<Entry>>) -> Sent {
     for typed in &sources.typed {
-        to.send(Ok(Entry::of(typed)))?;
+        to.send(Ok(Entry::of(typed, &sources.tracks)))?;
     }
     if let Some((stream, name, folder)) = sources.items {
         let context = format!("{name}: ");
@@ -564,7 +627,7 @@ fn send_all(sources: Sources, to: &SyncSender<io::Result<Entry>>) -> Sent {
             match line {
                 Line::Whole(line) if line.iter().all(u8::is_ascii_whitespace) => None,
                 // Files that were joined have their marks in the middle, where JSON has none.
-                Line::Whole(line) => Some(item(line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line), &folder, &place)),
+                Line::Whole(line) => Some(item(line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line), &folder, &place, &sources.tracks)),
                 Line::TooLong => Some(Entry::without_input(&place, too_long(&place))),
             }
         })?;
@@ -770,7 +833,7 @@ mod tests {
     }
 
     fn line(line: &str) -> Entry {
-        item(line.as_bytes(), Path::new(""), "items line 1")
+        item(line.as_bytes(), Path::new(""), "items line 1", &Tracks::default())
     }
 
     #[test]
@@ -862,7 +925,7 @@ mod tests {
             assert!(entry.input.unwrap_err().message.starts_with("items line 1: "), "{text}");
             assert_eq!(entry.id.as_deref().map(RawValue::get), id, "{text}");
         }
-        assert_eq!(kind(&item(b"{\"text\":\"\xff\"}", Path::new(""), "x").input), "bad_item");
+        assert_eq!(kind(&item(b"{\"text\":\"\xff\"}", Path::new(""), "x", &Tracks::default()).input), "bad_item");
         assert_eq!(kind(&line(r#"{"image":""}"#).input), "not_found");
     }
 
@@ -888,14 +951,59 @@ mod tests {
             items: Some((Box::new(items), "items".into(), PathBuf::new())),
             lines: Some(Box::new(lines)),
             live: false,
+            tracks: Tracks::default(),
         };
         assert_eq!(read(sources), ["zero", "one", "bad_item!", "three", "four", "", "bad_item!", "six"]);
     }
 
     #[test]
+    fn a_line_may_say_which_track_of_its_file_is_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.mkv", "f.png"] {
+            fs::write(folder.path().join(name), b"x").unwrap();
+        }
+        let path = folder.path().join("a.mkv");
+        let of = |line: &str, tracks: &Tracks| item(line.as_bytes(), folder.path(), "line 1", tracks).input;
+        let digest = |input: Input| input.digest().unwrap();
+        let (none, all) = (
+            Tracks::default(),
+            Tracks { audio: Some(TrackChoice::Index(2)), video: Some(TrackChoice::Language("deu".into())) },
+        );
+        let audio = |track| digest(Input::audio_file(&path).track(track));
+        let video = |track| digest(Input::video_file(&path).track(track));
+        let (index, language) = (TrackChoice::Index, |text: &str| TrackChoice::Language(text.into()));
+        for (line, tracks, wanted) in [
+            (r#"{"audio":"a.mkv"}"#, &none, audio(TrackChoice::Default)),
+            (r#"{"audio":"a.mkv","track":0}"#, &none, audio(index(0))),
+            (r#"{"audio":"a.mkv","track":"eng"}"#, &none, audio(language("ENG"))),
+            (r#"{"audio":"a.mkv"}"#, &all, audio(index(2))),
+            (r#"{"audio":"a.mkv","track":1}"#, &all, audio(index(1))),
+            (r#"{"video":"a.mkv"}"#, &all, video(language("deu"))),
+            (r#"{"video":"a.mkv","track":1}"#, &none, video(index(1))),
+            (r#"{"video":["f.png"]}"#, &all, digest(Input::video_frame_files(vec![folder.path().join("f.png")]))),
+        ] {
+            assert_eq!(digest(of(line, tracks).unwrap()), wanted, "{line}");
+        }
+        assert_ne!(audio(index(0)), audio(TrackChoice::Default));
+        assert_ne!(audio(index(0)), audio(index(1)));
+        assert_ne!(audio(index(0)), video(index(0)));
+        for line in [
+            r#"{"text":"a","track":0}"#,
+            r#"{"image":"f.png","track":0}"#,
+            r#"{"video":["f.png"],"track":0}"#,
+            r#"{"audio":"a.mkv","track":-1}"#,
+            r#"{"audio":"a.mkv","track":"?"}"#,
+            r#"{"audio":"a.mkv","track":null}"#,
+        ] {
+            assert_eq!(of(line, &none).unwrap_err().kind, ErrorKind::BadItem, "{line}");
+        }
+    }
+
+    #[test]
     fn a_line_without_end_costs_its_own_place_only() {
         let long = io::repeat(b'a').take(MAX_TEXT_BYTES + 1_000_000).chain(b"\nnext\n".as_slice());
-        let sources = Sources { typed: Vec::new(), items: None, lines: Some(Box::new(long)), live: false };
+        let tracks = Tracks::default();
+        let sources = Sources { typed: Vec::new(), items: None, lines: Some(Box::new(long)), live: false, tracks };
         assert_eq!(read(sources), ["too_large!", "next"]);
     }
 }

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use omniburn_media::RgbImage;
+use omniburn_media::{RgbImage, TrackChoice};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -172,6 +172,18 @@ impl Input {
                 pieces.number((*rate_hz).into());
                 pieces.number(samples.len() as u64);
                 samples.iter().for_each(|sample| pieces.0.update(sample.to_le_bytes()));
+            }
+        }
+        // Nothing for the default, so that digests noted before there was a choice stay what they are.
+        match &self.1 {
+            TrackChoice::Default => {}
+            TrackChoice::Index(index) => {
+                pieces.add(b"track");
+                pieces.number((*index).into());
+            }
+            TrackChoice::Language(language) => {
+                pieces.add(b"track of language");
+                pieces.add(language.to_ascii_lowercase().as_bytes());
             }
         }
         Some(pieces.finish())

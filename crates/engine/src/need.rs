@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use omniburn_media::{FilmOptions, FilmSource, Need, PictureSource, PictureTarget, SoundSource};
-use omniburn_media::{film_need, frames_need, picture_need, sound_need};
+use omniburn_media::{film_need, frames_need, picture_need, sound_track_need};
 use omniburn_models::families::Family;
 use omniburn_models::record::Modality;
 
@@ -66,10 +66,10 @@ impl Engine {
         let target = || target.as_ref().expect("pictures and films have a target");
         let film = |source: &FilmSource| {
             let frames = self.frames_of(request)?;
-            let options = FilmOptions { ffmpeg: self.inner.ffmpeg.clone() };
+            let options = FilmOptions { ffmpeg: self.inner.ffmpeg.clone(), track: input.1.clone() };
             Ok::<_, ItemError>((film_need(source, &options, frames, target())?, frames))
         };
-        let sound = |source: &SoundSource| sound_need(source, &self.mel_settings());
+        let sound = |source: &SoundSource| sound_track_need(source, &input.1, &self.mel_settings());
         let (need, frames) = match &input.0 {
             Source::Text(text) => return Ok(self.long_text_need(text.len())),
             Source::ImageFile(path) => (picture_need(PictureSource::File(path), target())?, 1),

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use omniburn_media::{ClipCutter, Film, FilmOptions, FilmSource, LogMel, MediaError, MelPreprocess, PatchGrid};
+use omniburn_media::{
+    ClipCutter, Film, FilmOptions, FilmSource, LogMel, MediaError, MelPreprocess, PatchGrid, TrackChoice,
+};
 use omniburn_media::{RgbImage, SEGMENT_SECONDS, SoundReader, SoundSource, VisionPreprocess};
 use omniburn_media::{decode_image, decode_image_file, film_patches, image_patches, letterbox, log_mel, sample_times};
 use omniburn_models::families::Family;
@@ -142,6 +144,7 @@ impl Engine {
         if let Some(reason) = self.refusal(modality) {
             return Err(ItemError::ModalityAbsent { modality, reason });
         }
+        let track = input.1;
         let rows = match input.0 {
             Source::Text(text) => return self.prepare_text(&text, request),
             Source::ImageFile(path) => {
@@ -155,14 +158,16 @@ impl Engine {
                 // One at a time, so that a list of a thousand photos is not held decoded.
                 each(&decode_image_file(&paths[n])?).map_err(|error| error.of(paths[n].display().to_string()))
             })?,
-            Source::VideoFile(path) => return self.prepare_film(&FilmSource::File(path), request),
-            Source::VideoBytes(bytes) => return self.prepare_film(&FilmSource::Bytes(bytes, "film".into()), request),
-            Source::AudioFile(path) => return self.prepare_sound(&SoundSource::File(path), request),
+            Source::VideoFile(path) => return self.prepare_film(&FilmSource::File(path), track, request),
+            Source::VideoBytes(bytes) => {
+                return self.prepare_film(&FilmSource::Bytes(bytes, "film".into()), track, request);
+            }
+            Source::AudioFile(path) => return self.prepare_sound(&SoundSource::File(path), &track, request),
             Source::AudioBytes(bytes) => {
-                return self.prepare_sound(&SoundSource::Bytes(bytes, "sound".into()), request);
+                return self.prepare_sound(&SoundSource::Bytes(bytes, "sound".into()), &track, request);
             }
             Source::AudioSamples(samples, rate_hz) => {
-                return self.prepare_sound(&SoundSource::Samples(samples, rate_hz), request);
+                return self.prepare_sound(&SoundSource::Samples(samples, rate_hz), &track, request);
             }
         };
         let frame = self.frame(modality, request)?;
@@ -241,8 +246,13 @@ impl Engine {
         }
     }
 
-    fn prepare_sound(&self, source: &SoundSource, request: &Request) -> Result<Prepared, ItemError> {
-        let reader = SoundReader::open(source, self.mel_settings().sample_rate_hz)?;
+    fn prepare_sound(
+        &self,
+        source: &SoundSource,
+        track: &TrackChoice,
+        request: &Request,
+    ) -> Result<Prepared, ItemError> {
+        let reader = SoundReader::open_track(source, track, self.mel_settings().sample_rate_hz)?;
         self.first_segment(Modality::Audio, LongSource::Sound(reader), request)
     }
 
@@ -262,9 +272,9 @@ impl Engine {
         Ok(frames)
     }
 
-    fn prepare_film(&self, source: &FilmSource, request: &Request) -> Result<Prepared, ItemError> {
+    fn prepare_film(&self, source: &FilmSource, track: TrackChoice, request: &Request) -> Result<Prepared, ItemError> {
         let frames = self.frames_of(request)?;
-        let film = Film::open(source, &FilmOptions { ffmpeg: self.inner.ffmpeg.clone() })?;
+        let film = Film::open(source, &FilmOptions { ffmpeg: self.inner.ffmpeg.clone(), track })?;
         self.first_segment(Modality::Video, LongSource::Film { film, at_s: 0.0, frames }, request)
     }
 

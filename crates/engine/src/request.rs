@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use omniburn_gate::{Cancel, Priority};
-use omniburn_media::{RgbImage, Truncation};
+use omniburn_media::{RgbImage, TrackChoice, Truncation};
 use omniburn_models::record::Modality;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ use crate::journal::{Journal, JournalEntry};
 
 /// One thing to embed: text, a picture, sound or film, from a path, bytes or decoded values.
 #[derive(Clone)]
-pub struct Input(pub(crate) Source);
+pub struct Input(pub(crate) Source, pub(crate) TrackChoice);
 
 /// Contents are shared, so that an input is passed about without a copy of it.
 #[derive(Clone)]
@@ -37,59 +37,70 @@ pub(crate) enum Source {
 impl Input {
     /// A string. The role's prefix is put in front by the engine, never by the caller.
     pub fn text(text: impl Into<String>) -> Self {
-        Self(Source::Text(text.into().into()))
+        Self(Source::Text(text.into().into()), TrackChoice::Default)
     }
 
     /// A picture file: PNG, JPEG, WebP, GIF (its first frame), BMP or TIFF, told by content and not by ending.
     pub fn image_file(path: impl Into<PathBuf>) -> Self {
-        Self(Source::ImageFile(path.into()))
+        Self(Source::ImageFile(path.into()), TrackChoice::Default)
     }
 
     /// The bytes of a picture file.
     pub fn image_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
-        Self(Source::ImageBytes(bytes.into()))
+        Self(Source::ImageBytes(bytes.into()), TrackChoice::Default)
     }
 
     /// A decoded picture.
     pub fn image_pixels(image: RgbImage) -> Self {
-        Self(Source::ImagePixels(Arc::new(image)))
+        Self(Source::ImagePixels(Arc::new(image)), TrackChoice::Default)
     }
 
     /// A film file: H.264 in MP4, MOV or MKV, animated GIF or WebP; other codecs where a program for them is there. Its
     /// sound is not heard: [`Input::audio_file`] of the same file is that.
     pub fn video_file(path: impl Into<PathBuf>) -> Self {
-        Self(Source::VideoFile(path.into()))
+        Self(Source::VideoFile(path.into()), TrackChoice::Default)
     }
 
     /// The bytes of a film file.
     pub fn video_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
-        Self(Source::VideoBytes(bytes.into()))
+        Self(Source::VideoBytes(bytes.into()), TrackChoice::Default)
     }
 
     /// Decoded frames of a film in order, taken whole.
     pub fn video_frames(frames: Vec<RgbImage>) -> Self {
-        Self(Source::VideoFrames(frames.into()))
+        Self(Source::VideoFrames(frames.into()), TrackChoice::Default)
     }
 
     /// Picture files that are the frames of a film in order, taken whole.
     pub fn video_frame_files(frames: Vec<PathBuf>) -> Self {
-        Self(Source::VideoFrameFiles(frames))
+        Self(Source::VideoFrameFiles(frames), TrackChoice::Default)
     }
 
     /// A sound file, or a film whose sound track is meant: WAV, FLAC, MP3, OGG, Opus, AAC, ALAC, AIFF or CAF, of any rate
     /// and number of channels.
     pub fn audio_file(path: impl Into<PathBuf>) -> Self {
-        Self(Source::AudioFile(path.into()))
+        Self(Source::AudioFile(path.into()), TrackChoice::Default)
     }
 
     /// The bytes of a sound file.
     pub fn audio_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
-        Self(Source::AudioBytes(bytes.into()))
+        Self(Source::AudioBytes(bytes.into()), TrackChoice::Default)
     }
 
     /// Mono samples in -1..1 with their rate in hertz.
     pub fn audio_samples(samples: impl Into<Arc<[f32]>>, rate_hz: u32) -> Self {
-        Self(Source::AudioSamples(samples.into(), rate_hz))
+        Self(Source::AudioSamples(samples.into(), rate_hz), TrackChoice::Default)
+    }
+
+    /// Which audio or video track is meant, where a file holds several; by default the one that players choose. Other
+    /// inputs have one, at index 0, and texts and images have none to choose from.
+    ///
+    /// An input with another track is another input: nothing kept of one is given for the other. A track that is not there
+    /// is refused with a list of those that are.
+    #[must_use]
+    pub fn track(mut self, track: TrackChoice) -> Self {
+        self.1 = track;
+        self
     }
 
     /// What kind of input it is.

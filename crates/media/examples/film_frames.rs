@@ -7,7 +7,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use omniburn_media::{TrackChoice, Film, FilmOptions, FilmSource, VisionPreprocess, film_patches, sample_times};
+use omniburn_media::{Film, FilmOptions, FilmSource, TrackChoice, VisionPreprocess, film_patches, sample_times};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args_os().skip(1);

@@ -38,10 +38,12 @@ pub use crate::film::{Film, FilmOptions, FilmSource, film_patches, has_pictures,
 pub use crate::image::{MAX_IMAGE_PIXELS, RgbImage, decode_image, decode_image_file};
 pub use crate::kind::{OTHER_TEXT, known_image_ending, sniff};
 pub use crate::letterbox::letterbox;
-pub use crate::need::{Need, PictureSource, PictureTarget, film_need, frames_need, mel_need, picture_need, sound_need, sound_track_need};
+pub use crate::need::{
+    Need, PictureSource, PictureTarget, film_need, frames_need, mel_need, picture_need, sound_need, sound_track_need,
+};
 pub use crate::patches::{ClipCutter, Grid, PatchGrid, image_patches, resized_frames, resized_image, video_patches};
 pub use crate::resize::resize_bicubic;
 pub use crate::size::{Height, VisionPreprocess, Width, image_size, video_size};
 pub use crate::sound::{LogMel, MelPreprocess, SEGMENT_SECONDS, SoundReader, SoundSegment, SoundSource, log_mel};
-pub use crate::tracks::{TrackChoice, TrackInfo};
 pub use crate::text::{TextIds, TextTokenizer, Truncation};
+pub use crate::tracks::{TrackChoice, TrackInfo};

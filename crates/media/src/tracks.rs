@@ -130,14 +130,7 @@ mod tests {
     use super::*;
 
     fn track(index: u32, default: bool, enabled: bool, special: bool, language: Option<&str>) -> TrackInfo {
-        TrackInfo {
-            index,
-            codec: "AAC".to_owned(),
-            language: language.map(str::to_owned),
-            default,
-            enabled,
-            special,
-        }
+        TrackInfo { index, codec: "AAC".to_owned(), language: language.map(str::to_owned), default, enabled, special }
     }
 
     #[test]

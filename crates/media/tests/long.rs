@@ -7,9 +7,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use omniburn_media::{
-    TrackChoice,
-    Film, FilmOptions, FilmSource, MelPreprocess, SoundReader, SoundSource, VisionPreprocess, film_patches, log_mel,
-    sample_times,
+    Film, FilmOptions, FilmSource, MelPreprocess, SoundReader, SoundSource, TrackChoice, VisionPreprocess,
+    film_patches, log_mel, sample_times,
 };
 
 #[path = "../../../tests/support/memory.rs"]
@@ -65,7 +64,8 @@ fn film() {
     let manifest = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     let path = Path::new(&manifest).join("../../tests/golden/media/films/ten_minutes.mp4");
     let started = Instant::now();
-    let mut film = Film::open(&FilmSource::File(path), &FilmOptions { ffmpeg: None, track: TrackChoice::Default }).unwrap();
+    let mut film =
+        Film::open(&FilmSource::File(path), &FilmOptions { ffmpeg: None, track: TrackChoice::Default }).unwrap();
     assert!((film.duration_s() - 600.0).abs() < 0.1);
     let preprocess = VisionPreprocess {
         patch: 16,

@@ -13,10 +13,9 @@ use std::time::Instant;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use omniburn_media::{
-    TrackChoice,
     ClipCutter, Film, FilmOptions, FilmSource, MediaError, MelPreprocess, Need, PictureSource, PictureTarget,
-    SoundReader, SoundSource, VisionPreprocess, decode_image, decode_image_file, film_need, film_patches, frames_need,
-    image_patches, letterbox, log_mel, picture_need, sample_times, sound_need,
+    SoundReader, SoundSource, TrackChoice, VisionPreprocess, decode_image, decode_image_file, film_need, film_patches,
+    frames_need, image_patches, letterbox, log_mel, picture_need, sample_times, sound_need,
 };
 
 #[path = "../../../tests/support/memory.rs"]
@@ -137,7 +136,8 @@ impl Table {
     }
 
     fn film(&mut self, path: &Path, name: &str, frames: usize) {
-        let (source, options) = (FilmSource::File(path.to_owned()), FilmOptions { ffmpeg: None, track: TrackChoice::Default });
+        let (source, options) =
+            (FilmSource::File(path.to_owned()), FilmOptions { ffmpeg: None, track: TrackChoice::Default });
         let patches = PictureTarget::Patches(&PUBLISHED);
         let prepared = || -> Result<_, MediaError> {
             let mut film = Film::open(&source, &options)?;

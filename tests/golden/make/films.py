@@ -318,4 +318,5 @@ def main():
     print(sum(path.stat().st_size for path in OUT.iterdir()), "bytes")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -25,11 +25,8 @@ SEED = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 COUNT = int(sys.argv[4]) if len(sys.argv) > 4 else 400
 W, H = 96, 64
 
-# films.py is a program; only its functions are wanted.
-source = (Path(__file__).parent / "films.py").read_text().rsplit("\nmain()", 1)[0]
-source = source.replace("import imageio_ffmpeg\n", "").replace("imageio_ffmpeg.get_ffmpeg_exe()", "'ffmpeg'")
-films = types.ModuleType("films")
-exec(compile(source, "films.py", "exec"), films.__dict__)
+sys.modules.setdefault("imageio_ffmpeg", types.SimpleNamespace(get_ffmpeg_exe=lambda: "ffmpeg"))
+import films  # noqa: E402
 
 SETTINGS = {
     "plain": "keyint=12:min-keyint=12:bframes=3:b-pyramid=2:ref=4:scenecut=0",

@@ -40,7 +40,7 @@ pub fn run(args: &CompareArgs, typed: &[TypedInput]) -> Outcome {
     let stop = cancel.clone();
     on_interrupt(move || stop.cancel());
     let engine = open_engine(&args.model)?;
-    let mut entries: Vec<Entry> = typed.iter().map(Entry::of).collect();
+    let mut entries: Vec<Entry> = typed.iter().map(|typed| Entry::of(typed, &args.inputs.tracks())).collect();
     let others = entries.split_off(1);
     let a = entries.remove(0);
     let role_of_b = if args.role == RoleArg::None { Role::None } else { Role::Document };

@@ -74,6 +74,7 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
         items: args.items.as_deref().map(open_items).transpose()?,
         lines: args.lines.then(|| Box::new(io::stdin()) as Box<dyn Read + Send>),
         live: from_stdin || args.lines,
+        tracks: args.inputs.tracks(),
     };
     let create = if args.format == FormatArg::Npy { OutFile::create_patched } else { OutFile::create };
     let file = out.as_ref().map(create).transpose()?;

@@ -70,7 +70,7 @@ pub fn run(args: &ReplayArgs, typed: Vec<TypedInput>) -> Outcome {
     let stop = cancel.clone();
     on_interrupt(move || stop.cancel());
     let engine = open_engine(&model(args, &entries)?)?;
-    let inputs = inputs(Sources { typed, items, lines: None, live }, &cancel)?;
+    let inputs = inputs(Sources { typed, items, lines: None, live, tracks: args.inputs.tracks() }, &cancel)?;
     if cancel.is_cancelled() {
         return Err(Failure::Interrupted);
     }

@@ -1,5 +1,6 @@
 //! H.264 pictures of a track by their place: where decoding begins, what is skipped, which picture came out.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -42,6 +43,8 @@ pub(crate) struct H264 {
     places: Vec<usize>,
     /// The packet from which on images come out whole in a track that does not begin with an IDR image.
     whole_from: usize,
+    /// What the first packet refers to in a track that begins with no image of its own.
+    before: Option<Grey>,
     /// Whether decoding can begin at a packet, as far as it was asked.
     whole: BTreeMap<usize, Start>,
     /// Bytes of a length before each unit.
@@ -90,6 +93,7 @@ impl H264 {
         let colour = Colour { matrix, full_range, across, down };
         let sets = Sets::of(&config.sps_nals, &config.pps_nals);
         let whole_from = hide_unrecovered(&mut track, length_bytes, &sets)?;
+        let before = grey_before(&mut track, length_bytes, &sets, &info)?;
         let shown = track.shown()?;
         // A container that marks no sync sample is not believed: the packets say it themselves.
         if !track.packets.iter().any(|packet| packet.sync) {
@@ -109,6 +113,7 @@ impl H264 {
             shown,
             places,
             whole_from,
+            before,
             whole,
             length_bytes,
             info,
@@ -170,6 +175,13 @@ impl H264 {
             let config = parse_avcc_config(&self.track.config).map_err(|words| self.track.corrupt(words))?;
             for set in config.sps_nals.iter().chain(&config.pps_nals) {
                 decoder.decode_nal(set).map_err(|error| decode_failed(&self.track, error))?;
+            }
+            if let Some(grey) = self.before.as_ref().filter(|_| beginning == 0) {
+                for unit in [&grey.set, &grey.slice] {
+                    decoder.decode_nal(unit).map_err(|error| decode_failed(&self.track, error))?;
+                }
+                // It stays among the references and is not shown.
+                decoder.flush();
             }
             let alone = self.whole.get(&beginning) == Some(&Start::Alone);
             self.run = Some(Run { decoder, first: beginning, alone, next: beginning, inside: Vec::new() });
@@ -407,8 +419,121 @@ impl Kind {
     }
 }
 
+/// A grey image and the parameter set that it is coded with.
+///
+/// A track that was cut inside an intra refresh begins with images that refer to what is not there. FFmpeg lets them refer
+/// to grey, until the refresh has gone over the whole image; what had recovered by then refers to nothing else. The decoder
+/// here refuses images without references, so it is given one before them. It fills the numbers between the two with copies.
+struct Grey {
+    set: NalUnit<'static>,
+    slice: NalUnit<'static>,
+}
+
+/// The grey image before a track that begins neither with an IDR image nor with an intra image.
+///
+/// # Errors
+/// [`MediaError::UnsupportedCodec`] for fields and for the order of images of type 1, which are not written here.
+fn grey_before(
+    track: &mut PictureTrack,
+    length_bytes: usize,
+    sets: &Sets,
+    info: &SpsInfo,
+) -> Result<Option<Grey>, MediaError> {
+    let bytes = track.data.read(0)?;
+    let first = units(track, &bytes, length_bytes, 0)?;
+    let kind = Kind::of(&first);
+    let number = sets.frame_num(&first);
+    let (false, false, Some((number, order))) = (kind.idr, kind.intra, number) else {
+        return Ok(None);
+    };
+    if !info.progressive || sets.order_type == 1 {
+        return Err(track.unsupported("found H.264 that was cut inside an intra refresh of interlaced images"));
+    }
+    let (count, wrap) = (sets.max_references, 1u32 << sets.frame_num_bits);
+    const SET: u32 = 255;
+    // ITU-T H.264, 7.3.2.2: CAVLC, one slice group, one reference, no weights, the filter may be switched off.
+    let mut set = Writer::default();
+    set.ue(SET);
+    set.ue(sets.id);
+    set.bits(0, 2);
+    set.ue(0);
+    set.ue(0);
+    set.ue(0);
+    set.bits(0, 3);
+    set.ue(0);
+    set.ue(0);
+    set.ue(0);
+    set.bits(0b100, 3);
+    // 7.3.3: an intra slice of the whole frame, as many images before the first one as there can be references.
+    let mut slice = Writer::default();
+    slice.ue(0);
+    slice.ue(7);
+    slice.ue(SET);
+    slice.bits(number.wrapping_sub(count) % wrap, sets.frame_num_bits);
+    if sets.order_type == 0 {
+        let wrap = 1u32 << sets.order_bits;
+        let earlier = (2 * (count + 8)).min(wrap / 2 - 2);
+        slice.bits(order.wrapping_sub(earlier) % wrap, sets.order_bits);
+    }
+    slice.bits(0, 1);
+    slice.ue(0);
+    slice.ue(1);
+    let blocks = u64::from(info.coded_width / 16) * u64::from(info.coded_height / 16);
+    for _ in 0..blocks {
+        // Intra 16 x 16 from the mean of what is beside it, which is mid-grey where nothing is; no residual.
+        slice.ue(3);
+        slice.ue(0);
+        slice.ue(0);
+        slice.bits(1, 1);
+    }
+    let unit =
+        |nal_unit_type, writer: Writer| NalUnit { nal_ref_idc: 1, nal_unit_type, rbsp: Cow::Owned(writer.finish()) };
+    Ok(Some(Grey { set: unit(NalUnitType::Pps, set), slice: unit(NalUnitType::Slice, slice) }))
+}
+
+/// Bits into bytes.
+#[derive(Default)]
+struct Writer {
+    bytes: Vec<u8>,
+    used: u32,
+}
+
+impl Writer {
+    fn bits(&mut self, value: u32, count: u32) {
+        for at in (0..count).rev() {
+            if self.used % 8 == 0 {
+                self.bytes.push(0);
+            }
+            if let Some(last) = self.bytes.last_mut() {
+                *last |= ((value >> at & 1) as u8) << (7 - self.used % 8);
+            }
+            self.used = (self.used + 1) % 8;
+        }
+    }
+
+    /// An Exp-Golomb number.
+    fn ue(&mut self, value: u32) {
+        let length = 32 - (value + 1).leading_zeros();
+        self.bits(0, length - 1);
+        self.bits(value + 1, length);
+    }
+
+    /// With the stop bit.
+    fn finish(mut self) -> Vec<u8> {
+        self.bits(1, 1);
+        self.bytes
+    }
+}
+
 /// What is needed of parameter sets beside [`SpsInfo`].
 struct Sets {
+    /// The number of the sequence parameter set.
+    id: u32,
+    /// How the order of showing is coded, and the bits that it takes where that is type 0.
+    order_type: u32,
+    order_bits: u32,
+    /// Whether a slice may be a field.
+    fields: bool,
     /// Bits of `frame_num`.
     frame_num_bits: u32,
     /// Whether each colour plane is a picture of its own.
@@ -420,7 +545,16 @@ struct Sets {
 
 impl Sets {
     fn of(sequences: &[NalUnit<'_>], pictures: &[NalUnit<'_>]) -> Self {
-        let mut sets = Self { frame_num_bits: 4, separate: false, max_references: 1, references: [1, 1] };
+        let mut sets = Self {
+            id: 0,
+            order_type: 0,
+            order_bits: 4,
+            fields: false,
+            frame_num_bits: 4,
+            separate: false,
+            max_references: 1,
+            references: [1, 1],
+        };
         if let Some(set) = sequences.first() {
             sets.sequence(&set.rbsp);
         }
@@ -435,7 +569,7 @@ impl Sets {
     fn sequence(&mut self, body: &[u8]) -> Option<()> {
         let profile = *body.first()?;
         let mut bits = Bits::new(body.get(3..)?);
-        bits.ue()?;
+        self.id = bits.ue()?.min(31);
         if matches!(profile, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135) {
             let chroma = bits.ue()?;
             if chroma == 3 {
@@ -460,10 +594,9 @@ impl Sets {
             }
         }
         self.frame_num_bits = bits.ue()?.min(12) + 4;
-        match bits.ue()? {
-            0 => {
-                bits.ue()?;
-            }
+        self.order_type = bits.ue()?;
+        match self.order_type {
+            0 => self.order_bits = bits.ue()?.min(12) + 4,
             1 => {
                 bits.bit()?;
                 bits.se()?;
@@ -475,6 +608,10 @@ impl Sets {
             _ => {}
         }
         self.max_references = bits.ue()?.clamp(1, 16);
+        bits.bit()?;
+        bits.ue()?;
+        bits.ue()?;
+        self.fields = bits.bit()? == 0;
         Some(())
     }
 
@@ -496,8 +633,8 @@ impl Sets {
         Some(())
     }
 
-    /// `frame_num` of a packet's first slice.
-    fn frame_num(&self, units: &[NalUnit<'_>]) -> Option<u32> {
+    /// `frame_num` of a packet's first slice, and `pic_order_cnt_lsb` (0 where there is none).
+    fn frame_num(&self, units: &[NalUnit<'_>]) -> Option<(u32, u32)> {
         let slice = |unit: &&NalUnit<'_>| matches!(unit.nal_unit_type, NalUnitType::Slice | NalUnitType::SliceIdr);
         let unit = units.iter().find(slice)?;
         let mut bits = Bits::new(&unit.rbsp);
@@ -508,7 +645,15 @@ impl Sets {
             bits.bit()?;
             bits.bit()?;
         }
-        (0..self.frame_num_bits).try_fold(0, |sum, _| Some(sum << 1 | bits.bit()?))
+        let number = bits.take(self.frame_num_bits)?;
+        if self.fields && bits.bit()? == 1 {
+            bits.bit()?;
+        }
+        if unit.nal_unit_type == NalUnitType::SliceIdr {
+            bits.ue()?;
+        }
+        let order = if self.order_type == 0 { bits.take(self.order_bits)? } else { 0 };
+        Some((number, order))
     }
 }
 
@@ -539,7 +684,7 @@ fn hide_unrecovered(track: &mut PictureTrack, length_bytes: usize, sets: &Sets) 
             (found, idr) = (Some(at), true);
             break;
         }
-        let Some(number) = number else { continue };
+        let Some((number, _)) = number else { continue };
         if let Some(count) = kind.recovers {
             announced = true;
             // Some versions of x264 wrote the number of the image in place of the count.
@@ -564,6 +709,12 @@ fn hide_unrecovered(track: &mut PictureTrack, length_bytes: usize, sets: &Sets) 
     let Some(found) = found else {
         return Err(track.corrupt("it has no key frame, so no picture can be decoded"));
     };
+    if std::env::var_os("DBG").is_some() {
+        eprintln!(
+            "found {found} idr {idr} target {target:?} bits {} refs {:?} {}",
+            sets.frame_num_bits, sets.references, sets.max_references
+        );
+    }
     let first = track.packets[found].pts;
     for packet in &mut track.packets[..found] {
         packet.shown &= packet.pts > first;
@@ -671,6 +822,11 @@ impl<'a> Bits<'a> {
         let bit = byte >> (7 - self.at % 8) & 1;
         self.at += 1;
         Some(u32::from(bit))
+    }
+
+    /// So many bits as a number.
+    fn take(&mut self, count: u32) -> Option<u32> {
+        (0..count).try_fold(0, |sum, _| Some(sum << 1 | self.bit()?))
     }
 
     /// An Exp-Golomb number.

@@ -361,8 +361,10 @@ fn read_block(
         (None, Some(all)) => all / lengths.len() as u64,
         (None, None) if lengths.len() == 1 => 0,
         (None, None) => {
-            return Err(walk.source.unsupported("found several images laced into one block that does not say how long \
-                                                each is shown"));
+            return Err(walk.source.unsupported(
+                "found several images laced into one block that does not say how long \
+                                                each is shown",
+            ));
         }
     };
     let mut from = at + head + skip;
@@ -503,11 +505,7 @@ fn entry_codec(parts: &[(u64, &[u8])]) -> Codec {
 }
 
 /// The picture track that is meant.
-fn picture_track(
-    source: &Source,
-    entries: &[(u64, &[u8])],
-    choice: &TrackChoice,
-) -> Result<Option<Track>, MediaError> {
+fn picture_track(source: &Source, entries: &[(u64, &[u8])], choice: &TrackChoice) -> Result<Option<Track>, MediaError> {
     let broken = || source.corrupt("the description of a track does not hold together");
     let mut candidates = Vec::new();
     let mut infos: Vec<TrackInfo> = Vec::new();
@@ -529,7 +527,8 @@ fn picture_track(
     let number = child(&parts, 0xd7).and_then(unsigned).ok_or_else(broken)?;
     let codec = entry_codec(&parts);
     let config = child(&parts, 0x63a2).unwrap_or_default().to_vec();
-    let default_duration = child(&parts, 0x23_e383).and_then(unsigned).filter(|duration| (1..MAX_TIME_NS).contains(duration));
+    let default_duration =
+        child(&parts, 0x23_e383).and_then(unsigned).filter(|duration| (1..MAX_TIME_NS).contains(duration));
     // Below this FFmpeg takes it for a mistake; nobody has written any other than 1 for long.
     let scale = child(&parts, 0x23_314f).and_then(float).filter(|scale| (0.01..=1e3).contains(scale)).unwrap_or(1.0);
     let video = elements(child(&parts, 0xe0).unwrap_or_default()).ok_or_else(broken)?;

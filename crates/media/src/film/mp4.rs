@@ -779,8 +779,8 @@ fn fragment_samples(
 /// A packet is shown by every edit in which it begins. One that begins before an edit and ends in it is not shown: this is
 /// FFmpeg's rule, and differs from the standard only for edits that do not begin with a picture.
 ///
-/// The header of a fragmented film is written before its length is known, so its edits move fragments and do not cut off
-/// their ends (also FFmpeg's rule).
+/// The header of a fragmented film is written before its length is known, so its edits move fragments and cut nothing off
+/// them (also FFmpeg's rule).
 fn apply_edits(trak: &Trak<'_>, movie_scale: u32, raw: Vec<Raw>) -> Step<Samples> {
     if !trak.edits.is_empty() && movie_scale == 0 {
         return bad("the clock of its edit list has zero ticks a second");
@@ -812,7 +812,7 @@ fn apply_edits(trak: &Trak<'_>, movie_scale: u32, raw: Vec<Raw>) -> Step<Samples
         film_time = film_time.saturating_add(edit.duration);
         let Some(media_time) = edit.media_time else { continue };
         let shift = start - media_time;
-        first.get_or_insert((media_time, shift));
+        first.get_or_insert(shift);
         // The length of the last edit of a film that was still being written is left at zero.
         let open = edit.duration == 0 && index + 1 == trak.edits.len();
         let end = if open { i64::MAX } else { media_time.saturating_add(scaled(edit.duration)) };
@@ -830,12 +830,12 @@ fn apply_edits(trak: &Trak<'_>, movie_scale: u32, raw: Vec<Raw>) -> Step<Samples
             }
         }
     }
-    let Some((media_time, shift)) = first else {
+    let Some(shift) = first else {
         return bad("its edit list shows nothing");
     };
     for (packet, raw) in samples.packets.iter_mut().zip(&raw) {
         if raw.in_fragment {
-            (packet.start, packet.shown) = (packet.pts.saturating_add(shift), packet.pts >= media_time);
+            (packet.start, packet.shown) = (packet.pts.saturating_add(shift), true);
         }
     }
     Ok(samples)

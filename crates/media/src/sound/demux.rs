@@ -185,11 +185,7 @@ pub(super) fn open_flac(stream: MediaSourceStream<'static>, label: &Label) -> Re
 
 /// Opens MP4 and Matroska: the track that is meant, or an error that names what it holds. Never another one, which
 /// may be another language.
-pub(super) fn open(
-    mut input: Input,
-    label: &Label,
-    choice: &TrackChoice,
-) -> Result<Box<dyn Decoder>, MediaError> {
+pub(super) fn open(mut input: Input, label: &Label, choice: &TrackChoice) -> Result<Box<dyn Decoder>, MediaError> {
     let length = input.length();
     // The boxes of an MP4 that list packets are kept as lists of at most four times their bytes; cues of Matroska and seek
     // tables of FLAC are small.
@@ -226,7 +222,8 @@ pub(super) fn open(
     let among = |error: MediaError| match error {
         MediaError::UnsupportedCodec { name, format, detail } if infos.len() > 1 => {
             let at = chosen.unwrap_or(0);
-            let detail = format!("{detail} in audio track {at}; another one can be asked for: {}", tracks::list(&infos));
+            let detail =
+                format!("{detail} in audio track {at}; another one can be asked for: {}", tracks::list(&infos));
             MediaError::UnsupportedCodec { name, format, detail }
         }
         other => other,
@@ -405,6 +402,10 @@ impl Window {
         if label.format == "flac" {
             let frames = track.num_frames.filter(|frames| *frames > 0);
             return Ok(Self { least: frames.unwrap_or(0), ..everything });
+        }
+        if sound.is_some_and(|sound| sound.in_parts) {
+            // Versions of FFmpeg give different samples of these, and none of them those of the standard.
+            return Err(label.unsupported("found an edit list that plays several parts of its audio track"));
         }
         if let Some(sound) = sound {
             let frames = |ticks: u64, of: u32| (u128::from(ticks) * u128::from(rate_hz) / u128::from(of.max(1))) as u64;

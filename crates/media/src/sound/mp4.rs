@@ -15,6 +15,9 @@ const MAX_BOXES: usize = 100_000;
 /// The table of chunks is looked through no further, where there is more than one description.
 const MAX_RUNS_BYTES: u64 = 16 << 20;
 
+/// Entries of an edit list that are read; a track with more of them counts as one in parts.
+const MAX_EDITS: u64 = 1_000;
+
 /// A sound track.
 #[derive(Debug, Default)]
 pub(super) struct SoundTrack {
@@ -27,6 +30,8 @@ pub(super) struct SoundTrack {
     pub(super) start: Option<u64>,
     /// What is heard, in ticks of the film.
     pub(super) length: Option<u64>,
+    /// The edit list plays several parts that do not follow one on the other.
+    pub(super) in_parts: bool,
     /// The film is stored in pieces with tables of their own.
     pub(super) fragmented: bool,
     /// The configuration of ALAC, which films of QuickTime hide a level deeper.
@@ -236,7 +241,8 @@ impl Walk<'_> {
                 }
                 name @ (b"mvhd" | b"tkhd" | b"mdhd" | b"hdlr" | b"stsd" | b"elst") => {
                     let name: [u8; 4] = std::array::from_fn(|i| name[i]);
-                    let content = self.bytes(body, (stop - body).min(256) as usize)?;
+                    let most = if &name == b"elst" { 8 + 20 * MAX_EDITS } else { 256 };
+                    let content = self.bytes(body, (stop - body).min(most) as usize)?;
                     self.content(&name, &content);
                 }
                 _ => {}
@@ -277,9 +283,10 @@ impl Walk<'_> {
                 }
             }
             _ => {
-                // The first edit that is not empty. One before it delays the sound, which is not done here.
+                // Edits that are not empty. An empty one before the first delays the sound, which is not done here.
                 let size = if wide { 20 } else { 12 };
-                for entry in 0..u64::from(word(4)?).min(10) as usize {
+                let mut parts: Vec<(u64, u64)> = Vec::new();
+                for entry in 0..u64::from(word(4)?).min(MAX_EDITS) as usize {
                     let at = 8 + entry * size;
                     let (length, start) = if wide {
                         (long(at)?, long(at + 8)? as i64)
@@ -287,12 +294,22 @@ impl Walk<'_> {
                         (u64::from(word(at)?), i64::from(word(at + 4)? as i32))
                     };
                     if let Ok(start) = u64::try_from(start) {
-                        track.start = Some(start);
-                        // With more than one edit, the sound goes on after the first.
-                        track.length = (entry as u64 + 1 == u64::from(word(4)?) && length > 0).then_some(length);
-                        break;
+                        parts.push((start, length));
                     }
                 }
+                if let Some((start, length)) = parts.first().copied() {
+                    track.start = Some(start);
+                    track.length = (length > 0).then_some(length);
+                }
+                for pair in parts.windows(2) {
+                    // Parts that follow one on the other are one, to a tick of rounding.
+                    let ticks = u128::from(pair[0].1) * u128::from(track.timescale);
+                    let ticks = ticks / u128::from(self.movie_timescale.max(1));
+                    let end = u128::from(pair[0].0) + ticks;
+                    track.in_parts |= end.abs_diff(u128::from(pair[1].0)) > 1;
+                    track.length = track.length.and_then(|length| length.checked_add(pair[1].1));
+                }
+                track.in_parts |= u64::from(word(4)?) > MAX_EDITS;
             }
         }
         Some(())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use omniburn_media::{TrackChoice, Film, FilmOptions, FilmSource, MediaError, RgbImage, decode_image, is_animation};
+use omniburn_media::{Film, FilmOptions, FilmSource, MediaError, RgbImage, TrackChoice, decode_image, is_animation};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};

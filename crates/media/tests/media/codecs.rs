@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use omniburn_media::{TrackChoice, Film, FilmOptions, FilmSource};
+use omniburn_media::{Film, FilmOptions, FilmSource, TrackChoice};
 
 use crate::support::{golden, json};
 
@@ -37,7 +37,9 @@ fn codecs_that_nothing_here_decodes_are_refused_by_name() {
         }
         let file = FilmSource::File(path(&name));
         let bytes = FilmSource::Bytes(Arc::from(std::fs::read(path(&name)).unwrap()), "a film".to_owned());
-        for (source, options) in [(&file, &FilmOptions { ffmpeg: None, track: TrackChoice::Default }), (&file, &missing), (&bytes, &missing)] {
+        for (source, options) in
+            [(&file, &FilmOptions { ffmpeg: None, track: TrackChoice::Default }), (&file, &missing), (&bytes, &missing)]
+        {
             let error = Film::open(source, options).unwrap_err();
             assert_eq!(error.kind(), "unsupported_codec", "{name}: {error}");
             assert!(error.to_string().contains(&codec), "{name}: {error}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use omniburn_media::{MediaError, SoundReader, SoundSource};
+use omniburn_media::{MediaError, SoundReader, SoundSource, TrackChoice};
 use safetensors::SafeTensors;
 
 use crate::support::{golden, json};
@@ -101,4 +101,71 @@ fn every_format_gives_the_samples_of_ffmpeg() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_audio_track_is_the_default_one_or_the_one_asked_for() {
+    let folder = golden().join("clocks");
+    let tracks = json(&folder.join("tracks.json"));
+    let tones = [440.0, 880.0, 1760.0];
+    for (name, entry) in tracks.as_object().expect("files by name") {
+        let source = SoundSource::File(folder.join(name));
+        let hear = |choice: &TrackChoice| -> Result<f64, MediaError> {
+            let mut reader = SoundReader::open_track(&source, choice, 16_000)?;
+            let samples = reader.next_segment()?.expect("a segment").samples;
+            let crossings = samples.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count();
+            Ok(crossings as f64 * 16_000.0 / samples.len() as f64)
+        };
+        let is = |choice: TrackChoice, track: usize| {
+            let found = hear(&choice).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!((found / tones[track] - 1.0).abs() < 0.05, "{name}, {choice:?}: {found} Hz");
+        };
+        is(TrackChoice::Default, entry["audio"].as_u64().expect("a place") as usize);
+        if name.starts_with("video") {
+            continue;
+        }
+        (0..3).for_each(|track| is(TrackChoice::Index(track as u32), track));
+        let error = hear(&TrackChoice::Index(3)).expect_err("there are three");
+        assert_eq!(error.kind(), "empty", "{error}");
+        if name.starts_with("second") {
+            is(TrackChoice::Language("eng".to_owned()), 0);
+            is(TrackChoice::Language("deu".to_owned()), 1);
+            let words = hear(&TrackChoice::Language("fra".to_owned())).expect_err("none is French").to_string();
+            let codec = if name.ends_with("mkv") { "FLAC" } else { "ALAC" };
+            let list = format!("0 ({codec}, eng), 1 ({codec}, deu, default), 2 ({codec})");
+            assert!(
+                words.contains(&format!("found no audio track of language fra, expected one of: {list}")),
+                "{words}"
+            );
+        }
+    }
+    for name in ["unread.mkv", "unread.mp4"] {
+        let source = SoundSource::File(folder.join(name));
+        let error = SoundReader::open(&source, 16_000).expect_err("its default track is AC-3");
+        assert_eq!(error.kind(), "unsupported_codec");
+        let words = error.to_string();
+        assert!(words.contains("AC-3") && words.contains("1 (ALAC"), "{words}");
+        SoundReader::open_track(&source, &TrackChoice::Index(1), 16_000).expect("the other one is ALAC");
+    }
+    let wav = SoundSource::Bytes(file("f32.wav").into(), "one.wav".to_owned());
+    SoundReader::open_track(&wav, &TrackChoice::Index(0), 16_000).expect("the only one");
+    let error = SoundReader::open_track(&wav, &TrackChoice::Index(1), 16_000).expect_err("there is one");
+    assert!(error.to_string().contains("expected one of: 0 (wav, default)"), "{error}");
+}
+
+#[test]
+fn audio_of_which_a_part_is_played_is_ffmpegs_and_several_parts_are_refused() {
+    let folder = golden().join("clocks");
+    for (name, entry) in json(&folder.join("parts.json")).as_object().expect("files by name") {
+        let found = decoded(&SoundSource::File(folder.join(name)), 16_000).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(found.len() as u64, entry["samples"].as_u64().expect("a count"), "{name}");
+        let bytes: Vec<u8> =
+            found.iter().flat_map(|sample| ((sample * 32_768.0).round() as i16).to_le_bytes()).collect();
+        assert_eq!(u64::from(crate::films::crc32(&bytes)), entry["crc"].as_u64().expect("a sum"), "{name}");
+    }
+    let of = |name: &str| decoded(&SoundSource::File(folder.join(name)), 16_000);
+    assert_eq!(of("part_twice.m4a").expect("two parts that are one"), of("part.m4a").expect("one part"));
+    let error = of("parts.m4a").expect_err("it plays two parts");
+    assert_eq!(error.kind(), "unsupported_codec");
+    assert!(error.to_string().contains("several parts of its audio"), "{error}");
 }

@@ -13,7 +13,7 @@ use symphonia::core::formats::{FormatOptions, FormatReader, Track};
 use symphonia::core::io::{MediaSourceStream, MediaSourceStreamOptions};
 use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
-use symphonia::core::units::TimeBase;
+use symphonia::core::units::{Duration, TimeBase, Timestamp};
 
 use crate::error::MediaError;
 use crate::film::matroska_audio_tracks;
@@ -41,7 +41,16 @@ pub(super) struct PacketDecoder {
 }
 
 enum Kind {
-    Plain { sample: Sample, big_endian: bool },
+    Plain {
+        sample: Sample,
+        big_endian: bool,
+    },
+    /// Packets of several blocks, as WAV has them.
+    Blocks {
+        decoder: Box<PacketDecoder>,
+        bytes: usize,
+        frames: u64,
+    },
     Codec(Box<dyn AudioDecoder>),
     Opus(Box<OpusPackets>),
 }
@@ -82,14 +91,16 @@ impl PacketDecoder {
                 let kind = Kind::Plain { sample, big_endian };
                 Ok(Self { label: label.clone(), kind, rate_hz, channels, samples: Vec::new() })
             }
-            Coding::Blocks { codec, block_frames, .. } => {
+            Coding::Blocks { codec, block_bytes, block_frames } => {
                 let mut parameters = AudioCodecParameters::new();
                 parameters.for_codec(codec).with_sample_rate(rate_hz).with_max_frames_per_packet(block_frames);
                 parameters.with_frames_per_block(block_frames);
                 if let Some(positions) = Position::from_count(channels as u32) {
                     parameters.with_channels(Channels::Positioned(positions));
                 }
-                Self::new(&parameters, label)
+                let decoder = Box::new(Self::new(&parameters, label)?);
+                let kind = Kind::Blocks { decoder, bytes: block_bytes as usize, frames: block_frames };
+                Ok(Self { label: label.clone(), kind, rate_hz, channels, samples: Vec::new() })
             }
             Coding::Packets { .. } => Err(label.unsupported("found packets without a table")),
         }
@@ -113,6 +124,15 @@ impl PacketDecoder {
                     return Err(self.label.corrupt(format!("a packet has {found} bytes, {frame_bytes} bytes a frame")));
                 }
                 sample.mix(&packet.data, *big_endian, self.channels, mono);
+                return Ok(());
+            }
+            Kind::Blocks { decoder, bytes, frames } => {
+                for block in packet.data.chunks(*bytes) {
+                    if block.len() < *bytes {
+                        return Err(self.label.cut_short(block.len() as u64, *bytes as u64, "bytes of a block"));
+                    }
+                    decoder.decode(&Packet::new(0, Timestamp::from(0), Duration::from(*frames), block), mono)?;
+                }
                 return Ok(());
             }
             Kind::Codec(decoder) => decoder,

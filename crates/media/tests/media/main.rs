@@ -12,6 +12,7 @@ mod pictures;
 mod references;
 mod resampled;
 mod sounds;
+mod streams;
 mod support;
 mod tokens;
 mod unheard;

@@ -94,7 +94,8 @@ fn main() {
     let film = FilmSource::File(stored("films/ten_minutes.mp4"));
     group.bench_function("one frame of 1080p H.264, 101 pictures after its key frame", |b| {
         b.iter(|| {
-            let mut film = Film::open(&film, &FilmOptions { ffmpeg: None }).expect("a film opens");
+            let mut film =
+                Film::open(&film, &FilmOptions { ffmpeg: None, ..FilmOptions::default() }).expect("a film opens");
             film.frames_at(&[304.0], &mut |_, _| Ok(())).expect("a frame decodes");
         });
     });

@@ -350,8 +350,9 @@ fn read_text(path: &Path, bytes: u64, head: &[u8], format: Option<&str>) -> Resu
             format!("{}: found a NUL after {before} characters, expected text, which holds none", path.display());
         return Err(Fault::new(ErrorKind::Corrupt, message));
     }
-    let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
-    Ok(text.into())
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let kept = if line.len() < text.len() { line.strip_suffix('\r').unwrap_or(line) } else { line };
+    Ok(kept.to_owned())
 }
 
 /// What is no file is refused before the engine sees it: of folders and links there is more to say here.
@@ -627,7 +628,9 @@ fn send_all(sources: Sources, to: &SyncSender<io::Result<Entry>>) -> Sent {
             match line {
                 Line::Whole(line) if line.iter().all(u8::is_ascii_whitespace) => None,
                 // Files that were joined have their marks in the middle, where JSON has none.
-                Line::Whole(line) => Some(item(line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line), &folder, &place, &sources.tracks)),
+                Line::Whole(line) => {
+                    Some(item(line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line), &folder, &place, &sources.tracks))
+                }
                 Line::TooLong => Some(Entry::without_input(&place, too_long(&place))),
             }
         })?;

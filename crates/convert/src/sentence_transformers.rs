@@ -107,9 +107,14 @@ impl Modules {
             match kind_of(module.get("type")) {
                 Some(kind) => found.push((kind, folder.to_string())),
                 None => {
-                    let (kind, computed) = (shown(module.get("type")), "a module of sentence_transformers that is computed");
+                    let (kind, computed) =
+                        (shown(module.get("type")), "a module of sentence_transformers that is computed");
                     let found = if folder.is_empty() { kind } else { format!("{kind} in {folder}") };
-                    faults.add(format!("{at}type"), found, format!("{computed}: Transformer, Pooling, Normalize or Dropout"));
+                    faults.add(
+                        format!("{at}type"),
+                        found,
+                        format!("{computed}: Transformer, Pooling, Normalize or Dropout"),
+                    );
                 }
             }
         }
@@ -280,7 +285,10 @@ impl Reader {
         }
         if !said.is_empty() {
             let faults = Faults::of(&root.join(MODULES_FILE));
-            let expected = format!("the list of modules, as {}; without it sentence-transformers reads neither", said.join(", and "));
+            let expected = format!(
+                "the list of modules, as {}; without it sentence-transformers reads neither",
+                said.join(", and ")
+            );
             faults.add(MODULES_FILE, "nothing", expected);
             faults.check()?;
         }
@@ -369,7 +377,9 @@ impl Reader {
         if said {
             self.notes.extend(chosen.notes);
             self.notes.extend(truncate_dim.map(|dim| {
-                format!("truncate_dim: vectors are the first {dim} numbers, brought to length 1, unless --dim asks for more")
+                format!(
+                    "truncate_dim: vectors are the first {dim} numbers, brought to length 1, unless --dim asks for more"
+                )
             }));
         }
         Ok((chosen.prompts, truncate_dim))
@@ -446,7 +456,8 @@ impl Reader {
             match name.as_str() {
                 "model_max_length" => settings.max_tokens = fields.size(name),
                 name if UNSEEN.contains(&name) => {
-                    self.notes.push(format!("{at}{name} {} is not used: it is how a program computes", shown(Some(value))));
+                    self.notes
+                        .push(format!("{at}{name} {} is not used: it is how a program computes", shown(Some(value))));
                 }
                 _ if value.as_object().is_some_and(serde_json::Map::is_empty) => {}
                 _ => fields.fault(name, "nothing, as it is not computed"),
@@ -461,7 +472,8 @@ fn modes(fields: &Fields<'_>, value: &Value) -> Vec<Pooling> {
         Value::Array(list) => list.iter().collect(),
         one => vec![one],
     };
-    let pooling = |name: &Value| POOLINGS.iter().find(|(known, _)| name.as_str() == Some(*known)).map(|(_, pooling)| *pooling);
+    let pooling =
+        |name: &Value| POOLINGS.iter().find(|(known, _)| name.as_str() == Some(*known)).map(|(_, pooling)| *pooling);
     let found: Option<Vec<Pooling>> = names.into_iter().map(pooling).collect();
     match found {
         Some(poolings) if !poolings.is_empty() => poolings,

@@ -16,7 +16,6 @@ use crate::sentence_transformers::{PROMPTS_FILE, by_role};
 use crate::source::{read_json, read_json_if_there};
 use crate::tokenizer_settings::{self, TokenizerFiles};
 
-
 /// What the side files and the card say together.
 #[derive(Debug, Clone)]
 pub(crate) struct SideFiles {

@@ -452,7 +452,7 @@ mod tests {
         let text = engine.text_part(&Request::default()).unwrap();
         let item = |index, ids: &[u32]| {
             let _reserved = engine.inner.pool.try_reserve(Priority::Background, 1).unwrap();
-            TextItem { index, digest: None, ids: ids.to_vec(), truncated: false, _reserved }
+            TextItem { index, digest: None, ids: ids.to_vec(), truncated: false, skipped: 0, _reserved }
         };
         let request = Request::new(Role::None);
         let run = |items: Vec<TextItem>, count: usize| {

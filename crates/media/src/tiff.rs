@@ -465,7 +465,9 @@ impl Layout {
         // Before room is made for the image.
         for (at, bytes) in &self.chunks {
             if at.checked_add(*bytes).is_none_or(|end| end > file_bytes) {
-                return Err(damaged(format!("a strip or tile of {bytes} bytes at {at} lies behind the end of the file")));
+                return Err(damaged(format!(
+                    "a strip or tile of {bytes} bytes at {at} lies behind the end of the file"
+                )));
             }
         }
         let (width, step) = (self.width as usize, self.rows_at_once());
@@ -552,8 +554,11 @@ impl Layout {
             }
             return;
         }
-        let (from, to): (fn([u8; 2]) -> u16, fn(u16) -> [u8; 2]) =
-            if self.big_endian { (u16::from_be_bytes, u16::to_be_bytes) } else { (u16::from_le_bytes, u16::to_le_bytes) };
+        let (from, to): (fn([u8; 2]) -> u16, fn(u16) -> [u8; 2]) = if self.big_endian {
+            (u16::from_be_bytes, u16::to_be_bytes)
+        } else {
+            (u16::from_le_bytes, u16::to_le_bytes)
+        };
         for at in (2 * samples..row.len()).step_by(2) {
             let before = from([row[at - 2 * samples], row[at - 2 * samples + 1]]);
             let sum = from([row[at], row[at + 1]]).wrapping_add(before);

@@ -18,7 +18,7 @@ pub fn body(data: &[u8]) {
             check(&error);
         }
     }
-    let mut film = match Film::open(&source, &FilmOptions { ffmpeg: None }) {
+    let mut film = match Film::open(&source, &FilmOptions { ffmpeg: None, ..FilmOptions::default() }) {
         Ok(film) => film,
         Err(error) => return check(&error),
     };

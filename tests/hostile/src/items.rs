@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use omniburn::Cancel;
-use omniburn_cli::inputs::{Entry, Feed, Sources, item};
+use omniburn_cli::inputs::{Entry, Feed, Sources, Tracks, item};
 
 /// A folder that is not there: hostile paths lead nowhere.
 const NOWHERE: &str = "no-such-folder";
@@ -12,12 +12,12 @@ const NOWHERE: &str = "no-such-folder";
 /// Every line as an item; one input in sixteen also through the thread that reads a stream.
 pub fn body(data: &[u8]) {
     for line in data.split(|byte| *byte == b'\n') {
-        check(&item(line, Path::new(NOWHERE), "line"));
+        check(&item(line, Path::new(NOWHERE), "line", &Tracks::default()));
     }
     if data.len().is_multiple_of(16) {
         let stream = Box::new(Cursor::new(data.to_vec()));
         let items = Some((stream as Box<dyn std::io::Read + Send>, "items".to_owned(), PathBuf::from(NOWHERE)));
-        let sources = Sources { typed: Vec::new(), items, lines: None, live: false };
+        let sources = Sources { typed: Vec::new(), items, lines: None, live: false, tracks: Tracks::default() };
         let mut feed = Feed::start(sources).expect("a thread can be started");
         let cancel = Cancel::new();
         while let Some(entry) = feed.next(&cancel).expect("memory can be read") {

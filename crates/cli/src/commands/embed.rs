@@ -17,7 +17,7 @@ use crate::failure::{DONE, Failure, Outcome, REFUSED, SOME_FAILED};
 use crate::interrupt::on_interrupt;
 use crate::output::{OutFile, Outputs, Sink, destination, line_of};
 use crate::progress::items_bar;
-use omniburn_cli::inputs::{Fault, Feed, Sources, TypedInput};
+use omniburn_cli::inputs::{Fault, Feed, Sources, Tracks, TypedInput};
 use omniburn_output::identity::resolved;
 
 /// Failed inputs that may wait for a vector before them.
@@ -132,7 +132,13 @@ fn refuse_inputs(outputs: &Outputs, args: &EmbedArgs, typed: &[TypedInput]) -> R
     if !items.is_file() {
         return Ok(());
     }
-    let listed = Sources { typed: Vec::new(), items: Some(open_items(items)?), lines: None, live: false };
+    let listed = Sources {
+        typed: Vec::new(),
+        items: Some(open_items(items)?),
+        lines: None,
+        live: false,
+        tracks: Tracks::default(),
+    };
     let mut listed = Feed::start(listed).map_err(|e| Failure::with_code(SOME_FAILED, e))?;
     let never = Cancel::new();
     while let Some(entry) = listed.next(&never).map_err(unreadable)? {

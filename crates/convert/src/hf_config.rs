@@ -91,8 +91,11 @@ pub(crate) fn find_card(path: &Path, root: &Value) -> Result<Card, ConvertError>
     let faults = Faults::of(path);
     let known = Card::text_model_types().join(", ");
     let (own, architectures) = (root.get("model_type"), root.get("architectures"));
-    let mut expected =
-        format!("\"{}\", \"{}\", or a text_config whose model_type is one of {known}", bert::MODEL_TYPE, mini::MODEL_TYPE);
+    let mut expected = format!(
+        "\"{}\", \"{}\", or a text_config whose model_type is one of {known}",
+        bert::MODEL_TYPE,
+        mini::MODEL_TYPE
+    );
     let names = architectures.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     if own.is_none_or(Value::is_null) && names.into_iter().any(bert::is_architecture) {
         expected += "; its architectures are those of a BERT, so `\"model_type\": \"bert\"` in this file would do";

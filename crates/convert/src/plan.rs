@@ -71,8 +71,7 @@ impl Plan {
         let root: Value = read_json(&config_path)?;
         if let Some(keys) = single::keys_of(&root) {
             let modules = Modules::read(&options.source)?;
-            let from =
-                single::Folder { checkpoint: &options.source, folder: &folder, modules: modules.as_ref() };
+            let from = single::Folder { checkpoint: &options.source, folder: &folder, modules: modules.as_ref() };
             return single::plan(options, &from, &root, keys);
         }
         let card = find_card(&config_path, &root)?;

@@ -167,7 +167,8 @@ const OTHER_FORMATS: [(&str, &str); 16] = [
 const EXPORTS: [(&str, &str); 4] =
     [("onnx", "ONNX"), ("openvino", "OpenVINO"), ("coreml", "Core ML"), ("gguf", "GGUF")];
 /// How PyTorch's weights become what is read.
-const SAVE: &str = "save it as safetensors, with `AutoModel.from_pretrained(FOLDER).save_pretrained(OUT)` of transformers";
+const SAVE: &str =
+    "save it as safetensors, with `AutoModel.from_pretrained(FOLDER).save_pretrained(OUT)` of transformers";
 
 /// The format of a weight file that is not read.
 fn other_format(path: &Path) -> Option<&'static str> {
@@ -199,9 +200,10 @@ fn other_weights(folder: &Path) -> Option<ConvertError> {
             found.push(format!("{name}/ ({format})"));
         }
     }
-    let way = match safetensors {
-        true => format!("{SINGLE_FILE}, or shards with {INDEX_FILE}, would do"),
-        false => format!("{SINGLE_FILE} would do, which is never a pickle and is opened without running anything: {SAVE}"),
+    let way = if safetensors {
+        format!("{SINGLE_FILE}, or shards with {INDEX_FILE}, would do")
+    } else {
+        format!("{SINGLE_FILE} would do, which opens without running anything: {SAVE}")
     };
     (!found.is_empty()).then(|| ConvertError::OtherWeights { path: folder.into(), found, way })
 }
@@ -210,7 +212,9 @@ fn other_weights(folder: &Path) -> Option<ConvertError> {
 pub(crate) fn not_a_folder(path: &Path) -> ConvertError {
     let format = other_format(path).unwrap_or("a file");
     let way = match format {
-        "safetensors under another name" => "name the folder it lies in, with config.json and tokenizer.json".to_string(),
+        "safetensors under another name" => {
+            "name the folder it lies in, with config.json and tokenizer.json".to_string()
+        }
         _ => format!("a folder with config.json, tokenizer.json and {SINGLE_FILE} would do: the one it was made from"),
     };
     ConvertError::OtherWeights { path: path.into(), found: vec![format.into()], way }
@@ -329,15 +333,17 @@ pub fn find_in_hf_cache(cache_root: &Path, org_name: &str) -> Option<PathBuf> {
 pub(crate) fn snapshot_note(folder: &Path) -> Option<String> {
     let absolute = folder.canonicalize().ok()?;
     let snapshots = absolute.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;
-    let model = snapshots.parent().filter(|model| {
-        model.file_name().is_some_and(|name| name.to_string_lossy().starts_with("models--"))
-    })?;
+    let model = snapshots
+        .parent()
+        .filter(|model| model.file_name().is_some_and(|name| name.to_string_lossy().starts_with("models--")))?;
     let revision = absolute.file_name()?.to_string_lossy().into_owned();
     let others = fs::read_dir(snapshots).ok()?.filter_map(Result::ok).count().saturating_sub(1);
     Some(match fs::read_to_string(model.join("refs").join("main")) {
         Ok(main) if main.trim() == revision => format!("revision {revision}, which refs/main names"),
         Ok(main) => format!("revision {revision}, although refs/main names {}", main.trim()),
-        Err(_) if others > 0 => format!("revision {revision}, changed last of {} that are there; no refs/main", others + 1),
+        Err(_) if others > 0 => {
+            format!("revision {revision}, changed last of {} that are there; no refs/main", others + 1)
+        }
         Err(_) => format!("revision {revision}, the only one that is there; no refs/main"),
     })
 }

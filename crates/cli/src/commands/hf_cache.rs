@@ -88,12 +88,8 @@ mod tests {
 
     #[test]
     fn variables_count_in_the_order_of_huggingface_hub() {
-        let all = [
-            ("HF_HUB_CACHE", "/a"),
-            ("HUGGINGFACE_HUB_CACHE", "/b"),
-            ("HF_HOME", "/c"),
-            ("XDG_CACHE_HOME", "/d"),
-        ];
+        let all =
+            [("HF_HUB_CACHE", "/a"), ("HUGGINGFACE_HUB_CACHE", "/b"), ("HF_HOME", "/c"), ("XDG_CACHE_HOME", "/d")];
         for (first, expected) in ["/a", "/b", "/c/hub", "/d/huggingface/hub"].into_iter().enumerate() {
             assert_eq!(of(&all[first..]), [expected]);
         }

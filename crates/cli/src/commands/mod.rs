@@ -123,11 +123,13 @@ fn checkpoint_folder(source: &Path) -> Result<PathBuf, Failure> {
         return Ok(source.to_path_buf());
     }
     let caches = hf_cache::folders(|name| std::env::var_os(name), std::env::home_dir());
-    if let Some(found) = source.to_str().and_then(|name| caches.iter().find_map(|cache| find_in_hf_cache(cache, name))) {
+    if let Some(found) = source.to_str().and_then(|name| caches.iter().find_map(|cache| find_in_hf_cache(cache, name)))
+    {
         return Ok(found);
     }
     let names: Vec<String> = caches.iter().map(|cache| cache.display().to_string()).collect();
-    let sought = if names.is_empty() { String::new() } else { format!(", and none of that name in {}", names.join(" or ")) };
+    let names = names.join(" or ");
+    let sought = if names.is_empty() { names } else { format!(", and none of that name in {names}") };
     Err(Failure::usage(format!("{}: no such folder{sought}; nothing is downloaded", source.display())))
 }
 

@@ -42,7 +42,11 @@ impl Bert {
 
     fn without(self, file: &str) -> Self {
         let path = self.folder().join(file);
-        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+        if path.is_dir() {
+            fs::remove_dir_all(path).unwrap()
+        } else {
+            fs::remove_file(path).unwrap()
+        }
         self
     }
 
@@ -112,7 +116,10 @@ fn every_spelling_of_pooling_is_read() {
         let config = bert(&header).clone();
         (std::iter::once(config.pooling).chain(config.more_poolings).collect::<Vec<_>>(), config.skips_prompt)
     };
-    assert_eq!(one(json!({"embedding_dimension": 32, "pooling_mode": "cls", "include_prompt": true})), (vec![Pooling::Cls], false));
+    assert_eq!(
+        one(json!({"embedding_dimension": 32, "pooling_mode": "cls", "include_prompt": true})),
+        (vec![Pooling::Cls], false)
+    );
     assert_eq!(one(json!({"pooling_mode": ["lasttoken"]})), (vec![Pooling::LastToken], false));
     assert_eq!(
         one(json!({"pooling_mode": ["weightedmean", "max"], "include_prompt": false})),
@@ -127,7 +134,12 @@ fn every_spelling_of_pooling_is_read() {
     assert_eq!(one(json!({"pooling_mode_cls_token": true, "pooling_mode": "mean"})).0, [Pooling::Mean]);
     let (header, _) = Bert::new().with(POOLING, json!({"pooling_mode": ["cls", "mean"]})).header();
     assert_eq!(header.dims, [64]);
-    Bert::new().with(POOLING, json!({"pooling_mode": "middle"})).refused(&[POOLING, "pooling_mode", "middle", "weightedmean"]);
+    Bert::new().with(POOLING, json!({"pooling_mode": "middle"})).refused(&[
+        POOLING,
+        "pooling_mode",
+        "middle",
+        "weightedmean",
+    ]);
     Bert::new().with(POOLING, json!({"pooling_mode": []})).refused(&["pooling_mode"]);
     Bert::new().with(POOLING, json!({"pooling_mode_attention": true})).refused(&["pooling_mode_attention"]);
     Bert::new().with(POOLING, json!({"include_prompt": "no"})).refused(&["include_prompt", "true or false"]);
@@ -137,10 +149,10 @@ fn every_spelling_of_pooling_is_read() {
 fn modules_lie_where_their_list_says_or_are_refused_by_name() {
     let old = |name: &str| format!("sentence_transformers.models.{name}");
     let (transformer, pooling) = (old("Transformer"), old("Pooling"));
-    let moved = Bert::new()
-        .without("1_Pooling")
-        .with("rows/config.json", json!({"pooling_mode": "cls"}))
-        .with("modules.json", modules(&[(&transformer, ""), ("sentence_transformers.sentence_transformer.modules.pooling.Pooling", "rows")]));
+    let moved = Bert::new().without("1_Pooling").with("rows/config.json", json!({"pooling_mode": "cls"})).with(
+        "modules.json",
+        modules(&[(&transformer, ""), ("sentence_transformers.sentence_transformer.modules.pooling.Pooling", "rows")]),
+    );
     let (header, report) = moved.header();
     assert_eq!(bert(&header).pooling, Pooling::Cls);
     assert!(header.sources.iter().any(|source| source.file == "rows/config.json"), "{:?}", header.sources);
@@ -158,18 +170,32 @@ fn modules_lie_where_their_list_says_or_are_refused_by_name() {
 
     let dense = old("Dense");
     for (listed, names) in [
-        (vec![(transformer.as_str(), ""), (&pooling, "1_Pooling"), (&dense, "2_Dense")], vec!["[2].type", "Dense in 2_Dense"]),
+        (
+            vec![(transformer.as_str(), ""), (&pooling, "1_Pooling"), (&dense, "2_Dense")],
+            vec!["[2].type", "models.Dense\" in 2_Dense"],
+        ),
         (vec![(&transformer, ""), ("mine.Pooling", "1_Pooling")], vec!["[1].type", "mine.Pooling"]),
         (vec![(&transformer, ""), (&pooling, "../elsewhere")], vec!["[1].path", "../elsewhere"]),
         (vec![(&transformer, "")], vec!["type", "Pooling"]),
         (vec![(&pooling, "1_Pooling"), (&transformer, "")], vec!["type", "Pooling, Transformer"]),
-        (vec![("sentence_transformers.models.WordEmbeddings", "0_WordEmbeddings"), (&pooling, "1_Pooling")], vec!["WordEmbeddings"]),
-        (vec![("sentence_transformers.sparse_encoder.models.Transformer", ""), (&pooling, "1_Pooling")], vec!["sparse_encoder"]),
+        (
+            vec![("sentence_transformers.models.WordEmbeddings", "0_WordEmbeddings"), (&pooling, "1_Pooling")],
+            vec!["WordEmbeddings"],
+        ),
+        (
+            vec![("sentence_transformers.sparse_encoder.models.Transformer", ""), (&pooling, "1_Pooling")],
+            vec!["sparse_encoder"],
+        ),
     ] {
         Bert::new().with("modules.json", modules(&listed)).refused(&names);
     }
-    Bert::new().with("2_Normalize/config.json", json!({"module_input_name": "token_embeddings"})).refused(&["module_input_name"]);
-    Bert::new().without("modules.json").with(POOLING, json!({"pooling_mode": "cls"})).refused(&["modules.json", "1_Pooling"]);
+    Bert::new()
+        .with("2_Normalize/config.json", json!({"module_input_name": "token_embeddings"}))
+        .refused(&["module_input_name"]);
+    Bert::new()
+        .without("modules.json")
+        .with(POOLING, json!({"pooling_mode": "cls"}))
+        .refused(&["modules.json", "1_Pooling"]);
     let plain = Bert::new().without("modules.json").check().unwrap();
     assert!(plain.to_string().contains("no modules.json"), "{plain}");
 }
@@ -180,7 +206,8 @@ fn prompts_go_to_the_roles_that_the_library_gives_them() {
         let (header, report) = Bert::new().with(SETTINGS, value).header();
         (header.prompts, report.to_string())
     };
-    let (found, report) = prompts(json!({"prompts": {"query": "q: ", "document": "d: ", "passage": "p: ", "sts": "s: "}}));
+    let (found, report) =
+        prompts(json!({"prompts": {"query": "q: ", "document": "d: ", "passage": "p: ", "sts": "s: "}}));
     assert_eq!((found.query.as_str(), found.document.as_str(), found.none.as_str()), ("q: ", "d: ", ""));
     assert!(report.contains("--role query: \"q: \"") && report.contains("no role takes: passage, sts"), "{report}");
     let (found, _) = prompts(json!({"prompts": {"corpus": "c: ", "passage": "p: "}}));
@@ -188,7 +215,9 @@ fn prompts_go_to_the_roles_that_the_library_gives_them() {
     let (found, report) = prompts(json!({"prompts": {"query": "", "x": "x: "}, "default_prompt_name": "x"}));
     assert_eq!((found.query.as_str(), found.document.as_str(), found.none.as_str()), ("", "x: ", "x: "));
     assert!(report.contains("default_prompt_name"), "{report}");
-    Bert::new().with(SETTINGS, json!({"prompts": {"a": "b"}, "default_prompt_name": "c"})).refused(&["default_prompt_name", "there are a"]);
+    Bert::new()
+        .with(SETTINGS, json!({"prompts": {"a": "b"}, "default_prompt_name": "c"}))
+        .refused(&["default_prompt_name", "there are a"]);
     Bert::new().with(SETTINGS, json!({"prompts": {"query": 3}})).refused(&["prompts.query", "a string"]);
     Bert::new().with(SETTINGS, json!({"model_type": "SparseEncoder"})).refused(&["model_type", "SparseEncoder"]);
     Bert::new().with(SETTINGS, json!({"similarity_fn_name": "MaxSim"})).refused(&["similarity_fn_name", "MaxSim"]);
@@ -212,7 +241,10 @@ fn settings_of_the_transformer_are_computed_or_refused_by_name() {
     assert_eq!(bert(&header).max_tokens, 96);
     for (value, names) in [
         (json!({"transformer_task": "fill-mask"}), ["transformer_task", "fill-mask"]),
-        (json!({"modality_config": {"text": {"method": "forward", "method_output_name": "pooler_output"}}}), ["method_output_name", "pooler_output"]),
+        (
+            json!({"modality_config": {"text": {"method": "forward", "method_output_name": "pooler_output"}}}),
+            ["method_output_name", "pooler_output"],
+        ),
         (json!({"query_length": 32}), ["query_length", "32"]),
         (json!({"config_args": {"num_hidden_layers": 1}}), ["config_args.num_hidden_layers", "1"]),
         (json!({"processing_kwargs": {"text": {"max_length": 5}}}), ["processing_kwargs.text", "5"]),
@@ -222,7 +254,9 @@ fn settings_of_the_transformer_are_computed_or_refused_by_name() {
     let report = Bert::new().with(FILE, json!({"do_lower_case": true})).check().unwrap();
     assert!(report.to_string().contains("small letters by itself"), "{report}");
     let cased = Bert::new().with(FILE, json!({"do_lower_case": true}));
-    cased.change("tokenizer.json", |json| json["normalizer"]["lowercase"] = false.into()).refused(&["normalizer", "do_lower_case"]);
+    cased
+        .change("tokenizer.json", |json| json["normalizer"]["lowercase"] = false.into())
+        .refused(&["normalizer", "do_lower_case"]);
 }
 
 #[test]
@@ -232,7 +266,8 @@ fn names_of_every_wrapper_and_age_are_known() {
         let report = Bert::new().renamed(|name| format!("{prefix}{name}")).check().unwrap();
         assert_eq!((report.mapped, report.dropped.len()), (before.mapped, before.dropped.len()), "{prefix}");
     }
-    let old = |name: &str| name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+    let old =
+        |name: &str| name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
     let report = Bert::new().renamed(|name| format!("bert.{}", old(name))).check().unwrap();
     assert_eq!(report.mapped, before.mapped);
     let head = Bert::new().renamed(|name| match name {
@@ -242,8 +277,12 @@ fn names_of_every_wrapper_and_age_are_known() {
     });
     let report = head.check().unwrap().to_string();
     assert!(report.contains("masked words: cls.predictions") && report.contains("next sentence: cls.seq"), "{report}");
-    Bert::new().with("adapter_config.json", json!({"peft_type": "LORA"})).refused(&["adapter_config.json", "merge_and_unload"]);
-    Bert::new().change("config.json", |json| json["quantization_config"] = json!({"bits": 4})).refused(&["quantization_config"]);
+    Bert::new()
+        .with("adapter_config.json", json!({"peft_type": "LORA"}))
+        .refused(&["adapter_config.json", "merge_and_unload"]);
+    Bert::new()
+        .change("config.json", |json| json["quantization_config"] = json!({"bits": 4}))
+        .refused(&["quantization_config"]);
 }
 
 #[test]
@@ -257,7 +296,11 @@ fn what_no_family_takes_is_refused_with_what_it_is_and_what_would_do() {
         json.as_object_mut().unwrap().remove("model_type");
         json["architectures"] = json!(["BertForMaskedLM"]);
     });
-    nameless.refused(&["model_type: found nothing", "BertForMaskedLM", "`\"model_type\": \"bert\"` in this file would do"]);
+    nameless.refused(&[
+        "model_type: found nothing",
+        "BertForMaskedLM",
+        "`\"model_type\": \"bert\"` in this file would do",
+    ]);
     for (file, format) in [
         ("pytorch_model.bin", "pickle"),
         ("pytorch_model.bin.index.json", "pickle"),

@@ -77,7 +77,13 @@ pub enum Command {
     long_about = "Turn a Hugging Face checkpoint into a record folder.
 
 SOURCE holds config.json, tokenizer.json, model.safetensors or shards with an index, and optionally \
-adapters/<task>/adapter_{model.safetensors,config.json}. Adapters are merged. Nothing is downloaded.",
+adapters/<task>/adapter_{model.safetensors,config.json}. Adapters are merged. Nothing is downloaded.
+
+Of a sentence-transformers folder modules.json, pooling, prompts, lengths and truncate_dim are kept in the record; a module \
+or setting that is not computed is refused by name. Its prompts go to --role query and document; default_prompt_name's \
+stands in front of every input that has no prompt of its role. What no vector depends on is said in the report.
+
+ORG/NAME is looked for where huggingface_hub does: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, ~/.cache.",
     after_help = "Examples:
   omniburn convert checkpoints/jina-embeddings-v5-omni-small records/small
   omniburn convert jinaai/jina-embeddings-v5-omni-nano records/nano --task all

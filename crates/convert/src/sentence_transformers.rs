@@ -107,14 +107,10 @@ impl Modules {
             match kind_of(module.get("type")) {
                 Some(kind) => found.push((kind, folder.to_string())),
                 None => {
-                    let (kind, computed) =
-                        (shown(module.get("type")), "a module of sentence_transformers that is computed");
+                    let kind = shown(module.get("type"));
                     let found = if folder.is_empty() { kind } else { format!("{kind} in {folder}") };
-                    faults.add(
-                        format!("{at}type"),
-                        found,
-                        format!("{computed}: Transformer, Pooling, Normalize or Dropout"),
-                    );
+                    let computed = "a module of sentence_transformers: Transformer, Pooling, Normalize or Dropout";
+                    faults.add(format!("{at}type"), found, computed);
                 }
             }
         }
@@ -285,10 +281,8 @@ impl Reader {
         }
         if !said.is_empty() {
             let faults = Faults::of(&root.join(MODULES_FILE));
-            let expected = format!(
-                "the list of modules, as {}; without it sentence-transformers reads neither",
-                said.join(", and ")
-            );
+            let because = said.join(", and ");
+            let expected = format!("the list of modules, as {because}; sentence-transformers reads neither without it");
             faults.add(MODULES_FILE, "nothing", expected);
             faults.check()?;
         }
@@ -351,10 +345,10 @@ impl Reader {
         fields.only_text("model_type", "SentenceTransformer");
         match fields.get("similarity_fn_name").map(Value::as_str) {
             None | Some(Some("cosine")) => {}
-            Some(Some(name @ ("dot" | "dot_score" | "euclidean" | "manhattan"))) if said => self.notes.push(format!(
-                "similarity_fn_name `{name}` changes no vector; vectors here have length 1, so that the dot product is the cosine"
-            )),
-            Some(Some("dot" | "dot_score" | "euclidean" | "manhattan")) => {}
+            Some(Some(name @ ("dot" | "dot_score" | "euclidean" | "manhattan"))) => {
+                let note = "changes no vector; all have length 1 here, so that the dot product is the cosine";
+                self.notes.extend(said.then(|| format!("similarity_fn_name `{name}` {note}")));
+            }
             Some(_) => fields.fault("similarity_fn_name", "cosine, dot, euclidean or manhattan: one vector for a text"),
         }
         for (name, _) in fields.present() {
@@ -377,9 +371,7 @@ impl Reader {
         if said {
             self.notes.extend(chosen.notes);
             self.notes.extend(truncate_dim.map(|dim| {
-                format!(
-                    "truncate_dim: vectors are the first {dim} numbers, brought to length 1, unless --dim asks for more"
-                )
+                format!("truncate_dim: the first {dim} numbers, brought to length 1, unless --dim asks for more")
             }));
         }
         Ok((chosen.prompts, truncate_dim))
@@ -456,8 +448,8 @@ impl Reader {
             match name.as_str() {
                 "model_max_length" => settings.max_tokens = fields.size(name),
                 name if UNSEEN.contains(&name) => {
-                    self.notes
-                        .push(format!("{at}{name} {} is not used: it is how a program computes", shown(Some(value))));
+                    let how = "is not used: it is how a program computes";
+                    self.notes.push(format!("{at}{name} {} {how}", shown(Some(value))));
                 }
                 _ if value.as_object().is_some_and(serde_json::Map::is_empty) => {}
                 _ => fields.fault(name, "nothing, as it is not computed"),
@@ -472,8 +464,10 @@ fn modes(fields: &Fields<'_>, value: &Value) -> Vec<Pooling> {
         Value::Array(list) => list.iter().collect(),
         one => vec![one],
     };
-    let pooling =
-        |name: &Value| POOLINGS.iter().find(|(known, _)| name.as_str() == Some(*known)).map(|(_, pooling)| *pooling);
+    let pooling = |name: &Value| {
+        let found = POOLINGS.iter().find(|(known, _)| name.as_str() == Some(*known));
+        found.map(|(_, pooling)| *pooling)
+    };
     let found: Option<Vec<Pooling>> = names.into_iter().map(pooling).collect();
     match found {
         Some(poolings) if !poolings.is_empty() => poolings,

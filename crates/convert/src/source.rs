@@ -200,11 +200,10 @@ fn other_weights(folder: &Path) -> Option<ConvertError> {
             found.push(format!("{name}/ ({format})"));
         }
     }
-    let way = match safetensors {
-        true => format!("{SINGLE_FILE}, or shards with {INDEX_FILE}, would do"),
-        false => {
-            format!("{SINGLE_FILE} would do, which is never a pickle and is opened without running anything: {SAVE}")
-        }
+    let way = if safetensors {
+        format!("{SINGLE_FILE}, or shards with {INDEX_FILE}, would do")
+    } else {
+        format!("{SINGLE_FILE} would do, which opens without running anything: {SAVE}")
     };
     (!found.is_empty()).then(|| ConvertError::OtherWeights { path: folder.into(), found, way })
 }

@@ -128,8 +128,8 @@ fn checkpoint_folder(source: &Path) -> Result<PathBuf, Failure> {
         return Ok(found);
     }
     let names: Vec<String> = caches.iter().map(|cache| cache.display().to_string()).collect();
-    let sought =
-        if names.is_empty() { String::new() } else { format!(", and none of that name in {}", names.join(" or ")) };
+    let names = names.join(" or ");
+    let sought = if names.is_empty() { names } else { format!(", and none of that name in {names}") };
     Err(Failure::usage(format!("{}: no such folder{sought}; nothing is downloaded", source.display())))
 }
 

@@ -172,7 +172,7 @@ fn modules_lie_where_their_list_says_or_are_refused_by_name() {
     for (listed, names) in [
         (
             vec![(transformer.as_str(), ""), (&pooling, "1_Pooling"), (&dense, "2_Dense")],
-            vec!["[2].type", "Dense in 2_Dense"],
+            vec!["[2].type", "models.Dense\" in 2_Dense"],
         ),
         (vec![(&transformer, ""), ("mine.Pooling", "1_Pooling")], vec!["[1].type", "mine.Pooling"]),
         (vec![(&transformer, ""), (&pooling, "../elsewhere")], vec!["[1].path", "../elsewhere"]),

@@ -183,6 +183,10 @@ pub(crate) fn rebuild(
     match class {
         Class::Plain => {}
         Class::Bert => {
+            let unk = token("unk_token");
+            if !vocabulary.has(&unk) {
+                settings.faults.add("unk_token", format!("\"{unk}\""), "a token of the vocabulary, for unknown words");
+            }
             part(
                 "normalizer",
                 bert_normalizer(
@@ -197,7 +201,7 @@ pub(crate) fn rebuild(
                 model(
                     file,
                     json!({
-                        "type": "WordPiece", "unk_token": token("unk_token"), "continuing_subword_prefix": "##",
+                        "type": "WordPiece", "unk_token": unk, "continuing_subword_prefix": "##",
                         "max_input_chars_per_word": 100,
                     }),
                     false,

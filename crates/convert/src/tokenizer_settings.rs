@@ -185,6 +185,12 @@ impl<'a> Vocabulary<'a> {
         Self { own, own_size, added: Vec::new() }
     }
 
+    /// Whether the model's own vocabulary has a token.
+    pub fn has(&self, content: &str) -> bool {
+        self.own.contains_key(content)
+    }
+
+    /// The id of a token, added or of the model.
     pub fn id(&self, content: &str) -> Option<u64> {
         let added = self.added.iter().find(|(_, token)| token.content == content).map(|(id, _)| *id);
         added.or_else(|| self.own.get(content).copied())

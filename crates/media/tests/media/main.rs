@@ -12,5 +12,6 @@ mod references;
 mod resampled;
 mod sounds;
 mod support;
+mod tiffs;
 mod tokens;
 mod unheard;

@@ -31,6 +31,7 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("mels", &["{fixtures}", "tests/golden/media"]),
     ("sounds", &["tests/golden/media"]),
     ("resampled", &["tests/golden/media"]),
+    ("tiffs", &["tests/golden/media"]),
 ];
 
 /// What is wrong with one golden file.

@@ -321,7 +321,7 @@ impl Layout {
         };
         layout.find_chunks(&directory, source)?;
         let pixels = u64::from(width) * u64::from(height);
-        if layout.decoded_bytes(layout.chunk_height.min(height)) > 8 * pixels + DECODER_BYTES {
+        if layout.decoded_bytes(layout.held_rows()) > 8 * pixels + DECODER_BYTES {
             return Err(Fault::Memory);
         }
         Ok(layout)
@@ -431,6 +431,14 @@ impl Layout {
         fitting.next_multiple_of(units).min(self.chunk_height)
     }
 
+    /// Rows of a strip or tile that are held at once: of tiles that go on below the image, some packings give all.
+    fn held_rows(&self) -> u32 {
+        match self.packing {
+            Packing::Jpeg | Packing::WebP => self.chunk_height,
+            _ => self.rows_at_once().min(self.height),
+        }
+    }
+
     /// Packed bytes of a strip or tile that are looked at. No packing makes rows this much longer; without the limit a
     /// file could name all of itself as each of many strips.
     fn packed_bytes(&self, bytes: u64) -> u64 {
@@ -439,9 +447,9 @@ impl Layout {
 
     /// Bytes that are held beside the pixels of the result.
     fn beside(&self) -> u64 {
-        let decoded = self.decoded_bytes(self.rows_at_once());
+        let decoded = self.decoded_bytes(self.held_rows());
         let packed = self.chunks.iter().map(|(_, bytes)| self.packed_bytes(*bytes)).max().unwrap_or(0);
-        let chunk = u64::from(self.chunk_width) * u64::from(self.chunk_height);
+        let chunk = u64::from(self.chunk_width) * u64::from(self.held_rows());
         let codec = match self.packing {
             // The samples before they are cut to size, coefficients, and the stream with its tables.
             Packing::Jpeg => decoded + 12 * chunk + 2 * packed + self.jpeg_tables.len() as u64,
@@ -527,6 +535,8 @@ impl Layout {
         }
         decoded.resize(expected, 0);
         let (width, height) = (self.chunk_width, rows as usize);
+        // What one strip or tile may hold where it says so itself.
+        let most = 4 * (self.stored_bytes(self.held_rows()) as usize + 65_536);
         let samples = if self.planar { 1 } else { self.samples };
         match self.packing {
             Packing::Lzw => codecs::lzw(raw, decoded)?,
@@ -534,8 +544,10 @@ impl Layout {
             Packing::PackBits => codecs::pack_bits(raw, decoded)?,
             Packing::Zstd => codecs::zstd(raw, decoded)?,
             Packing::Lzma => codecs::lzma(raw, decoded)?,
-            Packing::WebP => codecs::webp(raw, width, height, samples, decoded)?,
-            Packing::Jpeg => codecs::jpeg_stream(&self.jpeg_tables, raw, width, height, samples, decoded)?,
+            Packing::WebP => codecs::webp(raw, (width, height), samples, most, decoded)?,
+            Packing::Jpeg => {
+                codecs::jpeg_stream(&self.jpeg_tables, raw, (width, height), samples, most, decoded)?;
+            },
             Packing::None | Packing::Fax(_) => unreachable!("handled above"),
         }
         if self.predicted {

@@ -80,7 +80,9 @@ pub fn bmp_seeds() -> Vec<Vec<u8>> {
 }
 
 pub fn tiff_seeds() -> Vec<Vec<u8>> {
-    of(&["tif"])
+    let mut seeds = of(&["tif"]);
+    seeds.extend(with_endings(&golden().join("media/tiffs"), &["tif"], 4000));
+    seeds
 }
 
 /// A BMP of 8 x 4 pixels in runs, a way of storing that no golden has.

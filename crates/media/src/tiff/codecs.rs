@@ -167,13 +167,18 @@ pub(super) fn lzma(raw: &[u8], out: &mut [u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// WebP, of three or four samples a pixel.
-pub(super) fn webp(raw: &[u8], width: u32, rows: usize, samples: usize, out: &mut [u8]) -> Result<(), Fault> {
+/// WebP, of three or four samples a pixel. An image of more than `most` samples is not decoded.
+pub(super) fn webp(
+    raw: &[u8],
+    (width, rows): (u32, usize),
+    samples: usize,
+    most: usize,
+    out: &mut [u8],
+) -> Result<(), Fault> {
     let failed = |error| damaged(format!("WebP: {error}"));
     let mut decoder = image_webp::WebPDecoder::new(Cursor::new(raw)).map_err(failed)?;
     let (found_width, found_rows) = decoder.dimensions();
-    let most = 4 * (out.len() + 65_536);
-    if found_width != width || (found_rows as usize) < rows || found_rows as usize * found_width as usize > most {
+    if found_width != width || (found_rows as usize) < rows || found_rows as usize * found_width as usize * 3 > most {
         return Err(damaged(format!("WebP: found {found_width} x {found_rows} pixels, expected {width} x {rows}")));
     }
     let found = if decoder.has_alpha() { 4 } else { 3 };
@@ -188,16 +193,17 @@ pub(super) fn webp(raw: &[u8], width: u32, rows: usize, samples: usize, out: &mu
     Ok(())
 }
 
-/// A JPEG with its components as they are stored, at full size and without a change of colours.
+/// A JPEG with its components as they are stored, at full size and without a change of colours. One of more than `most`
+/// samples is not decoded.
 ///
 /// # Shapes
 /// - `out`: `[rows, width, components]`
 pub(super) fn jpeg_stream(
     tables: &[u8],
     raw: &[u8],
-    width: u32,
-    rows: usize,
+    (width, rows): (u32, usize),
     components: usize,
+    most: usize,
     out: &mut [u8],
 ) -> Result<(), Fault> {
     // Tables lie between a start and an end of their own, and come before those of the strip.
@@ -226,7 +232,7 @@ pub(super) fn jpeg_stream(
     if frame.components.len() != components {
         return Err(damaged(format!("JPEG: found {} components, expected {components}", frame.components.len())));
     }
-    if found_width < width as usize || found_rows < rows || found_width * found_rows > 4 * (out.len() + 65_536) {
+    if found_width < width as usize || found_rows < rows || found_width * found_rows * components > most {
         return Err(damaged(format!("JPEG: found {found_width} x {found_rows} pixels, expected {width} x {rows}")));
     }
     let pixels = if walk.usual() {

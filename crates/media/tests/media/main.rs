@@ -14,5 +14,6 @@ mod resampled;
 mod sounds;
 mod streams;
 mod support;
+mod tiffs;
 mod tokens;
 mod unheard;

@@ -35,6 +35,7 @@ fn lossy_bound(name: &str) -> Option<(u8, f64)> {
 fn every_stored_picture_decodes_as_pillow_does() {
     let bytes = expected_bytes();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    // A palette is compared in `tiffs.rs`: it has no expected bytes here, because it was refused when these were made.
     let refused = ["float.tif", "palette.tif"];
     let mut by_format: BTreeMap<String, usize> = BTreeMap::new();
     for entry in std::fs::read_dir(golden().join("pictures")).unwrap() {

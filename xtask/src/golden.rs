@@ -32,6 +32,7 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("sounds", &["tests/golden/media"]),
     ("resampled", &["tests/golden/media"]),
     ("tiffs", &["tests/golden/media"]),
+    ("streams", &["tests/golden/media"]),
 ];
 
 /// What is wrong with one golden file.

@@ -3,14 +3,12 @@
   python clocks.py [OUT]
 
 writes below OUT (tests/golden/media/clocks) films and `clocks.json`, which has for each the pictures as films.json has
-them (see films.py, whose formula is used), `tracks.json` with the audio and video track that FFmpeg takes by itself, and `parts.json` with the count and
-the CRC-32 of FFmpeg's 16-bit samples of audio with edit lists.
+them (see films.py, whose formula is used), and `tracks.json` with the audio and video track that FFmpeg takes by itself.
 The films are the goldens of films.py copied without encoding them again (`-c copy`), by the FFmpeg 9.0.2 of imageio-ffmpeg;
 edit lists are written here.
 """
 import json
 import sys
-import zlib
 from pathlib import Path
 
 import films
@@ -116,23 +114,19 @@ def main():
     # The default track is of a codec that is not read here.
     for name in ("unread.mkv", "unread.mp4"):
         run(*tones[:8], "-map", "0:a", "-map", "1:a", "-c:a:0", "ac3", "-c:a:1", "alac", *EXACT, OUT / name)
-    # Audio in several parts, and FFmpeg's samples of it.
+    # Audio of which a part is played. Only lengths are compared: FFmpeg 5.1 and 9.0 give different samples.
     chirp = "aevalsrc=0.01*sin(800*t*t+200*t):s=16000:d=2"
     run("-f", "lavfi", "-i", chirp, "-c:a", "alac", *EXACT, OUT / "whole.m4a")
-    parts = {}
     for name, entries in {
         "part.m4a": [(11200, 8000)],
         "part_late.m4a": [(16000, -1), (11200, 8000)],
     }.items():
         edited(name, OUT / "whole.m4a", entries)
-        samples = run("-i", OUT / name, "-f", "s16le", "-")
-        parts[name] = {"samples": len(samples) // 2, "crc": zlib.crc32(samples)}
     # Refused: FFmpeg 5.1 and 9.0 differ.
     edited("parts.m4a", OUT / "whole.m4a", [(4800, 1600), (6400, 16000)])
     # Two parts that are one.
     edited("part_twice.m4a", OUT / "whole.m4a", [(4000, 8000), (7200, 12000)])
     (OUT / "whole.m4a").unlink()
-    (OUT / "parts.json").write_text(json.dumps(parts, indent=1) + "\n")
     print(sum(path.stat().st_size for path in OUT.iterdir()), "bytes")
 
 

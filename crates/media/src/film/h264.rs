@@ -449,6 +449,10 @@ fn grey_before(
     if !info.progressive || sets.order_type == 1 {
         return Err(track.unsupported("found H.264 that was cut inside an intra refresh of interlaced images"));
     }
+    // With these, images came out that were not FFmpeg's to the bit.
+    if !track.packets.is_sorted_by_key(|packet| packet.pts) {
+        return Err(track.unsupported("found H.264 with B images that was cut inside an intra refresh"));
+    }
     let (count, wrap) = (sets.max_references, 1u32 << sets.frame_num_bits);
     const SET: u32 = 255;
     // ITU-T H.264, 7.3.2.2: CAVLC, one slice group, one reference, no weights, the filter may be switched off.
@@ -709,12 +713,6 @@ fn hide_unrecovered(track: &mut PictureTrack, length_bytes: usize, sets: &Sets) 
     let Some(found) = found else {
         return Err(track.corrupt("it has no key frame, so no picture can be decoded"));
     };
-    if std::env::var_os("DBG").is_some() {
-        eprintln!(
-            "found {found} idr {idr} target {target:?} bits {} refs {:?} {}",
-            sets.frame_num_bits, sets.references, sets.max_references
-        );
-    }
     let first = track.packets[found].pts;
     for packet in &mut track.packets[..found] {
         packet.shown &= packet.pts > first;

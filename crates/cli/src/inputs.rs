@@ -316,7 +316,7 @@ fn read_text(path: &Path, bytes: u64, head: &[u8], format: Option<&str>) -> Resu
             format!("{}: found a NUL after {before} characters, expected text, which holds none", path.display());
         return Err(Fault::new(ErrorKind::Corrupt, message));
     }
-    let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
+    let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     Ok(text.into())
 }
 

@@ -350,9 +350,8 @@ fn read_text(path: &Path, bytes: u64, head: &[u8], format: Option<&str>) -> Resu
             format!("{}: found a NUL after {before} characters, expected text, which holds none", path.display());
         return Err(Fault::new(ErrorKind::Corrupt, message));
     }
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    let kept = if line.len() < text.len() { line.strip_suffix('\r').unwrap_or(line) } else { line };
-    Ok(kept.to_owned())
+    let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+    Ok(text.into())
 }
 
 /// What is no file is refused before the engine sees it: of folders and links there is more to say here.

@@ -547,7 +547,7 @@ impl Layout {
             Packing::WebP => codecs::webp(raw, (width, height), samples, most, decoded)?,
             Packing::Jpeg => {
                 codecs::jpeg_stream(&self.jpeg_tables, raw, (width, height), samples, most, decoded)?;
-            },
+            }
             Packing::None | Packing::Fax(_) => unreachable!("handled above"),
         }
         if self.predicted {

@@ -167,7 +167,9 @@ fn what_is_not_read_is_refused_by_name() {
         cases.push((vec![(259, vec![packing])], format!("compression {packing} (")));
         cases.push((vec![(259, vec![packing])], words.to_owned()));
     }
-    for (photometric, words) in [(4, "mask"), (9, "ICC"), (32803, "colour filter"), (32845, "LogLuv"), (34892, "linear raw")] {
+    for (photometric, words) in
+        [(4, "mask"), (9, "ICC"), (32803, "colour filter"), (32845, "LogLuv"), (34892, "linear raw")]
+    {
         let tags = vec![(262, vec![photometric]), (258, vec![8]), (277, vec![1])];
         cases.push((tags, format!("photometric interpretation {photometric} ({words}")));
     }
@@ -220,7 +222,8 @@ fn what_breaks_the_rules_is_corrupt() {
         assert!(error.to_string().contains(words), "{words}: {error}");
     }
     // Tiles that are far larger than the image would take memory that it does not need.
-    let tags: &[(u16, &[u16])] = &[(322, &[60_000]), (323, &[60_000]), (324, &[8]), (325, &[192]), (273, &[]), (259, &[8])];
+    let tags: &[(u16, &[u16])] =
+        &[(322, &[60_000]), (323, &[60_000]), (324, &[8]), (325, &[192]), (273, &[]), (259, &[8])];
     assert_eq!(decode_image(&made(tags), "a.tif").unwrap_err().kind(), "corrupt");
     let tags: &[(u16, &[u16])] = &[(322, &[60_000]), (323, &[8]), (324, &[8]), (325, &[192]), (273, &[]), (259, &[8])];
     assert_eq!(decode_image(&made(tags), "a.tif").unwrap_err().kind(), "corrupt");

@@ -122,7 +122,9 @@ fn made(changes: &[(u16, &[u16])]) -> Vec<u8> {
     ];
     let mut tags: std::collections::BTreeMap<u16, &[u16]> = usual.into_iter().collect();
     tags.extend(changes.iter().copied().filter(|(_, values)| !values.is_empty()));
-    changes.iter().filter(|(_, values)| values.is_empty()).for_each(|(tag, _)| drop(tags.remove(tag)));
+    for (tag, _) in changes.iter().filter(|(_, values)| values.is_empty()) {
+        tags.remove(tag);
+    }
     let mut file = b"II*\0\0\0\0\0".to_vec();
     file.extend([0x55; 192]);
     let directory = file.len() as u32;

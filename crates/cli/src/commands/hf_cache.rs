@@ -82,7 +82,7 @@ mod tests {
 
     fn of(vars: &[(&str, &str)]) -> Vec<String> {
         let var = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value));
-        let folders = folders(var, Some("/home/me".into()));
+        let folders = folders(var, Some("/people/me".into()));
         folders.iter().map(|folder| folder.to_str().unwrap().replace('\\', "/")).collect()
     }
 
@@ -93,15 +93,15 @@ mod tests {
         for (first, expected) in ["/a", "/b", "/c/hub", "/d/huggingface/hub"].into_iter().enumerate() {
             assert_eq!(of(&all[first..]), [expected]);
         }
-        assert_eq!(of(&[]), ["/home/me/.cache/huggingface/hub"]);
+        assert_eq!(of(&[]), ["/people/me/.cache/huggingface/hub"]);
         assert_eq!(of(&[("HF_HUB_CACHE", "some/where")]), ["some/where"]);
     }
 
     #[test]
     fn home_and_variables_inside_a_variable_are_put_in() {
         for (value, expected) in [
-            ("~", "/home/me"),
-            ("~/models", "/home/me/models"),
+            ("~", "/people/me"),
+            ("~/models", "/people/me/models"),
             ("~other/models", "~other/models"),
             ("$DATA/models", "/data/models"),
             ("/x/${DATA}x/$NOWHERE/$", "/x//datax/$NOWHERE/$"),
@@ -109,7 +109,7 @@ mod tests {
         ] {
             assert_eq!(of(&[("HF_HUB_CACHE", value), ("DATA", "/data")]), [expected], "{value}");
         }
-        assert_eq!(of(&[("XDG_CACHE_HOME", "~/c")]), ["/home/me/c/huggingface/hub"]);
+        assert_eq!(of(&[("XDG_CACHE_HOME", "~/c")]), ["/people/me/c/huggingface/hub"]);
         assert_eq!(of(&[("HF_HOME", "$DATA/hf"), ("DATA", "/data")]), ["/data/hf/hub"]);
     }
 

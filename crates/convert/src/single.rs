@@ -94,7 +94,7 @@ pub(crate) fn plan(
     }
     parts.push(part(text_file(single.task), Some(single.task.into()), &family, family.text_tensors(0)));
     let taken = settle(keys, &source, parts.iter().flat_map(|part| &part.recipes), |_| None)?;
-    let tokenizer = tokenizer_settings::read(folder, root)?;
+    let tokenizer = tokenizer_settings::read(folder, root, family.vocab())?;
     let ids = tokenizer_ids_beyond(&tokenizer, family.vocab())?;
     if !ids.is_empty() {
         return Err(ConvertError::TokenIdOutOfTable { ids, rows: family.vocab() });

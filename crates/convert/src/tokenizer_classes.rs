@@ -125,6 +125,15 @@ impl Class {
         })
     }
 
+    /// Names of the tokens it puts around every text.
+    pub fn ends(self) -> &'static [&'static str] {
+        match self {
+            Class::Bert | Class::Roberta => &["cls_token", "sep_token"],
+            Class::XlmRoberta => &["bos_token", "eos_token"],
+            Class::Plain | Class::Qwen2 | Class::Llama | Class::Gpt2 | Class::Herbert => &[],
+        }
+    }
+
     /// The class's own token of a name, where the settings have none.
     pub fn default_token(self, name: &str) -> Option<&'static str> {
         let tokens: &[(&str, &str)] = match self {

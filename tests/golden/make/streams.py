@@ -238,6 +238,8 @@ for kind in ["wav", "aiff", "caf", "au"]:
     join("joined", (kind, 8000, 1), (kind, 8000, 2))
     join("rates", (kind, 16000, 1), (kind, 8000, 2))
 join("bits", ("wav", 8000, 1), ("u8", 8000, 1))
+for tag in ["id3v1", "zeros"]:
+    join("joined", ("wav", 8000, 1), ("wav", 8000, 1), tag)
 a, x = part("flac", 8000, 1, 180)
 for tag in ["id3v1", "apev2", "lyrics"]:
     (files / f"behind-{tag}.flac").write_bytes(a + TAGS[tag])

@@ -1,9 +1,9 @@
-"""Hundreds of sound files by FFmpeg, sox, lame, opusenc and flac, and what differs from the reference in any of them.
+"""Hundreds of sound files by FFmpeg, sox and opusenc, and what differs from the reference in any of them.
 
   cargo build --release -p omniburn-media --example sound_samples
   python sweep_streams.py TARGET/release/examples/sound_samples FOLDER [GROUP...]
 
-Not run by the tests. Needs ffmpeg, sox, lame, opus-tools and flac on PATH, and numpy. Groups: `pcm` (every pcm_* encoder of
+Not run by the tests. Needs ffmpeg, sox, opus-tools and oggdec on PATH, and numpy. Groups: `pcm` (every pcm_* encoder of
 FFmpeg in every container that takes it, at several rates and channels), `sox` (every encoding, size and byte order of WAV,
 AIFF, AU and CAF, to files and to pipes), `opus` (opusenc with 1 to 8 channels, in Ogg, Matroska, WebM and MP4),
 `joined` (files end to end, with tags between, of equal and of other rates, channels and codecs), `lengths` (headers of
@@ -195,7 +195,7 @@ def joined():
         "mp3": (["-c:a", "libmp3lame", "-b:a", "64k", "-write_xing", "0", "-id3v2_version", "0"], "mp3",
                 [(44100, 2), (44100, 1), (48000, 2), (32000, 1), (22050, 1), (24000, 2), (16000, 1), (11025, 1), (8000, 1), (12000, 2)]),
         "mp2": (["-c:a", "mp2", "-b:a", "64k"], "mp2", [(44100, 2), (44100, 1), (48000, 1), (22050, 1), (24000, 2)]),
-        "adts": (["-c:a", "aac", "-b:a", "64k"], "aac", [(44100, 2), (44100, 1), (22050, 1), (48000, 2), (16000, 1), (8000, 1)]),
+        "adts": (["-c:a", "aac", "-b:a", "64k", "-aac_pns", "0"], "aac", [(44100, 2), (44100, 1), (22050, 1), (48000, 2), (16000, 1), (8000, 1)]),
         "vorbis": (["-c:a", "libvorbis", "-q:a", "4"], "ogg", [(44100, 2), (44100, 1), (22050, 1), (48000, 6)]),
         "oggflac": (["-c:a", "flac", "-f", "ogg"], "ogg", [(44100, 2), (44100, 1), (8000, 1)]),
         "opus": (["-c:a", "libopus", "-b:a", "48k"], "ogg", [(48000, 2), (48000, 1), (48000, 6)]),
@@ -213,6 +213,10 @@ def joined():
                 path = part(name, rate, channels, words, ending, base)
                 if path is not None:
                     made[name, rate, channels, base] = (path, *decoded(path, ["-c:a", "libopus"] if name == "opus" else []))
+                    if name == "vorbis":
+                        # FFmpeg gives 128 samples fewer than the last page counts.
+                        raw = run(["oggdec", "--quiet", "--raw", "--bits", "16", "--output", "-", path])
+                        made[name, rate, channels, base] = (path, np.frombuffer(raw, "<i2").reshape(-1, channels).astype(float).mean(1) / 32768, rate)
     # Each part at the rates that it is compared at, once.
     at = {(key, rate): resampled(x, r, rate) for key, (_, x, r) in made.items() for rate in {r, 16000}}
     numbered = {key: renumbered(path.read_bytes(), 77) for key, (path, _, _) in made.items() if key[3] == 250.0 and path.suffix == ".ogg"}
@@ -236,7 +240,12 @@ def joined():
                 rate = ra if ra == rb else 16000
                 want = np.concatenate([at[first, rate], at[second, rate]])
                 lossy = family[0] in ("mp3", "adts", "vorbis")
-                add(f"joined {family[0]}", path, rate, want, 3e-3 if ra != rb or lossy else 1e-6, 4 if ra != rb else 128 * ("vorbis" in (first[0], second[0])))
+                if first[:3] == second[:3] and family[0] in ("mp3", "adts"):
+                    # The state of the decoder goes on over the join, and the reference began anew.
+                    join = len(at[first, rate])
+                    want[join - 1024:join + 2048] = np.nan
+                # soxr is off by up to 0.7 % in the first samples of a part.
+                add(f"joined {family[0]}", path, rate, want, 7e-3 if ra != rb else 5e-5 if lossy else 1e-6, 4 if ra != rb else 0)
 
 
 def renumbered(data, serial):
@@ -327,8 +336,8 @@ for number, ((group, path, rate, want, bound, slack), line) in enumerate(zip(job
         print(f"DIFFERING  {path.name}: decoded, an error was expected")
         continue
     length = min(len(got), len(want))
-    apart = np.abs(got[:length] - want[:length]).max() if length else 0.0
-    where = int(np.abs(got[:length] - want[:length]).argmax()) if length else 0
+    differences = np.nan_to_num(np.abs(got[:length] - want[:length]))
+    apart, where = (differences.max(), int(differences.argmax())) if length else (0.0, 0)
     if abs(len(got) - len(want)) <= slack and apart <= bound and length > 0:
         count["equal"] += 1
     else:

@@ -119,7 +119,7 @@ impl PacketDecoder {
             Kind::Opus(packets) => return packets.decode(&packet.data, &self.label, mono),
             Kind::Plain { sample, big_endian } => {
                 let frame_bytes = sample.bytes() * self.channels;
-                if packet.data.len() % frame_bytes != 0 {
+                if !packet.data.len().is_multiple_of(frame_bytes) {
                     let found = packet.data.len();
                     return Err(self.label.corrupt(format!("a packet has {found} bytes, {frame_bytes} bytes a frame")));
                 }

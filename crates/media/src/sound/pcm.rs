@@ -572,6 +572,12 @@ impl File {
             }
             let start = at + 8;
             let mut bytes = number(&head[4..8]);
+            // A tag or another file behind the end, whose first letters look like a chunk, would lead past what follows it.
+            let beyond = (riff_end..=riff_end + 1).contains(&at) || start.saturating_add(bytes) > length;
+            if complete && beyond && !head.starts_with(b"data") {
+                end = Some(at);
+                break;
+            }
             self.go(start)?;
             match &head[..4] {
                 b"fmt " => {

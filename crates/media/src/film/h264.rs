@@ -505,7 +505,7 @@ struct Writer {
 impl Writer {
     fn bits(&mut self, value: u32, count: u32) {
         for at in (0..count).rev() {
-            if self.used % 8 == 0 {
+            if self.used.is_multiple_of(8) {
                 self.bytes.push(0);
             }
             if let Some(last) = self.bytes.last_mut() {

@@ -285,7 +285,8 @@ fn no_medium(path: &Path, head: &[u8], format: Option<&str>) -> Fault {
         },
         Some(_) => return unknown_format(path, format),
     };
-    if TextEncoding::may_be_utf16(head) {
+    let ascii = head.iter().filter(|byte| byte.is_ascii()).count();
+    if TextEncoding::may_be_utf16(head) && (format.is_none() || 2 * ascii < head.len()) {
         fault.message.push_str("; if it is UTF-16 text, it lacks its byte order mark");
     }
     fault

@@ -301,21 +301,29 @@ fn existing(path: &Path, bytes: u64) -> Result<Input, Fault> {
 /// Why a file that is none of the media, or is called a text, is not read.
 fn no_medium(path: &Path, head: &[u8], format: Option<&str>) -> Fault {
     let name = path.display();
-    let why = match format {
+    let mut fault = match format {
         Some(OTHER_TEXT) => {
             // In UTF-8 the escapes of ISO-2022 would be letters.
             let escape = || head.iter().position(|&byte| byte == 0x1b).unwrap_or_default();
             let at = std::str::from_utf8(head).map_or_else(|e| e.valid_up_to(), |_| escape());
             let byte = head.get(at).copied().unwrap_or_default();
-            format!("found {OTHER_TEXT}: byte {at} is 0x{byte:02X}; convert it to UTF-8, as with iconv")
+            let why = format!("found {OTHER_TEXT}: byte {at} is 0x{byte:02X}; convert it to UTF-8, as with iconv");
+            Fault::new(ErrorKind::UnknownFormat, format!("{name}: {why}"))
         }
         None => match (std::str::from_utf8(head).is_ok(), head.iter().position(|&byte| byte == 0)) {
-            (true, Some(at)) => format!("found a NUL at byte {at}, expected UTF-8 text, which holds none"),
-            _ => return unknown_format(path, format),
+            (true, Some(at)) => {
+                let why = format!("found a NUL at byte {at}, expected UTF-8 text, which holds none");
+                Fault::new(ErrorKind::UnknownFormat, format!("{name}: {why}"))
+            }
+            _ => unknown_format(path, format),
         },
         Some(_) => return unknown_format(path, format),
     };
-    Fault::new(ErrorKind::UnknownFormat, format!("{name}: {why}"))
+    let ascii = head.iter().filter(|byte| byte.is_ascii()).count();
+    if TextEncoding::may_be_utf16(head) && (format.is_none() || 2 * ascii < head.len()) {
+        fault.message.push_str("; if it is UTF-16 text, it lacks its byte order mark");
+    }
+    fault
 }
 
 fn unknown_format(path: &Path, format: Option<&str>) -> Fault {

@@ -73,7 +73,7 @@ impl TextEncoding {
     }
 
     /// The encoding of the first bytes of a text in UTF-16 or UTF-32: by its mark, or where three in four characters are below
-    /// 256 and none is one that nobody writes.
+    /// 256 (in UTF-16) and none is one that nobody writes.
     /// `None` for UTF-8 and for what is no such text.
     #[must_use]
     pub fn of_wide(head: &[u8]) -> Option<Self> {
@@ -87,9 +87,18 @@ impl TextEncoding {
             if units < 2 || !head.contains(&0) || !is_prose(head, encoding) {
                 return false;
             }
+            // Of four bytes, one or two are zero in every character: nothing else looks so.
             let narrow = units_of(head, encoding).filter(|&unit| unit < 0x100).count();
-            4 * narrow >= 3 * units
+            encoding.unit_bytes() == 4 || 4 * narrow >= 3 * units
         })
+    }
+
+    /// Whether the first bytes of a file would be text in UTF-16 of some script, which without a mark is no more than a guess.
+    #[must_use]
+    pub fn may_be_utf16(head: &[u8]) -> bool {
+        head.len() >= 4
+            && head.len() % 2 == 0
+            && [Self::Utf16Le, Self::Utf16Be].iter().any(|&either| is_prose(head, either))
     }
 
     /// The text, without its byte order mark.
@@ -223,7 +232,12 @@ mod tests {
         for encoding in TextEncoding::WIDE {
             assert_eq!(TextEncoding::of_wide(&wide(chinese, encoding, true)), Some(encoding));
         }
-        assert_eq!(TextEncoding::of_wide(&wide(chinese, TextEncoding::Utf16Le, false)), None);
+        for encoding in [TextEncoding::Utf16Le, TextEncoding::Utf16Be] {
+            let bytes = wide(chinese, encoding, false);
+            assert!(TextEncoding::of_wide(&bytes).is_none() && TextEncoding::may_be_utf16(&bytes));
+        }
+        assert_eq!(TextEncoding::of_wide(&wide(chinese, TextEncoding::Utf32Be, false)), Some(TextEncoding::Utf32Be));
+        assert!(!TextEncoding::may_be_utf16(&[0xff; 300]));
         // Strings of C.
         for data in [&b"abc\0"[..], b"ab\0cd\0", b"words\0more\0", b"\0abc"] {
             assert_eq!(TextEncoding::of_wide(data), None, "{data:?}");

@@ -159,7 +159,9 @@ fn makers(root: &Path, named: &[String]) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(root.join(&folder));
     for entry in entries.with_context(|| format!("cannot read {}", folder.display()))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if let Some(stem) = name.strip_suffix(".py").filter(|stem| !stem.starts_with('_') && !stem.starts_with("sweep_")) {
+        if let Some(stem) =
+            name.strip_suffix(".py").filter(|stem| !stem.starts_with('_') && !stem.starts_with("sweep_"))
+        {
             known.push(stem.to_string());
         }
     }

@@ -317,10 +317,7 @@ fn open_decoder<'a>(
 }
 
 /// A GIF with a screen that its first frame fits in, and the colour of the screen beside an opaque frame.
-fn grown_gif<'a>(
-    source: &'a mut (dyn Source + 'a),
-    name: &str,
-) -> Result<(Changed<'a>, Option<[u8; 3]>), MediaError> {
+fn grown_gif<'a>(source: &'a mut (dyn Source + 'a), name: &str) -> Result<(Changed<'a>, Option<[u8; 3]>), MediaError> {
     let failed = |error: io::Error| from_image_error(error.into(), "gif", name);
     source.seek(SeekFrom::Start(0)).map_err(failed)?;
     let frame = first_frame(&mut *source);

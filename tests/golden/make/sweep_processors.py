@@ -142,6 +142,8 @@ def main():
             program.stdin.write(json.dumps({"source": folder, "texts": []}) + "\n")
             program.stdin.flush()
             ours = json.loads(program.stdout.readline())
+            if n % 20 == 19:
+                print(n, dict(totals), flush=True)
             try:
                 ref = theirs(folder)
             except Exception as error:  # noqa: BLE001

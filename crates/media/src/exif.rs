@@ -216,13 +216,7 @@ fn number(bytes: &[u8], big_endian: bool) -> u64 {
 ///
 /// # Source
 /// Pillow 13, `TiffImagePlugin.py`, `ImageFileDirectory_v2.load`.
-fn first_entry(
-    source: &mut dyn Source,
-    mut begin: u64,
-    mut length: u64,
-    headers: usize,
-    wanted: u16,
-) -> Option<Entry> {
+fn first_entry(source: &mut dyn Source, mut begin: u64, mut length: u64, headers: usize, wanted: u16) -> Option<Entry> {
     let mut head = [0; 16];
     for _ in 0..=headers {
         head = [0; 16];

@@ -218,7 +218,8 @@ fn orientation_of(
 /// Decodes a JPEG: by the fast decoder if that reads its form rightly, else by our own.
 fn decode_jpeg(source: &mut dyn Source, bytes: u64, name: &str) -> Result<RgbImage, MediaError> {
     const FORMAT: &str = "jpeg";
-    let corrupt = |what: &'static str| MediaError::Corrupt { name: name.to_owned(), format: FORMAT, source: what.into() };
+    let corrupt =
+        |what: &'static str| MediaError::Corrupt { name: name.to_owned(), format: FORMAT, source: what.into() };
     if bytes > MAX_JPEG_BYTES {
         return Err(MediaError::TooManyBytes { name: name.to_owned(), bytes, limit: MAX_JPEG_BYTES });
     }
@@ -255,11 +256,9 @@ fn jpeg_frame<'a>(walk: &'a Walk, name: &str) -> Result<Option<&'a jpeg::Frame>,
             }
             Ok(frame)
         }
-        Err(Refusal::Form(form)) => Err(MediaError::UnsupportedCodec {
-            name: name.to_owned(),
-            format: "jpeg",
-            detail: format!("found {form}"),
-        }),
+        Err(Refusal::Form(form)) => {
+            Err(MediaError::UnsupportedCodec { name: name.to_owned(), format: "jpeg", detail: format!("found {form}") })
+        }
         Err(Refusal::Damaged(damage)) => {
             Err(MediaError::Corrupt { name: name.to_owned(), format: "jpeg", source: damage.into() })
         }
@@ -411,7 +410,8 @@ fn header_of(
         let walk = Walk::new(&shape.head);
         let frame = jpeg_frame(&walk, name)?;
         let orientation = Metadata::new(&walk.exif, walk.xmp.clone()).orientation();
-        let corrupt = |source: &'static str| MediaError::Corrupt { name: name.to_owned(), format, source: source.into() };
+        let corrupt =
+            |source: &'static str| MediaError::Corrupt { name: name.to_owned(), format, source: source.into() };
         let frame = frame.ok_or_else(|| corrupt("the end of the picture is missing"))?;
         let (width, height) = (frame.width, frame.height);
         // Scans behind the first one may ask for the other decoder, so a progressive image is told as either would take it.
@@ -524,8 +524,7 @@ fn read_pixels_over(
     format: &'static str,
     name: &str,
 ) -> Result<RgbImage, MediaError> {
-    let Header { width, height, samples: bytes, .. } =
-        described(&mut *decoder, orientation, format, name)?;
+    let Header { width, height, samples: bytes, .. } = described(&mut *decoder, orientation, format, name)?;
     let color = decoder.color_type();
     let failed = |error| from_image_error(error, format, name);
     let mut limits = Limits::no_limits();

@@ -88,7 +88,8 @@ impl ScanHead {
     fn read(body: &[u8], frame: &Frame) -> Result<Self, Damage> {
         let (count, rest) = body.split_first().ok_or("the header of a scan is cut short")?;
         let count = usize::from(*count);
-        let (Some(pairs), Some(&[first, last, bits])) = (rest.get(..2 * count), rest.get(2 * count..2 * count + 3)) else {
+        let (Some(pairs), Some(&[first, last, bits])) = (rest.get(..2 * count), rest.get(2 * count..2 * count + 3))
+        else {
             return Err("the header of a scan is cut short");
         };
         if !(1..=4).contains(&count) {
@@ -318,7 +319,8 @@ impl Walk {
         let most = frame.most();
         if let Some(one) = frame.components.iter().find(|one| most.0 % one.across != 0 || most.1 % one.down != 0) {
             let (a, d) = (one.across, one.down);
-            return self.refuse(Refusal::Form(format!("a JPEG with sampling factors {a} x {d} of {} x {}", most.0, most.1)));
+            return self
+                .refuse(Refusal::Form(format!("a JPEG with sampling factors {a} x {d} of {} x {}", most.0, most.1)));
         }
         let factors: Vec<_> = frame.components.iter().map(|one| (one.across, one.down)).collect();
         let usual = match factors.as_slice() {

@@ -255,11 +255,8 @@ impl Colours {
 fn from_differences(luma: u8, blue: u8, red: u8) -> [u8; 3] {
     let (luma, blue, red) = (i32::from(luma), i32::from(blue) - 128, i32::from(red) - 128);
     const HALF: i32 = 1 << 15;
-    let parts = [
-        (91_881 * red + HALF) >> 16,
-        (HALF - 22_554 * blue - 46_802 * red) >> 16,
-        (116_130 * blue + HALF) >> 16,
-    ];
+    let parts =
+        [(91_881 * red + HALF) >> 16, (HALF - 22_554 * blue - 46_802 * red) >> 16, (116_130 * blue + HALF) >> 16];
     parts.map(|part| (luma + part).clamp(0, 255) as u8)
 }
 

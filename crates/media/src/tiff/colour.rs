@@ -218,9 +218,8 @@ impl ChromaTables {
     /// # Source
     /// Pillow 13, `ConvertYCbCr.c`: six bits behind the point. Compared with it for all pairs of chroma.
     fn pillow() -> Self {
-        let scaled = |factor: f64| {
-            std::array::from_fn::<i32, 256, _>(|i| (factor * (i as f64 - 128.0) * 64.0 + 0.5) as i32)
-        };
+        let scaled =
+            |factor: f64| std::array::from_fn::<i32, 256, _>(|i| (factor * (i as f64 - 128.0) * 64.0 + 0.5) as i32);
         Self {
             luma: std::array::from_fn(|i| i as i32),
             red: scaled(1.402).map(|value| value >> 6),
@@ -251,10 +250,7 @@ impl ChromaTables {
             luma: std::array::from_fn(|i| level(i as i32, levels[0], levels[1], 255.0)),
             red: std::array::from_fn(|i| (d1 * chroma(i, 4) + 32768) >> 16),
             blue: std::array::from_fn(|i| (d3 * chroma(i, 2) + 32768) >> 16),
-            green: [
-                std::array::from_fn(|i| d4 * chroma(i, 2) + 32768),
-                std::array::from_fn(|i| d2 * chroma(i, 4)),
-            ],
+            green: [std::array::from_fn(|i| d4 * chroma(i, 2) + 32768), std::array::from_fn(|i| d2 * chroma(i, 4))],
             green_bits: 16,
         })
     }
@@ -383,7 +379,8 @@ impl<'a> Converter<'a> {
             }
             bits => {
                 let size = bits as usize;
-                let bytes = |at: usize| (0..3).fold(0u32, |sum, i| sum << 8 | u32::from(row.get(at + i).map_or(0, |b| *b)));
+                let bytes =
+                    |at: usize| (0..3).fold(0u32, |sum, i| sum << 8 | u32::from(row.get(at + i).map_or(0, |b| *b)));
                 into.extend((0..columns).map(|column| {
                     let at = (column * samples + offset) * size;
                     let value = bytes(at / 8) << (8 + at % 8) >> (32 - bits);

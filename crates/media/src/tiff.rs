@@ -566,11 +566,8 @@ impl Layout {
             }
             return;
         }
-        let (from, to): (fn([u8; 2]) -> u16, fn(u16) -> [u8; 2]) = if self.big_endian {
-            (u16::from_be_bytes, u16::to_be_bytes)
-        } else {
-            (u16::from_le_bytes, u16::to_le_bytes)
-        };
+        let from = |pair: [u8; 2]| if self.big_endian { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) };
+        let to = |sum: u16| if self.big_endian { sum.to_be_bytes() } else { sum.to_le_bytes() };
         for at in (2 * samples..row.len()).step_by(2) {
             let before = from([row[at - 2 * samples], row[at - 2 * samples + 1]]);
             let sum = from([row[at], row[at + 1]]).wrapping_add(before);

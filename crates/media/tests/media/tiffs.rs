@@ -152,8 +152,8 @@ fn made(changes: &[(u16, &[u16])]) -> Vec<u8> {
 #[test]
 fn what_is_not_read_is_refused_by_name() {
     assert!(decode_image(&made(&[]), "usual").is_ok());
-    let one = |format: u16, bits: u16| (format, bits);
-    let mut cases: Vec<(Vec<(u16, Vec<u16>)>, String)> = Vec::new();
+    type Tags = Vec<(u16, Vec<u16>)>;
+    let mut cases: Vec<(Tags, String)> = Vec::new();
     for (packing, words) in [
         (6, "old-style"),
         (32766, "NeXT"),
@@ -169,21 +169,25 @@ fn what_is_not_read_is_refused_by_name() {
         cases.push((vec![(259, vec![packing])], format!("compression {packing} (")));
         cases.push((vec![(259, vec![packing])], words.to_owned()));
     }
-    for (photometric, words) in
-        [(4, "mask"), (9, "ICC"), (32803, "colour filter"), (32845, "LogLuv"), (34892, "linear raw")]
-    {
+    for (photometric, words) in [
+        (4, "transparency mask"),
+        (9, "ICC L*a*b*"),
+        (32803, "colour filter array"),
+        (32845, "LogLuv"),
+        (34892, "linear raw"),
+    ] {
         let tags = vec![(262, vec![photometric]), (258, vec![8]), (277, vec![1])];
         cases.push((tags, format!("photometric interpretation {photometric} ({words}")));
     }
     for ((format, bits), words) in [
-        (one(3, 16), "16-bit float"),
-        (one(3, 32), "32-bit float"),
-        (one(3, 64), "64-bit float"),
-        (one(2, 16), "signed whole numbers of 16 bits"),
-        (one(2, 32), "signed whole numbers of 32 bits"),
-        (one(1, 32), "unsigned whole numbers of 32 bits"),
-        (one(6, 64), "complex"),
-        (one(4, 8), "format 4"),
+        ((3, 16), "16-bit float"),
+        ((3, 32), "32-bit float"),
+        ((3, 64), "64-bit float"),
+        ((2, 16), "signed whole numbers of 16 bits"),
+        ((2, 32), "signed whole numbers of 32 bits"),
+        ((1, 32), "unsigned whole numbers of 32 bits"),
+        ((6, 64), "complex"),
+        ((4, 8), "format 4"),
     ] {
         let tags = vec![(339, vec![format; 3]), (258, vec![bits; 3])];
         cases.push((tags, words.to_owned()));

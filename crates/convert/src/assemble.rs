@@ -47,7 +47,10 @@ pub(crate) fn write(plan: Plan, options: &ConvertOptions) -> Result<ConvertRepor
             fill_norms(&mut report, index, &changes);
         }
     }
-    writer.copy_file(TOKENIZER_FILE, &tokenizer)?;
+    match &tokenizer.content {
+        Some(content) => writer.write_file(TOKENIZER_FILE, content)?,
+        None => writer.copy_file(TOKENIZER_FILE, &tokenizer.path)?,
+    }
     header.sources = hashes.finish()?;
     let header = writer.seal(header)?;
     verify(writer.work_folder(), &cancel, &meter)?;

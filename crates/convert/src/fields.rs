@@ -42,6 +42,11 @@ pub(crate) fn shown(value: Option<&Value>) -> String {
     }
 }
 
+/// Whether a list of words, parted by spaces, has this one.
+pub(crate) fn listed(words: &str, word: &str) -> bool {
+    words.split_ascii_whitespace().any(|listed| listed == word)
+}
+
 /// One JSON object with the faults it adds to. A `null` counts as absent.
 #[derive(Clone, Copy)]
 pub(crate) struct Fields<'a> {

@@ -12,7 +12,9 @@
 //! | `hf_config`, `side_files`, `fields` | published JSON to strict configuration |
 //! | `sentence_transformers` | modules, pooling, prompts and lengths of such folders |
 //! | `keymap`, `maps` | names and axis orders to recipes for the record's tensors |
+//! | `processor_files` | the preprocessor files of transformers 4 and 5 |
 //! | `single` | families published one way, without adapters |
+//! | `tokenizer_settings`, `tokenizer_classes` | the tokenizer as transformers makes it of all its files |
 //! | `tasks`, `templates` | which tasks and which media layouts |
 //! | `lora`, `layout` | the change of an adapter; transposing, fusing, rounding |
 //! | `plan`, `assemble` | everything that is decided without data; then the data |
@@ -49,6 +51,7 @@ mod layout;
 mod lora;
 mod maps;
 mod plan;
+mod processor_files;
 pub mod report;
 mod safefile;
 mod sentence_transformers;
@@ -57,6 +60,8 @@ mod single;
 mod source;
 mod tasks;
 mod templates;
+mod tokenizer_classes;
+mod tokenizer_settings;
 
 pub use error::ConvertError;
 pub use maps::omni::Layout;

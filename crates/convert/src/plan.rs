@@ -25,6 +25,7 @@ use crate::single;
 use crate::source::{CONFIG_FILE, Source, checkpoint_name, not_a_folder, read_json};
 use crate::tasks::{Survey, Tasks, adapters_in};
 use crate::templates::templates;
+use crate::tokenizer_settings::{self, TokenizerFiles};
 
 /// One tensor file to write.
 pub(crate) struct PartPlan {
@@ -49,7 +50,7 @@ pub(crate) struct Plan {
     pub parts: Vec<PartPlan>,
     /// The header without files, sources and digest.
     pub header: RecordHeader,
-    pub tokenizer: PathBuf,
+    pub tokenizer: TokenizerFiles,
     pub source_files: Vec<SourceFile>,
     pub report: ConvertReport,
 }
@@ -100,7 +101,7 @@ impl Plan {
                 adapter.check_targets(&targets(&part.recipes))?;
             }
         }
-        let tokenizer = options.source.join(TOKENIZER_FILE);
+        let tokenizer = tokenizer_settings::read(&options.source, &root)?;
         check_ids(&hf, &tokenizer)?;
         let side = SideFiles::read(&options.source, &card, &hf.omni)?;
         let header = RecordHeader {
@@ -121,8 +122,13 @@ impl Plan {
             sources: Vec::new(),
             digest: String::new(),
         };
-        let source_files = source_files(&options.source, &options.source, &source, &side.read, &parts);
-        let notes = [&source.notes, &hf.notes, &tasks.notes, &side.notes].into_iter().flatten().cloned().collect();
+        let side_read = [&side.read[..], &tokenizer.read].concat();
+        let source_files = source_files(&options.source, &options.source, &source, &side_read, &parts);
+        let notes = [&source.notes, &hf.notes, &tasks.notes, &side.notes, &tokenizer.notes]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
         let known = (card.id.as_str(), card.licence.as_str());
         let mut report = report(options, known, layout, &header, &source, &parts, &taken);
         report.notes = notes;
@@ -207,7 +213,7 @@ fn targets(recipes: &[Recipe]) -> BTreeMap<&str, &[usize]> {
 }
 
 /// Every id that will be looked up must have a row.
-fn check_ids(hf: &HfConfig, tokenizer: &Path) -> Result<(), ConvertError> {
+fn check_ids(hf: &HfConfig, tokenizer: &TokenizerFiles) -> Result<(), ConvertError> {
     let rows = hf.omni.text.vocab;
     let named = hf.ids.all().map(|(name, id)| (name.to_string(), id));
     let special = hf.special_token_ids.iter().enumerate().map(|(i, &id)| (format!("special_token_ids[{i}]"), id));
@@ -228,8 +234,15 @@ pub(crate) fn source_files(
     side: &[PathBuf],
     parts: &[PartPlan],
 ) -> Vec<SourceFile> {
-    let mut paths = vec![folder.join(CONFIG_FILE), folder.join(TOKENIZER_FILE)];
-    paths.extend(side.iter().cloned());
+    let mut paths = vec![folder.join(CONFIG_FILE)];
+    // A tokenizer that was built from a vocabulary has no such file.
+    paths.extend(Some(folder.join(TOKENIZER_FILE)).filter(|path| path.is_file()));
+    for path in side {
+        // Two readers may have read the same file.
+        if !paths.contains(path) {
+            paths.push(path.clone());
+        }
+    }
     paths.extend(parts.iter().filter_map(|part| part.adapter.as_ref()).flat_map(|(_, adapter)| adapter.paths()));
     paths.extend(source.paths());
     let name = |path: &Path| match path.strip_prefix(checkpoint) {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use omniburn_models::families::Family;
 use omniburn_models::record::{
-    MediaTemplate, Modality, Preprocess, Prompts, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE, TOKENS_FILE,
-    TOWERS_FILE, TemplateKind, TensorSpec, text_file,
+    MediaTemplate, Modality, Preprocess, Prompts, RECORD_FORMAT, RecordHeader, TOKENS_FILE, TOWERS_FILE, TemplateKind,
+    TensorSpec, text_file,
 };
 use serde_json::Value;
 
@@ -15,9 +15,10 @@ use crate::keymap::{KeyMap, Piece, Recipe, settle};
 use crate::maps::omni::Layout;
 use crate::maps::{bert, mini};
 use crate::plan::{PartPlan, Plan, report, source_files};
-use crate::sentence_transformers::Modules;
+use crate::sentence_transformers::{self, Modules};
 use crate::side_files::tokenizer_ids_beyond;
 use crate::source::{CONFIG_FILE, Source, checkpoint_name};
+use crate::tokenizer_settings;
 use crate::{ConvertOptions, TaskChoice};
 
 /// What a folder of such a family says.
@@ -34,6 +35,8 @@ pub(crate) struct Single {
     pub prompts: Prompts,
     /// Numbers of a vector unless another number is asked for, where that is not all of them.
     pub default_dim: Option<usize>,
+    /// Whether texts are put into small letters before the tokenizer sees them.
+    pub lowercase: bool,
     /// The side files that were there and were read.
     pub read: Vec<PathBuf>,
     /// What the report says of them.
@@ -93,7 +96,10 @@ pub(crate) fn plan(
     }
     parts.push(part(text_file(single.task), Some(single.task.into()), &family, family.text_tensors(0)));
     let taken = settle(keys, &source, parts.iter().flat_map(|part| &part.recipes), |_| None)?;
-    let tokenizer = folder.join(TOKENIZER_FILE);
+    let mut tokenizer = tokenizer_settings::read(folder, root)?;
+    if single.lowercase {
+        sentence_transformers::lowercase(&mut tokenizer)?;
+    }
     let ids = tokenizer_ids_beyond(&tokenizer, family.vocab())?;
     if !ids.is_empty() {
         return Err(ConvertError::TokenIdOutOfTable { ids, rows: family.vocab() });
@@ -116,10 +122,11 @@ pub(crate) fn plan(
         digest: String::new(),
         family,
     };
-    let source_files = source_files(from.checkpoint, folder, &source, &single.read, &parts);
+    let read = [&single.read[..], &tokenizer.read].concat();
+    let source_files = source_files(from.checkpoint, folder, &source, &read, &parts);
     let known = (single.known_as, single.licence);
     let mut report = report(options, known, Layout::Single, &header, &source, &parts, &taken);
-    report.notes = [source.notes.as_slice(), &single.notes].concat();
+    report.notes = [source.notes.as_slice(), &single.notes, &tokenizer.notes].concat();
     Ok(Plan { source: source.into(), parts, header, tokenizer, source_files, report })
 }
 

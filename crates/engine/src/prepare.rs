@@ -484,6 +484,7 @@ pub fn vision_preprocess(p: &PixelPreprocess) -> VisionPreprocess {
         mean: p.mean,
         std: p.std,
         rescale: p.rescale,
+        per_frame: p.per_frame,
     }
 }
 

@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         mean: [0.5; 3],
         std: [0.5; 3],
         rescale: 1.0 / 255.0,
+        per_frame: false,
     };
     let start = Instant::now();
     let patches = film_patches(&mut film, range, count, &preprocess)?;

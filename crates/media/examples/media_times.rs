@@ -29,6 +29,7 @@ const PATCHES: VisionPreprocess = VisionPreprocess {
     mean: [0.5; 3],
     std: [0.5; 3],
     rescale: 1.0 / 255.0,
+    per_frame: false,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {

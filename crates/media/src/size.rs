@@ -36,6 +36,9 @@ pub struct VisionPreprocess {
     pub std: [f32; 3],
     /// Each byte is multiplied by this first; 1/255 in every published checkpoint.
     pub rescale: f64,
+    /// Whether the limits are of one frame of a video, and not of all frames together.
+    #[serde(default)]
+    pub per_frame: bool,
 }
 
 impl VisionPreprocess {
@@ -96,13 +99,14 @@ pub fn image_size(height: Height, width: Width, preprocess: &VisionPreprocess) -
 /// The size that all frames of a film are resized to, from their number and the sides of the first one.
 ///
 /// A single frame counts as one repeated group. The number of frames rounded to whole groups (half to even) decides
-/// whether the film is too large or too small; the scale is taken from the number as it is.
+/// whether the film is too large or too small; the scale is taken from the number as it is. With
+/// [`VisionPreprocess::per_frame`] each frame has the size of a still image.
 ///
 /// # Errors
 /// As [`image_size`]; besides [`MediaError::Empty`] without frames and [`MediaError::FramesTooSmall`] for a side shorter
 /// than `patch * merge`.
 /// # Source
-/// transformers 5.23, `video_processing_qwen3_vl.py`, `smart_resize`.
+/// transformers 5.23, `video_processing_qwen3_vl.py`, `smart_resize`; per frame, `video_processing_qwen2_vl.py`.
 pub fn video_size(
     frames: usize,
     height: Height,
@@ -114,6 +118,9 @@ pub fn video_size(
         return Err(MediaError::Empty { name: "film".to_owned(), expected: "frame" });
     }
     check_sides(height, width)?;
+    if preprocess.per_frame {
+        return smart_resize(1.0, 1.0, height, width, preprocess);
+    }
     if u64::from(height.0.min(width.0)) < preprocess.factor() {
         return Err(MediaError::FramesTooSmall {
             width: width.0,

@@ -75,6 +75,7 @@ fn film() {
         mean: [0.5; 3],
         std: [0.5; 3],
         rescale: 1.0 / 255.0,
+        per_frame: false,
     };
     // As many rows as the 32 frames of the largest film have, and a quarter of the pictures to decode.
     let patches = film_patches(&mut film, 0.0..240.0, 8, &VisionPreprocess { min_pixels: 12_845_056, ..preprocess });

@@ -36,6 +36,7 @@ const PUBLISHED: VisionPreprocess = VisionPreprocess {
     mean: [0.5; 3],
     std: [0.5; 3],
     rescale: 1.0 / 255.0,
+    per_frame: false,
 };
 
 const MEL: MelPreprocess = MelPreprocess { sample_rate_hz: 16_000, fft_samples: 400, hop_samples: 160, mels: 128 };

@@ -215,6 +215,9 @@ pub struct PixelPreprocess {
     pub std: [f32; 3],
     /// Factor from a byte to the range of `mean` and `std`: 1/255.
     pub rescale: f64,
+    /// Whether the numbers of pixels are those of one frame of a video, and not of all frames together.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_frame: bool,
 }
 
 /// How pictures (or film frames) become a square of pixels: upright, transparency over white, the longer side brought to

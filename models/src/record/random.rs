@@ -37,6 +37,7 @@ pub fn write_random(
         mean: [0.5; 3],
         std: [0.5; 3],
         rescale: 1.0 / 255.0,
+        per_frame: false,
     });
     let audio = config.audio.as_ref().map(|a| SoundPreprocess {
         sample_rate_hz: 16_000,

@@ -151,10 +151,18 @@ impl RecordWriter {
     /// # Errors
     /// [`RecordError::Io`].
     pub fn copy_file(&mut self, file: &str, from: &Path) -> Result<(), RecordError> {
-        let path = self.work.join(file);
         // In two steps, so that the error names the file it is about.
         let content = fs::read(from).map_err(RecordError::io(from))?;
-        write_to_disk(&path, &content)?;
+        self.write_file(file, &content)
+    }
+
+    /// Writes a file of the record.
+    ///
+    /// # Errors
+    /// [`RecordError::Io`].
+    pub fn write_file(&mut self, file: &str, content: &[u8]) -> Result<(), RecordError> {
+        let path = self.work.join(file);
+        write_to_disk(&path, content)?;
         let (sha256, bytes) = sha256_file(&path).map_err(RecordError::io(&path))?;
         self.files.insert(file.into(), FileEntry { bytes, sha256, tensors: BTreeMap::new() });
         Ok(())

@@ -6,6 +6,7 @@ mod layouts;
 mod manifest;
 mod runs;
 mod sentence_transformers;
+mod settings;
 mod single;
 mod support;
 mod tasks;

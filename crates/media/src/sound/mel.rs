@@ -177,15 +177,16 @@ struct Band {
     weights: Vec<f64>,
 }
 
-/// Triangles of area one between equal steps on Slaney's mel scale, from 0 Hz to half the rate.
+/// Triangles of area one between equal steps on Slaney's mel scale, from 0 Hz to 8 kHz whatever the rate is.
 ///
 /// # Source
-/// transformers 5.23, `audio_utils.mel_filter_bank` with `norm="slaney"` and `mel_scale="slaney"`.
+/// transformers 5.23, `audio_utils.mel_filter_bank` with `norm="slaney"` and `mel_scale="slaney"`, and
+/// `feature_extraction_whisper.py` for the highest frequency.
 fn mel_bands(preprocess: &MelPreprocess) -> Vec<Band> {
     let bins = preprocess.fft_samples as usize / 2 + 1;
     let mels = preprocess.mels as usize;
-    let highest_hz = f64::from(preprocess.sample_rate_hz) / 2.0;
-    let highest_mel = hertz_to_mel(highest_hz);
+    const HIGHEST_HZ: f64 = 8000.0;
+    let highest_mel = hertz_to_mel(HIGHEST_HZ);
     let edges: Vec<f64> = (0..mels + 2).map(|i| mel_to_hertz(highest_mel * i as f64 / (mels + 1) as f64)).collect();
     let bin_hz = |bin: usize| f64::from(preprocess.sample_rate_hz) * bin as f64 / f64::from(preprocess.fft_samples);
     edges

@@ -87,5 +87,6 @@ pub fn preprocess(min_pixels: u64, max_pixels: u64) -> VisionPreprocess {
         mean: [0.5; 3],
         std: [0.5; 3],
         rescale: 1.0 / 255.0,
+        per_frame: false,
     }
 }

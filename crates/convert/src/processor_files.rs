@@ -1,0 +1,495 @@
+//! The preprocessor files of transformers 4 and 5: `preprocessor_config.json`, `video_preprocessor_config.json`, and
+//! `processor_config.json`, in which transformers 5 nests all of them.
+//!
+//! Which file counts is as `AutoProcessor` decides: the nested section, else the medium's own file, else, for video, the
+//! image's. A field that is absent has the default of the class that the file names, and where it names none that is known
+//! here, what the card says. Every field is read, refused by name, or said in a note.
+//!
+//! # Source
+//! transformers 5.24: `image_processing_base.py`, `video_processing_utils.py`, `feature_extraction_utils.py` (which file),
+//! `image_processing_qwen2_vl.py`, `video_processing_qwen2_vl.py`, `video_processing_qwen3_vl.py`,
+//! `feature_extraction_whisper.py` (fields and defaults).
+
+use std::path::{Path, PathBuf};
+
+use omniburn_models::families::OmniConfig;
+use omniburn_models::record::{PixelPreprocess, Preprocess, SoundPreprocess};
+use omniburn_models::towers::vision::VisionConfig;
+use serde_json::{Map, Value};
+
+use crate::card::{Card, PixelLimits};
+use crate::error::ConvertError;
+use crate::fields::{Faults, Fields, listed, shown};
+use crate::source::read_json_if_there;
+
+const PROCESSOR_FILE: &str = "processor_config.json";
+const IMAGE_FILE: &str = "preprocessor_config.json";
+const VIDEO_FILE: &str = "video_preprocessor_config.json";
+/// Pillow's number for bicubic, the one filter images are resized with.
+const BICUBIC: u64 = 3;
+const RESCALE: f64 = 1.0 / 255.0;
+const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
+
+/// What the preprocessor files and the card say together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ProcessorFiles {
+    pub preprocess: Preprocess,
+    /// The files that were there and were read.
+    pub read: Vec<PathBuf>,
+    pub notes: Vec<String>,
+}
+
+/// One medium's settings: a file, or a section of the file that nests them.
+struct Section<'a> {
+    path: &'a Path,
+    /// Path of the section inside the file, empty or ending in a dot.
+    at: &'static str,
+    value: &'a Value,
+}
+
+impl Section<'_> {
+    fn file(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
+/// A class of processors whose arithmetic is computed, with its defaults.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PixelClass {
+    Qwen2VlImage,
+    Qwen2VlVideo,
+    Qwen3VlVideo,
+    /// The file names no class, or one that is no part of transformers.
+    Unknown,
+}
+
+impl PixelClass {
+    fn name(self) -> &'static str {
+        match self {
+            PixelClass::Qwen2VlImage => "Qwen2VLImageProcessor",
+            PixelClass::Qwen2VlVideo => "Qwen2VLVideoProcessor",
+            PixelClass::Qwen3VlVideo => "Qwen3VLVideoProcessor",
+            PixelClass::Unknown => "the card",
+        }
+    }
+
+    /// What holds where a file of this class says nothing.
+    fn defaults(self, otherwise: &PixelPreprocess) -> PixelPreprocess {
+        let (limits, mean, std) = match self {
+            PixelClass::Unknown => return otherwise.clone(),
+            PixelClass::Qwen2VlImage => ((3136, 1_003_520), CLIP_MEAN, CLIP_STD),
+            PixelClass::Qwen2VlVideo => ((100_352, 602_112), CLIP_MEAN, CLIP_STD),
+            PixelClass::Qwen3VlVideo => ((131_072, 786_432), [0.5; 3], [0.5; 3]),
+        };
+        PixelPreprocess {
+            min_pixels: limits.0,
+            max_pixels: limits.1,
+            mean,
+            std,
+            rescale: RESCALE,
+            per_frame: self == PixelClass::Qwen2VlVideo,
+            ..otherwise.clone()
+        }
+    }
+}
+
+impl ProcessorFiles {
+    /// Reads the preprocessor files of a folder.
+    ///
+    /// # Errors
+    /// [`ConvertError::Fields`] with every field of a file that is wrong, [`ConvertError::Json`], [`ConvertError::Io`].
+    pub fn read(folder: &Path, card: &Card, config: &OmniConfig) -> Result<Self, ConvertError> {
+        let mut files = Self::default();
+        let paths = [PROCESSOR_FILE, IMAGE_FILE, VIDEO_FILE].map(|file| folder.join(file));
+        let mut values = [None, None, None];
+        for (path, value) in paths.iter().zip(&mut values) {
+            *value = read_json_if_there::<Map<String, Value>>(path)?.map(Value::Object);
+            files.read.extend(value.is_some().then(|| path.clone()));
+        }
+        let [processor, image, video] = &values;
+        let nested = |names: &[(&str, &'static str)]| -> Result<Option<Section<'_>>, ConvertError> {
+            let Some(map) = processor.as_ref().and_then(Value::as_object) else { return Ok(None) };
+            let found = names.iter().find_map(|(name, at)| Some((*name, *at, map.get(*name)?)));
+            match found {
+                None | Some((_, _, Value::Null)) => Ok(None),
+                Some((_, at, value @ Value::Object(_))) => Ok(Some(Section { path: &paths[0], at, value })),
+                Some((name, _, other)) => {
+                    let faults = Faults::of(&paths[0]);
+                    faults.add(name, shown(Some(other)), "an object");
+                    faults.check().map(|()| None)
+                }
+            }
+        };
+        let own = |at: usize, value: &'_ Option<Value>| {
+            value.as_ref().map(|_| Section {
+                path: &paths[at],
+                at: "",
+                value: values[at].as_ref().expect("it is there"),
+            })
+        };
+        let image_section = nested(&[("image_processor", "image_processor.")])?;
+        let video_section = nested(&[("video_processor", "video_processor.")])?;
+        let sound_section =
+            nested(&[("feature_extractor", "feature_extractor."), ("audio_processor", "audio_processor.")])?;
+        let beside = [(&image_section, IMAGE_FILE, image.is_some()), (&video_section, VIDEO_FILE, video.is_some())];
+        for (section, file, there) in beside {
+            if let Some(section) = section.as_ref().filter(|_| there) {
+                let at = section.at.trim_end_matches('.');
+                files.notes.push(format!("{PROCESSOR_FILE}: {at} is taken, {file} is left aside"));
+            }
+        }
+        if let Some(vision) = &config.vision {
+            let of_image = image_section.or_else(|| own(1, image));
+            let of_video = video_section.or_else(|| own(2, video)).or_else(|| own(1, image));
+            files.pixels(of_image.as_ref(), of_video.as_ref(), card, vision)?;
+        }
+        if let Some(audio) = &config.audio {
+            let section = sound_section.or_else(|| own(1, image));
+            let sound = sound(section.as_ref(), card, audio.mels, &mut files.notes)?;
+            files.preprocess.audio = Some(sound);
+        }
+        Ok(files)
+    }
+
+    fn pixels(
+        &mut self,
+        of_image: Option<&Section<'_>>,
+        of_video: Option<&Section<'_>>,
+        card: &Card,
+        vision: &VisionConfig,
+    ) -> Result<(), ConvertError> {
+        let base = PixelPreprocess {
+            patch_px: vision.patch_px as u32,
+            merge: vision.merge as u32,
+            temporal_patch: vision.temporal_patch as u32,
+            min_pixels: card.preprocess.image.min_pixels,
+            max_pixels: card.preprocess.image.max_pixels,
+            mean: card.preprocess.mean,
+            std: card.preprocess.std,
+            rescale: card.preprocess.rescale,
+            per_frame: false,
+        };
+        let images = match of_image {
+            Some(section) => self.pixel_section(section, &base, false)?,
+            None => {
+                self.notes.push(format!("no {IMAGE_FILE}: the card's limits for pictures"));
+                base
+            }
+        };
+        // Where nothing is said of video, its frames are treated as images.
+        let film_base = match card.preprocess.video {
+            Some(PixelLimits { min_pixels, max_pixels }) => {
+                PixelPreprocess { min_pixels, max_pixels, ..images.clone() }
+            }
+            None => images.clone(),
+        };
+        let mut frames = card.preprocess.video_frames;
+        let film = match of_video {
+            Some(section) if section.at.is_empty() && section.path.ends_with(IMAGE_FILE) => {
+                let film = self.pixel_section(section, &images, true)?;
+                let how = if film.per_frame { ", frame by frame" } else { "" };
+                self.notes.push(format!("no {VIDEO_FILE}: {IMAGE_FILE} counts for video too{how}"));
+                film
+            }
+            Some(section) => {
+                frames = self.frames(section, frames)?;
+                self.pixel_section(section, &film_base, true)?
+            }
+            None => {
+                let whose = if card.preprocess.video.is_some() { "the card's limits for film" } else { "as pictures" };
+                self.notes.push(format!("no {VIDEO_FILE}: {whose}"));
+                film_base
+            }
+        };
+        self.preprocess.image = Some(images);
+        self.preprocess.video = Some(film);
+        self.preprocess.video_frames = Some(frames);
+        Ok(())
+    }
+
+    /// The number of frames, where a section has one that is sampled by.
+    fn frames(&mut self, section: &Section<'_>, otherwise: u32) -> Result<u32, ConvertError> {
+        let faults = Faults::of(section.path);
+        let root = Fields::new(section.at, Some(section.value), &faults);
+        let samples = root.flag("do_sample_frames");
+        let number = root.size("num_frames");
+        let (fps, least, most) = (root.number("fps"), root.size("min_frames"), root.size("max_frames"));
+        faults.check()?;
+        if samples == Some(false) {
+            return Ok(otherwise);
+        }
+        if let Some(number) = number {
+            return Ok(number as u32);
+        }
+        if fps.is_some() || least.is_some() || most.is_some() {
+            self.notes.push(format!(
+                "{}: {}fps, min_frames and max_frames are not read: {otherwise} frames are taken, evenly over the video",
+                section.file(),
+                section.at
+            ));
+        }
+        Ok(otherwise)
+    }
+
+    /// One section over what holds without it; its sizes must be those of the tower.
+    fn pixel_section(
+        &mut self,
+        section: &Section<'_>,
+        otherwise: &PixelPreprocess,
+        video: bool,
+    ) -> Result<PixelPreprocess, ConvertError> {
+        let faults = Faults::of(section.path);
+        let root = Fields::new(section.at, Some(section.value), &faults);
+        let class = pixel_class(root, video);
+        let base = class.defaults(otherwise);
+        if let Some(size) = root.get("size").filter(|size| !size.is_object()) {
+            faults.add(root.path("size"), shown(Some(size)), "an object with shortest_edge and longest_edge");
+        }
+        let size_at = format!("{}size.", section.at);
+        let size = Fields::new(&size_at, root.get("size"), &faults);
+        for (name, _) in size.present().filter(|(name, _)| !matches!(name.as_str(), "shortest_edge" | "longest_edge")) {
+            size.fault(name, "shortest_edge and longest_edge, numbers of pixels");
+        }
+        for (name, tower) in
+            [("patch_size", base.patch_px), ("merge_size", base.merge), ("temporal_patch_size", base.temporal_patch)]
+        {
+            if root.count(name).is_some_and(|n| n != u64::from(tower)) {
+                root.fault(name, format!("{tower}, as in vision_config"));
+            }
+        }
+        if root.count("resample").is_some_and(|n| n != BICUBIC) {
+            root.fault("resample", format!("{BICUBIC} (bicubic)"));
+        }
+        for step in ["do_resize", "do_rescale", "do_normalize"] {
+            root.only_flag(step, true);
+        }
+        root.only_flag("cap_pixels_per_frame", false);
+        // To the library `null` is no absence: it switches a step off, or leaves it without its numbers.
+        for (name, expected) in NOT_NULL {
+            if section.value.get(*name).is_some_and(Value::is_null) {
+                faults.add(root.path(name), "null", *expected);
+            }
+        }
+        if class == PixelClass::Qwen3VlVideo && section.value.get("size").is_some_and(Value::is_null) {
+            faults.add(root.path("size"), "null", "an object with shortest_edge and longest_edge");
+        }
+        let (min_pixels, max_pixels) = self.limits(section, root, size, class, &base);
+        if min_pixels == 0 || min_pixels > max_pixels {
+            let field = if root.get("min_pixels").is_some() || root.get("size").is_none() {
+                root.path("min_pixels")
+            } else {
+                size.path("shortest_edge")
+            };
+            faults.add(field, min_pixels.to_string(), format!("1 to max_pixels = {max_pixels}"));
+        }
+        let (mean, std) = (triple(root, "image_mean", base.mean), triple(root, "image_std", base.std));
+        if std.iter().any(|&s| s <= 0.0) {
+            root.fault("image_std", "three positive numbers");
+        }
+        let rescale = root.number("rescale_factor").unwrap_or(base.rescale);
+        if !(rescale > 0.0 && rescale.is_finite()) {
+            root.fault("rescale_factor", "a positive number");
+        }
+        faults.check()?;
+        let absent: Vec<&str> =
+            ["size", "image_mean", "image_std"].into_iter().filter(|name| root.get(name).is_none()).collect();
+        let has_limits = root.get("min_pixels").is_some() && root.get("max_pixels").is_some();
+        let absent: Vec<&str> = absent.into_iter().filter(|name| *name != "size" || !has_limits).collect();
+        if !absent.is_empty() {
+            let whose = match class {
+                PixelClass::Unknown => "what holds without the file".to_string(),
+                class => format!("the defaults of {}", class.name()),
+            };
+            self.notes.push(format!("{}: no {}{}: {whose}", section.file(), section.at, absent.join(", ")));
+        }
+        self.unread(section, root, class);
+        Ok(PixelPreprocess { min_pixels, max_pixels, mean, std, rescale, ..base })
+    }
+
+    /// Least and largest number of pixels.
+    fn limits(
+        &mut self,
+        section: &Section<'_>,
+        root: Fields<'_>,
+        size: Fields<'_>,
+        class: PixelClass,
+        base: &PixelPreprocess,
+    ) -> (u64, u64) {
+        let file = section.file();
+        let has_size = root.get("size").is_some_and(Value::is_object);
+        let mut limit = |name: &str, edge: &str, otherwise: u64| {
+            let (flat, nested) = (root.count(name), size.count(edge));
+            if class == PixelClass::Qwen3VlVideo {
+                // That class has no such fields: what a file says in them has no effect.
+                if let Some(flat) = flat.filter(|flat| Some(*flat) != nested) {
+                    self.notes.push(format!(
+                        "{file}: {}{name} {flat} has no effect on {}, which reads size.{edge}",
+                        section.at,
+                        class.name()
+                    ));
+                }
+                if has_size && nested.is_none() {
+                    size.fault(edge, "a number of pixels");
+                }
+                return nested.unwrap_or(otherwise);
+            }
+            match (flat, nested) {
+                (Some(flat), Some(nested)) if flat != nested => {
+                    self.notes.push(format!("{file}: {}{name} {flat} is taken, not size.{edge} {nested}", section.at));
+                    flat
+                }
+                (None, None) if has_size => {
+                    size.fault(edge, "a number of pixels");
+                    otherwise
+                }
+                (flat, nested) => flat.or(nested).unwrap_or(otherwise),
+            }
+        };
+        (limit("min_pixels", "shortest_edge", base.min_pixels), limit("max_pixels", "longest_edge", base.max_pixels))
+    }
+
+    /// Says which fields that might be thought to count do not.
+    fn unread(&mut self, section: &Section<'_>, root: Fields<'_>, class: PixelClass) {
+        let said: Vec<String> = root
+            .present()
+            .filter(|(name, value)| !listed(KNOWN, name) && **value != Value::Bool(false))
+            .map(|(name, value)| format!("{name} {}", shown(Some(value))))
+            .collect();
+        if !said.is_empty() {
+            let whom = if class == PixelClass::Unknown { "" } else { class.name() };
+            self.notes.push(
+                format!("{}: {}{} has no effect on {whom}", section.file(), section.at, said.join(", "))
+                    .trim_end_matches(" on ")
+                    .to_string(),
+            );
+        }
+    }
+}
+
+/// Fields that may be absent and not `null`, with what would do.
+const NOT_NULL: &[(&str, &str)] = &[
+    ("do_resize", "true"),
+    ("do_rescale", "true"),
+    ("do_normalize", "true"),
+    ("resample", "3 (bicubic)"),
+    ("rescale_factor", "a positive number"),
+    ("image_mean", "three numbers"),
+    ("image_std", "three positive numbers"),
+    ("patch_size", "the tower's"),
+    ("merge_size", "the tower's"),
+    ("temporal_patch_size", "the tower's"),
+];
+
+/// Fields that are read, that concern another medium in a file of several, or that change no pixel of these classes.
+const KNOWN: &str = "\
+    auto_map cap_pixels_per_frame chunk_length crop_size data_format default_to_square device disable_grouping \
+    dither do_center_crop do_convert_rgb do_normalize do_pad do_rescale do_resize do_sample_frames \
+    feature_extractor_type feature_size fps hop_length image_mean image_processor_type image_seq_length image_std \
+    input_data_format max_frames max_pixels max_video_tokens merge_size min_frames min_pixels model_input_names \
+    n_fft n_samples nb_max_frames num_frames pad_size padding_side padding_value patch_size processor_class resample \
+    rescale_factor return_attention_mask return_metadata return_tensors sampling_rate size temporal_patch_size \
+    use_fast video_metadata video_processor_type _processor_class _valid_kwargs_names backend do_grayscale";
+
+/// Processors of transformers with another arithmetic, without `ImageProcessor`.
+const OTHER_IMAGES: &str = "\
+    Aria Beit Bit Blip BridgeTower CLIP Chameleon ChineseCLIP Cohere2Vision ConvNext DINOv3ViT DPT DeepseekVL \
+    DeepseekVLHybrid DeiT Donut EfficientNet Emu3 Ernie4_5_VLMoe Flava Fuyu Gemma3 Gemma4 Glm46V Glm4v GlmImage \
+    GotOcr2 HunYuanVL Idefics Idefics2 Idefics3 Janus Kimi_K25 Kosmos2_5 LayoutLMv2 LayoutLMv3 Levit Lfm2Vl Llama4 \
+    Llava LlavaNext LlavaOnevision MiniCPMV4_6 Mllama MobileNetV1 MobileNetV2 MobileViT Nougat Ovis2 PaddleOCRVL \
+    PerceptionLM Phi4Multimodal Pix2Struct Pixtral Siglip Siglip2 SmolVLM ViT VideoLlama3 VideoLlava VideoMAE Vilt";
+
+/// Processors of transformers with another arithmetic, without `VideoProcessor`.
+const OTHER_VIDEOS: &str = "\
+    Ernie4_5_VLMoe Gemma4 Glm46V Glm4v InstructBlipVideo InternVL Kimi_K25 LlavaNextVideo LlavaOnevision MiniCPMV4_6 \
+    PerceptionLM Sam2Video SmolVLM VJEPA2 VideoLlama3 VideoLlava VideoMAE";
+
+/// Feature extractors of transformers with another arithmetic, without `FeatureExtractor`.
+const OTHER_SOUNDS: &str = "\
+    AST Clap Clvp Dac Dia Encodec Gemma3nAudio Gemma4Audio GraniteSpeech KyutaiSpeechToText MusicgenMelody Parakeet \
+    Phi4Multimodal Pop2Piano Qwen3ASR SeamlessM4T Speech2Text SpeechT5 UnivNet Wav2Vec2";
+
+/// The class that a section names; another class of transformers is a fault.
+fn pixel_class(root: Fields<'_>, video: bool) -> PixelClass {
+    let (field, end, others) = if video {
+        ("video_processor_type", "VideoProcessor", OTHER_VIDEOS)
+    } else {
+        ("image_processor_type", "ImageProcessor", OTHER_IMAGES)
+    };
+    let Some(name) = root.text(field) else {
+        // In an image's file the class of the images gives that of the video, by its full name.
+        let of_image = if video { root.text("image_processor_type") } else { None };
+        let is_that = of_image == Some(PixelClass::Qwen2VlImage.name());
+        return if is_that { PixelClass::Qwen2VlVideo } else { PixelClass::Unknown };
+    };
+    let short = name.strip_suffix("Fast").unwrap_or(name);
+    let short = short.strip_suffix("Pil").unwrap_or(short);
+    let mine = if video {
+        [PixelClass::Qwen3VlVideo, PixelClass::Qwen2VlVideo].as_slice()
+    } else {
+        &[PixelClass::Qwen2VlImage]
+    };
+    if let Some(class) = mine.iter().find(|class| class.name() == short) {
+        return *class;
+    }
+    if short.strip_suffix(end).is_some_and(|short| listed(others, short)) {
+        let names: Vec<&str> = mine.iter().map(|class| class.name()).collect();
+        root.fault(field, names.join(" or "));
+    }
+    PixelClass::Unknown
+}
+
+/// Three numbers, or one for all three.
+fn triple(root: Fields<'_>, name: &str, otherwise: [f32; 3]) -> [f32; 3] {
+    let parse = |v: &Value| v.as_f64().map(|x| x as f32).filter(|x| x.is_finite());
+    if let Some(one) = root.get(name).and_then(parse) {
+        return [one; 3];
+    }
+    match root.list(name, "three numbers", parse).map(<[f32; 3]>::try_from) {
+        None => otherwise,
+        Some(Ok(three)) => three,
+        Some(Err(_)) => {
+            root.fault(name, "three numbers");
+            otherwise
+        }
+    }
+}
+
+/// How sound becomes mel frames: the section's word, else the card's.
+fn sound(
+    section: Option<&Section<'_>>,
+    card: &Card,
+    mels: usize,
+    notes: &mut Vec<String>,
+) -> Result<SoundPreprocess, ConvertError> {
+    let nowhere = PathBuf::from(IMAGE_FILE);
+    let faults = Faults::of(section.map_or(&nowhere, |section| section.path));
+    let root = Fields::new(section.map_or("", |section| section.at), section.map(|section| section.value), &faults);
+    let size = |name: &str, otherwise: u32| root.size(name).map_or(otherwise, |n| n as u32);
+    if root.size("feature_size").is_some_and(|n| n != mels) {
+        root.fault("feature_size", format!("{mels}, as audio_config.num_mel_bins"));
+    }
+    let kind = root.text("feature_extractor_type").and_then(|name| name.strip_suffix("FeatureExtractor"));
+    if kind.is_some_and(|kind| listed(OTHER_SOUNDS, kind)) {
+        root.fault("feature_extractor_type", "WhisperFeatureExtractor");
+    }
+    if root.number("dither").is_some_and(|n| n != 0.0) {
+        root.fault("dither", "0.0, without noise");
+    }
+    if root.number("padding_value").is_some_and(|n| n != 0.0) {
+        root.fault("padding_value", "0.0");
+    }
+    if let Some(seconds) = root.size("chunk_length").filter(|seconds| *seconds != 30) {
+        let at = section.map_or("", |section| section.at);
+        notes.push(format!("{at}chunk_length {seconds} is not read: sound is taken as long as it is"));
+    }
+    let preprocess = SoundPreprocess {
+        sample_rate_hz: size("sampling_rate", card.audio.sample_rate_hz),
+        fft_samples: size("n_fft", card.audio.fft_samples),
+        hop_samples: size("hop_length", card.audio.hop_samples),
+        mels: mels as u32,
+        whole_seconds: None,
+    };
+    faults.check()?;
+    Ok(preprocess)
+}

@@ -1,0 +1,657 @@
+//! The tokenizer as transformers makes it of all its files: `tokenizer_config.json` (with `special_tokens_map.json` and
+//! `added_tokens.json`) is laid over `tokenizer.json`, and the record gets one `tokenizer.json` with everything applied.
+//!
+//! Which settings count depends on the class. A class of its own takes from `tokenizer.json` the vocabulary, the merges and
+//! mostly the post-processor, and builds normaliser and pre-tokenizer anew; the plain class takes all of the file and adds
+//! tokens. What is computed here is transformers 5.24; where 4.57 gives other ids, a note says so.
+//!
+//! # Source
+//! transformers 5.24, `tokenization_utils_base.py` (`_from_pretrained`), `tokenization_utils_tokenizers.py`
+//! (`convert_to_native_format`, `__init__`), `tokenization_auto.py` and each class's own file; tokenizers 0.23.2,
+//! `added_vocabulary.rs` (`add_tokens`).
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use omniburn_models::record::TOKENIZER_FILE;
+use serde_json::{Map, Value, json};
+
+use crate::error::ConvertError;
+use crate::fields::{Faults, shown};
+use crate::source::{CONFIG_FILE, read_json, read_json_if_there};
+use crate::tokenizer_classes::{self as classes, Class};
+
+/// File name of the settings.
+pub(crate) const SETTINGS_FILE: &str = "tokenizer_config.json";
+const SPECIAL_FILE: &str = "special_tokens_map.json";
+const ADDED_FILE: &str = "added_tokens.json";
+pub(crate) const VOCAB_FILE: &str = "vocab.txt";
+
+/// The tokens that have a name of their own, in the library's order.
+const NAMES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// The tokenizer of a checkpoint with its settings applied.
+#[derive(Debug, Clone)]
+pub(crate) struct TokenizerFiles {
+    /// `tokenizer.json` of the folder, which may be absent where the tokenizer was built from a vocabulary.
+    pub path: PathBuf,
+    /// The file with the settings applied; nothing where they change nothing.
+    pub content: Option<Vec<u8>>,
+    /// The other files that were there and were read.
+    pub read: Vec<PathBuf>,
+    pub notes: Vec<String>,
+}
+
+/// An added token with all its properties.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Added {
+    pub content: String,
+    pub single_word: bool,
+    pub lstrip: bool,
+    pub rstrip: bool,
+    pub normalized: bool,
+    pub special: bool,
+}
+
+impl Added {
+    /// A special token of which nothing but the text is known.
+    pub fn special(content: &str) -> Self {
+        Self {
+            content: content.into(),
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized: false,
+            special: true,
+        }
+    }
+
+    /// Properties by name; what is absent is as a new `AddedToken` has it. Gives the fault, if any.
+    fn read(fields: &Map<String, Value>) -> Result<Self, &'static str> {
+        let flag = |name: &str, otherwise: bool| match fields.get(name) {
+            None => Ok(otherwise),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => Err("true or false for each property of a token"),
+        };
+        let content = fields.get("content").and_then(Value::as_str).ok_or("a token with its content, a string")?;
+        let special = flag("special", false)?;
+        Ok(Self {
+            content: content.into(),
+            single_word: flag("single_word", false)?,
+            lstrip: flag("lstrip", false)?,
+            rstrip: flag("rstrip", false)?,
+            normalized: flag("normalized", !special)?,
+            special,
+        })
+    }
+
+    fn json(&self, id: u64) -> Value {
+        json!({
+            "id": id, "content": self.content, "single_word": self.single_word, "lstrip": self.lstrip,
+            "rstrip": self.rstrip, "normalized": self.normalized, "special": self.special,
+        })
+    }
+}
+
+/// A special token of the settings: its text alone, or with its properties.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Named {
+    Text(String),
+    Token(Added),
+}
+
+impl Named {
+    pub fn text(&self) -> &str {
+        match self {
+            Named::Text(text) => text,
+            Named::Token(token) => &token.content,
+        }
+    }
+}
+
+/// Everything of the settings files that can count.
+pub(crate) struct Settings<'a> {
+    fields: Map<String, Value>,
+    /// Faults of `tokenizer_config.json`.
+    pub faults: &'a Faults,
+    /// Special tokens by their name, in the order they are added in; a name that is `null` is in `nulls`.
+    pub named: Vec<(String, Named)>,
+    pub nulls: Vec<String>,
+    /// Special tokens without a name.
+    pub extra: Vec<Named>,
+    /// Added tokens by id.
+    pub decoder: Vec<(u64, Added)>,
+}
+
+impl Settings<'_> {
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name)
+    }
+
+    /// All settings by name, without those of tokens that were taken out.
+    pub fn all(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.fields.iter()
+    }
+
+    /// A setting that the library takes as a flag: `null` is no flag to it.
+    pub fn flag(&self, name: &str, otherwise: bool) -> bool {
+        match self.fields.get(name) {
+            None => otherwise,
+            Some(Value::Bool(flag)) => *flag,
+            found => {
+                self.faults.add(name, shown(found), "true or false");
+                otherwise
+            }
+        }
+    }
+
+    /// A flag that may be `null`.
+    pub fn maybe_flag(&self, name: &str) -> Option<bool> {
+        if self.fields.get(name).is_none_or(Value::is_null) { None } else { Some(self.flag(name, false)) }
+    }
+
+    /// Text of a named token, with what the class has for it.
+    pub fn token<'s>(&'s self, name: &str, otherwise: &'s str) -> &'s str {
+        if self.nulls.iter().any(|null| null == name) {
+            self.faults.add(name, "null", "a token, as this class needs one");
+        }
+        self.named.iter().find(|(key, _)| key == name).map_or(otherwise, |(_, named)| named.text())
+    }
+}
+
+/// The added tokens over a model's own vocabulary, as the library keeps them.
+pub(crate) struct Vocabulary<'a> {
+    own: HashMap<&'a str, u64>,
+    own_size: u64,
+    /// By id.
+    added: Vec<(u64, Added)>,
+}
+
+impl<'a> Vocabulary<'a> {
+    fn of(vocab: Option<&'a Value>) -> Self {
+        let own: HashMap<&str, u64> = match vocab {
+            Some(Value::Object(map)) => map.iter().filter_map(|(k, v)| Some((k.as_str(), v.as_u64()?))).collect(),
+            Some(Value::Array(list)) => {
+                let token = |v: &'a Value| v.as_str().or_else(|| v.get(0)?.as_str());
+                list.iter().enumerate().filter_map(|(id, v)| Some((token(v)?, id as u64))).collect()
+            }
+            _ => HashMap::new(),
+        };
+        let own_size = match vocab {
+            Some(Value::Array(list)) => list.len() as u64,
+            _ => own.len() as u64,
+        };
+        Self { own, own_size, added: Vec::new() }
+    }
+
+    pub fn id(&self, content: &str) -> Option<u64> {
+        let added = self.added.iter().find(|(_, token)| token.content == content).map(|(id, _)| *id);
+        added.or_else(|| self.own.get(content).copied())
+    }
+
+    pub fn add(&mut self, tokens: impl IntoIterator<Item = Added>) {
+        let highest = self.added.iter().map(|(id, _)| *id).max();
+        let mut next = match highest {
+            Some(highest) if highest >= self.own_size || self.own_size == 0 => highest + 1,
+            _ => self.own_size,
+        };
+        for token in tokens {
+            if token.content.is_empty() || self.added.iter().any(|(_, there)| *there == token) {
+                continue;
+            }
+            let id = self.id(&token.content).unwrap_or_else(|| {
+                next += 1;
+                next - 1
+            });
+            match self.added.iter_mut().find(|(at, _)| *at == id) {
+                Some(there) => there.1 = token,
+                None => self.added.push((id, token)),
+            }
+        }
+    }
+
+    /// Added tokens in the order of their ids, as a file lists them.
+    fn sorted(&self) -> Vec<(u64, Added)> {
+        let mut sorted = self.added.clone();
+        sorted.sort_by_key(|(id, _)| *id);
+        sorted
+    }
+}
+
+/// Reads all files of a folder's tokenizer; `root` is its `config.json`.
+///
+/// # Errors
+/// [`ConvertError::Fields`] for settings that change ids in a way that is not computed, [`ConvertError::MissingFiles`]
+/// without a tokenizer, [`ConvertError::Json`], [`ConvertError::Io`].
+pub(crate) fn read(folder: &Path, root: &Value) -> Result<TokenizerFiles, ConvertError> {
+    let path = folder.join(TOKENIZER_FILE);
+    let settings_path = folder.join(SETTINGS_FILE);
+    let file: Option<Value> = read_json_if_there(&path)?;
+    let mut found = TokenizerFiles { path: path.clone(), content: None, read: Vec::new(), notes: Vec::new() };
+    let config: Option<Value> = read_json_if_there(&settings_path)?;
+    let faults = Faults::of(&settings_path);
+    let fields = match config {
+        None => Map::new(),
+        Some(Value::Object(fields)) => {
+            found.read.push(settings_path.clone());
+            fields
+        }
+        Some(other) => {
+            faults.add("the file", shown(Some(&other)), "an object");
+            return faults.check().map(|()| unreachable!("a fault was added"));
+        }
+    };
+    let class = class_of(&fields, root, file.as_ref(), folder, &faults)?;
+    let vocabulary_file = folder.join(VOCAB_FILE);
+    let built = match &file {
+        Some(_) => None,
+        None if class == Class::Bert && vocabulary_file.is_file() => {
+            found.read.push(vocabulary_file.clone());
+            found.notes.push(format!("no {TOKENIZER_FILE}: the tokenizer is built from {VOCAB_FILE} as BertTokenizer"));
+            Some(
+                json!({"version": "1.0", "truncation": null, "padding": null, "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+                "added_tokens": [], "model": {"type": "WordPiece", "vocab": words_of(&vocabulary_file)?}}),
+            )
+        }
+        None => return Err(ConvertError::MissingFiles { paths: vec![path] }),
+    };
+    let whole = built.as_ref().or(file.as_ref()).expect("one of them is there");
+    let Some(object) = whole.as_object() else {
+        // What is no tokenizer is refused by whoever reads its ids.
+        return Ok(found);
+    };
+    let listed: Vec<Added> = object
+        .get("added_tokens")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|token| Added::read(token.as_object()?).ok())
+        .collect();
+    let settings = settings(folder, fields, &faults, file.as_ref(), &mut found)?;
+    refuse_what_is_not_computed(&settings);
+    let model = object.get("model");
+    let mut vocabulary = Vocabulary::of(model.and_then(|model| model.get("vocab")));
+    let mut before = Vocabulary::of(model.and_then(|model| model.get("vocab")));
+    before.add(listed.clone());
+    if class == Class::Plain {
+        vocabulary.add(listed);
+    }
+    let mut parts = Map::new();
+    let named = add_tokens(&settings, class, &mut vocabulary);
+    classes::rebuild(class, &settings, &named, object, &mut vocabulary, &mut parts);
+    classes::notes(class, &settings, object, built.is_some(), &mut found.notes);
+    faults.check()?;
+
+    let mut changed = object.clone();
+    for (name, part) in parts {
+        if let Some(said) = classes::difference(&name, object.get(&name).unwrap_or(&Value::Null), &part) {
+            if built.is_none() {
+                found.notes.push(format!(
+                    "{SETTINGS_FILE} over {TOKENIZER_FILE}: {said}, as transformers' {} makes it",
+                    class.name()
+                ));
+            }
+            changed.insert(name, part);
+        }
+    }
+    let (old, new) = (before.sorted(), vocabulary.sorted());
+    if old != new {
+        check_reload(&settings_path, model, &new)?;
+        if built.is_none() {
+            found.notes.push(added_note(&old, &new));
+        }
+        changed.insert("added_tokens".into(), new.iter().map(|(id, token)| token.json(*id)).collect());
+    }
+    if built.is_some() || changed != *object {
+        found.content = Some(serde_json::to_vec(&changed).expect("a JSON value always serialises"));
+    }
+    Ok(found)
+}
+
+/// The ids that a reader of the file gives to its added tokens must be those of the tokenizer it describes.
+fn check_reload(path: &Path, model: Option<&Value>, tokens: &[(u64, Added)]) -> Result<(), ConvertError> {
+    let mut again = Vocabulary::of(model.and_then(|model| model.get("vocab")));
+    again.add(tokens.iter().map(|(_, token)| token.clone()));
+    if again.sorted() == tokens {
+        return Ok(());
+    }
+    let moved = tokens.iter().find(|(id, token)| again.id(&token.content) != Some(*id));
+    let moved = moved.map_or("a token".into(), |(id, token)| format!("{} with the id {id}", token.content));
+    let faults = Faults::of(path);
+    faults.add("added_tokens_decoder", moved, "ids that follow those of the vocabulary without a gap");
+    faults.check()
+}
+
+fn added_note(old: &[(u64, Added)], new: &[(u64, Added)]) -> String {
+    let has = |list: &[(u64, Added)], content: &str| list.iter().any(|(_, token)| token.content == content);
+    let mut said = Vec::new();
+    let gained: Vec<&str> = new.iter().map(|(_, t)| t.content.as_str()).filter(|content| !has(old, content)).collect();
+    let lost: Vec<&str> = old.iter().map(|(_, t)| t.content.as_str()).filter(|content| !has(new, content)).collect();
+    let other: Vec<&str> = new
+        .iter()
+        .filter(|(id, token)| has(old, &token.content) && !old.contains(&(*id, token.clone())))
+        .map(|(_, token)| token.content.as_str())
+        .collect();
+    for (what, tokens) in [("added", gained), ("no longer added", lost), ("with other properties", other)] {
+        if !tokens.is_empty() {
+            said.push(format!("{what}: {}", tokens.join(" ")));
+        }
+    }
+    format!("{SETTINGS_FILE} over {TOKENIZER_FILE}, tokens {}", said.join("; "))
+}
+
+/// The words of a vocabulary, one a line; the id is the line's number.
+fn words_of(path: &Path) -> Result<Map<String, Value>, ConvertError> {
+    let text = fs::read_to_string(path).map_err(ConvertError::io(path))?;
+    Ok(text.lines().enumerate().map(|(id, word)| (word.trim_end().to_string(), json!(id))).collect())
+}
+
+/// The class that transformers loads for a folder.
+fn class_of(
+    fields: &Map<String, Value>,
+    root: &Value,
+    file: Option<&Value>,
+    folder: &Path,
+    faults: &Faults,
+) -> Result<Class, ConvertError> {
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_string);
+    let said = text(fields.get("tokenizer_class"));
+    let (hub, file_says) = match &said {
+        Some(_) => (said.clone(), SETTINGS_FILE),
+        None => (text(root.get("tokenizer_class")), CONFIG_FILE),
+    };
+    let model_type = root.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    let byte_level = file.is_some_and(|file| file.to_string().contains("\"ByteLevel\""));
+    match Class::choose(hub.as_deref(), model_type, byte_level) {
+        Ok(class) => Ok(class),
+        Err(name) => {
+            let expected = format!(
+                "a class whose tokenizer is computed here: {}; with \"PreTrainedTokenizerFast\" {TOKENIZER_FILE} is \
+                 taken as it is",
+                Class::known().join(", ")
+            );
+            let of_config = Faults::of(&folder.join(CONFIG_FILE));
+            let faults = if file_says == CONFIG_FILE { &of_config } else { faults };
+            faults.add("tokenizer_class", format!("\"{name}\""), expected);
+            faults.check().map(|()| unreachable!("a fault was added"))
+        }
+    }
+}
+
+/// Refuses settings that change ids in a way that is not computed here.
+fn refuse_what_is_not_computed(settings: &Settings<'_>) {
+    let faults = settings.faults;
+    match settings.get("split_special_tokens") {
+        None | Some(Value::Null | Value::Bool(false)) => {}
+        found => faults.add("split_special_tokens", shown(found), "false: special tokens in a text are one token"),
+    }
+    let empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    };
+    if let Some(inputs) = settings.get("init_inputs").filter(|value| !empty(value)) {
+        faults.add("init_inputs", shown(Some(inputs)), "nothing, as settings go by name");
+    }
+    let custom = settings.get("auto_map").filter(|map| map.is_array() || map.get("AutoTokenizer").is_some());
+    if let Some(custom) = custom {
+        faults.add("auto_map", shown(Some(custom)), "no tokenizer with code of its own, which is not run");
+    }
+    let others = settings.get("fast_tokenizer_files").and_then(Value::as_array).into_iter().flatten();
+    let other = others.filter_map(Value::as_str).find(|name| *name != TOKENIZER_FILE);
+    if let Some(other) = other {
+        faults.add("fast_tokenizer_files", format!("\"{other}\""), format!("{TOKENIZER_FILE} alone"));
+    }
+}
+
+/// Reads what the settings files say of tokens.
+fn settings<'a>(
+    folder: &Path,
+    mut fields: Map<String, Value>,
+    faults: &'a Faults,
+    file: Option<&Value>,
+    found: &mut TokenizerFiles,
+) -> Result<Settings<'a>, ConvertError> {
+    let truthy = |value: Option<&Value>| match value {
+        None | Some(Value::Null | Value::Bool(false)) => false,
+        Some(Value::Array(list)) => !list.is_empty(),
+        Some(Value::Object(map)) => !map.is_empty(),
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(_) => true,
+    };
+    if !truthy(fields.get("extra_special_tokens"))
+        && let Some(additional) = fields.remove("additional_special_tokens")
+    {
+        fields.insert("extra_special_tokens".into(), additional);
+    }
+    // Tokens with a name that is the model's own, such as `image_token`.
+    let mut own: Vec<(String, Named)> = Vec::new();
+    let is_own = |key: &str| key.ends_with("_token") && !NAMES.contains(&key);
+    let keys: Vec<String> = fields.keys().filter(|key| is_own(key)).cloned().collect();
+    for key in keys {
+        if let Some(text) = fields[&key].as_str().map(str::to_string) {
+            fields.remove(&key);
+            own.push((key, Named::Text(text)));
+        }
+    }
+    own_of_dictionary(&mut fields, &mut own, faults);
+
+    let mut decoder: Vec<(u64, Added)> = Vec::new();
+    if let Some(value) = fields.get("added_tokens_decoder") {
+        let Some(map) = value.as_object() else {
+            faults.add("added_tokens_decoder", shown(Some(value)), "an object of tokens by id");
+            return faults.check().map(|()| unreachable!("a fault was added"));
+        };
+        for (id, token) in map {
+            let read = token.as_object().ok_or("a token with its properties").and_then(Added::read);
+            match (id.trim().parse::<u64>(), read) {
+                (Ok(id), Ok(token)) => decoder.push((id, token)),
+                (Err(_), _) => faults.add("added_tokens_decoder", format!("\"{id}\""), "ids, whole numbers"),
+                (_, Err(expected)) => faults.add(format!("added_tokens_decoder.{id}"), shown(Some(token)), expected),
+            }
+        }
+    } else {
+        legacy(folder, &mut fields, &mut own, &mut decoder, file, faults, found)?;
+    }
+    decoder.sort_by_key(|(id, _)| *id);
+
+    let mut settings =
+        Settings { faults, named: Vec::new(), nulls: Vec::new(), extra: Vec::new(), decoder, fields: Map::new() };
+    for name in NAMES {
+        match fields.get(name) {
+            None => {}
+            Some(Value::Null) => settings.nulls.push(name.into()),
+            Some(value) => {
+                let Some(named) = token(name, value, faults) else { continue };
+                let known = settings.decoder.iter().find(|(_, token)| token.content == named.text());
+                let named = known.map_or(named, |(_, token)| Named::Token(token.clone()));
+                settings.named.push((name.into(), named));
+            }
+        }
+    }
+    // With their properties they come through by the name alone.
+    let with_properties = fields.iter().filter(|(key, value)| is_own(key) && is_token(value));
+    let mut all_own: Vec<(String, Named)> =
+        with_properties.filter_map(|(key, value)| Some((key.clone(), token(key, value, faults)?))).collect();
+    all_own.extend(own);
+    settings.named.extend(all_own);
+    if !fields.contains_key("extra_special_tokens")
+        && let Some(additional) = fields.remove("additional_special_tokens")
+    {
+        fields.insert("extra_special_tokens".into(), additional);
+    }
+    match fields.get("extra_special_tokens") {
+        None | Some(Value::Null) => {}
+        Some(Value::Array(list)) => {
+            for (i, value) in list.iter().enumerate() {
+                settings.extra.extend(token(&format!("extra_special_tokens[{i}]"), value, faults));
+            }
+        }
+        found => faults.add("extra_special_tokens", shown(found), "a list of tokens or an object of tokens by name"),
+    }
+    settings.fields = fields;
+    Ok(settings)
+}
+
+/// `extra_special_tokens` as an object: tokens with names.
+fn own_of_dictionary(fields: &mut Map<String, Value>, own: &mut Vec<(String, Named)>, faults: &Faults) {
+    if fields.get("extra_special_tokens").is_some_and(Value::is_object)
+        && let Some(Value::Object(map)) = fields.remove("extra_special_tokens")
+    {
+        for (name, value) in map {
+            if let Some(named) = token(&format!("extra_special_tokens.{name}"), &value, faults) {
+                own.retain(|(key, _)| *key != name);
+                own.push((name, named));
+            }
+        }
+    }
+}
+
+fn is_token(value: &Value) -> bool {
+    value.get("__type").and_then(Value::as_str) == Some("AddedToken")
+}
+
+/// A special token as a settings file writes it.
+fn token(field: &str, value: &Value, faults: &Faults) -> Option<Named> {
+    match value {
+        Value::String(text) => Some(Named::Text(text.clone())),
+        Value::Object(map) if is_token(value) => match Added::read(map) {
+            Ok(token) => Some(Named::Token(token)),
+            Err(expected) => {
+                faults.add(field, shown(Some(value)), expected);
+                None
+            }
+        },
+        _ => {
+            faults.add(field, shown(Some(value)), "a string, or an object with \"__type\": \"AddedToken\"");
+            None
+        }
+    }
+}
+
+/// What counts only where the settings list no added tokens: `special_tokens_map.json`, `added_tokens.json`, and the
+/// added tokens of `tokenizer.json`.
+fn legacy(
+    folder: &Path,
+    fields: &mut Map<String, Value>,
+    own: &mut Vec<(String, Named)>,
+    decoder: &mut Vec<(u64, Added)>,
+    file: Option<&Value>,
+    faults: &Faults,
+    found: &mut TokenizerFiles,
+) -> Result<(), ConvertError> {
+    let special_path = folder.join(SPECIAL_FILE);
+    if let Some(map) = read_json_if_there::<Map<String, Value>>(&special_path)? {
+        found.read.push(special_path.clone());
+        let special_faults = Faults::of(&special_path);
+        let as_special = |value: &Value| match value {
+            Value::Object(map) => {
+                let mut map = map.clone();
+                map.insert("special".into(), Value::Bool(true));
+                map.insert("__type".into(), json!("AddedToken"));
+                Value::Object(map)
+            }
+            other => other.clone(),
+        };
+        for (key, value) in map {
+            let value = if key == "extra_special_tokens" {
+                match (&value, fields.get(&key)) {
+                    (Value::Array(list), there) => {
+                        let mut all: Vec<Value> =
+                            there.and_then(Value::as_array).into_iter().flatten().cloned().collect();
+                        for token in list.iter().map(as_special) {
+                            if !all.contains(&token) {
+                                all.push(token);
+                            }
+                        }
+                        Value::Array(all)
+                    }
+                    _ => value,
+                }
+            } else {
+                as_special(&value)
+            };
+            if NAMES.contains(&key.as_str()) && !value.is_null() {
+                token(&key, &value, &special_faults);
+            }
+            fields.insert(key, value);
+        }
+        special_faults.check()?;
+        own_of_dictionary(fields, own, faults);
+    }
+    let added_path = folder.join(ADDED_FILE);
+    if let Some(map) = read_json_if_there::<Map<String, Value>>(&added_path)? {
+        found.read.push(added_path.clone());
+        let added_faults = Faults::of(&added_path);
+        let text = |value: &Value| value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_string);
+        let mut special: Vec<String> = NAMES.iter().filter_map(|name| text(fields.get(*name)?)).collect();
+        let extra = fields.get("extra_special_tokens").and_then(Value::as_array).into_iter().flatten();
+        special.extend(extra.filter_map(text));
+        for (content, id) in map {
+            let Some(id) = id.as_u64() else {
+                added_faults.add(content, shown(Some(&id)), "an id, a whole number");
+                continue;
+            };
+            let is_special = special.contains(&content);
+            let token = Added { normalized: !is_special, special: is_special, ..Added::special(&content) };
+            decoder.retain(|(there, _)| *there != id);
+            decoder.push((id, token));
+        }
+        added_faults.check()?;
+    }
+    for listed in file.and_then(|file| file.get("added_tokens")?.as_array()).into_iter().flatten() {
+        let read = listed.as_object().and_then(|map| Some((map.get("id")?.as_u64()?, Added::read(map).ok()?)));
+        if let Some((id, token)) = read {
+            decoder.retain(|(there, _)| *there != id);
+            decoder.push((id, token));
+        }
+    }
+    Ok(())
+}
+
+/// Adds the tokens of the settings to those there are, in the library's order, and gives the special tokens by name.
+fn add_tokens(settings: &Settings<'_>, class: Class, vocabulary: &mut Vocabulary<'_>) -> Vec<(String, Named)> {
+    let mut named: Vec<(String, Named)> = Vec::new();
+    for name in NAMES {
+        let there = settings.named.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let is_null = settings.nulls.iter().any(|null| null == name);
+        let default = class.default_token(name).filter(|_| !is_null).map(|text| Named::Text(text.into()));
+        if let Some(value) = there.or(default) {
+            named.push((name.into(), value));
+        }
+    }
+    named.extend(settings.named.iter().filter(|(key, _)| !NAMES.contains(&key.as_str())).cloned());
+    let mut known: Vec<&str> = vocabulary.added.iter().map(|(_, token)| token.content.as_str()).collect();
+    let mut to_add: Vec<Named> = Vec::new();
+    for (_, token) in &settings.decoder {
+        known.push(&token.content);
+        to_add.push(Named::Token(token.clone()));
+    }
+    for value in named.iter().map(|(_, value)| value).chain(&settings.extra) {
+        if !known.contains(&value.text()) && !to_add.contains(value) {
+            to_add.push(value.clone());
+        }
+    }
+    let tokens: Vec<Added> = to_add
+        .into_iter()
+        .map(|value| match value {
+            Named::Text(text) => Added::special(&text),
+            Named::Token(mut token) => {
+                token.special |= named.iter().any(|(_, value)| value.text() == token.content);
+                token
+            }
+        })
+        .collect();
+    vocabulary.add(tokens);
+    named
+}
+
+/// The applied tokenizer, or the file as it is.
+pub(crate) fn applied<T: serde::de::DeserializeOwned>(files: &TokenizerFiles) -> Result<T, ConvertError> {
+    match &files.content {
+        Some(content) => serde_json::from_slice(content).map_err(ConvertError::json(&files.path)),
+        None => read_json(&files.path),
+    }
+}

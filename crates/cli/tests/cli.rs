@@ -610,7 +610,7 @@ fn a_checkpoint_is_found_by_name_in_the_cache_of_this_machine() {
     let folder = tempfile::tempdir().unwrap();
     let snapshot = folder.path().join("home/hub/models--org--tiny/snapshots/abc");
     support::copy_folder(&golden().join("twins/omni-small-tiny"), &snapshot);
-    for (name, value) in [("HF_HUB_CACHE", "home/hub"), ("HF_HOME", "home")] {
+    for (name, value) in [("HF_HUB_CACHE", "home/hub"), ("HUGGINGFACE_HUB_CACHE", "home/hub"), ("HF_HOME", "home")] {
         let found = run(omniburn().current_dir(&folder).env(name, value).args(["inspect", "org/tiny"]));
         assert_eq!(found.code, 0, "{name}: {}", found.stderr);
         assert!(found.stdout.contains("org/tiny"), "{}", found.stdout);

@@ -1,8 +1,8 @@
 """Hundreds of sentence-transformers folders, converted and embedded by the program, and encoded by the library.
 
-  python sweep_st.py PROGRAM [EVERY]
+  python sweep_st.py PROGRAM [EVERY [FIRST]]
 
-Not run by tests. PROGRAM is the built command line; with EVERY, only one folder of so many is tried. The folders are
+Not run by tests. PROGRAM is the built command line; with EVERY, only one folder of so many is tried, from FIRST on. The folders are
 tests/golden/twins/bert-tiny with other files laid over it.
 Every folder must give the library's vectors within 1e-5 at length 1, or be refused by a message that names the setting.
 Prints counts: equal, refused by name, refused by the library too, differing; the last must be 0.
@@ -111,12 +111,12 @@ def variants(hidden):
         yield f"refused: {says}", {**plain, **files}, None, says
 
 
-def main(program, every, twin):
+def main(program, every, first, twin):
     hidden = json.loads((twin / "config.json").read_text())["hidden_size"]
     counts = {"equal": 0, "refused by name": 0, "refused by both": 0, "differing": 0}
     worst = 0.0
     items = "\n".join(json.dumps({"text": text}) for text in TEXTS)
-    for name, files, nested, says in itertools.islice(variants(hidden), 0, None, every):
+    for name, files, nested, says in itertools.islice(variants(hidden), first, None, every):
         with tempfile.TemporaryDirectory() as place:
             folder = lay(twin, files, Path(place) / "folder", nested)
             record = Path(place) / "record"
@@ -155,4 +155,5 @@ def main(program, every, twin):
     print(counts, f"largest difference of equal ones {worst:.1e}")
 
 
-main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1, HERE.parent / "twins" / "bert-tiny")
+every, first = (int(word) for word in (sys.argv[2:] + ["1", "0"][len(sys.argv) - 2 :])[:2])
+main(sys.argv[1], every, first, HERE.parent / "twins" / "bert-tiny")

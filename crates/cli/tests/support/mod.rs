@@ -27,7 +27,9 @@ impl Run {
 /// The program, in an environment of its own.
 pub fn omniburn() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_omniburn"));
-    for name in ["OMNIBURN_LOG", "HF_HUB_CACHE", "HF_HOME"] {
+    let cache = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"];
+    let older = ["SENTENCE_TRANSFORMERS_HOME", "TRANSFORMERS_CACHE"];
+    for name in ["OMNIBURN_LOG"].iter().chain(&cache).chain(&older) {
         command.env_remove(name);
     }
     command

@@ -101,7 +101,7 @@ impl Plan {
                 adapter.check_targets(&targets(&part.recipes))?;
             }
         }
-        let tokenizer = tokenizer_settings::read(&options.source, &root)?;
+        let tokenizer = tokenizer_settings::read(&options.source, &root, hf.omni.text.vocab)?;
         check_ids(&hf, &tokenizer)?;
         let side = SideFiles::read(&options.source, &card, &hf.omni)?;
         let header = RecordHeader {

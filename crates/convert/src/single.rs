@@ -96,7 +96,7 @@ pub(crate) fn plan(
     }
     parts.push(part(text_file(single.task), Some(single.task.into()), &family, family.text_tensors(0)));
     let taken = settle(keys, &source, parts.iter().flat_map(|part| &part.recipes), |_| None)?;
-    let mut tokenizer = tokenizer_settings::read(folder, root)?;
+    let mut tokenizer = tokenizer_settings::read(folder, root, family.vocab())?;
     if single.lowercase {
         sentence_transformers::lowercase(&mut tokenizer)?;
     }

@@ -125,6 +125,15 @@ impl Class {
         })
     }
 
+    /// Names of the tokens it puts around every text.
+    pub fn ends(self) -> &'static [&'static str] {
+        match self {
+            Class::Bert | Class::Roberta => &["cls_token", "sep_token"],
+            Class::XlmRoberta => &["bos_token", "eos_token"],
+            Class::Plain | Class::Qwen2 | Class::Llama | Class::Gpt2 | Class::Herbert => &[],
+        }
+    }
+
     /// The class's own token of a name, where the settings have none.
     pub fn default_token(self, name: &str) -> Option<&'static str> {
         let tokens: &[(&str, &str)] = match self {
@@ -183,6 +192,10 @@ pub(crate) fn rebuild(
     match class {
         Class::Plain => {}
         Class::Bert => {
+            let unk = token("unk_token");
+            if !vocabulary.has(&unk) {
+                settings.faults.add("unk_token", format!("\"{unk}\""), "a token of the vocabulary, for unknown words");
+            }
             part(
                 "normalizer",
                 bert_normalizer(
@@ -197,7 +210,7 @@ pub(crate) fn rebuild(
                 model(
                     file,
                     json!({
-                        "type": "WordPiece", "unk_token": token("unk_token"), "continuing_subword_prefix": "##",
+                        "type": "WordPiece", "unk_token": unk, "continuing_subword_prefix": "##",
                         "max_input_chars_per_word": 100,
                     }),
                     false,

@@ -185,6 +185,12 @@ impl<'a> Vocabulary<'a> {
         Self { own, own_size, added: Vec::new() }
     }
 
+    /// Whether the model's own vocabulary has a token.
+    pub fn has(&self, content: &str) -> bool {
+        self.own.contains_key(content)
+    }
+
+    /// The id of a token, added or of the model.
     pub fn id(&self, content: &str) -> Option<u64> {
         let added = self.added.iter().find(|(_, token)| token.content == content).map(|(id, _)| *id);
         added.or_else(|| self.own.get(content).copied())
@@ -219,12 +225,12 @@ impl<'a> Vocabulary<'a> {
     }
 }
 
-/// Reads all files of a folder's tokenizer; `root` is its `config.json`.
+/// Reads all files of a folder's tokenizer; `root` is its `config.json`, and `rows` those of the token table.
 ///
 /// # Errors
 /// [`ConvertError::Fields`] for settings that change ids in a way that is not computed, [`ConvertError::MissingFiles`]
 /// without a tokenizer, [`ConvertError::Json`], [`ConvertError::Io`].
-pub(crate) fn read(folder: &Path, root: &Value) -> Result<TokenizerFiles, ConvertError> {
+pub(crate) fn read(folder: &Path, root: &Value, rows: usize) -> Result<TokenizerFiles, ConvertError> {
     let path = folder.join(TOKENIZER_FILE);
     let settings_path = folder.join(SETTINGS_FILE);
     let file: Option<Value> = read_json_if_there(&path)?;
@@ -295,7 +301,15 @@ pub(crate) fn read(folder: &Path, root: &Value) -> Result<TokenizerFiles, Conver
             changed.insert(name, part);
         }
     }
-    let (old, new) = (before.sorted(), vocabulary.sorted());
+    let (old, mut new) = (before.sorted(), vocabulary.sorted());
+    let left = leave_out(class, &settings, rows, &old, &mut new);
+    if !left.is_empty() {
+        found.notes.push(format!(
+            "{} of transformers' {} is no token here: no file names it and it has no row",
+            left.join(" "),
+            class.name()
+        ));
+    }
     if old != new {
         check_reload(&settings_path, model, &new)?;
         if built.is_none() {
@@ -307,6 +321,29 @@ pub(crate) fn read(folder: &Path, root: &Value) -> Result<TokenizerFiles, Conver
         found.content = Some(serde_json::to_vec(&changed).expect("a JSON value always serialises"));
     }
     Ok(found)
+}
+
+/// Takes out the tokens that a class has of itself, no file names and the table has no row for: the library gives them an id
+/// with which its model fails, so texts that hold them have no vector to be equal to. Gives those it took out.
+fn leave_out(
+    class: Class,
+    settings: &Settings<'_>,
+    rows: usize,
+    old: &[(u64, Added)],
+    new: &mut Vec<(u64, Added)>,
+) -> Vec<String> {
+    let named = settings.named.iter().map(|(_, named)| named.text());
+    let listed = settings.decoder.iter().chain(old).map(|(_, token)| token.content.as_str());
+    let said: Vec<&str> = named.chain(settings.extra.iter().map(Named::text)).chain(listed).collect();
+    let of_class = |content: &str| NAMES.iter().any(|name| class.default_token(name) == Some(content));
+    let around = |content: &str| class.ends().iter().any(|name| class.default_token(name) == Some(content));
+    let is_left = |(id, token): &(u64, Added)| {
+        let content = token.content.as_str();
+        *id >= rows as u64 && of_class(content) && !around(content) && !said.contains(&content)
+    };
+    let left = new.iter().filter(|token| is_left(token)).map(|(_, token)| token.content.clone()).collect();
+    new.retain(|token| !is_left(token));
+    left
 }
 
 /// The ids that a reader of the file gives to its added tokens must be those of the tokenizer it describes.

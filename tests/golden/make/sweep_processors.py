@@ -33,13 +33,13 @@ def image(r):
     d = {"do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True, "image_mean": [0.5, 0.5, 0.5],
          "image_std": [0.5, 0.5, 0.5], "rescale_factor": 1 / 255, "resample": 3, "patch_size": 16, "temporal_patch_size": 2, "merge_size": 2}
     small, large = r.choice([(1024, 4096), (4096, 16384), (3136, 100352), (65536, 131072)])
-    d["size"] = r.choice([{"shortest_edge": small, "longest_edge": large}] * 4 + [None, {"shortest_edge": small}, {"height": 64, "width": 64}, 64])
+    d["size"] = r.choice([{"shortest_edge": small, "longest_edge": large}] * 60 + [None, {"shortest_edge": small}, {"height": 64, "width": 64}, 64])
     if r.random() < 0.3:
         d["min_pixels"] = r.choice([small, 2048, None])
     if r.random() < 0.3:
         d["max_pixels"] = r.choice([large, 32768, None])
     for name in list(d):
-        if name not in ("patch_size", "temporal_patch_size", "merge_size") and r.random() < 0.06:
+        if name not in ("patch_size", "temporal_patch_size", "merge_size") and r.random() < 0.006:
             d[name] = None
         elif name not in ("patch_size", "temporal_patch_size", "merge_size") and r.random() < 0.06:
             del d[name]
@@ -49,7 +49,7 @@ def image(r):
         d["rescale_factor"] = 1 / 127.5
     for name, value in [("resample", 2), ("do_rescale", False), ("do_normalize", False), ("do_resize", False), ("patch_size", 14), ("do_pad", True),
                         ("do_center_crop", True), ("crop_size", {"height": 8, "width": 8}), ("something", 1)]:
-        if r.random() < 0.02:
+        if r.random() < 0.008:
             d[name] = value
     return d
 
@@ -64,7 +64,7 @@ def draw(r):
     if r.random() < 0.5:
         v.update({"fps": 2, "min_frames": 4, "max_frames": 768, "do_sample_frames": False})
     if r.random() < 0.05:
-        v["cap_pixels_per_frame"] = r.choice([True, False])
+        v["cap_pixels_per_frame"] = r.choice([True, False, False])
     s = {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 128, "sampling_rate": 16000, "hop_length": 160, "n_fft": 400, "chunk_length": 30,
          "n_samples": 480000, "nb_max_frames": 3000, "padding_value": 0.0, "padding_side": "right", "dither": 0.0, "return_attention_mask": True}
     if r.random() < 0.1:

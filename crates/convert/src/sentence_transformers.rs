@@ -8,11 +8,12 @@ use std::path::{Component, Path, PathBuf};
 
 use omniburn_models::blocks::Pooling;
 use omniburn_models::record::Prompts;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::ConvertError;
 use crate::fields::{Faults, Fields, shown};
-use crate::source::{CONFIG_FILE, read_json, read_json_if_there};
+use crate::source::{CONFIG_FILE, read_json_if_there};
+use crate::tokenizer_settings::{self, TokenizerFiles};
 
 /// The list of modules, without which a folder is not one of sentence-transformers.
 pub(crate) const MODULES_FILE: &str = "modules.json";
@@ -547,32 +548,32 @@ pub(crate) fn by_role(file: &Fields<'_>, otherwise: Prompts) -> ByRole {
     ByRole { prompts, notes }
 }
 
-/// What the report says of `do_lower_case` where the tokenizer does so anyway.
+/// Lets a tokenizer put texts into small letters before anything else, as `do_lower_case` asks for it.
 ///
+/// # Source
+/// sentence-transformers 6.2.0, `Transformer.__init__`.
 /// # Errors
-/// [`ConvertError::Fields`] where it does not: texts would have to be put into small letters before it.
-pub(crate) fn lowercase_note(tokenizer: &Path) -> Result<String, ConvertError> {
-    let value: Value = read_json(tokenizer)?;
-    if lowers(value.get("normalizer")) {
-        return Ok("do_lower_case: the tokenizer puts texts into small letters by itself".into());
-    }
-    let faults = Faults::of(tokenizer);
-    let expected = "one that puts texts into small letters, as do_lower_case asks for it";
-    faults.add("normalizer", shown(value.get("normalizer")), expected);
-    faults.check().map(|()| unreachable!("a fault was added"))
-}
-
-/// Whether a normalizer of a `tokenizer.json` gives small letters only.
-fn lowers(normalizer: Option<&Value>) -> bool {
-    let Some(normalizer) = normalizer else { return false };
-    match normalizer.get("type").and_then(Value::as_str) {
-        Some("Lowercase") => true,
-        Some("BertNormalizer") => normalizer.get("lowercase").and_then(Value::as_bool).unwrap_or(true),
-        Some("Sequence") => {
-            normalizer.get("normalizers").and_then(Value::as_array).into_iter().flatten().any(|one| lowers(Some(one)))
+/// As the tokenizer's file gives them.
+pub(crate) fn lowercase(tokenizer: &mut TokenizerFiles) -> Result<(), ConvertError> {
+    let mut file: Value = tokenizer_settings::applied(tokenizer)?;
+    let before = file.get("normalizer").cloned().unwrap_or(Value::Null);
+    let mut steps = match before {
+        Value::Null => Vec::new(),
+        one if one.get("type").and_then(Value::as_str) == Some("Sequence") => {
+            one.get("normalizers").and_then(Value::as_array).cloned().unwrap_or_default()
         }
-        _ => false,
+        one => vec![one],
+    };
+    if steps.iter().any(|step| step.get("type").and_then(Value::as_str) == Some("Lowercase")) {
+        return Ok(());
     }
+    steps.insert(0, json!({"type": "Lowercase"}));
+    if let Some(file) = file.as_object_mut() {
+        file.insert("normalizer".into(), json!({"type": "Sequence", "normalizers": steps}));
+    }
+    tokenizer.content = Some(serde_json::to_vec(&file).map_err(ConvertError::json(&tokenizer.path))?);
+    tokenizer.notes.push("do_lower_case: texts are put into small letters before the tokenizer".into());
+    Ok(())
 }
 
 /// The last folder and the name of a file.

@@ -15,7 +15,7 @@ use crate::keymap::{KeyMap, Piece, Recipe, settle};
 use crate::maps::omni::Layout;
 use crate::maps::{bert, mini};
 use crate::plan::{PartPlan, Plan, report, source_files};
-use crate::sentence_transformers::Modules;
+use crate::sentence_transformers::{self, Modules};
 use crate::side_files::tokenizer_ids_beyond;
 use crate::source::{CONFIG_FILE, Source, checkpoint_name};
 use crate::tokenizer_settings;
@@ -35,6 +35,8 @@ pub(crate) struct Single {
     pub prompts: Prompts,
     /// Numbers of a vector unless another number is asked for, where that is not all of them.
     pub default_dim: Option<usize>,
+    /// Whether texts are put into small letters before the tokenizer sees them.
+    pub lowercase: bool,
     /// The side files that were there and were read.
     pub read: Vec<PathBuf>,
     /// What the report says of them.
@@ -94,7 +96,10 @@ pub(crate) fn plan(
     }
     parts.push(part(text_file(single.task), Some(single.task.into()), &family, family.text_tensors(0)));
     let taken = settle(keys, &source, parts.iter().flat_map(|part| &part.recipes), |_| None)?;
-    let tokenizer = tokenizer_settings::read(folder, root, family.vocab())?;
+    let mut tokenizer = tokenizer_settings::read(folder, root, family.vocab())?;
+    if single.lowercase {
+        sentence_transformers::lowercase(&mut tokenizer)?;
+    }
     let ids = tokenizer_ids_beyond(&tokenizer, family.vocab())?;
     if !ids.is_empty() {
         return Err(ConvertError::TokenIdOutOfTable { ids, rows: family.vocab() });

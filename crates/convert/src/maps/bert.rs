@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use omniburn_models::blocks::Pooling;
 use omniburn_models::families::{BertConfig, Family};
-use omniburn_models::record::{Preprocess, TOKENIZER_FILE, TensorRole, TensorSpec};
+use omniburn_models::record::{Preprocess, TensorRole, TensorSpec};
 use serde_json::Value;
 
 use crate::error::ConvertError;
@@ -12,7 +12,7 @@ use crate::fields::{Faults, Fields};
 use crate::keymap::{Input, KeyMap, Pattern, Piece};
 use crate::lora::ADAPTER_CONFIG;
 use crate::maps::plain;
-use crate::sentence_transformers::{Poolings, Settings, lowercase_note};
+use crate::sentence_transformers::{Poolings, Settings};
 use crate::single::{Folder, Single};
 use crate::source::{CONFIG_FILE, read_json_if_there};
 
@@ -69,9 +69,6 @@ pub(crate) fn read(from: &Folder<'_>, root: &Value, tensors: usize) -> Result<Si
         faults.check()?;
     }
     let mut settings = Settings::read(from.checkpoint, from.folder, from.modules, text.hidden)?;
-    if settings.lowercase {
-        settings.notes.push(lowercase_note(&from.folder.join(TOKENIZER_FILE))?);
-    }
     let Poolings { first, more, skips_prompt } = settings.poolings;
     (text.pooling, text.more_poolings, text.skips_prompt) = (first, more, skips_prompt);
     text.max_tokens = match settings.max_tokens {
@@ -88,6 +85,7 @@ pub(crate) fn read(from: &Folder<'_>, root: &Value, tensors: usize) -> Result<Si
         preprocess: Preprocess::default(),
         prompts: settings.prompts,
         default_dim: default_dim.filter(|&dim| dim < whole),
+        lowercase: settings.lowercase,
         read: settings.read,
         notes: settings.notes,
     })

@@ -79,6 +79,7 @@ pub(crate) fn read(from: &Folder<'_>, root: &Value, tensors: usize) -> Result<Si
         preprocess,
         prompts: Prompts::default(),
         default_dim: None,
+        lowercase: false,
         read: Vec::new(),
         notes: Vec::new(),
     })

@@ -32,6 +32,8 @@ pub(super) struct SoundTrack {
     pub(super) length: Option<u64>,
     /// The edit list plays several parts that do not follow one on the other.
     pub(super) in_parts: bool,
+    /// First tick of each edit that is not empty, and its length in ticks of the film.
+    parts: Vec<(u64, u64)>,
     /// The film is stored in pieces with tables of their own.
     pub(super) fragmented: bool,
     /// The configuration of ALAC, which films of QuickTime hide a level deeper.
@@ -116,6 +118,13 @@ pub(super) fn sound_tracks(input: &mut Input, label: &Label) -> Result<Vec<Sound
     for track in &mut tracks {
         track.movie_timescale = movie_timescale;
         track.fragmented = fragmented;
+        for pair in track.parts.windows(2) {
+            // Parts that follow one on the other are one, to a tick of rounding.
+            let ticks = u128::from(pair[0].1) * u128::from(track.timescale);
+            let end = u128::from(pair[0].0) + ticks / u128::from(movie_timescale.max(1));
+            track.in_parts |= end.abs_diff(u128::from(pair[1].0)) > 1;
+            track.length = track.length.and_then(|length| length.checked_add(pair[1].1));
+        }
     }
     Ok(tracks)
 }
@@ -301,15 +310,8 @@ impl Walk<'_> {
                     track.start = Some(start);
                     track.length = (length > 0).then_some(length);
                 }
-                for pair in parts.windows(2) {
-                    // Parts that follow one on the other are one, to a tick of rounding.
-                    let ticks = u128::from(pair[0].1) * u128::from(track.timescale);
-                    let ticks = ticks / u128::from(self.movie_timescale.max(1));
-                    let end = u128::from(pair[0].0) + ticks;
-                    track.in_parts |= end.abs_diff(u128::from(pair[1].0)) > 1;
-                    track.length = track.length.and_then(|length| length.checked_add(pair[1].1));
-                }
-                track.in_parts |= u64::from(word(4)?) > MAX_EDITS;
+                track.in_parts = u64::from(word(4)?) > MAX_EDITS;
+                track.parts = parts;
             }
         }
         Some(())

@@ -28,6 +28,7 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("animations", &["tests/golden/media"]),
     ("codecs", &["tests/golden/media"]),
     ("films", &["tests/golden/media/films"]),
+    ("clocks", &["tests/golden/media/clocks"]),
     ("mels", &["{fixtures}", "tests/golden/media"]),
     ("sounds", &["tests/golden/media"]),
     ("resampled", &["tests/golden/media"]),

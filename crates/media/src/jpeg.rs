@@ -1,9 +1,8 @@
 //! What a JPEG is, from its markers: its frame, its scans, its end, its metadata, and which decoder reads it.
 //!
 //! `image` decodes the forms that nearly all files have, fast. Whatever else is left to [`decode`], which reads every form of
-//! eight bits with Huffman or arithmetic coding. Lossless, hierarchical and deeper forms are refused by name.
+//! eight bits with Huffman coding. Arithmetic coding, lossless, hierarchical and deeper forms are refused by name.
 
-mod arithmetic;
 mod decode;
 mod huffman;
 mod pixels;
@@ -33,7 +32,6 @@ pub(crate) struct Frame {
     pub(crate) height: u32,
     pub(crate) components: Vec<Component>,
     pub(crate) progressive: bool,
-    arithmetic: bool,
 }
 
 impl Frame {
@@ -158,9 +156,6 @@ pub(crate) struct Walk {
     known: Vec<[Option<u8>; 64]>,
 }
 
-/// Arithmetic coding is decoded, to the bit as Pillow does, and not refused by name.
-const READS_ARITHMETIC: bool = true;
-
 /// More scans than any coder makes; each takes time for every block.
 const MOST_SCANS: usize = 1000;
 
@@ -269,8 +264,8 @@ impl Walk {
         }
         let form = |what: &str| Some(Refusal::Form(what.to_owned()));
         let form = match marker {
-            0xc9 | 0xca if !READS_ARITHMETIC => form("a JPEG with arithmetic coding"),
-            0xc0..=0xc2 | 0xc9 | 0xca => None,
+            0xc0..=0xc2 => None,
+            0xc9 | 0xca => form("a JPEG with arithmetic coding"),
             0xc3 => form("a lossless JPEG"),
             0xcb => form("a lossless JPEG with arithmetic coding"),
             _ => form("a hierarchical JPEG (differential frames)"),
@@ -314,8 +309,7 @@ impl Walk {
             width: u32::from(u16::from_be_bytes([w0, w1])),
             height: u32::from(u16::from_be_bytes([h0, h1])),
             components,
-            progressive: matches!(marker, 0xc2 | 0xca),
-            arithmetic: marker >= 0xc9,
+            progressive: marker == 0xc2,
         };
         if frame.height == 0 {
             return self.refuse(Refusal::Form("a JPEG whose height is not in its header (DNL)".to_owned()));
@@ -338,7 +332,7 @@ impl Walk {
         let small = frame.width.min(frame.height) < 16 && most != (1, 1);
         // The fast decoder goes by these names where a JFIF segment says otherwise.
         let named = ids == b"RGB";
-        self.unusual |= !usual || !distinct || frame.arithmetic || small || named;
+        self.unusual |= !usual || !distinct || small || named;
         self.known = vec![[None; 64]; frame.components.len()];
         self.frame = Some(frame);
     }

@@ -1,16 +1,15 @@
 //! A decoder for the forms of JPEG that the fast one does not read rightly: any order of scans, any sampling factors,
-//! arithmetic coding, tables left out. ITU-T T.81; section numbers below are its own.
+//! tables left out. ITU-T T.81; section numbers below are its own.
 //!
 //! Decoded samples are those of libjpeg-turbo's accurate integer transform with its triangle upsampling, to the bit:
 //! what Pillow gives. Damaged data is an error and is never filled up, unlike there.
 //!
 //! # Why it exists
 //! Measured in 2026-11 on 338 files of every sampling factor and order of scans that `cjpeg` writes, against `djpeg`:
-//! zune-jpeg 0.5.15 reads 131 (within 3 levels) and gives 50 wrong images; jpeg-decoder 0.3.2 reads 265 and 24 wrong,
-//! none with arithmetic coding; libjpeg-turbo-rs 0.9.0 reads 254 (equal), 21 wrong, refuses chroma finer than luma and
+//! zune-jpeg 0.5.15 reads 131 (within 9 levels) and gives 50 wrong images; jpeg-decoder 0.3.2 reads 265 and 24 wrong;
+//! libjpeg-turbo-rs 0.9.0 reads 254 (equal), 21 wrong, refuses chroma finer than luma and
 //! two components in a scan, and says of itself that its memory safety is not settled.
 
-use super::arithmetic::{Arithmetic, Conditioning};
 use super::huffman::{Huffman, HuffmanTable, default_tables};
 use super::pixels::{Colours, Plane};
 use super::{Frame, ScanHead, marker_after};
@@ -61,7 +60,6 @@ struct Tables {
     quantisers: [Option<[u16; 64]>; 4],
     means: [Option<HuffmanTable>; 4],
     others: [Option<HuffmanTable>; 4],
-    conditioning: Conditioning,
     /// Units between two restart markers; zero for none.
     interval: u32,
 }
@@ -69,13 +67,8 @@ struct Tables {
 /// Decodes an image whose frame was checked by [`super::Walk`], to packed RGB.
 pub(crate) fn decode(bytes: &[u8], frame: &Frame, colours: Colours) -> Result<Vec<u8>, Damage> {
     let mut planes: Vec<Plane> = (0..frame.components.len()).map(|index| Plane::new(frame, index)).collect();
-    let mut tables = Tables {
-        quantisers: [None; 4],
-        means: Default::default(),
-        others: Default::default(),
-        conditioning: Conditioning::default(),
-        interval: 0,
-    };
+    let mut tables =
+        Tables { quantisers: [None; 4], means: Default::default(), others: Default::default(), interval: 0 };
     let mut at = 2;
     loop {
         let (marker, after) = marker_after(bytes, at).ok_or("the end of the image is missing")?;
@@ -95,7 +88,6 @@ pub(crate) fn decode(bytes: &[u8], frame: &Frame, colours: Colours) -> Result<Ve
         match marker {
             0xdb => read_quantisers(body, &mut tables.quantisers)?,
             0xc4 => read_codes(body, &mut tables)?,
-            0xcc => tables.conditioning.read(body)?,
             0xdd => match body {
                 [high, low] => tables.interval = u32::from(u16::from_be_bytes([*high, *low])),
                 _ => return Err("the restart interval is cut short"),
@@ -177,10 +169,6 @@ fn read_scan(
                 return Err("a quantisation table is missing");
             }
         }
-    }
-    if frame.arithmetic {
-        let mut coder = Arithmetic::new(bytes, at, &tables.conditioning, scan);
-        return read_units(frame, scan, tables.interval, planes, &mut coder);
     }
     // Frames of Motion JPEG leave the tables of K.3 out.
     let defaults = default_tables();

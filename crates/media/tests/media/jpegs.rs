@@ -64,7 +64,7 @@ fn every_order_of_scans_and_every_sampling_decodes_as_pillow_does() {
         *(if fast { &mut close } else { &mut equal }) += 1;
     }
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!((equal, close, refused), (117, 18, 16));
+    assert_eq!((equal, close, refused), (112, 18, 21));
 }
 
 #[test]

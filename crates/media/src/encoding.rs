@@ -97,7 +97,7 @@ impl TextEncoding {
     #[must_use]
     pub fn may_be_utf16(head: &[u8]) -> bool {
         head.len() >= 4
-            && head.len() % 2 == 0
+            && head.len().is_multiple_of(2)
             && [Self::Utf16Le, Self::Utf16Be].iter().any(|&either| is_prose(head, either))
     }
 

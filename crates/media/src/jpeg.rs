@@ -315,7 +315,9 @@ impl Walk {
             return self.refuse(Refusal::Form("a JPEG whose height is not in its header (DNL)".to_owned()));
         }
         let most = frame.most();
-        if let Some(one) = frame.components.iter().find(|one| most.0 % one.across != 0 || most.1 % one.down != 0) {
+        if let Some(one) =
+            frame.components.iter().find(|one| !most.0.is_multiple_of(one.across) || !most.1.is_multiple_of(one.down))
+        {
             let (a, d) = (one.across, one.down);
             return self
                 .refuse(Refusal::Form(format!("a JPEG with sampling factors {a} x {d} of {} x {}", most.0, most.1)));

@@ -88,7 +88,7 @@ impl Plane {
         // The next row on the side that this one is nearer to; the outermost rows stand for those beyond.
         let far = || {
             let row = y / 2;
-            let next = if y % 2 == 0 { row.saturating_sub(1) } else { row + 1 };
+            let next = if y.is_multiple_of(2) { row.saturating_sub(1) } else { row + 1 };
             self.row(next.min(self.height - 1))
         };
         let three_to_one = |sums: &mut Vec<u16>| {
@@ -108,7 +108,7 @@ impl Plane {
             }
             (1, 2) => {
                 three_to_one(sums);
-                let half = if y % 2 == 0 { 1 } else { 2 };
+                let half = if y.is_multiple_of(2) { 1 } else { 2 };
                 for (out, sum) in out.iter_mut().zip(&*sums) {
                     *out = ((sum + half) >> 2) as u8;
                 }

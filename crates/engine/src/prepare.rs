@@ -112,7 +112,8 @@ pub(crate) struct Long {
 }
 
 enum LongSource {
-    Sound(SoundReader),
+    // Boxed: it is much the larger of the two.
+    Sound(Box<SoundReader>),
     Film { film: Film, at_s: f64, frames: usize },
 }
 
@@ -253,7 +254,7 @@ impl Engine {
         request: &Request,
     ) -> Result<Prepared, ItemError> {
         let reader = SoundReader::open_track(source, track, self.mel_settings().sample_rate_hz)?;
-        self.first_segment(Modality::Audio, LongSource::Sound(reader), request)
+        self.first_segment(Modality::Audio, LongSource::Sound(Box::new(reader)), request)
     }
 
     /// Frames to sample from a film, refused where the backbone cannot read so many.

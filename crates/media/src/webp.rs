@@ -137,7 +137,7 @@ mod tests {
         file[12..16].copy_from_slice(b"VP8X");
         file[20] = 0xff;
         let mut shown = file.clone();
-        shown[20] = 0xff & !0x2c;
+        shown[20] = !0x2c;
         let mut source = Cursor::new(&file);
         let mut hidden = unflagged(&mut source).unwrap();
         for from in [0, 5, 20, 21, 60, 99, 3] {

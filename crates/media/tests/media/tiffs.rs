@@ -209,9 +209,12 @@ fn what_is_not_read_is_refused_by_name() {
     }
 }
 
+/// Values of tags that are other than usual; none: the tag is left out.
+type Changes = &'static [(u16, &'static [u16])];
+
 #[test]
 fn what_breaks_the_rules_is_corrupt() {
-    let cases: [(&[(u16, &[u16])], &str); 9] = [
+    let cases: [(Changes, &str); 9] = [
         (&[(256, &[])], "sides"),
         (&[(278, &[0])], "no pixels"),
         (&[(273, &[])], "0 strips or tiles are there, expected 1"),

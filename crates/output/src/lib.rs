@@ -8,7 +8,7 @@
 //! | where | what |
 //! |---|---|
 //! | [`destination`] | which file a path means, and what may be written there |
-//! | [`file`] | a file that is complete or not there |
+//! | [`mod@file`] | a file that is complete or not there |
 //! | [`folder`] | a folder that is complete or not there |
 //! | `part` | names and locks of what is not complete yet |
 //! | [`identity`] | whether two paths are one file |

@@ -100,9 +100,12 @@ pub(crate) fn find_card(path: &Path, root: &Value) -> Result<Card, ConvertError>
     if own.is_none_or(Value::is_null) && names.into_iter().any(bert::is_architecture) {
         expected += "; its architectures are those of a BERT, so `\"model_type\": \"bert\"` in this file would do";
     }
-    faults.add("model_type", format!("{}, with architectures {}", shown(own), shown(architectures)), expected);
+    let found = format!("{}, with architectures {}", shown(own), shown(architectures));
     if root.get("text_config").is_some() {
-        faults.add("text_config.model_type", shown(model_type), format!("one of {known}"));
+        let found = format!("{}, in a checkpoint of model_type {found}", shown(model_type));
+        faults.add("text_config.model_type", found, format!("one of {known}"));
+    } else {
+        faults.add("model_type", found, expected);
     }
     faults.check().map(|()| unreachable!("a fault was added"))
 }

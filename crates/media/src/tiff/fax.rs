@@ -48,6 +48,11 @@ impl Bits<'_> {
         self.at > self.bytes.len() * 8
     }
 
+    /// Whether fewer bits are left than the longest code has.
+    fn ends(&self) -> bool {
+        self.at + 12 > self.bytes.len() * 8
+    }
+
     fn align(&mut self, bits: usize) {
         self.at = self.at.next_multiple_of(bits);
     }
@@ -77,7 +82,9 @@ impl Bits<'_> {
                 return Err(unsupported("found CCITT rows with an extension (uncompressed mode)"));
             }
             let code = if is_black { black::decode(self) } else { white::decode(self) };
-            let run = u32::from(code.ok_or_else(|| damaged("a code of a run is not one of T.4"))?);
+            // Zeros behind the last bit are no code either.
+            let none = || if self.ends() { cut() } else { damaged("a code of a run is not one of T.4") };
+            let run = u32::from(code.ok_or_else(none)?);
             sum = sum.saturating_add(run);
             if self.over() {
                 return Err(cut());
@@ -218,11 +225,7 @@ fn differences(bits: &mut Bits<'_>, width: u32, above: &[u32], row: &mut Vec<u32
             _ => (0, None),
         };
         let Some(shift) = shift else {
-            return Err(if bits.at + 12 > bits.bytes.len() * 8 {
-                cut()
-            } else {
-                damaged("a code of a row is not one of T.6")
-            });
+            return Err(if bits.ends() { cut() } else { damaged("a code of a row is not one of T.6") });
         };
         bits.at += length;
         if bits.over() {

@@ -243,7 +243,7 @@ impl ChromaTables {
         // A stored value on the scale between its black and its white.
         let level = |code: i32, black: f32, white: f32, full: f32| {
             let span = if white - black != 0.0 { white - black } else { 1.0 };
-            ((code - black as i32) as f32 * full / span).clamp(-4096.0, 4096.0) as i32
+            (code.saturating_sub(black as i32) as f32 * full / span).clamp(-4096.0, 4096.0) as i32
         };
         let chroma = |i: usize, at: usize| level(i as i32 - 128, levels[at] - 128.0, levels[at + 1] - 128.0, 127.0);
         Ok(Self {

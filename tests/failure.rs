@@ -152,9 +152,9 @@ fn sound_and_film_that_cannot_be_read_are_named_in_little_time_and_cost_nothing_
         (audio(wav(1, 16000, 32000, &at(f32::INFINITY))), "not_finite", "0.250 s"),
         (Input::audio_samples(at(f32::NEG_INFINITY), 16000), "not_finite", "0.250 s"),
         // Hours claimed.
-        (audio(wav(1, 16000, 0xFFFF_FFF0, &silence)), "corrupt", "4294967280"),
+        // Not one of the sizes that pipes leave.
+        (audio(wav(1, 16000, 0xF000_0000, &silence)), "corrupt", "4026531840"),
         // Pictures.
-        (video(altered(film.clone(), b"stss", 0, &[0; 8])), "corrupt", "no key frame"),
         (video(read("films/two_sizes.mp4")), "unsupported_codec", "112 x 64"),
         (video(read("codecs/hevc.mp4")), "unsupported_codec", "HEVC"),
         (video(read("codecs/vp9.webm")), "unsupported_codec", "VP9"),

@@ -234,6 +234,31 @@ fn jpeg(path: &Path, width: u32, height: u32, exif: Option<Vec<u8>>) {
     encoder.write_image(&samples, width, height, ExtendedColorType::Rgb8).unwrap();
 }
 
+/// A JPEG of four components, each in a scan of its own: the one scan of a grey JPEG four times.
+fn jpeg_in_scans(path: &Path, width: u32, height: u32) {
+    let mut grey = Vec::new();
+    let encoder = JpegEncoder::new_with_quality(&mut grey, 85);
+    encoder.write_image(&noise(width as usize * height as usize), width, height, ExtendedColorType::L8).unwrap();
+    let marker = |wanted: u8| grey.windows(2).position(|pair| pair == [0xff, wanted]).unwrap();
+    let (frame, scan) = (marker(0xc0), marker(0xda));
+    let mut file = grey[..frame].to_vec();
+    file.extend([0xff, 0xc0, 0, 20]);
+    file.extend(&grey[frame + 4..frame + 9]);
+    file.push(4);
+    for id in 1..=4 {
+        file.extend([id, 0x11, grey[frame + 12]]);
+    }
+    // Tables that stand between the frame and its scan.
+    file.extend(&grey[frame + 13..scan]);
+    let coded = &grey[scan + 10..grey.len() - 2];
+    for id in 1..=4 {
+        file.extend([0xff, 0xda, 0, 8, 1, id, grey[scan + 6], 0, 63, 0]);
+        file.extend(coded);
+    }
+    file.extend([0xff, 0xd9]);
+    std::fs::write(path, file).unwrap();
+}
+
 /// A JPEG of the goldens that says it is larger than it is: what is missing is decoded as grey.
 fn enlarged_jpeg(path: &Path, golden: &str, marker: u8, width: u16, height: u16) {
     let mut bytes = std::fs::read(media("pictures").join(golden)).unwrap();
@@ -308,14 +333,14 @@ fn pictures(table: &mut Table, folder: &Path) {
         table.picture_as(&path, &format!("JPEG {megapixels} MP"), small);
         jpeg(&path, width, height, Some(turned()));
         table.picture_as(&path, &format!("JPEG turned {megapixels} MP"), small);
-        for (name, golden, marker) in [
-            ("JPEG progressive", "420-progressive-q75.jpg", 0xc2),
-            ("JPEG CMYK", "cmyk-q90.jpg", 0xc0),
-            ("JPEG grey", "grey-q90.jpg", 0xc0),
-        ] {
+        for (name, golden, marker) in
+            [("JPEG progressive", "420-progressive-q75.jpg", 0xc2), ("JPEG grey", "grey-q90.jpg", 0xc0)]
+        {
             enlarged_jpeg(&path, golden, marker, width as u16, height as u16);
             table.picture_as(&path, &format!("{name} {megapixels} MP"), small);
         }
+        jpeg_in_scans(&path, width, height);
+        table.picture_as(&path, &format!("JPEG CMYK {megapixels} MP"), small);
         for alpha in [false, true] {
             let samples = noise((width * height * if alpha { 4 } else { 3 }) as usize);
             let color = if alpha { ExtendedColorType::Rgba8 } else { ExtendedColorType::Rgb8 };

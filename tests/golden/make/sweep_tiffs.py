@@ -1,9 +1,9 @@
 """Compares what the program decodes of hundreds of generated TIFF files with Pillow. Not run by the tests.
 
-  cargo build --release -p omniburn-media --example tiff_pixels
+  cargo build --release -p omniburn-media --example pixels
   python sweep_tiffs.py PIXELS FOLDER [FILE...]
 
-PIXELS is the program `tiff_pixels` (crates/media/examples), FOLDER takes the generated files. With FILEs, only those are compared.
+PIXELS is the program `pixels` (crates/media/examples), FOLDER takes the generated files. With FILEs, only those are compared.
 The writers are libtiff's `tiffcp`, ImageMagick's `convert`, tifffile with imagecodecs, and Pillow; each that is not
 installed is left out. A line is printed for each file that differs, and one for each kind of refusal.
 

@@ -134,10 +134,10 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "fuzz",
-        proves: "no panic, hang or flood of memory in 10 s of hostile bytes for each thing that reads what others wrote",
+        proves: "no panic, hang or flood of memory in 5 s of hostile bytes for each thing that reads what others wrote",
         slow: true,
         inputs: &[],
-        work: Work::Run(|| tests("--test hostile -- --seconds 10")),
+        work: Work::Run(|| tests("--test hostile -- --seconds 5")),
     },
     Step {
         name: "soak",

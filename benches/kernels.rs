@@ -75,6 +75,7 @@ fn attentions(criterion: &mut Criterion) {
                 segments: &segments,
                 scale: 0.1,
                 causal,
+                window: None,
                 low,
             };
             let kind = if low { "low" } else { "f32" };

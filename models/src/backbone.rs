@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenRows;
 use crate::blocks::filler::{with_filler, without_filler};
-use crate::blocks::{Linear, RmsNorm, RotaryTable, Weights};
+use crate::blocks::{Linear, RmsNorm, RotaryTable};
+use crate::builder::{Builder, FusedPart};
 use crate::error::ConfigError;
-use crate::record::TensorSpec;
+use crate::family::RowActivations;
+use crate::flops;
 use crate::tap;
 use crate::trap::{self, Trap};
 
@@ -66,26 +68,16 @@ impl BackboneConfig {
         crate::families::positive("text.rope_theta", self.rope_theta)
     }
 
-    /// Every tensor of the backbone under `prefix`, without the token table.
-    pub fn tensors(&self, prefix: &str) -> Vec<TensorSpec> {
-        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let mut specs = Vec::new();
-        for i in 0..self.layers {
-            let layer = format!("{prefix}.layers.{i}");
-            specs.push(TensorSpec::exact(format!("{layer}.input_layernorm.weight"), [self.hidden]));
-            specs.push(TensorSpec::linear(format!("{layer}.self_attn.qkv_proj.weight"), self.hidden, q + 2 * kv));
-            if self.qk_norm {
-                specs.push(TensorSpec::exact(format!("{layer}.self_attn.q_norm.weight"), [self.head_dim]));
-                specs.push(TensorSpec::exact(format!("{layer}.self_attn.k_norm.weight"), [self.head_dim]));
-            }
-            specs.push(TensorSpec::linear(format!("{layer}.self_attn.o_proj.weight"), q, self.hidden));
-            specs.push(TensorSpec::exact(format!("{layer}.post_attention_layernorm.weight"), [self.hidden]));
-            specs.push(TensorSpec::gate_up(format!("{layer}.mlp.gate_up_proj.weight"), self.hidden, self.inner));
-            specs.push(TensorSpec::linear(format!("{layer}.mlp.down_proj.weight"), self.inner, self.hidden));
-        }
-        specs.push(TensorSpec::exact(format!("{prefix}.norm.weight"), [self.hidden]));
-        specs
+    /// The backbone in words.
+    pub fn words(&self) -> String {
+        let Self { layers, hidden, heads, kv_heads, head_dim, max_tokens, vocab, .. } = *self;
+        let direction = if self.causal { "causal" } else { "bidirectional" };
+        format!(
+            "{layers} layers of {hidden}, {heads} heads over {kv_heads} of {head_dim}, {direction}, {max_tokens} tokens at \
+             most, table of {vocab} rows"
+        )
     }
+
 }
 
 /// What a forward may be given beside its rows. All of it is optional; the omni family uses none.
@@ -150,16 +142,33 @@ struct SwiGluMlp {
 }
 
 impl Backbone {
-    /// Builds the backbone from `{prefix}.…` of a part that was opened with [`BackboneConfig::tensors`].
-    pub fn load(config: &BackboneConfig, weights: &Weights, prefix: &str) -> Self {
-        let layers = (0..config.layers).map(|i| BackboneLayer::load(config, weights, &format!("{prefix}.layers.{i}")));
+    /// Layers and the final norm, without the token table.
+    pub fn build(config: &BackboneConfig, b: &Builder<'_>) -> Self {
+        let layer = |i| b.at(format!("layers.{i}"), |b| BackboneLayer::build(config, b));
         Self {
-            layers: layers.collect(),
-            norm: RmsNorm::load(weights, &format!("{prefix}.norm"), config.norm_eps),
+            layers: (0..config.layers).map(layer).collect(),
+            norm: b.rms_norm("norm", config.hidden, config.norm_eps),
             head_dim: config.head_dim,
             rope_theta: config.rope_theta,
         }
     }
+
+    /// Number of layers.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Values alive a row.
+    pub fn activations(&self) -> RowActivations {
+        let values = self.layers.first().map_or(0, BackboneLayer::row_values);
+        RowActivations { values, heads: self.layers.first().map_or(0, |layer| layer.self_attn.heads) }
+    }
+
+    /// Operations on one sequence of this many rows.
+    pub fn flops(&self, tokens: usize) -> u64 {
+        self.layers.iter().map(|layer| layer.flops(tokens)).sum()
+    }
+
 
     /// Hidden rows after the final norm.
     ///
@@ -243,17 +252,29 @@ impl Backbone {
 }
 
 impl BackboneLayer {
-    fn load(config: &BackboneConfig, weights: &Weights, path: &str) -> Self {
-        let norm = |name: &str| RmsNorm::load(weights, &format!("{path}.{name}"), config.norm_eps);
+    fn build(config: &BackboneConfig, b: &Builder<'_>) -> Self {
+        let BackboneConfig { hidden, inner, norm_eps, .. } = *config;
         Self {
-            input_layernorm: norm("input_layernorm"),
-            self_attn: Attention::load(config, weights, &format!("{path}.self_attn")),
-            post_attention_layernorm: norm("post_attention_layernorm"),
+            input_layernorm: b.rms_norm("input_layernorm", hidden, norm_eps),
+            self_attn: b.at("self_attn", |b| Attention::build(config, b)),
+            post_attention_layernorm: b.rms_norm("post_attention_layernorm", hidden, norm_eps),
             mlp: SwiGluMlp {
-                gate_up_proj: Linear::load(weights, &format!("{path}.mlp.gate_up_proj")),
-                down_proj: Linear::load(weights, &format!("{path}.mlp.down_proj")),
+                gate_up_proj: b.gate_up("mlp.gate_up_proj", hidden, inner, ["gate_proj", "up_proj"]),
+                down_proj: b.linear("mlp.down_proj", inner, hidden),
             },
         }
+    }
+
+    fn flops(&self, tokens: usize) -> u64 {
+        let Attention { qkv_proj, o_proj, causal, .. } = &self.self_attn;
+        let pairs = if *causal { tokens * (tokens + 1) / 2 } else { tokens * tokens };
+        let products = [qkv_proj, o_proj, &self.mlp.gate_up_proj, &self.mlp.down_proj];
+        products.iter().map(|linear| linear.flops(tokens)).sum::<u64>() + flops::attention(pairs, o_proj.inputs())
+    }
+
+    fn row_values(&self) -> usize {
+        let (qkv, inner) = (self.self_attn.qkv_proj.outputs(), self.mlp.down_proj.inputs());
+        4 * self.mlp.down_proj.outputs() + (3 * qkv).max(5 * inner)
     }
 
     fn forward(&self, hidden: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
@@ -266,14 +287,15 @@ impl BackboneLayer {
 }
 
 impl Attention {
-    fn load(config: &BackboneConfig, weights: &Weights, path: &str) -> Self {
-        let head_norm =
-            |name: &str| config.qk_norm.then(|| RmsNorm::load(weights, &format!("{path}.{name}"), config.norm_eps));
+    fn build(config: &BackboneConfig, b: &Builder<'_>) -> Self {
+        let (query, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let parts = [("q_proj", query), ("k_proj", kv), ("v_proj", kv)];
+        let head_norm = |name: &str| config.qk_norm.then(|| b.rms_norm(name, config.head_dim, config.norm_eps));
         Self {
-            qkv_proj: Linear::load(weights, &format!("{path}.qkv_proj")),
+            qkv_proj: b.fused("qkv_proj", config.hidden, &parts.map(|(name, outputs)| FusedPart::plain(name, outputs))),
             q_norm: head_norm("q_norm"),
             k_norm: head_norm("k_norm"),
-            o_proj: Linear::load(weights, &format!("{path}.o_proj")),
+            o_proj: b.linear("o_proj", query, config.hidden),
             heads: config.heads,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
@@ -295,6 +317,7 @@ impl Attention {
                     norms,
                     rotary: Some(rotary.tables()),
                     causal: self.causal,
+                    window: None,
                     low: self.qkv_proj.weight().is_low(),
                     low_result: tap::ARE_OFF && self.o_proj.weight().takes_bf16(),
                 };

@@ -1,13 +1,18 @@
 //! Towers and backbones as Burn modules, their configurations, and the records that hold them.
 //!
 //! Given tensors, compute tensors. This room never decodes media, never tokenises, never blocks on another thread,
-//! never reads a clock or the environment, and knows no checkpoint format: names here are module paths. Only
+//! never reads a clock or the environment. Names are module paths; a family says what they are called in checkpoints. Only
 //! [`record`] touches files.
 //!
 //! | where | what |
 //! |---|---|
 //! | [`record`] | `model.json`, mapped tensor files, writing and verifying |
-//! | [`families`] | compositions: which towers, which backbone, which connectors |
+//! | [`family`] | what a family is; [`family::FAMILIES`], the list of them |
+//! | [`families`] | one file a family: configuration, forward pass, names in checkpoints |
+//! | [`builder`] | one description of a module: names, shapes, tensors, counts |
+//! | [`checkpoint`] | how published folders of a family are read |
+//! | [`mod@pass`] | passes in steps |
+//! | [`encoder`] | post-norm text encoders with learned positions |
 //! | [`backbone`] | the decoder-style text backbone, causal or not |
 //! | [`towers`] | picture and sound towers, their connectors, index maths |
 //! | [`blocks`] | linear, norms, rotary tables, attention, MLPs, pooling, token table |
@@ -19,10 +24,15 @@
 pub mod backbone;
 pub mod batch;
 pub mod blocks;
+pub mod builder;
+pub mod checkpoint;
+pub mod encoder;
 pub mod error;
 pub mod families;
+pub mod family;
 pub mod fault;
 pub mod flops;
+pub mod pass;
 pub mod record;
 #[cfg(feature = "mini")]
 pub mod shipped;
@@ -31,6 +41,7 @@ pub mod towers;
 pub mod trap;
 
 pub use error::{ConfigError, RecordError};
+pub use family::{FAMILIES, Family, FamilyConfig};
 pub use omniburn_kernels::{
     Bf16Product, Isa, IsaUnavailable, KernelRow, Segments, bucket, keep_tuning, self_test, settle_allocator,
     trim_memory,

@@ -7,22 +7,7 @@ use std::path::PathBuf;
 use omniburn_models::record::{Dtype, Modality, TemplateKind};
 use omniburn_models::{ConfigError, RecordError};
 
-/// A field of a JSON file with a value that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldFault {
-    /// Path of the field, such as `text_config.hidden_act`.
-    pub field: String,
-    /// The value found, as JSON, or `nothing`.
-    pub found: String,
-    /// What would do.
-    pub expected: String,
-}
-
-impl fmt::Display for FieldFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: found {}, expected {}", self.field, self.found, self.expected)
-    }
-}
+pub use omniburn_models::checkpoint::FieldFault;
 
 /// A tensor of another shape than the configuration gives.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -217,6 +217,7 @@ pub(crate) fn attend(qkv: &Tensor<2>, sizes: HeadSizes, segments: &Segments, bef
         segments: &bounds,
         scale: (1.0 / (head_dim as f64).sqrt()) as f32,
         causal: before.causal,
+        window: before.window,
         low: before.low,
     };
     let isa = Isa::current();
@@ -250,6 +251,7 @@ pub(crate) fn separate(
         segments: &bounds,
         scale: scale as f32,
         causal,
+        window: None,
         low: false,
     };
     let isa = Isa::current();

@@ -7,6 +7,7 @@
 use burn::tensor::{DType, Tensor};
 
 use crate::cpu::linear::Activation;
+use crate::rectangle::Sight;
 use crate::{Segments, Weight, attention, gelu_erf, gelu_tanh, linear, rms_norm, rotary, swiglu};
 
 /// What follows a product, in this order.
@@ -70,6 +71,8 @@ pub struct Before {
     pub rotary: Option<(Tensor<2>, Tensor<2>)>,
     /// Whether a row sees only itself and earlier rows of its segment.
     pub causal: bool,
+    /// Rows at most this far away in their segment are seen; all where absent.
+    pub window: Option<usize>,
     /// Whether products may round to bf16 on the way ([`Weight::is_low`]).
     pub low: bool,
     /// Whether the result may come in bf16.
@@ -112,5 +115,12 @@ pub fn attend(qkv: Tensor<2>, sizes: HeadSizes, segments: &Segments, before: Bef
     let key = place(cut(heads, kv_heads), norms.map(|(_, key, eps)| (key, *eps)));
     let value = cut(heads + kv_heads, kv_heads);
     let scale = 1.0 / (head_dim as f64).sqrt();
-    attention(query, key, value, segments, scale, before.causal).reshape([tokens, heads * head_dim])
+    let context = match before.window {
+        None => attention(query, key, value, segments, scale, before.causal),
+        Some(window) => {
+            assert!(!before.causal, "a window is on both sides");
+            crate::rectangle::attention(&query, &key, &value, segments, scale, Sight::Window(window))
+        }
+    };
+    context.reshape([tokens, heads * head_dim])
 }

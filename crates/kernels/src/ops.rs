@@ -4,6 +4,7 @@ use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::{DType, Tensor};
 
 use crate::portable;
+use crate::rectangle::Sight;
 use crate::{Segments, Weight};
 
 /// Operations of towers and backbones that a backend may fuse.
@@ -89,10 +90,10 @@ pub trait TowerOps: Backend {
         portable::attention::<Self>(query, key, value, scale, causal)
     }
 
-    /// The same, bidirectional, with what is added to the scores: minus infinity where a row is hidden from all others.
+    /// The same, bidirectional, with an additive mask: minus infinity where a row is hidden.
     ///
     /// # Shapes
-    /// - as [`TowerOps::tower_attention`]; `hidden`: `[batch, 1, 1, seq]`
+    /// - as [`TowerOps::tower_attention`]; `hidden`: `[batch, 1, 1, seq]`, or `[batch, 1, seq, seq]` where rows differ
     #[fusion(default)]
     fn tower_attention_hiding(
         query: FloatTensor<Self>,
@@ -243,5 +244,6 @@ pub fn attention(
     if let Some(context) = crate::flex::separate(&query, &key, &value, segments, scale, causal) {
         return context;
     }
-    crate::rectangle::attention(&query, &key, &value, segments, scale, causal)
+    let sight = if causal { Sight::Earlier } else { Sight::All };
+    crate::rectangle::attention(&query, &key, &value, segments, scale, sight)
 }

@@ -7,6 +7,17 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use crate::bucket::bucket;
 use crate::{Segments, TowerOps};
 
+/// Which rows of its sequence a row sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// All of them.
+    All,
+    /// Itself and those before it.
+    Earlier,
+    /// Those at most this far away.
+    Window(usize),
+}
+
 /// Sequences side by side, each brought to one length with rows on its right that no row of it sees.
 struct Rectangle {
     /// Sequences.
@@ -59,8 +70,19 @@ impl Rectangle {
         rows.reshape([self.count, self.len, heads, head_dim]).swap_dims(1, 2)
     }
 
-    /// What is added to the scores of every row of a sequence, `[count, 1, 1, len]`.
-    fn hidden(&self, device: &Device) -> Option<Tensor<4>> {
+    /// The attention mask of every row, `[count, 1, 1, len]`, or of each, `[count, 1, len, len]`, where rows see a window.
+    fn hidden(&self, sight: Sight, device: &Device) -> Option<Tensor<4>> {
+        if let Sight::Window(window) = sight {
+            let ends = self.visible.clone().unwrap_or_else(|| vec![self.len; self.count]);
+            let mask = |shown: bool| if shown { 0.0 } else { f32::NEG_INFINITY };
+            let row = |end: usize, row: usize| {
+                // A row of padding sees itself, so that no row sees nothing.
+                (0..self.len).map(move |at| mask((at < end && at.abs_diff(row) <= window) || at == row))
+            };
+            let added = ends.iter().flat_map(|&end| (0..self.len).flat_map(move |at| row(end, at)));
+            let data = TensorData::new(added.collect::<Vec<f32>>(), [self.count, 1, self.len, self.len]);
+            return Some(Tensor::from_data(data, (device, DType::F32)));
+        }
         let visible = self.visible.as_ref()?;
         let added = visible
             .iter()
@@ -77,14 +99,15 @@ pub(crate) fn attention(
     value: &Tensor<3>,
     segments: &Segments,
     scale: f64,
-    causal: bool,
+    sight: Sight,
 ) -> Tensor<3> {
     let ([_, heads, head_dim], device) = (query.dims(), query.device());
     let (rectangles, places) = Rectangle::of(segments);
     let contexts = rectangles.iter().map(|rectangle| {
         let [query, key, value] = [query, key, value].map(|x| rectangle.lay(x).into_dispatch());
         // Later rows are hidden from a causal row anyway.
-        let hidden = if causal { None } else { rectangle.hidden(&device) };
+        let causal = sight == Sight::Earlier;
+        let hidden = if causal { None } else { rectangle.hidden(sight, &device) };
         let context: Tensor<4> = Tensor::from_dispatch(match hidden {
             Some(hidden) => Dispatch::tower_attention_hiding(query, key, value, hidden.into_dispatch(), scale),
             None => Dispatch::tower_attention(query, key, value, scale, causal),

@@ -13,6 +13,8 @@ pub struct Weight(Inner);
 enum Inner {
     Plain(Tensor<2>),
     Packed { packed: Packed, low: bool },
+    /// A shape without values.
+    Described([usize; 2]),
 }
 
 impl Weight {
@@ -27,11 +29,17 @@ impl Weight {
         Self(Inner::Packed { packed, low })
     }
 
+    /// A shape without values, for counting what a model has and does. Products with it panic.
+    pub fn described(inputs: usize, outputs: usize) -> Self {
+        Self(Inner::Described([inputs, outputs]))
+    }
+
     /// `[inputs, outputs]`.
     pub fn dims(&self) -> [usize; 2] {
         match &self.0 {
             Inner::Plain(tensor) => tensor.dims(),
             Inner::Packed { packed, .. } => [packed.layout().inputs, packed.layout().outputs],
+            Inner::Described(dims) => *dims,
         }
     }
 
@@ -46,12 +54,16 @@ impl Weight {
     }
 
     /// The values in f32 on a device.
+    ///
+    /// # Panics
+    /// If the matrix is a shape without values.
     pub fn to_tensor(&self, device: &Device) -> Tensor<2> {
         match &self.0 {
             Inner::Plain(tensor) => tensor.clone(),
             Inner::Packed { packed, .. } => {
                 Tensor::from_data(TensorData::new(packed.to_f32(), self.dims()), (device, burn::tensor::DType::F32))
             }
+            Inner::Described(_) => panic!("{DESCRIBED}"),
         }
     }
 
@@ -59,16 +71,20 @@ impl Weight {
         match &self.0 {
             Inner::Plain(tensor) => Some(tensor),
             Inner::Packed { .. } => None,
+            Inner::Described(_) => panic!("{DESCRIBED}"),
         }
     }
 
     pub(crate) fn as_packed(&self) -> Option<(&Packed, bool)> {
         match &self.0 {
-            Inner::Plain(_) => None,
+            Inner::Plain(_) | Inner::Described(_) => None,
             Inner::Packed { packed, low } => Some((packed, *low)),
         }
     }
 }
+
+/// Why a product with a shape is a mistake.
+const DESCRIBED: &str = "a model that is only described has no weights to multiply with";
 
 /// A large product in bf16, for measuring what the machine can do at most.
 #[derive(Debug)]

@@ -259,6 +259,7 @@ proptest! {
     fn attention_equals_its_formula_and_segments_do_not_meet(
         lengths in prop::collection::vec(1_usize..70, 1..4), group in 1_usize..4, kv_heads in 1_usize..3,
         half in 1_usize..20, causal: bool, normed: bool, rotated: bool, seed in 0_u32..1000,
+        window in prop::option::of(0_usize..40),
     ) {
         let (width, heads) = (2 * half, group * kv_heads);
         let rows: usize = lengths.iter().sum();
@@ -273,7 +274,8 @@ proptest! {
             eps: 1e-6,
             rotary: rotated.then_some((&cos[..], &sin[..])),
         };
-        let job = |qkv| attended(qkv, stride, Heads { query: heads, key: kv_heads, width }, placing, &segments, causal);
+        let heads_of = Heads { query: heads, key: kv_heads, width };
+        let job = |qkv| Attention { window, ..attended(qkv, stride, heads_of, placing, &segments, causal) };
         let want = formula(&job(&qkv), heads, kv_heads, width);
         for isa in Isa::available() {
             let out = |low| written(rows * heads * width, |out| attention(isa, &Attention { low, ..job(&qkv) }, Out::F32(out)));
@@ -307,7 +309,7 @@ fn attended<'a>(
 ) -> Attention<'a> {
     let at = |head: usize| Columns { values: &qkv[head * heads.width..], stride };
     let (key, value) = (at(heads.query), at(heads.query + heads.key));
-    Attention { query: at(0), key, value, heads, placing, segments, scale: 0.3, causal, low: false }
+    Attention { query: at(0), key, value, heads, placing, segments, scale: 0.3, causal, window: None, low: false }
 }
 
 fn formula(a: &Attention, heads: usize, kv_heads: usize, width: usize) -> Vec<f64> {
@@ -334,17 +336,19 @@ fn formula(a: &Attention, heads: usize, kv_heads: usize, width: usize) -> Vec<f6
             let keys: Vec<Vec<f64>> = (0..len).map(|i| place(&a.key, group, start + i, a.placing.key_norm)).collect();
             for row in 0..len {
                 let query = place(&a.query, head, start + row, a.placing.query_norm);
-                let seen = if a.causal { row + 1 } else { len };
+                let window = a.window.unwrap_or(len);
+                let (hidden, seen) = (row.saturating_sub(window), len.min(row + window + 1));
+                let seen = if a.causal { row + 1 } else { seen };
                 let score =
                     |key: &Vec<f64>| f64::from(a.scale) * key.iter().zip(&query).map(|(k, q)| k * q).sum::<f64>();
-                let scores: Vec<f64> = keys[..seen].iter().map(score).collect();
+                let scores: Vec<f64> = keys[hidden..seen].iter().map(score).collect();
                 let most = scores.iter().copied().fold(f64::MIN, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
                 let total: f64 = weights.iter().sum();
                 for i in 0..width {
                     let value =
                         |key: usize| f64::from(a.value.values[(start + key) * a.value.stride + group * width + i]);
-                    let sum: f64 = weights.iter().enumerate().map(|(key, weight)| weight * value(key)).sum();
+                    let sum: f64 = weights.iter().enumerate().map(|(key, weight)| weight * value(hidden + key)).sum();
                     out[((start + row) * heads + head) * width + i] = sum / total;
                 }
             }
@@ -370,9 +374,9 @@ fn long_sums_and_many_rows_equal_their_formula() {
     let (len, heads, width) = (700, 2, 64);
     let (stride, segments) = (3 * heads * width, [(0, len)]);
     let qkv = noise(len * stride, 9);
-    for causal in [false, true] {
+    for (causal, window) in [(false, None), (true, None), (false, Some(64)), (false, Some(300)), (true, Some(7))] {
         let heads = Heads { query: heads, key: heads, width };
-        let job = attended(&qkv, stride, heads, Placing::default(), &segments, causal);
+        let job = Attention { window, ..attended(&qkv, stride, heads, Placing::default(), &segments, causal) };
         let want = formula(&job, 2, 2, width);
         for isa in Isa::available() {
             let got = written(len * 2 * width, |out| attention(isa, &job, Out::F32(out)));

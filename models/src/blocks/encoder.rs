@@ -5,8 +5,9 @@ use burn::tensor::Tensor;
 use omniburn_kernels::{Activation, Segments};
 
 use super::attention::self_attention;
-use super::{LayerNorm, Linear, Weights};
-use crate::record::{TensorSpec, layer_norm, linear_bias};
+use super::{LayerNorm, Linear};
+use crate::builder::{Builder, FusedPart};
+use crate::flops;
 use crate::tap;
 
 /// Attention and MLP, each added to what it read and normalised afterwards.
@@ -25,31 +26,35 @@ pub struct EncoderLayer {
 }
 
 impl EncoderLayer {
-    /// Every tensor of the block under `path`; query, key and value lie side by side.
-    pub fn tensors(path: &str, hidden: usize, inner: usize) -> Vec<TensorSpec> {
-        let mut specs = Vec::new();
-        specs.extend(linear_bias(&format!("{path}.attention.qkv"), hidden, 3 * hidden));
-        specs.extend(linear_bias(&format!("{path}.attention.out"), hidden, hidden));
-        specs.extend(layer_norm(&format!("{path}.attention.norm"), hidden));
-        specs.extend(linear_bias(&format!("{path}.mlp.fc1"), hidden, inner));
-        specs.extend(linear_bias(&format!("{path}.mlp.fc2"), inner, hidden));
-        specs.extend(layer_norm(&format!("{path}.mlp.norm"), hidden));
-        specs
-    }
-
-    /// Builds the block from `{path}.…` of a part that was opened with [`EncoderLayer::tensors`].
-    pub fn load(weights: &Weights, path: &str, heads: usize, norm_eps: f64) -> Self {
-        let norm = |name: &str| LayerNorm::load(weights, &format!("{path}.{name}.norm"), norm_eps);
-        let linear = |name: &str| Linear::load_biased(weights, &format!("{path}.{name}"));
+    /// A block; query, key and value lie side by side.
+    pub fn build(b: &Builder<'_>, hidden: usize, inner: usize, heads: usize, norm_eps: f64) -> Self {
+        let qkv = ["query", "key", "value"].map(|name| FusedPart::biased(name, hidden));
         Self {
-            qkv: linear("attention.qkv"),
-            out: linear("attention.out"),
-            attention_norm: norm("attention"),
-            fc1: linear("mlp.fc1"),
-            fc2: linear("mlp.fc2"),
-            mlp_norm: norm("mlp"),
+            qkv: b.fused("attention.qkv", hidden, &qkv),
+            out: b.linear_biased("attention.out", hidden, hidden),
+            attention_norm: b.layer_norm("attention.norm", hidden, norm_eps),
+            fc1: b.linear_biased("mlp.fc1", hidden, inner),
+            fc2: b.linear_biased("mlp.fc2", inner, hidden),
+            mlp_norm: b.layer_norm("mlp.norm", hidden, norm_eps),
             heads,
         }
+    }
+
+    /// Operations on this many rows that see each other in this many pairs.
+    pub fn flops(&self, rows: usize, pairs: usize) -> u64 {
+        let products = [&self.qkv, &self.out, &self.fc1, &self.fc2];
+        products.iter().map(|linear| linear.flops(rows)).sum::<u64>() + flops::attention(pairs, self.out.inputs())
+    }
+
+    /// f32 values alive a row in the widest step.
+    pub fn row_values(&self) -> usize {
+        let (hidden, inner) = (self.out.outputs(), self.fc1.outputs());
+        4 * hidden + (9 * hidden).max(5 * inner)
+    }
+
+    /// Values of its matrices.
+    pub fn parameters(&self) -> usize {
+        [&self.qkv, &self.out, &self.fc1, &self.fc2].iter().map(|linear| linear.inputs() * linear.outputs()).sum()
     }
 
     /// Every row sees all rows of its own segment. `name` is the block's path in the taps.

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use omniburn_kernels::{self as kernels, Activation, After, Weight};
 
-use super::Weights;
+use crate::flops;
 
 /// `x @ weight + bias`, weight `[inputs, outputs]` as the record stores it.
 #[derive(Module, Debug)]
@@ -15,14 +15,25 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// `{path}.weight` without a bias.
-    pub fn load(weights: &Weights, path: &str) -> Self {
-        Self { weight: weights.linear(&format!("{path}.weight")), bias: None }
+    /// A product with a matrix `[inputs, outputs]`, with a bias `[outputs]` where there is one.
+    pub fn new(weight: Weight, bias: Option<Param<Tensor<1>>>) -> Self {
+        Self { weight, bias }
     }
 
-    /// `{path}.weight` and `{path}.bias`.
-    pub fn load_biased(weights: &Weights, path: &str) -> Self {
-        Self { bias: Some(weights.exact(&format!("{path}.bias"))), ..Self::load(weights, path) }
+    /// Operations on this many rows, two a multiply-add.
+    pub fn flops(&self, rows: usize) -> u64 {
+        let [inputs, outputs] = self.weight.dims();
+        flops::product(rows, inputs, outputs)
+    }
+
+    /// Values of a row that goes in.
+    pub fn inputs(&self) -> usize {
+        self.weight.dims()[0]
+    }
+
+    /// Values of a row that comes out.
+    pub fn outputs(&self) -> usize {
+        self.weight.dims()[1]
     }
 
     /// # Shapes

@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use omniburn_kernels::Activation;
 
-use super::{Linear, Weights};
-use crate::record::{TensorSpec, linear_bias};
+use super::Linear;
+use crate::builder::Builder;
 
 /// `second(gelu(first(x)))`, GELU by erf.
 #[derive(Module, Debug)]
@@ -15,16 +15,19 @@ pub struct GeluMlp {
 }
 
 impl GeluMlp {
-    /// Specs of `{path}.0` and `{path}.2`, the names a sequence of three modules gives its linears.
-    pub fn tensors(path: &str, inputs: usize, inner: usize, outputs: usize) -> Vec<TensorSpec> {
-        let (first, second) = (format!("{path}.0"), format!("{path}.2"));
-        [linear_bias(&first, inputs, inner), linear_bias(&second, inner, outputs)].concat()
+    /// `0` and `2`, the names a sequence of three modules gives its linears.
+    pub fn build(b: &Builder<'_>, inputs: usize, inner: usize, outputs: usize) -> Self {
+        Self { first: b.linear_biased("0", inputs, inner), second: b.linear_biased("2", inner, outputs) }
     }
 
-    /// Builds `{path}.0` and `{path}.2`.
-    pub fn load(weights: &Weights, path: &str) -> Self {
-        let linear = |at: &str| Linear::load_biased(weights, &format!("{path}.{at}"));
-        Self { first: linear("0"), second: linear("2") }
+    /// Values of a row that comes out.
+    pub fn outputs(&self) -> usize {
+        self.second.outputs()
+    }
+
+    /// Operations on this many rows.
+    pub fn flops(&self, rows: usize) -> u64 {
+        self.first.flops(rows) + self.second.flops(rows)
     }
 
     /// # Shapes

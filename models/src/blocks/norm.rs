@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use omniburn_kernels as kernels;
 
-use super::{Linear, Weights};
+use super::Linear;
 use crate::trap::{self, Trap};
 
 /// `x / sqrt(mean(x^2) + eps) * weight` over the last axis.
@@ -34,9 +34,9 @@ impl RmsNorm {
         (self.weight.val(), self.eps)
     }
 
-    /// `{path}.weight`.
-    pub fn load(weights: &Weights, path: &str, eps: f64) -> Self {
-        Self { weight: weights.exact(&format!("{path}.weight")), eps }
+    /// A norm with this gain, `[width]`.
+    pub fn new(weight: Param<Tensor<1>>, eps: f64) -> Self {
+        Self { weight, eps }
     }
 
     /// # Shapes
@@ -71,9 +71,8 @@ impl LayerNorm {
         kernels::layer_norm_for(x, self.weight.val(), self.bias.val(), self.eps, next.weight())
     }
 
-    /// `{path}.weight` and `{path}.bias`.
-    pub fn load(weights: &Weights, path: &str, eps: f64) -> Self {
-        let (weight, bias) = (weights.exact(&format!("{path}.weight")), weights.exact(&format!("{path}.bias")));
+    /// A norm with this gain and bias, `[width]` each.
+    pub fn new(weight: Param<Tensor<1>>, bias: Param<Tensor<1>>, eps: f64) -> Self {
         Self { weight, bias, eps }
     }
 

@@ -88,6 +88,26 @@ impl Pooling {
     }
 }
 
+/// Vectors of several poolings side by side, made without the first `skipped` rows of each segment.
+///
+/// # Shapes
+/// - `hidden`: `[tokens, hidden]`; `skipped`: `[segments]` or empty; returns: `[segments, hidden * (1 + more)]`
+/// # Panics
+/// If a segment is left without a row.
+pub fn pooled(
+    first: Pooling,
+    more: &[Pooling],
+    hidden: Tensor<2>,
+    segments: &Segments,
+    skipped: &[usize],
+) -> Tensor<2> {
+    if more.is_empty() {
+        return first.apply_after(hidden, segments, skipped);
+    }
+    let poolings = std::iter::once(&first).chain(more);
+    Tensor::cat(poolings.map(|p| p.apply_after(hidden.clone(), segments, skipped)).collect(), 1)
+}
+
 /// The mean of each segment's rows.
 ///
 /// # Shapes

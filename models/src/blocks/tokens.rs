@@ -35,6 +35,12 @@ impl TokenTable {
         Ok(Self::load(&part, vocab, hidden))
     }
 
+    /// A table without rows, of a model that is only described.
+    pub fn described(vocab: usize, hidden: usize) -> Self {
+        let (bytes, dtype) = (Bytes::from_bytes_vec(Vec::new()), Dtype::F32);
+        Self { bytes, scales: None, dtype, vocab, hidden, special: HashMap::new() }
+    }
+
     /// The only tensor of `tokens.bpk`.
     pub fn spec(vocab: usize, hidden: usize) -> TensorSpec {
         TensorSpec::tokens(WEIGHT, vocab, hidden)
@@ -47,18 +53,14 @@ impl TokenTable {
         Self { bytes: tokens.bytes(name), scales, dtype, vocab, hidden, special: HashMap::new() }
     }
 
-    /// The same table with row `ids[i]` replaced by row `i` of `special_rows.weight` `[ids, hidden]` of a task's part.
+    /// The same table with row `ids[i]` replaced by row `i` of `rows`, `[ids, hidden]`.
     ///
     /// # Source
     /// jina-embeddings-v5-omni: `task_token_embeddings` overwrite the rows of `special_token_ids` when a task is
     /// chosen.
     #[must_use]
-    pub fn with_special_rows(mut self, part: &Part, ids: &[u32]) -> Self {
-        if !ids.is_empty() {
-            let bytes = part.bytes("special_rows.weight");
-            let rows = decode(&bytes, Dtype::F32);
-            self.special = ids.iter().copied().zip(rows.chunks_exact(self.hidden).map(<[f32]>::to_vec)).collect();
-        }
+    pub fn with_special_rows(mut self, rows: &[f32], ids: &[u32]) -> Self {
+        self.special = ids.iter().copied().zip(rows.chunks_exact(self.hidden).map(<[f32]>::to_vec)).collect();
         self
     }
 

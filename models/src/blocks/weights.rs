@@ -71,6 +71,15 @@ impl<'a> Weights<'a> {
         self.part.tensor_in::<D>(name, dtype, self.device)
     }
 
+    /// Values of a small tensor on the host.
+    ///
+    /// # Panics
+    /// If the part was opened without it.
+    pub fn host(&self, name: &str) -> Vec<f32> {
+        let bytes = self.part.bytes(name);
+        bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect()
+    }
+
     /// A small tensor, always f32.
     ///
     /// # Panics

@@ -1,22 +1,89 @@
-//! BERT and sentence-transformers models: text alone, one vector from the mean of the rows or from the first of them.
+//! BERT and sentence-transformers of its kind: text alone, one vector from the mean of the rows, from the first of them, or
+//! from whatever the pooling file says.
 
-use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use omniburn_kernels::Segments;
+use std::any::Any;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenRows;
-use crate::blocks::filler::{with_filler, without_filler};
-use crate::blocks::{EncoderLayer, LayerNorm, Pooling, TokenTable, Weights};
+use crate::blocks::pool::pooled;
+use crate::blocks::{Pooling, TokenTable};
+use crate::builder::Builder;
+use crate::checkpoint::{CheckpointFolder, CheckpointRules, Fields, KeyMap, Pattern, layers};
+use crate::encoder::{Encoder, EncoderShape, EncoderState};
 use crate::error::{ConfigError, RecordError};
 use crate::families::{layer_count, multiple, nonzero, positive};
-use crate::record::{Dtype, RecordFolder, TensorSpec, layer_norm, text_file};
-use crate::tap;
+use crate::family::{
+    Architecture, Family, ModelSpec, Pass, PassInput, RowActivations, TextModel, Tokens, config, open_text,
+};
+use crate::flops::Shape;
+use crate::pass::{Layered, LayeredPass};
+use crate::record::{Dtype, Preprocess, RecordFolder};
+
+/// The family.
+pub static FAMILY: Family = Family {
+    name: "bert",
+    about: "BERT and sentence-transformers of its kind: text",
+    read: config::<BertConfig>,
+    checkpoint: Some(&RULES),
+};
+
+static RULES: CheckpointRules = CheckpointRules {
+    model_types: &["bert"],
+    is_architecture,
+    known_as: "a BERT encoder",
+    keys: KEYS,
+    names: NAMES,
+    read: |folder| Box::new(read(folder)),
+};
+
+/// Whether a class of transformers is this family with whatever head.
+fn is_architecture(name: &str) -> bool {
+    name.strip_prefix("Bert").is_some_and(|rest| rest == "Model" || rest == "LMHeadModel" || rest.starts_with("For"))
+}
+
+/// The names of published checkpoints.
+const KEYS: KeyMap = KeyMap {
+    // As wrappers save it: DataParallel, sentence-transformers' own state, a head around the encoder.
+    renames: &[("module.", ""), ("0.", ""), ("auto_model.", ""), ("model.", ""), ("bert.", "")],
+    // As TensorFlow called them, and so the first published checkpoints do.
+    endings: &[("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")],
+    drops: &[
+        (Pattern::Prefix("pooler."), "sentence vectors are pooled from the rows, not made by the pooler"),
+        (Pattern::Prefix("cls.predictions."), "an embedding takes no head: this one guesses masked words"),
+        (Pattern::Prefix("cls.seq_relationship."), "an embedding takes no head: this one guesses the next sentence"),
+        (Pattern::Prefix("cls."), "an embedding takes no head"),
+        (Pattern::Prefix("classifier."), "an embedding takes no head: this one sorts texts or words into classes"),
+        (Pattern::Prefix("qa_outputs."), "an embedding takes no head: this one finds answers"),
+        (Pattern::Prefix("lm_head."), "an embedding takes no head: this one guesses words"),
+        (Pattern::Contains("position_ids"), "positions are counted, not read"),
+        (Pattern::Exact("embeddings.token_type_ids"), "every row of a text is of the first kind"),
+    ],
+};
+
+/// From the names of a record to those of a checkpoint.
+pub(crate) const NAMES: &[(&str, &str)] = &[
+    ("embed_tokens.", "embeddings.word_embeddings."),
+    ("backbone.positions.", "embeddings.position_embeddings."),
+    ("backbone.token_types.", "embeddings.token_type_embeddings."),
+    ("backbone.norm.", "embeddings.LayerNorm."),
+    ("backbone.layers.", "encoder.layer."),
+    (".attention.query.", ".attention.self.query."),
+    (".attention.key.", ".attention.self.key."),
+    (".attention.value.", ".attention.self.value."),
+    (".attention.out.", ".attention.output.dense."),
+    (".attention.norm.", ".attention.output.LayerNorm."),
+    (".mlp.fc1.", ".intermediate.dense."),
+    (".mlp.fc2.", ".output.dense."),
+    (".mlp.norm.", ".output.LayerNorm."),
+];
 
 /// Kinds of rows a checkpoint distinguishes; only the first kind is used.
 const TOKEN_TYPES: usize = 2;
 /// Poolings side by side that a configuration may ask for: each there is, twice. Published models have one or two.
-const MOST_POOLINGS: usize = 12;
+pub(crate) const MOST_POOLINGS: usize = 12;
 
 /// Configuration of the family, and of the text half of the mini family; plain data without defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,65 +116,30 @@ pub struct BertConfig {
 }
 
 impl BertConfig {
-    /// Checks sizes against each other.
-    ///
-    /// # Errors
-    /// [`ConfigError`] naming the first field that is wrong.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        layer_count("text.layers", self.layers)?;
-        nonzero(&[
-            ("text.hidden", self.hidden),
-            ("text.heads", self.heads),
-            ("text.inner", self.inner),
-            ("text.positions", self.positions),
-            ("text.max_tokens", self.max_tokens),
-            ("text.vocab", self.vocab),
-        ])?;
-        multiple("text.hidden", self.hidden, "text.heads", self.heads)?;
-        if self.max_tokens > self.positions {
-            return Err(ConfigError::OutOfRange {
-                field: "text.max_tokens".into(),
-                found: self.max_tokens.to_string(),
-                expected: format!("at most text.positions, {}", self.positions),
-            });
-        }
-        if self.more_poolings.len() >= MOST_POOLINGS {
-            return Err(ConfigError::OutOfRange {
-                field: "text.more_poolings".into(),
-                found: self.more_poolings.len().to_string(),
-                expected: format!("at most {}", MOST_POOLINGS - 1),
-            });
-        }
-        positive("text.norm_eps", self.norm_eps)
-    }
-
     /// Numbers of a whole vector: as many times `hidden` as there are poolings.
     pub fn vector(&self) -> usize {
         self.hidden * (1 + self.more_poolings.len())
     }
 
-    /// Tensors of `tokens.bpk`: the word embeddings.
-    pub fn token_tensors(&self) -> Vec<TensorSpec> {
-        vec![TokenTable::spec(self.vocab, self.hidden)]
+    /// Sizes of the encoder.
+    pub fn shape(&self) -> EncoderShape {
+        let Self { hidden, layers, heads, inner, norm_eps, positions, .. } = *self;
+        EncoderShape {
+            hidden,
+            layers,
+            heads,
+            inner,
+            norm_eps,
+            positions,
+            first_position: 0,
+            token_types: TOKEN_TYPES,
+        }
     }
 
-    /// Tensors of `text.<task>.bpk`: the encoder.
-    pub fn text_tensors(&self) -> Vec<TensorSpec> {
-        self.encoder_tensors("backbone")
-    }
-
-    /// Every tensor of the encoder under `prefix`, without the word embeddings.
-    pub fn encoder_tensors(&self, prefix: &str) -> Vec<TensorSpec> {
-        let mut specs = vec![
-            TensorSpec::rows(format!("{prefix}.positions.weight"), [self.positions, self.hidden]),
-            TensorSpec::rows(format!("{prefix}.token_types.weight"), [TOKEN_TYPES, self.hidden]),
-        ];
-        specs.extend(layer_norm(&format!("{prefix}.norm"), self.hidden));
-        let layers = 0..self.layers;
-        specs.extend(
-            layers.flat_map(|i| EncoderLayer::tensors(&format!("{prefix}.layers.{i}"), self.hidden, self.inner)),
-        );
-        specs
+    /// One task's encoder, `backbone.…`.
+    pub fn build(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> BertText {
+        let encoder = b.at("backbone", |b| Encoder::build(&self.shape(), b));
+        BertText { tokens: tokens.table(self.vocab, self.hidden), encoder, config: self.clone() }
     }
 
     /// Opens the word embeddings.
@@ -130,10 +162,79 @@ impl BertConfig {
         compute: Dtype,
         device: &Device,
     ) -> Result<BertText, RecordError> {
-        record.check_task(task)?;
-        let part = record.part(&text_file(task), &self.text_tensors())?;
-        Ok(BertText { tokens, encoder: BertEncoder::load(self, &Weights::new(&part, compute, device), "backbone") })
+        open_text(record, task, &tokens, compute, device, |b, tokens| self.build(b, tokens))
     }
+}
+
+impl Architecture for BertConfig {
+    fn family(&self) -> &'static Family {
+        &FAMILY
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        layer_count("text.layers", self.layers)?;
+        nonzero(&[
+            ("text.hidden", self.hidden),
+            ("text.heads", self.heads),
+            ("text.inner", self.inner),
+            ("text.positions", self.positions),
+            ("text.max_tokens", self.max_tokens),
+            ("text.vocab", self.vocab),
+        ])?;
+        multiple("text.hidden", self.hidden, "text.heads", self.heads)?;
+        if self.max_tokens > self.positions {
+            return Err(ConfigError::OutOfRange {
+                field: "text.max_tokens".into(),
+                found: self.max_tokens.to_string(),
+                expected: format!("at most text.positions, {}", self.positions),
+            });
+        }
+        check_poolings(&self.more_poolings)?;
+        positive("text.norm_eps", self.norm_eps)
+    }
+
+    fn spec(&self) -> ModelSpec {
+        ModelSpec {
+            vector: self.vector(),
+            hidden: self.hidden,
+            vocab: self.vocab,
+            max_tokens: self.max_tokens,
+            image: None,
+            audio: None,
+            ends: None,
+            skips_prompt: self.skips_prompt,
+        }
+    }
+
+    fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
+        Arc::new(self.build(b, tokens))
+    }
+
+    fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
+        vec![("text", encoder_words(&self.shape(), self.max_tokens, self.vocab))]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Refuses more poolings than any model has.
+pub(crate) fn check_poolings(more: &[Pooling]) -> Result<(), ConfigError> {
+    if more.len() < MOST_POOLINGS {
+        return Ok(());
+    }
+    Err(ConfigError::OutOfRange {
+        field: "text.more_poolings".into(),
+        found: more.len().to_string(),
+        expected: format!("at most {}", MOST_POOLINGS - 1),
+    })
+}
+
+/// An encoder in words.
+pub(crate) fn encoder_words(shape: &EncoderShape, max_tokens: usize, vocab: usize) -> String {
+    let EncoderShape { layers, hidden, heads, .. } = shape;
+    format!("{layers} encoder layers of {hidden}, {heads} heads, {max_tokens} tokens at most, table of {vocab} rows")
 }
 
 /// The family opened: word embeddings on the host, the encoder on its device.
@@ -142,109 +243,104 @@ pub struct BertText {
     /// The word embeddings.
     pub tokens: TokenTable,
     /// The encoder.
-    pub encoder: BertEncoder,
+    pub encoder: Encoder,
+    config: BertConfig,
 }
 
 impl BertText {
-    /// One vector a sequence, not normalised; see [`BertEncoder::embed`].
+    /// One vector a sequence, pooled as the configuration says and not normalised.
     ///
     /// # Shapes
     /// - `rows.rows`: `[tokens, hidden]`; returns: `[segments, vector]`
     pub fn embed(&self, rows: TokenRows) -> Tensor<2> {
-        self.encoder.embed(rows)
-    }
-
-    /// The same without the first rows of each sequence; see [`BertEncoder::embed_after`].
-    ///
-    /// # Shapes
-    /// - `rows.rows`: `[tokens, hidden]`; `skipped`: `[segments]` or empty; returns: `[segments, vector]`
-    pub fn embed_after(&self, rows: TokenRows, skipped: &[usize]) -> Tensor<2> {
-        self.encoder.embed_after(rows, skipped)
+        self.run(rows.into())
     }
 }
 
-/// Post-norm encoder over rows: word embeddings, or whatever stands where word embeddings would stand.
-///
-/// # Source
-/// transformers, `BertModel` without its pooler, revision 5.23.0.
-#[derive(Module, Debug)]
-pub struct BertEncoder {
-    positions: Param<Tensor<2>>,
-    norm: LayerNorm,
-    layers: Vec<EncoderLayer>,
-    #[module(skip)]
-    config: BertConfig,
+impl Layered for BertText {
+    type State = EncoderState;
+
+    fn enter(&self, rows: TokenRows, _: Option<Vec<usize>>) -> EncoderState {
+        self.encoder.enter(rows, None)
+    }
+
+    fn layers(&self) -> usize {
+        self.encoder.layers()
+    }
+
+    fn layer(&self, index: usize, state: EncoderState) -> EncoderState {
+        self.encoder.layer(index, state)
+    }
+
+    fn leave(&self, state: EncoderState, skipped: &[usize]) -> Tensor<2> {
+        let (rows, segments) = Encoder::leave(state);
+        pooled(self.config.pooling, &self.config.more_poolings, rows, &segments, skipped)
+    }
+
+    fn grouped(&self) -> Option<usize> {
+        Some(self.encoder.layer_parameters())
+    }
 }
 
-impl BertEncoder {
-    /// Builds the encoder from `{prefix}.…` of a part that was opened with [`BertConfig::encoder_tensors`]. The row of
-    /// token type 0 is added to every position once, here.
-    pub fn load(config: &BertConfig, weights: &Weights, prefix: &str) -> Self {
-        let positions = weights.rows::<2>(&format!("{prefix}.positions.weight")).val();
-        let types = weights.rows::<2>(&format!("{prefix}.token_types.weight")).val();
-        let layer = |i| EncoderLayer::load(weights, &format!("{prefix}.layers.{i}"), config.heads, config.norm_eps);
-        Self {
-            positions: Param::from_tensor(positions + types.slice_dim(0, 0..1)),
-            norm: LayerNorm::load(weights, &format!("{prefix}.norm"), config.norm_eps),
-            layers: (0..config.layers).map(layer).collect(),
-            config: config.clone(),
+impl TextModel for BertText {
+    fn tokens(&self) -> &TokenTable {
+        &self.tokens
+    }
+
+    fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass> {
+        Box::new(LayeredPass::new(self, input))
+    }
+
+    fn flops(&self, shape: &Shape) -> Option<u64> {
+        match shape {
+            Shape::Text { tokens } => Some(self.encoder.flops(*tokens)),
+            _ => None,
         }
     }
 
-    /// Hidden rows after the last layer. Positions count from zero in every segment, and every row sees all rows of its
-    /// own segment. Rows need not be words: position, type row and the first norm are applied to them alike.
-    ///
-    /// # Shapes
-    /// - `input.rows`: `[tokens, hidden]`; returns: `[tokens, hidden]`
-    /// # Numerics
-    /// The residual stream, norms and softmax are f32; products are in the weights' type.
-    /// # Panics
-    /// If a segment is longer than the position table.
-    pub fn forward(&self, input: TokenRows) -> Tensor<2> {
-        let (rows, segments) = with_filler(input.rows, input.segments);
-        let rows = tap::pass(|| "backbone.rows".into(), rows);
-        let mut hidden = self.norm.forward(rows + self.positions_of(&segments));
-        hidden = tap::pass(|| "backbone.norm".into(), hidden);
-        for (i, layer) in self.layers.iter().enumerate() {
-            hidden = layer.forward(hidden, &segments, &format!("backbone.layers.{i}"));
-        }
-        without_filler(hidden, &segments)
+    fn activations(&self) -> RowActivations {
+        self.encoder.activations()
     }
+}
 
-    /// One vector a sequence, pooled as the configuration says and not normalised.
-    ///
-    /// # Shapes
-    /// - `input.rows`: `[tokens, hidden]`; returns: `[segments, vector]`
-    /// # Panics
-    /// As [`BertEncoder::forward`].
-    pub fn embed(&self, input: TokenRows) -> Tensor<2> {
-        self.embed_after(input, &[])
+/// From a published folder to a configuration.
+fn read(folder: &CheckpointFolder<'_>) -> BertConfig {
+    folder.refuse_common();
+    let text = read_encoder(folder.config, folder.tensors, folder.text.pooling);
+    BertConfig {
+        max_tokens: folder.text.limit(text.positions),
+        more_poolings: folder.text.more_poolings.clone(),
+        skips_prompt: folder.text.skips_prompt,
+        ..text
     }
+}
 
-    /// One vector a sequence, not normalised, pooled without the first `skipped` rows of each sequence. They are rows of
-    /// the encoder like all others.
-    ///
-    /// # Shapes
-    /// - `input.rows`: `[tokens, hidden]`; `skipped`: `[segments]` or empty; returns: `[segments, vector]`
-    /// # Panics
-    /// As [`BertEncoder::forward`], and if nothing is left of a sequence.
-    pub fn embed_after(&self, input: TokenRows, skipped: &[usize]) -> Tensor<2> {
-        let segments = input.segments.clone();
-        let hidden = self.forward(input);
-        let more = &self.config.more_poolings;
-        if more.is_empty() {
-            return self.config.pooling.apply_after(hidden, &segments, skipped);
-        }
-        let poolings = std::iter::once(&self.config.pooling).chain(more);
-        Tensor::cat(poolings.map(|p| p.apply_after(hidden.clone(), &segments, skipped)).collect(), 1)
+/// The encoder's configuration, as long as its positions; zeros where a fault was added.
+pub fn read_encoder(text: Fields<'_>, tensors: usize, pooling: Pooling) -> BertConfig {
+    refuse_decoder(text);
+    if text.count("type_vocab_size").is_some_and(|n| n != 2) {
+        text.fault("type_vocab_size", "2");
     }
+    let positions = text.needed_size("max_position_embeddings");
+    BertConfig {
+        hidden: text.needed_size("hidden_size"),
+        layers: layers(text, "num_hidden_layers", tensors),
+        heads: text.needed_size("num_attention_heads"),
+        inner: text.needed_size("intermediate_size"),
+        norm_eps: text.number("layer_norm_eps").unwrap_or(1e-12),
+        positions,
+        max_tokens: text.size("max_seq_length").map_or(positions, |n| n.min(positions)),
+        vocab: text.needed_size("vocab_size"),
+        pooling,
+        more_poolings: Vec::new(),
+        skips_prompt: false,
+    }
+}
 
-    fn positions_of(&self, segments: &Segments) -> Tensor<2> {
-        let longest = segments.iter().map(|(_, len)| len).max().unwrap_or(0);
-        assert!(longest <= self.config.positions, "{longest} rows, {} positions", self.config.positions);
-        let index: Vec<i32> = segments.positions().map(|position| position as i32).collect();
-        let shape = [index.len()];
-        let device = self.positions.device();
-        self.positions.val().select(0, Tensor::<1, Int>::from_data(TensorData::new(index, shape), &device))
-    }
+/// Refuses what an encoder of this kind does not compute.
+pub(crate) fn refuse_decoder(text: Fields<'_>) {
+    text.only_text("hidden_act", "gelu");
+    text.only_text("position_embedding_type", "absolute");
+    text.only_flag("is_decoder", false);
+    text.only_flag("add_cross_attention", false);
 }

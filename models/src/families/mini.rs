@@ -7,6 +7,9 @@
 //! ```
 //! `u` comes through the encoder, `s` straight from the connector, `c` from the classes a picture is likely of.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use burn::module::{Module, Param};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
@@ -14,18 +17,34 @@ use omniburn_kernels as kernels;
 use omniburn_kernels::{Activation, Segments};
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{MelRows, TokenRows, upload};
+use crate::batch::{TokenRows, upload};
 use crate::blocks::pool::means;
 use crate::blocks::taps::Taps;
-use crate::blocks::{GeluMlp, LayerNorm, Linear, TokenTable, Weights, unit_rows};
+use crate::blocks::{GeluMlp, LayerNorm, Linear, Pooling, TokenTable, unit_rows};
+use crate::builder::Builder;
+use crate::encoder::{Encoder, EncoderState};
 use crate::error::{ConfigError, RecordError};
-use crate::families::bert::{BertConfig, BertEncoder};
-use crate::families::{nonzero, open_tower, positive, small};
-use crate::record::{Dtype, RecordFolder, TensorSpec, text_file};
-use crate::record::{layer_norm, linear_bias};
+use crate::families::bert::BertConfig;
+use crate::families::{nonzero, positive, small};
+use crate::family::{
+    Architecture, AudioEncoder, AudioForm, Connected, Family, ImageEncoder, ImageForm, ModelSpec, Pass, PassInput,
+    RowActivations, TextModel, Tokens, TowerOutput, config, open_text,
+};
+use crate::flops::{Shape, product};
+use crate::pass::{Layered, LayeredPass};
+use crate::record::{Dtype, Preprocess, RecordFolder, SourceAxes};
 use crate::tap;
 use crate::towers::audio::{AudioConfig, AudioTower};
 use crate::towers::conv::{ConvConfig, ConvTower};
+pub use crate::towers::speech::SpeechTower;
+
+/// The family. Its folder is one that `models/mini/train` writes, which `omniburn-convert` reads.
+pub static FAMILY: Family = Family {
+    name: "mini",
+    about: "omniburn-mini: MiniLM text, EfficientNet-Lite pictures and film, Whisper speech",
+    read: config::<MiniConfig>,
+    checkpoint: None,
+};
 
 /// Rows a picture gives the encoder: class, whole map, four quadrants.
 pub const PICTURE_ROWS: usize = 2 + QUADRANTS;
@@ -90,11 +109,86 @@ pub struct SpeechConfig {
 }
 
 impl MiniConfig {
-    /// Checks every part.
+    /// One task's encoder and connectors.
+    pub fn build(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> MiniText {
+        let hidden = self.text.hidden;
+        let tokens = tokens.table(self.text.vocab, hidden);
+        let encoder = b.at("backbone", |b| Encoder::build(&self.text.shape(), b));
+        let picture = self.picture.as_ref().map(|p| PictureConnector::build(p, hidden, b));
+        let speech = self.speech.as_ref().map(|s| b.at("speech_connector", |b| SpeechConnector::build(s, hidden, b)));
+        let end_row = |id: u32| {
+            b.computed([1, 1, hidden], |device| {
+                let mut row = Vec::new();
+                tokens.gather(&[id], &mut row).expect("the configuration was checked against the table");
+                upload(row, [1, 1, hidden], device)
+            })
+        };
+        let (start, end) = (end_row(self.start), end_row(self.end));
+        MiniText { start, end, encoder, picture, speech, tokens, pooling: self.text.pooling }
+    }
+
+    /// Opens the word embeddings.
     ///
     /// # Errors
-    /// [`ConfigError`] naming the first field that is wrong.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    /// [`RecordError`] if the part is not what the configuration asks for.
+    pub fn open_tokens(&self, record: &RecordFolder) -> Result<TokenTable, RecordError> {
+        self.text.open_tokens(record)
+    }
+
+    /// Opens the image tower; `None` where the checkpoint has none.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the part is not what the configuration asks for.
+    pub fn open_picture(
+        &self,
+        record: &RecordFolder,
+        compute: Dtype,
+        device: &Device,
+    ) -> Result<Option<ConvTower>, RecordError> {
+        Ok(match record.header().family.open_image(record, compute, device)? {
+            Some(ImageEncoder::Pixels(tower)) => Some(tower),
+            _ => None,
+        })
+    }
+
+    /// Opens the speech tower; `None` where the checkpoint has none.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the part is not what the configuration asks for.
+    pub fn open_speech(
+        &self,
+        record: &RecordFolder,
+        compute: Dtype,
+        device: &Device,
+    ) -> Result<Option<SpeechTower>, RecordError> {
+        Ok(match record.header().family.open_audio(record, compute, device)? {
+            Some(AudioEncoder::Windows(tower)) => Some(tower),
+            _ => None,
+        })
+    }
+
+    /// Opens one task's encoder and connectors.
+    ///
+    /// # Errors
+    /// [`RecordError::UnknownTask`], or [`RecordError`] if the part is not what the configuration asks for.
+    pub fn open_text(
+        &self,
+        record: &RecordFolder,
+        task: &str,
+        tokens: TokenTable,
+        compute: Dtype,
+        device: &Device,
+    ) -> Result<MiniText, RecordError> {
+        open_text(record, task, &tokens, compute, device, |b, tokens| self.build(b, tokens))
+    }
+}
+
+impl Architecture for MiniConfig {
+    fn family(&self) -> &'static Family {
+        &FAMILY
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
         self.text.check()?;
         if !self.text.more_poolings.is_empty() || self.text.skips_prompt {
             // The connectors are trained to one vector of the encoder's width, and there is no prompt.
@@ -117,94 +211,46 @@ impl MiniConfig {
         self.speech.as_ref().map_or(Ok(()), SpeechConfig::check)
     }
 
-    /// Tensors of `tokens.bpk`: the word embeddings.
-    pub fn token_tensors(&self) -> Vec<TensorSpec> {
-        self.text.token_tensors()
+    fn spec(&self) -> ModelSpec {
+        let image =
+            self.picture.as_ref().map(|p| ImageForm::Pixels { image_size: p.tower.image_size, rows: PICTURE_ROWS });
+        let audio = self.speech.as_ref().map(|s| AudioForm::Windows { mels: s.tower.mels, rows: s.rows });
+        ModelSpec { image, audio, ends: Some([self.start, self.end]), ..self.text.spec() }
     }
 
-    /// Tensors of `towers.bpk`.
-    pub fn tower_tensors(&self) -> Vec<TensorSpec> {
-        let picture = self.picture.iter().flat_map(|p| p.tower.tensors("picture"));
-        let speech = self.speech.iter().flat_map(|s| s.tower.tensors("speech"));
-        picture.chain(speech).collect()
+    fn image_encoder(&self, b: &Builder<'_>) -> Option<ImageEncoder> {
+        let picture = self.picture.as_ref()?;
+        Some(ImageEncoder::Pixels(b.at("picture", |b| ConvTower::build(&picture.tower, b))))
     }
 
-    /// Tensors of `text.<task>.bpk`: the encoder and the connectors.
-    pub fn text_tensors(&self) -> Vec<TensorSpec> {
-        let mut specs = self.text.text_tensors();
-        specs.extend(self.picture.iter().flat_map(|p| p.connector_tensors(self.text.hidden)));
-        specs.extend(self.speech.iter().flat_map(|s| s.connector_tensors(self.text.hidden)));
-        specs
+    fn audio_encoder(&self, b: &Builder<'_>) -> Option<AudioEncoder> {
+        let speech = self.speech.as_ref()?;
+        let tower = b.at("speech", |b| AudioTower::build(&speech.tower, b));
+        let trunks = speech.kernels.iter().sum::<usize>() * speech.inner / (2 * speech.mean_rows);
+        Some(AudioEncoder::Windows(SpeechTower::new(tower, speech.mean_rows, trunks)))
     }
 
-    /// Opens the word embeddings.
-    ///
-    /// # Errors
-    /// [`RecordError`] if the part is not what the configuration asks for.
-    pub fn open_tokens(&self, record: &RecordFolder) -> Result<TokenTable, RecordError> {
-        self.text.open_tokens(record)
+    fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
+        Arc::new(self.build(b, tokens))
     }
 
-    /// Opens the picture tower; `None` where the checkpoint has none.
-    ///
-    /// # Errors
-    /// [`RecordError`] if the part is not what the configuration asks for.
-    pub fn open_picture(
-        &self,
-        record: &RecordFolder,
-        compute: Dtype,
-        device: &Device,
-    ) -> Result<Option<ConvTower>, RecordError> {
-        open_tower(self.picture.as_ref(), record, &self.tower_tensors(), compute, device, |picture, weights| {
-            ConvTower::load(&picture.tower, weights, "picture")
-        })
+    fn words(&self, preprocess: &Preprocess) -> Vec<(&'static str, String)> {
+        let mut lines = self.text.words(preprocess);
+        if let Some(p) = &self.picture {
+            let (size, side) = (p.tower.image_size, p.tower.map_side());
+            let words = format!("convolutions over {size}x{size} pixels to {side}x{side} cells of {}", p.tower.head);
+            lines.push(("pictures", format!("{words}, {} classes", p.classes)));
+        }
+        if let (Some(s), Some(sound)) = (&self.speech, &preprocess.audio) {
+            let (mels, rate) = (sound.mels, sound.sample_rate_hz);
+            let words = format!("{} blocks of {}, {mels} mel bands at {rate} Hz", s.tower.layers, s.tower.hidden);
+            lines.push(("speech", format!("{words}, {} rows a clip", s.rows)));
+        }
+        lines
     }
 
-    /// Opens the speech tower; `None` where the checkpoint has none.
-    ///
-    /// # Errors
-    /// [`RecordError`] if the part is not what the configuration asks for.
-    pub fn open_speech(
-        &self,
-        record: &RecordFolder,
-        compute: Dtype,
-        device: &Device,
-    ) -> Result<Option<SpeechTower>, RecordError> {
-        open_tower(self.speech.as_ref(), record, &self.tower_tensors(), compute, device, |speech, weights| {
-            let tower = AudioTower::load(&speech.tower, weights, "speech");
-            SpeechTower { tower, mean_rows: speech.mean_rows }
-        })
-    }
-
-    /// Opens one task's encoder and connectors.
-    ///
-    /// # Errors
-    /// [`RecordError::UnknownTask`], or [`RecordError`] if the part is not what the configuration asks for.
-    pub fn open_text(
-        &self,
-        record: &RecordFolder,
-        task: &str,
-        tokens: TokenTable,
-        compute: Dtype,
-        device: &Device,
-    ) -> Result<MiniText, RecordError> {
-        record.check_task(task)?;
-        let part = record.part(&text_file(task), &self.text_tensors())?;
-        let weights = Weights::new(&part, compute, device);
-        let end_row = |id: u32| {
-            let mut row = Vec::new();
-            tokens.gather(&[id], &mut row).expect("the configuration was checked against the table");
-            upload(row, [1, 1, self.text.hidden], device)
-        };
-        let (start, end) = (end_row(self.start), end_row(self.end));
-        Ok(MiniText {
-            start,
-            end,
-            tokens,
-            encoder: BertEncoder::load(&self.text, &weights, "backbone"),
-            picture: self.picture.as_ref().map(|p| PictureConnector::load(p, &weights)),
-            speech: self.speech.as_ref().map(|s| SpeechConnector::load(s, self.text.hidden, &weights)),
-        })
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 
@@ -219,18 +265,6 @@ impl PictureConfig {
         ])?;
         positive("picture.temperature", self.temperature)?;
         self.weights.iter().try_for_each(|&weight| positive("picture.weights", weight))
-    }
-
-    fn connector_tensors(&self, hidden: usize) -> Vec<TensorSpec> {
-        let channels = self.tower.head;
-        let mlp = |name: &str, inner| GeluMlp::tensors(&format!("picture_connector.{name}"), channels, inner, hidden);
-        let mut specs = linear_bias("classifier", channels, self.classes).to_vec();
-        specs.extend(mlp("global", self.row_inner));
-        specs.extend(mlp("quadrant", self.row_inner));
-        specs.extend(mlp("head", self.head_inner));
-        specs.push(TensorSpec::rows("picture_connector.class_rows.weight", [self.classes, hidden]));
-        specs.push(TensorSpec::rows("picture_connector.class_vectors.weight", [self.classes, hidden]));
-        specs
     }
 }
 
@@ -253,49 +287,6 @@ impl SpeechConfig {
     pub fn frames_per_row(&self) -> usize {
         2 * self.mean_rows
     }
-
-    fn connector_tensors(&self, hidden: usize) -> Vec<TensorSpec> {
-        let width = self.tower.hidden;
-        let mut specs = Trunk::tensors(self, "speech_connector.a", width);
-        specs.extend(linear_bias("speech_connector.a.out", self.rows * self.inner, hidden));
-        specs.extend(Trunk::tensors(self, "speech_connector.b", width));
-        specs.push(TensorSpec::linear("speech_connector.b.rows.weight", self.inner, hidden));
-        specs.push(TensorSpec::exact("speech_connector.b.rows.bias", [self.rows, hidden]));
-        specs
-    }
-}
-
-/// The speech tower up to what the connector reads.
-#[derive(Debug)]
-pub struct SpeechTower {
-    tower: AudioTower,
-    mean_rows: usize,
-}
-
-impl SpeechTower {
-    /// Rows of packed clips, ten a second where the tower gives fifty and the mean is of five; a rest is left out.
-    ///
-    /// # Shapes
-    /// - `input.rows`: `[frames, mels]`, one window a clip; returns: `[rows, tower hidden]`, one segment a clip
-    /// # Panics
-    /// If a clip is longer than the tower's window or too short for one row.
-    pub fn forward(&self, input: MelRows) -> TokenRows {
-        let clips: Vec<usize> = input.windows.iter().map(|&frames| AudioConfig::window_rows(frames)).collect();
-        let normed = self.tower.normed(self.tower.forward(input));
-        let [_, width] = normed.dims();
-        let mut start = 0;
-        let mut pieces = Vec::new();
-        let lengths: Vec<usize> = clips.iter().map(|rows| rows / self.mean_rows).collect();
-        for (rows, len) in clips.iter().zip(&lengths) {
-            assert!(*len > 0, "no mean of {} can be made of {rows} rows", self.mean_rows);
-            let whole = normed.clone().slice_dim(0, start..start + len * self.mean_rows);
-            pieces.push(whole.reshape([*len, self.mean_rows, width]).mean_dim(1).reshape([*len, width]));
-            start += rows;
-        }
-        let rows = Tensor::cat(pieces, 0);
-        let rows = tap::pass(|| "speech.rows".into(), rows);
-        TokenRows { rows, segments: Segments::from_lengths(lengths) }
-    }
 }
 
 /// One task's half of the model: word embeddings, encoder, connectors.
@@ -304,11 +295,12 @@ pub struct MiniText {
     /// The word embeddings.
     pub tokens: TokenTable,
     /// The text encoder.
-    pub encoder: BertEncoder,
+    pub encoder: Encoder,
     picture: Option<PictureConnector>,
     speech: Option<SpeechConnector>,
-    start: Tensor<3>,
-    end: Tensor<3>,
+    start: Param<Tensor<3>>,
+    end: Param<Tensor<3>>,
+    pooling: Pooling,
 }
 
 /// What a picture or film gives: unit rows, one an item, and their composition.
@@ -341,7 +333,7 @@ impl MiniText {
     /// # Shapes
     /// - `rows.rows`: `[tokens, hidden]`; returns: `[segments, hidden]`
     pub fn text(&self, rows: TokenRows) -> Tensor<2> {
-        unit_rows(self.encoder.embed(rows))
+        self.run(rows.into())
     }
 
     /// Unit vectors of pictures.
@@ -389,9 +381,77 @@ impl MiniText {
     /// - `rows`: `[items, k, hidden]`; returns: `[items, hidden]`
     fn encode(&self, rows: Tensor<3>) -> Tensor<2> {
         let [items, k, hidden] = rows.dims();
-        let (start, end) = (self.start.clone().repeat_dim(0, items), self.end.clone().repeat_dim(0, items));
+        let (start, end) = (self.start.val().repeat_dim(0, items), self.end.val().repeat_dim(0, items));
         let rows = Tensor::cat(vec![start, rows, end], 1).reshape([items * (k + 2), hidden]);
-        self.encoder.embed(TokenRows { rows, segments: Segments::from_lengths(vec![k + 2; items]) })
+        let segments = Segments::from_lengths(vec![k + 2; items]);
+        self.pooling.apply(self.encoder.forward(TokenRows { rows, segments: segments.clone() }), &segments)
+    }
+}
+
+impl Layered for MiniText {
+    type State = EncoderState;
+
+    fn enter(&self, rows: TokenRows, _: Option<Vec<usize>>) -> EncoderState {
+        self.encoder.enter(rows, None)
+    }
+
+    fn layers(&self) -> usize {
+        self.encoder.layers()
+    }
+
+    fn layer(&self, index: usize, state: EncoderState) -> EncoderState {
+        self.encoder.layer(index, state)
+    }
+
+    fn leave(&self, state: EncoderState, skipped: &[usize]) -> Tensor<2> {
+        let (rows, segments) = Encoder::leave(state);
+        unit_rows(self.pooling.apply_after(rows, &segments, skipped))
+    }
+
+    fn grouped(&self) -> Option<usize> {
+        Some(self.encoder.layer_parameters())
+    }
+}
+
+impl TextModel for MiniText {
+    fn tokens(&self) -> &TokenTable {
+        &self.tokens
+    }
+
+    fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass> {
+        Box::new(LayeredPass::new(self, input))
+    }
+
+    fn connect(&self, output: TowerOutput<'_>) -> Option<Connected> {
+        match output {
+            TowerOutput::Pixels(maps) => {
+                self.picture.as_ref()?;
+                Some(Connected::Vectors(self.picture(maps).vector))
+            }
+            TowerOutput::Windows(rows) => {
+                self.speech.as_ref()?;
+                Some(Connected::Vectors(self.speech(rows).vector))
+            }
+            TowerOutput::Patches(_) | TowerOutput::Mel(..) => None,
+        }
+    }
+
+    fn flops(&self, shape: &Shape) -> Option<u64> {
+        // Rows of a medium stand between those of both ends.
+        let encoded = |rows: usize| self.encoder.flops(rows + 2);
+        match shape {
+            Shape::Text { tokens } => Some(self.encoder.flops(*tokens)),
+            Shape::Patches { .. } => None,
+            Shape::Pixels { .. } => Some(self.picture.as_ref()?.flops() + encoded(PICTURE_ROWS)),
+            Shape::Mel { clips, .. } => {
+                let speech = self.speech.as_ref()?;
+                Some(clips.iter().map(|&frames| speech.flops(frames) + encoded(speech.rows())).sum())
+            }
+        }
+    }
+
+    fn activations(&self) -> RowActivations {
+        self.encoder.activations()
     }
 }
 
@@ -407,6 +467,8 @@ struct PictureConnector {
     top_classes: usize,
     #[module(skip)]
     weights: [f64; 3],
+    /// Cells of a map.
+    cells: usize,
 }
 
 /// What the connector makes of maps.
@@ -418,19 +480,35 @@ struct Seen {
 }
 
 impl PictureConnector {
-    fn load(config: &PictureConfig, weights: &Weights) -> Self {
-        let mlp = |name: &str| GeluMlp::load(weights, &format!("picture_connector.{name}"));
+    fn build(config: &PictureConfig, hidden: usize, b: &Builder<'_>) -> Self {
+        let PictureConfig { classes, row_inner, head_inner, .. } = *config;
+        let channels = config.tower.head;
+        let mlp = |name: &str, inner| {
+            b.at(format!("picture_connector.{name}"), |b| GeluMlp::build(b, channels, inner, hidden))
+        };
         Self {
-            classifier: Linear::load_biased(weights, "classifier"),
-            global: mlp("global"),
-            quadrant: mlp("quadrant"),
-            head: mlp("head"),
-            class_rows: weights.rows("picture_connector.class_rows.weight"),
-            class_vectors: weights.rows("picture_connector.class_vectors.weight"),
+            classifier: b.linear_biased("classifier", channels, classes),
+            global: mlp("global", row_inner),
+            quadrant: mlp("quadrant", row_inner),
+            head: mlp("head", head_inner),
+            class_rows: b.rows("picture_connector.class_rows.weight", [classes, hidden]),
+            class_vectors: b.rows("picture_connector.class_vectors.weight", [classes, hidden]),
             temperature: config.temperature,
-            top_classes: config.top_classes.min(config.classes),
+            top_classes: config.top_classes.min(classes),
             weights: config.weights,
+            cells: config.tower.map_side() * config.tower.map_side(),
         }
+    }
+
+    /// Operations of one image.
+    fn flops(&self) -> u64 {
+        let (channels, hidden) = (self.classifier.inputs(), self.head.outputs());
+        product(channels, self.cells, 1 + QUADRANTS)
+            + self.classifier.flops(1)
+            + 2 * product(1, self.classifier.outputs(), hidden)
+            + self.global.flops(1)
+            + self.quadrant.flops(QUADRANTS)
+            + self.head.flops(1)
     }
 
     fn look(&self, maps: Tensor<4>) -> Seen {
@@ -510,20 +588,33 @@ struct SpeechConnector {
     rows: Linear,
     row_biases: Param<Tensor<2>>,
     inner: usize,
+    /// Rows of the tower in one row of the connector.
+    mean_rows: usize,
 }
 
 impl SpeechConnector {
-    fn load(config: &SpeechConfig, hidden: usize, weights: &Weights) -> Self {
-        let row_biases = weights.exact::<2>("speech_connector.b.rows.bias");
-        debug_assert_eq!(row_biases.dims(), [config.rows, hidden]);
+    fn build(config: &SpeechConfig, hidden: usize, b: &Builder<'_>) -> Self {
+        let SpeechConfig { rows, inner, .. } = *config;
         Self {
-            a: Trunk::load(config, weights, "speech_connector.a"),
-            out: Linear::load_biased(weights, "speech_connector.a.out"),
-            b: Trunk::load(config, weights, "speech_connector.b"),
-            rows: Linear::load(weights, "speech_connector.b.rows"),
-            row_biases,
-            inner: config.inner,
+            a: b.at("a", |b| Trunk::build(config, b)),
+            out: b.linear_biased("a.out", rows * inner, hidden),
+            b: b.at("b", |b| Trunk::build(config, b)),
+            rows: b.linear("b.rows", inner, hidden),
+            row_biases: b.exact("b.rows.bias", [rows, hidden]),
+            inner,
+            mean_rows: config.mean_rows,
         }
+    }
+
+    /// Rows that a window gives the encoder.
+    fn rows(&self) -> usize {
+        self.row_biases.lazy_shape()[0]
+    }
+
+    /// Operations on one window of this many mel frames.
+    fn flops(&self, frames: usize) -> u64 {
+        let rows = AudioConfig::window_rows(frames) / self.mean_rows;
+        self.a.flops(rows) + self.b.flops(rows) + self.out.flops(1) + self.rows.flops(self.rows())
     }
 
     /// `s`: the trunk that hears a clip less its own mean, `[clips, hidden]`.
@@ -564,27 +655,26 @@ struct Trunk {
 }
 
 impl Trunk {
-    fn tensors(config: &SpeechConfig, path: &str, width: usize) -> Vec<TensorSpec> {
-        let (inner, [taps1, taps2]) = (config.inner, config.kernels);
-        let mut specs = layer_norm(&format!("{path}.norm1"), width).to_vec();
-        specs.extend(linear_bias(&format!("{path}.conv1"), taps1 * width, inner));
-        specs.extend(linear_bias(&format!("{path}.conv2"), taps2 * inner, inner));
-        specs.extend(layer_norm(&format!("{path}.norm2"), inner));
-        specs.extend(linear_bias(&format!("{path}.attention"), inner, config.rows));
-        specs
-    }
-
-    fn load(config: &SpeechConfig, weights: &Weights, path: &str) -> Self {
-        let norm = |name: &str| LayerNorm::load(weights, &format!("{path}.{name}"), CONNECTOR_EPS);
-        let linear = |name: &str| Linear::load_biased(weights, &format!("{path}.{name}"));
+    fn build(config: &SpeechConfig, b: &Builder<'_>) -> Self {
+        let (width, inner, [taps1, taps2]) = (config.tower.hidden, config.inner, config.kernels);
+        let convolution = |name, taps, channels| {
+            b.convolution(name, taps * channels, inner, SourceAxes::Convolution { taps })
+        };
         Self {
-            norm1: norm("norm1"),
-            conv1: linear("conv1"),
-            conv2: linear("conv2"),
-            norm2: norm("norm2"),
-            attention: linear("attention"),
+            norm1: b.layer_norm("norm1", width, CONNECTOR_EPS),
+            conv1: convolution("conv1", taps1, width),
+            conv2: convolution("conv2", taps2, inner),
+            norm2: b.layer_norm("norm2", inner, CONNECTOR_EPS),
+            attention: b.linear_biased("attention", inner, config.rows),
             kernels: config.kernels,
         }
+    }
+
+    /// Operations on this many rows of the connector.
+    fn flops(&self, rows: usize) -> u64 {
+        let products = [&self.conv1, &self.conv2, &self.attention];
+        // The scores weigh the rows in another product as large as theirs.
+        products.iter().map(|linear| linear.flops(rows)).sum::<u64>() + self.attention.flops(rows)
     }
 
     /// # Shapes

@@ -1,129 +1,21 @@
-//! Families: closed enums, so that adding one makes the compiler list every place to fill.
+//! Families: one file each, with its configuration, its forward pass, its names in published checkpoints and how such a
+//! folder is read. [`crate::family::FAMILIES`] lists them.
 
-use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
-
-use crate::blocks::Weights;
-use crate::error::{ConfigError, RecordError};
-use crate::record::{Dtype, Modality, RecordFolder, TOWERS_FILE, TensorSpec};
+use crate::error::ConfigError;
 
 pub mod bert;
 pub mod mini;
+pub mod modernbert;
 pub mod omni;
+pub mod qwen3;
+pub mod xlm_roberta;
 
 pub use bert::BertConfig;
 pub use mini::MiniConfig;
+pub use modernbert::ModernBertConfig;
 pub use omni::OmniConfig;
-
-/// A family with its configuration, as `model.json` holds it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", content = "config", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Family {
-    /// One text backbone, a picture tower, a sound tower, and connectors per task (jina-embeddings-v5-omni).
-    Omni(OmniConfig),
-    /// One text encoder with small towers and trained connectors (the model that ships).
-    Mini(MiniConfig),
-    /// One text encoder (BERT, sentence-transformers).
-    Bert(BertConfig),
-}
-
-impl Family {
-    /// Names of every family this build knows, with a sentence each.
-    pub const ALL: [(&'static str, &'static str); 3] = [
-        ("omni", "jina-embeddings-v5-omni: Qwen3 or EuroBERT text, Qwen3-VL pictures and film, Qwen2.5-Omni sound"),
-        ("mini", "omniburn-mini: MiniLM text, EfficientNet-Lite pictures and film, Whisper speech"),
-        ("bert", "BERT and sentence-transformers of its kind: text"),
-    ];
-
-    /// The family's name.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Family::Omni(_) => "omni",
-            Family::Mini(_) => "mini",
-            Family::Bert(_) => "bert",
-        }
-    }
-
-    /// Checks the configuration.
-    ///
-    /// # Errors
-    /// [`ConfigError`] naming the first field that is wrong.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        match self {
-            Family::Omni(config) => config.check(),
-            Family::Mini(config) => config.check(),
-            Family::Bert(config) => config.check(),
-        }
-    }
-
-    /// Numbers of a whole vector.
-    pub fn hidden(&self) -> usize {
-        match self {
-            Family::Omni(config) => config.text.hidden,
-            Family::Mini(config) => config.text.hidden,
-            Family::Bert(config) => config.vector(),
-        }
-    }
-
-    /// Rows of the token table.
-    pub fn vocab(&self) -> usize {
-        match self {
-            Family::Omni(config) => config.text.vocab,
-            Family::Mini(config) => config.text.vocab,
-            Family::Bert(config) => config.vocab,
-        }
-    }
-
-    /// Rows of a text at most, special tokens included.
-    pub fn max_tokens(&self) -> usize {
-        match self {
-            Family::Omni(config) => config.text.max_tokens,
-            Family::Mini(config) => config.text.max_tokens,
-            Family::Bert(config) => config.max_tokens,
-        }
-    }
-
-    /// Whether there is a way in for a kind of input.
-    pub fn takes(&self, modality: Modality) -> bool {
-        let (pictures, sound) = match self {
-            Family::Omni(config) => (config.vision.is_some(), config.audio.is_some()),
-            Family::Mini(config) => (config.picture.is_some(), config.speech.is_some()),
-            Family::Bert(_) => (false, false),
-        };
-        match modality {
-            Modality::Text => true,
-            Modality::Image | Modality::Video => pictures,
-            Modality::Audio => sound,
-        }
-    }
-
-    /// Tensors of `tokens.bpk`.
-    pub fn token_tensors(&self) -> Vec<TensorSpec> {
-        match self {
-            Family::Omni(config) => config.token_tensors(),
-            Family::Mini(config) => config.token_tensors(),
-            Family::Bert(config) => config.token_tensors(),
-        }
-    }
-
-    /// Tensors of `towers.bpk`; none where the family has no tower.
-    pub fn tower_tensors(&self) -> Vec<TensorSpec> {
-        match self {
-            Family::Omni(config) => config.tower_tensors(),
-            Family::Mini(config) => config.tower_tensors(),
-            Family::Bert(_) => Vec::new(),
-        }
-    }
-
-    /// Tensors of `text.<task>.bpk`, with so many special rows where the family has such.
-    pub fn text_tensors(&self, special_rows: usize) -> Vec<TensorSpec> {
-        match self {
-            Family::Omni(config) => config.text_tensors(special_rows),
-            Family::Mini(config) => config.text_tensors(),
-            Family::Bert(config) => config.text_tensors(),
-        }
-    }
-}
+pub use qwen3::Qwen3Config;
+pub use xlm_roberta::XlmRobertaConfig;
 
 /// No width, count or length of a model comes near it, and products of two of them, thrice, fit 64 bits: a size from a
 /// damaged header can be multiplied before a file is found not to hold it.
@@ -187,20 +79,6 @@ pub(crate) fn positive(field: &str, value: f64) -> Result<(), ConfigError> {
             expected: "a positive number".into(),
         })
     }
-}
-
-/// A tower from the shared part of a record, whose tensors are `specs`; `None` where the checkpoint has none.
-pub(crate) fn open_tower<C, T>(
-    config: Option<&C>,
-    record: &RecordFolder,
-    specs: &[TensorSpec],
-    compute: Dtype,
-    device: &Device,
-    load: impl FnOnce(&C, &Weights) -> T,
-) -> Result<Option<T>, RecordError> {
-    let Some(config) = config else { return Ok(None) };
-    let part = record.part(TOWERS_FILE, specs)?;
-    Ok(Some(load(config, &Weights::new(&part, compute, device))))
 }
 
 #[cfg(test)]

@@ -1,21 +1,36 @@
 //! The omni family: one backbone that reads text, picture and sound rows alike.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
+use omniburn_kernels::Segments;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::{Backbone, BackboneConfig, BackbonePass, Extras};
 use crate::batch::TokenRows;
-use crate::blocks::{Linear, Pooling, TokenTable, Weights};
+use crate::blocks::{Linear, Pooling, TokenTable};
+use crate::builder::Builder;
 use crate::error::{ConfigError, RecordError};
-use crate::families::open_tower;
-use crate::record::{Dtype, RecordFolder, TensorSpec, text_file};
-use crate::record::{layer_norm, linear_bias};
+use crate::family::{
+    Architecture, AudioEncoder, AudioForm, Connected, Family, ImageEncoder, ImageForm, ModelSpec, Pass, PassInput,
+    RowActivations, TextModel, Tokens, TowerOutput, config, open_text,
+};
+use crate::flops::Shape;
+use crate::pass::{Layered, LayeredPass};
+use crate::record::{Dtype, Preprocess, RecordFolder};
 use crate::tap;
 use crate::towers::audio::{AudioConfig, AudioTower};
 use crate::towers::merger::Merger;
 use crate::towers::vision::{VisionConfig, VisionTower};
-use crate::trap::{self, Trap};
-use omniburn_kernels::Segments;
+
+/// The family. Its checkpoints come with cards, layouts and adapters, which `omniburn-convert` reads.
+pub static FAMILY: Family = Family {
+    name: "omni",
+    about: "jina-embeddings-v5-omni: Qwen3 or EuroBERT text, Qwen3-VL pictures and film, Qwen2.5-Omni sound",
+    read: config::<OmniConfig>,
+    checkpoint: None,
+};
 
 /// Configuration of the family; a tower the checkpoint lacks is absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,49 +47,22 @@ pub struct OmniConfig {
 }
 
 impl OmniConfig {
-    /// Checks every part.
-    ///
-    /// # Errors
-    /// [`ConfigError`] naming the first field that is wrong.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        self.text.check()?;
-        self.vision.as_ref().map_or(Ok(()), VisionConfig::check)?;
-        self.audio.as_ref().map_or(Ok(()), AudioConfig::check)
+    /// One task's backbone and connectors, with its special rows laid over the token table.
+    pub fn build(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> OmniText {
+        let hidden = self.text.hidden;
+        let backbone = b.at("backbone", |b| Backbone::build(&self.text, b));
+        let merger = self.vision.as_ref().map(|v| {
+            b.at("merger", |b| Merger::build(b, v.hidden, v.merge * v.merge, hidden, v.norm_eps))
+        });
+        let projector = self.audio.as_ref().map(|a| b.linear_biased("audio_projector", a.hidden, hidden));
+        let special = tokens.special_rows();
+        let rows = if special > 0 { b.host("special_rows.weight", [special, hidden]) } else { Vec::new() };
+        let ids = tokens.special_ids().to_vec();
+        let tokens = tokens.table(self.text.vocab, hidden).with_special_rows(&rows, &ids);
+        OmniText { tokens, backbone, merger, projector }
     }
 
-    /// Tensors of `towers.bpk`: the towers, shared by all tasks.
-    pub fn tower_tensors(&self) -> Vec<TensorSpec> {
-        let vision = self.vision.iter().flat_map(|v| v.tensors("vision"));
-        let audio = self.audio.iter().flat_map(|a| a.tensors("audio"));
-        vision.chain(audio).collect()
-    }
-
-    /// Tensors of `tokens.bpk`: the token table, shared by all tasks.
-    pub fn token_tensors(&self) -> Vec<TensorSpec> {
-        vec![TokenTable::spec(self.text.vocab, self.text.hidden)]
-    }
-
-    /// Tensors of `text.<task>.bpk`: backbone, connectors, and `special_rows` rows laid over the token table.
-    pub fn text_tensors(&self, special_rows: usize) -> Vec<TensorSpec> {
-        let mut specs = self.text.tensors("backbone");
-        if let Some(vision) = &self.vision {
-            let wide = vision.hidden * vision.merge * vision.merge;
-            specs.extend(layer_norm("merger.norm", vision.hidden));
-            specs.extend(linear_bias("merger.linear_fc1", wide, wide));
-            specs.extend(linear_bias("merger.linear_fc2", wide, self.text.hidden));
-        }
-        if let Some(audio) = &self.audio {
-            specs.extend(linear_bias("audio_projector", audio.hidden, self.text.hidden));
-        }
-        if special_rows > 0 {
-            specs.push(TensorSpec::exact("special_rows.weight", [special_rows, self.text.hidden]));
-        }
-        specs
-    }
-}
-
-impl OmniConfig {
-    /// Opens the picture tower from the shared part of a record; `None` where the checkpoint has none.
+    /// Opens the image tower from the shared part of a record; `None` where the checkpoint has none.
     ///
     /// # Errors
     /// [`RecordError`] if the part is not what the configuration asks for.
@@ -84,12 +72,13 @@ impl OmniConfig {
         compute: Dtype,
         device: &Device,
     ) -> Result<Option<VisionTower>, RecordError> {
-        open_tower(self.vision.as_ref(), record, &self.tower_tensors(), compute, device, |vision, weights| {
-            VisionTower::load(vision, weights, "vision")
+        Ok(match record.header().family.open_image(record, compute, device)? {
+            Some(ImageEncoder::Patches(tower)) => Some(tower),
+            _ => None,
         })
     }
 
-    /// Opens the sound tower from the shared part of a record; `None` where the checkpoint has none.
+    /// Opens the audio tower from the shared part of a record; `None` where the checkpoint has none.
     ///
     /// # Errors
     /// [`RecordError`] if the part is not what the configuration asks for.
@@ -99,8 +88,9 @@ impl OmniConfig {
         compute: Dtype,
         device: &Device,
     ) -> Result<Option<AudioTower>, RecordError> {
-        open_tower(self.audio.as_ref(), record, &self.tower_tensors(), compute, device, |audio, weights| {
-            AudioTower::load(audio, weights, "audio")
+        Ok(match record.header().family.open_audio(record, compute, device)? {
+            Some(AudioEncoder::Mel(tower)) => Some(tower),
+            _ => None,
         })
     }
 
@@ -109,7 +99,7 @@ impl OmniConfig {
     /// # Errors
     /// [`RecordError`] if the part is not what the configuration asks for.
     pub fn open_tokens(&self, record: &RecordFolder) -> Result<TokenTable, RecordError> {
-        TokenTable::open(record, self.text.vocab, self.text.hidden)
+        record.header().family.open_tokens(record)
     }
 
     /// Opens one task's backbone and connectors, and lays its special rows over `tokens`.
@@ -124,22 +114,78 @@ impl OmniConfig {
         compute: Dtype,
         device: &Device,
     ) -> Result<OmniText, RecordError> {
-        let header = record.header();
-        record.check_task(task)?;
-        let part = record.part(&text_file(task), &self.text_tensors(header.special_token_ids.len()))?;
-        let weights = Weights::new(&part, compute, device);
-        Ok(OmniText {
-            tokens: tokens.with_special_rows(&part, &header.special_token_ids),
-            backbone: Backbone::load(&self.text, &weights, "backbone"),
-            merger: self.vision.as_ref().map(|v| Merger::load(&weights, "merger", v.merge * v.merge, v.norm_eps)),
-            projector: self.audio.as_ref().map(|_| Linear::load_biased(&weights, "audio_projector")),
-        })
+        open_text(record, task, &tokens, compute, device, |b, tokens| self.build(b, tokens))
     }
 }
 
-/// A pass of an [`OmniText`] between two of its layers.
+impl Architecture for OmniConfig {
+    fn family(&self) -> &'static Family {
+        &FAMILY
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.text.check()?;
+        self.vision.as_ref().map_or(Ok(()), VisionConfig::check)?;
+        self.audio.as_ref().map_or(Ok(()), AudioConfig::check)
+    }
+
+    fn spec(&self) -> ModelSpec {
+        let image = self.vision.as_ref().map(|v| ImageForm::Patches {
+            patch_px: v.patch_px,
+            merge: v.merge,
+            temporal_patch: v.temporal_patch,
+            patch_values: v.patch_values(),
+            hidden: v.hidden,
+        });
+        ModelSpec {
+            vector: self.text.hidden,
+            hidden: self.text.hidden,
+            vocab: self.text.vocab,
+            max_tokens: self.text.max_tokens,
+            image,
+            audio: self.audio.clone().map(AudioForm::Mel),
+            ends: None,
+            skips_prompt: false,
+        }
+    }
+
+    fn image_encoder(&self, b: &Builder<'_>) -> Option<ImageEncoder> {
+        let vision = self.vision.as_ref()?;
+        Some(ImageEncoder::Patches(b.at("vision", |b| VisionTower::build(vision, b))))
+    }
+
+    fn audio_encoder(&self, b: &Builder<'_>) -> Option<AudioEncoder> {
+        let audio = self.audio.as_ref()?;
+        Some(AudioEncoder::Mel(b.at("audio", |b| AudioTower::build(audio, b))))
+    }
+
+    fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
+        Arc::new(self.build(b, tokens))
+    }
+
+    fn words(&self, preprocess: &Preprocess) -> Vec<(&'static str, String)> {
+        let mut lines = vec![("text", self.text.words())];
+        if let (Some(v), Some(image)) = (&self.vision, &preprocess.image) {
+            let (blocks, hidden, heads, merge) = (v.layers, v.hidden, v.heads, v.merge);
+            let patches = format!("patches of {} merged {merge}x{merge}", v.patch_px);
+            let pixels = format!("{} to {} pixels", image.min_pixels, image.max_pixels);
+            lines.push(("pictures", format!("{blocks} blocks of {hidden}, {heads} heads, {patches}, {pixels}")));
+        }
+        if let (Some(a), Some(sound)) = (&self.audio, &preprocess.audio) {
+            let (mels, rate) = (sound.mels, sound.sample_rate_hz);
+            lines.push(("sound", format!("{} blocks of {}, {mels} mel bands at {rate} Hz", a.layers, a.hidden)));
+        }
+        lines
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// An [`OmniText`] between two of its layers.
 #[derive(Debug)]
-pub struct OmniPass {
+pub struct OmniState {
     layers: BackbonePass,
     segments: Segments,
 }
@@ -172,60 +218,71 @@ impl OmniText {
 
     /// One vector a sequence, not normalised.
     ///
-    /// `media` says, for each sequence, which of its rows are a medium's features; only negative controls read it.
-    ///
     /// # Shapes
     /// - `rows.rows`: `[tokens, hidden]`; returns: `[segments, hidden]`
-    pub fn embed(&self, rows: TokenRows, media: &[std::ops::Range<usize>]) -> Tensor<2> {
-        let mut pass = self.begin(rows, media);
-        while !self.is_done(&pass) {
-            pass = self.advance(pass);
-        }
-        self.finish(pass)
+    pub fn embed(&self, rows: TokenRows) -> Tensor<2> {
+        self.run(rows.into())
     }
+}
 
-    /// The first step of a pass that may stop between two layers; [`OmniText::embed`] is all of its steps.
-    ///
-    /// # Shapes
-    /// As [`OmniText::embed`].
-    pub fn begin(&self, rows: TokenRows, media: &[std::ops::Range<usize>]) -> OmniPass {
+impl Layered for OmniText {
+    type State = OmniState;
+
+    fn enter(&self, rows: TokenRows, _: Option<Vec<usize>>) -> OmniState {
         let segments = rows.segments.clone();
-        let extras = Extras { rotary: self.restarted_positions(&rows, media), ..Extras::default() };
-        OmniPass { layers: self.backbone.begin(rows, extras), segments }
+        OmniState { layers: self.backbone.begin(rows, Extras::default()), segments }
     }
 
-    /// Runs one more layer.
-    ///
-    /// # Panics
-    /// If none is left.
-    pub fn advance(&self, pass: OmniPass) -> OmniPass {
-        OmniPass { layers: self.backbone.advance(pass.layers), ..pass }
+    fn layers(&self) -> usize {
+        self.backbone.layers()
     }
 
-    /// Whether every layer has run.
-    pub fn is_done(&self, pass: &OmniPass) -> bool {
-        self.backbone.is_done(&pass.layers)
+    fn layer(&self, _: usize, state: OmniState) -> OmniState {
+        OmniState { layers: self.backbone.advance(state.layers), ..state }
     }
 
-    /// One vector a sequence, not normalised, `[segments, hidden]`.
-    pub fn finish(&self, pass: OmniPass) -> Tensor<2> {
-        Pooling::LastToken.apply(self.backbone.finish(pass.layers), &pass.segments)
+    fn leave(&self, state: OmniState, skipped: &[usize]) -> Tensor<2> {
+        Pooling::LastToken.apply_after(self.backbone.finish(state.layers), &state.segments, skipped)
+    }
+}
+
+impl TextModel for OmniText {
+    fn tokens(&self) -> &TokenTable {
+        &self.tokens
     }
 
-    fn restarted_positions(
-        &self,
-        rows: &TokenRows,
-        media: &[std::ops::Range<usize>],
-    ) -> Option<crate::blocks::RotaryTable> {
-        if !trap::on(Trap::PositionsRestartAtMedia) {
-            return None;
+    fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass> {
+        Box::new(LayeredPass::new(self, input))
+    }
+
+    fn connect(&self, output: TowerOutput<'_>) -> Option<Connected> {
+        match output {
+            TowerOutput::Patches(rows) => Some(Connected::Rows(self.merger.as_ref()?.forward(rows))),
+            TowerOutput::Mel(tower, rows) => {
+                self.projector.as_ref()?;
+                Some(Connected::Rows(self.project(tower.pool(rows))))
+            }
+            TowerOutput::Pixels(_) | TowerOutput::Windows(_) => None,
         }
-        let positions: Vec<usize> = rows
-            .segments
-            .iter()
-            .zip(media)
-            .flat_map(|((_, len), m)| (0..len).map(|p| if p >= m.start { p - m.start } else { p }).collect::<Vec<_>>())
-            .collect();
-        Some(self.backbone.rotary_at(&positions, &rows.rows.device()))
+    }
+
+    fn flops(&self, shape: &Shape) -> Option<u64> {
+        match shape {
+            Shape::Text { tokens } => Some(self.backbone.flops(*tokens)),
+            Shape::Patches { groups, patches, tokens } => {
+                Some(self.merger.as_ref()?.flops(groups * patches) + self.backbone.flops(*tokens))
+            }
+            // Pairs of tower rows are projected.
+            Shape::Mel { clips, tokens } => {
+                let projector = self.projector.as_ref()?;
+                let projected = clips.iter().map(|&frames| projector.flops(frames.div_ceil(2) / 2)).sum::<u64>();
+                Some(projected + self.backbone.flops(*tokens))
+            }
+            Shape::Pixels { .. } => None,
+        }
+    }
+
+    fn activations(&self) -> RowActivations {
+        self.backbone.activations()
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::families::Family;
+use crate::family::FamilyConfig;
 
 /// The format number this build writes, and the only one it reads so far.
 pub const RECORD_FORMAT: u32 = 1;
@@ -322,7 +322,7 @@ pub struct RecordHeader {
     /// Name of the checkpoint, for people.
     pub name: String,
     /// Family with its strict configuration.
-    pub family: Family,
+    pub family: FamilyConfig,
     /// Type of the matrices.
     pub dtype: Dtype,
     /// Tasks held; never empty (a checkpoint without adapters holds `base`).

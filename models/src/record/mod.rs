@@ -17,5 +17,5 @@ pub use omniburn_output::Leftover;
 #[cfg(feature = "random")]
 pub use random::{write_random, write_random_mini};
 pub use read::{InsideFile, Part, RecordFolder};
-pub use spec::{TensorRole, TensorSpec, layer_norm, linear_bias};
+pub use spec::{SourceAxes, SourcePart, TensorRole, TensorSpec};
 pub use write::{PartTensor, RecordWriter};

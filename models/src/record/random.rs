@@ -11,7 +11,8 @@ use super::{
     TensorRole, TensorSpec, int8, text_file,
 };
 use crate::error::RecordError;
-use crate::families::{Family, MiniConfig, OmniConfig};
+use crate::families::{MiniConfig, OmniConfig};
+use crate::family::FamilyConfig;
 
 /// Writes a record of one task named `random` to `out`, replacing one that is there.
 ///
@@ -50,7 +51,7 @@ pub fn write_random(
         Preprocess { video_frames: image.as_ref().map(|_| 32), video: image.clone(), image, letterbox: None, audio };
     let bare = MediaTemplate { kind: TemplateKind::Bare, start: None, end: None };
     let prompts = Prompts { query: "Query: ".into(), document: "Document: ".into(), none: String::new() };
-    let family = Family::Omni(config.clone());
+    let family = FamilyConfig::new(config.clone());
     write_family(out, family, dtype, (preprocess, bare, prompts), tokenizer, seed)
 }
 
@@ -81,12 +82,12 @@ pub fn write_random_mini(
     let preprocess = Preprocess { letterbox, video_frames, audio, ..Preprocess::default() };
     let template = MediaTemplate { kind: TemplateKind::Noeos, start: Some(config.start), end: Some(config.end) };
     let prompts = Prompts::default();
-    write_family(out, Family::Mini(config.clone()), dtype, (preprocess, template, prompts), tokenizer, seed)
+    write_family(out, FamilyConfig::new(config.clone()), dtype, (preprocess, template, prompts), tokenizer, seed)
 }
 
 fn write_family(
     out: &Path,
-    family: Family,
+    family: FamilyConfig,
     dtype: Dtype,
     (preprocess, template, prompts): (Preprocess, MediaTemplate, Prompts),
     tokenizer: &Path,
@@ -113,7 +114,7 @@ fn write_family(
         dtype,
         tasks: vec![task.clone()],
         default_task: task,
-        dims: vec![family.hidden()],
+        dims: vec![family.vector()],
         default_dim: None,
         prompts,
         templates: media.map(|m| (m, template.clone())).collect(),

@@ -10,12 +10,10 @@ use omniburn_kernels::cpu::pack::{ColumnOrder, Packed, PanelFormat, PanelLayout}
 
 use super::digest::{sha256_file, sha256_hex};
 use super::{
-    Dtype, FileEntry, HEADER_FILE, MediaTemplate, Modality, Preprocess, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE,
-    TensorRole, TensorSpec,
+    Dtype, FileEntry, HEADER_FILE, Modality, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE, TensorRole, TensorSpec,
 };
 use super::{TOKENS_FILE, TOWERS_FILE, TemplateKind, int8, text_file};
 use crate::error::RecordError;
-use crate::families::Family;
 
 /// An opened record folder: a checked header and the paths of its files. Nothing is mapped yet.
 #[derive(Debug, Clone)]
@@ -280,7 +278,7 @@ impl RecordFolder {
 
     fn check_header(&self, file: &Path) -> Result<(), RecordError> {
         let h = &self.header;
-        let (hidden, vocab) = (h.family.hidden(), h.family.vocab() as u64);
+        let (hidden, vocab) = (h.family.vector(), h.family.vocab() as u64);
         let field = |field: &str, found: String, expected: String| {
             Err(RecordError::Field { path: file.to_path_buf(), field: field.into(), found, expected })
         };
@@ -327,14 +325,7 @@ impl RecordFolder {
                 }
             }
         }
-        if let Family::Mini(config) = &h.family {
-            // Media stand between the ends a text has, and the composition puts them there.
-            let only = MediaTemplate { kind: TemplateKind::Noeos, start: Some(config.start), end: Some(config.end) };
-            if let Some((modality, found)) = h.templates.iter().find(|(_, template)| **template != only) {
-                return field(&format!("templates.{modality}"), format!("{found:?}"), format!("{only:?}"));
-            }
-        }
-        if let Some((name, found, expected)) = preprocess_fault(&h.family, &h.preprocess) {
+        if let Some((name, found, expected)) = h.family.header_fault(h) {
             return field(&name, found, expected);
         }
         let squares = h.preprocess.letterbox.is_some();
@@ -387,43 +378,6 @@ impl RecordFolder {
         }
         Ok(())
     }
-}
-
-/// A size of the preprocessing that is not the tower's: its field, what was found, and what was expected.
-fn preprocess_fault(family: &Family, preprocess: &Preprocess) -> Option<(String, String, String)> {
-    let mut sizes: Vec<(String, usize, usize)> = Vec::new();
-    match family {
-        Family::Omni(config) => {
-            for (modality, p) in [(Modality::Image, &preprocess.image), (Modality::Video, &preprocess.video)] {
-                let (Some(vision), Some(p)) = (&config.vision, p) else { continue };
-                let at = |name: &str| format!("preprocess.{modality}.{name}");
-                sizes.push((at("patch_px"), p.patch_px as usize, vision.patch_px));
-                sizes.push((at("merge"), p.merge as usize, vision.merge));
-                sizes.push((at("temporal_patch"), p.temporal_patch as usize, vision.temporal_patch));
-            }
-        }
-        Family::Mini(config) => {
-            if let (Some(picture), Some(p)) = (&config.picture, &preprocess.letterbox) {
-                let name = "preprocess.letterbox.image_size";
-                sizes.push((name.into(), p.image_size as usize, picture.tower.image_size));
-            }
-            if let (Some(speech), Some(p)) = (&config.speech, &preprocess.audio) {
-                sizes.push(("preprocess.audio.mels".into(), p.mels as usize, speech.tower.mels));
-            }
-        }
-        Family::Bert(_) => {}
-    }
-    // A tower reads one kind of picture only.
-    let kinds = [
-        ("preprocess.image", preprocess.image.is_some(), matches!(family, Family::Omni(_))),
-        ("preprocess.video", preprocess.video.is_some(), matches!(family, Family::Omni(_))),
-        ("preprocess.letterbox", preprocess.letterbox.is_some(), matches!(family, Family::Mini(_))),
-    ];
-    if let Some((name, ..)) = kinds.iter().find(|(_, there, may)| *there && !may) {
-        return Some(((*name).into(), "present".into(), format!("absent, as the family is {}", family.name())));
-    }
-    let (name, found, expected) = sizes.into_iter().find(|(_, found, expected)| found != expected)?;
-    Some((name, found.to_string(), expected.to_string()))
 }
 
 #[derive(Debug, Clone)]

@@ -38,6 +38,43 @@ pub struct TensorSpec {
     pub role: TensorRole,
     /// Which columns lie in which panel, where a matrix is stored in panels.
     pub columns: ColumnOrder,
+    /// What a checkpoint keeps apart and the record side by side; empty where they are the same tensor.
+    pub parts: Vec<SourcePart>,
+    /// How the axes lie in a checkpoint.
+    pub axes: SourceAxes,
+}
+
+/// One of several matrices of a checkpoint that lie side by side in a record: `q_proj` of `qkv_proj`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourcePart {
+    /// Its name in place of the fused one's.
+    pub name: String,
+    /// Its outputs.
+    pub outputs: usize,
+    /// Whether the checkpoint has this tensor; zeros where it has not, such as the bias of Whisper's keys.
+    pub stored: bool,
+}
+
+/// How the axes of a tensor lie in a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SourceAxes {
+    /// As PyTorch has them: outputs first for a matrix, and as in the record for anything else.
+    #[default]
+    Torch,
+    /// A one-dimensional convolution `[outputs, channels, taps]`, in the record a matrix over `(tap, channel)`.
+    Convolution {
+        /// Taps of the convolution.
+        taps: usize,
+    },
+    /// A convolution over patches `[outputs, channels, frames, height, width]`, in the record a matrix over all of these.
+    Patches {
+        /// Channels of a pixel.
+        channels: usize,
+        /// Frames of a patch.
+        frames: usize,
+        /// Side of a patch in pixels.
+        side: usize,
+    },
 }
 
 impl TensorSpec {
@@ -52,7 +89,7 @@ impl TensorSpec {
     }
 
     fn new(name: String, shape: Vec<usize>, role: TensorRole) -> Self {
-        Self { name, shape, role, columns: ColumnOrder::Plain }
+        Self { name, shape, role, columns: ColumnOrder::Plain, parts: Vec::new(), axes: SourceAxes::Torch }
     }
 
     /// A small tensor kept in f32.
@@ -104,17 +141,4 @@ impl TensorSpec {
     pub fn elements(&self) -> usize {
         self.shape.iter().fold(1, |product, &side| product.saturating_mul(side))
     }
-}
-
-/// Specs of `{prefix}.weight` `[width]` and `{prefix}.bias` `[width]`.
-pub fn layer_norm(prefix: &str, width: usize) -> [TensorSpec; 2] {
-    [TensorSpec::exact(format!("{prefix}.weight"), [width]), TensorSpec::exact(format!("{prefix}.bias"), [width])]
-}
-
-/// Specs of `{prefix}.weight` `[inputs, outputs]` and `{prefix}.bias` `[outputs]`.
-pub fn linear_bias(prefix: &str, inputs: usize, outputs: usize) -> [TensorSpec; 2] {
-    [
-        TensorSpec::linear(format!("{prefix}.weight"), inputs, outputs),
-        TensorSpec::exact(format!("{prefix}.bias"), [outputs]),
-    ]
 }

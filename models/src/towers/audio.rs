@@ -9,10 +9,12 @@ use crate::batch::{MelRows, upload};
 use crate::blocks::attention::self_attention;
 use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::taps::Taps;
-use crate::blocks::{LayerNorm, Linear, Weights};
+use crate::blocks::{LayerNorm, Linear};
+use crate::builder::{Builder, FusedPart};
 use crate::error::ConfigError;
 use crate::families::{layer_count, multiple, nonzero, positive};
-use crate::record::{TensorSpec, layer_norm, linear_bias};
+use crate::flops;
+use crate::record::SourceAxes;
 use crate::tap;
 use crate::trap::{self, Trap};
 
@@ -103,25 +105,6 @@ impl AudioConfig {
         }
         positive("audio.norm_eps", self.norm_eps)
     }
-
-    /// Every tensor of the tower under `prefix`. Convolutions lie as products over rows `(tap, channel)`; the fused
-    /// bias of q, k, v has zeros for k, which the checkpoints do not bias.
-    pub fn tensors(&self, prefix: &str) -> Vec<TensorSpec> {
-        let mut specs = Vec::new();
-        specs.extend(linear_bias(&format!("{prefix}.conv1"), CONV_TAPS * self.mels, self.hidden));
-        specs.extend(linear_bias(&format!("{prefix}.conv2"), CONV_TAPS * self.hidden, self.hidden));
-        for i in 0..self.layers {
-            let layer = format!("{prefix}.layers.{i}");
-            specs.extend(layer_norm(&format!("{layer}.self_attn_layer_norm"), self.hidden));
-            specs.extend(linear_bias(&format!("{layer}.self_attn.qkv_proj"), self.hidden, 3 * self.hidden));
-            specs.extend(linear_bias(&format!("{layer}.self_attn.out_proj"), self.hidden, self.hidden));
-            specs.extend(layer_norm(&format!("{layer}.final_layer_norm"), self.hidden));
-            specs.extend(linear_bias(&format!("{layer}.fc1"), self.hidden, self.inner));
-            specs.extend(linear_bias(&format!("{layer}.fc2"), self.inner, self.hidden));
-        }
-        specs.extend(layer_norm(&format!("{prefix}.ln_post"), self.hidden));
-        specs
-    }
 }
 
 /// A pass of an [`AudioTower`] between two of its layers.
@@ -163,17 +146,39 @@ struct AudioLayer {
 }
 
 impl AudioTower {
-    /// Builds the tower from `{prefix}.…` of a part that was opened with [`AudioConfig::tensors`].
-    pub fn load(config: &AudioConfig, weights: &Weights, prefix: &str) -> Self {
-        let layers = (0..config.layers).map(|i| AudioLayer::load(config, weights, &format!("{prefix}.layers.{i}")));
+    /// The tower. Convolutions lie as products over rows `(tap, channel)`; the fused bias of q, k, v has zeros for k, which
+    /// checkpoints do not bias.
+    pub fn build(config: &AudioConfig, b: &Builder<'_>) -> Self {
+        let (hidden, axes) = (config.hidden, SourceAxes::Convolution { taps: CONV_TAPS });
+        let layer = |i| b.at(format!("layers.{i}"), |b| AudioLayer::build(config, b));
         Self {
-            conv1: Linear::load_biased(weights, &format!("{prefix}.conv1")),
-            conv2: Linear::load_biased(weights, &format!("{prefix}.conv2")),
-            layers: layers.collect(),
-            ln_post: LayerNorm::load(weights, &format!("{prefix}.ln_post"), config.norm_eps),
-            positions: Param::from_tensor(positions(config.n_window, config.hidden, weights.device())),
+            conv1: b.convolution("conv1", CONV_TAPS * config.mels, hidden, axes),
+            conv2: b.convolution("conv2", CONV_TAPS * hidden, hidden, axes),
+            layers: (0..config.layers).map(layer).collect(),
+            ln_post: b.layer_norm("ln_post", hidden, config.norm_eps),
+            positions: b.computed([config.n_window, hidden], |device| positions(config.n_window, hidden, device)),
             config: config.clone(),
         }
+    }
+
+    /// Operations on one clip of this many mel frames.
+    pub fn flops(&self, frames: usize) -> u64 {
+        let windows: Vec<usize> = self.config.windows(frames).into_iter().map(AudioConfig::window_rows).collect();
+        let rows = windows.iter().sum();
+        let pairs = windows.iter().map(|&rows| rows * rows).sum();
+        let layers = self.layers.iter().map(|layer| layer.flops(rows, pairs)).sum::<u64>();
+        self.conv1.flops(frames) + self.conv2.flops(rows) + layers
+    }
+
+    /// f32 values alive a mel frame in the widest step: both gathers of the stem, its two results, and half a row of a block.
+    pub fn frame_values(&self) -> usize {
+        let AudioConfig { mels, hidden, inner, .. } = self.config;
+        5 * mels + 4 * hidden + (5 * hidden + (9 * hidden).max(4 * inner)).div_ceil(2)
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &AudioConfig {
+        &self.config
     }
 
     /// Rows of packed windows, of one clip or of many; windows never see each other, so a long clip may come in pieces.
@@ -327,18 +332,24 @@ fn positions(rows: usize, hidden: usize, device: &Device) -> Tensor<2> {
 }
 
 impl AudioLayer {
-    fn load(config: &AudioConfig, weights: &Weights, path: &str) -> Self {
-        let norm = |name: &str| LayerNorm::load(weights, &format!("{path}.{name}"), config.norm_eps);
-        let linear = |name: &str| Linear::load_biased(weights, &format!("{path}.{name}"));
+    fn build(config: &AudioConfig, b: &Builder<'_>) -> Self {
+        let AudioConfig { hidden, inner, norm_eps, heads, .. } = *config;
+        let [query, key, value] = ["q_proj", "k_proj", "v_proj"];
+        let qkv = [FusedPart::biased(query, hidden), FusedPart::plain(key, hidden), FusedPart::biased(value, hidden)];
         Self {
-            self_attn_layer_norm: norm("self_attn_layer_norm"),
-            qkv_proj: linear("self_attn.qkv_proj"),
-            out_proj: linear("self_attn.out_proj"),
-            final_layer_norm: norm("final_layer_norm"),
-            fc1: linear("fc1"),
-            fc2: linear("fc2"),
-            heads: config.heads,
+            self_attn_layer_norm: b.layer_norm("self_attn_layer_norm", hidden, norm_eps),
+            qkv_proj: b.fused("self_attn.qkv_proj", hidden, &qkv),
+            out_proj: b.linear_biased("self_attn.out_proj", hidden, hidden),
+            final_layer_norm: b.layer_norm("final_layer_norm", hidden, norm_eps),
+            fc1: b.linear_biased("fc1", hidden, inner),
+            fc2: b.linear_biased("fc2", inner, hidden),
+            heads,
         }
+    }
+
+    fn flops(&self, rows: usize, pairs: usize) -> u64 {
+        let products = [&self.qkv_proj, &self.out_proj, &self.fc1, &self.fc2];
+        products.iter().map(|linear| linear.flops(rows)).sum::<u64>() + flops::attention(pairs, self.out_proj.inputs())
     }
 
     fn forward(&self, hidden: Tensor<2>, segments: &Segments, index: usize) -> Tensor<2> {

@@ -1,15 +1,16 @@
 //! The convolution tower: pixels in, a map of channels out.
 
+use burn::module::Param;
 use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use omniburn_kernels::{ConvWeights, PackedBottleneck, PackedTower, is_flex};
 use serde::{Deserialize, Serialize};
 
-use crate::blocks::Weights;
+use crate::builder::Builder;
 use crate::error::ConfigError;
+use crate::flops;
 use crate::families::{layer_count, nonzero, small};
-use crate::record::TensorSpec;
 use crate::tap;
 
 /// Side of the stem's kernel.
@@ -91,6 +92,37 @@ impl ConvConfig {
         Ok(())
     }
 
+    /// Operations of one image, two a multiply-add.
+    pub fn flops(&self) -> u64 {
+        let cells = |side: usize| side * side;
+        let mut side = self.image_size.div_ceil(STEM_STRIDE);
+        let mut total = flops::product(cells(side), CHANNELS * STEM_KERNEL * STEM_KERNEL, self.stem);
+        let mut channels = self.stem;
+        for Bottleneck { inputs, inner, outputs, stride, kernel } in self.bottlenecks() {
+            if inner != inputs {
+                total += flops::product(cells(side), inputs, inner);
+            }
+            side = side.div_ceil(stride);
+            // Each channel by itself: as a product with one input.
+            total += flops::product(cells(side), kernel * kernel, inner);
+            total += flops::product(cells(side), inner, outputs);
+            channels = outputs;
+        }
+        total + flops::product(cells(side), channels, self.head)
+    }
+
+    /// f32 values alive for one image: the widest step, with what goes in and what comes out.
+    pub fn values_alive(&self) -> usize {
+        let mut side = self.image_size.div_ceil(STEM_STRIDE);
+        let mut widest = CHANNELS * self.image_size * self.image_size + side * side * self.stem;
+        for Bottleneck { inputs, inner, outputs, stride, .. } in self.bottlenecks() {
+            let next = side.div_ceil(stride);
+            widest = widest.max(side * side * (inputs + inner) + next * next * (inner + outputs));
+            side = next;
+        }
+        widest
+    }
+
     /// Side of the map in cells.
     pub fn map_side(&self) -> usize {
         let strides = self.stages.iter().map(|stage| stage.stride);
@@ -110,33 +142,6 @@ impl ConvConfig {
         }
         blocks
     }
-
-    /// Every tensor of the tower under `prefix`: kernels `[outputs, inputs / groups, down, across]`, with batch norm
-    /// folded in. Depthwise kernels are few and are kept in f32.
-    pub fn tensors(&self, prefix: &str) -> Vec<TensorSpec> {
-        let conv = |name: String, outputs: usize, inputs: usize, kernel: usize| {
-            [
-                TensorSpec::rows(format!("{prefix}.{name}.weight"), [outputs, inputs, kernel, kernel]),
-                TensorSpec::exact(format!("{prefix}.{name}.bias"), [outputs]),
-            ]
-        };
-        let mut specs = conv("stem".into(), self.stem, CHANNELS, STEM_KERNEL).to_vec();
-        let mut channels = self.stem;
-        for (i, block) in self.bottlenecks().iter().enumerate() {
-            if block.expands() {
-                specs.extend(conv(format!("blocks.{i}.expand"), block.inner, block.inputs, 1));
-            }
-            // Nine or twenty-five values a row: int8 costs most here (of the loss of a picture's vector, half) and saves
-            // least.
-            let depthwise = format!("{prefix}.blocks.{i}.depthwise");
-            specs.push(TensorSpec::exact(format!("{depthwise}.weight"), [block.inner, 1, block.kernel, block.kernel]));
-            specs.push(TensorSpec::exact(format!("{depthwise}.bias"), [block.inner]));
-            specs.extend(conv(format!("blocks.{i}.project"), block.outputs, block.inner, 1));
-            channels = block.outputs;
-        }
-        specs.extend(conv("head".into(), self.head, channels, 1));
-        specs
-    }
 }
 
 /// EfficientNet-Lite without its classifier: a stem, inverted bottlenecks, a head, no squeeze and excitation.
@@ -145,7 +150,10 @@ impl ConvConfig {
 /// Tan and Le 2019 (arXiv 1905.11946); the Lite variant of the TensorFlow TPU release: ReLU6 everywhere, stem and head
 /// of fixed width, SAME padding as TensorFlow counts it.
 #[derive(Debug)]
-pub struct ConvTower(Inner);
+pub struct ConvTower {
+    inner: Inner,
+    config: ConvConfig,
+}
 
 #[derive(Debug)]
 enum Inner {
@@ -172,26 +180,54 @@ struct ConvBlock {
 
 #[derive(Debug)]
 struct Conv {
-    weight: Tensor<4>,
-    bias: Tensor<1>,
+    weight: Param<Tensor<4>>,
+    bias: Param<Tensor<1>>,
     stride: usize,
     groups: usize,
 }
 
+/// A convolution's weights as kernels take them.
+struct Views {
+    weight: Tensor<4>,
+    bias: Tensor<1>,
+    stride: usize,
+}
+
+impl Views {
+    fn view(&self) -> ConvWeights<'_> {
+        ConvWeights { weight: &self.weight, bias: &self.bias, stride: self.stride }
+    }
+}
+
 impl ConvTower {
-    /// Builds the tower from `{prefix}.…` of a part that was opened with [`ConvConfig::tensors`].
-    pub fn load(config: &ConvConfig, weights: &Weights, prefix: &str) -> Self {
-        let stem = || Conv::load(weights, &format!("{prefix}.stem"), STEM_STRIDE, 1);
-        let head = || Conv::load(weights, &format!("{prefix}.head"), 1, 1);
-        let blocks = config.bottlenecks().into_iter().enumerate();
-        let blocks = blocks.map(|(i, block)| ConvBlock::load(weights, &format!("{prefix}.blocks.{i}"), &block));
-        if !is_flex(weights.device()) {
-            return Self(Inner::Composed(Box::new(Composed { stem: stem(), blocks: blocks.collect(), head: head() })));
+    /// The tower: kernels `[outputs, inputs / groups, down, across]`, with batch norm folded in.
+    pub fn build(config: &ConvConfig, b: &Builder<'_>) -> Self {
+        let bottlenecks = config.bottlenecks();
+        let channels = bottlenecks.last().map_or(config.stem, |block| block.outputs);
+        let stem = Conv::build(b, "stem", [config.stem, CHANNELS, STEM_KERNEL], STEM_STRIDE);
+        let blocks = bottlenecks.into_iter().enumerate();
+        let blocks = blocks.map(|(i, block)| b.at(format!("blocks.{i}"), |b| ConvBlock::build(b, &block)));
+        let head = || Conv::build(b, "head", [config.head, channels, 1], 1);
+        if !b.device().is_some_and(is_flex) {
+            let blocks = blocks.collect();
+            let composed = Composed { stem, blocks, head: head() };
+            return Self { inner: Inner::Composed(Box::new(composed)), config: config.clone() };
         }
         // One block at a time, so that each one's tensors are gone before the next one's come.
         let blocks: Option<Vec<_>> = blocks.map(|block| block.packed()).collect();
-        let tower = blocks.and_then(|blocks| PackedTower::new(stem().view(), blocks, head().view()));
-        Self(Inner::Packed(Box::new(tower.expect("the device is flex"))))
+        let tower = blocks.and_then(|blocks| PackedTower::new(stem.values().view(), blocks, head().values().view()));
+        let inner = Inner::Packed(Box::new(tower.expect("the device is flex")));
+        Self { inner, config: config.clone() }
+    }
+
+    /// Operations of one image.
+    pub fn flops(&self) -> u64 {
+        self.config.flops()
+    }
+
+    /// f32 values alive for one image.
+    pub fn values_alive(&self) -> usize {
+        self.config.values_alive()
     }
 
     /// Maps of pictures, or of the frames of a film; pictures never see each other.
@@ -203,7 +239,7 @@ impl ConvTower {
     /// f32, whatever the record stores. An infinite value between two blocks would be 6 after the next ReLU6 and the
     /// vector a wrong one: it makes the picture's whole map NaN, which whoever reads vectors refuses.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
-        let map = match &self.0 {
+        let map = match &self.inner {
             // Maps become tensors on their way only where someone looks at them.
             Inner::Packed(tower) => tower.forward(&pixels, tap::listens().then_some(&pass_boundary)),
             Inner::Composed(tower) => tower.forward(pixels),
@@ -234,19 +270,20 @@ impl Composed {
 }
 
 impl ConvBlock {
-    fn load(weights: &Weights, path: &str, block: &Bottleneck) -> Self {
-        let conv = |name: &str, stride, groups| Conv::load(weights, &format!("{path}.{name}"), stride, groups);
+    fn build(b: &Builder<'_>, block: &Bottleneck) -> Self {
+        let Bottleneck { inputs, inner, outputs, stride, kernel } = *block;
         Self {
-            expand: block.expands().then(|| conv("expand", 1, 1)),
-            depthwise: conv("depthwise", block.stride, block.inner),
-            project: conv("project", 1, 1),
-            residual: block.stride == 1 && block.inputs == block.outputs,
+            expand: block.expands().then(|| Conv::build(b, "expand", [inner, inputs, 1], 1)),
+            depthwise: Conv::build_depthwise(b, "depthwise", inner, kernel, stride),
+            project: Conv::build(b, "project", [outputs, inner, 1], 1),
+            residual: stride == 1 && inputs == outputs,
         }
     }
 
     fn packed(&self) -> Option<PackedBottleneck> {
-        let expand = self.expand.as_ref().map(Conv::view);
-        PackedBottleneck::new(expand, self.depthwise.view(), self.project.view(), self.residual)
+        let expand = self.expand.as_ref().map(Conv::values);
+        let (depthwise, project) = (self.depthwise.values(), self.project.values());
+        PackedBottleneck::new(expand.as_ref().map(Views::view), depthwise.view(), project.view(), self.residual)
     }
 
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
@@ -260,20 +297,28 @@ impl ConvBlock {
 }
 
 impl Conv {
-    fn load(weights: &Weights, path: &str, stride: usize, groups: usize) -> Self {
-        let (weight, bias) = (weights.rows(&format!("{path}.weight")), weights.exact(&format!("{path}.bias")));
-        Self { weight: weight.val(), bias: bias.val(), stride, groups }
+    fn build(b: &Builder<'_>, name: &str, [outputs, inputs, kernel]: [usize; 3], stride: usize) -> Self {
+        let weight = b.rows(&format!("{name}.weight"), [outputs, inputs, kernel, kernel]);
+        Self { weight, bias: b.exact(&format!("{name}.bias"), [outputs]), stride, groups: 1 }
     }
 
-    fn view(&self) -> ConvWeights<'_> {
-        ConvWeights { weight: &self.weight, bias: &self.bias, stride: self.stride }
+    /// Nine or twenty-five values a row, kept in f32: int8 costs most here (of the loss of an image's vector, half) and saves
+    /// least.
+    fn build_depthwise(b: &Builder<'_>, name: &str, channels: usize, kernel: usize, stride: usize) -> Self {
+        let weight = b.exact(&format!("{name}.weight"), [channels, 1, kernel, kernel]);
+        Self { weight, bias: b.exact(&format!("{name}.bias"), [channels]), stride, groups: channels }
+    }
+
+    fn values(&self) -> Views {
+        Views { weight: self.weight.val(), bias: self.bias.val(), stride: self.stride }
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let ([_, _, height, width], [_, _, kernel, _]) = (x.dims(), self.weight.dims());
+        let weight = self.weight.val();
+        let ([_, _, height, width], [_, _, kernel, _]) = (x.dims(), weight.dims());
         let padding = [height, width].map(|side| same_padding(side, kernel, self.stride));
         let options = ConvOptions::new_with_padding([self.stride; 2], padding, [1, 1], self.groups);
-        conv2d(x, self.weight.clone(), Some(self.bias.clone()), options)
+        conv2d(x, weight, Some(self.bias.val()), options)
     }
 }
 
@@ -316,7 +361,8 @@ mod tests {
         assert_eq!(config.map_side(), 16);
         let block = |inputs, inner, outputs, stride, kernel| Bottleneck { inputs, inner, outputs, stride, kernel };
         assert_eq!(config.bottlenecks(), [block(8, 8, 16, 1, 3), block(16, 96, 24, 2, 5), block(24, 144, 24, 1, 5)]);
-        let names: Vec<String> = config.tensors("picture").into_iter().map(|spec| spec.name).collect();
+        let (_, specs) = Builder::describe("picture", |b| ConvTower::build(&config, b));
+        let names: Vec<String> = specs.into_iter().map(|spec| spec.name).collect();
         assert_eq!(names.len(), 2 * (1 + 2 + 3 + 3 + 1));
         assert!(!names.contains(&"picture.blocks.0.expand.weight".to_string()));
     }
@@ -341,7 +387,7 @@ mod packed_tests {
         let weight = TensorData::new(weight, [outputs, inputs / groups, kernel, kernel]);
         let bias = TensorData::new(values(outputs, 0.5, kernel), [outputs]);
         let (weight, bias) = (Tensor::from_data(weight, &device), Tensor::from_data(bias, &device));
-        Conv { weight, bias, stride, groups }
+        Conv { weight: Param::from_tensor(weight), bias: Param::from_tensor(bias), stride, groups }
     }
 
     fn block(inputs: usize, inner: usize, outputs: usize, kernel: usize, stride: usize) -> ConvBlock {
@@ -362,7 +408,8 @@ mod packed_tests {
         let blocks = vec![block(24, 24, 16, 3, 1), block(16, 96, 40, 5, 2), block(40, 240, 40, 3, 1)];
         let composed = Composed { stem: conv(24, 3, 3, 2, 1), blocks, head: conv(100, 40, 1, 1, 1) };
         let blocks = composed.blocks.iter().map(|block| block.packed().expect("flex")).collect();
-        let packed = PackedTower::new(composed.stem.view(), blocks, composed.head.view()).expect("flex");
+        let (stem, head) = (composed.stem.values(), composed.head.values());
+        let packed = PackedTower::new(stem.view(), blocks, head.view()).expect("flex");
         let pixels = TensorData::new(values(5 * 3 * 45 * 45, 1.0, 3), [5, 3, 45, 45]);
         let pixels = Tensor::<4>::from_data(pixels, &Device::flex());
         let map = packed.forward(&pixels, None);

@@ -4,7 +4,8 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use omniburn_kernels::Activation;
 
-use crate::blocks::{LayerNorm, Linear, Weights};
+use crate::blocks::{LayerNorm, Linear};
+use crate::builder::Builder;
 use crate::tap;
 use crate::trap::{self, Trap};
 
@@ -22,14 +23,21 @@ pub struct Merger {
 }
 
 impl Merger {
-    /// Builds `{prefix}.{norm,linear_fc1,linear_fc2}`; `block` is patches a row.
-    pub fn load(weights: &Weights, prefix: &str, block: usize, norm_eps: f64) -> Self {
+    /// From `block` patches of a tower's width to a row of the backbone's.
+    pub fn build(b: &Builder<'_>, width: usize, block: usize, hidden: usize, norm_eps: f64) -> Self {
+        let wide = width * block;
         Self {
-            norm: LayerNorm::load(weights, &format!("{prefix}.norm"), norm_eps),
-            linear_fc1: Linear::load_biased(weights, &format!("{prefix}.linear_fc1")),
-            linear_fc2: Linear::load_biased(weights, &format!("{prefix}.linear_fc2")),
+            norm: b.layer_norm("norm", width, norm_eps),
+            linear_fc1: b.linear_biased("linear_fc1", wide, wide),
+            linear_fc2: b.linear_biased("linear_fc2", wide, hidden),
             block,
         }
+    }
+
+    /// Operations on this many patches.
+    pub fn flops(&self, patches: usize) -> u64 {
+        let rows = patches / self.block;
+        self.linear_fc1.flops(rows) + self.linear_fc2.flops(rows)
     }
 
     /// # Shapes

@@ -4,4 +4,5 @@ pub mod audio;
 pub mod conv;
 pub mod grid;
 pub mod merger;
+pub mod speech;
 pub mod vision;

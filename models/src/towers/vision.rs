@@ -9,10 +9,12 @@ use super::grid;
 use crate::batch::{Grid, PatchRows, upload};
 use crate::blocks::attention::self_attention;
 use crate::blocks::filler::{with_filler, without_filler};
-use crate::blocks::{LayerNorm, Linear, RotaryTable, Weights};
+use crate::blocks::{LayerNorm, Linear, RotaryTable};
+use crate::builder::Builder;
 use crate::error::ConfigError;
 use crate::families::{layer_count, multiple, nonzero, positive, small};
-use crate::record::{TensorSpec, layer_norm, linear_bias};
+use crate::flops;
+use crate::record::SourceAxes;
 use crate::tap;
 use crate::trap::{self, Trap};
 
@@ -97,23 +99,6 @@ impl VisionConfig {
         }
         Ok(())
     }
-
-    /// Every tensor of the tower under `prefix`.
-    pub fn tensors(&self, prefix: &str) -> Vec<TensorSpec> {
-        let mut specs = Vec::new();
-        specs.extend(linear_bias(&format!("{prefix}.patch_embed"), self.patch_values(), self.hidden));
-        specs.push(TensorSpec::exact(format!("{prefix}.pos_embed.weight"), [self.positions, self.hidden]));
-        for i in 0..self.layers {
-            let block = format!("{prefix}.blocks.{i}");
-            specs.extend(layer_norm(&format!("{block}.norm1"), self.hidden));
-            specs.extend(linear_bias(&format!("{block}.attn.qkv"), self.hidden, 3 * self.hidden));
-            specs.extend(linear_bias(&format!("{block}.attn.proj"), self.hidden, self.hidden));
-            specs.extend(layer_norm(&format!("{block}.norm2"), self.hidden));
-            specs.extend(linear_bias(&format!("{block}.mlp.linear_fc1"), self.hidden, self.inner));
-            specs.extend(linear_bias(&format!("{block}.mlp.linear_fc2"), self.inner, self.hidden));
-        }
-        specs
-    }
 }
 
 /// Feature rows of a tower's pass, one a patch, before any connector.
@@ -160,15 +145,34 @@ struct VisionBlock {
 }
 
 impl VisionTower {
-    /// Builds the tower from `{prefix}.…` of a part that was opened with [`VisionConfig::tensors`].
-    pub fn load(config: &VisionConfig, weights: &Weights, prefix: &str) -> Self {
-        let blocks = (0..config.layers).map(|i| VisionBlock::load(config, weights, &format!("{prefix}.blocks.{i}")));
+    /// The tower, without a merger.
+    pub fn build(config: &VisionConfig, b: &Builder<'_>) -> Self {
+        let VisionConfig { hidden, channels, temporal_patch, patch_px, .. } = *config;
+        let axes = SourceAxes::Patches { channels, frames: temporal_patch, side: patch_px };
+        let block = |i| b.at(format!("blocks.{i}"), |b| VisionBlock::build(config, b));
         Self {
-            patch_embed: Linear::load_biased(weights, &format!("{prefix}.patch_embed")),
-            pos_embed: weights.exact(&format!("{prefix}.pos_embed.weight")),
-            blocks: blocks.collect(),
+            patch_embed: b.convolution("patch_embed", config.patch_values(), hidden, axes),
+            pos_embed: b.exact("pos_embed.weight", [config.positions, hidden]),
+            blocks: (0..config.layers).map(block).collect(),
             config: config.clone(),
         }
+    }
+
+    /// Operations on `groups` temporal groups of `patches` patches each, which see each other within a group.
+    pub fn flops(&self, groups: usize, patches: usize) -> u64 {
+        let (all, pairs) = (groups * patches, groups * patches * patches);
+        self.patch_embed.flops(all) + self.blocks.iter().map(|block| block.flops(all, pairs)).sum::<u64>()
+    }
+
+    /// f32 values alive a patch in the widest step, with the patch itself.
+    pub fn patch_values_alive(&self) -> usize {
+        let VisionConfig { hidden, inner, .. } = self.config;
+        self.config.patch_values() + 5 * hidden + (9 * hidden).max(4 * inner)
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &VisionConfig {
+        &self.config
     }
 
     /// Features of packed pictures and clips; items never see each other.
@@ -261,18 +265,22 @@ impl VisionTower {
 }
 
 impl VisionBlock {
-    fn load(config: &VisionConfig, weights: &Weights, path: &str) -> Self {
-        let norm = |name: &str| LayerNorm::load(weights, &format!("{path}.{name}"), config.norm_eps);
-        let linear = |name: &str| Linear::load_biased(weights, &format!("{path}.{name}"));
+    fn build(config: &VisionConfig, b: &Builder<'_>) -> Self {
+        let VisionConfig { hidden, inner, norm_eps, heads, .. } = *config;
         Self {
-            norm1: norm("norm1"),
-            qkv: linear("attn.qkv"),
-            proj: linear("attn.proj"),
-            norm2: norm("norm2"),
-            linear_fc1: linear("mlp.linear_fc1"),
-            linear_fc2: linear("mlp.linear_fc2"),
-            heads: config.heads,
+            norm1: b.layer_norm("norm1", hidden, norm_eps),
+            qkv: b.linear_biased("attn.qkv", hidden, 3 * hidden),
+            proj: b.linear_biased("attn.proj", hidden, hidden),
+            norm2: b.layer_norm("norm2", hidden, norm_eps),
+            linear_fc1: b.linear_biased("mlp.linear_fc1", hidden, inner),
+            linear_fc2: b.linear_biased("mlp.linear_fc2", inner, hidden),
+            heads,
         }
+    }
+
+    fn flops(&self, rows: usize, pairs: usize) -> u64 {
+        let products = [&self.qkv, &self.proj, &self.linear_fc1, &self.linear_fc2];
+        products.iter().map(|linear| linear.flops(rows)).sum::<u64>() + flops::attention(pairs, self.proj.inputs())
     }
 
     fn forward(&self, hidden: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {

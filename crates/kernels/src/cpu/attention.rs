@@ -2,8 +2,9 @@
 //!
 //! Two passes. The first normalises, rotates and packs keys and values of every segment and head into panels. The second
 //! takes a few query rows of a head at a time against 256 keys at a time, with the running maximum and sum of the online
-//! softmax; a causal row goes no further than the tile it ends in. Where a block of rows or keys ends depends on the row's
-//! own segment alone, so a row has the same bits whatever lies beside its segment.
+//! softmax; a causal row goes no further than the tile it ends in, and a row with a window sees no tile outside it. Where a
+//! block of rows or keys ends depends on the row's own segment alone, so a row has the same bits whatever lies beside its
+//! segment.
 //!
 //! # Source
 //! Milakov and Gimelshein 2018 (arXiv 1805.02867), online softmax; Dao et al. 2022 (arXiv 2205.14135), tiles.
@@ -77,6 +78,8 @@ pub struct Attention<'a> {
     pub scale: f32,
     /// Whether a row sees only itself and earlier rows.
     pub causal: bool,
+    /// Rows at most this far away are seen; all where absent.
+    pub window: Option<usize>,
     /// Whether products may round queries, keys, values and weights to bf16, where the instructions multiply such.
     pub low: bool,
 }
@@ -428,11 +431,15 @@ impl<T: Value> Task<'_, T> {
         let context = room.take::<f32>(QUERY_ROWS * width);
         let mut running = Running { largest: [f32::NEG_INFINITY; QUERY_ROWS], sum: [0.0; QUERY_ROWS] };
         let place = &self.panels.places[self.segment];
-        let end = if self.a.causal { self.first + rows } else { length };
+        let window = self.a.window.unwrap_or(length);
+        // Panels can be entered at a whole step of the depth.
+        let begin = self.first.saturating_sub(window) / DEPTH_STEP * DEPTH_STEP;
+        let last = (self.first + rows).saturating_add(window).min(length);
+        let end = if self.a.causal { self.first + rows } else { last };
         // SAFETY: the set is available; every buffer is as large as the blocks say.
         unsafe {
             vectorize(self.isa, Queries { task: &self, rows, row, to: query });
-            for start in (0..end).step_by(KEYS) {
+            for start in (begin..end).step_by(KEYS) {
                 let keys = KEYS.min(end - start);
                 let padded = keys.next_multiple_of(if T::LOW { DEPTH_STEP } else { LANES });
                 T::block(
@@ -451,8 +458,9 @@ impl<T: Value> Task<'_, T> {
                         next: std::ptr::null(),
                     },
                 );
+                let (begins, running) = (start == begin, &mut running);
                 let softmax =
-                    Softmax { task: &self, rows, start, keys, padded, scores, weights, context, running: &mut running };
+                    Softmax { task: &self, rows, start, begins, keys, padded, scores, weights, context, running };
                 vectorize(self.isa, softmax);
                 T::block(
                     self.isa,
@@ -467,7 +475,7 @@ impl<T: Value> Task<'_, T> {
                         panel: LANES * place.keys,
                         c: context.as_mut_ptr(),
                         ldc: width,
-                        accumulate: start > 0,
+                        accumulate: start > begin,
                         next: std::ptr::null(),
                     },
                 );
@@ -513,6 +521,8 @@ struct Softmax<'a, T> {
     task: &'a Task<'a, T>,
     rows: usize,
     start: usize,
+    /// Whether this is the first step of its rows.
+    begins: bool,
     keys: usize,
     padded: usize,
     scores: &'a mut [f32],
@@ -525,21 +535,28 @@ impl<T: Value> Vectorized for Softmax<'_, T> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        let Attention { scale, causal, .. } = *self.task.a;
+        let Attention { scale, causal, window, .. } = *self.task.a;
         let width = self.task.panels.width;
         unsafe {
             for r in 0..self.rows {
                 let position = self.task.first + r;
-                let seen = if causal { self.keys.min((position + 1).saturating_sub(self.start)) } else { self.keys };
+                let within = |end: usize| self.keys.min(end.saturating_sub(self.start));
+                let seen = if causal { within(position + 1) } else { self.keys };
+                let (hidden, seen) = match window {
+                    Some(window) => {
+                        (within(position.saturating_sub(window)), seen.min(within(position.saturating_add(window + 1))))
+                    }
+                    None => (0, seen),
+                };
                 let scores = self.scores.as_mut_ptr().add(r * KEYS);
                 let weights = self.weights.as_mut_ptr().add(r * KEYS);
-                if seen == 0 {
+                if seen <= hidden {
                     for i in (0..self.padded).step_by(LANES) {
                         T::store(V::splat(0.0), weights.add(i));
                     }
                     continue;
                 }
-                for i in seen..self.padded {
+                for i in (0..hidden).chain(seen..self.padded) {
                     *scores.add(i) = f32::NEG_INFINITY;
                 }
                 let visible = seen.next_multiple_of(LANES);
@@ -562,7 +579,7 @@ impl<T: Value> Vectorized for Softmax<'_, T> {
                 }
                 let sum = sum.sum();
                 self.running.largest[r] = largest;
-                if self.start == 0 {
+                if self.begins {
                     self.running.sum[r] = sum;
                     continue;
                 }

@@ -1,0 +1,378 @@
+//! ModernBERT: a pre-norm encoder with rotary positions, gated MLPs, and layers that see a window beside those that see all
+//! (gte-modernbert, granite-embedding, Ettin).
+
+use std::any::Any;
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use omniburn_kernels as kernels;
+use omniburn_kernels::{Before, HeadSizes, Segments};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::batch::TokenRows;
+use crate::blocks::filler::{with_filler, without_filler};
+use crate::blocks::pool::pooled;
+use crate::blocks::{LayerNorm, Linear, Pooling, RotaryTable, TokenTable};
+use crate::builder::Builder;
+use crate::checkpoint::{CheckpointFolder, CheckpointRules, KeyMap, Pattern};
+use crate::error::ConfigError;
+use crate::families::bert::check_poolings;
+use crate::families::{layer_count, multiple, nonzero, positive};
+use crate::family::{Architecture, Family, ModelSpec, Pass, PassInput, RowActivations, TextModel, Tokens, config};
+use crate::flops;
+use crate::flops::Shape;
+use crate::pass::{Layered, LayeredPass};
+use crate::record::Preprocess;
+use crate::tap;
+
+/// The family.
+pub static FAMILY: Family = Family {
+    name: "modernbert",
+    about: "ModernBERT (gte-modernbert, granite-embedding): text",
+    read: config::<ModernBertConfig>,
+    checkpoint: Some(&RULES),
+};
+
+static RULES: CheckpointRules = CheckpointRules {
+    model_types: &["modernbert"],
+    is_architecture: |name| {
+        name.strip_prefix("ModernBert").is_some_and(|rest| rest == "Model" || rest.starts_with("For"))
+    },
+    known_as: "a ModernBERT encoder",
+    keys: KeyMap {
+        renames: &[("module.", ""), ("0.", ""), ("auto_model.", ""), ("model.", "")],
+        endings: &[],
+        drops: &[
+            (Pattern::Prefix("head."), "an embedding takes no head: this one guesses masked words or classes"),
+            (Pattern::Prefix("decoder."), "an embedding takes no head: this one guesses masked words"),
+            (Pattern::Prefix("classifier."), "an embedding takes no head: this one sorts texts or words into classes"),
+            (Pattern::Contains("inv_freq"), "rotary frequencies are computed from the configuration"),
+        ],
+    },
+    names: &[("embed_tokens.", "embeddings.tok_embeddings."), ("backbone.norm.", "embeddings.norm."), ("backbone.", "")],
+    read: |folder| Box::new(read(folder)),
+};
+
+/// Configuration of the family; plain data without defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModernBertConfig {
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Attention heads; divides `hidden`.
+    pub heads: usize,
+    /// Width of the gated MLP.
+    pub inner: usize,
+    /// Epsilon of every LayerNorm.
+    pub norm_eps: f64,
+    /// One entry a layer: whether its rows see all rows, or only those of a window.
+    pub sees_all: Vec<bool>,
+    /// Rows on each side that a row of a window layer sees.
+    pub window: usize,
+    /// Base of the rotary frequencies of layers that see all.
+    pub rope_theta: f64,
+    /// Base of the rotary frequencies of window layers.
+    pub window_rope_theta: f64,
+    /// Longest sequence, both ends included.
+    pub max_tokens: usize,
+    /// Rows of the token table.
+    pub vocab: usize,
+    /// Which rows make the vector.
+    pub pooling: Pooling,
+    /// Poolings whose vectors stand behind the first one's, in this order; mostly none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_poolings: Vec<Pooling>,
+    /// Whether the rows up to the end of a prompt are left out of the poolings; the last row never is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skips_prompt: bool,
+}
+
+impl Architecture for ModernBertConfig {
+    fn family(&self) -> &'static Family {
+        &FAMILY
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        layer_count("text.sees_all", self.sees_all.len())?;
+        nonzero(&[
+            ("text.hidden", self.hidden),
+            ("text.heads", self.heads),
+            ("text.inner", self.inner),
+            ("text.window", self.window),
+            ("text.max_tokens", self.max_tokens),
+            ("text.vocab", self.vocab),
+        ])?;
+        multiple("text.hidden", self.hidden, "text.heads", self.heads)?;
+        multiple("text head width", self.hidden / self.heads, "rotary pairs", 2)?;
+        check_poolings(&self.more_poolings)?;
+        positive("text.norm_eps", self.norm_eps)?;
+        positive("text.rope_theta", self.rope_theta)?;
+        positive("text.window_rope_theta", self.window_rope_theta)
+    }
+
+    fn spec(&self) -> ModelSpec {
+        ModelSpec {
+            vector: self.hidden * (1 + self.more_poolings.len()),
+            hidden: self.hidden,
+            vocab: self.vocab,
+            max_tokens: self.max_tokens,
+            image: None,
+            audio: None,
+            ends: None,
+            skips_prompt: self.skips_prompt,
+        }
+    }
+
+    fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
+        let tokens = tokens.table(self.vocab, self.hidden);
+        let encoder = b.at("backbone", |b| ModernBertEncoder::build(self, b));
+        Arc::new(ModernBertText { tokens, encoder, config: self.clone() })
+    }
+
+    fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
+        let (layers, all) = (self.sees_all.len(), self.sees_all.iter().filter(|all| **all).count());
+        let Self { hidden, heads, window, max_tokens, vocab, .. } = self;
+        let sight = format!("{all} of them over all rows, the others over {window} on each side");
+        let words = format!("{layers} encoder layers of {hidden}, {heads} heads, {sight}");
+        vec![("text", format!("{words}, {max_tokens} tokens at most, table of {vocab} rows"))]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Pre-norm layers over token rows.
+///
+/// # Source
+/// transformers, `ModernBertModel`, revision 5.24.0; Warner et al. 2024 (arXiv 2412.13663).
+#[derive(Module, Debug)]
+struct ModernBertEncoder {
+    norm: LayerNorm,
+    layers: Vec<ModernBertLayer>,
+    final_norm: LayerNorm,
+}
+
+#[derive(Module, Debug)]
+struct ModernBertLayer {
+    /// Absent in the first layer, whose rows are normalised already.
+    attn_norm: Option<LayerNorm>,
+    qkv: Linear,
+    attn_out: Linear,
+    mlp_norm: LayerNorm,
+    /// Gate and up side by side.
+    mlp_in: Linear,
+    mlp_out: Linear,
+    heads: usize,
+    window: Option<usize>,
+}
+
+impl ModernBertEncoder {
+    fn build(config: &ModernBertConfig, b: &Builder<'_>) -> Self {
+        let ModernBertConfig { hidden, norm_eps, .. } = *config;
+        let layer = |i| b.at(format!("layers.{i}"), |b| ModernBertLayer::build(config, i, b));
+        Self {
+            norm: b.layer_norm_unbiased("norm", hidden, norm_eps),
+            layers: (0..config.sees_all.len()).map(layer).collect(),
+            final_norm: b.layer_norm_unbiased("final_norm", hidden, norm_eps),
+        }
+    }
+}
+
+impl ModernBertLayer {
+    fn build(config: &ModernBertConfig, index: usize, b: &Builder<'_>) -> Self {
+        let ModernBertConfig { hidden, heads, inner, norm_eps, window, .. } = *config;
+        Self {
+            attn_norm: (index > 0).then(|| b.layer_norm_unbiased("attn_norm", hidden, norm_eps)),
+            qkv: b.linear("attn.Wqkv", hidden, 3 * hidden),
+            attn_out: b.linear("attn.Wo", hidden, hidden),
+            mlp_norm: b.layer_norm_unbiased("mlp_norm", hidden, norm_eps),
+            mlp_in: b.linear("mlp.Wi", hidden, 2 * inner),
+            mlp_out: b.linear("mlp.Wo", inner, hidden),
+            heads,
+            window: (!config.sees_all[index]).then_some(window),
+        }
+    }
+
+    fn forward(&self, hidden: Tensor<2>, segments: &Segments, rotary: &RotaryTable, name: &str) -> Tensor<2> {
+        let [_, width] = hidden.dims();
+        let normed = match &self.attn_norm {
+            Some(norm) => norm.forward_for(hidden.clone(), &self.qkv),
+            None => hidden.clone(),
+        };
+        let low = self.qkv.weight().is_low();
+        let before = Before { rotary: Some(rotary.tables()), window: self.window, low, ..Before::default() };
+        let sizes = HeadSizes { heads: self.heads, kv_heads: self.heads, head_dim: width / self.heads };
+        let context = kernels::attend(self.qkv.forward(normed), sizes, segments, before); // [tokens, hidden]
+        let context = tap::pass(|| format!("{name}.context"), context);
+        let hidden = self.attn_out.forward_onto(context, hidden);
+        let normed = self.mlp_norm.forward_for(hidden.clone(), &self.mlp_in);
+        let gated = self.mlp_in.forward(normed); // [tokens, 2 * inner]
+        let [tokens, both] = gated.dims();
+        let cut = |from: usize| gated.clone().slice([0..tokens, from..from + both / 2]);
+        let inner = kernels::gelu_erf(cut(0)) * cut(both / 2); // [tokens, inner]
+        let hidden = self.mlp_out.forward_onto(inner, hidden);
+        tap::pass(|| name.into(), hidden)
+    }
+
+    fn flops(&self, tokens: usize) -> u64 {
+        // Rows of a window that lie in the sequence.
+        let pairs = match self.window {
+            None => tokens * tokens,
+            Some(window) => {
+                let reach = window.min(tokens.saturating_sub(1));
+                tokens + 2 * (reach * tokens - reach * (reach + 1) / 2)
+            }
+        };
+        let products = [&self.qkv, &self.attn_out, &self.mlp_in, &self.mlp_out];
+        products.iter().map(|linear| linear.flops(tokens)).sum::<u64>() + flops::attention(pairs, self.attn_out.inputs())
+    }
+
+    fn row_values(&self) -> usize {
+        let (hidden, inner) = (self.attn_out.outputs(), self.mlp_out.inputs());
+        // Both halves of the MLP, the activated half, and their product.
+        4 * hidden + (9 * hidden).max(6 * inner)
+    }
+
+    fn parameters(&self) -> usize {
+        let products = [&self.qkv, &self.attn_out, &self.mlp_in, &self.mlp_out];
+        products.iter().map(|linear| linear.inputs() * linear.outputs()).sum()
+    }
+}
+
+/// The family opened: token rows on the host, the encoder on its device.
+#[derive(Debug)]
+struct ModernBertText {
+    tokens: TokenTable,
+    encoder: ModernBertEncoder,
+    config: ModernBertConfig,
+}
+
+/// A [`ModernBertText`] between two of its layers.
+struct State {
+    hidden: Tensor<2>,
+    segments: Segments,
+    /// Of layers that see all, and of window layers.
+    rotary: [RotaryTable; 2],
+}
+
+impl Layered for ModernBertText {
+    type State = State;
+
+    fn enter(&self, rows: TokenRows, _: Option<Vec<usize>>) -> State {
+        let (rows, segments) = with_filler(rows.rows, rows.segments);
+        let rows = tap::pass(|| "backbone.rows".into(), rows);
+        let ModernBertConfig { hidden, heads, rope_theta, window_rope_theta, .. } = self.config;
+        let positions: Vec<usize> = segments.positions().collect();
+        let table = |base| RotaryTable::sequence(&positions, hidden / heads, base, &rows.device());
+        let rotary = [table(rope_theta), table(window_rope_theta)];
+        let hidden = tap::pass(|| "backbone.norm".into(), self.encoder.norm.forward(rows));
+        State { hidden, segments, rotary }
+    }
+
+    fn layers(&self) -> usize {
+        self.encoder.layers.len()
+    }
+
+    fn layer(&self, index: usize, state: State) -> State {
+        let State { hidden, segments, rotary } = state;
+        let layer = &self.encoder.layers[index];
+        let table = &rotary[usize::from(layer.window.is_some())];
+        let hidden = layer.forward(hidden, &segments, table, &format!("backbone.layers.{index}"));
+        State { hidden, segments, rotary }
+    }
+
+    fn leave(&self, state: State, skipped: &[usize]) -> Tensor<2> {
+        let rows = self.encoder.final_norm.forward(without_filler(state.hidden, &state.segments));
+        let segments = state.segments.with_filler(0);
+        pooled(self.config.pooling, &self.config.more_poolings, rows, &segments, skipped)
+    }
+
+    fn grouped(&self) -> Option<usize> {
+        self.encoder.layers.first().map(ModernBertLayer::parameters)
+    }
+}
+
+impl TextModel for ModernBertText {
+    fn tokens(&self) -> &TokenTable {
+        &self.tokens
+    }
+
+    fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass> {
+        Box::new(LayeredPass::new(self, input))
+    }
+
+    fn flops(&self, shape: &Shape) -> Option<u64> {
+        match shape {
+            Shape::Text { tokens } => Some(self.encoder.layers.iter().map(|layer| layer.flops(*tokens)).sum()),
+            _ => None,
+        }
+    }
+
+    fn activations(&self) -> RowActivations {
+        let values = self.encoder.layers.first().map_or(0, ModernBertLayer::row_values);
+        RowActivations { values, heads: self.config.heads }
+    }
+}
+
+/// From a published folder to a configuration.
+fn read(folder: &CheckpointFolder<'_>) -> ModernBertConfig {
+    folder.refuse_common();
+    let text = folder.config;
+    text.only_text("hidden_activation", "gelu");
+    for flag in ["norm_bias", "attention_bias", "mlp_bias"] {
+        text.only_flag(flag, false);
+    }
+    let layers = folder.layers("num_hidden_layers");
+    let local = text.size("local_attention").unwrap_or(128);
+    let kinds = text.list("layer_types", "a list of strings", Value::as_str);
+    let sees_all = match kinds {
+        Some(kinds) => {
+            let known = ["full_attention", "sliding_attention"];
+            if kinds.len() != layers || kinds.iter().any(|kind| !known.contains(kind)) {
+                text.fault("layer_types", format!("{} or {} for each of {layers} layers", known[0], known[1]));
+            }
+            kinds.iter().map(|kind| *kind == known[0]).collect()
+        }
+        None => {
+            let every = text.size("global_attn_every_n_layers").unwrap_or(3);
+            (0..layers).map(|layer| layer % every == 0).collect()
+        }
+    };
+    let (rope_theta, window_rope_theta) = rope_thetas(folder);
+    ModernBertConfig {
+        hidden: text.needed_size("hidden_size"),
+        heads: text.needed_size("num_attention_heads"),
+        inner: text.needed_size("intermediate_size"),
+        norm_eps: text.number("norm_eps").unwrap_or(1e-5),
+        sees_all,
+        window: (local / 2).max(1),
+        rope_theta,
+        window_rope_theta,
+        max_tokens: folder.text.limit(text.needed_size("max_position_embeddings")),
+        vocab: text.needed_size("vocab_size"),
+        pooling: folder.text.pooling,
+        more_poolings: folder.text.more_poolings.clone(),
+        skips_prompt: folder.text.skips_prompt,
+    }
+}
+
+/// Bases of the rotary frequencies, of layers that see all and of window layers: as transformers 4 and 5 write them.
+fn rope_thetas(folder: &CheckpointFolder<'_>) -> (f64, f64) {
+    let text = folder.config;
+    if text.get("rope_scaling").is_some() {
+        text.fault("rope_scaling", "nothing: positions are plain");
+    }
+    let nested = text.get("rope_parameters");
+    let of = |kind: &str, at: &'static str, flat: &str, default: f64| {
+        let rope = crate::checkpoint::Fields::new(at, nested.and_then(|nested| nested.get(kind)), folder.faults);
+        rope.only_text("rope_type", "default");
+        rope.number("rope_theta").or(text.number(flat)).unwrap_or(default)
+    };
+    (
+        of("full_attention", "rope_parameters.full_attention.", "global_rope_theta", 160_000.0),
+        of("sliding_attention", "rope_parameters.sliding_attention.", "local_rope_theta", 10_000.0),
+    )
+}

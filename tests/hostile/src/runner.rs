@@ -167,7 +167,7 @@ fn input(seeds: &[Vec<u8>], seed: u64, number: u64) -> Vec<u8> {
 /// One run within its limits: what was wrong, if anything.
 fn once(target: &Target, input: &[u8], allocator: &Allocator) -> Result<Duration, String> {
     let limit = allocator.allocated().saturating_add(target.limit_mib << 20);
-    let before = processor_time();
+    let (before, user_before) = (processor_time(), user_time_of(std::process::id()));
     // Beyond the limit the allocator refuses, and what does not expect that ends the process: the parent sees it.
     allocator.set_limit(limit).map_err(|()| "the limit is below what is held".to_owned())?;
     let outcome = catch_unwind(AssertUnwindSafe(|| (target.body)(input)));
@@ -181,7 +181,15 @@ fn once(target: &Target, input: &[u8], allocator: &Allocator) -> Result<Duration
         return Err(format!("a panic of a third party that nobody caught, one of {theirs:?}"));
     }
     if took.as_secs_f64() > MOST_SECONDS {
-        return Err(format!("{:.2} s of processor time, expected at most {MOST_SECONDS}", took.as_secs_f64()));
+        // What the system did in its name, such as clearing the pages of a large canvas, depends on what else the machine
+        // does, and is bounded by the memory limit.
+        let worked = match (user_before, user_time_of(std::process::id())) {
+            (Some(before), Some(now)) => now - before,
+            _ => took.as_secs_f64(),
+        };
+        if worked > MOST_SECONDS {
+            return Err(format!("{worked:.2} s of processor time, expected at most {MOST_SECONDS}"));
+        }
     }
     Ok(took)
 }
@@ -261,17 +269,17 @@ enum End {
 
 /// Waits for the end of a child, and ends it where one input takes too long.
 fn watch(child: &mut Child, progress: &mut tempfile::NamedTempFile) -> io::Result<End> {
-    let (mut at, mut since, mut spent) = (u64::MAX, Instant::now(), time_of(child.id()));
+    let (mut at, mut since, mut spent) = (u64::MAX, Instant::now(), user_time_of(child.id()));
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(End::Exit(status));
         }
         let now = number(progress)?;
         if now != at {
-            (at, since, spent) = (now, Instant::now(), time_of(child.id()));
+            (at, since, spent) = (now, Instant::now(), user_time_of(child.id()));
         } else if since.elapsed().as_secs_f64() > MOST_SECONDS {
             // A machine with much to do is no hang: processor time counts, where the system tells it.
-            let worked = match (spent, time_of(child.id())) {
+            let worked = match (spent, user_time_of(child.id())) {
                 (Some(before), Some(now)) => now - before,
                 _ => since.elapsed().as_secs_f64(),
             };
@@ -331,19 +339,18 @@ fn processor_time() -> Duration {
     START.get_or_init(Instant::now).elapsed()
 }
 
-/// Processor seconds of another process, where the system tells them in a file.
+/// Processor seconds that a process spent in its own code, where the system tells them in a file.
 #[cfg(target_os = "linux")]
-fn time_of(process: u32) -> Option<f64> {
+fn user_time_of(process: u32) -> Option<f64> {
     let line = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name of the program stands in brackets and may hold anything; of what follows, user and system time are the
-    // twelfth and thirteenth field.
+    // The name of the program stands in brackets and may hold anything; of what follows, user time is the twelfth field.
     let fields: Vec<&str> = line[line.rfind(')')? + 1..].split_whitespace().collect();
-    let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+    let ticks = fields.get(11)?.parse::<f64>().ok()?;
     Some(ticks / rustix::param::clock_ticks_per_second() as f64)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn time_of(_: u32) -> Option<f64> {
+fn user_time_of(_: u32) -> Option<f64> {
     None
 }
 
@@ -381,11 +388,11 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn processor_time_of_a_process_grows_as_it_works() {
-        let before = (time_of(std::process::id()).unwrap(), processor_time());
+        let before = (user_time_of(std::process::id()).unwrap(), processor_time());
         let start = Instant::now();
         while start.elapsed() < Duration::from_millis(300) {
             std::hint::spin_loop();
         }
-        assert!(processor_time() > before.1 && time_of(std::process::id()).unwrap() > before.0);
+        assert!(processor_time() > before.1 && user_time_of(std::process::id()).unwrap() > before.0);
     }
 }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Tensor;
-use omniburn::{Dtype, Engine, Family, Height, Input, RecordFolder, Request, RgbImage, Role, Width};
+use omniburn::{Dtype, Engine, FamilyConfig, Height, Input, RecordFolder, Request, RgbImage, Role, Width};
 use omniburn_models::backbone::BackboneConfig;
 use omniburn_models::families::OmniConfig;
 use omniburn_models::record::write_random;
@@ -93,7 +93,7 @@ impl Size {
         let path = records().join(format!("{}-{dtype}", self.name()));
         // One of another format or shape, or one that is not whole, is made anew.
         let same = |record: RecordFolder| {
-            record.header().dtype == dtype && record.header().family == Family::Omni(self.config())
+            record.header().dtype == dtype && record.header().family == FamilyConfig::new(self.config())
         };
         let good = RecordFolder::open(&path).is_ok_and(same);
         if !good {

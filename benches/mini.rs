@@ -11,8 +11,8 @@ use omniburn_benches::{pool, read, records};
 use omniburn_models::Segments;
 use omniburn_models::batch::{MelRows, TokenRows};
 use omniburn_models::blocks::Pooling;
+use omniburn_models::families::BertConfig;
 use omniburn_models::families::mini::{MiniConfig, PictureConfig, SpeechConfig};
-use omniburn_models::families::{BertConfig, Family};
 use omniburn_models::record::{RecordFolder, write_random_mini};
 use omniburn_models::towers::audio::AudioConfig;
 use omniburn_models::towers::conv::{ConvConfig, ConvStage};
@@ -92,7 +92,8 @@ fn bench() {
         write_random_mini(&path, &config(), Dtype::F32, &tokenizer, 1).expect("a record can be written");
     }
     let record = RecordFolder::open(&path).expect("a fresh record opens");
-    let Family::Mini(config) = record.header().family.clone() else { panic!("a mini record") };
+    let config =
+        record.header().family.of::<omniburn_models::families::MiniConfig>().expect("a record of this family").clone();
     let device = Device::flex();
     let tokens = config.open_tokens(&record).expect("tokens");
     let model = config.open_text(&record, "random", tokens, Dtype::F32, &device).expect("text");

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use omniburn::{Dtype, Family, mel_preprocess, vision_preprocess};
+use omniburn::{Dtype, mel_preprocess, vision_preprocess};
 use omniburn_kernels::Segments;
 use omniburn_media::{LogMel, MelPreprocess, PatchGrid, RgbImage, SoundReader, SoundSource, TextTokenizer};
 use omniburn_media::{VisionPreprocess, decode_image_file, log_mel};
@@ -33,7 +33,12 @@ impl Model {
 
     pub fn open_on(path: &Path, task: &str, device: Device) -> Self {
         let record = open(path);
-        let Family::Omni(config) = record.header().family.clone() else { panic!("the twins are omni") };
+        let config = record
+            .header()
+            .family
+            .of::<omniburn_models::families::OmniConfig>()
+            .expect("a record of this family")
+            .clone();
         let tokens = config.open_tokens(&record).unwrap();
         Self {
             text: config.open_text(&record, task, tokens, Dtype::F32, &device).unwrap(),
@@ -50,7 +55,7 @@ impl Model {
     pub fn text(&self, sequences: &[Vec<u32>]) -> Vec<Vec<f32>> {
         let rows = self.rows(&sequences.concat());
         let segments = Segments::from_lengths(sequences.iter().map(Vec::len));
-        read_rows(self.text.embed(TokenRows { rows, segments }, &[]))
+        read_rows(self.text.embed(TokenRows { rows, segments }))
     }
 
     fn rows(&self, ids: &[u32]) -> Tensor<2> {
@@ -122,15 +127,13 @@ impl Model {
 
     /// The pooled row of features between ids.
     pub fn media(&self, features: Tensor<2>, before: &[u32], after: &[u32]) -> Vec<f32> {
-        let count = features.dims()[0];
         let mut pieces = vec![self.rows(before), features];
         if !after.is_empty() {
             pieces.push(self.rows(after));
         }
         let rows = Tensor::cat(pieces, 0);
         let segments = Segments::single(rows.dims()[0]);
-        let media = before.len()..before.len() + count;
-        read_rows(self.text.embed(TokenRows { rows, segments }, std::slice::from_ref(&media))).swap_remove(0)
+        read_rows(self.text.embed(TokenRows { rows, segments })).swap_remove(0)
     }
 }
 

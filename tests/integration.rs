@@ -8,6 +8,7 @@ mod support;
 mod backends;
 mod batching;
 mod failure;
+mod families;
 mod faults;
 mod gate;
 mod instructions;

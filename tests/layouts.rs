@@ -135,7 +135,7 @@ fn a_tasks_special_rows_reach_the_backbone() {
     let record = twin.record(Dtype::F32);
     let model = crate::direct::Model::open(&record, "retrieval");
     let opened = open(&record);
-    let omniburn::Family::Omni(config) = &opened.header().family else { panic!("the twins are omni") };
+    let config = opened.header().family.of::<omniburn_models::families::OmniConfig>().expect("a record of this family");
     let bare = config.open_tokens(&opened).unwrap();
     let ids = &model.header.special_token_ids;
     assert!(!ids.is_empty());

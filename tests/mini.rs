@@ -1,7 +1,7 @@
 //! The model that ships: its bytes, its vectors against the reference of the same weights, and what it finds.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use omniburn::{Dtype, Embedding, Engine, Family, Input, RecordFolder, Request, Role, Truncation};
+use omniburn::{Dtype, Embedding, Engine, Input, RecordFolder, Request, Role, Truncation};
 use omniburn_media::{MelPreprocess, SoundReader, SoundSource, decode_image_file, letterbox, log_mel};
 use omniburn_models::batch::MelRows;
 use safetensors::SafeTensors;
@@ -89,7 +89,7 @@ fn every_kind_has_the_vector_of_the_reference() {
 fn towers_and_connectors_equal_the_reference() {
     let reference = Reference::open();
     let record = open(&workspace().join("models/mini/record"));
-    let Family::Mini(config) = &record.header().family else { panic!("{}", record.header().family.name()) };
+    let config = record.header().family.of::<omniburn_models::families::MiniConfig>().expect("a record of this family");
     let device = Device::flex();
     let tokens = config.open_tokens(&record).unwrap();
     let text = config.open_text(&record, &record.header().default_task, tokens, Dtype::F32, &device).unwrap();

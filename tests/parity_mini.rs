@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use omniburn::{Dtype, Engine, Family, Height, Input, RecordFolder, Request, RgbImage, Role, Width};
+use omniburn::{Dtype, Engine, Height, Input, RecordFolder, Request, RgbImage, Role, Width};
 use omniburn_convert::{ConvertError, ConvertOptions, TaskChoice, convert};
 use omniburn_models::batch::{MelRows, TokenRows};
 use omniburn_models::blocks::{Pooling, TokenTable, normalize_l2};
@@ -105,7 +105,12 @@ impl Mini {
     fn open(set: &Set, dtype: Dtype) -> Self {
         let folder = record(&set.checkpoints.join(MINI), dtype, TaskChoice::Default);
         let (record, device) = (open(&folder), burn_device(device()));
-        let Family::Mini(config) = record.header().family.clone() else { panic!("a mini record") };
+        let config = record
+            .header()
+            .family
+            .of::<omniburn_models::families::MiniConfig>()
+            .expect("a record of this family")
+            .clone();
         let tokens = config.open_tokens(&record).unwrap();
         let task = &record.header().default_task;
         Self {
@@ -265,7 +270,7 @@ fn the_header_of_a_mini_record_says_how_everything_is_prepared() {
         let template = &header.templates[&modality];
         assert_eq!((template.kind, template.start, template.end), (TemplateKind::Noeos, Some(2), Some(3)));
     }
-    let Family::Mini(config) = &header.family else { panic!("a mini record") };
+    let config = header.family.of::<omniburn_models::families::MiniConfig>().expect("a record of this family");
     assert_eq!(config.text.max_tokens, 64);
 }
 
@@ -278,7 +283,12 @@ struct Bert {
 impl Bert {
     fn open(record: &Path) -> Self {
         let (record, device) = (open(record), burn_device(device()));
-        let Family::Bert(config) = record.header().family.clone() else { panic!("a bert record") };
+        let config = record
+            .header()
+            .family
+            .of::<omniburn_models::families::BertConfig>()
+            .expect("a record of this family")
+            .clone();
         let tokens = config.open_tokens(&record).unwrap();
         let text = config.open_text(&record, "base", tokens, Dtype::F32, &device).unwrap();
         Self { config, text, device }
@@ -566,9 +576,9 @@ fn through_the_engine_every_kind_keeps_its_bits_in_any_company_and_odd_inputs_ha
 }
 
 fn engine_speech_rows(engine: &Engine) -> usize {
-    match &engine.header().family {
-        Family::Mini(config) => config.speech.as_ref().unwrap().rows,
-        other => panic!("{}", other.name()),
+    match &engine.header().family.spec().audio {
+        Some(omniburn::AudioForm::Windows { rows, .. }) => *rows,
+        other => panic!("{other:?}"),
     }
 }
 

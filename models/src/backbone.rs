@@ -77,7 +77,6 @@ impl BackboneConfig {
              most, table of {vocab} rows"
         )
     }
-
 }
 
 /// What a forward may be given beside its rows. All of it is optional; the omni family uses none.
@@ -168,7 +167,6 @@ impl Backbone {
     pub fn flops(&self, tokens: usize) -> u64 {
         self.layers.iter().map(|layer| layer.flops(tokens)).sum()
     }
-
 
     /// Hidden rows after the final norm.
     ///

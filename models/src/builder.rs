@@ -142,7 +142,8 @@ impl Builder<'_> {
                 Weight::described(inputs, outputs)
             }
         };
-        let bias = biased.then(|| self.param(change(TensorSpec::exact(bias, [outputs])), |weights, name| weights.exact(name)));
+        let bias =
+            biased.then(|| self.param(change(TensorSpec::exact(bias, [outputs])), |weights, name| weights.exact(name)));
         Linear::new(weight, bias)
     }
 

@@ -224,6 +224,9 @@ pub trait TextModel: fmt::Debug + Send + Sync {
     /// - `input.rows.rows`: `[tokens, hidden]`; the pass gives `[segments, vector]`, not normalised
     fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass>;
 
+    /// What a pass begins with.
+    fn first_step(&self) -> StepKind;
+
     /// Positions of each row of sequences of ids, where they are not consecutive from the first on.
     fn positions(&self, _: &[Vec<u32>]) -> Option<Vec<usize>> {
         None
@@ -468,6 +471,15 @@ impl FamilyConfig {
         Builder::describe("", |b| (self.config.image_encoder(b), self.config.audio_encoder(b))).1
     }
 
+    /// Tensors of the tower that reads a kind of input; none for text.
+    pub fn encoder_tensors(&self, modality: Modality) -> Vec<TensorSpec> {
+        match modality {
+            Modality::Text => Vec::new(),
+            Modality::Audio => Builder::describe("", |b| self.config.audio_encoder(b)).1,
+            Modality::Image | Modality::Video => Builder::describe("", |b| self.config.image_encoder(b)).1,
+        }
+    }
+
     /// Tensors of `text.<task>.bpk`, with this many special rows where the family has such.
     pub fn text_tensors(&self, special_rows: usize) -> Vec<TensorSpec> {
         Builder::describe("", |b| self.config.text_model(b, Tokens::Described(special_rows))).1
@@ -540,8 +552,7 @@ impl FamilyConfig {
     /// Operations from what towers and backbone read to a vector; `None` where the family has no such way in.
     pub fn flops(&self, shape: &Shape) -> Option<u64> {
         let text = Builder::describe("", |b| self.config.text_model(b, Tokens::Described(0))).0;
-        let (image, audio) =
-            Builder::describe("", |b| (self.config.image_encoder(b), self.config.audio_encoder(b))).0;
+        let (image, audio) = Builder::describe("", |b| (self.config.image_encoder(b), self.config.audio_encoder(b))).0;
         let tower = match (shape, image, audio) {
             (Shape::Text { .. }, ..) => 0,
             (Shape::Patches { groups, patches, .. }, Some(ImageEncoder::Patches(tower)), _) => {
@@ -562,8 +573,7 @@ impl FamilyConfig {
     /// f32 values alive while inputs are computed, counted by the blocks.
     pub fn activations(&self) -> Activations {
         let text = Builder::describe("", |b| self.config.text_model(b, Tokens::Described(0))).0;
-        let (image, audio) =
-            Builder::describe("", |b| (self.config.image_encoder(b), self.config.audio_encoder(b))).0;
+        let (image, audio) = Builder::describe("", |b| (self.config.image_encoder(b), self.config.audio_encoder(b))).0;
         let mut found = Activations { text: text.activations(), ..Activations::default() };
         match image {
             Some(ImageEncoder::Patches(tower)) => {
@@ -698,7 +708,9 @@ impl<'de> Deserialize<'de> for FamilyConfig {
                 while let Some(key) = map.next_key::<String>()? {
                     match (key.as_str(), family) {
                         ("name", None) => family = Some(named(&map.next_value::<String>()?).map_err(A::Error::custom)?),
-                        ("config", Some(family)) if config.is_none() => config = Some(map.next_value_seed(Config(family))?),
+                        ("config", Some(family)) if config.is_none() => {
+                            config = Some(map.next_value_seed(Config(family))?)
+                        }
                         ("config", None) => return Err(A::Error::custom("the family's name comes before its config")),
                         ("name" | "config", _) => return Err(A::Error::custom(format!("duplicate field `{key}`"))),
                         _ => return Err(A::Error::unknown_field(&key, &["name", "config"])),

@@ -41,6 +41,11 @@ pub trait Layered: Send + Sync {
         None
     }
 
+    /// What a pass begins with.
+    fn first_step(&self) -> StepKind {
+        if self.grouped().is_some() { StepKind::Encoder } else { StepKind::Begin }
+    }
+
     /// The whole pass at once.
     ///
     /// # Shapes

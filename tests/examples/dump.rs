@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use omniburn::{Dtype, Family, Modality, RecordFolder, TemplateKind, mel_preprocess, sniff, vision_preprocess};
+use omniburn::{Dtype, Modality, RecordFolder, TemplateKind, mel_preprocess, sniff, vision_preprocess};
 use omniburn_kernels::Segments;
 use omniburn_media::{SoundReader, SoundSource, TextTokenizer, decode_image_file, image_patches, log_mel};
 use omniburn_models::batch::{Grid, MelRows, PatchRows, TokenRows};
@@ -54,7 +54,7 @@ fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
     let (mut file, _) = WholeFile::create(&to)?;
     let record = RecordFolder::open(model)?;
     let header = record.header();
-    let Family::Omni(config) = &header.family else { return Err("only omni records are dumped".into()) };
+    let config = header.family.of::<omniburn_models::families::OmniConfig>().expect("a record of this family");
     let device = Device::flex();
     let text = config.open_text(&record, &header.default_task, config.open_tokens(&record)?, Dtype::F32, &device)?;
     let tokenizer = TextTokenizer::from_file(&record.tokenizer_path())?;
@@ -66,7 +66,7 @@ fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
     let prefix = &header.prompts.document;
     let path = PathBuf::from(input);
     let (result, taps) = tap::collect(|| -> Result<(), Error> {
-        let (rows, media) = if path.is_file() {
+        let rows = if path.is_file() {
             let modality = if sound(&path)? { Modality::Audio } else { Modality::Image };
             let features = match modality {
                 Modality::Audio => {
@@ -103,18 +103,16 @@ fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
             if template.kind != TemplateKind::Noeos {
                 after.extend(tokenizer.trailing_specials());
             }
-            let media = before.len()..before.len() + features.dims()[0];
             let mut pieces = vec![rows(&before)?, features];
             if !after.is_empty() {
                 pieces.push(rows(&after)?);
             }
-            (Tensor::cat(pieces, 0), media)
+            Tensor::cat(pieces, 0)
         } else {
-            let rows = rows(&tokenizer.ids(&format!("{prefix}{input}"))?)?;
-            (rows, 0..0)
+            rows(&tokenizer.ids(&format!("{prefix}{input}"))?)?
         };
         let segments = Segments::single(rows.dims()[0]);
-        let _ = text.embed(TokenRows { rows, segments }, &[media]);
+        let _ = text.embed(TokenRows { rows, segments });
         Ok(())
     });
     result?;

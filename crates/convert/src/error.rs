@@ -399,3 +399,9 @@ impl ConvertError {
         move |source| ConvertError::Json { path, source }
     }
 }
+
+impl From<omniburn_models::checkpoint::FileFaults> for ConvertError {
+    fn from(found: omniburn_models::checkpoint::FileFaults) -> Self {
+        ConvertError::Fields { path: found.path, faults: found.faults }
+    }
+}

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use omniburn_models::backbone::BackboneConfig;
 use omniburn_models::families::OmniConfig;
+use omniburn_models::family::Architecture;
 use omniburn_models::towers::audio::AudioConfig;
 use omniburn_models::towers::vision::VisionConfig;
 use serde_json::Value;
@@ -15,7 +16,7 @@ use serde_json::Value;
 use crate::card::Card;
 use crate::error::ConvertError;
 use crate::fields::{Faults, Fields, shown};
-use crate::maps::{bert, mini};
+use crate::maps::mini;
 
 /// What the tensors say that a configuration may contradict.
 #[derive(Debug, Clone, Copy)]
@@ -91,14 +92,20 @@ pub(crate) fn find_card(path: &Path, root: &Value) -> Result<Card, ConvertError>
     let faults = Faults::of(path);
     let known = Card::text_model_types().join(", ");
     let (own, architectures) = (root.get("model_type"), root.get("architectures"));
-    let mut expected = format!(
-        "\"{}\", \"{}\", or a text_config whose model_type is one of {known}",
-        bert::MODEL_TYPE,
-        mini::MODEL_TYPE
-    );
-    let names = architectures.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    if own.is_none_or(Value::is_null) && names.into_iter().any(bert::is_architecture) {
-        expected += "; its architectures are those of a BERT, so `\"model_type\": \"bert\"` in this file would do";
+    let rules: Vec<_> = omniburn_models::family::known().into_iter().filter_map(|family| family.checkpoint).collect();
+    let types: Vec<String> =
+        rules.iter().flat_map(|rules| rules.model_types).map(|name| format!("\"{name}\"")).collect();
+    let mut expected =
+        format!("{}, \"{}\", or a text_config whose model_type is one of {known}", types.join(", "), mini::MODEL_TYPE);
+    let names: Vec<&str> =
+        architectures.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    if own.is_none_or(Value::is_null)
+        && let Some(rules) = rules.iter().find(|rules| names.iter().any(|name| (rules.is_architecture)(name)))
+    {
+        let (known_as, name) = (rules.known_as, rules.model_types[0]);
+        expected += &format!(
+            "; its architectures are those of {known_as}, so `\"model_type\": \"{name}\"` in this file would do"
+        );
     }
     let found = format!("{}, with architectures {}", shown(own), shown(architectures));
     if root.get("text_config").is_some() {
@@ -107,7 +114,7 @@ pub(crate) fn find_card(path: &Path, root: &Value) -> Result<Card, ConvertError>
     } else {
         faults.add("model_type", found, expected);
     }
-    faults.check().map(|()| unreachable!("a fault was added"))
+    Err(faults.refusal().into())
 }
 
 impl HfConfig {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use omniburn_models::families::Family;
+use omniburn_models::FamilyConfig;
 use omniburn_models::record::{
     Dtype, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TensorRole, TensorSpec, text_file,
 };
@@ -70,10 +70,10 @@ impl Plan {
         let folder = transformer_folder(&options.source)?;
         let config_path = folder.join(CONFIG_FILE);
         let root: Value = read_json(&config_path)?;
-        if let Some(keys) = single::keys_of(&root) {
+        if let Some(rules) = single::Rules::of(&root) {
             let modules = Modules::read(&options.source)?;
             let from = single::Folder { checkpoint: &options.source, folder: &folder, modules: modules.as_ref() };
-            return single::plan(options, &from, &root, keys);
+            return single::plan(options, &from, &root, rules);
         }
         let card = find_card(&config_path, &root)?;
         if folder != options.source {
@@ -108,7 +108,7 @@ impl Plan {
             format: RECORD_FORMAT,
             tool: concat!("omniburn ", env!("CARGO_PKG_VERSION")).into(),
             name: checkpoint_name(&options.source),
-            family: Family::Omni(hf.omni.clone()),
+            family: FamilyConfig::new(hf.omni.clone()),
             dtype: options.dtype,
             tasks: tasks.plans.iter().map(|plan| plan.name.clone()).collect(),
             default_task: tasks.default.clone(),

@@ -117,7 +117,7 @@ impl ProcessorFiles {
                 Some((name, _, other)) => {
                     let faults = Faults::of(&paths[0]);
                     faults.add(name, shown(Some(other)), "an object");
-                    faults.check().map(|()| None)
+                    Err(faults.refusal().into())
                 }
             }
         };

@@ -88,7 +88,7 @@ impl Modules {
         let faults = Faults::of(&path);
         let Some(list) = value.as_array().filter(|list| !list.is_empty()) else {
             faults.add("", shown(Some(&value)), "a list of modules");
-            return faults.check().map(|()| None);
+            return Err(faults.refusal().into());
         };
         let mut notes = Vec::new();
         let mut found: Vec<(Kind, String)> = Vec::new();
@@ -334,7 +334,7 @@ impl Reader {
                 _ => fields.fault(name, "no field of this name, as nothing is computed from it"),
             }
         }
-        faults.check()
+        Ok(faults.check()?)
     }
 
     /// Prompts by role; `said` is whether the report is to name them.

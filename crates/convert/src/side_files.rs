@@ -91,7 +91,7 @@ pub(crate) fn added_token_id(path: &Path, token: &str) -> Result<u32, ConvertErr
     }
     let faults = Faults::of(path);
     faults.add("added_tokens", "nothing of the kind", format!("the token {token}"));
-    faults.check().map(|()| unreachable!("a fault was added"))
+    Err(faults.refusal().into())
 }
 
 /// What is read of a tokenizer.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use omniburn_models::families::Family;
+use omniburn_models::FamilyConfig;
+use omniburn_models::blocks::Pooling;
+use omniburn_models::checkpoint::{CheckpointFolder, CheckpointRules, TextSettings, rules_for};
 use omniburn_models::record::{
     MediaTemplate, Modality, Preprocess, Prompts, RECORD_FORMAT, RecordHeader, TOKENS_FILE, TOWERS_FILE, TemplateKind,
     TensorSpec, text_file,
@@ -11,19 +13,23 @@ use omniburn_models::record::{
 use serde_json::Value;
 
 use crate::error::ConvertError;
-use crate::keymap::{KeyMap, Piece, Recipe, settle};
+use crate::fields::{Faults, Fields};
+use crate::keymap::{KeyMap, Recipe, settle};
+use crate::lora::ADAPTER_CONFIG;
 use crate::maps::omni::Layout;
-use crate::maps::{bert, mini};
+use crate::maps::{mini, pieces};
 use crate::plan::{PartPlan, Plan, report, source_files};
-use crate::sentence_transformers::{self, Modules};
+use crate::sentence_transformers::{self, Modules, Poolings, Settings};
 use crate::side_files::tokenizer_ids_beyond;
-use crate::source::{CONFIG_FILE, Source, checkpoint_name};
+use crate::source::{CONFIG_FILE, Source, checkpoint_name, read_json_if_there};
 use crate::tokenizer_settings;
 use crate::{ConvertOptions, TaskChoice};
 
+const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+
 /// What a folder of such a family says.
 pub(crate) struct Single {
-    pub family: Family,
+    pub family: FamilyConfig,
     /// What the report calls it.
     pub known_as: &'static str,
     pub licence: &'static str,
@@ -60,12 +66,43 @@ pub(crate) struct Ends {
     pub end: u32,
 }
 
-/// The names of the family that a configuration's `model_type` tells; nothing where that is for the cards to say.
-pub(crate) fn keys_of(root: &Value) -> Option<&'static KeyMap> {
-    match root.get("model_type").and_then(Value::as_str) {
-        Some(mini::MODEL_TYPE) => Some(&mini::KEYS),
-        Some(bert::MODEL_TYPE) => Some(&bert::KEYS),
-        _ => None,
+/// How the folder of a configuration is read, as its `model_type` tells; nothing where that is for the cards to say.
+#[derive(Clone, Copy)]
+pub(crate) enum Rules {
+    /// A family's own.
+    Family(&'static CheckpointRules),
+    /// Those of the folder that the model which ships is made from.
+    Mini,
+}
+
+impl Rules {
+    /// The rules for a folder with this `config.json`.
+    pub fn of(root: &Value) -> Option<Self> {
+        match root.get("model_type").and_then(Value::as_str) {
+            Some(mini::MODEL_TYPE) => Some(Rules::Mini),
+            _ => rules_for(root).map(Rules::Family),
+        }
+    }
+
+    fn keys(self) -> &'static KeyMap {
+        match self {
+            Rules::Family(rules) => &rules.keys,
+            Rules::Mini => &mini::KEYS,
+        }
+    }
+
+    fn names(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Rules::Family(rules) => rules.names,
+            Rules::Mini => mini::NAMES,
+        }
+    }
+
+    fn read(self, from: &Folder<'_>, root: &Value, tensors: usize) -> Result<Single, ConvertError> {
+        match self {
+            Rules::Family(rules) => read(rules, from, root, tensors),
+            Rules::Mini => mini::read(from, root, tensors),
+        }
     }
 }
 
@@ -77,25 +114,28 @@ pub(crate) fn plan(
     options: &ConvertOptions,
     from: &Folder<'_>,
     root: &Value,
-    keys: &KeyMap,
+    rules: Rules,
 ) -> Result<Plan, ConvertError> {
     let folder = from.folder;
     let config_path = folder.join(CONFIG_FILE);
-    let source = Source::open(folder, keys)?;
+    let source = Source::open(folder, rules.keys())?;
     let tensors = source.names().count();
-    let read =
-        if root.get("model_type").and_then(Value::as_str) == Some(mini::MODEL_TYPE) { mini::read } else { bert::read };
-    let single = read(from, root, tensors)?;
+    let single = rules.read(from, root, tensors)?;
     let family = single.family.clone();
     family.check().map_err(|source| ConvertError::Config { path: config_path, source })?;
     check_choices(options, &single)?;
 
-    let mut parts = vec![part(TOKENS_FILE.into(), None, &family, family.token_tensors())];
-    if !family.tower_tensors().is_empty() {
-        parts.push(part(TOWERS_FILE.into(), None, &family, family.tower_tensors()));
+    let part = |file: String, task: Option<String>, specs: Vec<TensorSpec>| {
+        let recipe = |spec: TensorSpec| Recipe { pieces: pieces(&spec, rules.names()), spec };
+        PartPlan { file, task, recipes: specs.into_iter().map(recipe).collect(), adapter: None }
+    };
+    let mut parts = vec![part(TOKENS_FILE.into(), None, family.token_tensors())];
+    let towers = family.tower_tensors();
+    if !towers.is_empty() {
+        parts.push(part(TOWERS_FILE.into(), None, towers));
     }
-    parts.push(part(text_file(single.task), Some(single.task.into()), &family, family.text_tensors(0)));
-    let taken = settle(keys, &source, parts.iter().flat_map(|part| &part.recipes), |_| None)?;
+    parts.push(part(text_file(single.task), Some(single.task.into()), family.text_tensors(0)));
+    let taken = settle(rules.keys(), &source, parts.iter().flat_map(|part| &part.recipes), |_| None)?;
     let mut tokenizer = tokenizer_settings::read(folder, root, family.vocab())?;
     if single.lowercase {
         sentence_transformers::lowercase(&mut tokenizer)?;
@@ -111,7 +151,7 @@ pub(crate) fn plan(
         dtype: options.dtype,
         tasks: vec![single.task.into()],
         default_task: single.task.into(),
-        dims: single.default_dim.into_iter().chain([family.hidden()]).collect(),
+        dims: single.default_dim.into_iter().chain([family.vector()]).collect(),
         default_dim: single.default_dim,
         prompts: single.prompts.clone(),
         templates: templates(&single),
@@ -130,17 +170,67 @@ pub(crate) fn plan(
     Ok(Plan { source: source.into(), parts, header, tokenizer, source_files, report })
 }
 
-fn part(file: String, task: Option<String>, family: &Family, specs: Vec<TensorSpec>) -> PartPlan {
-    let recipes = specs.into_iter().map(|spec| Recipe { pieces: pieces(family, &spec), spec }).collect();
-    PartPlan { file, task, recipes, adapter: None }
+/// Reads the folder of a family that its own rules tell.
+///
+/// # Errors
+/// [`ConvertError::Fields`] with every field of a file that is wrong, [`ConvertError::Json`], [`ConvertError::Io`].
+fn read(rules: &CheckpointRules, from: &Folder<'_>, root: &Value, tensors: usize) -> Result<Single, ConvertError> {
+    let config = from.folder.join(CONFIG_FILE);
+    let faults = Faults::of(&config);
+    let fields = Fields::new("", Some(root), &faults);
+    // The configuration first: a field of it that is wrong is the nearest reason.
+    let unsaid =
+        TextSettings { pooling: Pooling::Mean, more_poolings: Vec::new(), skips_prompt: false, max_tokens: None };
+    (rules.read)(&CheckpointFolder { config: fields, faults: &faults, tensors, text: &unsaid });
+    faults.check()?;
+    let adapter = from.folder.join(ADAPTER_CONFIG);
+    if adapter.is_file() {
+        // transformers would load it over these weights, or over others that it names.
+        let faults = Faults::of(&adapter);
+        let expected = "nothing: this family merges none; `merge_and_unload` of PEFT does, and saves what is read here";
+        faults.add(ADAPTER_CONFIG, "an adapter beside the weights", expected);
+        faults.check()?;
+    }
+    let hidden = fields.needed_size("hidden_size");
+    let mut settings = Settings::read(from.checkpoint, from.folder, from.modules, hidden)?;
+    let Poolings { first, more, skips_prompt } = settings.poolings;
+    let max_tokens = match settings.max_tokens {
+        Some(said) => Some(said),
+        None => tokenizer_limit(from.folder, &mut settings.read)?,
+    };
+    let text = TextSettings { pooling: first, more_poolings: more, skips_prompt, max_tokens };
+    let family = FamilyConfig::from_box((rules.read)(&CheckpointFolder {
+        config: fields,
+        faults: &faults,
+        tensors,
+        text: &text,
+    }));
+    faults.check()?;
+    family.check().map_err(|source| ConvertError::Config { path: config, source })?;
+    let (whole, default_dim) = (family.vector(), settings.truncate_dim);
+    Ok(Single {
+        family,
+        known_as: rules.known_as,
+        licence: "as its own page says",
+        task: crate::BASE_TASK,
+        ends: None,
+        preprocess: Preprocess::default(),
+        prompts: settings.prompts,
+        default_dim: default_dim.filter(|&dim| dim < whole),
+        lowercase: settings.lowercase,
+        read: settings.read,
+        notes: settings.notes,
+    })
 }
 
-fn pieces(family: &Family, spec: &TensorSpec) -> Vec<Piece> {
-    match family {
-        Family::Mini(config) => mini::pieces(config, spec),
-        Family::Bert(_) => bert::pieces(spec, ""),
-        Family::Omni(_) => unreachable!("omni has cards, layouts and tasks"),
-    }
+/// What the tokenizer's own configuration allows, where sentence-transformers says nothing.
+fn tokenizer_limit(folder: &Path, read: &mut Vec<PathBuf>) -> Result<Option<usize>, ConvertError> {
+    let path = folder.join(TOKENIZER_CONFIG_FILE);
+    let Some(value) = read_json_if_there::<Value>(&path)? else { return Ok(None) };
+    read.push(path);
+    // Where nothing is known, tokenizers say a number beyond any length.
+    let said = value.get("model_max_length").and_then(Value::as_f64);
+    Ok(said.filter(|&n| (1.0..1e9).contains(&n)).map(|n| n as usize))
 }
 
 /// The one layout there is, for every medium the family takes: start, rows, end.
@@ -150,7 +240,7 @@ fn templates(single: &Single) -> BTreeMap<Modality, MediaTemplate> {
     media(&single.family).map(|modality| (modality, template.clone())).collect()
 }
 
-fn media(family: &Family) -> impl Iterator<Item = Modality> {
+fn media(family: &FamilyConfig) -> impl Iterator<Item = Modality> {
     Modality::ALL.into_iter().filter(|&modality| modality != Modality::Text && family.takes(modality))
 }
 

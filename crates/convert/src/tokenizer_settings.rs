@@ -245,7 +245,7 @@ pub(crate) fn read(folder: &Path, root: &Value, rows: usize) -> Result<Tokenizer
         }
         Some(other) => {
             faults.add("the file", shown(Some(&other)), "an object");
-            return faults.check().map(|()| unreachable!("a fault was added"));
+            return Err(faults.refusal().into());
         }
     };
     let class = class_of(&fields, root, file.as_ref(), folder, &faults)?;
@@ -357,7 +357,7 @@ fn check_reload(path: &Path, model: Option<&Value>, tokens: &[(u64, Added)]) -> 
     let moved = moved.map_or("a token".into(), |(id, token)| format!("{} with the id {id}", token.content));
     let faults = Faults::of(path);
     faults.add("added_tokens_decoder", moved, "ids that follow those of the vocabulary without a gap");
-    faults.check()
+    Ok(faults.check()?)
 }
 
 fn added_note(old: &[(u64, Added)], new: &[(u64, Added)]) -> String {
@@ -411,7 +411,7 @@ fn class_of(
             let of_config = Faults::of(&folder.join(CONFIG_FILE));
             let faults = if file_says == CONFIG_FILE { &of_config } else { faults };
             faults.add("tokenizer_class", format!("\"{name}\""), expected);
-            faults.check().map(|()| unreachable!("a fault was added"))
+            Err(faults.refusal().into())
         }
     }
 }
@@ -479,7 +479,7 @@ fn settings<'a>(
     if let Some(value) = fields.get("added_tokens_decoder") {
         let Some(map) = value.as_object() else {
             faults.add("added_tokens_decoder", shown(Some(value)), "an object of tokens by id");
-            return faults.check().map(|()| unreachable!("a fault was added"));
+            return Err(faults.refusal().into());
         };
         for (id, token) in map {
             let read = token.as_object().ok_or("a token with its properties").and_then(Added::read);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use omniburn_media::TextTokenizer;
+use omniburn_models::family::TextModel;
 use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader};
 
 use crate::backend::{BackendSpec, Capabilities};
@@ -18,7 +19,7 @@ use crate::memory::{Pool, Reservation};
 use crate::meter::{Meter, MeterSnapshot};
 use crate::need::ItemNeed;
 use crate::options::{Budget, EngineOptions};
-use crate::parts::{Parts, TextPart};
+use crate::parts::Parts;
 use crate::request::{Embedded, Input, Request, Role};
 use crate::shared::{Flights, ResultCache};
 use crate::stream::{EmbedIter, Stream};
@@ -357,7 +358,7 @@ impl Engine {
             task: self.inner.task.clone(),
             tasks: header.tasks.clone(),
             dims: header.dims.clone(),
-            default_dim: header.default_dim.unwrap_or_else(|| header.family.hidden()),
+            default_dim: header.default_dim.unwrap_or_else(|| header.family.vector()),
             modalities: Modality::ALL.into_iter().filter(has).collect(),
             max_tokens: header.family.max_tokens(),
             device: self.inner.spec.to_string(),
@@ -420,7 +421,7 @@ impl Engine {
         request.task.as_deref().unwrap_or(&self.inner.task)
     }
 
-    pub(crate) fn text_part(&self, request: &Request) -> Result<Arc<TextPart>, ItemError> {
+    pub(crate) fn text_part(&self, request: &Request) -> Result<Arc<dyn TextModel>, ItemError> {
         let task = self.task_of(request);
         if let Some(text) = self.inner.parts.opened_text(task) {
             return Ok(text);

@@ -10,16 +10,15 @@ use omniburn_media::{LogMel, PatchGrid};
 use omniburn_models::Segments;
 use omniburn_models::batch::{Grid, MelRows, PatchRows, TokenRows};
 use omniburn_models::blocks::TokenTable;
-use omniburn_models::families::mini::{MiniText, SpeechTower};
-use omniburn_models::families::omni::{OmniPass, OmniText};
+use omniburn_models::family::{
+    AudioEncoder, Connected, ImageEncoder, Pass, PassInput, StepKind, TextModel, TowerOutput,
+};
 use omniburn_models::fault;
-use omniburn_models::towers::audio::{AudioConfig, AudioPass, AudioTower};
-use omniburn_models::towers::conv::ConvTower;
-use omniburn_models::towers::vision::{VisionPass, VisionTower};
+use omniburn_models::towers::audio::{AudioConfig, AudioPass};
+use omniburn_models::towers::vision::VisionPass;
 
 use crate::cost::{Load, Stage};
 use crate::error::ItemError;
-use crate::parts::TextPart;
 use crate::prepare::Squares;
 use crate::prompt::Frame;
 
@@ -38,48 +37,64 @@ pub(crate) trait Steps: Send + 'static {
 
 /// One pooled row for each sequence of ids.
 pub(crate) struct TextUnit {
-    text: Arc<TextPart>,
+    text: Arc<dyn TextModel>,
     sequences: Vec<Vec<u32>>,
     /// Rows that each sequence's poolings leave out in front.
     skipped: Vec<usize>,
     device: Device,
     load: Load,
-    pass: Pass<OmniPass>,
+    pass: Option<Box<dyn Pass>>,
 }
 
-/// How far a pass has come.
-enum Pass<P> {
+/// A step of a text model as the costs know it.
+fn text_stage(kind: StepKind) -> Stage {
+    match kind {
+        StepKind::Begin => Stage::TextBegin,
+        StepKind::Layer => Stage::TextLayer,
+        StepKind::End => Stage::TextEnd,
+        StepKind::Encoder => Stage::Encoder,
+    }
+}
+
+/// What most steps of a text are.
+pub(crate) fn text_body(text: &dyn TextModel) -> Stage {
+    match text.first_step() {
+        StepKind::Encoder => Stage::Encoder,
+        _ => Stage::TextLayer,
+    }
+}
+
+/// How far a pass of a tower has come.
+enum Progress<P> {
     Before,
     Layers(P),
     After(P),
     Over,
 }
 
-impl<P> Pass<P> {
+impl<P> Progress<P> {
     /// Takes the pass out for its next step.
     fn take(&mut self) -> Self {
-        mem::replace(self, Pass::Over)
+        mem::replace(self, Progress::Over)
     }
 
     fn between(pass: P, done: bool) -> Self {
-        if done { Pass::After(pass) } else { Pass::Layers(pass) }
+        if done { Progress::After(pass) } else { Progress::Layers(pass) }
     }
 
     fn stage(&self, [begin, layer, end]: [Stage; 3]) -> Stage {
         match self {
-            Pass::Before => begin,
-            Pass::Layers(_) => layer,
-            Pass::After(_) | Pass::Over => end,
+            Progress::Before => begin,
+            Progress::Layers(_) => layer,
+            Progress::After(_) | Progress::Over => end,
         }
     }
 }
 
-const TEXT: [Stage; 3] = [Stage::TextBegin, Stage::TextLayer, Stage::TextEnd];
-
 impl TextUnit {
-    pub(crate) fn new(text: Arc<TextPart>, sequences: Vec<Vec<u32>>, device: Device) -> Self {
+    pub(crate) fn new(text: Arc<dyn TextModel>, sequences: Vec<Vec<u32>>, device: Device) -> Self {
         let load = Load::of(sequences.iter().map(Vec::len));
-        Self { text, sequences, skipped: Vec::new(), device, load, pass: Pass::Before }
+        Self { text, sequences, skipped: Vec::new(), device, load, pass: None }
     }
 
     /// The same with so many rows in front of each sequence left out of the poolings.
@@ -87,13 +102,15 @@ impl TextUnit {
         Self { skipped, ..self }
     }
 
-    fn rows(&self) -> Result<TokenRows, ItemError> {
+    fn input(&mut self) -> Result<PassInput, ItemError> {
         let mut values = Vec::new();
         for ids in &self.sequences {
             gather(self.text.tokens(), ids, &mut values)?;
         }
         let rows = upload(values, self.text.tokens().hidden(), &self.device);
-        Ok(TokenRows { rows, segments: Segments::from_lengths(self.sequences.iter().map(Vec::len)) })
+        let segments = Segments::from_lengths(self.sequences.iter().map(Vec::len));
+        let positions = self.text.positions(&self.sequences);
+        Ok(PassInput { rows: TokenRows { rows, segments }, skipped: mem::take(&mut self.skipped), positions })
     }
 }
 
@@ -101,44 +118,25 @@ impl Steps for TextUnit {
     type Out = Vec<Vec<f32>>;
 
     fn next(&self) -> (Stage, Load) {
-        let stage = match *self.text {
-            TextPart::Omni(_) => self.pass.stage(TEXT),
-            TextPart::Mini(_) | TextPart::Bert(_) => Stage::Encoder,
-        };
-        (stage, self.load)
+        let kind = self.pass.as_ref().map_or_else(|| self.text.first_step(), |pass| pass.next());
+        (text_stage(kind), self.load)
     }
 
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
-        let model = Arc::clone(&self.text);
-        let omni = match &*model {
-            TextPart::Omni(omni) => omni,
-            // Six layers of 384 take less than a hold is long: 2 ms for a query of the model that ships.
-            TextPart::Mini(mini) => return read_rows(mini.text(self.rows()?)).map(Some),
-            TextPart::Bert(bert) => return read_rows(bert.embed_after(self.rows()?, &self.skipped)).map(Some),
-        };
-        let pass = match self.pass.take() {
-            Pass::Before => omni.begin(self.rows()?, &[]),
-            Pass::Layers(pass) => omni.advance(pass),
-            Pass::After(pass) => return read_rows(omni.finish(pass)).map(Some),
-            Pass::Over => unreachable!("a unit is not stepped after its end"),
-        };
-        self.pass = Pass::between_of(omni, pass);
-        Ok(None)
-    }
-}
-
-impl Pass<OmniPass> {
-    fn between_of(omni: &OmniText, pass: OmniPass) -> Self {
-        let done = omni.is_done(&pass);
-        Self::between(pass, done)
+        if self.pass.is_none() {
+            let input = self.input()?;
+            self.pass = Some(Arc::clone(&self.text).begin(input));
+        }
+        let pass = self.pass.as_mut().expect("begun above");
+        pass.step().map(read_rows).transpose()
     }
 }
 
 /// The vector of a picture, or of a film from the mean of its frames: a frame a step, so that a film of any length needs
 /// the memory of one, and so that the order of the sum is that of the frames.
 pub(crate) struct SquaresUnit {
-    pub tower: Arc<ConvTower>,
-    pub text: Arc<TextPart>,
+    pub tower: Arc<ImageEncoder>,
+    pub text: Arc<dyn TextModel>,
     pub squares: Arc<Squares>,
     /// What is taken from a level, and what the rest is divided by.
     pub scale: (f32, f32),
@@ -174,7 +172,8 @@ impl Steps for SquaresUnit {
 
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
         if self.done < self.squares.count {
-            let maps = self.tower.forward(self.frame(self.done));
+            let ImageEncoder::Pixels(tower) = &*self.tower else { return Err(other_form()) };
+            let maps = tower.forward(self.frame(self.done));
             self.sum = Some(match self.sum.take() {
                 Some(sum) => sum + maps,
                 None => maps,
@@ -184,21 +183,28 @@ impl Steps for SquaresUnit {
         }
         let sum = self.sum.take().expect("a picture has pixels");
         let mean = if self.done == 1 { sum } else { sum / self.done as f32 };
-        let picture = mini(&self.text).picture(mean);
-        read_rows(picture.vector).map(|mut rows| Some(rows.swap_remove(0)))
+        vector(&*self.text, TowerOutput::Pixels(mean)).map(Some)
     }
 }
 
-fn mini(text: &TextPart) -> &MiniText {
-    let TextPart::Mini(text) = text else { unreachable!("rows are made for the family that reads them") };
-    text
+/// The vector that a connector makes of a tower's output.
+fn vector(text: &dyn TextModel, output: TowerOutput<'_>) -> Result<Vec<f32>, ItemError> {
+    match text.connect(output) {
+        Some(Connected::Vectors(vectors)) => read_rows(vectors).map(|mut rows| rows.swap_remove(0)),
+        Some(Connected::Rows(_)) | None => Err(other_form()),
+    }
+}
+
+/// A family whose towers and connectors contradict its own description.
+fn other_form() -> ItemError {
+    ItemError::Panicked { message: "the family has no connector for what its tower gives".into() }
 }
 
 /// The vector of speech: the mean direction of its windows, one a step. Each then has the bits it has alone, and two
 /// seconds fill a processor.
 pub(crate) struct ClipsUnit {
-    pub tower: Arc<SpeechTower>,
-    pub text: Arc<TextPart>,
+    pub tower: Arc<AudioEncoder>,
+    pub text: Arc<dyn TextModel>,
     pub clips: Arc<Vec<LogMel>>,
     pub device: Device,
     pub done: usize,
@@ -215,7 +221,8 @@ impl Steps for ClipsUnit {
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
         let clip = &self.clips[self.done];
         let rows = MelRows::new(clip.values().to_vec(), clip.mels(), vec![clip.frames()], &self.device);
-        let vector = read_rows(mini(&self.text).speech(self.tower.forward(rows)).vector)?.swap_remove(0);
+        let AudioEncoder::Windows(tower) = &*self.tower else { return Err(other_form()) };
+        let vector = vector(&*self.text, TowerOutput::Windows(tower.forward(rows)))?;
         self.sum.resize(vector.len(), 0.0);
         self.sum.iter_mut().zip(vector).for_each(|(sum, v)| *sum += v);
         self.done += 1;
@@ -238,20 +245,20 @@ pub(crate) struct MelPiece {
 
 /// Tower features of each packed piece, `[patches, hidden]`, finished on the device.
 pub(crate) struct VisionUnit {
-    tower: Arc<VisionTower>,
+    tower: Arc<ImageEncoder>,
     pieces: Vec<PatchPiece>,
     grids: Vec<Grid>,
     device: Device,
     load: Load,
-    pass: Pass<VisionPass>,
+    pass: Progress<VisionPass>,
 }
 
 impl VisionUnit {
-    pub(crate) fn new(tower: Arc<VisionTower>, pieces: Vec<PatchPiece>, device: Device) -> Self {
+    pub(crate) fn new(tower: Arc<ImageEncoder>, pieces: Vec<PatchPiece>, device: Device) -> Self {
         let grid = |p: &PatchPiece| Grid { t: p.groups.len(), h: p.patches.grid().h, w: p.patches.grid().w };
         let grids: Vec<Grid> = pieces.iter().map(grid).collect();
         let load = Load::of(grids.iter().flat_map(|g| vec![g.h * g.w; g.t]));
-        Self { tower, pieces, grids, device, load, pass: Pass::Before }
+        Self { tower, pieces, grids, device, load, pass: Progress::Before }
     }
 
     fn rows(&self) -> PatchRows {
@@ -271,35 +278,37 @@ impl Steps for VisionUnit {
     }
 
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
+        let tower = Arc::clone(&self.tower);
+        let ImageEncoder::Patches(tower) = &*tower else { return Err(other_form()) };
         let pass = match self.pass.take() {
-            Pass::Before => self.tower.begin(self.rows()),
-            Pass::Layers(pass) => self.tower.advance(pass),
-            Pass::After(pass) => {
-                let features = self.tower.finish(pass).last;
+            Progress::Before => tower.begin(self.rows()),
+            Progress::Layers(pass) => tower.advance(pass),
+            Progress::After(pass) => {
+                let features = tower.finish(pass).last;
                 return cut(features, self.grids.iter().map(|g| g.patches()), &self.device).map(Some);
             }
-            Pass::Over => unreachable!("a unit is not stepped after its end"),
+            Progress::Over => panic!("a unit is not stepped after its end"),
         };
-        let done = self.tower.is_done(&pass);
-        self.pass = Pass::between(pass, done);
+        let done = tower.is_done(&pass);
+        self.pass = Progress::between(pass, done);
         Ok(None)
     }
 }
 
 /// Tower rows of each packed piece, `[rows, hidden]`, finished on the device.
 pub(crate) struct AudioUnit {
-    tower: Arc<AudioTower>,
+    tower: Arc<AudioEncoder>,
     pieces: Vec<MelPiece>,
     device: Device,
     load: Load,
-    pass: Pass<AudioPass>,
+    pass: Progress<AudioPass>,
 }
 
 impl AudioUnit {
-    pub(crate) fn new(tower: Arc<AudioTower>, pieces: Vec<MelPiece>, device: Device) -> Self {
+    pub(crate) fn new(tower: Arc<AudioEncoder>, pieces: Vec<MelPiece>, device: Device) -> Self {
         let windows = pieces.iter().flat_map(|p| &p.windows);
         let load = Load::of(windows.map(|&w| AudioConfig::window_rows(w)));
-        Self { tower, pieces, device, load, pass: Pass::Before }
+        Self { tower, pieces, device, load, pass: Progress::Before }
     }
 
     fn rows(&self) -> MelRows {
@@ -318,17 +327,19 @@ impl Steps for AudioUnit {
     }
 
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
+        let tower = Arc::clone(&self.tower);
+        let AudioEncoder::Mel(tower) = &*tower else { return Err(other_form()) };
         let pass = match self.pass.take() {
-            Pass::Before => self.tower.begin(self.rows()),
-            Pass::Layers(pass) => self.tower.advance(pass),
-            Pass::After(pass) => {
+            Progress::Before => tower.begin(self.rows()),
+            Progress::Layers(pass) => tower.advance(pass),
+            Progress::After(pass) => {
                 let rows = |p: &MelPiece| p.windows.iter().map(|&w| AudioConfig::window_rows(w)).sum();
-                return cut(self.tower.finish(pass), self.pieces.iter().map(rows), &self.device).map(Some);
+                return cut(tower.finish(pass), self.pieces.iter().map(rows), &self.device).map(Some);
             }
-            Pass::Over => unreachable!("a unit is not stepped after its end"),
+            Progress::Over => panic!("a unit is not stepped after its end"),
         };
-        let done = self.tower.is_done(&pass);
-        self.pass = Pass::between(pass, done);
+        let done = tower.is_done(&pass);
+        self.pass = Progress::between(pass, done);
         Ok(None)
     }
 }
@@ -348,57 +359,63 @@ fn cut(rows: Tensor<2>, lengths: impl Iterator<Item = usize>, device: &Device) -
     Ok(pieces)
 }
 
-/// From the rows of a tower to rows of the backbone.
+/// The tower whose rows a medium is made of.
 #[derive(Clone)]
 pub(crate) enum Connector {
-    Merger,
-    Sound(Arc<AudioTower>),
+    Image,
+    Audio(Arc<AudioEncoder>),
 }
 
 impl Connector {
-    fn features(&self, text: &OmniText, rows: Tensor<2>) -> Tensor<2> {
-        match self {
-            Connector::Merger => {
-                text.merger.as_ref().expect("a record with a picture tower has a merger in every task").forward(rows)
-            }
-            Connector::Sound(tower) => text.project(tower.pool(rows)),
+    /// Rows of the text model.
+    fn features(&self, text: &dyn TextModel, rows: Tensor<2>) -> Result<Tensor<2>, ItemError> {
+        let output = match self {
+            Connector::Image => TowerOutput::Patches(rows),
+            Connector::Audio(tower) => match &**tower {
+                AudioEncoder::Mel(tower) => TowerOutput::Mel(tower, rows),
+                AudioEncoder::Windows(_) => return Err(other_form()),
+            },
+        };
+        match text.connect(output) {
+            Some(Connected::Rows(rows)) => Ok(rows),
+            Some(Connected::Vectors(_)) | None => Err(other_form()),
         }
     }
 }
 
 /// The pooled row of one medium between its frame's rows; `rows` are all its pieces in order.
 pub(crate) struct MediaUnit {
-    text: Arc<TextPart>,
+    text: Arc<dyn TextModel>,
     rows: Vec<Tensor<2>>,
     connector: Connector,
     frame: Frame,
     device: Device,
     load: Load,
-    pass: Pass<OmniPass>,
+    pass: Option<Box<dyn Pass>>,
 }
 
 impl MediaUnit {
     /// `tokens` is how many rows will enter the backbone.
     pub(crate) fn new(
-        text: Arc<TextPart>,
+        text: Arc<dyn TextModel>,
         rows: Vec<Tensor<2>>,
         connector: Connector,
         frame: Frame,
         tokens: usize,
         device: Device,
     ) -> Self {
-        Self { text, rows, connector, frame, device, load: Load::of([tokens]), pass: Pass::Before }
+        Self { text, rows, connector, frame, device, load: Load::of([tokens]), pass: None }
     }
 
-    fn begin(&mut self, text: &OmniText) -> Result<OmniPass, ItemError> {
-        let features = self.connector.features(text, Tensor::cat(mem::take(&mut self.rows), 0));
-        let [count, _] = features.dims();
+    fn input(&mut self) -> Result<PassInput, ItemError> {
+        let text = &*self.text;
+        let features = self.connector.features(text, Tensor::cat(mem::take(&mut self.rows), 0))?;
         let mut pieces = Vec::with_capacity(3);
         for ids in [&self.frame.before, &self.frame.after] {
             let mut values = Vec::new();
-            gather(&text.tokens, ids, &mut values)?;
+            gather(text.tokens(), ids, &mut values)?;
             if !ids.is_empty() {
-                pieces.push(upload(values, text.tokens.hidden(), &self.device));
+                pieces.push(upload(values, text.tokens().hidden(), &self.device));
             }
             if std::ptr::eq(ids, &self.frame.before) {
                 pieces.push(features.clone());
@@ -406,8 +423,7 @@ impl MediaUnit {
         }
         let rows = Tensor::cat(pieces, 0); // [tokens, hidden]
         let [tokens, _] = rows.dims();
-        let media = self.frame.before.len()..self.frame.before.len() + count;
-        Ok(text.begin(TokenRows { rows, segments: Segments::single(tokens) }, std::slice::from_ref(&media)))
+        Ok(TokenRows { rows, segments: Segments::single(tokens) }.into())
     }
 }
 
@@ -415,20 +431,17 @@ impl Steps for MediaUnit {
     type Out = Vec<f32>;
 
     fn next(&self) -> (Stage, Load) {
-        (self.pass.stage([Stage::Connect, Stage::TextLayer, Stage::TextEnd]), self.load)
+        (self.pass.as_ref().map_or(Stage::Connect, |pass| text_stage(pass.next())), self.load)
     }
 
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
-        let model = Arc::clone(&self.text);
-        let TextPart::Omni(omni) = &*model else { unreachable!("other families go through in one unit") };
-        let pass = match self.pass.take() {
-            Pass::Before => self.begin(omni)?,
-            Pass::Layers(pass) => omni.advance(pass),
-            Pass::After(pass) => return read_rows(omni.finish(pass)).map(|mut rows| Some(rows.swap_remove(0))),
-            Pass::Over => unreachable!("a unit is not stepped after its end"),
-        };
-        self.pass = Pass::between_of(omni, pass);
-        Ok(None)
+        if self.pass.is_none() {
+            let input = self.input()?;
+            self.pass = Some(Arc::clone(&self.text).begin(input));
+        }
+        let pass = self.pass.as_mut().expect("begun above");
+        let Some(pooled) = pass.step() else { return Ok(None) };
+        read_rows(pooled).map(|mut rows| Some(rows.swap_remove(0)))
     }
 }
 

@@ -80,9 +80,10 @@ pub use omniburn_media::{
     TrackChoice, TrackInfo, Truncation, VisionPreprocess, Width, decode_image, has_pictures, is_animation,
     known_image_ending, resize_bicubic, sniff,
 };
-pub use omniburn_models::families::{BertConfig, Family, MiniConfig, OmniConfig};
+pub use omniburn_models::family::{AudioForm, ImageForm, ModelSpec};
 pub use omniburn_models::record::int8::is_scale;
 pub use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TemplateKind};
+pub use omniburn_models::{FAMILIES, Family, FamilyConfig};
 pub use omniburn_models::{Isa, IsaUnavailable, KernelRow, RecordError, settle_allocator};
 pub use options::{Budget, DEFAULT_BUDGET_BYTES, DEFAULT_HOLD_TARGET, EngineOptions, VERIFY_SMALL_BYTES};
 pub use parts::copied_weights;

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use omniburn_media::{FilmOptions, FilmSource, Need, PictureSource, PictureTarget, SoundSource};
 use omniburn_media::{film_need, frames_need, picture_need, sound_track_need};
-use omniburn_models::families::Family;
+use omniburn_models::family::{AudioForm, ImageForm};
 use omniburn_models::record::Modality;
 
 use crate::engine::Engine;
@@ -93,9 +93,9 @@ impl Engine {
             input.0,
             Source::VideoFile(_) | Source::VideoBytes(_) | Source::AudioFile(_) | Source::AudioBytes(_)
         ) || matches!(input.0, Source::AudioSamples(..));
-        let need = match (&look, &self.header().family) {
+        let need = match (&look, &self.header().family.spec().audio) {
             // Windows of speech are padded to whole seconds, each beside the samples it was cut from.
-            (None, Family::Mini(_)) => Need { peak: need.peak + 2 * need.kept, kept: 2 * need.kept },
+            (None, Some(AudioForm::Windows { .. })) => Need { peak: need.peak + 2 * need.kept, kept: 2 * need.kept },
             _ => need,
         };
         let shape = self.shape(modality, need.kept, frames, look.as_ref());
@@ -173,24 +173,24 @@ impl Engine {
 
     /// The shape of what will be kept in so many bytes.
     fn shape(&self, modality: Modality, kept: u64, frames: usize, look: Option<&Look>) -> Shape {
-        match (look, &self.header().family) {
-            (Some(Look::Patches(preprocess)), Family::Omni(config)) => {
+        let spec = self.header().family.spec();
+        match (look, spec.image) {
+            (Some(Look::Patches(preprocess)), Some(ImageForm::Patches { merge, .. })) => {
                 let row = 3 * preprocess.temporal_patch as usize * (preprocess.patch as usize).pow(2);
                 let patches = (kept as usize).div_ceil(row.max(1));
                 let windows = match modality {
                     Modality::Video => frames.div_ceil(preprocess.temporal_patch.max(1) as usize).max(1),
                     _ => 1,
                 };
-                let merge = config.vision.as_ref().map_or(1, |v| v.merge);
                 let tokens = patches.div_ceil(merge * merge) + FRAME_ROWS;
                 Shape::Patches { window: patches.div_ceil(windows), windows, tokens }
             }
             (Some(_), _) => Shape::Squares { count: frames, tokens: FRAME_ROWS },
-            (None, family) => {
+            (None, _) => {
                 let frames = (kept as usize).div_ceil(4 * self.mel_settings().mels as usize);
-                match family {
-                    Family::Omni(config) => {
-                        let tokens = config.audio.as_ref().map_or(0, |a| a.features(frames)) + FRAME_ROWS;
+                match &spec.audio {
+                    Some(AudioForm::Mel(audio)) => {
+                        let tokens = audio.features(frames) + FRAME_ROWS;
                         Shape::Frames { window: self.sound_window(), frames, tokens }
                     }
                     _ => {
@@ -206,8 +206,10 @@ impl Engine {
 
     /// Mel frames of a window of the sound tower.
     fn sound_window(&self) -> usize {
-        let audio = self.inner.parts.omni().and_then(|config| config.audio.as_ref());
-        audio.map_or(1, |audio| audio.window_frames())
+        match &self.header().family.spec().audio {
+            Some(AudioForm::Mel(audio)) => audio.window_frames(),
+            _ => 1,
+        }
     }
 }
 

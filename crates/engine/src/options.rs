@@ -8,10 +8,9 @@ use omniburn_gate::GatePolicy;
 
 use crate::memory;
 use crate::shared::ResultCache;
-use omniburn_models::families::mini::{PictureConfig, SpeechConfig};
-use omniburn_models::families::{BertConfig, Family, OmniConfig};
+use omniburn_models::FamilyConfig;
+use omniburn_models::family::Activations;
 use omniburn_models::record::{Dtype, Modality};
-use omniburn_models::towers::audio::AudioConfig;
 
 use crate::backend::BackendSpec;
 
@@ -91,30 +90,6 @@ pub struct Budget {
     square_bytes: u64,
 }
 
-/// Values alive a mel frame of a sound tower: both gathers of the stem, its two results, and half a row of a block.
-fn frame_values(a: &AudioConfig) -> u64 {
-    (5 * a.mels + 4 * a.hidden + (5 * a.hidden + (9 * a.hidden).max(4 * a.inner)).div_ceil(2)) as u64
-}
-
-/// The same with the connector's trunks, whose rows are fewer.
-fn speech_values(s: &SpeechConfig) -> u64 {
-    frame_values(&s.tower) + (s.kernels.iter().sum::<usize>() * s.inner / (2 * s.mean_rows)) as u64
-}
-
-/// Values alive a square of pixels: the widest step of the convolution tower, with what goes in and what comes out.
-fn square_values(p: &PictureConfig) -> u64 {
-    let tower = &p.tower;
-    let (mut side, mut channels) = (tower.image_size.div_ceil(2), tower.stem);
-    let mut widest = 3 * tower.image_size * tower.image_size + side * side * channels;
-    for stage in &tower.stages {
-        let inner = channels * stage.expand;
-        let next = side.div_ceil(stage.stride);
-        widest = widest.max(side * side * (channels + inner) + next * next * (inner + stage.channels));
-        (side, channels) = (next, stage.channels);
-    }
-    widest as u64
-}
-
 /// Rows of a text unit at most, whatever the budget: larger products are not faster on the CPU, and a query would wait
 /// for longer.
 pub(crate) const MAX_UNIT_TOKENS: usize = 4096;
@@ -132,58 +107,22 @@ const WHOLE_SCORES: u64 = 512 * 512;
 
 impl Budget {
     /// What `bytes` allow for a model.
-    pub fn new(bytes: u64, family: &Family) -> Self {
-        let none = Self {
-            bytes,
-            token_bytes: 0,
-            text_heads: 0,
-            patch_bytes: 0,
-            patch_hidden: 0,
-            vision_heads: 0,
-            frame_bytes: 0,
-            frame_hidden: 0,
-            audio_heads: 0,
-            square_bytes: 0,
-        };
-        match family {
-            Family::Omni(config) => none.omni(config),
-            Family::Bert(config) => none.bert(config),
-            Family::Mini(config) => {
-                let squares = config.picture.as_ref().map_or(0, square_values);
-                let text = none.bert(&config.text);
-                let speech = config.speech.as_ref().map_or(0, speech_values);
-                Self {
-                    square_bytes: 8 * squares,
-                    frame_bytes: 8 * speech,
-                    audio_heads: config.speech.as_ref().map_or(0, |s| s.tower.heads as u64),
-                    ..text
-                }
-            }
-        }
-    }
-
-    fn omni(self, config: &OmniConfig) -> Self {
-        let t = &config.text;
-        let qkv = (t.heads + 2 * t.kv_heads) * t.head_dim;
-        let token = 4 * t.hidden + (3 * qkv).max(5 * t.inner);
-        let patch =
-            config.vision.as_ref().map_or(0, |v| v.patch_values() + 5 * v.hidden + (9 * v.hidden).max(4 * v.inner));
+    pub fn new(bytes: u64, family: &FamilyConfig) -> Self {
+        let Activations { text, patch, patch_hidden, frame, frame_hidden, image } = family.activations();
+        // f32 values, doubled.
+        let doubled = |values: usize| 8 * values as u64;
         Self {
-            token_bytes: 8 * token as u64,
-            text_heads: t.heads as u64,
-            patch_bytes: 8 * patch as u64,
-            patch_hidden: config.vision.as_ref().map_or(0, |v| v.hidden as u64),
-            vision_heads: config.vision.as_ref().map_or(0, |v| v.heads as u64),
-            frame_bytes: 8 * config.audio.as_ref().map_or(0, frame_values),
-            frame_hidden: config.audio.as_ref().map_or(0, |a| a.hidden as u64),
-            audio_heads: config.audio.as_ref().map_or(0, |a| a.heads as u64),
-            ..self
+            bytes,
+            token_bytes: doubled(text.values),
+            text_heads: text.heads as u64,
+            patch_bytes: doubled(patch.values),
+            patch_hidden: patch_hidden as u64,
+            vision_heads: patch.heads as u64,
+            frame_bytes: doubled(frame.values),
+            frame_hidden: frame_hidden as u64,
+            audio_heads: frame.heads as u64,
+            square_bytes: doubled(image),
         }
-    }
-
-    fn bert(self, config: &BertConfig) -> Self {
-        let token = 4 * config.hidden + (9 * config.hidden).max(5 * config.inner);
-        Self { token_bytes: 8 * token as u64, text_heads: config.heads as u64, ..self }
     }
 
     /// The number of bytes.

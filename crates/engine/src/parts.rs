@@ -1,22 +1,16 @@
 //! The parts of a record: opened when first used, complete before their first forward, never half there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Device;
 use omniburn_media::TextTokenizer;
 use omniburn_models::RecordError;
 use omniburn_models::blocks::TokenTable;
-use omniburn_models::families::bert::BertText;
-use omniburn_models::families::mini::{MiniText, SpeechTower};
-use omniburn_models::families::omni::OmniText;
-use omniburn_models::families::{Family, OmniConfig};
+use omniburn_models::family::{AudioEncoder, ImageEncoder, TextModel};
 use omniburn_models::record::{
     Dtype, Modality, RecordFolder, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TensorRole, TensorSpec, text_file,
 };
-use omniburn_models::towers::audio::AudioTower;
-use omniburn_models::towers::conv::ConvTower;
-use omniburn_models::towers::vision::VisionTower;
 
 use crate::error::EngineError;
 use crate::options::VERIFY_SMALL_BYTES;
@@ -29,29 +23,9 @@ pub(crate) struct Parts {
     compute: Dtype,
     verify: bool,
     tokens: TokenTable,
-    texts: Mutex<HashMap<String, Arc<TextPart>>>,
-    vision: Lazy<VisionTower>,
-    audio: Lazy<AudioTower>,
-    picture: Lazy<ConvTower>,
-    speech: Lazy<SpeechTower>,
-}
-
-/// One task's half of a model: token rows, the layers that read them, connectors.
-#[derive(Debug)]
-pub(crate) enum TextPart {
-    Omni(Box<OmniText>),
-    Mini(Box<MiniText>),
-    Bert(Box<BertText>),
-}
-
-impl TextPart {
-    pub(crate) fn tokens(&self) -> &TokenTable {
-        match self {
-            TextPart::Omni(text) => &text.tokens,
-            TextPart::Mini(text) => &text.tokens,
-            TextPart::Bert(text) => &text.tokens,
-        }
-    }
+    texts: Mutex<HashMap<String, Arc<dyn TextModel>>>,
+    image: Lazy<ImageEncoder>,
+    audio: Lazy<AudioEncoder>,
 }
 
 /// A tower that may not be open yet.
@@ -66,11 +40,7 @@ impl Parts {
         verify: bool,
     ) -> Result<Self, RecordError> {
         check_digest(&record, TOKENS_FILE, verify)?;
-        let tokens = match &record.header().family {
-            Family::Omni(config) => config.open_tokens(&record)?,
-            Family::Mini(config) => config.open_tokens(&record)?,
-            Family::Bert(config) => config.open_tokens(&record)?,
-        };
+        let tokens = record.header().family.open_tokens(&record)?;
         Ok(Self {
             record,
             device,
@@ -78,10 +48,8 @@ impl Parts {
             verify,
             tokens,
             texts: Mutex::default(),
-            vision: Lazy::default(),
+            image: Lazy::default(),
             audio: Lazy::default(),
-            picture: Lazy::default(),
-            speech: Lazy::default(),
         })
     }
 
@@ -100,14 +68,6 @@ impl Parts {
         TextTokenizer::from_bytes(&self.record.bytes(TOKENIZER_FILE)?).map_err(EngineError::Tokenizer)
     }
 
-    /// The configuration of the family that has towers of patches and of windows.
-    pub(crate) fn omni(&self) -> Option<&OmniConfig> {
-        match &self.record.header().family {
-            Family::Omni(config) => Some(config),
-            _ => None,
-        }
-    }
-
     pub(crate) fn device(&self) -> &Device {
         &self.device
     }
@@ -117,52 +77,35 @@ impl Parts {
     }
 
     /// One task's backbone and connectors if they are open.
-    pub(crate) fn opened_text(&self, task: &str) -> Option<Arc<TextPart>> {
+    pub(crate) fn opened_text(&self, task: &str) -> Option<Arc<dyn TextModel>> {
         self.texts.lock().unwrap_or_else(PoisonError::into_inner).get(task).cloned()
     }
 
     /// One task's backbone and connectors; runs on the device's thread.
-    pub(crate) fn text(&self, task: &str) -> Result<Arc<TextPart>, RecordError> {
+    pub(crate) fn text(&self, task: &str) -> Result<Arc<dyn TextModel>, RecordError> {
         // The lock is held while opening, so that two callers never open the same part twice.
         let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(text) = texts.get(task) {
             return Ok(Arc::clone(text));
         }
         check_digest(&self.record, &text_file(task), self.verify)?;
-        let (tokens, compute, device) = (self.tokens.clone(), self.compute, &self.device);
-        let text = match &self.record.header().family {
-            Family::Omni(c) => TextPart::Omni(Box::new(c.open_text(&self.record, task, tokens, compute, device)?)),
-            Family::Mini(c) => TextPart::Mini(Box::new(c.open_text(&self.record, task, tokens, compute, device)?)),
-            Family::Bert(c) => TextPart::Bert(Box::new(c.open_text(&self.record, task, tokens, compute, device)?)),
-        };
+        let family = &self.record.header().family;
+        let text = family.open_text(&self.record, task, &self.tokens, self.compute, &self.device)?;
         tracing::info!(task, "opened a task");
-        let text = Arc::new(text);
         texts.insert(task.into(), Arc::clone(&text));
         Ok(text)
     }
 
-    /// The picture tower of patches; runs on the device's thread. `None` where the checkpoint has none.
-    pub(crate) fn vision(&self) -> Result<Option<Arc<VisionTower>>, RecordError> {
-        let Some(config) = self.omni() else { return Ok(None) };
-        self.tower(&self.vision, "picture", || config.open_vision(&self.record, self.compute, &self.device))
+    /// The image tower; runs on the device's thread. `None` where the checkpoint has none.
+    pub(crate) fn image(&self) -> Result<Option<Arc<ImageEncoder>>, RecordError> {
+        let family = &self.record.header().family;
+        self.tower(&self.image, "image", || family.open_image(&self.record, self.compute, &self.device))
     }
 
-    /// The sound tower of windows; runs on the device's thread. `None` where the checkpoint has none.
-    pub(crate) fn audio(&self) -> Result<Option<Arc<AudioTower>>, RecordError> {
-        let Some(config) = self.omni() else { return Ok(None) };
-        self.tower(&self.audio, "sound", || config.open_audio(&self.record, self.compute, &self.device))
-    }
-
-    /// The tower of whole pictures; runs on the device's thread. `None` where the checkpoint has none.
-    pub(crate) fn picture(&self) -> Result<Option<Arc<ConvTower>>, RecordError> {
-        let Family::Mini(config) = &self.record.header().family else { return Ok(None) };
-        self.tower(&self.picture, "picture", || config.open_picture(&self.record, self.compute, &self.device))
-    }
-
-    /// The speech tower; runs on the device's thread. `None` where the checkpoint has none.
-    pub(crate) fn speech(&self) -> Result<Option<Arc<SpeechTower>>, RecordError> {
-        let Family::Mini(config) = &self.record.header().family else { return Ok(None) };
-        self.tower(&self.speech, "speech", || config.open_speech(&self.record, self.compute, &self.device))
+    /// The audio tower; runs on the device's thread. `None` where the checkpoint has none.
+    pub(crate) fn audio(&self) -> Result<Option<Arc<AudioEncoder>>, RecordError> {
+        let family = &self.record.header().family;
+        self.tower(&self.audio, "audio", || family.open_audio(&self.record, self.compute, &self.device))
     }
 
     /// Whether everything that reads a kind of input for a task is open.
@@ -170,12 +113,10 @@ impl Parts {
         fn open<T>(place: &Lazy<T>) -> bool {
             place.lock().unwrap_or_else(PoisonError::into_inner).is_some()
         }
-        let tower = match (modality, &self.record.header().family) {
-            (Modality::Text, _) | (_, Family::Bert(_)) => true,
-            (Modality::Audio, Family::Omni(_)) => open(&self.audio),
-            (Modality::Audio, Family::Mini(_)) => open(&self.speech),
-            (_, Family::Omni(_)) => open(&self.vision),
-            (_, Family::Mini(_)) => open(&self.picture),
+        let tower = match modality {
+            _ if modality == Modality::Text || !self.record.header().family.takes(modality) => true,
+            Modality::Audio => open(&self.audio),
+            _ => open(&self.image),
         };
         tower && self.opened_text(task).is_some()
     }
@@ -187,11 +128,9 @@ impl Parts {
             Modality::Text => {}
             Modality::Audio => {
                 self.audio()?;
-                self.speech()?;
             }
             Modality::Image | Modality::Video => {
-                self.vision()?;
-                self.picture()?;
+                self.image()?;
             }
         }
         Ok(())
@@ -223,18 +162,14 @@ impl Parts {
 /// Those that are lie mapped and are not among them. `task` is the text part meant, `tower` the kind of input whose tower
 /// is meant.
 pub fn copied_weights(record: &RecordFolder, task: Option<&str>, tower: Option<Modality>, compute: Dtype) -> u64 {
-    let names = match tower {
-        None | Some(Modality::Text) => None,
-        Some(Modality::Audio) => Some(["audio.", "speech."]),
-        Some(Modality::Image | Modality::Video) => Some(["vision.", "picture."]),
-    };
+    let tower = tower.map_or_else(Vec::new, |modality| record.header().family.encoder_tensors(modality));
+    let names: HashSet<&str> = tower.iter().map(|spec| spec.name.as_str()).collect();
     let text = task.map(text_file);
     let mut bytes = 0;
     for (file, specs) in record.parts() {
         let entry = &record.header().files[&file];
         for spec in &specs {
-            let of_tower = |names: [&str; 2]| names.iter().any(|name| spec.name.starts_with(name));
-            if text.as_ref() == Some(&file) || (file == TOWERS_FILE && names.is_some_and(of_tower)) {
+            if text.as_ref() == Some(&file) || (file == TOWERS_FILE && names.contains(spec.name.as_str())) {
                 let tensor = entry.tensors.get(&spec.name);
                 let (stored, panels) = tensor.map_or((Dtype::F32, false), |tensor| (tensor.dtype, tensor.panels));
                 bytes += copied(spec, stored, panels, compute);

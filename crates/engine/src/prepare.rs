@@ -8,8 +8,7 @@ use omniburn_media::{
 };
 use omniburn_media::{RgbImage, SEGMENT_SECONDS, SoundReader, SoundSource, VisionPreprocess};
 use omniburn_media::{decode_image, decode_image_file, film_patches, image_patches, letterbox, log_mel, sample_times};
-use omniburn_models::families::Family;
-use omniburn_models::families::mini::PICTURE_ROWS;
+use omniburn_models::family::{AudioForm, ImageForm};
 use omniburn_models::record::{Modality, PixelPreprocess, SoundPreprocess};
 
 use crate::engine::Engine;
@@ -214,11 +213,11 @@ impl Engine {
         }
     }
 
-    /// Ids around a medium. The mini family lays its own ends around rows, and has no prefix.
+    /// Ids around a medium. A family that lays its own ends around rows has no prefix.
     fn frame(&self, modality: Modality, request: &Request) -> Result<Frame, ItemError> {
-        match &self.header().family {
-            Family::Mini(config) => Ok(Frame { before: vec![config.start], after: vec![config.end] }),
-            _ => prompt::frame(self.header(), &self.inner.tokenizer, request.role, modality),
+        match self.header().family.spec().ends {
+            Some([start, end]) => Ok(Frame { before: vec![start], after: vec![end] }),
+            None => prompt::frame(self.header(), &self.inner.tokenizer, request.role, modality),
         }
     }
 
@@ -239,11 +238,9 @@ impl Engine {
 
     /// Rows in front of a text with this prefix that its poolings leave out.
     fn skipped(&self, prefix: &str) -> Result<usize, ItemError> {
-        match &self.header().family {
-            Family::Bert(config) if config.skips_prompt && !prefix.is_empty() => {
-                Ok(self.inner.tokenizer.prefix_rows(prefix)?)
-            }
-            _ => Ok(0),
+        match self.header().family.spec().skips_prompt && !prefix.is_empty() {
+            true => Ok(self.inner.tokenizer.prefix_rows(prefix)?),
+            false => Ok(0),
         }
     }
 
@@ -337,19 +334,18 @@ impl Engine {
 
     /// A medium with the rows it will be, refused where the backbone does not read so many.
     fn medium(&self, modality: Modality, rows: Rows, frame: Frame, span: Option<Span>) -> Result<Medium, ItemError> {
-        let features = match (&rows, &self.header().family) {
-            (Rows::Patches(patches), Family::Omni(config)) => {
-                let merge = config.vision.as_ref().map_or(1, |v| v.merge);
+        let spec = self.header().family.spec();
+        let features = match (&rows, spec.image, &spec.audio) {
+            (Rows::Patches(patches), Some(ImageForm::Patches { merge, .. }), _) => {
                 patches.grid().patches() / (merge * merge)
             }
-            (Rows::Mel(mel), Family::Omni(config)) => config.audio.as_ref().map_or(0, |a| a.features(mel.frames())),
-            (Rows::Squares(_), _) => PICTURE_ROWS,
-            (Rows::Clips(clips), Family::Mini(config)) => {
+            (Rows::Squares(_), Some(ImageForm::Pixels { rows, .. }), _) => rows,
+            (Rows::Mel(mel), _, Some(AudioForm::Mel(audio))) => audio.features(mel.frames()),
+            (Rows::Clips(clips), _, Some(AudioForm::Windows { rows, .. })) => {
                 // Each window has its own ends; one pair of them is counted below.
-                let rows = config.speech.as_ref().map_or(0, |s| s.rows);
                 clips.len() * (rows + frame.tokens(0)) - frame.tokens(0)
             }
-            _ => unreachable!("rows are made for the family that reads them"),
+            _ => return Err(ItemError::ModalityAbsent { modality, reason: "the record prepares another form".into() }),
         };
         let (tokens, limit) = (frame.tokens(features), self.media_limit());
         if tokens > limit {

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
+use omniburn_media::LogMel;
+use omniburn_models::family::{AudioForm, TextModel};
 use omniburn_models::record::Modality;
 
 use crate::cost::{Load, Stage};
@@ -11,14 +13,13 @@ use crate::embedding::{Embedding, EmbeddingError};
 use crate::engine::Engine;
 use crate::error::ItemError;
 use crate::forward::{AudioUnit, ClipsUnit, Connector, MediaUnit, MelPiece, PatchPiece};
-use crate::forward::{SquaresUnit, Steps, TextUnit, VisionUnit};
+use crate::forward::{SquaresUnit, Steps, TextUnit, VisionUnit, text_body};
 use crate::gate::Priority;
 use crate::key::InputDigest;
 use crate::memory::Reservation;
 use crate::options::{LEAST_UNIT_ROWS, MAX_UNIT_FRAMES, MAX_UNIT_PATCHES, MAX_UNIT_TOKENS};
-use crate::parts::TextPart;
 use crate::plan::{Piece, plan_text, plan_tower};
-use crate::prepare::{Long, Medium, Prepared, Rows};
+use crate::prepare::{Long, Medium, Prepared, Rows, Squares};
 use crate::request::{Embedded, Request, Segment};
 use crate::worker::panic_message;
 
@@ -109,19 +110,16 @@ impl Run<'_> {
         rows <= most && (!background || rows <= LEAST_UNIT_ROWS || short().is_some_and(|time| time <= target))
     }
 
-    fn texts(&mut self, text: &Arc<TextPart>, items: Vec<TextItem>) {
+    fn texts(&mut self, text: &Arc<dyn TextModel>, items: Vec<TextItem>) {
         let lengths: Vec<usize> = items.iter().map(|t| t.ids.len()).collect();
-        let stage = match **text {
-            TextPart::Omni(_) => Stage::TextLayer,
-            TextPart::Mini(_) | TextPart::Bert(_) => Stage::Encoder,
-        };
+        let stage = text_body(&**text);
         // Texts that share a unit need no more than the sum of what each has reserved.
         for unit in plan_text(&lengths, |lengths| self.comfortable(stage, lengths, MAX_UNIT_TOKENS)) {
             self.text_unit(text, &unit.iter().map(|&i| &items[i]).collect::<Vec<_>>());
         }
     }
 
-    fn text_unit(&mut self, text: &Arc<TextPart>, items: &[&TextItem]) {
+    fn text_unit(&mut self, text: &Arc<dyn TextModel>, items: &[&TextItem]) {
         let sequences: Vec<Vec<u32>> = items.iter().map(|t| t.ids.clone()).collect();
         let device = self.engine.inner.parts.device().clone();
         let unit = TextUnit::new(Arc::clone(text), sequences, device);
@@ -147,7 +145,7 @@ impl Run<'_> {
         }
     }
 
-    fn short_media(&mut self, text: &Arc<TextPart>, items: Vec<(usize, Medium, Reservation)>) {
+    fn short_media(&mut self, text: &Arc<dyn TextModel>, items: Vec<(usize, Medium, Reservation)>) {
         let (mut indices, mut media, mut reserved) = (Vec::new(), Vec::new(), Vec::new());
         for (index, medium, bytes) in items {
             indices.push(index);
@@ -170,7 +168,12 @@ impl Run<'_> {
 
     /// One segment after the other, so that the longest recording needs the memory of two of them: the next is decoded
     /// while the device computes.
-    fn long_medium(&mut self, text: &Arc<TextPart>, (index, digest): (usize, Option<InputDigest>), mut long: Long) {
+    fn long_medium(
+        &mut self,
+        text: &Arc<dyn TextModel>,
+        (index, digest): (usize, Option<InputDigest>),
+        mut long: Long,
+    ) {
         let result = self.segments(text, &mut long, digest).and_then(|(modality, segments)| {
             let embedding = unit_mean(&segments)?;
             let tokens = segments.iter().map(|s| s.tokens).sum();
@@ -181,7 +184,7 @@ impl Run<'_> {
 
     fn segments(
         &self,
-        text: &Arc<TextPart>,
+        text: &Arc<dyn TextModel>,
         long: &mut Long,
         digest: Option<InputDigest>,
     ) -> Result<(Modality, Vec<Segment>), ItemError> {
@@ -203,36 +206,52 @@ impl Run<'_> {
     }
 
     /// The pooled row of each medium, in order.
-    fn media(&self, text: &Arc<TextPart>, media: &[Medium]) -> Vec<Result<Vec<f32>, ItemError>> {
-        if !matches!(**text, TextPart::Omni(_)) {
-            return media.iter().map(|medium| self.whole(text, medium)).collect();
-        }
+    fn media(&self, text: &Arc<dyn TextModel>, media: &[Medium]) -> Vec<Result<Vec<f32>, ItemError>> {
         let mut done = Media { run: self, text, media, features: Vec::new(), results: Vec::new() };
         done.features.resize_with(media.len(), Vec::new);
         done.results.resize_with(media.len(), || None);
+        for (medium, result) in media.iter().zip(&mut done.results) {
+            *result = self.whole(text, medium);
+        }
         for tower in [Tower::Vision, Tower::Audio] {
             done.through(tower);
         }
         done.results.into_iter().map(|r| r.expect("every medium was computed or failed")).collect()
     }
 
-    /// The vector of a medium that goes through tower, connector and encoder in one unit.
-    fn whole(&self, text: &Arc<TextPart>, medium: &Medium) -> Result<Vec<f32>, ItemError> {
+    /// The vector of a medium that goes through tower, connector and encoder in one unit; `None` for other forms.
+    fn whole(&self, text: &Arc<dyn TextModel>, medium: &Medium) -> Option<Result<Vec<f32>, ItemError>> {
+        match &medium.rows {
+            Rows::Squares(squares) => Some(self.squares(text, medium, squares)),
+            Rows::Clips(clips) => Some(self.clips(text, medium, clips)),
+            Rows::Patches(_) | Rows::Mel(_) => None,
+        }
+    }
+
+    fn squares(
+        &self,
+        text: &Arc<dyn TextModel>,
+        medium: &Medium,
+        squares: &Arc<Squares>,
+    ) -> Result<Vec<f32>, ItemError> {
+        let parts = &self.engine.inner.parts;
+        let letterbox = self.engine.header().preprocess.letterbox.as_ref();
+        let scale = letterbox.map_or((0.0, 1.0), |l| (l.mean, l.std));
+        let (text, device) = (Arc::clone(text), parts.device().clone());
+        let (tower, squares) = (parts.image()?.expect(ABSENT), Arc::clone(squares));
+        self.unit(SquaresUnit { tower, text, squares, scale, device, done: 0, sum: None }, [medium.digest])
+    }
+
+    fn clips(
+        &self,
+        text: &Arc<dyn TextModel>,
+        medium: &Medium,
+        clips: &Arc<Vec<LogMel>>,
+    ) -> Result<Vec<f32>, ItemError> {
         let parts = &self.engine.inner.parts;
         let (text, device) = (Arc::clone(text), parts.device().clone());
-        match &medium.rows {
-            Rows::Squares(squares) => {
-                let letterbox = self.engine.header().preprocess.letterbox.as_ref();
-                let scale = letterbox.map_or((0.0, 1.0), |l| (l.mean, l.std));
-                let (tower, squares) = (parts.picture()?.expect(ABSENT), Arc::clone(squares));
-                self.unit(SquaresUnit { tower, text, squares, scale, device, done: 0, sum: None }, [medium.digest])
-            }
-            Rows::Clips(clips) => {
-                let (tower, clips) = (parts.speech()?.expect(ABSENT), Arc::clone(clips));
-                self.unit(ClipsUnit { tower, text, clips, device, done: 0, sum: Vec::new() }, [medium.digest])
-            }
-            Rows::Patches(_) | Rows::Mel(_) => unreachable!("rows are made for the family that reads them"),
-        }
+        let (tower, clips) = (parts.audio()?.expect(ABSENT), Arc::clone(clips));
+        self.unit(ClipsUnit { tower, text, clips, device, done: 0, sum: Vec::new() }, [medium.digest])
     }
 }
 
@@ -251,10 +270,12 @@ enum Tower {
 }
 
 impl Rows {
-    fn tower(&self) -> Tower {
+    /// The tower that takes rows of several media together; `None` for a form that goes through in one unit.
+    fn tower(&self) -> Option<Tower> {
         match self {
-            Rows::Patches(_) | Rows::Squares(_) => Tower::Vision,
-            Rows::Mel(_) | Rows::Clips(_) => Tower::Audio,
+            Rows::Patches(_) => Some(Tower::Vision),
+            Rows::Mel(_) => Some(Tower::Audio),
+            Rows::Squares(_) | Rows::Clips(_) => None,
         }
     }
 }
@@ -262,7 +283,7 @@ impl Rows {
 /// Media on their way through their towers and the backbone.
 struct Media<'a> {
     run: &'a Run<'a>,
-    text: &'a Arc<TextPart>,
+    text: &'a Arc<dyn TextModel>,
     media: &'a [Medium],
     /// Pieces that a tower has finished, by medium.
     features: Vec<Vec<Tensor<2>>>,
@@ -271,7 +292,7 @@ struct Media<'a> {
 
 impl Media<'_> {
     fn through(&mut self, tower: Tower) {
-        let items: Vec<usize> = (0..self.media.len()).filter(|&i| self.media[i].rows.tower() == tower).collect();
+        let items: Vec<usize> = (0..self.media.len()).filter(|&i| self.media[i].rows.tower() == Some(tower)).collect();
         if items.is_empty() {
             return;
         }
@@ -299,11 +320,11 @@ impl Media<'_> {
     fn windows(&self, item: usize) -> Vec<usize> {
         match &self.media[item].rows {
             Rows::Patches(patches) => vec![patches.grid().h * patches.grid().w; patches.grid().t],
-            Rows::Mel(mel) => {
-                let audio = self.run.engine.inner.parts.omni().and_then(|config| config.audio.as_ref());
-                audio.expect("sound without a tower is refused before").windows(mel.frames())
-            }
-            Rows::Squares(_) | Rows::Clips(_) => unreachable!("they go through in one unit"),
+            Rows::Mel(mel) => match &self.run.engine.header().family.spec().audio {
+                Some(AudioForm::Mel(audio)) => audio.windows(mel.frames()),
+                _ => Vec::new(),
+            },
+            Rows::Squares(_) | Rows::Clips(_) => Vec::new(),
         }
     }
 
@@ -340,7 +361,7 @@ impl Media<'_> {
         match tower {
             Tower::Vision => {
                 let pieces = pieces.iter().filter_map(|p| self.patch_piece(p)).collect();
-                self.run.unit(VisionUnit::new(parts.vision()?.expect(ABSENT), pieces, device), digests)
+                self.run.unit(VisionUnit::new(parts.image()?.expect(ABSENT), pieces, device), digests)
             }
             Tower::Audio => {
                 let pieces = pieces.iter().filter_map(|p| self.mel_piece(p)).collect();
@@ -366,8 +387,8 @@ impl Media<'_> {
         let rows = std::mem::take(&mut self.features[item]);
         let parts = &self.run.engine.inner.parts;
         let connector = match tower {
-            Tower::Vision => Connector::Merger,
-            Tower::Audio => Connector::Sound(parts.audio()?.expect(ABSENT)),
+            Tower::Vision => Connector::Image,
+            Tower::Audio => Connector::Audio(parts.audio()?.expect(ABSENT)),
         };
         let (text, device) = (Arc::clone(self.text), parts.device().clone());
         let medium = &self.media[item];

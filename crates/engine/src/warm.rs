@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use omniburn_media::{Height, RgbImage, Width};
 use omniburn_models::bucket;
+use omniburn_models::family::ImageForm;
 use omniburn_models::record::Modality;
 
 use crate::backend::BackendKind;
@@ -74,7 +75,7 @@ impl Engine {
     /// Numbers of rows that passes for a kind of input come in, the largest first: it needs the most memory, which the
     /// smaller ones then find.
     fn buckets(&self, modality: Modality, most: usize) -> Vec<usize> {
-        let whole = self.inner.parts.omni().is_none();
+        let whole = matches!(self.header().family.spec().image, Some(ImageForm::Pixels { .. }));
         let (least, largest) = match modality {
             Modality::Text => (1, self.header().family.max_tokens().min(MAX_UNIT_TOKENS)),
             // A film goes through as pictures do.

@@ -51,9 +51,9 @@ fn shape(medium: &Medium) -> Shape {
             let grid = patches.grid();
             Shape::Patches { groups: grid.t, patches: grid.h * grid.w, tokens }
         }
-        Rows::Mel(mel) => Shape::Sound { clips: vec![mel.frames()], tokens },
-        Rows::Clips(clips) => Shape::Sound { clips: clips.iter().map(|mel| mel.frames()).collect(), tokens },
-        Rows::Squares(squares) => Shape::Squares { count: squares.count },
+        Rows::Mel(mel) => Shape::Mel { clips: vec![mel.frames()], tokens },
+        Rows::Clips(clips) => Shape::Mel { clips: clips.iter().map(|mel| mel.frames()).collect(), tokens },
+        Rows::Squares(squares) => Shape::Pixels { count: squares.count },
     }
 }
 

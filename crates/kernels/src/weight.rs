@@ -12,7 +12,10 @@ pub struct Weight(Inner);
 #[derive(Debug, Clone)]
 enum Inner {
     Plain(Tensor<2>),
-    Packed { packed: Packed, low: bool },
+    Packed {
+        packed: Packed,
+        low: bool,
+    },
     /// A shape without values.
     Described([usize; 2]),
 }

@@ -51,6 +51,11 @@ impl Faults {
         self.list.borrow_mut().push(fault);
     }
 
+    /// All of them as one error, where at least one was added; none are left afterwards.
+    pub fn refusal(&self) -> FileFaults {
+        FileFaults { path: self.path.clone(), faults: self.list.take() }
+    }
+
     /// All of them as one error, if there are any; none are left afterwards.
     ///
     /// # Errors

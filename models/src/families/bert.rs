@@ -16,7 +16,7 @@ use crate::encoder::{Encoder, EncoderShape, EncoderState};
 use crate::error::{ConfigError, RecordError};
 use crate::families::{layer_count, multiple, nonzero, positive};
 use crate::family::{
-    Architecture, Family, ModelSpec, Pass, PassInput, RowActivations, TextModel, Tokens, config, open_text,
+    Architecture, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, config, open_text,
 };
 use crate::flops::Shape;
 use crate::pass::{Layered, LayeredPass};
@@ -124,16 +124,7 @@ impl BertConfig {
     /// Sizes of the encoder.
     pub fn shape(&self) -> EncoderShape {
         let Self { hidden, layers, heads, inner, norm_eps, positions, .. } = *self;
-        EncoderShape {
-            hidden,
-            layers,
-            heads,
-            inner,
-            norm_eps,
-            positions,
-            first_position: 0,
-            token_types: TOKEN_TYPES,
-        }
+        EncoderShape { hidden, layers, heads, inner, norm_eps, positions, first_position: 0, token_types: TOKEN_TYPES }
     }
 
     /// One task's encoder, `backbone.…`.
@@ -285,6 +276,10 @@ impl Layered for BertText {
 impl TextModel for BertText {
     fn tokens(&self) -> &TokenTable {
         &self.tokens
+    }
+
+    fn first_step(&self) -> StepKind {
+        Layered::first_step(self)
     }
 
     fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass> {

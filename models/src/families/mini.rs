@@ -28,7 +28,7 @@ use crate::families::bert::BertConfig;
 use crate::families::{nonzero, positive, small};
 use crate::family::{
     Architecture, AudioEncoder, AudioForm, Connected, Family, ImageEncoder, ImageForm, ModelSpec, Pass, PassInput,
-    RowActivations, TextModel, Tokens, TowerOutput, config, open_text,
+    RowActivations, StepKind, TextModel, Tokens, TowerOutput, config, open_text,
 };
 use crate::flops::{Shape, product};
 use crate::pass::{Layered, LayeredPass};
@@ -418,6 +418,10 @@ impl TextModel for MiniText {
         &self.tokens
     }
 
+    fn first_step(&self) -> StepKind {
+        Layered::first_step(self)
+    }
+
     fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass> {
         Box::new(LayeredPass::new(self, input))
     }
@@ -657,9 +661,8 @@ struct Trunk {
 impl Trunk {
     fn build(config: &SpeechConfig, b: &Builder<'_>) -> Self {
         let (width, inner, [taps1, taps2]) = (config.tower.hidden, config.inner, config.kernels);
-        let convolution = |name, taps, channels| {
-            b.convolution(name, taps * channels, inner, SourceAxes::Convolution { taps })
-        };
+        let convolution =
+            |name, taps, channels| b.convolution(name, taps * channels, inner, SourceAxes::Convolution { taps });
         Self {
             norm1: b.layer_norm("norm1", width, CONNECTOR_EPS),
             conv1: convolution("conv1", taps1, width),

@@ -20,7 +20,9 @@ use crate::checkpoint::{CheckpointFolder, CheckpointRules, KeyMap, Pattern};
 use crate::error::ConfigError;
 use crate::families::bert::check_poolings;
 use crate::families::{layer_count, multiple, nonzero, positive};
-use crate::family::{Architecture, Family, ModelSpec, Pass, PassInput, RowActivations, TextModel, Tokens, config};
+use crate::family::{
+    Architecture, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, config,
+};
 use crate::flops;
 use crate::flops::Shape;
 use crate::pass::{Layered, LayeredPass};
@@ -51,7 +53,11 @@ static RULES: CheckpointRules = CheckpointRules {
             (Pattern::Contains("inv_freq"), "rotary frequencies are computed from the configuration"),
         ],
     },
-    names: &[("embed_tokens.", "embeddings.tok_embeddings."), ("backbone.norm.", "embeddings.norm."), ("backbone.", "")],
+    names: &[
+        ("embed_tokens.", "embeddings.tok_embeddings."),
+        ("backbone.norm.", "embeddings.norm."),
+        ("backbone.", ""),
+    ],
     read: |folder| Box::new(read(folder)),
 };
 
@@ -227,7 +233,8 @@ impl ModernBertLayer {
             }
         };
         let products = [&self.qkv, &self.attn_out, &self.mlp_in, &self.mlp_out];
-        products.iter().map(|linear| linear.flops(tokens)).sum::<u64>() + flops::attention(pairs, self.attn_out.inputs())
+        products.iter().map(|linear| linear.flops(tokens)).sum::<u64>()
+            + flops::attention(pairs, self.attn_out.inputs())
     }
 
     fn row_values(&self) -> usize {
@@ -298,6 +305,10 @@ impl Layered for ModernBertText {
 impl TextModel for ModernBertText {
     fn tokens(&self) -> &TokenTable {
         &self.tokens
+    }
+
+    fn first_step(&self) -> StepKind {
+        Layered::first_step(self)
     }
 
     fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass> {

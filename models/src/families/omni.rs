@@ -14,7 +14,7 @@ use crate::builder::Builder;
 use crate::error::{ConfigError, RecordError};
 use crate::family::{
     Architecture, AudioEncoder, AudioForm, Connected, Family, ImageEncoder, ImageForm, ModelSpec, Pass, PassInput,
-    RowActivations, TextModel, Tokens, TowerOutput, config, open_text,
+    RowActivations, StepKind, TextModel, Tokens, TowerOutput, config, open_text,
 };
 use crate::flops::Shape;
 use crate::pass::{Layered, LayeredPass};
@@ -51,9 +51,10 @@ impl OmniConfig {
     pub fn build(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> OmniText {
         let hidden = self.text.hidden;
         let backbone = b.at("backbone", |b| Backbone::build(&self.text, b));
-        let merger = self.vision.as_ref().map(|v| {
-            b.at("merger", |b| Merger::build(b, v.hidden, v.merge * v.merge, hidden, v.norm_eps))
-        });
+        let merger = self
+            .vision
+            .as_ref()
+            .map(|v| b.at("merger", |b| Merger::build(b, v.hidden, v.merge * v.merge, hidden, v.norm_eps)));
         let projector = self.audio.as_ref().map(|a| b.linear_biased("audio_projector", a.hidden, hidden));
         let special = tokens.special_rows();
         let rows = if special > 0 { b.host("special_rows.weight", [special, hidden]) } else { Vec::new() };
@@ -249,6 +250,10 @@ impl Layered for OmniText {
 impl TextModel for OmniText {
     fn tokens(&self) -> &TokenTable {
         &self.tokens
+    }
+
+    fn first_step(&self) -> StepKind {
+        Layered::first_step(self)
     }
 
     fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass> {

@@ -17,7 +17,9 @@ use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, CheckpointRules, Fields, KeyMap, Pattern};
 use crate::error::ConfigError;
 use crate::families::bert::check_poolings;
-use crate::family::{Architecture, Family, ModelSpec, Pass, PassInput, RowActivations, TextModel, Tokens, config};
+use crate::family::{
+    Architecture, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, config,
+};
 use crate::flops::Shape;
 use crate::pass::{Layered, LayeredPass};
 use crate::record::Preprocess;
@@ -139,6 +141,10 @@ impl Layered for Qwen3Text {
 impl TextModel for Qwen3Text {
     fn tokens(&self) -> &TokenTable {
         &self.tokens
+    }
+
+    fn first_step(&self) -> StepKind {
+        Layered::first_step(self)
     }
 
     fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass> {

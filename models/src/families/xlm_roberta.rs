@@ -16,7 +16,9 @@ use crate::encoder::{Encoder, EncoderShape, EncoderState};
 use crate::error::ConfigError;
 use crate::families::bert::{NAMES, check_poolings, encoder_words, refuse_decoder};
 use crate::families::{layer_count, multiple, nonzero, positive};
-use crate::family::{Architecture, Family, ModelSpec, Pass, PassInput, RowActivations, TextModel, Tokens, config};
+use crate::family::{
+    Architecture, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, config,
+};
 use crate::flops::Shape;
 use crate::pass::{Layered, LayeredPass};
 use crate::record::Preprocess;
@@ -32,9 +34,9 @@ pub static FAMILY: Family = Family {
 static RULES: CheckpointRules = CheckpointRules {
     model_types: &["xlm-roberta", "roberta", "camembert"],
     is_architecture: |name| {
-        ["XLMRoberta", "Roberta", "Camembert"].iter().any(|class| {
-            name.strip_prefix(class).is_some_and(|rest| rest == "Model" || rest.starts_with("For"))
-        })
+        ["XLMRoberta", "Roberta", "Camembert"]
+            .iter()
+            .any(|class| name.strip_prefix(class).is_some_and(|rest| rest == "Model" || rest.starts_with("For")))
     },
     known_as: "an XLM-RoBERTa encoder",
     keys: KeyMap {
@@ -192,6 +194,10 @@ impl Layered for XlmRobertaText {
 impl TextModel for XlmRobertaText {
     fn tokens(&self) -> &TokenTable {
         &self.tokens
+    }
+
+    fn first_step(&self) -> StepKind {
+        Layered::first_step(self)
     }
 
     fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass> {

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::builder::Builder;
 use crate::error::ConfigError;
-use crate::flops;
 use crate::families::{layer_count, nonzero, small};
+use crate::flops;
 use crate::tap;
 
 /// Side of the stem's kernel.

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use omniburn::{
-    BertConfig, Budget, DEFAULT_BUDGET_BYTES, Dtype, Family, MiniConfig, Modality, OmniConfig, RecordFolder,
-    RecordHeader, SEGMENT_SECONDS, copied_weights, is_scale,
+    AudioForm, Budget, DEFAULT_BUDGET_BYTES, Dtype, ImageForm, Modality, RecordFolder, RecordHeader, SEGMENT_SECONDS,
+    copied_weights, is_scale,
 };
 use omniburn_convert::{ConvertOptions, TaskChoice, convert};
 use serde::Serialize;
@@ -182,48 +182,50 @@ fn needs(header: &RecordHeader, budget: u64, copies: &Copies) -> Vec<NeedRow> {
     };
     let longest = header.family.max_tokens();
     let mut found = vec![row("longest text", longest, estimate.text_item(longest))];
-    let config = match &header.family {
-        Family::Omni(config) => config,
-        Family::Mini(config) => {
-            let frames = header.preprocess.video_frames.unwrap_or(8) as usize;
-            let ends = estimate.text_unit(&[64]);
-            if let Some(picture) = &config.picture {
-                let square = 3 * (picture.tower.image_size as u64).pow(2);
-                found.push(row("picture", 1, estimate.square_unit(1) + ends + square + copies.pictures));
-                let film = estimate.square_unit(1) + ends + frames as u64 * square;
-                found.push(row("film, frames", frames, film + copies.pictures));
-            }
-            if let (Some(_), Some(sound)) = (&config.speech, &header.preprocess.audio) {
-                let frames = 4 * (sound.sample_rate_hz / sound.hop_samples.max(1)) as usize;
-                found.push(row("speech, frames", frames, estimate.audio_unit(&[frames]) + ends + copies.sound));
-            }
-            return found;
+    let (spec, preprocess) = (header.family.spec(), &header.preprocess);
+    let ends = estimate.text_unit(&[64]);
+    match spec.image {
+        Some(ImageForm::Pixels { image_size, .. }) => {
+            let frames = preprocess.video_frames.unwrap_or(8) as usize;
+            let square = 3 * (image_size as u64).pow(2);
+            found.push(row("picture", 1, estimate.square_unit(1) + ends + square + copies.pictures));
+            let film = estimate.square_unit(1) + ends + frames as u64 * square;
+            found.push(row("film, frames", frames, film + copies.pictures));
         }
-        Family::Bert(_) => return found,
-    };
-    if let (Some(vision), Some(image)) = (&config.vision, &header.preprocess.image) {
-        let patch_pixels = (vision.patch_px * vision.patch_px).max(1) as u64;
-        let patches = (image.max_pixels / patch_pixels) as usize;
-        let rows = patches / (vision.merge * vision.merge).max(1);
-        let kept = (patches * vision.patch_values()) as u64;
-        found.push(row("largest picture", rows, kept + estimate.patches_item(patches, 1, rows) + copies.pictures));
+        Some(ImageForm::Patches { patch_px, merge, patch_values, .. }) => {
+            if let Some(image) = &preprocess.image {
+                let patches = (image.max_pixels / (patch_px * patch_px).max(1) as u64) as usize;
+                let rows = patches / (merge * merge).max(1);
+                let kept = (patches * patch_values) as u64;
+                let share = estimate.patches_item(patches, 1, rows);
+                found.push(row("largest picture", rows, kept + share + copies.pictures));
+            }
+            if let Some(film) = &preprocess.video {
+                // The tower takes a film a group of frames at a time; the backbone takes it whole.
+                let groups = preprocess.video_frames.unwrap_or(32).div_ceil(film.temporal_patch.max(1)).max(1) as usize;
+                let pixels = u64::from(film.patch_px).pow(2).max(1) * u64::from(film.temporal_patch).max(1);
+                let patches = (film.max_pixels / pixels) as usize;
+                let rows = patches / (merge * merge).max(1);
+                let kept = (patches * patch_values) as u64;
+                let film = estimate.patches_item(patches / groups, groups, rows);
+                found.push(row("largest film", rows, kept + film + copies.pictures));
+            }
+        }
+        None => {}
     }
-    if let (Some(vision), Some(film)) = (&config.vision, &header.preprocess.video) {
-        // The tower takes a film a group of frames at a time; the backbone takes it whole.
-        let groups = header.preprocess.video_frames.unwrap_or(32).div_ceil(film.temporal_patch.max(1)).max(1) as usize;
-        let pixels = u64::from(film.patch_px).pow(2).max(1) * u64::from(film.temporal_patch).max(1);
-        let patches = (film.max_pixels / pixels) as usize;
-        let rows = patches / (vision.merge * vision.merge).max(1);
-        let kept = (patches * vision.patch_values()) as u64;
-        let film = estimate.patches_item(patches / groups, groups, rows);
-        found.push(row("largest film", rows, kept + film + copies.pictures));
-    }
-    if let (Some(audio), Some(sound)) = (&config.audio, &header.preprocess.audio) {
-        let frames = SEGMENT_SECONDS * f64::from(sound.sample_rate_hz) / f64::from(sound.hop_samples.max(1));
-        let rows = audio.features(frames as usize);
-        let kept = 4 * frames as u64 * u64::from(sound.mels);
-        let share = estimate.frames_item(audio.window_frames(), frames as usize, rows);
-        found.push(row("longest segment of sound", rows, kept + share + copies.sound));
+    match (&spec.audio, &preprocess.audio) {
+        (Some(AudioForm::Windows { .. }), Some(sound)) => {
+            let frames = 4 * (sound.sample_rate_hz / sound.hop_samples.max(1)) as usize;
+            found.push(row("speech, frames", frames, estimate.audio_unit(&[frames]) + ends + copies.sound));
+        }
+        (Some(AudioForm::Mel(audio)), Some(sound)) => {
+            let frames = SEGMENT_SECONDS * f64::from(sound.sample_rate_hz) / f64::from(sound.hop_samples.max(1));
+            let rows = audio.features(frames as usize);
+            let kept = 4 * frames as u64 * u64::from(sound.mels);
+            let share = estimate.frames_item(audio.window_frames(), frames as usize, rows);
+            found.push(row("longest segment of sound", rows, kept + share + copies.sound));
+        }
+        _ => {}
     }
     found
 }
@@ -236,10 +238,8 @@ fn for_people(header: &RecordHeader, view: &RecordView) -> String {
     };
     line("record of", format!("{} (format {}, written by {})", header.name, header.format, header.tool));
     line("family", format!("{}, matrices in {}", header.family.name(), header.dtype));
-    match &header.family {
-        Family::Omni(config) => omni_lines(config, header, &mut line),
-        Family::Mini(config) => mini_lines(config, header, &mut line),
-        Family::Bert(config) => line("text", encoder_words(config)),
+    for (name, words) in header.family.words(&header.preprocess) {
+        line(name, words);
     }
     line("tasks", format!("{} (default {})", header.tasks.join(", "), header.default_task));
     let default = header.default_dim.map_or_else(String::new, |dim| format!(", {dim} unless another is asked for"));
@@ -285,50 +285,4 @@ fn for_people(header: &RecordHeader, view: &RecordView) -> String {
         line("verified", format!("every byte of {} files has its digest", header.files.len()));
     }
     text
-}
-
-fn omni_lines(config: &OmniConfig, header: &RecordHeader, line: &mut dyn FnMut(&str, String)) {
-    let t = &config.text;
-    let direction = if t.causal { "causal" } else { "bidirectional" };
-    line(
-        "text",
-        format!(
-            "{} layers of {}, {} heads over {} of {}, {direction}, {} tokens at most, table of {} rows",
-            t.layers, t.hidden, t.heads, t.kv_heads, t.head_dim, t.max_tokens, t.vocab
-        ),
-    );
-    if let (Some(v), Some(image)) = (&config.vision, &header.preprocess.image) {
-        line(
-            "pictures",
-            format!(
-                "{} blocks of {}, {} heads, patches of {} merged {}x{}, {} to {} pixels",
-                v.layers, v.hidden, v.heads, v.patch_px, v.merge, v.merge, image.min_pixels, image.max_pixels
-            ),
-        );
-    }
-    if let (Some(a), Some(sound)) = (&config.audio, &header.preprocess.audio) {
-        let (mels, rate) = (sound.mels, sound.sample_rate_hz);
-        line("sound", format!("{} blocks of {}, {mels} mel bands at {rate} Hz", a.layers, a.hidden));
-    }
-}
-
-fn mini_lines(config: &MiniConfig, header: &RecordHeader, line: &mut dyn FnMut(&str, String)) {
-    line("text", encoder_words(&config.text));
-    if let Some(p) = &config.picture {
-        let (size, side) = (p.tower.image_size, p.tower.map_side());
-        let words = format!("convolutions over {size}x{size} pixels to {side}x{side} cells of {}", p.tower.head);
-        line("pictures", format!("{words}, {} classes", p.classes));
-    }
-    if let (Some(s), Some(sound)) = (&config.speech, &header.preprocess.audio) {
-        let (mels, rate) = (sound.mels, sound.sample_rate_hz);
-        let words = format!("{} blocks of {}, {mels} mel bands at {rate} Hz", s.tower.layers, s.tower.hidden);
-        line("speech", format!("{words}, {} rows a clip", s.rows));
-    }
-}
-
-fn encoder_words(t: &BertConfig) -> String {
-    format!(
-        "{} encoder layers of {}, {} heads, {} tokens at most, table of {} rows",
-        t.layers, t.hidden, t.heads, t.max_tokens, t.vocab
-    )
 }

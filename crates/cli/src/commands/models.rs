@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use omniburn::{Family, RecordFolder};
+use omniburn::{FAMILIES, RecordFolder};
 use omniburn_convert::card::Card;
 use serde::Serialize;
 
@@ -67,7 +67,7 @@ pub fn run(args: &ModelsArgs) -> Outcome {
     find_records(&folder, DEPTH, &mut paths);
     paths.sort();
     let listing = Listing {
-        families: Family::ALL.iter().map(|&(name, about)| FamilyRow { name, about }).collect(),
+        families: FAMILIES.iter().map(|family| FamilyRow { name: family.name, about: family.about }).collect(),
         checkpoints: Card::all().into_iter().map(checkpoint).collect(),
         records: paths.into_iter().map(record).collect(),
     };

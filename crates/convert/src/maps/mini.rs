@@ -1,17 +1,18 @@
 //! omniburn-mini: MiniLM, EfficientNet-Lite, a Whisper encoder and the trained connectors, in one folder.
 
+use omniburn_models::FamilyConfig;
 use omniburn_models::blocks::Pooling;
+use omniburn_models::checkpoint::layers;
 use omniburn_models::families::mini::{PictureConfig, SpeechConfig};
-use omniburn_models::families::{Family, MiniConfig};
-use omniburn_models::record::{LetterboxPreprocess, Preprocess, Prompts, SoundPreprocess, TOKENIZER_FILE, TensorSpec};
-use omniburn_models::towers::audio::{AudioConfig, CONV_TAPS};
+use omniburn_models::families::{MiniConfig, bert};
+use omniburn_models::record::{LetterboxPreprocess, Preprocess, Prompts, SoundPreprocess, TOKENIZER_FILE};
+use omniburn_models::towers::audio::AudioConfig;
 use omniburn_models::towers::conv::{ConvConfig, ConvStage};
 use serde_json::Value;
 
 use crate::error::ConvertError;
 use crate::fields::{Faults, Fields};
-use crate::keymap::{Form, Input, KeyMap, Pattern, Piece};
-use crate::maps::{bert, plain};
+use crate::keymap::{KeyMap, Pattern};
 use crate::side_files::added_token_id;
 use crate::single::{Ends, Folder, Single};
 use crate::source::CONFIG_FILE;
@@ -37,6 +38,25 @@ pub(crate) const KEYS: KeyMap = KeyMap {
     ],
 };
 
+/// From the names of a record to those of the folder.
+pub(crate) const NAMES: &[(&str, &str)] = &[
+    ("embed_tokens.", "text.embeddings.word_embeddings."),
+    ("backbone.positions.", "text.embeddings.position_embeddings."),
+    ("backbone.token_types.", "text.embeddings.token_type_embeddings."),
+    ("backbone.norm.", "text.embeddings.LayerNorm."),
+    ("backbone.layers.", "text.encoder.layer."),
+    (".attention.query.", ".attention.self.query."),
+    (".attention.key.", ".attention.self.key."),
+    (".attention.value.", ".attention.self.value."),
+    (".attention.out.", ".attention.output.dense."),
+    (".attention.norm.", ".attention.output.LayerNorm."),
+    (".mlp.fc1.", ".intermediate.dense."),
+    (".mlp.fc2.", ".output.dense."),
+    (".mlp.norm.", ".output.LayerNorm."),
+    ("speech.ln_post.", "speech.layer_norm."),
+    ("classifier.", "picture.classifier."),
+];
+
 /// Reads a folder of this family.
 ///
 /// # Errors
@@ -50,7 +70,7 @@ pub(crate) fn read(from: &Folder<'_>, root: &Value, tensors: usize) -> Result<Si
     let faults = Faults::of(&from.folder.join(CONFIG_FILE));
     let root = Fields::new("", Some(root), &faults);
     let text = Fields::new("text_config.", root.get("text_config"), &faults);
-    text.only_text("model_type", bert::MODEL_TYPE);
+    text.only_text("model_type", "bert");
     let mut preprocess = Preprocess::default();
     let picture = root.get("picture_config").map(|value| {
         let tower = Fields::new("picture_config.", Some(value), &faults);
@@ -67,11 +87,11 @@ pub(crate) fn read(from: &Folder<'_>, root: &Value, tensors: usize) -> Result<Si
         preprocess.audio = Some(sound);
         speech
     });
-    let text = bert::text_config(text, tensors, Pooling::Mean);
+    let text = bert::read_encoder(text, tensors, Pooling::Mean);
     faults.check()?;
     let [start, end] = ends;
     Ok(Single {
-        family: Family::Mini(MiniConfig { text, start, end, picture, speech }),
+        family: FamilyConfig::new(MiniConfig { text, start, end, picture, speech }),
         known_as: MODEL_TYPE,
         licence: "of its parts: Apache-2.0 and MIT, see its page",
         task: TASK,
@@ -83,49 +103,6 @@ pub(crate) fn read(from: &Folder<'_>, root: &Value, tensors: usize) -> Result<Si
         read: Vec::new(),
         notes: Vec::new(),
     })
-}
-
-/// What a tensor of the record is made from.
-pub(crate) fn pieces(config: &MiniConfig, spec: &TensorSpec) -> Vec<Piece> {
-    let name = spec.name.as_str();
-    match name.split_once('.').unwrap_or((name, "")) {
-        ("embed_tokens" | "backbone", _) => bert::pieces(spec, "text."),
-        ("speech", rest) => speech_pieces(rest, spec),
-        ("classifier", leaf) => plain(format!("picture.classifier.{leaf}"), spec),
-        ("speech_connector", rest) => {
-            let kernels = config.speech.as_ref().map_or([1; 2], |speech| speech.kernels);
-            match rest.split_once('.').unwrap_or((rest, "")).1 {
-                "conv1.weight" => convolution(name, spec, kernels[0]),
-                "conv2.weight" => convolution(name, spec, kernels[1]),
-                _ => plain(name.into(), spec),
-            }
-        }
-        _ => plain(name.into(), spec),
-    }
-}
-
-fn speech_pieces(rest: &str, spec: &TensorSpec) -> Vec<Piece> {
-    let name = format!("speech.{rest}");
-    if matches!(rest, "conv1.weight" | "conv2.weight") {
-        return convolution(&name, spec, CONV_TAPS);
-    }
-    if let Some(leaf) = rest.strip_prefix("ln_post.") {
-        return plain(format!("speech.layer_norm.{leaf}"), spec);
-    }
-    if let Some((at, leaf)) = name.split_once(".qkv_proj.") {
-        let mut pieces = bert::fused(at, ["q_proj", "k_proj", "v_proj"], leaf, spec);
-        if leaf == "bias" {
-            pieces[1] = Piece::Zeros(spec.row_count() / 3);
-        }
-        return pieces;
-    }
-    plain(name, spec)
-}
-
-/// A convolution over time, torch's `[outputs, channels, taps]`, as rows of a product over `(tap, channel)`.
-fn convolution(name: &str, spec: &TensorSpec, taps: usize) -> Vec<Piece> {
-    let shape = vec![spec.shape[1], spec.shape[0] / taps, taps];
-    vec![Piece::Tensor(Input { name: name.into(), forms: vec![Form { shape, order: Some(vec![0, 2, 1]) }] })]
 }
 
 fn picture(tower: Fields<'_>, connector: Fields<'_>, tensors: usize) -> (PictureConfig, LetterboxPreprocess) {
@@ -193,7 +170,7 @@ fn speech(tower: Fields<'_>, connector: Fields<'_>, tensors: usize) -> (SpeechCo
     let config = SpeechConfig {
         tower: AudioConfig {
             hidden: tower.needed_size("d_model"),
-            layers: bert::layers(tower, "encoder_layers", tensors),
+            layers: layers(tower, "encoder_layers", tensors),
             heads: tower.needed_size("encoder_attention_heads"),
             inner: tower.needed_size("encoder_ffn_dim"),
             // A clip is one window: two frames a position.

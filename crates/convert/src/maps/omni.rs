@@ -5,13 +5,15 @@
 
 use std::fmt;
 
+use omniburn_models::FamilyConfig;
+use omniburn_models::checkpoint::source_name;
 use omniburn_models::families::OmniConfig;
-use omniburn_models::record::TensorSpec;
+use omniburn_models::record::{SourceAxes, TensorSpec};
 use omniburn_models::towers::audio::CONV_TAPS;
 use serde::Serialize;
 
 use crate::keymap::{Form, Input, KeyMap, Pattern, Piece, Recipe};
-use crate::maps::plain;
+use crate::maps::{pieces, plain};
 use crate::source::Source;
 
 /// The names of this family.
@@ -44,6 +46,15 @@ pub(crate) const KEYS: KeyMap = KeyMap {
         (Pattern::Prefix("lm_head."), "an embedding takes no head"),
     ],
 };
+
+/// From the names of a record to the canonical ones.
+const NAMES: &[(&str, &str)] = &[
+    ("embed_tokens.", "language_model.embed_tokens."),
+    ("backbone.", "language_model."),
+    ("vision.patch_embed.", "vision_tower.patch_embed.proj."),
+    ("vision.", "vision_tower."),
+    ("audio.", "audio_tower."),
+];
 
 /// Tensors of a DeepStack tower, which this family does not have.
 pub(crate) const DEEPSTACK_MARK: &str = "deepstack_merger_list";
@@ -175,28 +186,29 @@ pub(crate) fn tower_projection_reason(source: &Source, config: &OmniConfig, cano
 pub(crate) struct Recipes<'a> {
     source: &'a Source,
     config: &'a OmniConfig,
+    family: FamilyConfig,
     layout: Layout,
 }
 
 impl<'a> Recipes<'a> {
     /// Recipes for a checkpoint of this layout.
     pub fn new(source: &'a Source, config: &'a OmniConfig, layout: Layout) -> Self {
-        Self { source, config, layout }
+        Self { source, config, family: FamilyConfig::new(config.clone()), layout }
     }
 
     /// The token table.
     pub fn tokens(&self) -> Vec<Recipe> {
-        self.make(self.config.token_tensors(), None)
+        self.make(self.family.token_tensors(), None)
     }
 
     /// The towers.
     pub fn towers(&self) -> Vec<Recipe> {
-        self.make(self.config.tower_tensors(), None)
+        self.make(self.family.tower_tensors(), None)
     }
 
     /// One task's text part; `key` is its name inside weight names, where connectors come per task.
     pub fn text(&self, key: Option<&str>, special_rows: usize) -> Vec<Recipe> {
-        self.make(self.config.text_tensors(special_rows), key)
+        self.make(self.family.text_tensors(special_rows), key)
     }
 
     fn make(&self, specs: Vec<TensorSpec>, key: Option<&str>) -> Vec<Recipe> {
@@ -206,52 +218,12 @@ impl<'a> Recipes<'a> {
     fn pieces(&self, spec: &TensorSpec, key: Option<&str>) -> Vec<Piece> {
         let (root, rest) = spec.name.split_once('.').unwrap_or((&spec.name, ""));
         match root {
-            "backbone" => self.backbone(rest, spec),
-            "vision" => self.vision(rest, spec),
-            "audio" => self.audio(rest, spec),
             "merger" => plain(connector("merger", key, rest), spec),
             "audio_projector" => self.projector(rest, spec, key),
             "special_rows" => plain(format!("task_token_embeddings.{}", key.unwrap_or_default()), spec),
-            "embed_tokens" => plain(TOKEN_TABLE.into(), spec),
-            _ => unreachable!("no rule for the record's tensor {}", spec.name),
+            _ if spec.axes != SourceAxes::Torch => self.convolution(&source_name(NAMES, &spec.name)),
+            _ => pieces(spec, NAMES),
         }
-    }
-
-    fn backbone(&self, rest: &str, spec: &TensorSpec) -> Vec<Piece> {
-        let text = &self.config.text;
-        let name = format!("language_model.{rest}");
-        let (query, kv) = (text.heads * text.head_dim, text.kv_heads * text.head_dim);
-        if let Some(at) = name.strip_suffix("qkv_proj.weight") {
-            return fused(at, &[("q_proj", query), ("k_proj", kv), ("v_proj", kv)], text.hidden);
-        }
-        if let Some(at) = name.strip_suffix("gate_up_proj.weight") {
-            return fused(at, &[("gate_proj", text.inner), ("up_proj", text.inner)], text.hidden);
-        }
-        plain(name, spec)
-    }
-
-    fn vision(&self, rest: &str, spec: &TensorSpec) -> Vec<Piece> {
-        match rest.strip_prefix("patch_embed.") {
-            Some("weight") => self.convolution("vision_tower.patch_embed.proj.weight"),
-            Some(leaf) => plain(format!("vision_tower.patch_embed.proj.{leaf}"), spec),
-            None => plain(format!("vision_tower.{rest}"), spec),
-        }
-    }
-
-    fn audio(&self, rest: &str, spec: &TensorSpec) -> Vec<Piece> {
-        let name = format!("audio_tower.{rest}");
-        let width = self.config.audio.as_ref().map_or(0, |a| a.hidden);
-        if let Some(at) = name.strip_suffix("qkv_proj.weight") {
-            return fused(at, &[("q_proj", width), ("k_proj", width), ("v_proj", width)], width);
-        }
-        if let Some(at) = name.strip_suffix("qkv_proj.bias") {
-            let bias = |part: &str| Piece::Tensor(Input::plain(format!("{at}{part}.bias"), [width]));
-            return vec![bias("q_proj"), Piece::Zeros(width), bias("v_proj")];
-        }
-        if matches!(rest, "conv1.weight" | "conv2.weight") {
-            return self.convolution(&name);
-        }
-        plain(name, spec)
     }
 
     /// The projector, with the tower's own output projection folded in where an early export kept the two apart.
@@ -289,11 +261,4 @@ fn connector(name: &str, key: Option<&str>, rest: &str) -> String {
         Some(key) => format!("{name}s.{key}.{rest}"),
         None => format!("{name}.{rest}"),
     }
-}
-
-fn fused(at: &str, parts: &[(&str, usize)], inputs: usize) -> Vec<Piece> {
-    parts
-        .iter()
-        .map(|(part, outputs)| Piece::Tensor(Input::plain(format!("{at}{part}.weight"), [*outputs, inputs])))
-        .collect()
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use omniburn_convert::{ConvertError, ConvertOptions, ConvertReport, convert};
 use omniburn_models::blocks::Pooling;
-use omniburn_models::families::{BertConfig, Family};
+use omniburn_models::families::BertConfig;
 use omniburn_models::record::{Dtype, RecordHeader};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -100,7 +100,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn bert(header: &RecordHeader) -> &BertConfig {
-    let Family::Bert(config) = &header.family else { panic!("a bert record") };
+    let config = header.family.of::<omniburn_models::families::BertConfig>().expect("a record of this family");
     config
 }
 

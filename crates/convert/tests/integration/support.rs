@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use omniburn_convert::{ConvertError, ConvertOptions, ConvertReport, TaskChoice, convert};
-use omniburn_models::families::Family;
 use omniburn_models::record::digest::sha256_hex;
 use omniburn_models::record::{Dtype, RecordFolder};
 use serde_json::{Value, json};
@@ -585,7 +584,7 @@ impl Checkpoint {
     /// The header says what the configuration does.
     pub fn assert_header(&self, record: &Record) {
         let (header, d) = (record.folder.header(), &self.dims);
-        let Family::Omni(config) = &header.family else { panic!("an omni record") };
+        let config = header.family.of::<omniburn_models::families::OmniConfig>().expect("a record of this family");
         assert_eq!((config.text.causal, config.text.qk_norm), (d.small, d.small));
         assert_eq!((config.text.norm_eps, config.text.rope_theta, config.text.vocab), (1e-6, 1e6, d.vocab));
         let (vision, audio) = (config.vision.as_ref().unwrap(), config.audio.as_ref().unwrap());

@@ -1,0 +1,386 @@
+//! One runner for every family that is told by `model_type`: each test goes over all checkpoints of all sets that such a
+//! family reads, with what the reference computed from them. A new family adds a folder, and nothing here.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use omniburn::{Dtype, Embedding, Engine, Input, Priority, Request, Role, Truncation};
+use omniburn_convert::{ConvertError, ConvertOptions, TaskChoice, convert};
+use omniburn_models::FAMILIES;
+use omniburn_models::checkpoint::rules_for;
+use omniburn_models::flops::Shape;
+use omniburn_models::record::TensorRole;
+use serde_json::Value;
+
+use crate::support::*;
+
+/// Texts whose ids in a manifest are those of `tokenizer.json` alone, where transformers 5 builds the tokenizer anew from its
+/// class (`XLMRobertaTokenizer`), as we do: our ids for them are compared with transformers' by `tokenizer_settings`.
+const OTHER_IDS: [(&str, [&str; 5]); 1] = [("bge-m3-tiny", ["space", "combining", "emoji", "code", "whitespace"])];
+
+/// A checkpoint with texts, their ids, and the vectors that the reference made of them.
+struct Model {
+    twin: Twin,
+    family: &'static str,
+}
+
+impl Model {
+    /// Every checkpoint of every set that a family of the list reads by its `model_type`.
+    fn all() -> Vec<Self> {
+        let mut found = Vec::new();
+        for set in sets() {
+            let mut names: Vec<String> = std::fs::read_dir(&set.checkpoints)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .filter(|name| set.refs.join(format!("{name}.json")).is_file())
+                .collect();
+            names.sort();
+            for name in names {
+                let Some(config) = read(&set.checkpoints.join(&name).join("config.json")) else { continue };
+                let Some(rules) = rules_for(&config) else { continue };
+                let refs = read(&set.refs.join(format!("{name}.json"))).expect("a manifest is JSON");
+                if !refs["cases"].as_array().is_some_and(|cases| cases.iter().any(|case| vector_of(case).is_some())) {
+                    continue;
+                }
+                let of =
+                    |family: &&&omniburn_models::Family| family.checkpoint.is_some_and(|own| std::ptr::eq(own, rules));
+                let family = FAMILIES.iter().find(of).expect("rules of a family").name;
+                found.push(Self { twin: set.twin(&name), family });
+            }
+        }
+        let mut families: Vec<&str> = found.iter().map(|model| model.family).collect();
+        families.sort_unstable();
+        families.dedup();
+        // Whatever is read by its model_type has a golden in the project itself, `bert` in `parity_mini.rs` too.
+        let want = FAMILIES.iter().filter(|family| family.checkpoint.is_some() && family.name != "bert");
+        for family in want {
+            assert!(families.contains(&family.name), "{} has no golden", family.name);
+        }
+        found
+    }
+
+    fn record(&self, dtype: Dtype) -> PathBuf {
+        record(&self.twin.folder, dtype, TaskChoice::Default)
+    }
+
+    fn engine(&self) -> Engine {
+        builder(self.record(Dtype::F32)).open().expect("a fresh record opens")
+    }
+
+    /// Texts with the role whose prompt the reference put in front, their ids and their vector.
+    fn texts(&self, engine: &Engine) -> Vec<(String, Role, usize, Vec<f32>)> {
+        let prompts = &engine.header().prompts;
+        let other = |case: &Value| {
+            OTHER_IDS.iter().any(|(model, names)| *model == self.twin.name && names.contains(&str_of(&case["name"])))
+        };
+        let cases =
+            self.twin.cases.iter().filter(|case| !other(case)).filter_map(|case| Some((case, vector_of(case)?)));
+        let text = |(case, vector): (&Value, &str)| {
+            let prompt = case["prompt_text"].as_str().unwrap_or_default();
+            let roles =
+                [(Role::Document, &prompts.document), (Role::Query, &prompts.query), (Role::None, &prompts.none)];
+            let role = roles.into_iter().find(|(_, own)| *own == prompt);
+            let (role, _) = role.unwrap_or_else(|| panic!("{}: no role has the prompt {prompt:?}", self.twin.name));
+            (str_of(&case["text"]).to_owned(), role, ids_of(&case["input_ids"]).len(), self.twin.tensor(vector))
+        };
+        cases.map(text).filter(|(_, _, tokens, _)| *tokens <= engine.profile().max_tokens).collect()
+    }
+
+    /// A changed copy of the checkpoint.
+    fn changed(&self, what: &str, change: impl FnOnce(&Path)) -> PathBuf {
+        let copy = scratch().join(format!("family-{}-{what}-{}", self.twin.name, std::process::id()));
+        let _ = std::fs::remove_dir_all(&copy);
+        copy_folder(&self.twin.folder, &copy);
+        change(&copy);
+        copy
+    }
+}
+
+fn read(path: &Path) -> Option<Value> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
+    let mut value = read(path).unwrap_or_else(|| panic!("{}", path.display()));
+    change(&mut value);
+    std::fs::write(path, serde_json::to_vec_pretty(&value).unwrap()).unwrap();
+}
+
+/// The tensor of a text's vector in a manifest.
+fn vector_of(case: &Value) -> Option<&str> {
+    (case["kind"] == "text" && case["input_ids"].is_array() && case["text"].is_string())
+        .then(|| case["embedding"].as_str().or(case["dense"].as_str()))?
+}
+
+/// As the reference embeds: what is too long is cut at its end.
+fn request(role: Role) -> Request {
+    Request::new(role).truncation(Truncation::Right)
+}
+
+fn converted(folder: &Path, dtype: Dtype) -> Result<PathBuf, ConvertError> {
+    let out = scratch().join(format!("{}-record", folder.file_name().unwrap().to_string_lossy()));
+    convert(&ConvertOptions { dtype, force: true, ..ConvertOptions::new(folder, &out) })?;
+    Ok(out)
+}
+
+fn embed(engine: &Engine, text: &str, request: &Request) -> Embedding {
+    engine.embed_with(&[Input::text(text)], request).unwrap().swap_remove(0).unwrap().embedding
+}
+
+#[test]
+fn every_family_equals_its_reference() {
+    for model in Model::all() {
+        let (engine, mut worst) = (model.engine(), Worst::default());
+        for (text, role, tokens, want) in model.texts(&engine) {
+            let name = format!("{} ({}), {text:?}", model.twin.name, model.family);
+            let got = engine.embed_with(&[Input::text(&text)], &request(role)).unwrap().swap_remove(0).unwrap();
+            assert_eq!(got.tokens, tokens, "{name}");
+            worst.see(compare(&name, got.embedding.as_slice(), &want, embedding_bound()));
+        }
+        worst.report(&format!("{} ({})", model.twin.name, model.family));
+    }
+}
+
+#[test]
+fn every_family_gives_an_item_the_same_vector_in_any_batch_and_in_any_steps() {
+    for model in Model::all() {
+        let engine = model.engine();
+        // Cut into slices as short as they get.
+        let short = builder(model.record(Dtype::F32)).hold_target(Duration::from_micros(1)).open().unwrap();
+        for role in [Role::Query, Role::Document] {
+            let texts: Vec<String> =
+                model.texts(&engine).into_iter().filter(|text| text.1 == role).map(|text| text.0).collect();
+            if texts.is_empty() {
+                continue;
+            }
+            let request = request(role).priority(Priority::Background);
+            let alone: Vec<Vec<f32>> = texts.iter().map(|text| embed(&engine, text, &request).into_vec()).collect();
+            let mut order: Vec<usize> = (0..texts.len()).chain(0..texts.len().min(3)).collect();
+            for engine in [&engine, &short] {
+                for turn in 0..3 {
+                    order.rotate_left(turn * 2 + 1);
+                    let inputs: Vec<Input> = order.iter().map(|&at| Input::text(&texts[at])).collect();
+                    let together = engine.embed_with(&inputs, &request).unwrap();
+                    let got: Vec<Vec<f32>> =
+                        together.into_iter().map(|found| found.unwrap().embedding.into_vec()).collect();
+                    let want: Vec<Vec<f32>> = order.iter().map(|&at| alone[at].clone()).collect();
+                    same(&model.twin.name, &got, &want);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_family_refuses_or_cuts_a_text_that_is_too_long_and_says_so() {
+    for model in Model::all() {
+        let engine = model.engine();
+        let limit = engine.profile().max_tokens;
+        let long = "word ".repeat(limit + 5);
+        let request = Request::new(Role::Document);
+        let refused = engine.embed_with(&[Input::text(&long)], &request).unwrap().swap_remove(0).unwrap_err();
+        assert_eq!(refused.kind().name(), "too_long", "{}: {refused}", model.twin.name);
+        assert!(refused.to_string().contains(&limit.to_string()), "{refused}");
+        for truncation in [Truncation::Right, Truncation::Left] {
+            let request = request.clone().truncation(truncation);
+            let cut = engine.embed_with(&[Input::text(&long)], &request).unwrap().swap_remove(0).unwrap();
+            assert!(cut.truncated && cut.tokens == limit, "{}: {} of {limit}", model.twin.name, cut.tokens);
+        }
+        let empty = engine.embed_with(&[Input::text("")], &Request::new(Role::None)).unwrap().swap_remove(0);
+        match empty {
+            Ok(found) => assert!(found.tokens > 0, "{}", model.twin.name),
+            Err(error) => assert_eq!(error.kind().name(), "empty", "{}: {error}", model.twin.name),
+        }
+    }
+}
+
+#[test]
+fn every_family_counts_the_operations_of_its_matrices() {
+    for model in Model::all() {
+        let record = open(&model.record(Dtype::F32));
+        let family = &record.header().family;
+        let matrices: u64 = family
+            .text_tensors(0)
+            .iter()
+            .filter(|spec| spec.role == TensorRole::Linear)
+            .map(|spec| spec.elements() as u64)
+            .sum();
+        let count = |tokens| family.flops(&Shape::Text { tokens }).expect("a text goes in");
+        // Every matrix meets each row once; attention grows with the square, and one row sees one row.
+        let one = count(1) - 2 * matrices;
+        assert!(one > 0 && one < count(1), "{}: {one}", model.twin.name);
+        assert_eq!((count(3) - 2 * 3 * matrices) % one, 0, "{}", model.twin.name);
+        assert!(count(4) > 2 * count(2), "{}", model.twin.name);
+        assert!(family.activations().text.values > 0 && family.activations().text.heads > 0);
+    }
+}
+
+#[test]
+fn every_family_refuses_tensors_that_are_missing_left_over_or_of_another_shape() {
+    for model in Model::all() {
+        let refused = |what: &str, change: &dyn Fn(&mut Vec<(String, safetensors::Dtype, Vec<usize>, Vec<u8>)>)| {
+            let copy = model.changed(what, |folder| {
+                let path = folder.join("model.safetensors");
+                let bytes = std::fs::read(&path).unwrap();
+                let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+                let mut tensors: Vec<_> = file
+                    .tensors()
+                    .into_iter()
+                    .map(|(name, view)| (name, view.dtype(), view.shape().to_vec(), view.data().to_vec()))
+                    .collect();
+                tensors.sort_by(|a, b| a.0.cmp(&b.0));
+                change(&mut tensors);
+                let views = tensors.iter().map(|(name, dtype, shape, data)| {
+                    (name.clone(), safetensors::tensor::TensorView::new(*dtype, shape.clone(), data).unwrap())
+                });
+                std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+            });
+            converted(&copy, Dtype::F32).expect_err(what).to_string()
+        };
+        let matrix = |tensors: &[(String, safetensors::Dtype, Vec<usize>, Vec<u8>)]| {
+            // The last matrix of a layer.
+            tensors.iter().rposition(|(name, _, shape, _)| shape.len() == 2 && name.contains("layer")).unwrap()
+        };
+        let mut name = String::new();
+        let bytes = std::fs::read(model.twin.folder.join("model.safetensors")).unwrap();
+        for (tensor, view) in safetensors::SafeTensors::deserialize(&bytes).unwrap().tensors() {
+            if view.shape().len() == 2 && tensor.contains("layer") && tensor > name {
+                name = tensor;
+            }
+        }
+        let error = refused("missing", &|tensors| _ = tensors.remove(matrix(tensors)));
+        assert!(error.contains("missing tensors") && error.contains(&name), "{}: {error}", model.twin.name);
+        let error = refused("extra", &|tensors| {
+            let (_, dtype, shape, data) = tensors[0].clone();
+            tensors.push(("an_unknown.weight".into(), dtype, shape, data));
+        });
+        assert!(error.contains("nothing takes") && error.contains("an_unknown.weight"), "{error}");
+        let error = refused("shape", &|tensors| {
+            let at = matrix(tensors);
+            tensors[at].2.insert(0, 1);
+        });
+        assert!(error.contains("mis-shaped") && error.contains(&name), "{error}");
+    }
+}
+
+#[test]
+fn every_family_refuses_a_header_that_lies() {
+    for model in Model::all() {
+        let record = model.record(Dtype::F32);
+        let header = read(&record.join("model.json")).unwrap();
+        let config = header["family"]["config"].as_object().unwrap();
+        let copy = scratch().join(format!("family-header-{}", model.twin.name));
+        let refused = |what: &str, change: &dyn Fn(&mut Value)| {
+            let _ = std::fs::remove_dir_all(&copy);
+            copy_folder(&record, &copy);
+            let mut changed = header.clone();
+            change(&mut changed["family"]["config"]);
+            // With a digest that fits, so that the configuration itself is looked at.
+            changed["digest"] = "".into();
+            let typed = serde_json::from_value::<omniburn::RecordHeader>(changed.clone());
+            if let Ok(typed) = typed {
+                changed["digest"] = typed.compute_digest().into();
+            }
+            std::fs::write(copy.join("model.json"), serde_json::to_vec(&changed).unwrap()).unwrap();
+            match omniburn::RecordFolder::open(&copy) {
+                Err(_) => {}
+                Ok(opened) => {
+                    let tokens = opened.header().family.open_tokens(&opened);
+                    let engine = tokens.map(|_| Engine::open(&copy));
+                    assert!(!matches!(engine, Ok(Ok(_))), "{}: {what} was taken", model.twin.name);
+                }
+            }
+        };
+        refused("an unknown field", &|config| config["no_such_field"] = 1.into());
+        let sizes = |config: &serde_json::Map<String, Value>| -> Vec<String> {
+            config.iter().filter(|(_, v)| v.is_u64()).map(|(name, _)| format!("/{name}")).collect()
+        };
+        let mut fields = sizes(config);
+        if let Some(text) = config.get("text").and_then(Value::as_object) {
+            fields.extend(sizes(text).iter().map(|name| format!("/text{name}")));
+        }
+        for field in fields {
+            for value in [0u64, 1 << 40] {
+                // What the configuration does not know of the padding or the longest text, no other part contradicts.
+                if value == 0 && field.ends_with("/padding") {
+                    continue;
+                }
+                let name = format!("{field} = {value}");
+                refused(&name, &|config| *config.pointer_mut(&field).unwrap() = value.into());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_family_opens_in_other_types_near_its_reference() {
+    for model in Model::all() {
+        for (dtype, least) in [(Dtype::Bf16, 0.999), (Dtype::Int8, 0.99)] {
+            let engine = builder(model.record(dtype)).open().unwrap();
+            for (text, role, _, want) in model.texts(&engine) {
+                let got = embed(&engine, &text, &request(role));
+                let cosine = distance(&text, got.as_slice(), &want).cosine;
+                assert!(cosine > least, "{} in {dtype}, {text:?}: {cosine}", model.twin.name);
+            }
+        }
+    }
+}
+
+/// A mistake in the configuration, the pooling or the prompt moves vectors by more than ten tolerances: the comparison above
+/// can fail.
+#[test]
+fn mistakes_in_a_familys_folder_show_in_its_vectors() {
+    for model in Model::all() {
+        let right = model.engine();
+        let texts = model.texts(&right);
+        let moved = |what: &str, folder: PathBuf| {
+            let engine =
+                builder(converted(&folder, Dtype::F32).unwrap_or_else(|e| panic!("{what}: {e}"))).open().unwrap();
+            let far = texts.iter().map(|(text, role, _, want)| {
+                let got = embed(&engine, text, &request(*role));
+                distance(what, got.as_slice(), want).max_abs
+            });
+            let far = far.fold(0.0, f32::max) / embedding_bound();
+            println!("{}: {what} moves a vector by {far:.0} tolerances", model.twin.name);
+            assert!(far > 10.0, "{}: {what} moves a vector by {far:.1} tolerances", model.twin.name);
+        };
+        let config = |what: &str, fields: &[&str], value: Value| {
+            let own = read(&model.twin.folder.join("config.json")).unwrap();
+            let Some(field) = fields.iter().find(|field| !own[**field].is_null()) else { return };
+            let copy = model.changed(what, |folder| edit(&folder.join("config.json"), |json| json[*field] = value));
+            moved(what, copy);
+        };
+        config("another epsilon", &["layer_norm_eps", "norm_eps", "rms_norm_eps"], 0.05.into());
+        if model.family != "qwen3" {
+            config("twice the heads", &["num_attention_heads"], 8.into());
+        }
+        config("a window half as wide", &["local_attention"], 8.into());
+        config("every layer over all rows", &["global_attn_every_n_layers"], 1.into());
+        config("another rotary base of window layers", &["local_rope_theta"], 10.0.into());
+        if model.family == "xlm_roberta" {
+            config("padding elsewhere", &["pad_token_id"], 5.into());
+        }
+        if model.family == "qwen3" {
+            let copy = model.changed("rows that see later ones", |folder| {
+                edit(&folder.join("config.json"), |json| json["is_causal"] = false.into());
+            });
+            moved("rows that see later ones", copy);
+        }
+        let pooling = model.twin.folder.join("1_Pooling/config.json");
+        if pooling.is_file() {
+            let copy = model.changed("another pooling", |folder| {
+                let other = serde_json::json!({"pooling_mode_max_tokens": true});
+                std::fs::write(folder.join("1_Pooling/config.json"), other.to_string()).unwrap();
+            });
+            moved("another pooling", copy);
+        }
+        let copy = model.changed("a prompt", |folder| {
+            let prompts =
+                serde_json::json!({"prompts": {"query": "x ", "document": "y "}, "default_prompt_name": "query"});
+            std::fs::write(folder.join("config_sentence_transformers.json"), prompts.to_string()).unwrap();
+        });
+        moved("another prompt", copy);
+    }
+}

@@ -285,10 +285,10 @@ fn names_of_every_wrapper_and_age_are_known() {
 #[test]
 fn what_no_family_takes_is_refused_with_what_it_is_and_what_would_do() {
     let other = Bert::new().change("config.json", |json| {
-        json["model_type"] = "xlm-roberta".into();
-        json["architectures"] = json!(["XLMRobertaModel"]);
+        json["model_type"] = "deberta-v2".into();
+        json["architectures"] = json!(["DebertaV2Model"]);
     });
-    other.refused(&["model_type", "xlm-roberta", "XLMRobertaModel", "\"bert\"", "omniburn-mini", "qwen3"]);
+    other.refused(&["model_type", "deberta-v2", "DebertaV2Model", "\"bert\"", "omniburn-mini", "qwen3"]);
     let nameless = Bert::new().change("config.json", |json| {
         json.as_object_mut().unwrap().remove("model_type");
         json["architectures"] = json!(["BertForMaskedLM"]);

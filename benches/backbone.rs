@@ -31,7 +31,7 @@ fn bench() {
             let rows = TokenRows { rows, segments: Segments::from_lengths(vec![length; count]) };
             group.throughput(Throughput::Elements((count * length) as u64));
             group.bench_function(BenchmarkId::from_parameter(format!("{count}x{length}")), |b| {
-                b.iter(|| read(text.embed(rows.clone(), &[])));
+                b.iter(|| read(text.embed(rows.clone())));
             });
         }
         group.finish();

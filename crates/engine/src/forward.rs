@@ -12,7 +12,6 @@ use omniburn_models::batch::{Grid, MelRows, PatchRows, TokenRows};
 use omniburn_models::blocks::TokenTable;
 use omniburn_models::families::mini::{MiniText, SpeechTower};
 use omniburn_models::families::omni::{OmniPass, OmniText};
-use omniburn_models::fault;
 use omniburn_models::towers::audio::{AudioConfig, AudioPass, AudioTower};
 use omniburn_models::towers::conv::ConvTower;
 use omniburn_models::towers::vision::{VisionPass, VisionTower};
@@ -117,7 +116,7 @@ impl Steps for TextUnit {
             TextPart::Bert(bert) => return read_rows(bert.embed_after(self.rows()?, &self.skipped)).map(Some),
         };
         let pass = match self.pass.take() {
-            Pass::Before => omni.begin(self.rows()?, &[]),
+            Pass::Before => omni.begin(self.rows()?),
             Pass::Layers(pass) => omni.advance(pass),
             Pass::After(pass) => return read_rows(omni.finish(pass)).map(Some),
             Pass::Over => unreachable!("a unit is not stepped after its end"),
@@ -344,7 +343,8 @@ fn cut(rows: Tensor<2>, lengths: impl Iterator<Item = usize>, device: &Device) -
     let pieces = pieces.collect();
     // Launches are asynchronous on GPUs: the permit may end only when the work has.
     device.sync().map_err(device_error)?;
-    fault::read().map_err(device_error)?;
+    #[cfg(feature = "capture")]
+    omniburn_models::capture::read().map_err(device_error)?;
     Ok(pieces)
 }
 
@@ -392,7 +392,6 @@ impl MediaUnit {
 
     fn begin(&mut self, text: &OmniText) -> Result<OmniPass, ItemError> {
         let features = self.connector.features(text, Tensor::cat(mem::take(&mut self.rows), 0));
-        let [count, _] = features.dims();
         let mut pieces = Vec::with_capacity(3);
         for ids in [&self.frame.before, &self.frame.after] {
             let mut values = Vec::new();
@@ -406,8 +405,7 @@ impl MediaUnit {
         }
         let rows = Tensor::cat(pieces, 0); // [tokens, hidden]
         let [tokens, _] = rows.dims();
-        let media = self.frame.before.len()..self.frame.before.len() + count;
-        Ok(text.begin(TokenRows { rows, segments: Segments::single(tokens) }, std::slice::from_ref(&media)))
+        Ok(text.begin(TokenRows { rows, segments: Segments::single(tokens) }))
     }
 }
 
@@ -446,7 +444,8 @@ fn read_rows(pooled: Tensor<2>) -> Result<Vec<Vec<f32>>, ItemError> {
     let [_, width] = pooled.dims();
     // Failures of asynchronous launches appear at the read, so the read is the kind that returns them.
     let data = pooled.try_into_data().map_err(device_error)?;
-    fault::read().map_err(device_error)?;
+    #[cfg(feature = "capture")]
+    omniburn_models::capture::read().map_err(device_error)?;
     let values: Vec<f32> = data.try_to_vec().map_err(|e| ItemError::Device { message: format!("{e:?}") })?;
     Ok(values.chunks_exact(width).map(<[f32]>::to_vec).collect())
 }

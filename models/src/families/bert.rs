@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::batch::TokenRows;
 use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::{EncoderLayer, LayerNorm, Pooling, TokenTable, Weights};
+use crate::capture;
 use crate::error::{ConfigError, RecordError};
 use crate::families::{layer_count, multiple, nonzero, positive};
 use crate::record::{Dtype, RecordFolder, TensorSpec, layer_norm, text_file};
-use crate::tap;
 
 /// Kinds of rows a checkpoint distinguishes; only the first kind is used.
 const TOKEN_TYPES: usize = 2;
@@ -202,9 +202,9 @@ impl BertEncoder {
     /// If a segment is longer than the position table.
     pub fn forward(&self, input: TokenRows) -> Tensor<2> {
         let (rows, segments) = with_filler(input.rows, input.segments);
-        let rows = tap::pass(|| "backbone.rows".into(), rows);
+        let rows = capture::pass(|| "backbone.rows".into(), rows);
         let mut hidden = self.norm.forward(rows + self.positions_of(&segments));
-        hidden = tap::pass(|| "backbone.norm".into(), hidden);
+        hidden = capture::pass(|| "backbone.norm".into(), hidden);
         for (i, layer) in self.layers.iter().enumerate() {
             hidden = layer.forward(hidden, &segments, &format!("backbone.layers.{i}"));
         }

@@ -18,12 +18,12 @@ use crate::batch::{MelRows, TokenRows, upload};
 use crate::blocks::pool::means;
 use crate::blocks::taps::Taps;
 use crate::blocks::{GeluMlp, LayerNorm, Linear, TokenTable, Weights, unit_rows};
+use crate::capture;
 use crate::error::{ConfigError, RecordError};
 use crate::families::bert::{BertConfig, BertEncoder};
 use crate::families::{nonzero, open_tower, positive, small};
 use crate::record::{Dtype, RecordFolder, TensorSpec, text_file};
 use crate::record::{layer_norm, linear_bias};
-use crate::tap;
 use crate::towers::audio::{AudioConfig, AudioTower};
 use crate::towers::conv::{ConvConfig, ConvTower};
 
@@ -293,7 +293,7 @@ impl SpeechTower {
             start += rows;
         }
         let rows = Tensor::cat(pieces, 0);
-        let rows = tap::pass(|| "speech.rows".into(), rows);
+        let rows = capture::pass(|| "speech.rows".into(), rows);
         TokenRows { rows, segments: Segments::from_lengths(lengths) }
     }
 }
@@ -436,7 +436,7 @@ impl PictureConnector {
     fn look(&self, maps: Tensor<4>) -> Seen {
         let (whole, quadrants) = pooled_cells(maps);
         let logits = self.classifier.forward(whole.clone());
-        let logits = tap::pass(|| "picture.logits".into(), logits);
+        let logits = capture::pass(|| "picture.logits".into(), logits);
         let likely = softmax(logits / self.temperature, 1); // [items, classes]
         let class = kernels::linear(likely.clone(), self.class_rows.val(), None);
         let global = self.global.forward(whole.clone());
@@ -448,7 +448,7 @@ impl PictureConnector {
             quadrants.reshape([items, QUADRANTS, hidden]),
         ];
         let rows = Tensor::cat(rows, 1);
-        let rows = tap::pass(|| "picture.rows".into(), rows);
+        let rows = capture::pass(|| "picture.rows".into(), rows);
         // Shares of the likeliest classes need not add up to one: the length goes at the end.
         let likeliest = kernels::linear(self.only_top(likely), self.class_vectors.val(), None);
         Seen { rows, s: unit_rows(self.head.forward(whole)), c: unit_rows(likeliest) }
@@ -547,7 +547,7 @@ impl SpeechConnector {
         let ([_, hidden], [each, _]) = (rows.dims(), self.row_biases.dims());
         let rows = rows.reshape([clips.segments.count(), each, hidden]);
         let rows = rows + self.row_biases.val().reshape([1, each, hidden]);
-        tap::pass(|| "speech.encoder_rows".into(), rows)
+        capture::pass(|| "speech.encoder_rows".into(), rows)
     }
 }
 

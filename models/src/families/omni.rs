@@ -6,15 +6,14 @@ use serde::{Deserialize, Serialize};
 use crate::backbone::{Backbone, BackboneConfig, BackbonePass, Extras};
 use crate::batch::TokenRows;
 use crate::blocks::{Linear, Pooling, TokenTable, Weights};
+use crate::capture;
 use crate::error::{ConfigError, RecordError};
 use crate::families::open_tower;
 use crate::record::{Dtype, RecordFolder, TensorSpec, text_file};
 use crate::record::{layer_norm, linear_bias};
-use crate::tap;
 use crate::towers::audio::{AudioConfig, AudioTower};
 use crate::towers::merger::Merger;
 use crate::towers::vision::{VisionConfig, VisionTower};
-use crate::trap::{self, Trap};
 use omniburn_kernels::Segments;
 
 /// Configuration of the family; a tower the checkpoint lacks is absent.
@@ -167,17 +166,15 @@ impl OmniText {
     pub fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
         let projector = self.projector.as_ref().expect("a record with a sound tower has a projector in every task");
         let features = projector.forward(pooled);
-        tap::pass(|| "audio.features".into(), features)
+        capture::pass(|| "audio.features".into(), features)
     }
 
     /// One vector a sequence, not normalised.
     ///
-    /// `media` says, for each sequence, which of its rows are a medium's features; only negative controls read it.
-    ///
     /// # Shapes
     /// - `rows.rows`: `[tokens, hidden]`; returns: `[segments, hidden]`
-    pub fn embed(&self, rows: TokenRows, media: &[std::ops::Range<usize>]) -> Tensor<2> {
-        let mut pass = self.begin(rows, media);
+    pub fn embed(&self, rows: TokenRows) -> Tensor<2> {
+        let mut pass = self.begin(rows);
         while !self.is_done(&pass) {
             pass = self.advance(pass);
         }
@@ -188,10 +185,9 @@ impl OmniText {
     ///
     /// # Shapes
     /// As [`OmniText::embed`].
-    pub fn begin(&self, rows: TokenRows, media: &[std::ops::Range<usize>]) -> OmniPass {
+    pub fn begin(&self, rows: TokenRows) -> OmniPass {
         let segments = rows.segments.clone();
-        let extras = Extras { rotary: self.restarted_positions(&rows, media), ..Extras::default() };
-        OmniPass { layers: self.backbone.begin(rows, extras), segments }
+        OmniPass { layers: self.backbone.begin(rows, Extras::default()), segments }
     }
 
     /// Runs one more layer.
@@ -210,22 +206,5 @@ impl OmniText {
     /// One vector a sequence, not normalised, `[segments, hidden]`.
     pub fn finish(&self, pass: OmniPass) -> Tensor<2> {
         Pooling::LastToken.apply(self.backbone.finish(pass.layers), &pass.segments)
-    }
-
-    fn restarted_positions(
-        &self,
-        rows: &TokenRows,
-        media: &[std::ops::Range<usize>],
-    ) -> Option<crate::blocks::RotaryTable> {
-        if !trap::on(Trap::PositionsRestartAtMedia) {
-            return None;
-        }
-        let positions: Vec<usize> = rows
-            .segments
-            .iter()
-            .zip(media)
-            .flat_map(|((_, len), m)| (0..len).map(|p| if p >= m.start { p - m.start } else { p }).collect::<Vec<_>>())
-            .collect();
-        Some(self.backbone.rotary_at(&positions, &rows.rows.device()))
     }
 }

@@ -100,6 +100,12 @@ pub fn altered(path: &Path, change: impl FnOnce(&mut OmniConfig, &mut Tensors)) 
     let mut header = original.header().clone();
     let Family::Omni(config) = &mut header.family else { panic!("an omni record") };
     change(config, &mut tensors);
+    // The record says twice how many patches are merged.
+    if let (Some(vision), preprocess) = (&config.vision, &mut header.preprocess) {
+        for pixels in [&mut preprocess.image, &mut preprocess.video].into_iter().flatten() {
+            pixels.merge = vision.merge as u32;
+        }
+    }
     (header.tasks, header.default_task) = (vec![TASK.into()], TASK.into());
     let out = scratch().join(format!("altered-{}", next()));
     let mut writer = RecordWriter::create(&out, false).unwrap();

@@ -1,7 +1,7 @@
 //! Negative controls: known porting mistakes, each far outside its tolerance. So the tests that hold the tolerance can
 //! fail.
 //!
-//! A mistake is made by another configuration, by other weights (`altered`) or by other inputs. Ten cannot be expressed
+//! A mistake is made by another configuration, by other weights (`altered`) or by other inputs. Eleven cannot be expressed
 //! so, and are made in a composition of single operations that without them equals the model (`composed`):
 //!
 //! | mistake | golden that differs |

@@ -17,11 +17,11 @@ use crate::direct::{Model, grids, values};
 
 pub type Gelu = fn(Tensor<2>) -> Tensor<2>;
 
-pub fn erf(x: Tensor<2>) -> Tensor<2> {
+pub fn gelu_erf(x: Tensor<2>) -> Tensor<2> {
     kernels::gelu_erf(x)
 }
 
-pub fn tanh(x: Tensor<2>) -> Tensor<2> {
+pub fn gelu_tanh(x: Tensor<2>) -> Tensor<2> {
     kernels::gelu_tanh(x)
 }
 
@@ -110,8 +110,8 @@ impl Images {
             positions: at("vision.positions"),
             segments: Segments::from_lengths(grid::windows(&grids)),
             rotary: Some(RotaryTable::plane(&coordinates, head_dim, config.rope_theta, &model.device)),
-            gelu: tanh,
-            merger_gelu: erf,
+            gelu: gelu_tanh,
+            merger_gelu: gelu_erf,
             grids,
         }
     }
@@ -173,7 +173,7 @@ impl<'a> Audio<'a> {
         let windows = config.windows(mel.len() / config.mels);
         let lengths: Vec<usize> = windows.iter().map(|&frames| AudioConfig::window_rows(frames)).collect();
         let places = lengths.iter().flat_map(|&rows| 0..rows).collect();
-        Self { mel, windows, segments: Segments::from_lengths(lengths), places, gelu: erf }
+        Self { mel, windows, segments: Segments::from_lengths(lengths), places, gelu: gelu_erf }
     }
 
     pub fn features(self, model: &Model, tensors: &Tensors) -> Vec<f32> {

@@ -22,7 +22,7 @@ use omniburn_models::batch::TokenRows;
 use omniburn_models::blocks::Pooling;
 
 use crate::altered::{Tensors, altered};
-use crate::composed::{self, Audio, Images, erf, tanh};
+use crate::composed::{self, Audio, Images, gelu_erf, gelu_tanh};
 use crate::direct::{Model, decode, read_rows, values};
 use crate::parity_text::text;
 use crate::support::*;
@@ -158,8 +158,8 @@ const CONTROLS: [Control; 26] = [
     ("the mean pooled", In::Text, 10.0, &BOTH, |s| pooled(s, Pooling::Mean)),
     ("patch values with channels last", In::Picture, 10.0, &BOTH, channels_last),
     ("the merger's norm after the reshape", In::Picture, 10.0, &BOTH, merger_norm_after_the_reshape),
-    ("the merger's GELU by tanh", In::EveryPicture, 5.0, &BOTH, |s| images(s, |i| i.merger_gelu = tanh)),
-    ("the image tower's GELU by erf", In::EveryPicture, 5.0, &BOTH, |s| images(s, |i| i.gelu = erf)),
+    ("the merger's GELU by tanh", In::EveryPicture, 5.0, &BOTH, |s| images(s, |i| i.merger_gelu = gelu_tanh)),
+    ("the image tower's GELU by erf", In::EveryPicture, 5.0, &BOTH, |s| images(s, |i| i.gelu = gelu_erf)),
     ("positions of half pixels", In::Picture, 10.0, &BOTH, |s| positions(s, merge(s), half_pixel)),
     ("positions in raster order", In::Picture, 10.0, &BOTH, |s| positions(s, 1, aligned)),
     ("row and column of the rotary exchanged", In::Picture, 10.0, &BOTH, rotary_row_for_column),
@@ -174,7 +174,7 @@ const CONTROLS: [Control; 26] = [
     }),
     ("no silence after a short window", In::EverySound, 10.0, &BOTH, no_silence_after_a_short_window),
     ("the audio tower's norm before the pairs", In::Sound, 10.0, &BOTH, norm_before_the_pairs),
-    ("the audio tower's GELU by tanh", In::EverySound, 5.0, &BOTH, |s| sounds(s, |a| a.gelu = tanh)),
+    ("the audio tower's GELU by tanh", In::EverySound, 5.0, &BOTH, |s| sounds(s, |a| a.gelu = gelu_tanh)),
 ];
 
 #[test]

@@ -355,6 +355,7 @@ pub fn list() {
             }
             Work::Golden => "cargo xtask golden --check".into(),
             Work::Readme => "(the first `sh` block of README.md that begins with `cargo run --release`)".into(),
+            Work::Ships => "(embed with the released program, replay with the tested one)".into(),
         };
         let marks =
             [(*slow, " [not with --quick]"), (!inputs.is_empty(), " [left out where its inputs are unchanged]")];

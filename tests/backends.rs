@@ -227,7 +227,7 @@ fn a_bf16_record_computes_in_f32_where_bf16_has_no_arithmetic() {
     }
 }
 
-/// Filler never shows: where somebody listens between layers there is none, so the same rows go through with and without it.
+/// Filler never shows: where intermediates are captured there is none, so the same rows go through with and without it.
 #[test]
 fn vectors_are_the_same_with_filler_and_without() {
     for name in ["omni-small-tiny", "omni-nano-tiny"] {
@@ -237,12 +237,12 @@ fn vectors_are_the_same_with_filler_and_without() {
             let sequences: Vec<Vec<u32>> = [5, 23, 1, 5, 40, 17].iter().map(|&n| (7..7 + n).collect()).collect();
             let texts = [vec![sequences[1].clone()], sequences];
             let through = || texts.iter().flat_map(|text| model.text(text)).collect::<Vec<_>>();
-            let (without, taps) = omniburn_models::tap::collect(through);
+            let (without, captured) = omniburn_models::capture::collect(through);
             for (got, want) in through().iter().zip(&without) {
                 compare(&format!("{spec} {name}"), &unit(got), &unit(want), COMPANY);
             }
-            let rows = |name: &str| taps.iter().find(|tap| tap.name == name).unwrap().shape[0];
-            assert_eq!(rows("backbone.layers.0"), 23, "no filler where somebody listens");
+            let rows = |name: &str| captured.iter().find(|c| c.name == name).unwrap().shape[0];
+            assert_eq!(rows("backbone.layers.0"), 23, "no filler where intermediates are captured");
             assert_eq!(kernels::filler(23, &model.device), usize::from(spec.kind != BackendKind::Flex));
         }
     }

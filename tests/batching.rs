@@ -1,7 +1,7 @@
 //! Same item, same vector: alone, in any company, in any order.
 
 use omniburn::{Engine, Input, Request, Role};
-use omniburn_models::tap;
+use omniburn_models::capture;
 use proptest::prelude::*;
 
 use crate::direct::Model;
@@ -144,15 +144,15 @@ fn bf16_arithmetic_keeps_the_law() {
     assert_eq!(vectors(&engine, &inputs), alone(&engine, &inputs));
 }
 
-/// A tap of a packed sequence equals the tap of the sequence alone, so the law holds layer by layer.
+/// An intermediate of a packed sequence equals that of the sequence alone, so the law holds layer by layer.
 #[test]
 fn layers_of_packed_sequences_equal_layers_of_single_ones() {
     let twin = golden().twin("omni-nano-tiny");
     let model = Model::open(&twin.record(omniburn::Dtype::F32), "retrieval");
     let ids = |name: &str| model.tokenizer.ids(text(&twin, name)).unwrap();
     let (first, second) = (ids("plain"), ids("german"));
-    let (_, packed) = tap::collect(|| model.text(&[first.clone(), second.clone()]));
-    let (_, single) = tap::collect(|| model.text(std::slice::from_ref(&second)));
+    let (_, packed) = capture::collect(|| model.text(&[first.clone(), second.clone()]));
+    let (_, single) = capture::collect(|| model.text(std::slice::from_ref(&second)));
     for (packed, single) in packed.iter().zip(&single).filter(|(p, _)| p.name != "pooled") {
         assert_eq!(packed.name, single.name);
         let width = single.shape[1];

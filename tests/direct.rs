@@ -1,6 +1,6 @@
-//! The model without the engine: for taps, features and negative controls, which live on the calling thread.
+//! The model without the engine: for captured intermediates, features and negative controls, on the calling thread.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
 use omniburn::{Dtype, mel_preprocess, vision_preprocess};
@@ -17,6 +17,7 @@ use crate::support::{burn_device, device, open};
 
 /// One task of a record on a device, in f32.
 pub struct Model {
+    pub record: PathBuf,
     pub header: RecordHeader,
     pub config: OmniConfig,
     pub text: OmniText,
@@ -45,17 +46,29 @@ impl Model {
             tower: config.open_vision(&record, Dtype::F32, &device).unwrap(),
             sound: config.open_audio(&record, Dtype::F32, &device).unwrap(),
             tokenizer: TextTokenizer::from_file(&record.tokenizer_path()).unwrap(),
+            record: path.to_path_buf(),
             header: record.header().clone(),
             config,
             device,
         }
     }
 
+    /// The text half alone, of a record whose towers are another configuration's.
+    pub fn open_text_on(path: &Path, task: &str, device: Device) -> OmniText {
+        let record = open(path);
+        let config = record.header().family.of::<OmniConfig>().expect("a record of this family").clone();
+        config.open_text(&record, task, config.open_tokens(&record).unwrap(), Dtype::F32, &device).unwrap()
+    }
+
     /// One pooled row a sequence, not normalised.
     pub fn text(&self, sequences: &[Vec<u32>]) -> Vec<Vec<f32>> {
-        let rows = self.rows(&sequences.concat());
+        read_rows(self.text.embed(self.text_rows(sequences)))
+    }
+
+    /// Token rows of packed sequences.
+    pub fn text_rows(&self, sequences: &[Vec<u32>]) -> TokenRows {
         let segments = Segments::from_lengths(sequences.iter().map(Vec::len));
-        read_rows(self.text.embed(TokenRows { rows, segments }))
+        TokenRows { rows: self.rows(&sequences.concat()), segments }
     }
 
     fn rows(&self, ids: &[u32]) -> Tensor<2> {
@@ -77,10 +90,9 @@ impl Model {
 
     /// Tower rows of packed items, `[patches, hidden]`.
     pub fn tower(&self, items: &[PatchGrid]) -> Tensor<2> {
-        let grids = items.iter().map(|p| Grid { t: p.grid().t, h: p.grid().h, w: p.grid().w }).collect();
         let width = items[0].row_len();
         let values = items.iter().flat_map(PatchGrid::rows).collect();
-        self.tower.as_ref().unwrap().forward(PatchRows::new(values, width, grids, &self.device)).last
+        self.tower.as_ref().unwrap().forward(PatchRows::new(values, width, grids(items), &self.device)).last
     }
 
     /// Feature rows as they enter the backbone.
@@ -127,14 +139,24 @@ impl Model {
 
     /// The pooled row of features between ids.
     pub fn media(&self, features: Tensor<2>, before: &[u32], after: &[u32]) -> Vec<f32> {
+        read_rows(self.text.embed(self.media_rows(features, before, after))).swap_remove(0)
+    }
+
+    /// Token rows of features between ids.
+    pub fn media_rows(&self, features: Tensor<2>, before: &[u32], after: &[u32]) -> TokenRows {
         let mut pieces = vec![self.rows(before), features];
         if !after.is_empty() {
             pieces.push(self.rows(after));
         }
         let rows = Tensor::cat(pieces, 0);
         let segments = Segments::single(rows.dims()[0]);
-        read_rows(self.text.embed(TokenRows { rows, segments })).swap_remove(0)
+        TokenRows { rows, segments }
     }
+}
+
+/// Grids of packed items.
+pub fn grids(items: &[PatchGrid]) -> Vec<Grid> {
+    items.iter().map(|p| Grid { t: p.grid().t, h: p.grid().h, w: p.grid().w }).collect()
 }
 
 pub fn decode(path: &Path) -> RgbImage {

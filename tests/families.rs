@@ -73,7 +73,9 @@ impl Model {
     fn texts(&self, engine: &Engine) -> Vec<(String, Role, usize, Vec<f32>)> {
         let prompts = &engine.header().prompts;
         let other = |case: &Value| {
-            OTHER_IDS.iter().any(|(model, names)| *model == self.twin.name && names.contains(&case["name"].as_str().unwrap_or_default()))
+            OTHER_IDS.iter().any(|(model, names)| {
+                *model == self.twin.name && names.contains(&case["name"].as_str().unwrap_or_default())
+            })
         };
         let cases =
             self.twin.cases.iter().filter(|case| !other(case)).filter_map(|case| Some((case, vector_of(case)?)));

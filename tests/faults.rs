@@ -1,15 +1,20 @@
 //! Finite, or refused: a fault at any boundary between layers costs one item its vector and nobody else anything.
 //!
-//! Faults are armed in the whole process, so each of these tests runs in a process of its own.
+//! A boundary is a place that `omniburn_models::capture` names. Units run on the engine's own thread, so a fault is armed
+//! in the whole process, and each of these tests runs in one of its own.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hasher};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use omniburn::{Dtype, Embedding, Engine, EngineBuilder, Input, ItemError, Priority, Request, Role};
 use omniburn_convert::TaskChoice;
 use omniburn_media::decode_image_file;
-use omniburn_models::fault::{Fault, Passed, Target, arm, watch};
+use omniburn_models::capture::{Observer, observe};
 
 use crate::support::*;
 
@@ -26,6 +31,96 @@ pub(crate) fn in_a_process_of_its_own(module: &str, test: &str, body: impl FnOnc
     let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{said}");
     assert!(output.status.success() && said.contains("1 passed"), "{said}\n{wrong}");
+}
+
+/// What goes wrong at a boundary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// A value of the row becomes NaN.
+    Nan,
+    /// A value of the row becomes infinite.
+    Infinity,
+    /// The computation panics.
+    Panic,
+    /// The device fails, and says so where the unit's results are read.
+    Device,
+}
+
+/// A tensor that passed a boundary. A row is known by its bits, so that one item of a packed unit is hit and its
+/// neighbours are not, alone or in company.
+struct Passed {
+    boundary: String,
+    rows: Vec<u64>,
+}
+
+/// Notes what passes.
+#[derive(Default)]
+struct Watch(Mutex<Vec<Passed>>);
+
+impl Observer for Watch {
+    fn pass(&self, name: &str, shape: &[usize], values: &dyn Fn() -> Vec<f32>) -> Option<Vec<f32>> {
+        self.0.lock().unwrap().push(Passed { boundary: name.into(), rows: known_by(&values(), shape[0]) });
+        None
+    }
+}
+
+/// Makes one row fail at one boundary.
+struct Armed {
+    boundary: String,
+    row: u64,
+    fault: Fault,
+    met: AtomicUsize,
+}
+
+thread_local! {
+    /// A failure of the device that waits for the next read of this thread.
+    static PENDING: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+impl Observer for Armed {
+    fn pass(&self, name: &str, shape: &[usize], values: &dyn Fn() -> Vec<f32>) -> Option<Vec<f32>> {
+        // Nothing is read at other boundaries: a model has up to fifty of them.
+        if name != self.boundary {
+            return None;
+        }
+        let mut values = values();
+        let row = known_by(&values, shape[0]).iter().position(|row| *row == self.row)?;
+        self.met.fetch_add(1, Ordering::SeqCst);
+        let value = match self.fault {
+            Fault::Nan => f32::NAN,
+            Fault::Infinity => f32::INFINITY,
+            Fault::Panic => panic!("a fault was armed at {name}"),
+            Fault::Device => {
+                PENDING.set(Some(format!("a fault was armed at {name}")));
+                return None;
+            }
+        };
+        let width = values.len() / shape[0];
+        // In the middle of the row, so that it is neither in the first column nor in the first place of an image.
+        values[row * width + width / 2] = value;
+        Some(values)
+    }
+
+    fn read(&self) -> Result<(), String> {
+        PENDING.take().map_or(Ok(()), Err)
+    }
+}
+
+/// What each row of the first axis is known by: equal for equal bits.
+fn known_by(values: &[f32], rows: usize) -> Vec<u64> {
+    let known = |row: &[f32]| {
+        let mut hasher = DefaultHasher::new();
+        row.iter().for_each(|value| hasher.write_u32(value.to_bits()));
+        hasher.finish()
+    };
+    if values.is_empty() { Vec::new() } else { values.chunks_exact(values.len() / rows).map(known).collect() }
+}
+
+/// What passes every boundary on any thread, in order.
+fn watch(work: impl FnOnce()) -> Vec<Passed> {
+    let watch = Arc::new(Watch::default());
+    observe(watch.clone(), work);
+    std::mem::take(&mut watch.0.lock().unwrap())
 }
 
 /// An item that is hit, and one that shares its units where its family packs items.
@@ -107,8 +202,8 @@ fn every_boundary(name: &str, engine: &Engine, cases: &[Case]) -> usize {
     for Case { what, hit, neighbour } in cases {
         let company = [neighbour.clone(), hit.clone(), bystander.clone()];
         let want: Vec<Embedding> = vectors(engine, &company).into_iter().map(Result::unwrap).collect();
-        let (_, alone) = watch(|| vectors(engine, std::slice::from_ref(hit)));
-        let (_, others) = watch(|| vectors(engine, &[neighbour.clone(), bystander.clone()]));
+        let alone = watch(|| drop(vectors(engine, std::slice::from_ref(hit))));
+        let others = watch(|| drop(vectors(engine, &[neighbour.clone(), bystander.clone()])));
         assert!(!alone.is_empty(), "{name} {what}: nothing passed a boundary");
         for (boundary, rows) in own_rows(alone, &others) {
             boundaries.insert(boundary.clone());
@@ -119,8 +214,9 @@ fn every_boundary(name: &str, engine: &Engine, cases: &[Case]) -> usize {
                 let mut tried = 0;
                 let failed = rows.iter().rev().take(8).any(|&row| {
                     tried += 1;
-                    let target = Target { boundary: boundary.clone(), row, fault };
-                    let (mut got, met) = arm(target, || vectors(engine, &company));
+                    let armed = Arc::new(Armed { boundary: boundary.clone(), row, fault, met: AtomicUsize::new(0) });
+                    let mut got = observe(armed.clone(), || vectors(engine, &company));
+                    let met = armed.met.load(Ordering::SeqCst);
                     assert!(met > 0, "{at}: not met");
                     met_in_all += met;
                     let it = got.remove(1);

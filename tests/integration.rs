@@ -1,12 +1,15 @@
 //! The proofs, in reading order.
 #![allow(missing_docs)] // test names are sentences
 
+mod altered;
 mod cases;
+mod composed;
 mod direct;
 mod support;
 
 mod backends;
 mod batching;
+mod controls;
 mod failure;
 mod families;
 mod faults;
@@ -24,5 +27,4 @@ mod replay;
 mod segments;
 mod st_settings;
 mod stream;
-mod traps;
 mod tuning;

@@ -166,19 +166,20 @@ fn hidden_rows_of_every_layer_equal_the_references() {
         let model = crate::direct::Model::open(&twin.record(Dtype::F32), "retrieval");
         for case in twin.cases("debug") {
             let ids = ids_of(&case["input_ids"]);
-            let ((), taps) = omniburn_models::tap::collect(|| {
+            let ((), captured) = omniburn_models::capture::collect(|| {
                 model.text(std::slice::from_ref(&ids));
             });
             let keys: Vec<&str> = case["hidden"].as_array().unwrap().iter().map(str_of).collect();
             let layers = keys.len() - 1;
             for (i, key) in keys.iter().enumerate() {
-                let tap = match i {
+                let name = match i {
                     0 => "backbone.rows".to_string(),
                     i if i == layers => "backbone.norm".to_string(),
                     i => format!("backbone.layers.{}", i - 1),
                 };
-                let got = &taps.iter().find(|t| t.name == tap).unwrap_or_else(|| panic!("no tap {tap}")).values;
-                worst.see(compare(&format!("{} {key} as {tap}", twin.name), got, &twin.tensor(key), feature_bound()));
+                let got = captured.iter().find(|c| c.name == name).unwrap_or_else(|| panic!("no {name}"));
+                let what = format!("{} {key} as {name}", twin.name);
+                worst.see(compare(&what, &got.values, &twin.tensor(key), feature_bound()));
             }
         }
     }

@@ -39,15 +39,16 @@ fn grids_tower_rows_and_features_equal_the_references() {
             let want: Vec<u64> = case["grid_thw"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
             assert_eq!(grid.to_vec(), want, "{} {features}: grid", twin.name);
 
-            let (rows, taps) = omniburn_models::tap::collect(|| values(model.features(std::slice::from_ref(&patches))));
+            let features_of = || values(model.features(std::slice::from_ref(&patches)));
+            let (rows, captured) = omniburn_models::capture::collect(features_of);
             worst.see(compare(&format!("{} {features}", twin.name), &rows, &twin.tensor(features), feature_bound()));
-            let tap = |name: &str| taps.iter().find(|t| t.name == name).unwrap_or_else(|| panic!("no tap {name}"));
+            let at = |name: &str| captured.iter().find(|c| c.name == name).unwrap_or_else(|| panic!("no {name}"));
             if let Some(key) = case["patch_embed"].as_str() {
-                worst.see(compare(key, &tap("vision.patch_embed").values, &twin.tensor(key), feature_bound()));
+                worst.see(compare(key, &at("vision.patch_embed").values, &twin.tensor(key), feature_bound()));
             }
             if let Some(key) = case["tower_hidden"].as_str() {
                 let last = format!("vision.blocks.{}", model.config.vision.as_ref().unwrap().layers - 1);
-                worst.see(compare(key, &tap(&last).values, &twin.tensor(key), feature_bound()));
+                worst.see(compare(key, &at(&last).values, &twin.tensor(key), feature_bound()));
             }
         }
     }

@@ -10,11 +10,10 @@ use crate::batch::TokenRows;
 use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::{Linear, RmsNorm, RotaryTable};
 use crate::builder::{Builder, FusedPart};
+use crate::capture;
 use crate::error::ConfigError;
 use crate::family::RowActivations;
 use crate::flops;
-use crate::tap;
-use crate::trap::{self, Trap};
 
 /// Shape and constants of a [`Backbone`]; plain data without defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -199,9 +198,8 @@ impl Backbone {
     pub fn begin(&self, input: TokenRows, extras: Extras) -> BackbonePass {
         let TokenRows { rows, segments } = input;
         let (rows, segments) = with_filler(rows, segments);
-        let rows = tap::pass(|| "backbone.rows".into(), rows);
+        let rows = capture::pass(|| "backbone.rows".into(), rows);
         let rotary = extras.rotary.unwrap_or_else(|| self.rotary(&segments, &rows.device()));
-        let segments = if trap::on(Trap::SegmentsIgnored) { Segments::single(segments.rows()) } else { segments };
         BackbonePass { hidden: rows, segments, rotary, add_after_layer: extras.add_after_layer, next: 0 }
     }
 
@@ -215,7 +213,7 @@ impl Backbone {
         if let Some(added) = add_after_layer.get(next) {
             hidden = hidden + added.clone();
         }
-        let hidden = tap::pass(|| format!("backbone.layers.{next}"), hidden);
+        let hidden = capture::pass(|| format!("backbone.layers.{next}"), hidden);
         BackbonePass { hidden, segments, rotary, add_after_layer, next: next + 1 }
     }
 
@@ -230,11 +228,8 @@ impl Backbone {
     /// As [`Backbone::forward`].
     pub fn finish(&self, pass: BackbonePass) -> Tensor<2> {
         let hidden = without_filler(pass.hidden, &pass.segments);
-        if trap::on(Trap::PoolBeforeFinalNorm) {
-            return hidden;
-        }
         let hidden = self.norm.forward(hidden);
-        tap::pass(|| "backbone.norm".into(), hidden)
+        capture::pass(|| "backbone.norm".into(), hidden)
     }
 
     /// The table of consecutive positions from zero in every segment.
@@ -304,55 +299,21 @@ impl Attention {
     /// What goes into the output product, `[tokens, heads * head_dim]`.
     fn forward(&self, normed: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
         let qkv = self.qkv_proj.forward(normed); // [tokens, (heads + 2 kv_heads) * head_dim]
-        let context = match trap::any() {
-            true => self.composed(qkv, segments, rotary),
-            false => {
-                let norms = self.q_norm.as_ref().zip(self.k_norm.as_ref()).map(|(query, key)| {
-                    let ((query, eps), (key, _)) = (query.parts(), key.parts());
-                    (query, key, eps)
-                });
-                let before = Before {
-                    norms,
-                    rotary: Some(rotary.tables()),
-                    causal: self.causal,
-                    window: None,
-                    low: self.qkv_proj.weight().is_low(),
-                    low_result: tap::ARE_OFF && self.o_proj.weight().takes_bf16(),
-                };
-                let Attention { heads, kv_heads, head_dim, .. } = *self;
-                kernels::attend(qkv, HeadSizes { heads, kv_heads, head_dim }, segments, before)
-            }
+        let norms = self.q_norm.as_ref().zip(self.k_norm.as_ref()).map(|(query, key)| {
+            let ((query, eps), (key, _)) = (query.parts(), key.parts());
+            (query, key, eps)
+        });
+        let before = Before {
+            norms,
+            rotary: Some(rotary.tables()),
+            causal: self.causal,
+            window: None,
+            low: self.qkv_proj.weight().is_low(),
+            low_result: self.o_proj.weight().takes_bf16(),
         };
-        tap::pass(|| format!("backbone.layers.{index}.context"), context)
-    }
-
-    /// The same of single operations, where one of them is to be a mistake.
-    fn composed(&self, qkv: Tensor<2>, segments: &Segments, rotary: &RotaryTable) -> Tensor<2> {
-        let [tokens, _] = qkv.dims();
-        let (heads, kv_heads, head_dim) = (self.heads, self.kv_heads, self.head_dim);
-        let cut = |from: usize, count: usize| {
-            let columns = qkv.clone().slice([0..tokens, from * head_dim..(from + count) * head_dim]);
-            columns.reshape([tokens, count, head_dim]) // [tokens, heads, head_dim]
-        };
-        let query = self.place(cut(0, heads), self.q_norm.as_ref(), rotary);
-        let mut key = self.place(cut(heads, kv_heads), self.k_norm.as_ref(), rotary);
-        let mut value = cut(heads + kv_heads, kv_heads);
-        if trap::on(Trap::KeyHeadsInterleaved) && kv_heads < heads {
-            (key, value) = (key.repeat_dim(1, heads / kv_heads), value.repeat_dim(1, heads / kv_heads));
-        }
-        let causal = self.causal != trap::on(Trap::CausalFlipped);
-        let scale = 1.0 / (head_dim as f64).sqrt();
-        let context = kernels::attention(query, key, value, segments, scale, causal);
-        context.reshape([tokens, heads * head_dim])
-    }
-
-    /// Norm per head where the model has one, then rotary.
-    fn place(&self, x: Tensor<3>, norm: Option<&RmsNorm>, rotary: &RotaryTable) -> Tensor<3> {
-        match norm {
-            Some(norm) if trap::on(Trap::QkNormAfterRotary) => norm.forward(rotary.rotate(x)),
-            Some(norm) if !trap::on(Trap::QkNormSkipped) => rotary.rotate(norm.forward(x)),
-            _ => rotary.rotate(x),
-        }
+        let Attention { heads, kv_heads, head_dim, .. } = *self;
+        let context = kernels::attend(qkv, HeadSizes { heads, kv_heads, head_dim }, segments, before);
+        capture::pass(|| format!("backbone.layers.{index}.context"), context)
     }
 }
 

@@ -8,8 +8,8 @@ use crate::batch::TokenRows;
 use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::{EncoderLayer, LayerNorm};
 use crate::builder::Builder;
+use crate::capture;
 use crate::family::RowActivations;
-use crate::tap;
 
 /// Sizes of an [`Encoder`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -89,9 +89,9 @@ impl Encoder {
     /// As [`Encoder::forward`].
     pub fn enter(&self, input: TokenRows, positions: Option<Vec<usize>>) -> EncoderState {
         let (rows, segments) = with_filler(input.rows, input.segments);
-        let rows = tap::pass(|| "backbone.rows".into(), rows);
+        let rows = capture::pass(|| "backbone.rows".into(), rows);
         let hidden = self.norm.forward(rows + self.positions_of(&segments, positions));
-        let hidden = tap::pass(|| "backbone.norm".into(), hidden);
+        let hidden = capture::pass(|| "backbone.norm".into(), hidden);
         EncoderState { hidden, segments }
     }
 

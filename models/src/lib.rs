@@ -16,8 +16,7 @@
 //! | [`backbone`] | the decoder-style text backbone, causal or not |
 //! | [`towers`] | picture and sound towers, their connectors, index maths |
 //! | [`blocks`] | linear, norms, rotary tables, attention, MLPs, pooling, token table |
-//! | [`mod@tap`] | named intermediate results, with the feature `tap` |
-//! | [`fault`] | faults between layers, with the feature `faults` |
+//! | [`capture`] | captured intermediates, with the feature `capture` |
 //! | [`flops`] | how much arithmetic a forward is, for reports |
 #![forbid(unsafe_code)]
 
@@ -25,20 +24,18 @@ pub mod backbone;
 pub mod batch;
 pub mod blocks;
 pub mod builder;
+pub mod capture;
 pub mod checkpoint;
 pub mod encoder;
 pub mod error;
 pub mod families;
 pub mod family;
-pub mod fault;
 pub mod flops;
 pub mod pass;
 pub mod record;
 #[cfg(feature = "mini")]
 pub mod shipped;
-pub mod tap;
 pub mod towers;
-pub mod trap;
 
 pub use error::{ConfigError, RecordError};
 pub use family::{FAMILIES, Family, FamilyConfig};

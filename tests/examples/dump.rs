@@ -1,4 +1,4 @@
-//! All taps of one forward pass to a safetensors file, in forward order; `cargo xtask dump` starts it.
+//! All captured intermediates of one forward pass to a safetensors file, in forward order; `cargo xtask dump` starts it.
 //!
 //! `dump INPUT --model DIR --out FILE`: INPUT is a picture or sound file, or text. Document role, the record's default task, f32
 //! on flex.
@@ -13,7 +13,7 @@ use omniburn::{Dtype, Modality, RecordFolder, TemplateKind, mel_preprocess, snif
 use omniburn_kernels::Segments;
 use omniburn_media::{SoundReader, SoundSource, TextTokenizer, decode_image_file, image_patches, log_mel};
 use omniburn_models::batch::{Grid, MelRows, PatchRows, TokenRows};
-use omniburn_models::tap;
+use omniburn_models::capture;
 use omniburn_output::{Destination, FileId, WholeFile};
 use safetensors::tensor::TensorView;
 
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     };
     match dump(input, Path::new(model), Path::new(out)) {
         Ok(count) => {
-            println!("{count} taps in {out}");
+            println!("{count} intermediates in {out}");
             ExitCode::SUCCESS
         }
         Err(e) => {
@@ -65,7 +65,7 @@ fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
     };
     let prefix = &header.prompts.document;
     let path = PathBuf::from(input);
-    let (result, taps) = tap::collect(|| -> Result<(), Error> {
+    let (result, captured) = capture::collect(|| -> Result<(), Error> {
         let rows = if path.is_file() {
             let modality = if sound(&path)? { Modality::Audio } else { Modality::Image };
             let features = match modality {
@@ -116,15 +116,16 @@ fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
         Ok(())
     });
     result?;
-    let bytes: Vec<Vec<u8>> = taps.iter().map(|t| t.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-    let views = taps
+    let bytes: Vec<Vec<u8>> =
+        captured.iter().map(|t| t.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+    let views = captured
         .iter()
         .zip(&bytes)
         .map(|(t, b)| Ok((t.name.clone(), TensorView::new(safetensors::Dtype::F32, t.shape.clone(), b)?)))
         .collect::<Result<Vec<_>, Error>>()?;
-    let order = taps.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(",");
+    let order = captured.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(",");
     let bytes = safetensors::serialize(views, Some(HashMap::from([("order".to_string(), order)])))?;
     file.write(&bytes)?;
     file.finish()?;
-    Ok(taps.len())
+    Ok(captured.len())
 }

@@ -46,7 +46,7 @@ pub fn embedding_bound() -> f32 {
     if on_flex() { 5e-6 } else { 1e-5 }
 }
 
-/// Features and taps against the reference in f32: 5e-5 on flex, 1e-4 elsewhere (NUMERICS.md).
+/// Features and captured intermediates against the reference in f32: 5e-5 on flex, 1e-4 elsewhere (NUMERICS.md).
 pub fn feature_bound() -> f32 {
     if on_flex() { 5e-5 } else { 1e-4 }
 }
@@ -202,7 +202,7 @@ pub fn record(folder: &Path, dtype: Dtype, tasks: TaskChoice) -> PathBuf {
     made.clone()
 }
 
-fn next() -> usize {
+pub fn next() -> usize {
     static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }

@@ -174,12 +174,16 @@ mod tests {
         let text = format!("let home = {}::var(\"HOME\");", ENVIRONMENT[0]);
         assert_eq!(broken("crates/engine/src/options.rs", &text), 1);
         assert_eq!(broken("crates/cli/src/main.rs", &text), 0, "the command line may");
-        assert_eq!(broken("models/src/tap.rs", &format!("/// Never `{}`.", ENVIRONMENT[0])), 0, "a comment may");
-        assert_eq!(broken("models/src/tap.rs", &format!("#[cfg(test)]\nmod tests {{\n{text}\n}}")), 0, "a test may");
+        assert_eq!(broken("models/src/capture.rs", &format!("/// Never `{}`.", ENVIRONMENT[0])), 0, "a comment may");
+        assert_eq!(
+            broken("models/src/capture.rs", &format!("#[cfg(test)]\nmod tests {{\n{text}\n}}")),
+            0,
+            "a test may"
+        );
         let narrower = format!("#[cfg(all(test, unix))]\nmod tests {{\n{text}\n}}");
-        assert_eq!(broken("models/src/tap.rs", &narrower), 0, "a test of some builds may");
+        assert_eq!(broken("models/src/capture.rs", &narrower), 0, "a test of some builds may");
         let others = format!("#[cfg(unix)]\nmod tests {{\n{text}\n}}");
-        assert_eq!(broken("models/src/tap.rs", &others), 1, "what is built without tests may not");
+        assert_eq!(broken("models/src/capture.rs", &others), 1, "what is built without tests may not");
     }
 
     #[test]

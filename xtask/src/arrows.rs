@@ -156,6 +156,28 @@ mod tests {
         assert!(found.is_empty(), "{}", found.join("\n"));
     }
 
+    /// Packages that ask another one for a feature, or switch it on by default.
+    fn asking(metadata: &Value, feature: &str) -> Vec<String> {
+        let asks = |package: &&Value| {
+            let named = |list: &Value| list.as_array().is_some_and(|list| list.iter().any(|name| name == feature));
+            let dependencies = package["dependencies"].as_array().unwrap();
+            let by_default = package["features"]["default"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            dependencies.iter().any(|dependency| named(&dependency["features"]))
+                || by_default.into_iter().any(|name| name.split('/').next_back() == Some(feature))
+        };
+        let packages = metadata["packages"].as_array().unwrap().iter();
+        packages.filter(asks).map(|package| package["name"].as_str().unwrap().into()).collect()
+    }
+
+    /// Those of `cargo xtask bench` and the released program are built without: they are built by package.
+    #[test]
+    fn only_the_tests_capture_intermediates() {
+        let metadata = metadata();
+        assert_eq!(asking(&metadata, "capture"), ["omniburn-tests"]);
+        let mini = asking(&metadata, "mini");
+        assert!(mini.contains(&"omniburn-cli".into()) && mini.contains(&"omniburn-benches".into()), "{mini:?}");
+    }
+
     #[test]
     fn the_table_has_no_cycle() {
         let mut left: Vec<&Room> = ROOMS.iter().collect();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::{self, cargo, shown, tools_dir};
-use crate::{golden, green, readme};
+use crate::{golden, green, readme, ships};
 
 /// Which steps to run.
 #[derive(Debug, Default, Clone)]
@@ -56,6 +56,7 @@ enum Work {
     TestWith(fn() -> Option<Command>, &'static str),
     Golden,
     Readme,
+    Ships,
 }
 
 const STEPS: &[Step] = &[
@@ -114,6 +115,13 @@ const STEPS: &[Step] = &[
         slow: true,
         inputs: &[],
         work: Work::Readme,
+    },
+    Step {
+        name: "ships",
+        proves: "the released program and the one that is tested give the same bits",
+        slow: true,
+        inputs: inputs!("crates", "models", "tests/golden/twins", "xtask/src/ships.rs"),
+        work: Work::Ships,
     },
     Step {
         name: "test",
@@ -347,6 +355,7 @@ pub fn list() {
             }
             Work::Golden => "cargo xtask golden --check".into(),
             Work::Readme => "(the first `sh` block of README.md that begins with `cargo run --release`)".into(),
+            Work::Ships => "(embed with the released program, replay with the tested one)".into(),
         };
         let marks =
             [(*slow, " [not with --quick]"), (!inputs.is_empty(), " [left out where its inputs are unchanged]")];
@@ -392,6 +401,7 @@ fn perform(root: &Path, step: &Step, count: &mut Count) -> Result<End> {
             _ => End::Failed("cargo xtask golden --check".into()),
         }),
         Work::Readme => Ok(readme::run(root)?.map_or(End::Passed, End::Failed)),
+        Work::Ships => Ok(ships::run(root)?.map_or(End::Passed, End::Failed)),
     }
 }
 
@@ -453,7 +463,7 @@ mod tests {
     fn quick_leaves_out_what_needs_another_build_or_another_tool() {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
-        let slow = ["licences", "readme", "gate", "fuzz", "soak", "av1", "mini", "wgpu"];
+        let slow = ["licences", "readme", "ships", "gate", "fuzz", "soak", "av1", "mini", "wgpu"];
         assert_eq!(chosen(&quick).unwrap().1, slow);
     }
 

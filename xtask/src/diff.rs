@@ -1,4 +1,4 @@
-//! `diff`: two files of taps, compared in forward order, so that the first wrong step is the one to look at.
+//! `diff`: two files of captured intermediates, compared in forward order, so that the first wrong step is the one to look at.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -9,16 +9,16 @@ use anyhow::{Context, Result, bail};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, tensor::Metadata};
 
-/// What became of one tap.
+/// What became of one intermediate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// The tap's name: a module path.
+    /// Its name: a module path.
     pub name: String,
     /// What the comparison found.
     pub finding: Finding,
 }
 
-/// The comparison of one tap.
+/// The comparison of one intermediate.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finding {
     /// Both files have it with one shape.
@@ -39,7 +39,7 @@ pub enum Finding {
 }
 
 impl Row {
-    /// True when the tap is not the same in both files, within `tolerance`.
+    /// True when the intermediate is not the same in both files, within `tolerance`.
     pub fn diverges(&self, tolerance: f64) -> bool {
         match &self.finding {
             // Written so that a NaN diverges.
@@ -49,15 +49,15 @@ impl Row {
     }
 }
 
-/// Compares two files and prints the table; gives the exit code, 0 when every tap agrees and 1 otherwise.
+/// Compares two files and prints the table; gives the exit code, 0 when every intermediate agrees and 1 otherwise.
 ///
 /// # Errors
-/// When a file cannot be read as safetensors, holds a dtype that cannot be compared, or neither holds a tap.
+/// When a file cannot be read as safetensors, holds a dtype that cannot be compared, or neither holds an intermediate.
 pub fn run(a: &Path, b: &Path, tolerance: f64) -> Result<u8> {
     let (bytes_a, bytes_b) = (read(a)?, read(b)?);
-    let rows = compare(&Taps::parse(&bytes_a, a)?, &Taps::parse(&bytes_b, b)?)?;
+    let rows = compare(&Captured::parse(&bytes_a, a)?, &Captured::parse(&bytes_b, b)?)?;
     if rows.is_empty() {
-        bail!("neither {} nor {} holds a tap", a.display(), b.display());
+        bail!("neither {} nor {} holds an intermediate", a.display(), b.display());
     }
     print!("{}", table(&rows, tolerance));
     Ok(u8::from(rows.iter().any(|row| row.diverges(tolerance))))
@@ -67,14 +67,14 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// An opened file of taps.
+/// An opened file of intermediates.
 #[derive(Debug)]
-struct Taps<'a> {
+struct Captured<'a> {
     tensors: SafeTensors<'a>,
     order: Vec<String>,
 }
 
-impl<'a> Taps<'a> {
+impl<'a> Captured<'a> {
     fn parse(bytes: &'a [u8], path: &Path) -> Result<Self> {
         let refused = || format!("{} is not a safetensors file", path.display());
         let (_, metadata): (usize, Metadata) = SafeTensors::read_metadata(bytes).with_context(refused)?;
@@ -85,12 +85,12 @@ impl<'a> Taps<'a> {
     }
 }
 
-/// Every tap of either file, in forward order.
-fn compare(a: &Taps, b: &Taps) -> Result<Vec<Row>> {
+/// Every intermediate of either file, in forward order.
+fn compare(a: &Captured, b: &Captured) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for name in forward_order(a, b) {
         let finding = match (a.tensors.tensor(&name), b.tensors.tensor(&name)) {
-            (Ok(a), Ok(b)) => compare_tap(&name, &a, &b)?,
+            (Ok(a), Ok(b)) => compare_one(&name, &a, &b)?,
             (Ok(_), Err(_)) => Finding::Missing("only in A"),
             (Err(_), Ok(_)) => Finding::Missing("only in B"),
             (Err(_), Err(_)) => Finding::Missing("named by `order`, in neither"),
@@ -100,9 +100,9 @@ fn compare(a: &Taps, b: &Taps) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// A's `order`, then what B's adds, then every tap no order names, by name with numbers read as numbers.
-fn forward_order(a: &Taps, b: &Taps) -> Vec<String> {
-    let mut unnamed: Vec<&str> = [a, b].into_iter().flat_map(|taps| taps.tensors.names()).collect();
+/// A's `order`, then what B's adds, then every intermediate no order names, by name with numbers read as numbers.
+fn forward_order(a: &Captured, b: &Captured) -> Vec<String> {
+    let mut unnamed: Vec<&str> = [a, b].into_iter().flat_map(|file| file.tensors.names()).collect();
     unnamed.sort_by(|x, y| natural(x, y));
     let named = a.order.iter().chain(&b.order).map(String::as_str);
     let mut seen = HashSet::new();
@@ -142,7 +142,7 @@ fn piece(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c| digit(c) != first_is_digit).unwrap_or(text.len()))
 }
 
-fn compare_tap(name: &str, a: &TensorView, b: &TensorView) -> Result<Finding> {
+fn compare_one(name: &str, a: &TensorView, b: &TensorView) -> Result<Finding> {
     if a.shape() != b.shape() {
         return Ok(Finding::Shapes(a.shape().to_vec(), b.shape().to_vec()));
     }
@@ -196,7 +196,7 @@ fn values(name: &str, tensor: &TensorView) -> Result<Vec<f64>> {
         Dtype::BF16 => each(data, |b| f64::from(f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16))),
         Dtype::F32 => each(data, |b| f64::from(f32::from_le_bytes(b))),
         Dtype::F64 => each(data, f64::from_le_bytes),
-        other => bail!("tap {name} is {other:?}, which cannot be compared"),
+        other => bail!("{name} is {other:?}, which cannot be compared"),
     })
 }
 
@@ -233,7 +233,7 @@ fn table(rows: &[Row], tolerance: f64) -> String {
         let _ = writeln!(text, "{:<width$}  {line}{mark}", row.name);
     }
     let _ = match first.map(|i| &rows[i]) {
-        None => writeln!(text, "\nno divergence above {tolerance:e} in {} taps", rows.len()),
+        None => writeln!(text, "\nno divergence above {tolerance:e} in {} intermediates", rows.len()),
         Some(Row { name, finding: Finding::Compared { max_abs, at, .. } }) => {
             writeln!(text, "\nfirst divergence above {tolerance:e}: {name}, by {max_abs:e} at {at:?}")
         }
@@ -249,9 +249,9 @@ mod tests {
     use super::*;
     use crate::workspace::Scratch;
 
-    /// A file of f32 taps, each of one axis, with an `order` when one is given.
-    fn file(taps: &[(&str, &[f32])], order: Option<&str>) -> Vec<u8> {
-        let bytes: Vec<(&str, Vec<u8>, usize)> = taps
+    /// A file of f32 intermediates, each of one axis, with an `order` when one is given.
+    fn file(captured: &[(&str, &[f32])], order: Option<&str>) -> Vec<u8> {
+        let bytes: Vec<(&str, Vec<u8>, usize)> = captured
             .iter()
             .map(|(name, values)| (*name, values.iter().flat_map(|v| v.to_le_bytes()).collect(), values.len()))
             .collect();
@@ -261,8 +261,8 @@ mod tests {
     }
 
     fn rows(a: &[u8], b: &[u8]) -> Vec<Row> {
-        let path = Path::new("taps");
-        compare(&Taps::parse(a, path).unwrap(), &Taps::parse(b, path).unwrap()).unwrap()
+        let path = Path::new("captured");
+        compare(&Captured::parse(a, path).unwrap(), &Captured::parse(b, path).unwrap()).unwrap()
     }
 
     fn first(a: &[u8], b: &[u8], tolerance: f64) -> Option<String> {

@@ -131,8 +131,8 @@ Made by `tests/golden/make/NAME.py`; `cargo xtask golden NAME` runs it and lists
 const TEST: &str = r#"//! The NAME family against its reference, and the laws that hold for every family.
 
 #[test]
-fn NAME_agrees_with_its_reference_at_every_tap() {
-    panic!("to do: the golden maker, then each tap and the vector against what it wrote");
+fn NAME_agrees_with_its_reference_at_every_intermediate() {
+    panic!("to do: the golden maker, then each intermediate and the vector against what it wrote");
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod golden;
 mod green;
 mod readme;
 mod sanitize;
+mod ships;
 mod workspace;
 
 use workspace::{cargo, code, root, status, tee};
@@ -84,7 +85,7 @@ enum Verb {
     /// Compare two files of intermediate results in forward order, and mark the first divergence
     #[command(
         after_help = "The order is that of the metadata key `order` (names with commas between) where a file has \
-        one, else by name, numbers as numbers. A tap that is missing, has another shape or holds a NaN diverges.\n\n\
+        one, else by name, numbers as numbers. An intermediate that is missing, has another shape or holds a NaN diverges.\n\n\
         Examples:\n  \
         cargo xtask diff reference.safetensors ours.safetensors\n  \
         cargo xtask diff --tolerance 1e-3 reference.safetensors ours.safetensors\n\n\

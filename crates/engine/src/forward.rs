@@ -13,7 +13,6 @@ use omniburn_models::blocks::TokenTable;
 use omniburn_models::family::{
     AudioEncoder, Connected, ImageEncoder, Pass, PassInput, StepKind, TextModel, TowerOutput,
 };
-use omniburn_models::fault;
 use omniburn_models::towers::audio::{AudioConfig, AudioPass};
 use omniburn_models::towers::vision::VisionPass;
 
@@ -355,7 +354,8 @@ fn cut(rows: Tensor<2>, lengths: impl Iterator<Item = usize>, device: &Device) -
     let pieces = pieces.collect();
     // Launches are asynchronous on GPUs: the permit may end only when the work has.
     device.sync().map_err(device_error)?;
-    fault::read().map_err(device_error)?;
+    #[cfg(feature = "capture")]
+    omniburn_models::capture::read().map_err(device_error)?;
     Ok(pieces)
 }
 
@@ -459,7 +459,8 @@ fn read_rows(pooled: Tensor<2>) -> Result<Vec<Vec<f32>>, ItemError> {
     let [_, width] = pooled.dims();
     // Failures of asynchronous launches appear at the read, so the read is the kind that returns them.
     let data = pooled.try_into_data().map_err(device_error)?;
-    fault::read().map_err(device_error)?;
+    #[cfg(feature = "capture")]
+    omniburn_models::capture::read().map_err(device_error)?;
     let values: Vec<f32> = data.try_to_vec().map_err(|e| ItemError::Device { message: format!("{e:?}") })?;
     Ok(values.chunks_exact(width).map(<[f32]>::to_vec).collect())
 }

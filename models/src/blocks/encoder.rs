@@ -7,8 +7,8 @@ use omniburn_kernels::{Activation, Segments};
 use super::attention::self_attention;
 use super::{LayerNorm, Linear};
 use crate::builder::{Builder, FusedPart};
+use crate::capture;
 use crate::flops;
-use crate::tap;
 
 /// Attention and MLP, each added to what it read and normalised afterwards.
 ///
@@ -65,10 +65,10 @@ impl EncoderLayer {
     /// The residual stream, norms and softmax are f32; products are in the weights' type. GELU by erf.
     pub fn forward(&self, hidden: Tensor<2>, segments: &Segments, name: &str) -> Tensor<2> {
         let context = self_attention(&self.qkv, hidden.clone(), self.heads, segments, None, &self.out);
-        let context = tap::pass(|| format!("{name}.context"), context);
+        let context = capture::pass(|| format!("{name}.context"), context);
         let hidden = self.attention_norm.forward(self.out.forward_onto(context, hidden));
         let inner = self.fc1.forward_into(hidden.clone(), Activation::GeluErf, &self.fc2);
         let hidden = self.mlp_norm.forward(self.fc2.forward_onto(inner, hidden));
-        tap::pass(|| name.into(), hidden)
+        capture::pass(|| name.into(), hidden)
     }
 }

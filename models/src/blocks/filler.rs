@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Tensor};
 use omniburn_kernels::{Segments, filler};
 
-use crate::tap;
+use crate::capture;
 
 /// Packed rows and their segments with filler behind them, as much as the device wants: none on flex, and none where
 /// somebody looks at what lies between layers. [`without_filler`] takes it away again.
@@ -12,7 +12,7 @@ use crate::tap;
 /// - `rows`: `[rows, width]`; returns: `[rows + filler, width]`
 pub(crate) fn with_filler(rows: Tensor<2>, segments: Segments) -> (Tensor<2>, Segments) {
     let ([count, width], device) = (rows.dims(), rows.device());
-    let filler = if tap::listens() { 0 } else { filler(count, &device) };
+    let filler = if capture::listens() { 0 } else { filler(count, &device) };
     if filler == 0 {
         return (rows, segments);
     }

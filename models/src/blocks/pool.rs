@@ -4,8 +4,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use omniburn_kernels::Segments;
 use serde::{Deserialize, Serialize};
 
-use crate::tap;
-use crate::trap::{self, Trap};
+use crate::capture;
 
 /// Which rows make a sequence's vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,27 +47,22 @@ impl Pooling {
     /// # Panics
     /// If a segment is left without a row.
     pub fn apply_after(self, hidden: Tensor<2>, segments: &Segments, skipped: &[usize]) -> Tensor<2> {
-        let pooling = match (trap::on(Trap::PoolFirstRow), trap::on(Trap::PoolMean)) {
-            (true, _) => Pooling::Cls,
-            (_, true) => Pooling::Mean,
-            _ => self,
-        };
         let skipped = skipped.iter().copied().chain(std::iter::repeat(0));
         let kept = segments.iter().zip(skipped).map(|((start, len), skip)| {
             assert!(skip < len, "{skip} of {len} rows left out");
             (start, skip, len)
         });
-        let pooled = match pooling {
+        let pooled = match self {
             Pooling::LastToken => rows(hidden, segments.last_rows()),
             Pooling::Cls => rows(hidden, kept.map(|(start, skip, _)| start + skip)),
             _ => {
                 let one = |(start, skip, len): (usize, usize, usize)| {
-                    pooling.pool(hidden.clone().slice_dim(0, start + skip..start + len), skip)
+                    self.pool(hidden.clone().slice_dim(0, start + skip..start + len), skip)
                 };
                 Tensor::cat(kept.map(one).collect(), 0)
             }
         };
-        tap::pass(|| "pooled".into(), pooled)
+        capture::pass(|| "pooled".into(), pooled)
     }
 
     /// The one row of a segment's rows, of which the first has the place `first`, counted from zero.

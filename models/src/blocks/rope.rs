@@ -1,10 +1,8 @@
 //! Rotary tables: cosines and sines for given positions, computed on the host and never stored.
 
 use burn::tensor::{Device, Tensor};
-use omniburn_kernels as kernels;
 
 use crate::batch::upload;
-use crate::trap::{self, Trap};
 
 /// Cosines and sines of one row a token, `[tokens, head_dim]`, both halves alike.
 #[derive(Debug, Clone)]
@@ -64,8 +62,7 @@ impl RotaryTable {
     pub fn plane(coordinates: &[(usize, usize)], head_dim: usize, base: f64, device: &Device) -> Self {
         let frequencies = inverse_frequencies(base, head_dim / 2);
         let angles = coordinates.iter().map(|&(row, column)| {
-            let (first, second) = if trap::on(Trap::VisionRotarySwapped) { (column, row) } else { (row, column) };
-            [first, second].iter().flat_map(|&c| frequencies.iter().map(move |f| c as f32 * f)).collect()
+            [row, column].iter().flat_map(|&c| frequencies.iter().map(move |f| c as f32 * f)).collect()
         });
         Self::from_angles(angles, head_dim, device)
     }
@@ -84,26 +81,7 @@ impl RotaryTable {
     }
 
     /// Cosines and sines, `[tokens, head_dim]` each.
-    pub(crate) fn tables(&self) -> (Tensor<2>, Tensor<2>) {
+    pub fn tables(&self) -> (Tensor<2>, Tensor<2>) {
         (self.cos.clone(), self.sin.clone())
-    }
-
-    /// Rotates queries or keys.
-    ///
-    /// # Shapes
-    /// - `x`: `[tokens, heads, head_dim]`; returns: as `x`
-    pub fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
-        if trap::on(Trap::RotaryPairsNeighbours) {
-            return self.rotate_neighbours(x);
-        }
-        kernels::rotary(x, self.cos.clone(), self.sin.clone())
-    }
-
-    /// The wrong pairing: neighbours moved to halves, rotated, and moved back.
-    fn rotate_neighbours(&self, x: Tensor<3>) -> Tensor<3> {
-        let [tokens, heads, head_dim] = x.dims();
-        let halves = x.reshape([tokens, heads, head_dim / 2, 2]).swap_dims(2, 3).reshape([tokens, heads, head_dim]);
-        let rotated = kernels::rotary(halves, self.cos.clone(), self.sin.clone());
-        rotated.reshape([tokens, heads, 2, head_dim / 2]).swap_dims(2, 3).reshape([tokens, heads, head_dim])
     }
 }

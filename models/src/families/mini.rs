@@ -22,6 +22,7 @@ use crate::blocks::pool::means;
 use crate::blocks::taps::Taps;
 use crate::blocks::{GeluMlp, LayerNorm, Linear, Pooling, TokenTable, unit_rows};
 use crate::builder::Builder;
+use crate::capture;
 use crate::encoder::{Encoder, EncoderState};
 use crate::error::{ConfigError, RecordError};
 use crate::families::bert::BertConfig;
@@ -33,7 +34,6 @@ use crate::family::{
 use crate::flops::{Shape, product};
 use crate::pass::{Layered, LayeredPass};
 use crate::record::{Dtype, Preprocess, RecordFolder, SourceAxes};
-use crate::tap;
 use crate::towers::audio::{AudioConfig, AudioTower};
 use crate::towers::conv::{ConvConfig, ConvTower};
 pub use crate::towers::speech::SpeechTower;
@@ -518,7 +518,7 @@ impl PictureConnector {
     fn look(&self, maps: Tensor<4>) -> Seen {
         let (whole, quadrants) = pooled_cells(maps);
         let logits = self.classifier.forward(whole.clone());
-        let logits = tap::pass(|| "picture.logits".into(), logits);
+        let logits = capture::pass(|| "picture.logits".into(), logits);
         let likely = softmax(logits / self.temperature, 1); // [items, classes]
         let class = kernels::linear(likely.clone(), self.class_rows.val(), None);
         let global = self.global.forward(whole.clone());
@@ -530,7 +530,7 @@ impl PictureConnector {
             quadrants.reshape([items, QUADRANTS, hidden]),
         ];
         let rows = Tensor::cat(rows, 1);
-        let rows = tap::pass(|| "picture.rows".into(), rows);
+        let rows = capture::pass(|| "picture.rows".into(), rows);
         // Shares of the likeliest classes need not add up to one: the length goes at the end.
         let likeliest = kernels::linear(self.only_top(likely), self.class_vectors.val(), None);
         Seen { rows, s: unit_rows(self.head.forward(whole)), c: unit_rows(likeliest) }
@@ -642,7 +642,7 @@ impl SpeechConnector {
         let ([_, hidden], [each, _]) = (rows.dims(), self.row_biases.dims());
         let rows = rows.reshape([clips.segments.count(), each, hidden]);
         let rows = rows + self.row_biases.val().reshape([1, each, hidden]);
-        tap::pass(|| "speech.encoder_rows".into(), rows)
+        capture::pass(|| "speech.encoder_rows".into(), rows)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::pool::pooled;
 use crate::blocks::{LayerNorm, Linear, Pooling, RotaryTable, TokenTable};
 use crate::builder::Builder;
+use crate::capture;
 use crate::checkpoint::{CheckpointFolder, CheckpointRules, KeyMap, Pattern};
 use crate::error::ConfigError;
 use crate::families::bert::check_poolings;
@@ -27,7 +28,6 @@ use crate::flops;
 use crate::flops::Shape;
 use crate::pass::{Layered, LayeredPass};
 use crate::record::Preprocess;
-use crate::tap;
 
 /// The family.
 pub static FAMILY: Family = Family {
@@ -212,7 +212,7 @@ impl ModernBertLayer {
         let before = Before { rotary: Some(rotary.tables()), window: self.window, low, ..Before::default() };
         let sizes = HeadSizes { heads: self.heads, kv_heads: self.heads, head_dim: width / self.heads };
         let context = kernels::attend(self.qkv.forward(normed), sizes, segments, before); // [tokens, hidden]
-        let context = tap::pass(|| format!("{name}.context"), context);
+        let context = capture::pass(|| format!("{name}.context"), context);
         let hidden = self.attn_out.forward_onto(context, hidden);
         let normed = self.mlp_norm.forward_for(hidden.clone(), &self.mlp_in);
         let gated = self.mlp_in.forward(normed); // [tokens, 2 * inner]
@@ -220,7 +220,7 @@ impl ModernBertLayer {
         let cut = |from: usize| gated.clone().slice([0..tokens, from..from + both / 2]);
         let inner = kernels::gelu_erf(cut(0)) * cut(both / 2); // [tokens, inner]
         let hidden = self.mlp_out.forward_onto(inner, hidden);
-        tap::pass(|| name.into(), hidden)
+        capture::pass(|| name.into(), hidden)
     }
 
     fn flops(&self, tokens: usize) -> u64 {
@@ -270,12 +270,12 @@ impl Layered for ModernBertText {
 
     fn enter(&self, rows: TokenRows, _: Option<Vec<usize>>) -> State {
         let (rows, segments) = with_filler(rows.rows, rows.segments);
-        let rows = tap::pass(|| "backbone.rows".into(), rows);
+        let rows = capture::pass(|| "backbone.rows".into(), rows);
         let ModernBertConfig { hidden, heads, rope_theta, window_rope_theta, .. } = self.config;
         let positions: Vec<usize> = segments.positions().collect();
         let table = |base| RotaryTable::sequence(&positions, hidden / heads, base, &rows.device());
         let rotary = [table(rope_theta), table(window_rope_theta)];
-        let hidden = tap::pass(|| "backbone.norm".into(), self.encoder.norm.forward(rows));
+        let hidden = capture::pass(|| "backbone.norm".into(), self.encoder.norm.forward(rows));
         State { hidden, segments, rotary }
     }
 

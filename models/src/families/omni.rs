@@ -11,6 +11,7 @@ use crate::backbone::{Backbone, BackboneConfig, BackbonePass, Extras};
 use crate::batch::TokenRows;
 use crate::blocks::{Linear, Pooling, TokenTable};
 use crate::builder::Builder;
+use crate::capture;
 use crate::error::{ConfigError, RecordError};
 use crate::family::{
     Architecture, AudioEncoder, AudioForm, Connected, Family, ImageEncoder, ImageForm, ModelSpec, Pass, PassInput,
@@ -19,7 +20,6 @@ use crate::family::{
 use crate::flops::Shape;
 use crate::pass::{Layered, LayeredPass};
 use crate::record::{Dtype, Preprocess, RecordFolder};
-use crate::tap;
 use crate::towers::audio::{AudioConfig, AudioTower};
 use crate::towers::merger::Merger;
 use crate::towers::vision::{VisionConfig, VisionTower};
@@ -214,7 +214,7 @@ impl OmniText {
     pub fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
         let projector = self.projector.as_ref().expect("a record with a sound tower has a projector in every task");
         let features = projector.forward(pooled);
-        tap::pass(|| "audio.features".into(), features)
+        capture::pass(|| "audio.features".into(), features)
     }
 
     /// One vector a sequence, not normalised.

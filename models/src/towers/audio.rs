@@ -11,15 +11,17 @@ use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::taps::Taps;
 use crate::blocks::{LayerNorm, Linear};
 use crate::builder::{Builder, FusedPart};
+use crate::capture;
 use crate::error::ConfigError;
 use crate::families::{layer_count, multiple, nonzero, positive};
 use crate::flops;
 use crate::record::SourceAxes;
-use crate::tap;
-use crate::trap::{self, Trap};
 
 /// Taps of a stem convolution.
 pub const CONV_TAPS: usize = 3;
+
+/// The tower's activation everywhere.
+const GELU: Activation = Activation::GeluErf;
 
 /// Longest wavelength of the position table over the shortest, as published.
 const POSITION_TIMESCALE: f64 = 10_000.0;
@@ -204,12 +206,8 @@ impl AudioTower {
         let MelRows { rows, windows } = input;
         let (stemmed, lengths) = self.stem(rows, &windows);
         let hidden = stemmed + self.positions_of(&lengths);
-        let hidden = tap::pass(|| "audio.stem".into(), hidden);
-        let segments = match trap::on(Trap::SoundWindowsIgnored) {
-            true => Segments::single(lengths.iter().sum()),
-            false => Segments::from_lengths(lengths),
-        };
-        let (hidden, segments) = with_filler(hidden, segments);
+        let hidden = capture::pass(|| "audio.stem".into(), hidden);
+        let (hidden, segments) = with_filler(hidden, Segments::from_lengths(lengths));
         AudioPass { hidden, segments, next: 0 }
     }
 
@@ -220,7 +218,7 @@ impl AudioTower {
     pub fn advance(&self, pass: AudioPass) -> AudioPass {
         let AudioPass { hidden, segments, next } = pass;
         let hidden = self.layers[next].forward(hidden, &segments, next);
-        let hidden = tap::pass(|| format!("audio.layers.{next}"), hidden);
+        let hidden = capture::pass(|| format!("audio.layers.{next}"), hidden);
         AudioPass { hidden, segments, next: next + 1 }
     }
 
@@ -241,11 +239,8 @@ impl AudioTower {
     /// # Panics
     /// At fewer than two rows, of which no pair can be made.
     pub fn pool(&self, rows: Tensor<2>) -> Tensor<2> {
-        if trap::on(Trap::SoundNormBeforePairs) {
-            return pair_means(self.ln_post.forward(rows));
-        }
         let pooled = self.ln_post.forward(pair_means(rows));
-        tap::pass(|| "audio.ln_post".into(), pooled)
+        capture::pass(|| "audio.ln_post".into(), pooled)
     }
 
     /// The rows after the last norm, without means of pairs: what an encoder of the plain Whisper kind gives.
@@ -254,53 +249,40 @@ impl AudioTower {
     /// - `rows`: `[rows, hidden]`; returns: as `rows`
     pub fn normed(&self, rows: Tensor<2>) -> Tensor<2> {
         let normed = self.ln_post.forward(rows);
-        tap::pass(|| "audio.ln_post".into(), normed)
+        capture::pass(|| "audio.ln_post".into(), normed)
     }
 
     /// Both convolutions as products over gathered rows, and the rows of each window afterwards.
     fn stem(&self, rows: Tensor<2>, windows: &[usize]) -> (Tensor<2>, Vec<usize>) {
         let [frames, _] = rows.dims();
         assert_eq!(windows.iter().sum::<usize>(), frames, "windows must cover the frames");
-        // Without the mask between the convolutions, the frame after a short window is not silent but a bias.
-        let unmasked = |len: usize| usize::from(trap::on(Trap::SoundMaskSkipped) && len < self.config.window_frames());
         let (mut first, mut second, mut lengths) = (Taps::new(CONV_TAPS), Taps::new(CONV_TAPS), Vec::new());
-        let (mut start, mut start1) = (0, 0);
+        let mut start = 0;
         for &len in windows {
             assert!(
                 len > 0 && len <= self.config.window_frames(),
                 "a window has 1 to {} frames",
                 2 * self.config.n_window
             );
-            let inner = len + unmasked(len);
-            first.window(start, len, inner, 1);
+            first.window(start, len, len, 1);
             let rows = AudioConfig::window_rows(len);
-            second.window(start1, inner, rows, 2);
+            second.window(start, len, rows, 2);
             lengths.push(rows);
             start += len;
-            start1 += inner;
         }
-        let hidden = self.conv1.activated(first.gather(rows), gelu());
-        let hidden = tap::pass(|| "audio.conv1".into(), hidden);
-        let hidden = self.conv2.activated(second.gather(hidden), gelu());
-        let hidden = tap::pass(|| "audio.conv2".into(), hidden);
+        let hidden = self.conv1.activated(first.gather(rows), GELU);
+        let hidden = capture::pass(|| "audio.conv1".into(), hidden);
+        let hidden = self.conv2.activated(second.gather(hidden), GELU);
+        let hidden = capture::pass(|| "audio.conv2".into(), hidden);
         (hidden, lengths)
     }
 
     /// Position rows, from the first one on in every window.
     fn positions_of(&self, lengths: &[usize]) -> Tensor<2> {
-        let device = self.positions.device();
-        if trap::on(Trap::SoundPositionsRunOn) {
-            return positions(lengths.iter().sum(), self.config.hidden, &device);
-        }
         let table = self.positions.val();
         let pieces = lengths.iter().map(|&len| table.clone().slice_dim(0, 0..len)).collect();
         Tensor::cat(pieces, 0)
     }
-}
-
-/// The tower's activation everywhere: GELU by erf.
-fn gelu() -> Activation {
-    if trap::on(Trap::SoundGeluTanh) { Activation::GeluTanh } else { Activation::GeluErf }
 }
 
 /// Means of neighbouring rows; an odd last row is left out.
@@ -355,10 +337,10 @@ impl AudioLayer {
     fn forward(&self, hidden: Tensor<2>, segments: &Segments, index: usize) -> Tensor<2> {
         let normed = self.self_attn_layer_norm.forward_for(hidden.clone(), &self.qkv_proj);
         let context = self_attention(&self.qkv_proj, normed, self.heads, segments, None, &self.out_proj);
-        let context = tap::pass(|| format!("audio.layers.{index}.context"), context);
+        let context = capture::pass(|| format!("audio.layers.{index}.context"), context);
         let hidden = self.out_proj.forward_onto(context, hidden);
         let normed = self.final_layer_norm.forward_for(hidden.clone(), &self.fc1);
-        let inner = self.fc1.forward_into(normed, gelu(), &self.fc2);
+        let inner = self.fc1.forward_into(normed, GELU, &self.fc2);
         self.fc2.forward_onto(inner, hidden)
     }
 }

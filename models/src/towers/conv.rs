@@ -8,10 +8,10 @@ use omniburn_kernels::{ConvWeights, PackedBottleneck, PackedTower, is_flex};
 use serde::{Deserialize, Serialize};
 
 use crate::builder::Builder;
+use crate::capture;
 use crate::error::ConfigError;
 use crate::families::{layer_count, nonzero, small};
 use crate::flops;
-use crate::tap;
 
 /// Side of the stem's kernel.
 const STEM_KERNEL: usize = 3;
@@ -241,10 +241,10 @@ impl ConvTower {
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
         let map = match &self.inner {
             // Maps become tensors on their way only where someone looks at them.
-            Inner::Packed(tower) => tower.forward(&pixels, tap::listens().then_some(&pass_boundary)),
+            Inner::Packed(tower) => tower.forward(&pixels, capture::listens().then_some(&pass_boundary)),
             Inner::Composed(tower) => tower.forward(pixels),
         };
-        tap::pass(|| "picture.map".into(), map)
+        capture::pass(|| "picture.map".into(), map)
     }
 }
 
@@ -254,7 +254,7 @@ fn pass_boundary(boundary: usize, hidden: Tensor<4>) -> Tensor<4> {
         None => "picture.stem".into(),
         Some(block) => format!("picture.blocks.{block}"),
     };
-    tap::pass(name, hidden)
+    capture::pass(name, hidden)
 }
 
 impl Composed {

@@ -1,7 +1,6 @@
 //! Index maths of patch grids, on the host and without tensors.
 
 use crate::batch::Grid;
-use crate::trap::{self, Trap};
 
 /// Rows of the position table and their weights, one a patch: one of the four corners of a bilinear blend.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,12 +23,6 @@ fn block_order(h: usize, w: usize, merge: usize) -> impl Iterator<Item = (usize,
 
 /// Rows of each attention window: one a temporal group, none across items.
 pub fn windows(grids: &[Grid]) -> Vec<usize> {
-    if trap::on(Trap::SegmentsIgnored) {
-        return vec![grids.iter().map(|g| g.patches()).sum()];
-    }
-    if trap::on(Trap::FrameGroupsIgnored) {
-        return grids.iter().map(|g| g.patches()).collect();
-    }
     grids.iter().flat_map(|g| std::iter::repeat_n(g.h * g.w, g.t)).collect()
 }
 
@@ -46,11 +39,7 @@ pub fn coordinates(grids: &[Grid], merge: usize) -> Vec<(usize, usize)> {
 /// # Source
 /// transformers 5.23.0, `vision_utils._interpolation_axis_taps_weights` with `align_corners=True`.
 pub fn axis_blend(index: usize, size: usize, side: usize) -> (usize, usize, f32) {
-    let at = if trap::on(Trap::PositionsHalfPixel) {
-        ((index as f32 + 0.5) * side as f32 / size as f32 - 0.5).clamp(0.0, (side - 1) as f32)
-    } else {
-        index as f32 * (side - 1) as f32 / (size - 1).max(1) as f32
-    };
+    let at = index as f32 * (side - 1) as f32 / (size - 1).max(1) as f32;
     let low = at.floor();
     let row = low as usize;
     (row, (row + 1).min(side - 1), at - low)
@@ -62,7 +51,6 @@ pub fn blend(grids: &[Grid], side: usize, merge: usize) -> [Corner; 4] {
     let empty = || Corner { rows: Vec::with_capacity(patches), weights: Vec::with_capacity(patches) };
     let mut corners = [empty(), empty(), empty(), empty()];
     for g in grids {
-        let merge = if trap::on(Trap::PositionsRasterOrder) { 1 } else { merge };
         for _ in 0..g.t {
             for (row, column) in block_order(g.h, g.w, merge) {
                 let (top, bottom, down) = axis_blend(row, g.h, side);

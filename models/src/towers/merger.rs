@@ -6,8 +6,7 @@ use omniburn_kernels::Activation;
 
 use crate::blocks::{LayerNorm, Linear};
 use crate::builder::Builder;
-use crate::tap;
-use crate::trap::{self, Trap};
+use crate::capture;
 
 /// Merges each block of `merge x merge` patches into one row of the backbone's width.
 ///
@@ -47,16 +46,10 @@ impl Merger {
     pub fn forward(&self, patches: Tensor<2>) -> Tensor<2> {
         let [count, width] = patches.dims();
         let shape = [count / self.block, width * self.block];
-        let merged = if trap::on(Trap::MergerNormAfterReshape) {
-            self.norm.forward_repeated(patches.reshape(shape), self.block)
-        } else {
-            let normed = self.norm.forward(patches);
-            let normed = tap::pass(|| "merger.norm".into(), normed);
-            normed.reshape(shape)
-        };
-        let gelu = if trap::on(Trap::MergerGeluTanh) { Activation::GeluTanh } else { Activation::GeluErf };
-        let inner = self.linear_fc1.forward_into(merged, gelu, &self.linear_fc2);
+        let normed = self.norm.forward(patches);
+        let normed = capture::pass(|| "merger.norm".into(), normed);
+        let inner = self.linear_fc1.forward_into(normed.reshape(shape), Activation::GeluErf, &self.linear_fc2);
         let features = self.linear_fc2.forward(inner);
-        tap::pass(|| "merger.features".into(), features)
+        capture::pass(|| "merger.features".into(), features)
     }
 }

@@ -5,8 +5,8 @@ use omniburn_kernels::Segments;
 
 use super::audio::{AudioConfig, AudioTower};
 use crate::batch::{MelRows, TokenRows};
+use crate::capture;
 use crate::family::RowActivations;
-use crate::tap;
 
 /// The speech tower up to what the connector reads.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl SpeechTower {
             start += rows;
         }
         let rows = Tensor::cat(pieces, 0);
-        let rows = tap::pass(|| "speech.rows".into(), rows);
+        let rows = capture::pass(|| "speech.rows".into(), rows);
         TokenRows { rows, segments: Segments::from_lengths(lengths) }
     }
 }

@@ -11,12 +11,11 @@ use crate::blocks::attention::self_attention;
 use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::{LayerNorm, Linear, RotaryTable};
 use crate::builder::Builder;
+use crate::capture;
 use crate::error::ConfigError;
 use crate::families::{layer_count, multiple, nonzero, positive, small};
 use crate::flops;
 use crate::record::SourceAxes;
-use crate::tap;
-use crate::trap::{self, Trap};
 
 /// Shape and constants of a [`VisionTower`]; plain data without defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -195,10 +194,10 @@ impl VisionTower {
     /// As [`VisionTower::forward`].
     pub fn begin(&self, input: PatchRows) -> VisionPass {
         let PatchRows { rows, grids } = input;
-        let embedded = self.patch_embed.forward(self.patch_values(rows)); // [patches, hidden]
-        let embedded = tap::pass(|| "vision.patch_embed".into(), embedded);
+        let embedded = self.patch_embed.forward(rows); // [patches, hidden]
+        let embedded = capture::pass(|| "vision.patch_embed".into(), embedded);
         let positions = self.positions(&grids);
-        let positions = tap::pass(|| "vision.positions".into(), positions);
+        let positions = capture::pass(|| "vision.positions".into(), positions);
         let rotary = self.rotary(&grids);
         let segments = Segments::from_lengths(grid::windows(&grids));
         let (hidden, segments) = with_filler(embedded + positions, segments);
@@ -213,7 +212,7 @@ impl VisionTower {
     pub fn advance(&self, pass: VisionPass) -> VisionPass {
         let VisionPass { hidden, segments, rotary, mut taps, next } = pass;
         let hidden = self.blocks[next].forward(hidden, &segments, &rotary, next);
-        let hidden = tap::pass(|| format!("vision.blocks.{next}"), hidden);
+        let hidden = capture::pass(|| format!("vision.blocks.{next}"), hidden);
         if self.config.taps.contains(&next) {
             taps.push(without_filler(hidden.clone(), &segments));
         }
@@ -245,22 +244,8 @@ impl VisionTower {
 
     fn rotary(&self, grids: &[Grid]) -> RotaryTable {
         let coordinates = grid::coordinates(grids, self.config.merge);
-        let coordinates =
-            if trap::on(Trap::VisionRotarySkipped) { vec![(0, 0); coordinates.len()] } else { coordinates };
         let head_dim = self.config.hidden / self.config.heads;
         RotaryTable::plane(&coordinates, head_dim, self.config.rope_theta, &self.pos_embed.device())
-    }
-
-    /// Patch rows as they came, or with the axes of the published channels-last layout taken for our own.
-    fn patch_values(&self, rows: Tensor<2>) -> Tensor<2> {
-        if !trap::on(Trap::PatchValuesChannelsLast) {
-            return rows;
-        }
-        let [patches, width] = rows.dims();
-        let c = &self.config;
-        rows.reshape([patches, c.channels, c.temporal_patch, c.patch_px, c.patch_px])
-            .permute([0, 2, 3, 4, 1])
-            .reshape([patches, width])
     }
 }
 
@@ -286,11 +271,10 @@ impl VisionBlock {
     fn forward(&self, hidden: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
         let normed = self.norm1.forward_for(hidden.clone(), &self.qkv);
         let context = self_attention(&self.qkv, normed, self.heads, segments, Some(rotary), &self.proj);
-        let context = tap::pass(|| format!("vision.blocks.{index}.context"), context);
+        let context = capture::pass(|| format!("vision.blocks.{index}.context"), context);
         let hidden = self.proj.forward_onto(context, hidden);
-        let gelu = if trap::on(Trap::VisionGeluErf) { Activation::GeluErf } else { Activation::GeluTanh };
         let normed = self.norm2.forward_for(hidden.clone(), &self.linear_fc1);
-        let inner = self.linear_fc1.forward_into(normed, gelu, &self.linear_fc2);
+        let inner = self.linear_fc1.forward_into(normed, Activation::GeluTanh, &self.linear_fc2);
         self.linear_fc2.forward_onto(inner, hidden)
     }
 }

@@ -6,7 +6,7 @@ Writes tests/golden/twins/{mini-tiny,bert-tiny} in the layout `omniburn convert`
 tests/golden/refs/{mini-tiny,bert-tiny}.{json,safetensors}. Text and speech towers are BertModel and WhisperEncoder of
 transformers 5.23.0 in f32 with eager attention; the convolution tower and the connectors are written out here.
 
-Traps of the twins: three different widths (text 32, speech 24, map 24 of a 4 x 4 grid), fewer top classes than classes,
+What the twins make visible on purpose: three different widths (text 32, speech 24, map 24 of a 4 x 4 grid), fewer top classes than classes,
 class tables that are no linears, a pooler that must be left aside, positions that a shorter limit cuts,
 and in the second twin weights in f16.
 """

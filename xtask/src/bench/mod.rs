@@ -553,10 +553,20 @@ fn markdown(rows: &[Row]) -> String {
     format!("{text}\n{}\n", what.join("\n"))
 }
 
-/// Builds our arm as the benches are built, and gives the program.
+/// Builds our arm with the features of the released program, and gives the program. Not with the workspace: then those of
+/// the tests would be among them.
 fn ours(root: &Path) -> Result<PathBuf> {
     let mut command = cargo();
-    command.args(["bench", "--workspace", "--bench", "arm", "--no-run", "--message-format", "json-render-diagnostics"]);
+    command.args([
+        "bench",
+        "--package",
+        "omniburn-benches",
+        "--bench",
+        "arm",
+        "--no-run",
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
     command.current_dir(root).stderr(Stdio::inherit());
     let built = command.output().with_context(|| format!("cannot start `{}`", shown(&command)))?;
     ensure!(built.status.success(), "`{}` failed", shown(&command));

@@ -116,6 +116,9 @@ fn vector_of(case: &Value) -> Option<&str> {
         .then(|| case["embedding"].as_str().or(case["dense"].as_str()))?
 }
 
+/// A tensor of a checkpoint: name, type, shape, bytes.
+type Stored = (String, safetensors::Dtype, Vec<usize>, Vec<u8>);
+
 /// As the reference embeds: what is too long is cut at its end.
 fn request(role: Role) -> Request {
     Request::new(role).truncation(Truncation::Right)
@@ -222,7 +225,7 @@ fn every_family_counts_the_operations_of_its_matrices() {
 #[test]
 fn every_family_refuses_tensors_that_are_missing_left_over_or_of_another_shape() {
     for model in Model::all() {
-        let refused = |what: &str, change: &dyn Fn(&mut Vec<(String, safetensors::Dtype, Vec<usize>, Vec<u8>)>)| {
+        let refused = |what: &str, change: &dyn Fn(&mut Vec<Stored>)| {
             let copy = model.changed(what, |folder| {
                 let path = folder.join("model.safetensors");
                 let bytes = std::fs::read(&path).unwrap();
@@ -241,7 +244,7 @@ fn every_family_refuses_tensors_that_are_missing_left_over_or_of_another_shape()
             });
             converted(&copy, Dtype::F32).expect_err(what).to_string()
         };
-        let matrix = |tensors: &[(String, safetensors::Dtype, Vec<usize>, Vec<u8>)]| {
+        let matrix = |tensors: &[Stored]| {
             // The last matrix of a layer.
             tensors.iter().rposition(|(name, _, shape, _)| shape.len() == 2 && name.contains("layer")).unwrap()
         };
@@ -384,5 +387,38 @@ fn mistakes_in_a_familys_folder_show_in_its_vectors() {
             std::fs::write(folder.join("config_sentence_transformers.json"), prompts.to_string()).unwrap();
         });
         moved("another prompt", copy);
+    }
+}
+
+/// Crates above the models tell inputs apart by the form of their data. `convert` still names two: the families whose folders
+/// are not told by `model_type` alone.
+#[test]
+fn no_crate_above_the_models_names_a_family() {
+    fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(workspace().join("crates")).unwrap().flatten() {
+        if entry.file_name() != "convert" {
+            sources(&entry.path().join("src"), &mut files);
+        }
+    }
+    assert!(files.len() > 50, "{} files", files.len());
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        // What tests of a crate are made of is no knowledge of it.
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        assert!(!text.contains("families::"), "{}: a path into a family", file.display());
+        // `mini` is also what the model that ships is called, and a feature of the program.
+        for family in FAMILIES.iter().filter(|family| family.name != "mini") {
+            assert!(!text.contains(&format!("{:?}", family.name)), "{}: names {}", file.display(), family.name);
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! What a family is: its configuration, its description of tensors, its forward passes, and how published folders of it are
 //! read. A family is one file in [`crate::families`] and one line of [`FAMILIES`].
 //!
+//! To add one: a file with a configuration that implements [`Architecture`], a static [`Family`] and its [`CheckpointRules`]; a
+//! line in [`FAMILIES`]; a tiny checkpoint and its reference among the goldens. `tests/families.rs` then runs every proof on it.
+//!
 //! Nothing above this crate names a family: other crates read [`ModelSpec`], and tell inputs apart by the form of their
 //! data (tokens, patches, pixels, mel frames).
 
@@ -177,7 +180,7 @@ impl Tokens<'_> {
 #[derive(Debug)]
 pub enum ImageEncoder {
     /// Reads patches.
-    Patches(VisionTower),
+    Patches(Box<VisionTower>),
     /// Reads letterboxed images of one size.
     Pixels(ConvTower),
 }
@@ -186,9 +189,9 @@ pub enum ImageEncoder {
 #[derive(Debug)]
 pub enum AudioEncoder {
     /// Reads mel frames in windows that are cut anywhere.
-    Mel(AudioTower),
+    Mel(Box<AudioTower>),
     /// Reads windows of speech, each for itself.
-    Windows(SpeechTower),
+    Windows(Box<SpeechTower>),
 }
 
 /// What towers hand to a task's connector.

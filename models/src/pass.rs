@@ -65,7 +65,8 @@ pub struct LayeredPass<M: Layered> {
 }
 
 enum At<S> {
-    Start(TokenRows, Option<Vec<usize>>),
+    // Boxed: it is much the larger of the two.
+    Start(Box<(TokenRows, Option<Vec<usize>>)>),
     Layer(usize, S),
     Over,
 }
@@ -74,13 +75,13 @@ impl<M: Layered> LayeredPass<M> {
     /// A pass that has not begun.
     pub fn new(model: Arc<M>, input: PassInput) -> Self {
         let PassInput { rows, skipped, positions } = input;
-        Self { model, skipped, at: At::Start(rows, positions) }
+        Self { model, skipped, at: At::Start(Box::new((rows, positions))) }
     }
 
     fn one(&mut self) -> Option<Tensor<2>> {
         let model = &self.model;
         self.at = match mem::replace(&mut self.at, At::Over) {
-            At::Start(rows, positions) => At::Layer(0, model.enter(rows, positions)),
+            At::Start(input) => At::Layer(0, model.enter(input.0, input.1)),
             At::Layer(index, state) if index < model.layers() => At::Layer(index + 1, model.layer(index, state)),
             At::Layer(_, state) => return Some(model.leave(state, &self.skipped)),
             At::Over => panic!("a pass is not stepped after its end"),

@@ -25,6 +25,7 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("forms", &["tests/golden/media"]),
     ("tokenizers", &["{tokenizers}", "tests/golden/media"]),
     ("references", &["{fixtures}/refs", "{fixtures}/published", "tests/golden/media"]),
+    ("families", &["{fixtures}", "tests/golden"]),
     ("animations", &["tests/golden/media"]),
     ("codecs", &["tests/golden/media"]),
     ("films", &["tests/golden/media/films"]),

@@ -19,7 +19,6 @@ mod arrows;
 mod bench;
 mod ci;
 mod diff;
-mod family;
 mod fuzz;
 mod golden;
 mod green;
@@ -180,14 +179,6 @@ enum Verb {
         target: Vec<String>,
     },
 
-    /// Begin a model family: its files, failing tests, and the list of what comes next
-    #[command(after_help = "Example:\n  cargo xtask new-family qwen3_vl")]
-    NewFamily {
-        /// The `model_type` of its checkpoints, in snake case
-        #[arg(value_parser = family::checked_name)]
-        name: String,
-    },
-
     /// Show under load that nothing ratchets, that the budget holds, and that a killed conversion leaves a whole record
     #[command(after_help = "Built in release. Every part is run, and the code is that of the first that failed.\n\n\
         Examples:\n  \
@@ -319,7 +310,6 @@ fn run(verb: Verb) -> Result<u8> {
         }
         Verb::Sanitize => return sanitize::run(&root),
         Verb::Fuzz { runs, target } => return fuzz::run(&root, runs, &target),
-        Verb::NewFamily { name } => family::run(&root, &name)?,
         Verb::Soak { requests, jobs, kills, seed } => return soak(&root, requests, jobs, kills, seed),
         Verb::Bench { against: None, save: None, args, peers } if args.is_empty() => return bench::run(&root, &peers),
         Verb::Bench { against, save, args, .. } => {
@@ -435,8 +425,6 @@ mod tests {
             "golden --check --digests",
             "golden pictures --check",
             "fuzz --runs many",
-            "new-family Bert",
-            "new-family",
             "ci --only test --from test",
             "ci --list --quick",
             "bench --against a --save b",

@@ -162,7 +162,7 @@ impl MiniConfig {
         device: &Device,
     ) -> Result<Option<SpeechTower>, RecordError> {
         Ok(match record.header().family.open_audio(record, compute, device)? {
-            Some(AudioEncoder::Windows(tower)) => Some(tower),
+            Some(AudioEncoder::Windows(tower)) => Some(*tower),
             _ => None,
         })
     }
@@ -227,7 +227,7 @@ impl Architecture for MiniConfig {
         let speech = self.speech.as_ref()?;
         let tower = b.at("speech", |b| AudioTower::build(&speech.tower, b));
         let trunks = speech.kernels.iter().sum::<usize>() * speech.inner / (2 * speech.mean_rows);
-        Some(AudioEncoder::Windows(SpeechTower::new(tower, speech.mean_rows, trunks)))
+        Some(AudioEncoder::Windows(Box::new(SpeechTower::new(tower, speech.mean_rows, trunks))))
     }
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {

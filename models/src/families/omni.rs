@@ -74,7 +74,7 @@ impl OmniConfig {
         device: &Device,
     ) -> Result<Option<VisionTower>, RecordError> {
         Ok(match record.header().family.open_image(record, compute, device)? {
-            Some(ImageEncoder::Patches(tower)) => Some(tower),
+            Some(ImageEncoder::Patches(tower)) => Some(*tower),
             _ => None,
         })
     }
@@ -90,7 +90,7 @@ impl OmniConfig {
         device: &Device,
     ) -> Result<Option<AudioTower>, RecordError> {
         Ok(match record.header().family.open_audio(record, compute, device)? {
-            Some(AudioEncoder::Mel(tower)) => Some(tower),
+            Some(AudioEncoder::Mel(tower)) => Some(*tower),
             _ => None,
         })
     }
@@ -152,12 +152,12 @@ impl Architecture for OmniConfig {
 
     fn image_encoder(&self, b: &Builder<'_>) -> Option<ImageEncoder> {
         let vision = self.vision.as_ref()?;
-        Some(ImageEncoder::Patches(b.at("vision", |b| VisionTower::build(vision, b))))
+        Some(ImageEncoder::Patches(Box::new(b.at("vision", |b| VisionTower::build(vision, b)))))
     }
 
     fn audio_encoder(&self, b: &Builder<'_>) -> Option<AudioEncoder> {
         let audio = self.audio.as_ref()?;
-        Some(AudioEncoder::Mel(b.at("audio", |b| AudioTower::build(audio, b))))
+        Some(AudioEncoder::Mel(Box::new(b.at("audio", |b| AudioTower::build(audio, b)))))
     }
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {

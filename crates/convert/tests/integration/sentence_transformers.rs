@@ -100,8 +100,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn bert(header: &RecordHeader) -> &BertConfig {
-    let config = header.family.of::<omniburn_models::families::BertConfig>().expect("a record of this family");
-    config
+    header.family.of::<BertConfig>().expect("a record of this family")
 }
 
 fn modules(listed: &[(&str, &str)]) -> Value {

@@ -23,6 +23,7 @@ mod family;
 mod fuzz;
 mod golden;
 mod green;
+mod mistakes;
 mod readme;
 mod sanitize;
 mod workspace;
@@ -179,6 +180,19 @@ enum Verb {
         target: Vec<String>,
     },
 
+    /// Make the mistakes that the scheduler's proofs have to find, one at a time, in a copy
+    #[command(after_help = "The list is tests/mistakes.txt of the crate. A tool that invents mistakes, `cargo mutants`, complements it:\n  \
+        cargo mutants --package omniburn-gate --file '**/state.rs' -- --release\n\n\
+        Examples:\n  \
+        cargo xtask mistakes             all of them, some minutes\n  \
+        cargo xtask mistakes NoGrant     one\n\n\
+        Exit codes: 0 each was found; 1 one was not.")]
+    Mistakes {
+        /// Only these
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
+
     /// Begin a model family: its files, failing tests, and the list of what comes next
     #[command(after_help = "Example:\n  cargo xtask new-family qwen3_vl")]
     NewFamily {
@@ -318,6 +332,7 @@ fn run(verb: Verb) -> Result<u8> {
         }
         Verb::Sanitize => return sanitize::run(&root),
         Verb::Fuzz { runs, target } => return fuzz::run(&root, runs, &target),
+        Verb::Mistakes { names } => return mistakes::run(&root, &names),
         Verb::NewFamily { name } => family::run(&root, &name)?,
         Verb::Soak { requests, jobs, kills, seed } => return soak(&root, requests, jobs, kills, seed),
         Verb::Bench { against: None, save: None, args, peers } if args.is_empty() => return bench::run(&root, &peers),

@@ -10,7 +10,6 @@ use std::time::Instant;
 
 #[cfg(any(test, feature = "loom"))]
 use crate::judge::Judge;
-use crate::mutant::{Mutant, made};
 use crate::state::{GateState, Ticket};
 use crate::sync::{self, Bell, Mutex, MutexGuard, ThreadId};
 use crate::{Cancel, GatePolicy, Priority};
@@ -169,36 +168,22 @@ impl Gate {
         bell: &Bell,
     ) -> Result<Permit<'_>, GaveUp> {
         // On the list of the handle before the flag is read again below, so that no cancellation can be missed.
-        let listed = || patience.cancel.map(|cancel| cancel.list(bell.clone()));
-        let mut _listed = if made(Mutant::ListedTooLate) { None } else { listed() };
-        let mut rung = false;
+        let _listed = patience.cancel.map(|cancel| cancel.list(bell.clone()));
         loop {
             {
                 let mut shared = self.lock();
-                if shared.state.holder() == Some(ticket) || (rung && made(Mutant::RingTakenForGrant)) {
+                if shared.state.holder() == Some(ticket) {
                     drop(shared);
                     let permit = self.permit(ticket, priority);
-                    return match patience.check() {
-                        Ok(()) => Ok(permit),
-                        Err(gave_up) => {
-                            if made(Mutant::NotHandedOn) {
-                                mem::forget(permit);
-                            }
-                            Err(gave_up)
-                        }
-                    };
+                    return patience.check().map(|()| permit);
                 }
                 if let Err(gave_up) = patience.check() {
                     shared.forget(ticket);
                     return Err(gave_up);
                 }
             }
-            if made(Mutant::ListedTooLate) && _listed.is_none() {
-                _listed = listed();
-            }
             // A ring between the unlock and here is kept, so a wake-up cannot be lost.
             bell.wait(patience.deadline);
-            rung = true;
         }
     }
 
@@ -256,9 +241,6 @@ impl Shared {
 
     /// Forgets those who have given up but are not yet awake to say so: they must not be given the turn.
     fn forget_the_gone(&mut self) {
-        if made(Mutant::GoneNotSkipped) {
-            return;
-        }
         let gone = |sleeper: &Sleeper| {
             Patience { cancel: sleeper.cancel.as_ref(), deadline: sleeper.deadline }.check().is_err()
         };
@@ -325,9 +307,6 @@ impl Permit<'_> {
         // The turn has ended, so nothing is left to give back.
         mem::forget(self);
         let bell = shared.seat(ticket, patience);
-        if made(Mutant::PassedNotSeated) {
-            shared.sleepers.remove(&ticket);
-        }
         let next = shared.hand_over();
         drop(shared);
         if let Some(next) = next {
@@ -339,11 +318,8 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if made(Mutant::KeptOnPanic) && std::thread::panicking() {
-            return;
-        }
         let next = self.gate.lock().release(self.ticket);
-        if let Some(bell) = next.filter(|_| !made(Mutant::RingLeftOut)) {
+        if let Some(bell) = next {
             bell.ring();
         }
     }

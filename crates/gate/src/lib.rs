@@ -55,7 +55,6 @@ mod gate;
 mod judge;
 #[cfg(feature = "loom")]
 pub mod model;
-mod mutant;
 pub mod state;
 mod sync;
 

@@ -4,8 +4,6 @@
 
 use std::collections::VecDeque;
 
-use crate::mutant::{Mutant, made};
-
 #[cfg(any(test, feature = "loom"))]
 use crate::judge::{Event, Judge};
 
@@ -99,13 +97,7 @@ impl GateState {
         let ticket = Ticket(asked);
         #[cfg(any(test, feature = "loom"))]
         self.journal.push(Event::Arrive(ticket, priority));
-        match made(Mutant::LastComeFirst) {
-            false => self.queue(priority).push_back(Waiter { ticket, asked }),
-            true => self.queue(priority).push_front(Waiter { ticket, asked }),
-        }
-        if made(Mutant::TwoPermits) {
-            self.holder = None;
-        }
+        self.queue(priority).push_back(Waiter { ticket, asked });
         self.grant();
         ticket
     }
@@ -113,9 +105,6 @@ impl GateState {
     /// Takes a ticket out of its queue; nothing where it does not wait.
     pub fn give_up(&mut self, ticket: Ticket) {
         for queue in [&mut self.interactive, &mut self.background] {
-            if made(Mutant::PlaceKept) {
-                continue;
-            }
             if let Ok(place) = queue.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
                 queue.remove(place);
                 #[cfg(any(test, feature = "loom"))]
@@ -135,9 +124,6 @@ impl GateState {
         self.end(ticket);
         #[cfg(any(test, feature = "loom"))]
         self.journal.push(Event::Release(ticket));
-        if made(Mutant::NoGrant) {
-            return;
-        }
         self.grant();
     }
 
@@ -151,10 +137,7 @@ impl GateState {
         self.journal.push(Event::Pass(ticket));
         // It was first when it was let in, and whoever came since has a higher ticket: the queue stays in order.
         let asked = self.number();
-        match made(Mutant::PassedToTheTail) {
-            false => self.queue(priority).push_front(Waiter { ticket, asked }),
-            true => self.queue(priority).push_back(Waiter { ticket, asked }),
-        }
+        self.queue(priority).push_front(Waiter { ticket, asked });
         self.grant();
     }
 
@@ -202,8 +185,7 @@ impl GateState {
     fn background_comes_next(&self) -> bool {
         // Behind the first, which may have passed, all asked in order: where the second has not waited for a background
         // unit, none behind it has.
-        let none_is_owed =
-            self.interactive.iter().take(2).all(|waiter| waiter.asked >= self.owed_below) || made(Mutant::AgingBlind);
+        let none_is_owed = self.interactive.iter().take(2).all(|waiter| waiter.asked >= self.owed_below);
         let aged = self.passed >= self.policy.background_every;
         !self.background.is_empty() && (self.interactive.is_empty() || (aged && none_is_owed))
     }

@@ -3,44 +3,21 @@
 //!
 //! `cargo test -p omniburn-gate --features loom --test model --release`
 //!
-//! The last test proves that the check can fail: it makes one mistake at a time and asserts that a scenario finds it.
+//! That the check can fail is shown by `cargo xtask mistakes`: it builds the crate with one mistake of
+//! `tests/mistakes.txt` at a time, and a scenario has to find it.
 
-use std::process::Command;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use loom::cell::UnsafeCell;
 use loom::thread::{JoinHandle, spawn};
-use omniburn_gate::model::{self, Judge, Mutant};
+use omniburn_gate::model::{self, Judge};
 use omniburn_gate::{Cancel, Gate, GatePolicy, GaveUp, Permit, Priority};
 
 use Priority::{Background, Interactive};
 
-/// The variable by which the last test tells a run of this program which mistake to make.
-const MISTAKE: &str = "OMNIBURN_GATE_MISTAKE";
-
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Every mistake, and the scenario that finds it.
-const MISTAKES: &[(Mutant, &str)] = &[
-    (Mutant::RingLeftOut, "three_callers_of_two_classes_are_all_served"),
-    (Mutant::NoGrant, "three_callers_of_two_classes_are_all_served"),
-    (Mutant::TwoPermits, "three_callers_of_two_classes_are_all_served"),
-    (Mutant::LastComeFirst, "three_queries_are_served_in_order_of_arrival"),
-    (Mutant::AgingBlind, "aging_makes_no_query_wait_for_a_second_background_unit"),
-    (Mutant::KeptOnPanic, "a_unit_that_panics_gives_its_permit_back"),
-    (Mutant::GoneNotSkipped, "who_is_cancelled_before_the_permit_is_free_takes_no_turn"),
-    (Mutant::GoneNotSkipped, "who_is_past_its_deadline_before_the_permit_is_free_takes_no_turn"),
-    (Mutant::PlaceKept, "a_cancelled_waiter_leaves_while_the_permit_is_held"),
-    (Mutant::ListedTooLate, "a_cancelled_waiter_leaves_while_the_permit_is_held"),
-    (Mutant::RungTooEarly, "a_cancelled_waiter_leaves_while_the_permit_is_held"),
-    (Mutant::NotHandedOn, "a_cancellation_at_any_moment_leaks_no_permit"),
-    (Mutant::NotHandedOn, "a_deadline_at_any_moment_leaks_no_permit"),
-    (Mutant::RingTakenForGrant, "a_cancellation_at_any_moment_leaks_no_permit"),
-    (Mutant::PassedNotSeated, "work_that_passes_lets_the_query_in_and_no_background_work"),
-    (Mutant::PassedToTheTail, "work_that_passes_lets_the_query_in_and_no_background_work"),
-];
 
 /// A gate, and the device behind it, which knows when two units use it at once or one does not see the other's work.
 #[derive(Clone)]
@@ -107,11 +84,6 @@ fn join_all<const N: usize>(threads: [JoinHandle<()>; N]) {
 
 /// Runs a scenario in every order of its threads; with `preemptions`, in every order with no more of them than that.
 fn check(name: &str, preemptions: Option<usize>, scenario: impl Fn() + Send + Sync + 'static) {
-    let mistake = std::env::var(MISTAKE).ok();
-    let mutant = mistake.map(|mistake| {
-        let known = MISTAKES.iter().map(|(mutant, _)| *mutant).find(|mutant| format!("{mutant:?}") == mistake);
-        known.unwrap_or_else(|| panic!("no mistake is called {mistake}"))
-    });
     static ORDERS: AtomicUsize = AtomicUsize::new(0);
     let _one_at_a_time = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     ORDERS.store(0, Ordering::SeqCst);
@@ -119,7 +91,6 @@ fn check(name: &str, preemptions: Option<usize>, scenario: impl Fn() + Send + Sy
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
     builder.max_branches = 10_000;
-    model::make(mutant);
     builder.check(move || {
         ORDERS.fetch_add(1, Ordering::SeqCst);
         scenario();
@@ -369,34 +340,4 @@ scenarios! {
         join_all(others);
         shop.closed();
     }
-}
-
-/// A run of this program with one scenario and one mistake: whether it passed, and what it said.
-fn run_with(mistake: Option<Mutant>, scenario: &str) -> (bool, String) {
-    let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
-    command.args(["--exact", scenario, "--nocapture"]).env_remove(MISTAKE).env("RUST_BACKTRACE", "0");
-    if let Some(mistake) = mistake {
-        command.env(MISTAKE, format!("{mistake:?}"));
-    }
-    let output = command.output().expect("this program starts again");
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    (output.status.success(), said)
-}
-
-/// In a process each, because a thread that hangs in a model cannot always be unwound: it may abort.
-#[test]
-fn every_mistake_is_found() {
-    for (mistake, scenario) in MISTAKES {
-        let (passed, said) = run_with(Some(*mistake), scenario);
-        assert!(!said.contains("0 passed; 0 failed"), "no scenario is called {scenario}");
-        assert!(!passed, "{mistake:?} was not found by {scenario}");
-        let reason = said.lines().skip_while(|line| !line.contains("panicked at")).nth(1).unwrap_or("aborted");
-        println!("{mistake:?}: {scenario}: {reason}");
-    }
-}
-
-#[test]
-fn a_run_without_a_mistake_passes_where_one_with_a_mistake_fails() {
-    let (passed, said) = run_with(None, "a_unit_that_panics_gives_its_permit_back");
-    assert!(passed && said.contains("1 passed"), "{said}");
 }

@@ -444,27 +444,3 @@ fn under_endless_queries_background_gets_its_share() {
         }
     }
 }
-
-/// With a feature that only the model check has, because only there can the state be made to err.
-#[cfg(feature = "loom")]
-#[test]
-fn every_mistake_of_the_state_is_found() {
-    use omniburn_gate::model::{Mutant, make};
-    use std::panic::catch_unwind;
-
-    for mistake in [
-        Mutant::NoGrant,
-        Mutant::TwoPermits,
-        Mutant::LastComeFirst,
-        Mutant::PassedToTheTail,
-        Mutant::PlaceKept,
-        Mutant::AgingBlind,
-    ] {
-        make(Some(mistake));
-        let run = |seed| catch_unwind(|| open_run(seed, 2, (50, 8_000), (20, 20_000)).finished);
-        let found = (0..20).position(|seed| run(seed).is_err());
-        make(None);
-        println!("{mistake:?}: found in run {found:?}");
-        assert!(found.is_some(), "{mistake:?} was not found");
-    }
-}

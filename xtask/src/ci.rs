@@ -124,20 +124,20 @@ const STEPS: &[Step] = &[
         work: Work::Test(|| tests("--no-fail-fast")),
     },
     Step {
-        name: "gate",
-        proves: "the gate in every order of its threads",
+        name: "scheduler",
+        proves: "the scheduler in every order of its threads",
         slow: true,
-        inputs: inputs!("crates/gate"),
+        inputs: inputs!("crates/scheduler"),
         work: Work::Test(|| {
-            let words = "test --package omniburn-gate --features loom --test model --test simulation --release";
+            let words = "test --package omniburn-scheduler --features loom --test model --test simulation --release";
             args(cargo(), words)
         }),
     },
     Step {
         name: "mistakes",
-        proves: "that the proofs of the gate can fail: each mistake of its list, made in a copy, is found",
+        proves: "that the proofs of the scheduler can fail: each mistake of its list, made in a copy, is found",
         slow: true,
-        inputs: inputs!("crates/gate", "xtask/src/mistakes.rs"),
+        inputs: inputs!("crates/scheduler", "xtask/src/mistakes.rs"),
         work: Work::Mistakes,
     },
     Step {
@@ -466,7 +466,7 @@ mod tests {
     fn quick_leaves_out_what_needs_another_build_or_another_tool() {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
-        let slow = ["licences", "readme", "gate", "mistakes", "fuzz", "soak", "av1", "mini", "wgpu"];
+        let slow = ["licences", "readme", "scheduler", "mistakes", "fuzz", "soak", "av1", "mini", "wgpu"];
         assert_eq!(chosen(&quick).unwrap().1, slow);
     }
 

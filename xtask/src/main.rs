@@ -181,12 +181,14 @@ enum Verb {
     },
 
     /// Make the mistakes that the scheduler's proofs have to find, one at a time, in a copy
-    #[command(after_help = "The list is tests/mistakes.txt of the crate. A tool that invents mistakes, `cargo mutants`, complements it:\n  \
-        cargo mutants --package omniburn-gate --file '**/state.rs' -- --release\n\n\
+    #[command(
+        after_help = "The list is tests/mistakes.txt of the crate. A tool that invents mistakes, `cargo mutants`, complements it:\n  \
+        cargo mutants --package omniburn-scheduler --file '**/policy.rs' -- --release\n\n\
         Examples:\n  \
         cargo xtask mistakes             all of them, some minutes\n  \
         cargo xtask mistakes NoGrant     one\n\n\
-        Exit codes: 0 each was found; 1 one was not.")]
+        Exit codes: 0 each was found; 1 one was not."
+    )]
     Mistakes {
         /// Only these
         #[arg(value_name = "NAME")]

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::workspace::{self, cargo, target_dir};
 
 /// The crate, from the root.
-const CRATE: &str = "crates/gate";
-const PACKAGE: &str = "omniburn-gate";
+const CRATE: &str = "crates/scheduler";
+const PACKAGE: &str = "omniburn-scheduler";
 
 /// One mistake.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,7 +82,8 @@ impl Copy {
     /// Whether a test passes here. A test that does not build, or is not there, is an error.
     fn passes(&self, target: &str, test: &str) -> Result<bool> {
         let mut build = self.cargo(target);
-        let built = build.arg("--no-run").output().with_context(|| format!("cannot start `{}`", workspace::shown(&build)))?;
+        let built =
+            build.arg("--no-run").output().with_context(|| format!("cannot start `{}`", workspace::shown(&build)))?;
         ensure!(built.status.success(), "it does not build:\n{}", String::from_utf8_lossy(&built.stderr));
         let mut run = self.cargo(target);
         // In a process of its own: a thread that hangs in a model cannot always be unwound, and may abort.

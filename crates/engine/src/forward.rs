@@ -112,7 +112,7 @@ impl Steps for TextUnit {
         let model = Arc::clone(&self.text);
         let omni = match &*model {
             TextPart::Omni(omni) => omni,
-            // Six layers of 384 take less than a hold is long: 2 ms for a query of the model that ships.
+            // Six layers of 384 take less than a time slice: 2 ms for a query of the model that ships.
             TextPart::Mini(mini) => return read_rows(mini.text(self.rows()?)).map(Some),
             TextPart::Bert(bert) => return read_rows(bert.embed_after(self.rows()?, &self.skipped)).map(Some),
         };

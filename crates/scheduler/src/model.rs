@@ -1,6 +1,6 @@
-//! The gate under the model checker `loom`: its locks, threads and time.
+//! The scheduler under the model checker `loom`: its locks, threads and time.
 //!
-//! Only with the feature `loom`; the gate then works inside a model and nowhere else. Time is the model's: it stands
+//! Only with the feature `loom`; the scheduler then works inside a model and nowhere else. Time is the model's: it stands
 //! still until [`advance`] is called, from whichever thread and at whichever moment the checker chooses.
 
 use std::sync::OnceLock;
@@ -23,7 +23,7 @@ pub fn advance(by: Duration) {
     }
 }
 
-/// When every model begins. By the machine's type of clock, so that the gate has one interface with and without `loom`.
+/// When every model begins. By the machine's type of clock, so that the scheduler has one interface with and without `loom`.
 fn start() -> Instant {
     static START: OnceLock<Instant> = OnceLock::new();
     *START.get_or_init(Instant::now)

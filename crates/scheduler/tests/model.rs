@@ -1,7 +1,7 @@
-//! The gate's state machine and its shell, model-checked: each scenario runs in every order that its threads can take,
-//! and each ends with the judge's verdict on the laws and with a gate that is open again.
+//! The scheduler's state machine and its shell, model-checked: each scenario runs in every order that its threads can take,
+//! and each ends with the judge's verdict on the laws and with a scheduler that is open again.
 //!
-//! `cargo test -p omniburn-gate --features loom --test model --release`
+//! `cargo test -p omniburn-scheduler --features loom --test model --release`
 //!
 //! That the check can fail is shown by `cargo xtask mistakes`: it builds the crate with one mistake of
 //! `tests/mistakes.txt` at a time, and a scenario has to find it.
@@ -12,24 +12,24 @@ use std::time::{Duration, Instant};
 
 use loom::cell::UnsafeCell;
 use loom::thread::{JoinHandle, spawn};
-use omniburn_gate::model::{self, Judge};
-use omniburn_gate::{Cancel, Gate, GatePolicy, GaveUp, Permit, Priority};
+use omniburn_scheduler::model::{self, Judge};
+use omniburn_scheduler::{Cancel, GaveUp, Permit, Priority, Scheduler, SchedulerPolicy};
 
 use Priority::{Background, Interactive};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A gate, and the device behind it, which knows when two units use it at once or one does not see the other's work.
+/// A scheduler, and the device behind it, which knows when two units use it at once or one does not see the other's work.
 #[derive(Clone)]
 struct Shop {
-    gate: Rc<Gate>,
+    scheduler: Rc<Scheduler>,
     device: Rc<UnsafeCell<()>>,
 }
 
 impl Shop {
     fn new(background_every: u32) -> Self {
-        let gate = Rc::new(Gate::new(GatePolicy { background_every }));
-        Self { gate, device: Rc::new(UnsafeCell::new(())) }
+        let scheduler = Rc::new(Scheduler::new(SchedulerPolicy { background_every }));
+        Self { scheduler, device: Rc::new(UnsafeCell::new(())) }
     }
 
     /// One unit on the device.
@@ -38,12 +38,12 @@ impl Shop {
     }
 
     fn unit(&self, priority: Priority) {
-        let permit = self.gate.enter(priority);
+        let permit = self.scheduler.enter(priority);
         self.work(&permit);
     }
 
     fn unit_until(&self, priority: Priority, cancel: Option<&Cancel>, deadline: Option<Instant>) -> Result<(), GaveUp> {
-        let permit = self.gate.enter_until(priority, cancel, deadline)?;
+        let permit = self.scheduler.enter_until(priority, cancel, deadline)?;
         self.work(&permit);
         Ok(())
     }
@@ -55,9 +55,9 @@ impl Shop {
         cancel: Option<&Cancel>,
         deadline: Option<Instant>,
     ) -> Result<(), GaveUp> {
-        let permit = self.gate.enter(priority);
+        let permit = self.scheduler.enter(priority);
         self.work(&permit);
-        let permit = permit.pass(cancel, deadline)?;
+        let permit = permit.yield_now(cancel, deadline)?;
         self.work(&permit);
         Ok(())
     }
@@ -69,10 +69,10 @@ impl Shop {
 
     /// The verdict, once the permit was found free.
     fn closed(&self) -> Judge {
-        let permit = self.gate.try_enter(Background).expect("a permit leaked");
+        let permit = self.scheduler.try_enter(Background).expect("a permit leaked");
         self.work(&permit);
         drop(permit);
-        self.gate.judge()
+        self.scheduler.judge()
     }
 }
 
@@ -124,7 +124,7 @@ scenarios! {
 
     three_queries_are_served_in_order_of_arrival(None) {
         let shop = Shop::new(1);
-        let running = shop.gate.enter(Interactive);
+        let running = shop.scheduler.enter(Interactive);
         let others = [(); 2].map(|()| shop.spawn(|shop| shop.unit(Interactive)));
         shop.work(&running);
         drop(running);
@@ -134,7 +134,7 @@ scenarios! {
 
     aging_makes_no_query_wait_for_a_second_background_unit(None) {
         let shop = Shop::new(0);
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let others = [Interactive, Background].map(|priority| shop.spawn(move |shop| shop.unit(priority)));
         shop.work(&running);
         drop(running);
@@ -146,7 +146,7 @@ scenarios! {
         let shop = Shop::new(1);
         let panicking = shop.spawn(|shop| {
             let unit = std::panic::AssertUnwindSafe(|| {
-                let _permit = shop.gate.enter(Background);
+                let _permit = shop.scheduler.enter(Background);
                 // Without the hook, which would print a trace for every order.
                 std::panic::resume_unwind(Box::new("a unit failed"));
             });
@@ -161,7 +161,7 @@ scenarios! {
     a_cancelled_waiter_leaves_while_the_permit_is_held(None) {
         let shop = Shop::new(1);
         let cancel = Cancel::new();
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let waiter = shop.spawn({
             let cancel = cancel.clone();
             move |shop| shop.unit_until(Interactive, Some(&cancel), None)
@@ -169,7 +169,7 @@ scenarios! {
         cancel.cancel();
         assert_eq!(waiter.join().unwrap(), Err(GaveUp::Cancelled));
         assert_eq!(cancel.listed(), 0);
-        assert_eq!(shop.gate.waiting(), (0, 0));
+        assert_eq!(shop.scheduler.waiting(), (0, 0));
         shop.work(&running);
         drop(running);
         assert_eq!(shop.closed().interactive_starts, 0);
@@ -178,7 +178,7 @@ scenarios! {
     two_waiters_with_one_handle_both_leave(Some(5)) {
         let shop = Shop::new(1);
         let cancel = Cancel::new();
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let waiters = [Interactive, Background].map(|priority| {
             let cancel = cancel.clone();
             shop.spawn(move |shop| shop.unit_until(priority, Some(&cancel), None))
@@ -195,7 +195,7 @@ scenarios! {
     who_is_cancelled_before_the_permit_is_free_takes_no_turn(None) {
         let shop = Shop::new(1);
         let cancel = Cancel::new();
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let waiter = shop.spawn({
             let cancel = cancel.clone();
             move |shop| shop.unit_until(Interactive, Some(&cancel), None)
@@ -211,7 +211,7 @@ scenarios! {
     a_cancellation_at_any_moment_leaks_no_permit(Some(3)) {
         let shop = Shop::new(1);
         let cancel = Cancel::new();
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let waiter = shop.spawn({
             let cancel = cancel.clone();
             move |shop| shop.unit_until(Interactive, Some(&cancel), None)
@@ -229,19 +229,19 @@ scenarios! {
 
     a_waiter_past_its_deadline_leaves_while_the_permit_is_held(None) {
         let shop = Shop::new(1);
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let deadline = model::now() + SECOND;
         let waiter = shop.spawn(move |shop| shop.unit_until(Interactive, None, Some(deadline)));
         model::advance(SECOND);
         assert_eq!(waiter.join().unwrap(), Err(GaveUp::Deadline));
-        assert_eq!(shop.gate.waiting(), (0, 0));
+        assert_eq!(shop.scheduler.waiting(), (0, 0));
         drop(running);
         assert_eq!(shop.closed().interactive_starts, 0);
     }
 
     who_is_past_its_deadline_before_the_permit_is_free_takes_no_turn(None) {
         let shop = Shop::new(1);
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let deadline = model::now() + SECOND;
         let waiter = shop.spawn(move |shop| shop.unit_until(Interactive, None, Some(deadline)));
         model::advance(SECOND);
@@ -252,7 +252,7 @@ scenarios! {
 
     a_deadline_that_does_not_come_is_no_hindrance(None) {
         let shop = Shop::new(1);
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let deadline = model::now() + 2 * SECOND;
         let waiter = shop.spawn(move |shop| shop.unit_until(Interactive, None, Some(deadline)));
         model::advance(SECOND);
@@ -263,7 +263,7 @@ scenarios! {
 
     a_deadline_at_any_moment_leaks_no_permit(Some(3)) {
         let shop = Shop::new(1);
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let deadline = model::now() + SECOND;
         let waiter = shop.spawn(move |shop| shop.unit_until(Interactive, None, Some(deadline)));
         let next = shop.spawn(|shop| shop.unit(Interactive));
@@ -277,7 +277,7 @@ scenarios! {
         assert!(judge.interactive_starts > usize::from(served));
     }
 
-    work_that_passes_lets_the_query_in_and_no_background_work(Some(5)) {
+    work_that_yields_lets_the_query_in_and_no_background_work(Some(5)) {
         let shop = Shop::new(8);
         let others = [Interactive, Background].map(|priority| shop.spawn(move |shop| shop.unit(priority)));
         shop.work_in_two(Background, None, None).unwrap();
@@ -286,7 +286,7 @@ scenarios! {
         assert_eq!((judge.interactive_starts, judge.background_starts), (1, 4));
     }
 
-    a_query_that_passes_lets_in_only_what_aging_lets_by(Some(5)) {
+    a_query_that_yields_lets_in_only_what_aging_lets_by(Some(5)) {
         let shop = Shop::new(0);
         let others = [Interactive, Background].map(|priority| shop.spawn(move |shop| shop.unit(priority)));
         shop.work_in_two(Interactive, None, None).unwrap();
@@ -295,7 +295,7 @@ scenarios! {
         assert_eq!((judge.interactive_starts, judge.background_starts), (3, 2));
     }
 
-    two_that_pass_take_turns_and_both_end(None) {
+    two_that_yield_take_turns_and_both_end(None) {
         let shop = Shop::new(1);
         let other = shop.spawn(|shop| shop.work_in_two(Interactive, None, None));
         shop.work_in_two(Background, None, None).unwrap();
@@ -304,7 +304,7 @@ scenarios! {
         assert_eq!((judge.interactive_starts, judge.background_starts), (2, 3));
     }
 
-    a_cancellation_of_work_that_passes_leaks_no_permit(Some(5)) {
+    a_cancellation_of_work_that_yields_leaks_no_permit(Some(5)) {
         let shop = Shop::new(1);
         let cancel = Cancel::new();
         let query = shop.spawn(|shop| shop.unit(Interactive));
@@ -312,20 +312,20 @@ scenarios! {
             let cancel = cancel.clone();
             move || cancel.cancel()
         });
-        let passed = shop.work_in_two(Background, Some(&cancel), None);
-        assert!(matches!(passed, Ok(()) | Err(GaveUp::Cancelled)));
+        let yielded = shop.work_in_two(Background, Some(&cancel), None);
+        assert!(matches!(yielded, Ok(()) | Err(GaveUp::Cancelled)));
         query.join().unwrap();
         canceller.join().unwrap();
         assert_eq!(shop.closed().interactive_starts, 1);
     }
 
-    a_deadline_of_work_that_passes_leaks_no_permit(Some(5)) {
+    a_deadline_of_work_that_yields_leaks_no_permit(Some(5)) {
         let shop = Shop::new(1);
         let deadline = model::now() + SECOND;
         let query = shop.spawn(|shop| shop.unit(Interactive));
         let clock = spawn(|| model::advance(SECOND));
-        let passed = shop.work_in_two(Background, None, Some(deadline));
-        assert!(matches!(passed, Ok(()) | Err(GaveUp::Deadline)));
+        let yielded = shop.work_in_two(Background, None, Some(deadline));
+        assert!(matches!(yielded, Ok(()) | Err(GaveUp::Deadline)));
         query.join().unwrap();
         clock.join().unwrap();
         assert_eq!(shop.closed().interactive_starts, 1);
@@ -334,7 +334,7 @@ scenarios! {
     trying_never_overtakes_and_never_leaks(None) {
         let shop = Shop::new(1);
         let others = [Interactive, Background].map(|priority| shop.spawn(move |shop| shop.unit(priority)));
-        if let Some(permit) = shop.gate.try_enter(Interactive) {
+        if let Some(permit) = shop.scheduler.try_enter(Interactive) {
             shop.work(&permit);
         }
         join_all(others);

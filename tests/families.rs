@@ -153,7 +153,7 @@ fn every_family_gives_an_item_the_same_vector_in_any_batch_and_in_any_steps() {
     for model in Model::all() {
         let engine = model.engine();
         // Cut into slices as short as they get.
-        let short = builder(model.record(Dtype::F32)).hold_target(Duration::from_micros(1)).open().unwrap();
+        let short = builder(model.record(Dtype::F32)).time_slice(Duration::from_micros(1)).open().unwrap();
         for role in [Role::Query, Role::Document] {
             let texts: Vec<String> =
                 model.texts(&engine).into_iter().filter(|text| text.1 == role).map(|text| text.0).collect();

@@ -223,7 +223,7 @@ fn every_boundary(name: &str, engine: &Engine, cases: &[Case]) -> usize {
                     for (got, want) in got.into_iter().zip([&want[0], &want[2]]) {
                         assert!(got.unwrap() == *want, "{at}: a neighbour has other bits");
                     }
-                    // The device, the gate and the thread serve whoever comes next, of either class.
+                    // The device, the scheduler and the thread serve whoever comes next, of either class.
                     for priority in [Priority::Interactive, Priority::Background] {
                         let request = Request::new(Role::Document).priority(priority);
                         let next =
@@ -326,7 +326,7 @@ fn what_our_own_limits_refuse_costs_nobody_else_anything() {
                 .zip(bad.iter().cycle())
                 .flat_map(|(good, (bad, ..))| [good.clone(), (*bad).clone()])
                 .collect();
-            // Twice: the second call finds gate, thread and budget as the first did.
+            // Twice: the second call finds scheduler, thread and budget as the first did.
             for _ in 0..2 {
                 let got = vectors(engine, &company);
                 for (place, pair) in got.chunks(2).enumerate() {

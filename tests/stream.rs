@@ -25,22 +25,22 @@ fn mixed(twin: &Twin) -> Vec<Input> {
 fn work_cut_after_every_step_keeps_its_bits_and_is_cut() {
     for twin in golden().twins() {
         let whole = twin.engine();
-        let cut = builder(twin.record(Dtype::F32)).hold_target(Duration::ZERO).open().unwrap();
+        let cut = builder(twin.record(Dtype::F32)).time_slice(Duration::ZERO).open().unwrap();
         for input in
             mixed(&twin).iter().filter(|i| i.modality() != omniburn::Modality::Text).chain([&Input::text("a b c")])
         {
             assert_eq!(vector(&cut, input), vector(&whole, input), "{}: {input:?}", twin.name);
         }
-        let meter = cut.meter().background;
-        println!("{}: {} units in {} holds", twin.name, meter.computes.count, meter.holds.count);
-        assert!(meter.holds.count >= 3 * meter.computes.count, "{meter:?}");
+        let metrics = cut.metrics().background;
+        println!("{}: {} units in {} slices", twin.name, metrics.computes.count, metrics.slices.count);
+        assert!(metrics.slices.count >= 3 * metrics.computes.count, "{metrics:?}");
     }
 }
 
 #[test]
 fn a_query_runs_between_two_holds_of_a_unit_and_both_keep_their_bits() {
     let twin = golden().twin("omni-small-tiny");
-    let engine = builder(twin.record(Dtype::F32)).hold_target(Duration::ZERO).open().unwrap();
+    let engine = builder(twin.record(Dtype::F32)).time_slice(Duration::ZERO).open().unwrap();
     let clips: Vec<Input> = twin.cases("video").map(|case| twin.clip(case)).collect();
     let want: Vec<Vec<f32>> = clips.iter().map(|clip| vector(&twin.engine(), clip)).collect();
     let query = engine.embed_one(Input::text("a"), Role::Query).unwrap();
@@ -65,7 +65,7 @@ fn equal_inputs_of_a_call_are_computed_once() {
         let engine = twin.engine();
         let vectors = engine.embed(inputs, Role::Document).unwrap();
         assert!(vectors.windows(2).all(|two| two[0] == two[1]));
-        engine.meter().background.computes.count
+        engine.metrics().background.computes.count
     };
     for input in mixed(&twin).into_iter().filter(|input| input.modality() != omniburn::Modality::Text) {
         assert_eq!(computed(&vec![input.clone(); 5]), computed(std::slice::from_ref(&input)), "{input:?}");
@@ -94,10 +94,10 @@ fn a_kept_result_answers_and_a_changed_file_does_not_have_it() {
     let cache = ResultCache::new(1 << 20);
     let engine = builder(twin.record(Dtype::F32)).cache(Arc::clone(&cache)).open().unwrap();
     let first = vector(&engine, &Input::image_file(&file));
-    let computed = engine.meter().background.computes.count;
+    let computed = engine.metrics().background.computes.count;
     assert_eq!(vector(&engine, &Input::image_file(&file)), first);
     assert_eq!(vector(&engine, &Input::image_file(&copy)), first, "a copy is the same");
-    assert_eq!(engine.meter().background.computes.count, computed, "nothing was computed");
+    assert_eq!(engine.metrics().background.computes.count, computed, "nothing was computed");
     assert_eq!((cache.stats().hits, cache.stats().results), (2, 1));
     std::fs::copy(source("square"), &file).unwrap();
     assert_eq!(vector(&engine, &Input::image_file(&file)), vector(&twin.engine(), &twin.image_named("square")));
@@ -106,7 +106,7 @@ fn a_kept_result_answers_and_a_changed_file_does_not_have_it() {
     // Another engine of the same record may use it, one of another record finds nothing there.
     let other = builder(twin.record(Dtype::F32)).cache(Arc::clone(&cache)).open().unwrap();
     assert_eq!(vector(&other, &Input::image_file(&copy)), first);
-    assert_eq!(other.meter().background.computes.count, 0);
+    assert_eq!(other.metrics().background.computes.count, 0);
     let nano = golden().twin("omni-nano-tiny");
     let nano_cached = builder(nano.record(Dtype::F32)).cache(cache).open().unwrap();
     assert_eq!(vector(&nano_cached, &Input::image_file(&copy)), vector(&nano.engine(), &Input::image_file(&copy)));

@@ -10,7 +10,7 @@ use crate::workspace;
 
 /// Rooms that a program links: what they may not do holds wherever they are used.
 const LIBRARIES: &[&str] = &[
-    "crates/gate/src/",
+    "crates/scheduler/src/",
     "crates/kernels/src/",
     "models/src/",
     "crates/media/src/",
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_library_that_prints_is_found() {
         let text = format!("{}\"here\");", PRINT[1]);
-        for path in ["models/src/backbone.rs", "crates/gate/src/state.rs"] {
+        for path in ["models/src/backbone.rs", "crates/scheduler/src/policy.rs"] {
             assert_eq!(broken(path, &text), 1, "{path}");
             assert_eq!(broken(path, &format!("e{text}")), 1, "{path}, on standard error");
         }
@@ -217,9 +217,9 @@ mod tests {
 
     #[test]
     fn a_test_that_is_switched_off_is_found() {
-        assert_eq!(broken("tests/gate.rs", &format!("{}]\nfn slow() {{}}", IGNORED[0])), 1);
-        assert_eq!(broken("tests/gate.rs", &format!("{} = \"slow\"]\nfn slow() {{}}", IGNORED[0])), 1);
-        assert_eq!(broken("tests/gate.rs", &format!("#[cfg_attr(windows{})]", IGNORED[1])), 1);
+        assert_eq!(broken("tests/scheduler.rs", &format!("{}]\nfn slow() {{}}", IGNORED[0])), 1);
+        assert_eq!(broken("tests/scheduler.rs", &format!("{} = \"slow\"]\nfn slow() {{}}", IGNORED[0])), 1);
+        assert_eq!(broken("tests/scheduler.rs", &format!("#[cfg_attr(windows{})]", IGNORED[1])), 1);
     }
 
     #[test]

@@ -17,7 +17,7 @@ struct Room {
 
 const ROOMS: &[Room] = &[
     Room {
-        package: "omniburn-gate",
+        package: "omniburn-scheduler",
         imports: &[],
         never: &["tokio", "rayon", "tracing", "serde"],
         reason: "decides who runs next and knows nothing of what runs, so that its states can be model-checked in seconds",
@@ -54,7 +54,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         package: "omniburn",
-        imports: &["omniburn-gate", "omniburn-models", "omniburn-media", "burn"],
+        imports: &["omniburn-scheduler", "omniburn-models", "omniburn-media", "burn"],
         never: &["safetensors", "clap", "axum", "tokio", "rusqlite"],
         reason: "decides what runs when; it never sees a checkpoint, an argument or a socket",
     },

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::{self, cargo, shown, tools_dir};
-use crate::{golden, green, readme, ships};
+use crate::{golden, green, mistakes, readme, ships};
 
 /// Which steps to run.
 #[derive(Debug, Default, Clone)]
@@ -55,6 +55,7 @@ enum Work {
     /// As [`Work::Test`], where a tool is there.
     TestWith(fn() -> Option<Command>, &'static str),
     Golden,
+    Mistakes,
     Readme,
     Ships,
 }
@@ -131,14 +132,21 @@ const STEPS: &[Step] = &[
         work: Work::Test(|| tests("--no-fail-fast")),
     },
     Step {
-        name: "gate",
-        proves: "the gate in every order of its threads, and that each of the mistakes planted there is found",
+        name: "scheduler",
+        proves: "the scheduler in every order of its threads",
         slow: true,
-        inputs: inputs!("crates/gate"),
+        inputs: inputs!("crates/scheduler"),
         work: Work::Test(|| {
-            let words = "test --package omniburn-gate --features loom --test model --test simulation --release";
+            let words = "test --package omniburn-scheduler --features loom --test model --test simulation --release";
             args(cargo(), words)
         }),
+    },
+    Step {
+        name: "mistakes",
+        proves: "that the proofs of the scheduler can fail: each mistake of its list, made in a copy, is found",
+        slow: true,
+        inputs: inputs!("crates/scheduler", "xtask/src/mistakes.rs"),
+        work: Work::Mistakes,
     },
     Step {
         name: "fuzz",
@@ -354,6 +362,7 @@ pub fn list() {
                 make().map_or_else(|| format!("({missing})"), |command| shown(&command))
             }
             Work::Golden => "cargo xtask golden --check".into(),
+            Work::Mistakes => "cargo xtask mistakes".into(),
             Work::Readme => "(the first `sh` block of README.md that begins with `cargo run --release`)".into(),
             Work::Ships => "(embed with the released program, replay with the tested one)".into(),
         };
@@ -399,6 +408,10 @@ fn perform(root: &Path, step: &Step, count: &mut Count) -> Result<End> {
         Work::Golden => Ok(match golden::check(root)? {
             0 => End::Passed,
             _ => End::Failed("cargo xtask golden --check".into()),
+        }),
+        Work::Mistakes => Ok(match mistakes::run(root, &[])? {
+            0 => End::Passed,
+            _ => End::Failed("cargo xtask mistakes".into()),
         }),
         Work::Readme => Ok(readme::run(root)?.map_or(End::Passed, End::Failed)),
         Work::Ships => Ok(ships::run(root)?.map_or(End::Passed, End::Failed)),
@@ -463,7 +476,7 @@ mod tests {
     fn quick_leaves_out_what_needs_another_build_or_another_tool() {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
-        let slow = ["licences", "readme", "ships", "gate", "fuzz", "soak", "av1", "mini", "wgpu"];
+        let slow = ["licences", "readme", "ships", "scheduler", "mistakes", "fuzz", "soak", "av1", "mini", "wgpu"];
         assert_eq!(chosen(&quick).unwrap().1, slow);
     }
 

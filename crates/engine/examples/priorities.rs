@@ -35,12 +35,12 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         Ok(())
     })?;
 
-    let meter = engine.meter();
-    for (class, stats) in [("interactive", meter.interactive), ("background", meter.background)] {
-        let (waits, holds) = (stats.waits, stats.holds);
+    let metrics = engine.metrics();
+    for (class, stats) in [("interactive", metrics.interactive), ("background", metrics.background)] {
+        let (waits, slices) = (stats.waits, stats.slices);
         println!(
-            "{class:<12}{:>5} units, waits p50 {:?} max {:?}, held at most {:?}",
-            waits.count, waits.p50, waits.max, holds.max
+            "{class:<12}{:>5} units, waits p50 {:?} max {:?}, slices of at most {:?}",
+            waits.count, waits.p50, waits.max, slices.max
         );
     }
     Ok(ExitCode::SUCCESS)

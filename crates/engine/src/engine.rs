@@ -13,14 +13,14 @@ use crate::backend::{BackendSpec, Capabilities};
 use crate::cost::{Costs, Load, Stage};
 use crate::embedding::Embedding;
 use crate::error::{EngineError, ItemError};
-use crate::gate::{Gate, GatePolicy, Priority};
 use crate::key::InputDigest;
 use crate::memory::{Pool, Reservation};
-use crate::meter::{Meter, MeterSnapshot};
+use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::need::ItemNeed;
 use crate::options::{Budget, EngineOptions};
 use crate::parts::Parts;
 use crate::request::{Embedded, Input, Request, Role};
+use crate::scheduler::{Priority, Scheduler, SchedulerPolicy};
 use crate::shared::{Flights, ResultCache};
 use crate::stream::{EmbedIter, Stream};
 use crate::worker::Worker;
@@ -34,11 +34,11 @@ pub struct Engine {
 pub(crate) struct Inner {
     pub(crate) parts: Arc<Parts>,
     pub(crate) tokenizer: TextTokenizer,
-    pub(crate) gate: Gate,
-    pub(crate) meter: Meter,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) metrics: Metrics,
     pub(crate) worker: Worker,
     pub(crate) costs: Arc<Costs>,
-    pub(crate) hold_target: Duration,
+    pub(crate) time_slice: Duration,
     pub(crate) budget: Budget,
     pub(crate) pool: Arc<Pool>,
     pub(crate) flights: Arc<Flights>,
@@ -137,18 +137,24 @@ impl EngineBuilder {
         self
     }
 
-    /// How the gate treats its classes.
+    /// How the scheduler treats its classes of priority.
     #[must_use]
-    pub fn gate(mut self, policy: GatePolicy) -> Self {
-        self.options.gate = policy;
+    pub fn scheduler(mut self, policy: SchedulerPolicy) -> Self {
+        self.options.scheduler = policy;
         self
     }
 
-    /// How long background work holds the device at a time, where it can be cut that fine: 25 ms by default. It is cut
-    /// between layers, pictures and windows, by what these took so far on this machine; a query waits for one hold.
+    /// [`EngineBuilder::scheduler`] by its older name.
     #[must_use]
-    pub fn hold_target(mut self, target: Duration) -> Self {
-        self.options.hold_target = target;
+    pub fn gate(self, policy: SchedulerPolicy) -> Self {
+        self.scheduler(policy)
+    }
+
+    /// How long background work has the device at a time, where it can be cut that fine: 25 ms by default. It is cut
+    /// between layers, pictures and windows, by what these took so far on this machine; a query waits for one slice.
+    #[must_use]
+    pub fn time_slice(mut self, target: Duration) -> Self {
+        self.options.time_slice = target;
         self
     }
 
@@ -240,13 +246,13 @@ impl EngineBuilder {
                 budget: Budget::new(options.budget_bytes, &parts.record().header().family),
                 pool,
                 costs: Arc::default(),
-                hold_target: options.hold_target,
+                time_slice: options.time_slice,
                 flights: Arc::default(),
                 cache: options.cache,
                 parts,
                 tokenizer,
-                gate: Gate::new(options.gate),
-                meter: Meter::new(),
+                scheduler: Scheduler::new(options.scheduler),
+                metrics: Metrics::new(),
                 worker,
                 task,
                 threads: options.threads,
@@ -380,9 +386,9 @@ impl Engine {
         &self.inner.capabilities
     }
 
-    /// Waits and holds so far, by class.
-    pub fn meter(&self) -> MeterSnapshot {
-        self.inner.meter.snapshot()
+    /// Waits, time slices and compute times so far, by class.
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.inner.metrics.snapshot()
     }
 
     /// Bytes of the memory budget: kept for good beside the opened engine, and spoken for at this moment.
@@ -390,9 +396,9 @@ impl Engine {
         self.inner.pool.in_use()
     }
 
-    /// Forgets the waits and holds counted so far, such as those of opening parts, so that a measurement begins at zero.
-    pub fn reset_meter(&self) {
-        self.inner.meter.reset();
+    /// Forgets the waits and slices counted so far, such as those of opening parts, so that a measurement begins at zero.
+    pub fn reset_metrics(&self) {
+        self.inner.metrics.reset();
     }
 
     /// The embedding identity for a task.

@@ -9,7 +9,7 @@ use omniburn_models::record::{Dtype, Modality};
 use serde::{Deserialize, Serialize};
 
 use crate::embedding::EmbeddingError;
-use crate::gate::GaveUp;
+use crate::scheduler::GaveUp;
 
 /// The kinds of failure an item can have, as every surface names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

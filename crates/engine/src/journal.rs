@@ -17,9 +17,9 @@ use crate::cost::Stage;
 use crate::embedding::Embedding;
 use crate::engine::Engine;
 use crate::error::{ErrorKind, ItemError};
-use crate::gate::Priority;
 use crate::key::{Hex, InputDigest};
 use crate::request::{Embedded, Request, Role};
+use crate::scheduler::Priority;
 
 /// The number of the layout of entries; it changes when an entry means something else than before.
 pub const JOURNAL_FORMAT: u32 = 1;
@@ -82,7 +82,7 @@ pub struct JournalOpen {
 pub struct JournalUnit {
     /// The call it belongs to.
     pub call: u64,
-    /// Its class at the gate.
+    /// Its class of priority.
     #[serde(with = "Class")]
     pub class: Priority,
     /// What it computes: `text`, `patches`, `mel`, `backbone` (of a medium), `pictures` or `speech`.

@@ -266,6 +266,6 @@ mod tests {
         ];
         assert!(others.iter().all(|other| key(other) != key(&base)));
         assert_ne!(base.key_of(input, "another"), key(&base));
-        assert_eq!(key(&base.clone().priority(crate::gate::Priority::Interactive)), key(&base));
+        assert_eq!(key(&base.clone().priority(crate::scheduler::Priority::Interactive)), key(&base));
     }
 }

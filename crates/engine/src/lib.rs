@@ -19,12 +19,12 @@
 //! | `request` | what callers say: [`Input`], [`Role`], [`Request`] |
 //! | `prompt` | prefixes, media templates, suffixes: which rows enter the backbone |
 //! | `plan` | which items share a unit |
-//! | `omniburn_gate`, `worker`, `meter` | one unit at a time by priority, on one thread a device, with its times |
+//! | `omniburn_scheduler`, `worker`, `metrics` | one unit at a time by priority, on one thread a device, with its times |
 //! | `need`, `memory` | what an item takes, from its header; the one budget that all callers share |
-//! | `prepare` | reading, decoding, tokenising, outside the gate |
+//! | `prepare` | reading, decoding, tokenising, on the threads of callers |
 //! | `stream` | a call of any length: what is prepared ahead, what is computed together |
 //! | `run`, `forward` | the units of a window; a unit in steps: upload, layer after layer, read back |
-//! | `unit` | a unit under permits, in holds no longer than they should be |
+//! | `unit` | a unit in time slices no longer than they should be |
 //! | `cost` | what steps take on this machine, learnt from those that ran |
 //! | `shared`, `key` | equal inputs computed once, kept results; what makes inputs equal |
 //! | `journal`, `replay` | what a call notes of itself; doing it again and comparing the bits |
@@ -32,7 +32,7 @@
 //! | `backend` | the only place that names devices |
 //! | `warm` | what is paid once, paid ahead: parts opened, and off flex kernels compiled and tuned |
 //! | `work`, `peak` | what an input is in operations, and what the machine can do at most |
-//! | `selftest` | an engine that examines itself: operations, stored vectors, waits and holds under a short load |
+//! | `selftest` | an engine that examines itself: operations, stored vectors, waits and time slices under a short load |
 #![forbid(unsafe_code)]
 
 mod backend;
@@ -44,7 +44,7 @@ mod forward;
 mod journal;
 mod key;
 mod memory;
-mod meter;
+mod metrics;
 mod need;
 mod options;
 mod parts;
@@ -63,7 +63,7 @@ mod warm;
 mod work;
 mod worker;
 
-use omniburn_gate as gate;
+use omniburn_scheduler as scheduler;
 
 pub use backend::{BackendKind, BackendSpec, Capabilities};
 pub use embedding::{Embedding, EmbeddingError};
@@ -73,8 +73,7 @@ pub use journal::{
     Answered, ItemOutcome, JOURNAL_FORMAT, JournalEntry, JournalItem, JournalOpen, JournalUnit, VectorDigest,
 };
 pub use key::InputDigest;
-pub use meter::{ClassStats, DurationStats, Meter, MeterSnapshot};
-pub use omniburn_gate::{Cancel, Gate, GatePolicy, GaveUp, Permit, Priority};
+pub use metrics::{ClassStats, DurationStats, Metrics, MetricsSnapshot};
 pub use omniburn_media::{
     FilmSource, Height, MediaError, MelPreprocess, NotText, OTHER_TEXT, RgbImage, SEGMENT_SECONDS, TextEncoding,
     TrackChoice, TrackInfo, Truncation, VisionPreprocess, Width, decode_image, has_pictures, is_animation,
@@ -85,7 +84,8 @@ pub use omniburn_models::record::int8::is_scale;
 pub use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TemplateKind};
 pub use omniburn_models::{FAMILIES, Family, FamilyConfig};
 pub use omniburn_models::{Isa, IsaUnavailable, KernelRow, RecordError, settle_allocator};
-pub use options::{Budget, DEFAULT_BUDGET_BYTES, DEFAULT_HOLD_TARGET, EngineOptions, VERIFY_SMALL_BYTES};
+pub use omniburn_scheduler::{Cancel, GaveUp, Permit, Priority, Scheduler, SchedulerPolicy};
+pub use options::{Budget, DEFAULT_BUDGET_BYTES, DEFAULT_TIME_SLICE, EngineOptions, VERIFY_SMALL_BYTES};
 pub use parts::copied_weights;
 pub use peak::Peak;
 pub use prepare::{mel_preprocess, vision_preprocess};

@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::ItemError;
-use crate::gate::{Cancel, Priority};
+use crate::scheduler::{Cancel, Priority};
 
 /// The bytes that may be alive at once.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use omniburn_gate::GatePolicy;
+use omniburn_scheduler::SchedulerPolicy;
 
 use crate::memory;
 use crate::shared::ResultCache;
@@ -17,8 +17,8 @@ use crate::backend::BackendSpec;
 /// The memory budget unless another is given: 4 GiB.
 pub const DEFAULT_BUDGET_BYTES: u64 = 4 << 30;
 
-/// How long background work holds the device at a time unless told otherwise: 25 ms.
-pub const DEFAULT_HOLD_TARGET: Duration = Duration::from_millis(25);
+/// How long background work has the device at a time unless told otherwise: 25 ms.
+pub const DEFAULT_TIME_SLICE: Duration = Duration::from_millis(25);
 
 /// Settings of an engine; [`crate::EngineBuilder`] fills them in.
 #[derive(Debug, Clone)]
@@ -33,10 +33,10 @@ pub struct EngineOptions {
     pub budget_bytes: u64,
     /// The modalities whose towers may load; `None`: all the record has.
     pub modalities: Option<Vec<Modality>>,
-    /// How the gate treats its classes.
-    pub gate: GatePolicy,
-    /// How long background work holds the device at a time, where it can be cut that fine.
-    pub hold_target: Duration,
+    /// How the scheduler treats its classes of priority.
+    pub scheduler: SchedulerPolicy,
+    /// How long background work has the device at a time, where it can be cut that fine.
+    pub time_slice: Duration,
     /// Results kept for inputs that come again.
     pub cache: Option<Arc<ResultCache>>,
     /// Threads the CPU backend computes with; `None`: one a core.
@@ -61,8 +61,8 @@ impl Default for EngineOptions {
             task: None,
             budget_bytes: DEFAULT_BUDGET_BYTES,
             modalities: None,
-            gate: GatePolicy::default(),
-            hold_target: DEFAULT_HOLD_TARGET,
+            scheduler: SchedulerPolicy::default(),
+            time_slice: DEFAULT_TIME_SLICE,
             cache: None,
             threads: None,
             verify: false,

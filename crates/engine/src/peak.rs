@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
-use omniburn_gate::Priority;
 use omniburn_models::Bf16Product;
+use omniburn_scheduler::Priority;
 use rayon::prelude::*;
 
 use crate::backend::BackendKind;
@@ -136,7 +136,7 @@ mod tests {
     #[cfg(feature = "mini")]
     fn a_peak_is_found_and_a_cancelled_request_finds_none() {
         let engine = Engine::mini().unwrap();
-        let cancel = omniburn_gate::Cancel::new();
+        let cancel = omniburn_scheduler::Cancel::new();
         let request = Request::default().cancel(cancel.clone());
         let peak = engine.peak(&request).unwrap();
         println!("{peak:?}");

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use omniburn_gate::{Cancel, Priority};
 use omniburn_media::{RgbImage, TrackChoice, Truncation};
 use omniburn_models::record::Modality;
+use omniburn_scheduler::{Cancel, Priority};
 use serde::{Deserialize, Serialize};
 
 use crate::embedding::Embedding;

@@ -14,13 +14,13 @@ use crate::engine::Engine;
 use crate::error::ItemError;
 use crate::forward::{AudioUnit, ClipsUnit, Connector, MediaUnit, MelPiece, PatchPiece};
 use crate::forward::{SquaresUnit, Steps, TextUnit, VisionUnit, text_body};
-use crate::gate::Priority;
 use crate::key::InputDigest;
 use crate::memory::Reservation;
 use crate::options::{LEAST_UNIT_ROWS, MAX_UNIT_FRAMES, MAX_UNIT_PATCHES, MAX_UNIT_TOKENS};
 use crate::plan::{Piece, plan_text, plan_tower};
 use crate::prepare::{Long, Medium, Prepared, Rows, Squares};
 use crate::request::{Embedded, Request, Segment};
+use crate::scheduler::Priority;
 use crate::worker::panic_message;
 
 /// A prepared item of a window with the memory that is spoken for until its vector is there.
@@ -100,13 +100,13 @@ impl Run<'_> {
         result
     }
 
-    /// Whether rows may share a unit of a stage: background work is cut where a step would take longer than a hold
+    /// Whether rows may share a unit of a stage: background work is cut where a step would take longer than a slice
     /// should, though not below what a product needs to be efficient; a query is not cut.
     fn comfortable(&self, stage: Stage, lengths: &[usize], most: usize) -> bool {
         let rows: usize = lengths.iter().sum();
         let short = || self.engine.expected(stage, Load::of(lengths.iter().copied()));
         let background = self.request.resolved_priority() == Priority::Background && !self.request.replay;
-        let target = self.engine.inner.hold_target;
+        let target = self.engine.inner.time_slice;
         rows <= most && (!background || rows <= LEAST_UNIT_ROWS || short().is_some_and(|time| time <= target))
     }
 
@@ -422,12 +422,12 @@ mod tests {
 
     use super::*;
     use crate::request::{Input, Role};
-    use omniburn_gate::Priority;
     use omniburn_media::RgbImage;
     use omniburn_models::backbone::BackboneConfig;
     use omniburn_models::families::OmniConfig;
     use omniburn_models::record::Dtype;
     use omniburn_models::record::write_random;
+    use omniburn_scheduler::Priority;
 
     /// An engine on a text-only record of random weights.
     fn engine() -> (tempfile::TempDir, Engine) {
@@ -463,7 +463,7 @@ mod tests {
         let error = failed.unwrap_err();
         assert_eq!(error.kind().name(), "panicked");
         assert!(error.to_string().contains("shapes disagree"));
-        assert_eq!(engine.inner.gate.waiting(), (0, 0));
+        assert_eq!(engine.inner.scheduler.waiting(), (0, 0));
         assert_eq!(engine.embed_one(Input::text("a"), Role::Query).unwrap(), want);
     }
 
@@ -496,9 +496,9 @@ mod tests {
     #[test]
     fn callers_of_one_input_at_one_time_compute_it_once() {
         let (_folder, engine) = engine();
-        let computed = |engine: &Engine| engine.meter().background.computes.count;
+        let computed = |engine: &Engine| engine.metrics().background.computes.count;
         let before = computed(&engine);
-        let permit = engine.inner.gate.enter(Priority::Interactive);
+        let permit = engine.inner.scheduler.enter(Priority::Interactive);
         std::thread::scope(|scope| {
             let call = || engine.embed_one(Input::text("the same"), Role::Document).unwrap();
             let callers: Vec<_> = (0..8).map(|_| scope.spawn(call)).collect();

@@ -18,9 +18,9 @@ use crate::backend::BackendKind;
 use crate::embedding::Embedding;
 use crate::engine::Engine;
 use crate::error::{EngineError, ItemError};
-use crate::gate::{Cancel, Priority};
-use crate::meter::{DurationStats, Meter, MeterSnapshot};
+use crate::metrics::{DurationStats, Metrics, MetricsSnapshot};
 use crate::request::{Embedded, Input, Request, Role};
+use crate::scheduler::{Cancel, Priority};
 
 /// Name of the stored vectors in a record.
 const STORED_FILE: &str = "selftest.json";
@@ -104,8 +104,8 @@ pub struct LoadReport {
     pub idle: DurationStats,
     /// From question to answer with the background saturated.
     pub loaded: DurationStats,
-    /// Waits and holds of the loaded time.
-    pub meter: MeterSnapshot,
+    /// Waits and time slices of the loaded time.
+    pub metrics: MetricsSnapshot,
     /// Items that background work finished.
     pub background_items: u64,
 }
@@ -366,7 +366,7 @@ impl Engine {
     }
 
     /// Asks at random times for `length`, with two background threads that always have work, and says what the waits and
-    /// holds were. The counters of [`Engine::meter`] begin at zero with it.
+    /// time slices were. The counters of [`Engine::metrics`] begin at zero with it.
     ///
     /// # Errors
     /// [`EngineError::Item`] for the first query or background item that failed.
@@ -377,9 +377,9 @@ impl Engine {
         self.embed(&background(&takes, 0), Role::Document)?;
         query()?;
 
-        let watch = Meter::new();
+        let watch = Metrics::new();
         let mut pauses = Pauses(1);
-        // The meter's histogram serves for answers too: idle ones as one class, loaded ones as the other.
+        // The metrics's histogram serves for answers too: idle ones as one class, loaded ones as the other.
         let mut timed = |class: Priority, longest: Duration| {
             std::thread::sleep(pauses.next(longest));
             let asked = Instant::now();
@@ -388,7 +388,7 @@ impl Engine {
         for _ in 0..IDLE_QUERIES {
             timed(Priority::Background, Duration::from_millis(20))?;
         }
-        self.reset_meter();
+        self.reset_metrics();
         let (stop, items) = (Cancel::new(), AtomicU64::new(0));
         let (failed, rounds, began) = (AtomicBool::new(false), AtomicU32::new(1), Instant::now());
         let outcome = std::thread::scope(|scope| {
@@ -420,19 +420,19 @@ impl Engine {
                 asked += 1;
             }
             // Before the threads are told to stop, so that no wait of the end is among the figures.
-            let (took, meter) = (began.elapsed(), self.meter());
+            let (took, metrics) = (began.elapsed(), self.metrics());
             stop.cancel();
             let work = threads.into_iter().map(|t| t.join().expect("the threads of a load test do not panic"));
             let work: Result<(), EngineError> = work.collect();
-            queries.and(work).map(|()| (took, meter))
+            queries.and(work).map(|()| (took, metrics))
         });
-        let (took, meter) = outcome?;
+        let (took, metrics) = outcome?;
         let answers = watch.snapshot();
         Ok(LoadReport {
             length: took,
             idle: answers.background.waits,
             loaded: answers.interactive.waits,
-            meter,
+            metrics,
             background_items: items.into_inner(),
         })
     }
@@ -453,7 +453,7 @@ fn background(takes: &[Modality], round: u32) -> Vec<Input> {
 const IDLE_QUERIES: usize = 15;
 /// Queries under load at least, however slow the model.
 const LEAST_QUERIES: usize = 5;
-/// One to hold the gate and one to wait at it.
+/// One that computes and one that waits.
 const BACKGROUND_THREADS: usize = 2;
 
 /// Pauses that look random and are the same every time.
@@ -585,8 +585,8 @@ mod tests {
             println!("{load:#?}");
             assert_eq!(load.idle.count, IDLE_QUERIES as u64);
             assert!(load.loaded.count >= LEAST_QUERIES as u64);
-            assert_eq!(load.meter.interactive.holds.count, load.loaded.count, "one unit a query");
-            assert!(load.meter.background.holds.count > 0 && load.background_items > 0);
+            assert_eq!(load.metrics.interactive.slices.count, load.loaded.count, "one unit a query");
+            assert!(load.metrics.background.slices.count > 0 && load.background_items > 0);
         }
     }
 }

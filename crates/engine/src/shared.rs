@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 
 use crate::error::ItemError;
-use crate::gate::{Cancel, Priority};
 use crate::key::InputDigest;
 use crate::request::Embedded;
+use crate::scheduler::{Cancel, Priority};
 
 /// Items being computed now, by what they are and how they are asked for.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ pub(crate) struct Lead {
 const LOOK: Duration = Duration::from_millis(10);
 
 impl Flights {
-    /// Whose turn an item is. A query never waits for an item of a background call, which may take many holds.
+    /// Whose turn an item is. A query never waits for an item of a background call, which may take many time slices.
     ///
     /// A caller asks only for what it is about to compute, with everything it needs in hand: so whoever leads does not
     /// wait for anybody's item before its own have landed.

@@ -1,4 +1,4 @@
-//! Work under a permit: a unit in holds no longer than they should be, and what cannot be cut in one.
+//! Work under a permit: a unit in slices no longer than they should be, and what cannot be cut in one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,8 +10,8 @@ use crate::cost::Costs;
 use crate::engine::Engine;
 use crate::error::ItemError;
 use crate::forward::{Steps, device_error};
-use crate::gate::Priority;
 use crate::request::Request;
+use crate::scheduler::Priority;
 
 impl Engine {
     /// Runs work that cannot be cut under one permit, and frees it whatever happens.
@@ -22,23 +22,23 @@ impl Engine {
     ) -> Result<T, ItemError> {
         let priority = request.resolved_priority();
         let arrived = Instant::now();
-        let permit = self.inner.gate.enter_until(priority, request.cancel.as_ref(), request.deadline)?;
+        let permit = self.inner.scheduler.enter_until(priority, request.cancel.as_ref(), request.deadline)?;
         let started = Instant::now();
-        self.inner.meter.record_wait(priority, started - arrived);
+        self.inner.metrics.record_wait(priority, started - arrived);
         let result = self.inner.worker.run(work);
         drop(permit);
         let held = started.elapsed();
-        self.inner.meter.record_hold(priority, held);
-        self.inner.meter.record_compute(priority, held);
+        self.inner.metrics.record_slice(priority, held);
+        self.inner.metrics.record_compute(priority, held);
         result.map_err(|message| ItemError::Panicked { message })
     }
 
-    /// Runs a unit to its end. Background work gives the permit up as often as the hold target says, and takes it again
+    /// Runs a unit to its end. Background work gives the permit up as often as the time slice says, and takes it again
     /// before any other background work; interactive work keeps it.
     pub(crate) fn steps<S: Steps>(&self, request: &Request, steps: S) -> Result<S::Out, ItemError> {
         let inner = &self.inner;
         let (priority, cancel, deadline) = (request.resolved_priority(), request.cancel.as_ref(), request.deadline);
-        let target = (priority == Priority::Background).then_some(inner.hold_target);
+        let target = (priority == Priority::Background).then_some(inner.time_slice);
         let (stage, load) = steps.next();
         let span = tracing::debug_span!(
             "unit",
@@ -46,59 +46,59 @@ impl Engine {
             stage = ?stage,
             rows = load.rows,
             wait_us = tracing::field::Empty,
-            holds = tracing::field::Empty,
+            slices = tracing::field::Empty,
             compute_us = tracing::field::Empty,
         );
         let _entered = span.enter();
         let arrived = Instant::now();
-        let mut permit = inner.gate.enter_until(priority, cancel, deadline)?;
+        let mut permit = inner.scheduler.enter_until(priority, cancel, deadline)?;
         let waited = arrived.elapsed();
-        inner.meter.record_wait(priority, waited);
-        let (mut steps, mut holds, mut computed) = (steps, 0u64, Duration::ZERO);
+        inner.metrics.record_wait(priority, waited);
+        let (mut steps, mut slices, mut computed) = (steps, 0u64, Duration::ZERO);
         let result = loop {
             let (costs, device) = (Arc::clone(&inner.costs), inner.parts.device().clone());
             let eager = inner.spec.kind == BackendKind::Flex;
             let started = Instant::now();
-            let held = inner.worker.run(move || hold(steps, target, eager, &costs, &device));
+            let ran = inner.worker.run(move || slice(steps, target, eager, &costs, &device));
             let time = started.elapsed();
-            inner.meter.record_hold(priority, time);
-            holds += 1;
+            inner.metrics.record_slice(priority, time);
+            slices += 1;
             computed += time;
-            match held {
+            match ran {
                 Err(message) => break Err(ItemError::Panicked { message }),
                 Ok(Err(e)) => break Err(e),
-                Ok(Ok(Held::Done(out))) => break Ok(out),
-                Ok(Ok(Held::Cut(rest))) => {
+                Ok(Ok(Slice::Done(out))) => break Ok(out),
+                Ok(Ok(Slice::Cut(rest))) => {
                     steps = rest;
-                    permit = permit.pass(cancel, deadline)?;
+                    permit = permit.yield_now(cancel, deadline)?;
                 }
             }
         };
         drop(permit);
-        inner.meter.record_compute(priority, computed);
+        inner.metrics.record_compute(priority, computed);
         span.record("wait_us", waited.as_micros() as u64);
-        span.record("holds", holds);
+        span.record("slices", slices);
         span.record("compute_us", computed.as_micros() as u64);
         result
     }
 }
 
-/// How a hold ended.
-enum Held<S: Steps> {
+/// How a time slice ended.
+enum Slice<S: Steps> {
     Done(S::Out),
     /// Cut, with the rest of the work.
     Cut(S),
 }
 
-/// One hold of the device, on its thread: steps until the work is done, or until the next one would take longer than
+/// One time slice of the device, on its thread: steps until the work is done, or until the next one would take longer than
 /// `target` leaves. It is one step at least; of a kind of which nothing is known, one at most.
-fn hold<S: Steps>(
+fn slice<S: Steps>(
     mut steps: S,
     target: Option<Duration>,
     eager: bool,
     costs: &Costs,
     device: &Device,
-) -> Result<Held<S>, ItemError> {
+) -> Result<Slice<S>, ItemError> {
     let begun = Instant::now();
     let mut ran = false;
     loop {
@@ -106,7 +106,7 @@ fn hold<S: Steps>(
         let expected = costs.expect(stage, load);
         let together = match (target, expected) {
             (None, _) => usize::MAX,
-            // Nothing is known of it: alone in its hold where it is not the first.
+            // Nothing is known of it: alone in its slice where it is not the first.
             (Some(_), None) => 0,
             (Some(target), Some(each)) => {
                 let left = target.saturating_sub(begun.elapsed());
@@ -114,7 +114,7 @@ fn hold<S: Steps>(
             }
         };
         if ran && together == 0 {
-            return Ok(Held::Cut(steps));
+            return Ok(Slice::Cut(steps));
         }
         ran = true;
         let (started, mut count, mut done) = (Instant::now(), 0, None);
@@ -130,7 +130,7 @@ fn hold<S: Steps>(
             costs.learn(stage, load, started.elapsed(), count);
         }
         if let Some(out) = done {
-            return Ok(Held::Done(out));
+            return Ok(Slice::Done(out));
         }
     }
 }

@@ -11,9 +11,9 @@ use crate::backend::BackendKind;
 use crate::engine::Engine;
 use crate::error::{EngineError, ItemError};
 use crate::forward::TextUnit;
-use crate::gate::Priority;
 use crate::options::{MAX_UNIT_FRAMES, MAX_UNIT_PATCHES, MAX_UNIT_TOKENS};
 use crate::request::{Input, Request, Role};
+use crate::scheduler::Priority;
 
 /// One pass of a warm-up: rows of a bucket, for a kind of input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

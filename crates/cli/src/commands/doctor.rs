@@ -276,16 +276,16 @@ impl From<ItemRow> for Item {
 
 impl From<LoadReport> for Load {
     fn from(load: LoadReport) -> Self {
-        let (queries, background) = (load.meter.interactive, load.meter.background);
+        let (queries, background) = (load.metrics.interactive, load.metrics.background);
         Self {
             seconds: load.length.as_secs_f64(),
             background_items: load.background_items,
             query_idle: load.idle.into(),
             query_loaded: load.loaded.into(),
             query_wait: queries.waits.into(),
-            query_hold: queries.holds.into(),
+            query_hold: queries.slices.into(),
             background_wait: background.waits.into(),
-            background_hold: background.holds.into(),
+            background_hold: background.slices.into(),
         }
     }
 }
@@ -542,9 +542,9 @@ fn load_lines(text: &mut String, load: &Load) {
         ("query", "alone", &load.query_idle),
         ("query", "under load", &load.query_loaded),
         ("query", "waits", &load.query_wait),
-        ("query", "holds", &load.query_hold),
+        ("query", "slices", &load.query_hold),
         ("background", "waits", &load.background_wait),
-        ("background", "holds", &load.background_hold),
+        ("background", "slices", &load.background_hold),
     ];
     for (class, what, t) in parts {
         let times = [t.p50_ms, t.p95_ms, t.p99_ms, t.max_ms].map(|ms| format!("{ms:.1}"));

@@ -1,10 +1,8 @@
 //! Who comes next: the decision alone. No thread, no clock, no lock.
 //!
-//! [`Gate`](crate::Gate) is its shell for threads. It is public for shells of another kind and for simulation.
+//! [`Scheduler`](crate::Scheduler) is its shell for threads. It is public for shells of another kind and for simulation.
 
 use std::collections::VecDeque;
-
-use crate::mutant::{Mutant, made};
 
 #[cfg(any(test, feature = "loom"))]
 use crate::judge::{Event, Judge};
@@ -28,31 +26,31 @@ impl Priority {
     }
 }
 
-/// How the gate shares the device between the two classes.
+/// How the scheduler shares the device between the two classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct GatePolicy {
+pub struct SchedulerPolicy {
     /// Interactive units that pass a waiting background unit before it may go ahead of those who have not yet waited
-    /// for one. 8 by default; 0 lets background pass as often as the first law of the gate allows, and `u32::MAX` is in
+    /// for one. 8 by default; 0 lets background pass as often as the first law of the scheduler allows, and `u32::MAX` is in
     /// effect strict priority.
     pub background_every: u32,
 }
 
-impl Default for GatePolicy {
+impl Default for SchedulerPolicy {
     fn default() -> Self {
         Self { background_every: 8 }
     }
 }
 
-/// One arrival at the gate; a later arrival has a greater number.
+/// One arrival at the scheduler; a later arrival has a greater number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub(crate) u64);
 
-/// The decision alone: who holds the permit and who comes next. No thread, no clock.
+/// The decision alone: whose turn it is and whose comes next. No thread, no clock.
 ///
 /// The permit is free only while nobody waits, so each change ends with the permit in the right hands.
 #[derive(Debug)]
-pub struct GateState {
-    policy: GatePolicy,
+pub struct PolicyState {
+    policy: SchedulerPolicy,
     /// The number of the next ticket or question.
     next_number: u64,
     holder: Option<(Ticket, Priority)>,
@@ -73,13 +71,13 @@ pub struct GateState {
 #[derive(Clone, Copy, Debug)]
 struct Waiter {
     ticket: Ticket,
-    /// The number under which it asked for its next unit: that of its ticket, or a later one where it has passed.
+    /// The number under which it asked for its next unit: that of its ticket, or a later one where it has yielded.
     asked: u64,
 }
 
-impl GateState {
+impl PolicyState {
     /// A free permit, and nobody waiting.
-    pub fn new(policy: GatePolicy) -> Self {
+    pub fn new(policy: SchedulerPolicy) -> Self {
         Self {
             policy,
             next_number: 0,
@@ -99,13 +97,7 @@ impl GateState {
         let ticket = Ticket(asked);
         #[cfg(any(test, feature = "loom"))]
         self.journal.push(Event::Arrive(ticket, priority));
-        match made(Mutant::LastComeFirst) {
-            false => self.queue(priority).push_back(Waiter { ticket, asked }),
-            true => self.queue(priority).push_front(Waiter { ticket, asked }),
-        }
-        if made(Mutant::TwoPermits) {
-            self.holder = None;
-        }
+        self.queue(priority).push_back(Waiter { ticket, asked });
         self.grant();
         ticket
     }
@@ -113,9 +105,6 @@ impl GateState {
     /// Takes a ticket out of its queue; nothing where it does not wait.
     pub fn give_up(&mut self, ticket: Ticket) {
         for queue in [&mut self.interactive, &mut self.background] {
-            if made(Mutant::PlaceKept) {
-                continue;
-            }
             if let Ok(place) = queue.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
                 queue.remove(place);
                 #[cfg(any(test, feature = "loom"))]
@@ -135,9 +124,6 @@ impl GateState {
         self.end(ticket);
         #[cfg(any(test, feature = "loom"))]
         self.journal.push(Event::Release(ticket));
-        if made(Mutant::NoGrant) {
-            return;
-        }
         self.grant();
     }
 
@@ -145,16 +131,13 @@ impl GateState {
     ///
     /// # Panics
     /// When `ticket` does not hold the permit.
-    pub fn pass(&mut self, ticket: Ticket) {
+    pub fn yield_now(&mut self, ticket: Ticket) {
         let priority = self.end(ticket);
         #[cfg(any(test, feature = "loom"))]
-        self.journal.push(Event::Pass(ticket));
+        self.journal.push(Event::Yield(ticket));
         // It was first when it was let in, and whoever came since has a higher ticket: the queue stays in order.
         let asked = self.number();
-        match made(Mutant::PassedToTheTail) {
-            false => self.queue(priority).push_front(Waiter { ticket, asked }),
-            true => self.queue(priority).push_back(Waiter { ticket, asked }),
-        }
+        self.queue(priority).push_front(Waiter { ticket, asked });
         self.grant();
     }
 
@@ -200,10 +183,9 @@ impl GateState {
     }
 
     fn background_comes_next(&self) -> bool {
-        // Behind the first, which may have passed, all asked in order: where the second has not waited for a background
+        // Behind the first, which may have yielded, all asked in order: where the second has not waited for a background
         // unit, none behind it has.
-        let none_is_owed =
-            self.interactive.iter().take(2).all(|waiter| waiter.asked >= self.owed_below) || made(Mutant::AgingBlind);
+        let none_is_owed = self.interactive.iter().take(2).all(|waiter| waiter.asked >= self.owed_below);
         let aged = self.passed >= self.policy.background_every;
         !self.background.is_empty() && (self.interactive.is_empty() || (aged && none_is_owed))
     }
@@ -242,7 +224,7 @@ mod tests {
     enum Step {
         Arrive(Priority),
         Release,
-        Pass,
+        Yield,
         /// One of those waiting, by a number taken modulo how many there are.
         GiveUp(usize),
     }
@@ -250,19 +232,19 @@ mod tests {
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         // Arrivals outnumber releases in some runs and not in others, so that queues grow, shrink and empty.
         let weights = (1u32..6, 1u32..6, 1u32..8, 1u32..8, 1u32..4);
-        weights.prop_flat_map(|(interactive, background, release, pass, give_up)| {
+        weights.prop_flat_map(|(interactive, background, release, yields, give_up)| {
             let step = prop_oneof![
                 interactive => Just(Step::Arrive(Interactive)),
                 background => Just(Step::Arrive(Background)),
                 release => Just(Step::Release),
-                pass - 1 => Just(Step::Pass),
+                yields - 1 => Just(Step::Yield),
                 give_up - 1 => any::<usize>().prop_map(Step::GiveUp),
             ];
             proptest::collection::vec(step, 0..400)
         })
     }
 
-    fn take(state: &mut GateState, step: Step) {
+    fn take(state: &mut PolicyState, step: Step) {
         match step {
             Step::Arrive(priority) => {
                 state.arrive(priority);
@@ -272,9 +254,9 @@ mod tests {
                     state.release(holder);
                 }
             }
-            Step::Pass => {
+            Step::Yield => {
                 if let Some(holder) = state.holder() {
-                    state.pass(holder);
+                    state.yield_now(holder);
                 }
             }
             Step::GiveUp(n) => {
@@ -290,8 +272,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_random_sequence_keeps_the_laws(every in 0u32..7, steps in steps()) {
-            let policy = GatePolicy { background_every: every };
-            let mut state = GateState::new(policy);
+            let policy = SchedulerPolicy { background_every: every };
+            let mut state = PolicyState::new(policy);
             for &step in &steps {
                 take(&mut state, step);
                 prop_assert!(state.holder().is_some() || state.waiting() == (0, 0));
@@ -302,8 +284,8 @@ mod tests {
 
         #[test]
         fn nobody_waits_for_ever_once_arrivals_stop(every in 0u32..7, steps in steps()) {
-            let policy = GatePolicy { background_every: every };
-            let mut state = GateState::new(policy);
+            let policy = SchedulerPolicy { background_every: every };
+            let mut state = PolicyState::new(policy);
             for &step in &steps {
                 take(&mut state, step);
             }
@@ -322,8 +304,8 @@ mod tests {
             steps in steps(),
             order in any::<usize>(),
         ) {
-            let policy = GatePolicy { background_every: every };
-            let mut state = GateState::new(policy);
+            let policy = SchedulerPolicy { background_every: every };
+            let mut state = PolicyState::new(policy);
             for &step in &steps {
                 take(&mut state, step);
             }
@@ -339,7 +321,7 @@ mod tests {
         fn giving_up_twice_or_while_running_changes_nothing(
             priority in prop_oneof![Just(Interactive), Just(Background)],
         ) {
-            let mut state = GateState::new(GatePolicy::default());
+            let mut state = PolicyState::new(SchedulerPolicy::default());
             let running = state.arrive(priority);
             let waiting = state.arrive(priority);
             state.give_up(running);
@@ -347,14 +329,14 @@ mod tests {
             state.give_up(waiting);
             state.give_up(waiting);
             prop_assert_eq!(state.waiting(), (0, 0));
-            Judge::of(GatePolicy::default(), &state.journal);
+            Judge::of(SchedulerPolicy::default(), &state.journal);
         }
     }
 
     /// Runs `units` units with `callers` interactive callers that come back as soon as they are served and background
     /// work without end.
-    fn closed_loop(policy: GatePolicy, callers: usize, units: usize) -> Judge {
-        let mut state = GateState::new(policy);
+    fn closed_loop(policy: SchedulerPolicy, callers: usize, units: usize) -> Judge {
+        let mut state = PolicyState::new(policy);
         let first = state.arrive(Background);
         state.arrive(Background);
         for _ in 0..callers {
@@ -372,7 +354,7 @@ mod tests {
     #[test]
     fn background_gets_one_unit_in_every_max_of_policy_and_callers_plus_one() {
         for every in 0..12usize {
-            let policy = GatePolicy { background_every: every as u32 };
+            let policy = SchedulerPolicy { background_every: every as u32 };
             for callers in 0..12usize {
                 let judge = closed_loop(policy, callers, 1000);
                 // One caller alone is away when its unit ends, and then nobody is passed.
@@ -388,8 +370,8 @@ mod tests {
     #[test]
     fn background_moves_even_while_queries_outrun_the_device() {
         // Two arrivals a unit: the queue only grows, and the gap grows with it, but each gap ends.
-        let policy = GatePolicy { background_every: 4 };
-        let mut state = GateState::new(policy);
+        let policy = SchedulerPolicy { background_every: 4 };
+        let mut state = PolicyState::new(policy);
         state.arrive(Interactive);
         state.arrive(Background);
         for _ in 0..2000 {
@@ -407,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_background_unit_running_at_arrival_is_the_only_one_a_query_waits_for() {
-        let mut state = GateState::new(GatePolicy { background_every: 0 });
+        let mut state = PolicyState::new(SchedulerPolicy { background_every: 0 });
         let running = state.arrive(Background);
         let second = state.arrive(Background);
         let query = state.arrive(Interactive);
@@ -423,7 +405,7 @@ mod tests {
 
     #[test]
     fn aging_waits_for_the_last_query_that_has_waited_already() {
-        let mut state = GateState::new(GatePolicy { background_every: 1 });
+        let mut state = PolicyState::new(SchedulerPolicy { background_every: 1 });
         let running = state.arrive(Background);
         let queries: Vec<Ticket> = (0..3).map(|_| state.arrive(Interactive)).collect();
         let aged = state.arrive(Background);
@@ -437,14 +419,14 @@ mod tests {
     }
 
     #[test]
-    fn background_work_that_passes_lets_queries_in_and_no_other_background_work() {
-        let mut state = GateState::new(GatePolicy::default());
+    fn background_work_that_yields_lets_queries_in_and_no_other_background_work() {
+        let mut state = PolicyState::new(SchedulerPolicy::default());
         let carved = state.arrive(Background);
         let other = state.arrive(Background);
-        state.pass(carved);
+        state.yield_now(carved);
         assert_eq!(state.holder(), Some(carved), "nobody has precedence");
         let queries = [state.arrive(Interactive), state.arrive(Interactive)];
-        state.pass(carved);
+        state.yield_now(carved);
         for query in queries {
             assert_eq!(state.holder(), Some(query));
             state.release(query);
@@ -452,40 +434,41 @@ mod tests {
         assert_eq!(state.holder(), Some(carved));
         state.release(carved);
         assert_eq!(state.holder(), Some(other));
-        Judge::of(GatePolicy::default(), &state.journal);
+        Judge::of(SchedulerPolicy::default(), &state.journal);
     }
 
     #[test]
-    fn a_query_that_passes_goes_on_before_its_class_until_aging_lets_a_background_unit_by() {
-        let policy = GatePolicy { background_every: 2 };
-        let mut state = GateState::new(policy);
+    fn a_query_that_yields_goes_on_before_its_class_until_aging_lets_a_background_unit_by() {
+        let policy = SchedulerPolicy { background_every: 2 };
+        let mut state = PolicyState::new(policy);
         let long = state.arrive(Interactive);
         let other = state.arrive(Interactive);
         let aged = state.arrive(Background);
         for _ in 0..2 {
-            state.pass(long);
+            state.yield_now(long);
             assert_eq!(state.holder(), Some(long));
         }
-        state.pass(long);
+        state.yield_now(long);
         assert_eq!(state.holder(), Some(aged));
         let aged_too = state.arrive(Background);
         state.release(aged);
-        // Both have waited for a background unit. The long one goes on as long as it passes, and the other still waits,
+        // Both have waited for a background unit. The long one goes on as long as it yields, and the other still waits,
         // so aging is off.
         for _ in 0..5 {
             assert_eq!(state.holder(), Some(long));
-            state.pass(long);
+            state.yield_now(long);
         }
         state.release(long);
         assert_eq!(state.holder(), Some(other));
-        state.pass(other);
+        state.yield_now(other);
         assert_eq!(state.holder(), Some(aged_too));
         Judge::of(policy, &state.journal);
     }
 
     /// Runs a journal that breaks a law, which the judge must say.
     fn refused(every: u32, events: &[Event]) -> String {
-        let judged = std::panic::catch_unwind(|| Judge::of(GatePolicy { background_every: every }, events).longest);
+        let judged =
+            std::panic::catch_unwind(|| Judge::of(SchedulerPolicy { background_every: every }, events).longest);
         let panic = judged.expect_err("the judge must refuse it");
         let message = panic.downcast_ref::<String>().cloned();
         message.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string())).expect("a message")
@@ -493,18 +476,18 @@ mod tests {
 
     #[test]
     fn the_judge_refuses_what_breaks_a_law() {
-        use Event::{Arrive, Pass, Release, Start};
+        use Event::{Arrive, Release, Start, Yield};
         let [a, b, c] = [Ticket(0), Ticket(1), Ticket(2)];
         let two = [Arrive(a, Background), Start(a), Arrive(b, Interactive), Start(b)];
         assert!(refused(8, &two).contains("two permits"));
         let overtaken = [Arrive(a, Interactive), Start(a), Arrive(b, Interactive), Arrive(c, Interactive), Release(a)];
         assert!(refused(8, &[&overtaken[..], &[Start(c)]].concat()).contains("first come"));
-        let passed = [Arrive(a, Background), Start(a), Arrive(b, Background), Pass(a), Start(b)];
-        assert!(refused(8, &passed).contains("first come"));
-        let twice = [Arrive(a, Background), Start(a), Arrive(b, Interactive), Pass(a), Start(a)];
+        let yielded = [Arrive(a, Background), Start(a), Arrive(b, Background), Yield(a), Start(b)];
+        assert!(refused(8, &yielded).contains("first come"));
+        let twice = [Arrive(a, Background), Start(a), Arrive(b, Interactive), Yield(a), Start(a)];
         assert!(refused(0, &twice).contains("second background unit"));
         assert!(refused(8, &twice).contains("before its time"));
-        let starved = [Arrive(a, Interactive), Start(a), Arrive(b, Background), Pass(a), Start(a), Pass(a), Start(a)];
+        let starved = [Arrive(a, Interactive), Start(a), Arrive(b, Background), Yield(a), Start(a), Yield(a), Start(a)];
         assert!(refused(1, &starved).contains("passed over in its time"));
         let idle = [Arrive(a, Background), Start(a), Arrive(b, Background), Release(a), Arrive(c, Background)];
         assert!(refused(8, &idle).contains("lay idle"));
@@ -512,7 +495,7 @@ mod tests {
 
     #[test]
     fn the_default_lets_one_background_unit_by_after_eight() {
-        let mut state = GateState::new(GatePolicy::default());
+        let mut state = PolicyState::new(SchedulerPolicy::default());
         let mut running = state.arrive(Interactive);
         let aged = state.arrive(Background);
         for _ in 0..8 {

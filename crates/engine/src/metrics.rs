@@ -1,21 +1,21 @@
-//! The meter: how long callers waited at the gate, how long work held it, and what units computed, by class.
+//! How long callers waited for the device, how long its time slices were, and what units computed, by class.
 //!
 //! Durations go into histograms whose buckets grow with the value, so that memory is fixed and no sample is kept.
-//! Reading a clock is left to the worker, which knows where a wait ends and a hold begins; what a unit costs by its
+//! Reading a clock is left to the worker, which knows where a wait ends and a time slice begins; what a unit costs by its
 //! size, rates over time and the text form of the figures live elsewhere.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use omniburn_gate::Priority;
+use omniburn_scheduler::Priority;
 
-/// Counts waits, holds and compute times by [`Priority`]; every method takes `&self`.
+/// Counts waits, slices and compute times by [`Priority`]; every method takes `&self`.
 ///
 /// # Numerics
 /// Kept in whole nanoseconds, in buckets 1/32 to 1/16 as wide as the values in them (3 to 6 %); counts, sums and the
 /// greatest value are exact.
 #[derive(Debug, Default)]
-pub struct Meter {
+pub struct Metrics {
     classes: Mutex<Classes>,
 }
 
@@ -28,29 +28,29 @@ struct Classes {
 #[derive(Debug, Default)]
 struct Class {
     waits: Histogram,
-    holds: Histogram,
+    slices: Histogram,
     computes: Histogram,
 }
 
-/// What a [`Meter`] has counted up to one moment.
+/// What a [`Metrics`] has counted up to one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MeterSnapshot {
+pub struct MetricsSnapshot {
     /// The interactive class.
     pub interactive: ClassStats,
     /// The background class.
     pub background: ClassStats,
-    /// Time in which the device was held, by either class: the sum of all holds.
+    /// Time in which the device computed, for either class: the sum of all slices.
     pub busy: Duration,
 }
 
 /// The figures of one class.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClassStats {
-    /// From arrival at the gate to the permit.
+    /// From a request to the begin of its first time slice.
     pub waits: DurationStats,
-    /// From a permit to its release; a background unit is cut into several.
-    pub holds: DurationStats,
-    /// What a unit computed in all its holds together.
+    /// Of a time slice; a background unit is cut into several.
+    pub slices: DurationStats,
+    /// What a unit computed in all its slices together.
     pub computes: DurationStats,
 }
 
@@ -75,23 +75,23 @@ pub struct DurationStats {
     pub max: Duration,
 }
 
-impl Meter {
-    /// A meter that has counted nothing.
+impl Metrics {
+    /// A metrics that has counted nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Counts one caller that waited this long for its permit; a caller that gave up is not one.
+    /// Counts one caller that waited this long for the device; a caller that gave up is not one.
     pub fn record_wait(&self, priority: Priority, wait: Duration) {
         self.lock().of(priority).waits.record(wait);
     }
 
-    /// Counts one unit that held the permit this long.
-    pub fn record_hold(&self, priority: Priority, hold: Duration) {
-        self.lock().of(priority).holds.record(hold);
+    /// Counts one time slice of this length.
+    pub fn record_slice(&self, priority: Priority, slice: Duration) {
+        self.lock().of(priority).slices.record(slice);
     }
 
-    /// Counts one unit that computed this long in all its holds together.
+    /// Counts one unit that computed this long in all its slices together.
     pub fn record_compute(&self, priority: Priority, compute: Duration) {
         self.lock().of(priority).computes.record(compute);
     }
@@ -102,15 +102,15 @@ impl Meter {
     }
 
     /// The figures so far, all of one moment.
-    pub fn snapshot(&self) -> MeterSnapshot {
+    pub fn snapshot(&self) -> MetricsSnapshot {
         let classes = self.lock();
         let [interactive, background] = [&classes.interactive, &classes.background].map(|class| ClassStats {
             waits: class.waits.stats(),
-            holds: class.holds.stats(),
+            slices: class.slices.stats(),
             computes: class.computes.stats(),
         });
-        let busy = interactive.holds.sum.saturating_add(background.holds.sum);
-        MeterSnapshot { interactive, background, busy }
+        let busy = interactive.slices.sum.saturating_add(background.slices.sum);
+        MetricsSnapshot { interactive, background, busy }
     }
 
     /// A count is whole before and after every call, so poison says nothing here.
@@ -228,54 +228,54 @@ mod tests {
 
     #[test]
     fn an_unused_meter_reads_zero_throughout() {
-        assert_eq!(Meter::new().snapshot(), MeterSnapshot::default());
+        assert_eq!(Metrics::new().snapshot(), MetricsSnapshot::default());
         assert_eq!(DurationStats::default().mean(), Duration::ZERO);
     }
 
     #[test]
     fn a_meter_that_was_reset_has_counted_nothing() {
-        let meter = Meter::new();
-        meter.record_wait(Background, Duration::from_millis(3));
-        meter.record_hold(Interactive, Duration::from_millis(4));
-        assert_ne!(meter.snapshot(), MeterSnapshot::default());
-        meter.reset();
-        assert_eq!(meter.snapshot(), MeterSnapshot::default());
+        let metrics = Metrics::new();
+        metrics.record_wait(Background, Duration::from_millis(3));
+        metrics.record_slice(Interactive, Duration::from_millis(4));
+        assert_ne!(metrics.snapshot(), MetricsSnapshot::default());
+        metrics.reset();
+        assert_eq!(metrics.snapshot(), MetricsSnapshot::default());
     }
 
     #[test]
     fn one_value_is_every_percentile_of_itself() {
-        let meter = Meter::new();
+        let metrics = Metrics::new();
         let wait = Duration::from_nanos(123_456_789);
-        meter.record_wait(Interactive, wait);
+        metrics.record_wait(Interactive, wait);
         let expected = DurationStats { count: 1, sum: wait, p50: wait, p95: wait, p99: wait, max: wait };
-        assert_eq!(meter.snapshot().interactive.waits, expected);
+        assert_eq!(metrics.snapshot().interactive.waits, expected);
         assert_eq!(expected.mean(), wait);
     }
 
     #[test]
     fn a_uniform_distribution_has_its_known_percentiles() {
-        let meter = Meter::new();
+        let metrics = Metrics::new();
         for ms in (1..=1000).rev() {
-            meter.record_hold(Background, Duration::from_millis(ms));
+            metrics.record_slice(Background, Duration::from_millis(ms));
         }
-        let holds = meter.snapshot().background.holds;
-        assert_eq!(holds.count, 1000);
-        assert_eq!(holds.sum, Duration::from_millis(500_500));
-        assert_eq!(holds.mean(), Duration::from_micros(500_500));
-        assert_eq!(holds.max, Duration::from_millis(1000));
-        assert_close(holds.p50, Duration::from_millis(500));
-        assert_close(holds.p95, Duration::from_millis(950));
-        assert_close(holds.p99, Duration::from_millis(990));
+        let slices = metrics.snapshot().background.slices;
+        assert_eq!(slices.count, 1000);
+        assert_eq!(slices.sum, Duration::from_millis(500_500));
+        assert_eq!(slices.mean(), Duration::from_micros(500_500));
+        assert_eq!(slices.max, Duration::from_millis(1000));
+        assert_close(slices.p50, Duration::from_millis(500));
+        assert_close(slices.p95, Duration::from_millis(950));
+        assert_close(slices.p99, Duration::from_millis(990));
     }
 
     #[test]
     fn a_rare_long_wait_shows_in_the_tail_alone() {
-        let meter = Meter::new();
+        let metrics = Metrics::new();
         for n in 0..1000 {
             let ms = if n < 985 { 2 } else { 300 };
-            meter.record_wait(Interactive, Duration::from_millis(ms));
+            metrics.record_wait(Interactive, Duration::from_millis(ms));
         }
-        let waits = meter.snapshot().interactive.waits;
+        let waits = metrics.snapshot().interactive.waits;
         assert_close(waits.p50, Duration::from_millis(2));
         assert_close(waits.p95, Duration::from_millis(2));
         assert_close(waits.p99, Duration::from_millis(300));
@@ -283,40 +283,40 @@ mod tests {
 
     #[test]
     fn classes_and_kinds_are_counted_apart_and_busy_is_the_sum_of_holds() {
-        let meter = Meter::new();
-        meter.record_wait(Interactive, Duration::from_millis(1));
-        meter.record_hold(Interactive, Duration::from_millis(10));
-        meter.record_wait(Background, Duration::from_millis(100));
-        meter.record_hold(Background, Duration::from_millis(1000));
-        meter.record_hold(Background, Duration::from_millis(1000));
-        let snapshot = meter.snapshot();
-        let sums = |class: &ClassStats| [class.waits.sum, class.holds.sum].map(|sum| sum.as_millis());
+        let metrics = Metrics::new();
+        metrics.record_wait(Interactive, Duration::from_millis(1));
+        metrics.record_slice(Interactive, Duration::from_millis(10));
+        metrics.record_wait(Background, Duration::from_millis(100));
+        metrics.record_slice(Background, Duration::from_millis(1000));
+        metrics.record_slice(Background, Duration::from_millis(1000));
+        let snapshot = metrics.snapshot();
+        let sums = |class: &ClassStats| [class.waits.sum, class.slices.sum].map(|sum| sum.as_millis());
         assert_eq!(sums(&snapshot.interactive), [1, 10]);
         assert_eq!(sums(&snapshot.background), [100, 2000]);
-        assert_eq!(snapshot.background.holds.count, 2);
+        assert_eq!(snapshot.background.slices.count, 2);
         assert_eq!(snapshot.busy, Duration::from_millis(2010));
     }
 
     #[test]
     fn the_longest_duration_there_is_is_counted() {
-        let meter = Meter::new();
-        meter.record_hold(Background, Duration::MAX);
-        meter.record_hold(Background, Duration::MAX);
-        let holds = meter.snapshot().background.holds;
-        assert_eq!((holds.count, holds.sum), (2, Duration::MAX));
-        assert_eq!(holds.max, Duration::from_nanos(u64::MAX));
-        assert_eq!(holds.p99, holds.max);
+        let metrics = Metrics::new();
+        metrics.record_slice(Background, Duration::MAX);
+        metrics.record_slice(Background, Duration::MAX);
+        let slices = metrics.snapshot().background.slices;
+        assert_eq!((slices.count, slices.sum), (2, Duration::MAX));
+        assert_eq!(slices.max, Duration::from_nanos(u64::MAX));
+        assert_eq!(slices.p99, slices.max);
     }
 
     #[test]
     fn counts_of_several_threads_all_arrive() {
-        let meter = Meter::new();
+        let metrics = Metrics::new();
         thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..1000).for_each(|n| meter.record_wait(Background, Duration::from_micros(n))));
+                scope.spawn(|| (0..1000).for_each(|n| metrics.record_wait(Background, Duration::from_micros(n))));
             }
         });
-        let waits = meter.snapshot().background.waits;
+        let waits = metrics.snapshot().background.waits;
         assert_eq!((waits.count, waits.sum), (4000, Duration::from_micros(4 * 999 * 500)));
     }
 
@@ -338,12 +338,12 @@ mod tests {
         ) {
             let mut exact: Vec<u64> =
                 durations.iter().map(|&(shift, n)| (n >> 14) >> shift).collect();
-            let meter = Meter::new();
+            let metrics = Metrics::new();
             for &ns in &exact {
-                meter.record_wait(Interactive, Duration::from_nanos(ns));
+                metrics.record_wait(Interactive, Duration::from_nanos(ns));
             }
             exact.sort_unstable();
-            let waits = meter.snapshot().interactive.waits;
+            let waits = metrics.snapshot().interactive.waits;
             let got = [(50, waits.p50), (95, waits.p95), (99, waits.p99), (100, waits.max)];
             for (per_cent, got) in got {
                 let rank = (exact.len() * per_cent).div_ceil(100);

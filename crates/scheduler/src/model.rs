@@ -1,28 +1,12 @@
-//! The gate under the model checker `loom`: its locks, threads and time, and the mistakes it is asked to find.
+//! The scheduler under the model checker `loom`: its locks, threads and time.
 //!
-//! Only with the feature `loom`; the gate then works inside a model and nowhere else. Time is the model's: it stands
+//! Only with the feature `loom`; the scheduler then works inside a model and nowhere else. Time is the model's: it stands
 //! still until [`advance`] is called, from whichever thread and at whichever moment the checker chooses.
 
-use std::cell::Cell;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 pub use crate::judge::{Event, Judge};
-pub use crate::mutant::Mutant;
-
-std::thread_local! {
-    /// All threads of a model run on one thread of the machine.
-    static MADE: Cell<Option<Mutant>> = const { Cell::new(None) };
-}
-
-/// Makes one mistake in every gate of this thread's models from now on; none with `None`.
-pub fn make(mutant: Option<Mutant>) {
-    MADE.set(mutant);
-}
-
-pub(crate) fn made(mutant: Mutant) -> bool {
-    MADE.get() == Some(mutant)
-}
 
 /// The time of the model.
 pub fn now() -> Instant {
@@ -39,7 +23,7 @@ pub fn advance(by: Duration) {
     }
 }
 
-/// When every model begins. By the machine's type of clock, so that the gate has one interface with and without `loom`.
+/// When every model begins. By the machine's type of clock, so that the scheduler has one interface with and without `loom`.
 fn start() -> Instant {
     static START: OnceLock<Instant> = OnceLock::new();
     *START.get_or_init(Instant::now)

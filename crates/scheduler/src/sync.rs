@@ -1,4 +1,4 @@
-//! What the gate needs of threads and of time: the standard library's, or with the feature `loom` the model checker's.
+//! What the scheduler needs of threads and of time: the standard library's, or with the feature `loom` the model checker's.
 
 #[cfg(feature = "loom")]
 pub(crate) use crate::model::shim::*;

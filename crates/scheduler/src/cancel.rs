@@ -1,13 +1,12 @@
-//! The handle by which a caller gives up a long call. It knows whom to wake, and nothing of gates.
+//! The handle by which a caller gives up a long call. It knows whom to wake, and nothing of schedulers.
 
 use std::sync::{Arc, PoisonError};
 
-use crate::mutant::{Mutant, made};
 use crate::sync::{AtomicBool, Bell, Mutex, MutexGuard, Ordering};
 
 /// A handle by which a caller gives up a long call; clones share one flag, which never goes back.
 ///
-/// A caller that waits at a [`Gate`](crate::Gate) with it wakes at once; work under way looks at
+/// A caller that waits at a [`Scheduler`](crate::Scheduler) with it wakes at once; work under way looks at
 /// [`is_cancelled`](Self::is_cancelled) between its units, since a running unit cannot be interrupted.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel {
@@ -17,7 +16,7 @@ pub struct Cancel {
 #[derive(Debug, Default)]
 struct CancelInner {
     cancelled: AtomicBool,
-    /// Threads to wake; each waits at no more than one gate.
+    /// Threads to wake; each waits at no more than one scheduler.
     listed: Mutex<Vec<Bell>>,
 }
 
@@ -29,14 +28,9 @@ impl Cancel {
 
     /// Gives up: sets the flag for every clone and wakes those who wait with it. A second call changes nothing.
     pub fn cancel(&self) {
-        if !made(Mutant::RungTooEarly) {
-            self.set();
-        }
+        self.set();
         for bell in self.lock().iter() {
             bell.ring();
-        }
-        if made(Mutant::RungTooEarly) {
-            self.set();
         }
     }
 

@@ -1,12 +1,12 @@
-//! The laws of the gate, judged from what happened at it: an account of its own, which shares nothing with the deciding
+//! The laws of the scheduler, judged from what happened at it: an account of its own, which shares nothing with the deciding
 //! state but the journal that state writes.
 
-use crate::state::Ticket;
-use crate::{GatePolicy, Priority};
+use crate::policy::Ticket;
+use crate::{Priority, SchedulerPolicy};
 
 use Priority::{Background, Interactive};
 
-/// What happened at the gate, in order, written under its lock.
+/// What happened at the scheduler, in order, written under its lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A caller asked for its first unit.
@@ -16,13 +16,13 @@ pub enum Event {
     /// The holder gave the permit back.
     Release(Ticket),
     /// The holder gave the permit back and asked for the next unit of the same work.
-    Pass(Ticket),
+    Yield(Ticket),
     /// A waiter left.
     GiveUp(Ticket),
 }
 
-/// The laws of the gate, judged from a journal alone: it counts, for every interactive waiter, the background units
-/// that it has waited for, where the gate only compares tickets.
+/// The laws of the scheduler, judged from a journal alone: it counts, for every interactive waiter, the background units
+/// that it has waited for, where the scheduler only compares tickets.
 #[derive(Debug, Default)]
 pub struct Judge {
     every: usize,
@@ -31,15 +31,15 @@ pub struct Judge {
     /// Waiting.
     pub background: Vec<Ticket>,
     running: Option<(Ticket, Priority)>,
-    /// The interactive waiter that has passed and not yet started again.
-    passing: Option<Ticket>,
+    /// The interactive waiter that has yielded and not yet started again.
+    yielding: Option<Ticket>,
     /// Interactive units started past the waiting background units, as the policy counts them.
     passed: usize,
     /// Interactive units started since the first background waiter came to the head of its queue.
     past_the_head: usize,
     /// The interactive waiters that had already waited for a background unit when that count began.
     owed: usize,
-    /// Units that work which had passed went on with since, while some of the owed still waited.
+    /// Units that work which had yielded went on with since, while some of the owed still waited.
     went_on: usize,
     /// The longest run of interactive units past a head, in units.
     pub longest: usize,
@@ -56,7 +56,7 @@ impl Judge {
     ///
     /// # Panics
     /// Where it breaks a law.
-    pub fn of(policy: GatePolicy, journal: &[Event]) -> Self {
+    pub fn of(policy: SchedulerPolicy, journal: &[Event]) -> Self {
         let mut judge = Self { every: policy.background_every as usize, ..Self::default() };
         for &event in journal {
             match event {
@@ -65,7 +65,7 @@ impl Judge {
                 Event::Release(ticket) => {
                     judge.end(ticket);
                 }
-                Event::Pass(ticket) => judge.pass(ticket),
+                Event::Yield(ticket) => judge.yield_now(ticket),
                 Event::GiveUp(ticket) => judge.give_up(ticket),
             }
         }
@@ -122,7 +122,7 @@ impl Judge {
             assert_eq!(self.interactive.first().map(|first| first.0), Some(ticket), "not first come first served");
             let (_, waited) = self.interactive.remove(0);
             assert!(waited <= 1, "an interactive unit waited for {waited} background units");
-            let goes_on = self.passing.take_if(|passing| *passing == ticket).is_some();
+            let goes_on = self.yielding.take_if(|yielding| *yielding == ticket).is_some();
             if goes_on && self.owed_now() > 0 {
                 self.went_on += 1;
             }
@@ -154,11 +154,11 @@ impl Judge {
     }
 
     /// Not the end of the queue, as for an arrival, but its head.
-    fn pass(&mut self, ticket: Ticket) {
+    fn yield_now(&mut self, ticket: Ticket) {
         match self.end(ticket) {
             Interactive => {
                 self.interactive.insert(0, (ticket, 0));
-                self.passing = Some(ticket);
+                self.yielding = Some(ticket);
             }
             Background => {
                 self.background.insert(0, ticket);
@@ -169,7 +169,7 @@ impl Judge {
 
     fn give_up(&mut self, ticket: Ticket) {
         let before = self.interactive.len() + self.background.len();
-        self.passing.take_if(|passing| *passing == ticket);
+        self.yielding.take_if(|yielding| *yielding == ticket);
         let was_head = self.background.first() == Some(&ticket);
         self.interactive.retain(|(waiting, _)| *waiting != ticket);
         self.background.retain(|waiting| *waiting != ticket);

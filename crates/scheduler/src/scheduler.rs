@@ -1,4 +1,4 @@
-//! The blocking shell: threads that wait for the decision of `state`, and the permit they get.
+//! The blocking shell: threads that wait for the decision of `policy`, and the permit they get.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -10,12 +10,11 @@ use std::time::Instant;
 
 #[cfg(any(test, feature = "loom"))]
 use crate::judge::Judge;
-use crate::mutant::{Mutant, made};
-use crate::state::{GateState, Ticket};
+use crate::policy::{PolicyState, Ticket};
 use crate::sync::{self, Bell, Mutex, MutexGuard, ThreadId};
-use crate::{Cancel, GatePolicy, Priority};
+use crate::{Cancel, Priority, SchedulerPolicy};
 
-/// Serialises work on one device by [`Priority`]; shared as `Arc<Gate>`.
+/// Serialises work on one device by [`Priority`]; shared as `Arc<Scheduler>`.
 ///
 /// It is not re-entrant: a thread that holds the permit must not enter again. Nor may it wait, while it holds the
 /// permit, for another thread that has yet to enter.
@@ -24,21 +23,21 @@ use crate::{Cancel, GatePolicy, Priority};
 /// The gate of OmniKit (one lock, two classes, neither order nor aging), with order inside a class, aging, release on
 /// panic and giving up added.
 #[derive(Debug)]
-pub struct Gate {
+pub struct Scheduler {
     shared: Mutex<Shared>,
 }
 
 /// What the mutex guards: the deciding state, and the threads behind its tickets.
 #[derive(Debug)]
 struct Shared {
-    state: GateState,
+    state: PolicyState,
     /// The thread of the ticket that holds the permit.
     holder_thread: Option<ThreadId>,
     /// The threads of the tickets that wait.
     sleepers: BTreeMap<Ticket, Sleeper>,
 }
 
-/// A thread that waits at the gate.
+/// A thread that waits at the scheduler.
 #[derive(Debug)]
 struct Sleeper {
     thread: ThreadId,
@@ -47,7 +46,7 @@ struct Sleeper {
     deadline: Option<Instant>,
 }
 
-/// Why a caller left the gate without a permit.
+/// Why a caller left the scheduler without a permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GaveUp {
     /// Its [`Cancel`] was cancelled.
@@ -86,12 +85,12 @@ impl Patience<'_> {
     }
 }
 
-impl Gate {
-    /// An open gate with nobody waiting.
-    pub fn new(policy: GatePolicy) -> Self {
+impl Scheduler {
+    /// An open scheduler with nobody waiting.
+    pub fn new(policy: SchedulerPolicy) -> Self {
         Self {
             shared: Mutex::new(Shared {
-                state: GateState::new(policy),
+                state: PolicyState::new(policy),
                 holder_thread: None,
                 sleepers: BTreeMap::new(),
             }),
@@ -101,7 +100,7 @@ impl Gate {
     /// The permit to run one unit, waiting for it as long as it takes.
     ///
     /// # Panics
-    /// When the calling thread already holds this gate's permit, since it would wait for itself.
+    /// When the calling thread already holds this scheduler's permit, since it would wait for itself.
     pub fn enter(&self, priority: Priority) -> Permit<'_> {
         self.enter_until(priority, None, None).expect("only a caller with a handle or a deadline gives up")
     }
@@ -109,7 +108,7 @@ impl Gate {
     /// The permit to run one unit, or why the caller gave up before it had it.
     ///
     /// A caller that has given up is skipped without taking a turn: [`Cancel::cancel`] wakes it at once, and so does
-    /// its deadline. At an open gate, too, a cancelled handle or a deadline that has passed is refused. If the permit
+    /// its deadline. At an open scheduler, too, a cancelled handle or a deadline that has passed is refused. If the permit
     /// was granted before and not yet picked up, it is handed straight on and has counted as a turn.
     ///
     /// # Errors
@@ -117,7 +116,7 @@ impl Gate {
     /// first where both hold.
     ///
     /// # Panics
-    /// When the calling thread already holds this gate's permit, since it would wait for itself.
+    /// When the calling thread already holds this scheduler's permit, since it would wait for itself.
     pub fn enter_until(
         &self,
         priority: Priority,
@@ -129,7 +128,7 @@ impl Gate {
         let nested = shared.holder_thread == Some(sync::this_thread());
         if nested {
             drop(shared);
-            panic!("the gate is not re-entrant: this thread already holds its permit");
+            panic!("the scheduler is not re-entrant: this thread already holds its permit");
         }
         patience.check()?;
         let ticket = shared.state.arrive(priority);
@@ -169,41 +168,27 @@ impl Gate {
         bell: &Bell,
     ) -> Result<Permit<'_>, GaveUp> {
         // On the list of the handle before the flag is read again below, so that no cancellation can be missed.
-        let listed = || patience.cancel.map(|cancel| cancel.list(bell.clone()));
-        let mut _listed = if made(Mutant::ListedTooLate) { None } else { listed() };
-        let mut rung = false;
+        let _listed = patience.cancel.map(|cancel| cancel.list(bell.clone()));
         loop {
             {
                 let mut shared = self.lock();
-                if shared.state.holder() == Some(ticket) || (rung && made(Mutant::RingTakenForGrant)) {
+                if shared.state.holder() == Some(ticket) {
                     drop(shared);
                     let permit = self.permit(ticket, priority);
-                    return match patience.check() {
-                        Ok(()) => Ok(permit),
-                        Err(gave_up) => {
-                            if made(Mutant::NotHandedOn) {
-                                mem::forget(permit);
-                            }
-                            Err(gave_up)
-                        }
-                    };
+                    return patience.check().map(|()| permit);
                 }
                 if let Err(gave_up) = patience.check() {
                     shared.forget(ticket);
                     return Err(gave_up);
                 }
             }
-            if made(Mutant::ListedTooLate) && _listed.is_none() {
-                _listed = listed();
-            }
             // A ring between the unlock and here is kept, so a wake-up cannot be lost.
             bell.wait(patience.deadline);
-            rung = true;
         }
     }
 
     fn permit(&self, ticket: Ticket, priority: Priority) -> Permit<'_> {
-        Permit { gate: self, ticket, priority, stays_on_its_thread: PhantomData }
+        Permit { scheduler: self, ticket, priority, stays_on_its_thread: PhantomData }
     }
 
     /// A panic cannot leave the state half changed, because no caller's code runs under the lock; so poison says
@@ -214,8 +199,8 @@ impl Gate {
 }
 
 #[cfg(any(test, feature = "loom"))]
-impl Gate {
-    /// What happened at a gate that nobody uses any more, if it kept the laws.
+impl Scheduler {
+    /// What happened at a scheduler that nobody uses any more, if it kept the laws.
     ///
     /// # Panics
     /// Where something was left behind, or a law was broken.
@@ -228,9 +213,9 @@ impl Gate {
     }
 }
 
-impl Default for Gate {
+impl Default for Scheduler {
     fn default() -> Self {
-        Self::new(GatePolicy::default())
+        Self::new(SchedulerPolicy::default())
     }
 }
 
@@ -256,9 +241,6 @@ impl Shared {
 
     /// Forgets those who have given up but are not yet awake to say so: they must not be given the turn.
     fn forget_the_gone(&mut self) {
-        if made(Mutant::GoneNotSkipped) {
-            return;
-        }
         let gone = |sleeper: &Sleeper| {
             Patience { cancel: sleeper.cancel.as_ref(), deadline: sleeper.deadline }.check().is_err()
         };
@@ -289,8 +271,8 @@ impl Shared {
 /// It stays on the thread that entered, but may be borrowed by others.
 #[must_use = "the permit is given back as soon as it is dropped"]
 #[derive(Debug)]
-pub struct Permit<'gate> {
-    gate: &'gate Gate,
+pub struct Permit<'scheduler> {
+    scheduler: &'scheduler Scheduler,
     ticket: Ticket,
     priority: Priority,
     /// A mutex guard may be borrowed by another thread but not moved to one, and so may this.
@@ -306,18 +288,18 @@ impl Permit<'_> {
     /// Ends this unit and begins the next one of the same work: the permit again, or why the caller gave up.
     ///
     /// It lets in whoever has precedence and then goes on before the rest of its class, where an
-    /// [`enter`](Gate::enter) would come last; where nobody has precedence it returns at once. Background work lets in
+    /// [`enter`](Scheduler::enter) would come last; where nobody has precedence it returns at once. Background work lets in
     /// interactive callers, interactive work only what aging lets by.
     ///
     /// # Errors
-    /// As [`Gate::enter_until`]; the permit is then given back.
-    pub fn pass(self, cancel: Option<&Cancel>, deadline: Option<Instant>) -> Result<Self, GaveUp> {
+    /// As [`Scheduler::enter_until`]; the permit is then given back.
+    pub fn yield_now(self, cancel: Option<&Cancel>, deadline: Option<Instant>) -> Result<Self, GaveUp> {
         let patience = Patience { cancel, deadline };
         patience.check()?;
-        let (gate, ticket, priority) = (self.gate, self.ticket, self.priority);
-        let mut shared = gate.lock();
+        let (scheduler, ticket, priority) = (self.scheduler, self.ticket, self.priority);
+        let mut shared = scheduler.lock();
         shared.forget_the_gone();
-        shared.state.pass(ticket);
+        shared.state.yield_now(ticket);
         if shared.state.holder() == Some(ticket) {
             drop(shared);
             return Ok(self);
@@ -325,25 +307,19 @@ impl Permit<'_> {
         // The turn has ended, so nothing is left to give back.
         mem::forget(self);
         let bell = shared.seat(ticket, patience);
-        if made(Mutant::PassedNotSeated) {
-            shared.sleepers.remove(&ticket);
-        }
         let next = shared.hand_over();
         drop(shared);
         if let Some(next) = next {
             next.ring();
         }
-        gate.wait(ticket, priority, patience, &bell)
+        scheduler.wait(ticket, priority, patience, &bell)
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if made(Mutant::KeptOnPanic) && std::thread::panicking() {
-            return;
-        }
-        let next = self.gate.lock().release(self.ticket);
-        if let Some(bell) = next.filter(|_| !made(Mutant::RingLeftOut)) {
+        let next = self.scheduler.lock().release(self.ticket);
+        if let Some(bell) = next {
             bell.ring();
         }
     }
@@ -384,10 +360,10 @@ mod tests {
     }
 
     #[test]
-    fn gate_and_handle_are_shared_between_threads_and_a_permit_is_lent() {
+    fn scheduler_and_handle_are_shared_between_threads_and_a_permit_is_lent() {
         fn shared<T: Send + Sync>() {}
         fn lent<T: Sync>() {}
-        shared::<Gate>();
+        shared::<Scheduler>();
         shared::<Cancel>();
         lent::<Permit<'static>>();
     }
@@ -396,18 +372,18 @@ mod tests {
     fn a_query_waits_for_at_most_one_unit_of_eight_hammering_threads() {
         watched(|| {
             for every in [0, 1, 8] {
-                let policy = GatePolicy { background_every: every };
-                let gate = Gate::new(policy);
+                let policy = SchedulerPolicy { background_every: every };
+                let scheduler = Scheduler::new(policy);
                 let (stop, inside) = (AtomicBool::new(false), AtomicUsize::new(0));
                 // Work in two units, one after the other.
                 let unit = |priority| {
-                    let mut permit = gate.enter(priority);
+                    let mut permit = scheduler.enter(priority);
                     for last in [false, true] {
                         assert_eq!(permit.priority(), priority);
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two units at once");
                         inside.fetch_sub(1, Ordering::SeqCst);
                         if !last {
-                            permit = permit.pass(None, None).expect("nothing makes it give up");
+                            permit = permit.yield_now(None, None).expect("nothing makes it give up");
                         }
                     }
                 };
@@ -426,7 +402,7 @@ mod tests {
                     }
                     stop.store(true, Ordering::SeqCst);
                 });
-                gate.judge();
+                scheduler.judge();
             }
         });
     }
@@ -434,53 +410,53 @@ mod tests {
     #[test]
     fn a_query_that_arrives_behind_a_background_unit_is_next_past_eight_waiters() {
         watched(|| {
-            let policy = GatePolicy::default();
-            let gate = Gate::new(policy);
+            let policy = SchedulerPolicy::default();
+            let scheduler = Scheduler::new(policy);
             let started = Mutex::new(Vec::new());
             let unit = |priority| {
-                let _permit = gate.enter(priority);
+                let _permit = scheduler.enter(priority);
                 started.lock().unwrap().push(priority);
             };
             for _ in 0..20 {
-                let running = gate.enter(Background);
+                let running = scheduler.enter(Background);
                 thread::scope(|scope| {
                     for _ in 0..8 {
                         scope.spawn(|| unit(Background));
                     }
-                    until(|| gate.waiting() == (0, 8));
+                    until(|| scheduler.waiting() == (0, 8));
                     scope.spawn(|| unit(Interactive));
-                    until(|| gate.waiting() == (1, 8));
+                    until(|| scheduler.waiting() == (1, 8));
                     drop(running);
                 });
                 let started = std::mem::take(&mut *started.lock().unwrap());
                 assert_eq!(started.len(), 9);
                 assert_eq!(started[0], Interactive);
             }
-            gate.judge();
+            scheduler.judge();
         });
     }
 
     #[test]
     fn a_waiting_background_unit_passes_eight_queries_and_no_more() {
         watched(|| {
-            let policy = GatePolicy::default();
-            let gate = Gate::new(policy);
+            let policy = SchedulerPolicy::default();
+            let scheduler = Scheduler::new(policy);
             let started = Mutex::new(Vec::new());
             let unit = |priority| {
-                let _permit = gate.enter(priority);
+                let _permit = scheduler.enter(priority);
                 started.lock().unwrap().push(priority);
             };
-            let running = gate.enter(Interactive);
+            let running = scheduler.enter(Interactive);
             thread::scope(|scope| {
                 scope.spawn(|| unit(Background));
                 for _ in 0..12 {
                     scope.spawn(|| unit(Interactive));
                 }
-                until(|| gate.waiting() == (12, 1));
+                until(|| scheduler.waiting() == (12, 1));
                 drop(running);
             });
             assert_eq!(started.lock().unwrap().iter().position(|&priority| priority == Background), Some(8));
-            assert_eq!(gate.judge().aged_starts, 1);
+            assert_eq!(scheduler.judge().aged_starts, 1);
         });
     }
 
@@ -488,25 +464,25 @@ mod tests {
     fn threads_of_one_class_are_served_in_order_of_arrival() {
         watched(|| {
             for priority in [Interactive, Background] {
-                let gate = Gate::default();
+                let scheduler = Scheduler::default();
                 let served = Mutex::new(Vec::new());
-                let running = gate.enter(priority);
+                let running = scheduler.enter(priority);
                 thread::scope(|scope| {
                     for place in 0..10 {
-                        let (gate, served) = (&gate, &served);
+                        let (scheduler, served) = (&scheduler, &served);
                         scope.spawn(move || {
-                            let _permit = gate.enter(priority);
+                            let _permit = scheduler.enter(priority);
                             served.lock().unwrap().push(place);
                         });
                         until(|| {
-                            let (interactive, background) = gate.waiting();
+                            let (interactive, background) = scheduler.waiting();
                             interactive + background == place + 1
                         });
                     }
                     drop(running);
                 });
                 assert_eq!(*served.lock().unwrap(), (0..10).collect::<Vec<_>>());
-                gate.judge();
+                scheduler.judge();
             }
         });
     }
@@ -514,68 +490,68 @@ mod tests {
     #[test]
     fn a_unit_that_panics_gives_its_permit_back() {
         watched(|| {
-            let gate = Gate::default();
+            let scheduler = Scheduler::default();
             thread::scope(|scope| {
                 let (waits, may_panic) = mpsc::channel();
                 let (holds, is_held) = mpsc::channel();
                 let panicking = scope.spawn({
-                    let gate = &gate;
+                    let scheduler = &scheduler;
                     move || {
-                        let _permit = gate.enter(Background);
+                        let _permit = scheduler.enter(Background);
                         holds.send(()).unwrap();
                         may_panic.recv().unwrap();
                         resume_unwind(Box::new("a unit failed"));
                     }
                 });
                 is_held.recv().unwrap();
-                let next = scope.spawn(|| drop(gate.enter(Interactive)));
-                until(|| gate.waiting() == (1, 0));
+                let next = scope.spawn(|| drop(scheduler.enter(Interactive)));
+                until(|| scheduler.waiting() == (1, 0));
                 waits.send(()).unwrap();
                 assert!(panicking.join().is_err());
                 next.join().expect("the next unit runs");
             });
-            drop(gate.enter(Background));
-            gate.judge();
+            drop(scheduler.enter(Background));
+            scheduler.judge();
         });
     }
 
     #[test]
     fn cancelling_wakes_a_waiter_while_the_permit_is_held() {
         watched(|| {
-            let gate = Gate::default();
+            let scheduler = Scheduler::default();
             let cancel = Cancel::new();
-            let running = gate.enter(Background);
+            let running = scheduler.enter(Background);
             thread::scope(|scope| {
                 let waiters = [Interactive, Background, Interactive].map(|priority| {
                     scope.spawn({
-                        let (gate, cancel) = (&gate, &cancel);
-                        move || gate.enter_until(priority, Some(cancel), None).is_err()
+                        let (scheduler, cancel) = (&scheduler, &cancel);
+                        move || scheduler.enter_until(priority, Some(cancel), None).is_err()
                     })
                 });
-                until(|| gate.waiting() == (2, 1));
+                until(|| scheduler.waiting() == (2, 1));
                 cancel.cancel();
                 for waiter in waiters {
                     assert!(waiter.join().expect("a cancelled waiter returns"));
                 }
-                assert_eq!(gate.waiting(), (0, 0));
+                assert_eq!(scheduler.waiting(), (0, 0));
             });
             assert_eq!(cancel.listed(), 0, "a thread stayed on the list of the handle");
             drop(running);
-            gate.judge();
+            scheduler.judge();
         });
     }
 
     #[test]
     fn a_caller_that_gave_up_takes_no_turn_even_before_it_wakes() {
         watched(|| {
-            let gate = Gate::default();
+            let scheduler = Scheduler::default();
             let cancel = Cancel::new();
-            let running = gate.enter(Interactive);
+            let running = scheduler.enter(Interactive);
             thread::scope(|scope| {
-                let gone = scope.spawn(|| gate.enter_until(Interactive, Some(&cancel), None).is_err());
-                until(|| gate.waiting() == (1, 0));
-                let next = scope.spawn(|| drop(gate.enter(Background)));
-                until(|| gate.waiting() == (1, 1));
+                let gone = scope.spawn(|| scheduler.enter_until(Interactive, Some(&cancel), None).is_err());
+                until(|| scheduler.waiting() == (1, 0));
+                let next = scope.spawn(|| drop(scheduler.enter(Background)));
+                until(|| scheduler.waiting() == (1, 1));
                 // The flag alone, without the wake-up that `cancel` sends: the thread still sleeps when its turn would
                 // come.
                 cancel.set();
@@ -584,61 +560,61 @@ mod tests {
                 cancel.cancel();
                 assert!(gone.join().expect("the caller that gave up returns"));
             });
-            let journal = &gate.lock().state.journal.clone();
+            let journal = &scheduler.lock().state.journal.clone();
             assert!(journal.contains(&Event::GiveUp(Ticket(1))));
             assert!(!journal.contains(&Event::Start(Ticket(1))));
-            gate.judge();
+            scheduler.judge();
         });
     }
 
     #[test]
     fn a_permit_granted_to_a_caller_that_gave_up_before_it_woke_is_handed_on() {
         watched(|| {
-            let gate = Gate::default();
+            let scheduler = Scheduler::default();
             let cancel = Cancel::new();
-            let running = gate.enter(Interactive);
+            let running = scheduler.enter(Interactive);
             thread::scope(|scope| {
-                let gone = scope.spawn(|| gate.enter_until(Interactive, Some(&cancel), None).is_err());
-                until(|| gate.waiting() == (1, 0));
-                let next = scope.spawn(|| drop(gate.enter(Background)));
-                until(|| gate.waiting() == (1, 1));
+                let gone = scope.spawn(|| scheduler.enter_until(Interactive, Some(&cancel), None).is_err());
+                until(|| scheduler.waiting() == (1, 0));
+                let next = scope.spawn(|| drop(scheduler.enter(Background)));
+                until(|| scheduler.waiting() == (1, 1));
                 // The turn is given without the wake-up that a dropped permit sends; then the caller gives up.
-                let granted = gate.lock().release(running.ticket);
+                let granted = scheduler.lock().release(running.ticket);
                 std::mem::forget(running);
                 assert!(granted.is_some());
-                assert_eq!(gate.lock().holder_thread, Some(gone.thread().id()));
+                assert_eq!(scheduler.lock().holder_thread, Some(gone.thread().id()));
                 cancel.cancel();
                 assert!(gone.join().expect("the caller that gave up returns"));
                 next.join().expect("the next caller is let in");
             });
-            gate.judge();
+            scheduler.judge();
         });
     }
 
     #[test]
-    fn a_cancelled_handle_is_refused_at_an_open_gate() {
-        let gate = Gate::default();
+    fn a_cancelled_handle_is_refused_at_an_idle_device() {
+        let scheduler = Scheduler::default();
         let cancel = Cancel::new();
-        assert!(gate.enter_until(Interactive, Some(&cancel), None).is_ok());
+        assert!(scheduler.enter_until(Interactive, Some(&cancel), None).is_ok());
         cancel.clone().cancel();
         assert!(cancel.is_cancelled());
-        assert!(gate.enter_until(Interactive, Some(&cancel), None).is_err());
-        assert!(gate.enter_until(Background, Some(&Cancel::new()), None).is_ok());
-        gate.judge();
+        assert!(scheduler.enter_until(Interactive, Some(&cancel), None).is_err());
+        assert!(scheduler.enter_until(Background, Some(&Cancel::new()), None).is_ok());
+        scheduler.judge();
     }
 
     #[test]
     fn a_deadline_wakes_its_waiter_while_the_permit_is_held() {
         watched(|| {
-            let gate = Gate::default();
+            let scheduler = Scheduler::default();
             let cancel = Cancel::new();
-            let running = gate.enter(Background);
+            let running = scheduler.enter(Background);
             thread::scope(|scope| {
                 let waiters = [(Interactive, 5), (Background, 1), (Interactive, 20)].map(|(priority, ms)| {
-                    let (gate, cancel) = (&gate, &cancel);
+                    let (scheduler, cancel) = (&scheduler, &cancel);
                     scope.spawn(move || {
                         let deadline = Instant::now() + Duration::from_millis(ms);
-                        let gave_up = gate.enter_until(priority, Some(cancel), Some(deadline)).err();
+                        let gave_up = scheduler.enter_until(priority, Some(cancel), Some(deadline)).err();
                         (gave_up, Instant::now().checked_duration_since(deadline))
                     })
                 });
@@ -647,134 +623,134 @@ mod tests {
                     assert_eq!(gave_up, Some(GaveUp::Deadline));
                     println!("left {:?} after its deadline", late.expect("it waits until its deadline"));
                 }
-                assert_eq!(gate.waiting(), (0, 0));
+                assert_eq!(scheduler.waiting(), (0, 0));
             });
             assert_eq!(cancel.listed(), 0, "a thread stayed on the list of the handle");
             drop(running);
-            gate.judge();
+            scheduler.judge();
         });
     }
 
     #[test]
     fn a_caller_past_its_deadline_takes_no_turn_even_before_it_wakes() {
         watched(|| {
-            let gate = Gate::default();
-            let running = gate.enter(Interactive);
+            let scheduler = Scheduler::default();
+            let running = scheduler.enter(Interactive);
             // A caller that has not woken: its place alone, with a deadline that has passed.
             let patience = Patience { cancel: None, deadline: Some(Instant::now()) };
             let gone = {
-                let mut shared = gate.lock();
+                let mut shared = scheduler.lock();
                 let ticket = shared.state.arrive(Interactive);
                 shared.seat(ticket, patience);
                 ticket
             };
             thread::scope(|scope| {
-                let next = scope.spawn(|| drop(gate.enter(Background)));
-                until(|| gate.waiting() == (1, 1));
+                let next = scope.spawn(|| drop(scheduler.enter(Background)));
+                until(|| scheduler.waiting() == (1, 1));
                 drop(running);
                 next.join().expect("the next caller is let in");
             });
-            let journal = &gate.lock().state.journal.clone();
+            let journal = &scheduler.lock().state.journal.clone();
             assert!(journal.contains(&Event::GiveUp(gone)));
             assert!(!journal.contains(&Event::Start(gone)));
-            gate.judge();
+            scheduler.judge();
         });
     }
 
     #[test]
-    fn a_deadline_that_has_passed_is_refused_at_an_open_gate_and_a_later_one_is_not() {
-        let gate = Gate::default();
+    fn a_deadline_that_has_passed_is_refused_at_an_idle_device_and_a_later_one_is_not() {
+        let scheduler = Scheduler::default();
         let (now, cancel) = (Instant::now(), Cancel::new());
-        assert_eq!(gate.enter_until(Interactive, None, Some(now)).err(), Some(GaveUp::Deadline));
-        assert!(gate.enter_until(Interactive, Some(&cancel), Some(now + Duration::from_secs(3600))).is_ok());
+        assert_eq!(scheduler.enter_until(Interactive, None, Some(now)).err(), Some(GaveUp::Deadline));
+        assert!(scheduler.enter_until(Interactive, Some(&cancel), Some(now + Duration::from_secs(3600))).is_ok());
         cancel.cancel();
-        assert_eq!(gate.enter_until(Interactive, Some(&cancel), Some(now)).err(), Some(GaveUp::Cancelled));
+        assert_eq!(scheduler.enter_until(Interactive, Some(&cancel), Some(now)).err(), Some(GaveUp::Cancelled));
         assert_eq!(GaveUp::Deadline.to_string(), "the deadline has passed");
-        gate.judge();
+        scheduler.judge();
     }
 
     #[test]
     fn a_waiter_with_a_late_deadline_gets_its_turn() {
         watched(|| {
-            let gate = Gate::default();
-            let running = gate.enter(Background);
+            let scheduler = Scheduler::default();
+            let running = scheduler.enter(Background);
             let deadline = Instant::now() + Duration::from_secs(3600);
             thread::scope(|scope| {
-                let waiter = scope.spawn(|| gate.enter_until(Interactive, None, Some(deadline)).is_ok());
-                until(|| gate.waiting() == (1, 0));
+                let waiter = scope.spawn(|| scheduler.enter_until(Interactive, None, Some(deadline)).is_ok());
+                until(|| scheduler.waiting() == (1, 0));
                 drop(running);
                 assert!(waiter.join().expect("the waiter is let in"));
             });
-            gate.judge();
+            scheduler.judge();
         });
     }
 
     #[test]
-    fn work_that_passes_lets_the_query_in_and_goes_on_before_other_background_work() {
+    fn work_that_yields_lets_the_query_in_and_goes_on_before_other_background_work() {
         watched(|| {
-            let gate = Gate::default();
+            let scheduler = Scheduler::default();
             let order = Mutex::new(Vec::new());
-            let running = gate.enter(Background);
+            let running = scheduler.enter(Background);
             thread::scope(|scope| {
                 for (name, priority) in [("other", Background), ("query", Interactive)] {
-                    let (gate, order) = (&gate, &order);
+                    let (scheduler, order) = (&scheduler, &order);
                     scope.spawn(move || {
-                        let _permit = gate.enter(priority);
+                        let _permit = scheduler.enter(priority);
                         order.lock().unwrap().push(name);
                     });
                 }
-                until(|| gate.waiting() == (1, 1));
-                let running = running.pass(None, None).expect("nothing makes it give up");
+                until(|| scheduler.waiting() == (1, 1));
+                let running = running.yield_now(None, None).expect("nothing makes it give up");
                 assert_eq!(running.priority(), Background);
                 order.lock().unwrap().push("carved");
-                assert_eq!(gate.waiting(), (0, 1));
+                assert_eq!(scheduler.waiting(), (0, 1));
                 drop(running);
             });
             assert_eq!(*order.lock().unwrap(), ["query", "carved", "other"]);
-            gate.judge();
+            scheduler.judge();
         });
     }
 
     #[test]
-    fn work_that_passes_goes_on_at_once_where_nobody_has_precedence() {
+    fn work_that_yields_goes_on_at_once_where_nobody_has_precedence() {
         for priority in [Interactive, Background] {
-            let gate = Gate::default();
-            let mut permit = gate.enter(priority);
+            let scheduler = Scheduler::default();
+            let mut permit = scheduler.enter(priority);
             for _ in 0..3 {
-                permit = permit.pass(None, None).expect("nothing makes it give up");
+                permit = permit.yield_now(None, None).expect("nothing makes it give up");
             }
-            assert_eq!(gate.lock().holder_thread, Some(thread::current().id()));
+            assert_eq!(scheduler.lock().holder_thread, Some(thread::current().id()));
             drop(permit);
-            gate.judge();
+            scheduler.judge();
         }
     }
 
     #[test]
-    fn work_that_gives_up_as_it_passes_gives_its_permit_back() {
+    fn work_that_gives_up_as_it_yields_gives_its_permit_back() {
         watched(|| {
-            let gate = Gate::default();
+            let scheduler = Scheduler::default();
             let cancel = Cancel::new();
             cancel.cancel();
-            let gave_up = gate.enter(Background).pass(Some(&cancel), None).err();
+            let gave_up = scheduler.enter(Background).yield_now(Some(&cancel), None).err();
             assert_eq!(gave_up, Some(GaveUp::Cancelled));
-            let gave_up = gate.enter(Interactive).pass(None, Some(Instant::now())).err();
+            let gave_up = scheduler.enter(Interactive).yield_now(None, Some(Instant::now())).err();
             assert_eq!(gave_up, Some(GaveUp::Deadline));
-            gate.judge();
+            scheduler.judge();
 
             let cancel = Cancel::new();
-            let running = gate.enter(Background);
+            let running = scheduler.enter(Background);
             thread::scope(|scope| {
                 let (holds, is_held) = mpsc::channel();
                 let (done, may_end) = mpsc::channel::<()>();
                 scope.spawn({
-                    let gate = &gate;
+                    let scheduler = &scheduler;
                     move || {
-                        let _permit = gate.enter(Interactive);
+                        let _permit = scheduler.enter(Interactive);
                         holds.send(()).unwrap();
                         may_end.recv().unwrap();
                     }
                 });
-                until(|| gate.waiting() == (1, 0));
+                until(|| scheduler.waiting() == (1, 0));
                 scope.spawn({
                     let cancel = &cancel;
                     move || {
@@ -783,31 +759,31 @@ mod tests {
                     }
                 });
                 // It waits behind a query that does not end, and leaves all the same.
-                assert_eq!(running.pass(Some(&cancel), None).err(), Some(GaveUp::Cancelled));
-                assert_eq!(gate.waiting(), (0, 0));
+                assert_eq!(running.yield_now(Some(&cancel), None).err(), Some(GaveUp::Cancelled));
+                assert_eq!(scheduler.waiting(), (0, 0));
                 done.send(()).unwrap();
             });
             assert_eq!(cancel.listed(), 0);
-            gate.judge();
+            scheduler.judge();
         });
     }
 
     #[test]
     fn cancelling_under_load_leaves_nothing_behind_and_keeps_the_laws() {
         watched(|| {
-            let policy = GatePolicy { background_every: 2 };
-            let gate = Gate::new(policy);
+            let policy = SchedulerPolicy { background_every: 2 };
+            let scheduler = Scheduler::new(policy);
             let (served, gave_up) = (AtomicUsize::new(0), AtomicUsize::new(0));
             thread::scope(|scope| {
                 for caller in 0..6 {
-                    let (gate, served, gave_up) = (&gate, &served, &gave_up);
+                    let (scheduler, served, gave_up) = (&scheduler, &served, &gave_up);
                     scope.spawn(move || {
                         let priority = if caller % 2 == 0 { Interactive } else { Background };
                         for _ in 0..100 {
                             let cancel = Cancel::new();
                             thread::scope(|inner| {
                                 inner.spawn(|| cancel.cancel());
-                                match gate.enter_until(priority, Some(&cancel), None) {
+                                match scheduler.enter_until(priority, Some(&cancel), None) {
                                     Ok(_permit) => served.fetch_add(1, Ordering::SeqCst),
                                     Err(_) => gave_up.fetch_add(1, Ordering::SeqCst),
                                 };
@@ -818,36 +794,36 @@ mod tests {
                 }
             });
             assert_eq!(served.into_inner() + gave_up.into_inner(), 600);
-            gate.judge();
+            scheduler.judge();
         });
     }
 
     #[test]
     fn entering_twice_on_one_thread_panics_with_the_invariant_and_harms_nothing() {
         watched(|| {
-            let gate = Gate::default();
-            let permit = gate.enter(Interactive);
-            let nested = catch_unwind(AssertUnwindSafe(|| drop(gate.enter(Background))));
+            let scheduler = Scheduler::default();
+            let permit = scheduler.enter(Interactive);
+            let nested = catch_unwind(AssertUnwindSafe(|| drop(scheduler.enter(Background))));
             let message =
                 *nested.expect_err("it must not wait for itself").downcast::<&str>().expect("a plain message");
             assert!(message.contains("not re-entrant"), "{message}");
-            assert!(gate.try_enter(Interactive).is_none());
+            assert!(scheduler.try_enter(Interactive).is_none());
             drop(permit);
-            drop(gate.enter(Background));
-            gate.judge();
+            drop(scheduler.enter(Background));
+            scheduler.judge();
         });
     }
 
     #[test]
     fn trying_takes_a_free_permit_and_never_waits() {
-        let gate = Gate::default();
-        let permit = gate.try_enter(Background).expect("the gate is open");
+        let scheduler = Scheduler::default();
+        let permit = scheduler.try_enter(Background).expect("the scheduler is open");
         thread::scope(|scope| {
-            let other = scope.spawn(|| gate.try_enter(Interactive).is_none());
+            let other = scope.spawn(|| scheduler.try_enter(Interactive).is_none());
             assert!(other.join().expect("the other thread ends"));
         });
         drop(permit);
-        assert!(gate.try_enter(Interactive).is_some());
-        gate.judge();
+        assert!(scheduler.try_enter(Interactive).is_some());
+        scheduler.judge();
     }
 }

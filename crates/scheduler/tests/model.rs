@@ -1,58 +1,35 @@
-//! The gate's state machine and its shell, model-checked: each scenario runs in every order that its threads can take,
-//! and each ends with the judge's verdict on the laws and with a gate that is open again.
+//! The scheduler's state machine and its shell, model-checked: each scenario runs in every order that its threads can take,
+//! and each ends with the judge's verdict on the laws and with a scheduler that is open again.
 //!
-//! `cargo test -p omniburn-gate --features loom --test model --release`
+//! `cargo test -p omniburn-scheduler --features loom --test model --release`
 //!
-//! The last test proves that the check can fail: it makes one mistake at a time and asserts that a scenario finds it.
+//! That the check can fail is shown by `cargo xtask mistakes`: it builds the crate with one mistake of
+//! `tests/mistakes.txt` at a time, and a scenario has to find it.
 
-use std::process::Command;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use loom::cell::UnsafeCell;
 use loom::thread::{JoinHandle, spawn};
-use omniburn_gate::model::{self, Judge, Mutant};
-use omniburn_gate::{Cancel, Gate, GatePolicy, GaveUp, Permit, Priority};
+use omniburn_scheduler::model::{self, Judge};
+use omniburn_scheduler::{Cancel, GaveUp, Permit, Priority, Scheduler, SchedulerPolicy};
 
 use Priority::{Background, Interactive};
 
-/// The variable by which the last test tells a run of this program which mistake to make.
-const MISTAKE: &str = "OMNIBURN_GATE_MISTAKE";
-
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Every mistake, and the scenario that finds it.
-const MISTAKES: &[(Mutant, &str)] = &[
-    (Mutant::RingLeftOut, "three_callers_of_two_classes_are_all_served"),
-    (Mutant::NoGrant, "three_callers_of_two_classes_are_all_served"),
-    (Mutant::TwoPermits, "three_callers_of_two_classes_are_all_served"),
-    (Mutant::LastComeFirst, "three_queries_are_served_in_order_of_arrival"),
-    (Mutant::AgingBlind, "aging_makes_no_query_wait_for_a_second_background_unit"),
-    (Mutant::KeptOnPanic, "a_unit_that_panics_gives_its_permit_back"),
-    (Mutant::GoneNotSkipped, "who_is_cancelled_before_the_permit_is_free_takes_no_turn"),
-    (Mutant::GoneNotSkipped, "who_is_past_its_deadline_before_the_permit_is_free_takes_no_turn"),
-    (Mutant::PlaceKept, "a_cancelled_waiter_leaves_while_the_permit_is_held"),
-    (Mutant::ListedTooLate, "a_cancelled_waiter_leaves_while_the_permit_is_held"),
-    (Mutant::RungTooEarly, "a_cancelled_waiter_leaves_while_the_permit_is_held"),
-    (Mutant::NotHandedOn, "a_cancellation_at_any_moment_leaks_no_permit"),
-    (Mutant::NotHandedOn, "a_deadline_at_any_moment_leaks_no_permit"),
-    (Mutant::RingTakenForGrant, "a_cancellation_at_any_moment_leaks_no_permit"),
-    (Mutant::PassedNotSeated, "work_that_passes_lets_the_query_in_and_no_background_work"),
-    (Mutant::PassedToTheTail, "work_that_passes_lets_the_query_in_and_no_background_work"),
-];
-
-/// A gate, and the device behind it, which knows when two units use it at once or one does not see the other's work.
+/// A scheduler, and the device behind it, which knows when two units use it at once or one does not see the other's work.
 #[derive(Clone)]
 struct Shop {
-    gate: Rc<Gate>,
+    scheduler: Rc<Scheduler>,
     device: Rc<UnsafeCell<()>>,
 }
 
 impl Shop {
     fn new(background_every: u32) -> Self {
-        let gate = Rc::new(Gate::new(GatePolicy { background_every }));
-        Self { gate, device: Rc::new(UnsafeCell::new(())) }
+        let scheduler = Rc::new(Scheduler::new(SchedulerPolicy { background_every }));
+        Self { scheduler, device: Rc::new(UnsafeCell::new(())) }
     }
 
     /// One unit on the device.
@@ -61,12 +38,12 @@ impl Shop {
     }
 
     fn unit(&self, priority: Priority) {
-        let permit = self.gate.enter(priority);
+        let permit = self.scheduler.enter(priority);
         self.work(&permit);
     }
 
     fn unit_until(&self, priority: Priority, cancel: Option<&Cancel>, deadline: Option<Instant>) -> Result<(), GaveUp> {
-        let permit = self.gate.enter_until(priority, cancel, deadline)?;
+        let permit = self.scheduler.enter_until(priority, cancel, deadline)?;
         self.work(&permit);
         Ok(())
     }
@@ -78,9 +55,9 @@ impl Shop {
         cancel: Option<&Cancel>,
         deadline: Option<Instant>,
     ) -> Result<(), GaveUp> {
-        let permit = self.gate.enter(priority);
+        let permit = self.scheduler.enter(priority);
         self.work(&permit);
-        let permit = permit.pass(cancel, deadline)?;
+        let permit = permit.yield_now(cancel, deadline)?;
         self.work(&permit);
         Ok(())
     }
@@ -92,10 +69,10 @@ impl Shop {
 
     /// The verdict, once the permit was found free.
     fn closed(&self) -> Judge {
-        let permit = self.gate.try_enter(Background).expect("a permit leaked");
+        let permit = self.scheduler.try_enter(Background).expect("a permit leaked");
         self.work(&permit);
         drop(permit);
-        self.gate.judge()
+        self.scheduler.judge()
     }
 }
 
@@ -107,11 +84,6 @@ fn join_all<const N: usize>(threads: [JoinHandle<()>; N]) {
 
 /// Runs a scenario in every order of its threads; with `preemptions`, in every order with no more of them than that.
 fn check(name: &str, preemptions: Option<usize>, scenario: impl Fn() + Send + Sync + 'static) {
-    let mistake = std::env::var(MISTAKE).ok();
-    let mutant = mistake.map(|mistake| {
-        let known = MISTAKES.iter().map(|(mutant, _)| *mutant).find(|mutant| format!("{mutant:?}") == mistake);
-        known.unwrap_or_else(|| panic!("no mistake is called {mistake}"))
-    });
     static ORDERS: AtomicUsize = AtomicUsize::new(0);
     let _one_at_a_time = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     ORDERS.store(0, Ordering::SeqCst);
@@ -119,7 +91,6 @@ fn check(name: &str, preemptions: Option<usize>, scenario: impl Fn() + Send + Sy
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
     builder.max_branches = 10_000;
-    model::make(mutant);
     builder.check(move || {
         ORDERS.fetch_add(1, Ordering::SeqCst);
         scenario();
@@ -153,7 +124,7 @@ scenarios! {
 
     three_queries_are_served_in_order_of_arrival(None) {
         let shop = Shop::new(1);
-        let running = shop.gate.enter(Interactive);
+        let running = shop.scheduler.enter(Interactive);
         let others = [(); 2].map(|()| shop.spawn(|shop| shop.unit(Interactive)));
         shop.work(&running);
         drop(running);
@@ -163,7 +134,7 @@ scenarios! {
 
     aging_makes_no_query_wait_for_a_second_background_unit(None) {
         let shop = Shop::new(0);
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let others = [Interactive, Background].map(|priority| shop.spawn(move |shop| shop.unit(priority)));
         shop.work(&running);
         drop(running);
@@ -175,7 +146,7 @@ scenarios! {
         let shop = Shop::new(1);
         let panicking = shop.spawn(|shop| {
             let unit = std::panic::AssertUnwindSafe(|| {
-                let _permit = shop.gate.enter(Background);
+                let _permit = shop.scheduler.enter(Background);
                 // Without the hook, which would print a trace for every order.
                 std::panic::resume_unwind(Box::new("a unit failed"));
             });
@@ -190,7 +161,7 @@ scenarios! {
     a_cancelled_waiter_leaves_while_the_permit_is_held(None) {
         let shop = Shop::new(1);
         let cancel = Cancel::new();
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let waiter = shop.spawn({
             let cancel = cancel.clone();
             move |shop| shop.unit_until(Interactive, Some(&cancel), None)
@@ -198,7 +169,7 @@ scenarios! {
         cancel.cancel();
         assert_eq!(waiter.join().unwrap(), Err(GaveUp::Cancelled));
         assert_eq!(cancel.listed(), 0);
-        assert_eq!(shop.gate.waiting(), (0, 0));
+        assert_eq!(shop.scheduler.waiting(), (0, 0));
         shop.work(&running);
         drop(running);
         assert_eq!(shop.closed().interactive_starts, 0);
@@ -207,7 +178,7 @@ scenarios! {
     two_waiters_with_one_handle_both_leave(Some(5)) {
         let shop = Shop::new(1);
         let cancel = Cancel::new();
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let waiters = [Interactive, Background].map(|priority| {
             let cancel = cancel.clone();
             shop.spawn(move |shop| shop.unit_until(priority, Some(&cancel), None))
@@ -224,7 +195,7 @@ scenarios! {
     who_is_cancelled_before_the_permit_is_free_takes_no_turn(None) {
         let shop = Shop::new(1);
         let cancel = Cancel::new();
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let waiter = shop.spawn({
             let cancel = cancel.clone();
             move |shop| shop.unit_until(Interactive, Some(&cancel), None)
@@ -240,7 +211,7 @@ scenarios! {
     a_cancellation_at_any_moment_leaks_no_permit(Some(3)) {
         let shop = Shop::new(1);
         let cancel = Cancel::new();
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let waiter = shop.spawn({
             let cancel = cancel.clone();
             move |shop| shop.unit_until(Interactive, Some(&cancel), None)
@@ -258,19 +229,19 @@ scenarios! {
 
     a_waiter_past_its_deadline_leaves_while_the_permit_is_held(None) {
         let shop = Shop::new(1);
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let deadline = model::now() + SECOND;
         let waiter = shop.spawn(move |shop| shop.unit_until(Interactive, None, Some(deadline)));
         model::advance(SECOND);
         assert_eq!(waiter.join().unwrap(), Err(GaveUp::Deadline));
-        assert_eq!(shop.gate.waiting(), (0, 0));
+        assert_eq!(shop.scheduler.waiting(), (0, 0));
         drop(running);
         assert_eq!(shop.closed().interactive_starts, 0);
     }
 
     who_is_past_its_deadline_before_the_permit_is_free_takes_no_turn(None) {
         let shop = Shop::new(1);
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let deadline = model::now() + SECOND;
         let waiter = shop.spawn(move |shop| shop.unit_until(Interactive, None, Some(deadline)));
         model::advance(SECOND);
@@ -281,7 +252,7 @@ scenarios! {
 
     a_deadline_that_does_not_come_is_no_hindrance(None) {
         let shop = Shop::new(1);
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let deadline = model::now() + 2 * SECOND;
         let waiter = shop.spawn(move |shop| shop.unit_until(Interactive, None, Some(deadline)));
         model::advance(SECOND);
@@ -292,7 +263,7 @@ scenarios! {
 
     a_deadline_at_any_moment_leaks_no_permit(Some(3)) {
         let shop = Shop::new(1);
-        let running = shop.gate.enter(Background);
+        let running = shop.scheduler.enter(Background);
         let deadline = model::now() + SECOND;
         let waiter = shop.spawn(move |shop| shop.unit_until(Interactive, None, Some(deadline)));
         let next = shop.spawn(|shop| shop.unit(Interactive));
@@ -306,7 +277,7 @@ scenarios! {
         assert!(judge.interactive_starts > usize::from(served));
     }
 
-    work_that_passes_lets_the_query_in_and_no_background_work(Some(5)) {
+    work_that_yields_lets_the_query_in_and_no_background_work(Some(5)) {
         let shop = Shop::new(8);
         let others = [Interactive, Background].map(|priority| shop.spawn(move |shop| shop.unit(priority)));
         shop.work_in_two(Background, None, None).unwrap();
@@ -315,7 +286,7 @@ scenarios! {
         assert_eq!((judge.interactive_starts, judge.background_starts), (1, 4));
     }
 
-    a_query_that_passes_lets_in_only_what_aging_lets_by(Some(5)) {
+    a_query_that_yields_lets_in_only_what_aging_lets_by(Some(5)) {
         let shop = Shop::new(0);
         let others = [Interactive, Background].map(|priority| shop.spawn(move |shop| shop.unit(priority)));
         shop.work_in_two(Interactive, None, None).unwrap();
@@ -324,7 +295,7 @@ scenarios! {
         assert_eq!((judge.interactive_starts, judge.background_starts), (3, 2));
     }
 
-    two_that_pass_take_turns_and_both_end(None) {
+    two_that_yield_take_turns_and_both_end(None) {
         let shop = Shop::new(1);
         let other = shop.spawn(|shop| shop.work_in_two(Interactive, None, None));
         shop.work_in_two(Background, None, None).unwrap();
@@ -333,7 +304,7 @@ scenarios! {
         assert_eq!((judge.interactive_starts, judge.background_starts), (2, 3));
     }
 
-    a_cancellation_of_work_that_passes_leaks_no_permit(Some(5)) {
+    a_cancellation_of_work_that_yields_leaks_no_permit(Some(5)) {
         let shop = Shop::new(1);
         let cancel = Cancel::new();
         let query = shop.spawn(|shop| shop.unit(Interactive));
@@ -341,20 +312,20 @@ scenarios! {
             let cancel = cancel.clone();
             move || cancel.cancel()
         });
-        let passed = shop.work_in_two(Background, Some(&cancel), None);
-        assert!(matches!(passed, Ok(()) | Err(GaveUp::Cancelled)));
+        let yielded = shop.work_in_two(Background, Some(&cancel), None);
+        assert!(matches!(yielded, Ok(()) | Err(GaveUp::Cancelled)));
         query.join().unwrap();
         canceller.join().unwrap();
         assert_eq!(shop.closed().interactive_starts, 1);
     }
 
-    a_deadline_of_work_that_passes_leaks_no_permit(Some(5)) {
+    a_deadline_of_work_that_yields_leaks_no_permit(Some(5)) {
         let shop = Shop::new(1);
         let deadline = model::now() + SECOND;
         let query = shop.spawn(|shop| shop.unit(Interactive));
         let clock = spawn(|| model::advance(SECOND));
-        let passed = shop.work_in_two(Background, None, Some(deadline));
-        assert!(matches!(passed, Ok(()) | Err(GaveUp::Deadline)));
+        let yielded = shop.work_in_two(Background, None, Some(deadline));
+        assert!(matches!(yielded, Ok(()) | Err(GaveUp::Deadline)));
         query.join().unwrap();
         clock.join().unwrap();
         assert_eq!(shop.closed().interactive_starts, 1);
@@ -363,40 +334,10 @@ scenarios! {
     trying_never_overtakes_and_never_leaks(None) {
         let shop = Shop::new(1);
         let others = [Interactive, Background].map(|priority| shop.spawn(move |shop| shop.unit(priority)));
-        if let Some(permit) = shop.gate.try_enter(Interactive) {
+        if let Some(permit) = shop.scheduler.try_enter(Interactive) {
             shop.work(&permit);
         }
         join_all(others);
         shop.closed();
     }
-}
-
-/// A run of this program with one scenario and one mistake: whether it passed, and what it said.
-fn run_with(mistake: Option<Mutant>, scenario: &str) -> (bool, String) {
-    let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
-    command.args(["--exact", scenario, "--nocapture"]).env_remove(MISTAKE).env("RUST_BACKTRACE", "0");
-    if let Some(mistake) = mistake {
-        command.env(MISTAKE, format!("{mistake:?}"));
-    }
-    let output = command.output().expect("this program starts again");
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    (output.status.success(), said)
-}
-
-/// In a process each, because a thread that hangs in a model cannot always be unwound: it may abort.
-#[test]
-fn every_mistake_is_found() {
-    for (mistake, scenario) in MISTAKES {
-        let (passed, said) = run_with(Some(*mistake), scenario);
-        assert!(!said.contains("0 passed; 0 failed"), "no scenario is called {scenario}");
-        assert!(!passed, "{mistake:?} was not found by {scenario}");
-        let reason = said.lines().skip_while(|line| !line.contains("panicked at")).nth(1).unwrap_or("aborted");
-        println!("{mistake:?}: {scenario}: {reason}");
-    }
-}
-
-#[test]
-fn a_run_without_a_mistake_passes_where_one_with_a_mistake_fails() {
-    let (passed, said) = run_with(None, "a_unit_that_panics_gives_its_permit_back");
-    assert!(passed && said.contains("1 passed"), "{said}");
 }

@@ -1,15 +1,15 @@
-//! The gate under load: what a query waits for while background work saturates the device, and what the queries cost
+//! The scheduler under load: what a query waits for while background work saturates the device, and what the queries cost
 //! the background work.
 //!
 //! Two records: one of real shape with random weights (12 layers of 512, text only), and the model that ships, whose
 //! background work is texts, pictures and speech. Queries are one short text each and come at random times. For each
 //! record a table is printed with its judgement:
 //!
-//! - the p95 of a query is at most the idle p95 and one background hold, the p95 of the holds;
+//! - the p95 of a query is at most the idle p95 and one background slice, the p95 of the slices;
 //! - between queries background work keeps at least 95 % of the throughput it has alone: items finished for the time
-//!   that no query held the device, over items finished for all the time without queries.
+//!   that no query computed, over items finished for all the time without queries.
 //!
-//! Criterion's own figures are the group `gate under load`, ids `gate under load/<record>/<load>`. Each phase of the table
+//! Criterion's own figures are the group `scheduler under load`, ids `scheduler under load/<record>/<load>`. Each phase of the table
 //! lasts `OMNIBURN_BENCH_SECONDS` (10); run as a test, phases are short and nothing is judged. Ratios count only where
 //! nothing else runs on the machine.
 
@@ -20,7 +20,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode};
-use omniburn::{DEFAULT_HOLD_TARGET, Dtype, Engine, Height, Input, MeterSnapshot, RgbImage, Role, Width};
+use omniburn::{DEFAULT_TIME_SLICE, Dtype, Engine, Height, Input, MetricsSnapshot, RgbImage, Role, Width};
 use omniburn_benches::records;
 use omniburn_models::backbone::BackboneConfig;
 use omniburn_models::families::OmniConfig;
@@ -54,8 +54,8 @@ struct Phase {
     load: &'static str,
     /// Sorted.
     queries: Vec<Duration>,
-    meter: MeterSnapshot,
-    /// Background items finished a second of the time that no query held the device.
+    metrics: MetricsSnapshot,
+    /// Background items finished a second of the time that no query computed.
     throughput: f64,
 }
 
@@ -66,7 +66,7 @@ fn main() {
     let subjects = [real_shape(), shipped()];
     // Criterion first: it tells by its arguments which of them are wanted, and the tables follow.
     let mut criterion = Criterion::default().configure_from_args();
-    let mut group = criterion.benchmark_group("gate under load");
+    let mut group = criterion.benchmark_group("scheduler under load");
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
     group.warm_up_time(Duration::from_secs(1)).measurement_time(length.max(Duration::from_secs(1)));
     for subject in &subjects {
@@ -83,9 +83,9 @@ fn main() {
     }
     group.finish();
     for subject in &subjects {
-        println!("\ngate under load: {}, times in ms", subject.name);
+        println!("\nscheduler under load: {}, times in ms", subject.name);
         println!(
-            "load              queries     p50     p95     max    holds     p50     p95     max   items/s between"
+            "load              queries     p50     p95     max    slices     p50     p95     max   items/s between"
         );
         let idle = idle(subject, length);
         idle.show();
@@ -179,7 +179,7 @@ fn idle(subject: &Subject, length: Duration) -> Phase {
         queries.push(pauses.timed_query(&engine, &subject.query));
     }
     queries.sort();
-    Phase { load: "idle", queries, meter: MeterSnapshot::default(), throughput: 0.0 }
+    Phase { load: "idle", queries, metrics: MetricsSnapshot::default(), throughput: 0.0 }
 }
 
 /// A fixed amount of background work, about as long as asked for where nothing else runs, with queries or without.
@@ -189,7 +189,7 @@ fn phase(subject: &Subject, load: &'static str, threads: usize, asks: bool, leng
     let (timed, batch) = (Instant::now(), (subject.batch)(1));
     engine.embed(&batch, Role::Document).expect("a batch embeds");
     let batches = (length.as_secs_f64() / (timed.elapsed().as_secs_f64() * threads as f64)).ceil() as usize;
-    engine.reset_meter();
+    engine.reset_metrics();
     let (began, mut pauses, mut queries) = (Instant::now(), Pauses::new(7), Vec::new());
     let background = Load::start(&engine, subject, threads, batches);
     while asks && !background.is_done() {
@@ -199,11 +199,11 @@ fn phase(subject: &Subject, load: &'static str, threads: usize, asks: bool, leng
         std::thread::sleep(Duration::from_millis(1));
     }
     let took = background.end().expect("a phase has background threads") - began;
-    let meter = engine.meter();
-    let left = took.saturating_sub(meter.interactive.holds.sum).as_secs_f64();
+    let metrics = engine.metrics();
+    let left = took.saturating_sub(metrics.interactive.slices.sum).as_secs_f64();
     let items = (threads * batches * batch.len()) as f64;
     queries.sort();
-    Phase { load, queries, meter, throughput: items / left }
+    Phase { load, queries, metrics, throughput: items / left }
 }
 
 /// The nearest rank of sorted durations, zero where there are none.
@@ -219,10 +219,10 @@ fn in_ms(d: Duration) -> f64 {
 impl Phase {
     /// Prints its row of the table.
     fn show(&self) {
-        let (at, holds) = (|n| in_ms(percentile(&self.queries, n)), &self.meter.background.holds);
+        let (at, slices) = (|n| in_ms(percentile(&self.queries, n)), &self.metrics.background.slices);
         let (queries, load) = (self.queries.len(), self.load);
         print!("{load:<17} {queries:>7} {:>7.1} {:>7.1} {:>7.1}", at(50), at(95), at(100));
-        print!(" {:>8} {:>7.1} {:>7.1} {:>7.1}", holds.count, in_ms(holds.p50), in_ms(holds.p95), in_ms(holds.max));
+        print!(" {:>8} {:>7.1} {:>7.1} {:>7.1}", slices.count, in_ms(slices.p50), in_ms(slices.p95), in_ms(slices.max));
         println!("   {:>8.2}", self.throughput);
     }
 }
@@ -230,11 +230,11 @@ impl Phase {
 fn judge(idle: &Phase, loads: &[[Phase; 3]]) {
     let idle_p95 = percentile(&idle.queries, 95);
     for [before, during, after] in loads {
-        let (got, bound) = (percentile(&during.queries, 95), idle_p95 + during.meter.background.holds.p95);
+        let (got, bound) = (percentile(&during.queries, 95), idle_p95 + during.metrics.background.slices.p95);
         let verdict = if got <= bound { "held" } else { "NOT HELD" };
         let load = during.load;
         println!(
-            "{load}: p95 of a query {:.1}, idle p95 and p95 of a background hold {:.1}: {verdict}",
+            "{load}: p95 of a query {:.1}, idle p95 and p95 of a background slice {:.1}: {verdict}",
             in_ms(got),
             in_ms(bound)
         );
@@ -258,9 +258,9 @@ fn text(words: usize, seed: usize) -> Input {
 
 /// Twelve layers of 512 with random weights, 150 MB in f32 beside the build.
 /// The default, or `OMNIBURN_BENCH_HOLD_MS`: a large number is the losing variant, in which nothing is cut.
-fn hold_target() -> Duration {
+fn time_slice() -> Duration {
     let asked = std::env::var("OMNIBURN_BENCH_HOLD_MS").ok().and_then(|ms| ms.parse().ok());
-    asked.map_or(DEFAULT_HOLD_TARGET, Duration::from_millis)
+    asked.map_or(DEFAULT_TIME_SLICE, Duration::from_millis)
 }
 
 fn real_shape() -> Subject {
@@ -278,7 +278,7 @@ fn real_shape() -> Subject {
         max_tokens: 4096,
         vocab: 1024,
     };
-    let record = records().join("gate-512x12-f32");
+    let record = records().join("scheduler-512x12-f32");
     if !record.exists() {
         let tokenizer = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"))
             .join("../tests/golden/twins/omni-small-tiny/tokenizer.json");
@@ -287,7 +287,7 @@ fn real_shape() -> Subject {
     }
     Subject {
         name: "12 layers of 512",
-        open: Box::new(move || Engine::builder(&record).hold_target(hold_target()).open().expect("the record opens")),
+        open: Box::new(move || Engine::builder(&record).time_slice(time_slice()).open().expect("the record opens")),
         query: text(12, 3),
         // One unit of 1,000 tokens where nothing carves it.
         batch: Arc::new(|seed| (0..8).map(|i| text(126, 8 * seed + i)).collect()),
@@ -311,9 +311,7 @@ fn shipped() -> Subject {
     };
     Subject {
         name: "the model that ships",
-        open: Box::new(|| {
-            Engine::mini_builder().hold_target(hold_target()).open().expect("the model that ships opens")
-        }),
+        open: Box::new(|| Engine::mini_builder().time_slice(time_slice()).open().expect("the model that ships opens")),
         query: Input::text("a red bicycle under a bridge"),
         batch: Arc::new(batch),
     }

@@ -355,6 +355,72 @@ fn beside_eight_busy_threads_an_item_keeps_its_bits() {
     }
 }
 
+/// Sixteen callers at once, each with requests of one to three items of all kinds, roles and classes: texts of one class share
+/// passes with whatever waits beside them, and no bit moves.
+#[test]
+fn sixteen_callers_of_mixed_requests_get_what_each_has_alone() {
+    const CALLERS: usize = 16;
+    let items: Vec<Item> = (0..40)
+        .map(|i| Item::Text { words: 1 + [0, 2, 5, 9, 14, 30, 77][i % 7], seed: i as u32 })
+        .chain((0..2).map(|seed| Item::Picture { width: 61 + seed, height: 40, seed }))
+        .chain([Item::Sound { milliseconds: 400, rate_hz: 16_000, seed: 5 }, Item::NoPicture])
+        .collect();
+    let roles = [Role::Query, Role::Document, Role::None];
+    let asked = |role: Role| Request::new(role).truncation(Truncation::Right);
+    for (name, subject) in subjects() {
+        // An engine of its own, whose figures are those of this test.
+        let engine = match *name {
+            "the model that ships" => Engine::mini_builder().device(device()).open().unwrap(),
+            name => builder(golden().twin(name).record(Dtype::F32)).open().unwrap(),
+        };
+        // Full-size widths and media take a hundred times as long.
+        let requests = if *name == "the model that ships" { 40 } else { 200 };
+        let alone: Vec<Vec<Outcome>> = roles
+            .iter()
+            .map(|&role| {
+                let one = |item: &Item| subject.embed_with(&[item.input()], &asked(role)).unwrap().swap_remove(0);
+                items.iter().map(|item| outcome(one(item))).collect()
+            })
+            .collect();
+        std::thread::scope(|scope| {
+            for caller in 0..CALLERS {
+                let (engine, items, alone) = (&engine, &items, &alone);
+                scope.spawn(move || {
+                    let mut random = Random(caller as u64);
+                    for round in 0..requests {
+                        let role = random.below(3);
+                        let mut request = asked(roles[role]);
+                        if random.below(3) == 0 {
+                            request = request.priority([Priority::Interactive, Priority::Background][random.below(2)]);
+                        }
+                        // Mostly texts: a medium one time in ten.
+                        let one = |random: &mut Random| match random.below(10) {
+                            0 => 40 + random.below(4),
+                            _ => random.below(40),
+                        };
+                        let chosen: Vec<usize> = (0..1 + random.below(3)).map(|_| one(&mut random)).collect();
+                        let inputs: Vec<Input> = chosen.iter().map(|&i| items[i].input()).collect();
+                        let got = engine.embed_with(&inputs, &request).unwrap().into_iter().map(outcome);
+                        let company: Vec<Item> = chosen.iter().map(|&i| items[i].clone()).collect();
+                        let want = |item: &Item| {
+                            let at = items.iter().position(|other| other == item).expect("it was chosen of them");
+                            alone[role][at].clone()
+                        };
+                        let how = format!("{name}, caller {caller}, request {round}");
+                        check(&how, &company, &got.collect::<Vec<_>>(), want).unwrap();
+                    }
+                });
+            }
+        });
+        let metrics = engine.metrics();
+        let counts = |class: &omniburn::ClassStats| (class.waits.count, class.computes.count);
+        let (queries, background) = (counts(&metrics.interactive), counts(&metrics.background));
+        println!("{name}: units asked for and passes, interactive {queries:?}, background {background:?}");
+        assert!(queries.0 > queries.1 && background.0 > background.1, "{name}: nothing shared a pass");
+        assert_eq!(engine.memory_in_use().1, 0);
+    }
+}
+
 #[test]
 fn after_a_cancelled_call_an_item_keeps_its_bits() {
     for (name, engine) in subjects() {

@@ -1,47 +1,58 @@
-//! The scheduler under a real engine: a query waits for at most one unit of background work.
+//! The scheduler under a real engine: texts of many callers in few passes, classes, times. Its laws are proved where it
+//! lives, `crates/scheduler`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 
-use omniburn::{Input, Priority, Request, Role, Scheduler, SchedulerPolicy};
+use omniburn::{Input, Priority, Request, ResultCache, Role, Timings};
 
 use crate::support::*;
 
-/// Counts the background units at whose end a query was waiting: the ones it waited for, running when it came or not.
-/// The query cannot get its turn while the unit that counts slices the permit, so the figure is exact.
+/// Whoever finds the device busy is computed together with the others who do.
 #[test]
-fn under_eight_background_threads_a_query_waits_for_at_most_one_unit() {
-    let scheduler = Arc::new(Scheduler::new(SchedulerPolicy::default()));
-    let (stop, waited) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+fn one_text_from_each_of_sixteen_threads_runs_as_few_passes() {
+    const ROUNDS: usize = 20;
+    let twin = golden().twin("omni-small-tiny");
+    let engine = twin.engine();
+    let text = |thread: usize, round: usize| Input::text(format!("thread {thread} in round {round}"));
+    let want: Vec<Vec<_>> = (0..16)
+        .map(|thread| (0..ROUNDS).map(|round| engine.embed_one(text(thread, round), Role::Query).unwrap()).collect())
+        .collect();
+    engine.reset_metrics();
+    let together = Barrier::new(16);
     std::thread::scope(|scope| {
-        for _ in 0..8 {
-            let (scheduler, stop, waited) = (Arc::clone(&scheduler), Arc::clone(&stop), Arc::clone(&waited));
+        for (thread, want) in want.iter().enumerate() {
+            let (engine, together) = (&engine, &together);
             scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let permit = scheduler.enter(Priority::Background);
-                    std::hint::black_box((0..20_000u64).sum::<u64>());
-                    if scheduler.waiting().0 > 0 {
-                        waited.fetch_add(1, Ordering::SeqCst);
-                    }
-                    drop(permit);
+                for (round, want) in want.iter().enumerate() {
+                    together.wait();
+                    assert_eq!(&engine.embed_one(text(thread, round), Role::Query).unwrap(), want);
                 }
             });
         }
-        while scheduler.waiting().1 < 2 {
-            std::thread::yield_now();
-        }
-        let (mut most, mut total) = (0, 0);
-        for _ in 0..500 {
-            waited.store(0, Ordering::SeqCst);
-            let permit = scheduler.enter(Priority::Interactive);
-            let units = waited.load(Ordering::SeqCst);
-            (most, total) = (most.max(units), total + units);
-            drop(permit);
-        }
-        stop.store(true, Ordering::Relaxed);
-        println!("500 queries waited for {total} background units, none for more than {most}");
-        assert!(most <= 1, "a query waited for {most} background units");
     });
+    let metrics = engine.metrics().interactive;
+    println!("{} texts of 16 threads in {} passes", metrics.waits.count, metrics.computes.count);
+    assert_eq!(metrics.waits.count, 16 * ROUNDS as u64);
+    assert!(metrics.computes.count < 12 * ROUNDS as u64, "{metrics:?}");
+}
+
+#[test]
+fn a_result_says_where_its_time_went() {
+    let twin = golden().twin("omni-small-tiny");
+    let cache = ResultCache::new(1 << 20);
+    let engine = builder(twin.record(omniburn::Dtype::F32)).cache(cache).open().unwrap();
+    let inputs = [Input::text("a red bicycle"), twin.image_named("odd")];
+    let ask = || engine.embed_with(&inputs, &Request::new(Role::Document)).unwrap();
+    let first: Vec<_> = ask().into_iter().map(Result::unwrap).collect();
+    for found in &first {
+        let Timings { tokenise, queue: _, compute } = found.timings;
+        assert!(!tokenise.is_zero() && !compute.is_zero(), "{:?}", found.timings);
+    }
+    // What was kept was neither queued nor computed, and is the same result.
+    for (again, first) in ask().into_iter().map(Result::unwrap).zip(&first) {
+        assert_eq!(&again, first);
+        assert!(again.timings.queue.is_zero() && again.timings.compute.is_zero(), "{:?}", again.timings);
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ const ROOMS: &[Room] = &[
         package: "omniburn-scheduler",
         imports: &[],
         never: &["tokio", "rayon", "tracing", "serde"],
-        reason: "decides who runs next and knows nothing of what runs, so that its states can be model-checked in seconds",
+        reason: "decides what is computed next and together and knows nothing of what it is, so that its states can be model-checked",
     },
     Room {
         package: "omniburn-kernels",

@@ -133,11 +133,11 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "scheduler",
-        proves: "the scheduler in every order of its threads",
+        proves: "the scheduler in every order of its threads, and on a clock of its own",
         slow: true,
         inputs: inputs!("crates/scheduler"),
         work: Work::Test(|| {
-            let words = "test --package omniburn-scheduler --features loom --test model --test simulation --release";
+            let words = "test --package omniburn-scheduler --features loom --test model --test simulation --test batches --release";
             args(cargo(), words)
         }),
     },

@@ -1,4 +1,4 @@
-//! `mistakes`: whether the proofs of a crate can fail. Each mistake of its `tests/mistakes.txt` is made in a copy of the
+//! `mistakes` and `mutants`: whether the proofs of a crate can fail. Each mistake of its `tests/mistakes.txt` is made in a copy of the
 //! crate, and the tests named beside it have to fail there. Nothing of it stands in the crate itself.
 
 use std::fs;
@@ -12,6 +12,8 @@ use crate::workspace::{self, cargo, target_dir};
 /// The crate, from the root.
 const CRATE: &str = "crates/scheduler";
 const PACKAGE: &str = "omniburn-scheduler";
+/// Its files that know no thread and no clock.
+const PURE: &[&str] = &["policy.rs", "batcher.rs", "queue.rs"];
 
 /// One mistake.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,6 +57,21 @@ pub fn run(root: &Path, names: &[String]) -> Result<u8> {
         fs::write(&path, right)?;
     }
     Ok(u8::from(missed > 0))
+}
+
+/// Runs cargo-mutants over the pure code of the crate, and gives its exit code.
+///
+/// # Errors
+/// When the tool is not installed.
+pub fn mutants(root: &Path) -> Result<u8> {
+    let has = cargo().args(["mutants", "--version"]).output().is_ok_and(|output| output.status.success());
+    ensure!(has, "`cargo mutants` is not installed: `cargo install cargo-mutants`");
+    let mut command = cargo();
+    command.args(["mutants", "--package", PACKAGE, "--output"]).arg(target_dir(root));
+    for file in PURE {
+        command.args(["--file", &format!("{CRATE}/src/{file}")]);
+    }
+    Ok(workspace::code(workspace::status(command.args(["--", "--release"]).current_dir(root))?))
 }
 
 /// A copy of the crate in a workspace of its own.

@@ -9,7 +9,7 @@ use omniburn_media::TextTokenizer;
 use omniburn_models::family::TextModel;
 use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader};
 
-use crate::backend::{BackendSpec, Capabilities};
+use crate::backend::{BackendKind, BackendSpec, Capabilities};
 use crate::cost::{Costs, Load, Stage};
 use crate::embedding::Embedding;
 use crate::error::{EngineError, ItemError};
@@ -20,10 +20,10 @@ use crate::need::ItemNeed;
 use crate::options::{Budget, EngineOptions};
 use crate::parts::Parts;
 use crate::request::{Embedded, Input, Request, Role};
-use crate::scheduler::{Priority, Scheduler, SchedulerPolicy};
+use crate::scheduler::{Priority, SchedulerPolicy};
 use crate::shared::{Flights, ResultCache};
 use crate::stream::{EmbedIter, Stream};
-use crate::worker::Worker;
+use crate::worker::{Pace, Worker};
 
 /// A record on a device, ready to embed. `Clone + Send + Sync`; every method takes `&self` and blocks.
 #[derive(Clone)]
@@ -34,8 +34,7 @@ pub struct Engine {
 pub(crate) struct Inner {
     pub(crate) parts: Arc<Parts>,
     pub(crate) tokenizer: TextTokenizer,
-    pub(crate) scheduler: Scheduler,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) worker: Worker,
     pub(crate) costs: Arc<Costs>,
     pub(crate) time_slice: Duration,
@@ -215,7 +214,15 @@ impl EngineBuilder {
         let (device, capabilities) = options.device.device(options.tuning.as_deref())?;
         let compute = capabilities.choose(options.dtype, header.dtype, &options.device.to_string())?;
         let parts = Arc::new(Parts::open(record, device, compute, options.verify)?);
-        let worker = Worker::start(options.threads).map_err(EngineError::Thread)?;
+        let (costs, metrics) = (Arc::<Costs>::default(), Arc::<Metrics>::default());
+        let pace = Pace {
+            device: parts.device().clone(),
+            eager: options.device.kind == BackendKind::Flex,
+            costs: Arc::clone(&costs),
+            metrics: Arc::clone(&metrics),
+            time_slice: options.time_slice,
+        };
+        let worker = Worker::start(options.threads, options.scheduler, pace).map_err(EngineError::Thread)?;
         // The weights on the device's thread and the tokenizer on this one: each takes about as long as the other.
         let opening = {
             let (parts, task) = (Arc::clone(&parts), task.clone());
@@ -236,8 +243,8 @@ impl EngineBuilder {
         }
         match opened {
             Ok(opened) => opened?,
-            Err(message) => {
-                let reason = ItemError::Panicked { message }.to_string();
+            Err(error) => {
+                let reason = error.to_string();
                 return Err(EngineError::DeviceUnavailable { asked: options.device.to_string(), reason });
             }
         }
@@ -245,14 +252,13 @@ impl EngineBuilder {
             inner: Arc::new(Inner {
                 budget: Budget::new(options.budget_bytes, &parts.record().header().family),
                 pool,
-                costs: Arc::default(),
+                costs,
                 time_slice: options.time_slice,
                 flights: Arc::default(),
                 cache: options.cache,
                 parts,
                 tokenizer,
-                scheduler: Scheduler::new(options.scheduler),
-                metrics: Metrics::new(),
+                metrics,
                 worker,
                 task,
                 threads: options.threads,

@@ -9,7 +9,7 @@ use omniburn_models::record::{Dtype, Modality};
 use serde::{Deserialize, Serialize};
 
 use crate::embedding::EmbeddingError;
-use crate::scheduler::GaveUp;
+use crate::scheduler::{GaveUp, Priority, Refused};
 
 /// The kinds of failure an item can have, as every surface names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -31,12 +31,13 @@ pub enum ErrorKind {
     ModalityAbsent,
     OverBudget,
     Cancelled,
+    Overloaded,
     Panicked,
     Device,
 }
 
 impl ErrorKind {
-    const NAMES: [(ErrorKind, &'static str); 16] = [
+    const NAMES: [(ErrorKind, &'static str); 17] = [
         (ErrorKind::NotFound, "not_found"),
         (ErrorKind::NotAFile, "not_a_file"),
         (ErrorKind::UnknownFormat, "unknown_format"),
@@ -51,6 +52,7 @@ impl ErrorKind {
         (ErrorKind::ModalityAbsent, "modality_absent"),
         (ErrorKind::OverBudget, "over_budget"),
         (ErrorKind::Cancelled, "cancelled"),
+        (ErrorKind::Overloaded, "overloaded"),
         (ErrorKind::Panicked, "panicked"),
         (ErrorKind::Device, "device"),
     ];
@@ -127,6 +129,15 @@ pub enum ItemError {
     /// The request's deadline passed before this item was done.
     #[error("the deadline passed before this input was done")]
     DeadlinePassed,
+    /// As many callers of its class wait for the device as may ([`SchedulerPolicy::max_queue`](crate::SchedulerPolicy)); to
+    /// be tried again later. A server answers with status 429.
+    #[error("{limit} {} calls wait for the device already", priority.name())]
+    Overloaded {
+        /// The class.
+        priority: Priority,
+        /// Calls of the class that may wait.
+        limit: usize,
+    },
     /// A part of the record that this input needs was refused.
     #[error("the record was refused: {0}")]
     Record(#[source] Arc<RecordError>),
@@ -161,6 +172,16 @@ impl From<GaveUp> for ItemError {
         match why {
             GaveUp::Cancelled => ItemError::Cancelled,
             GaveUp::Deadline => ItemError::DeadlinePassed,
+            GaveUp::Unanswered => ItemError::Device { message: why.to_string() },
+        }
+    }
+}
+
+impl From<Refused> for ItemError {
+    fn from(why: Refused) -> Self {
+        match why {
+            Refused::Full { priority, limit } => ItemError::Overloaded { priority, limit },
+            Refused::GaveUp(why) => why.into(),
         }
     }
 }
@@ -177,6 +198,7 @@ impl ItemError {
             ItemError::OverBudget { .. } => ErrorKind::OverBudget,
             ItemError::NotFinite(_) => ErrorKind::NotFinite,
             ItemError::Cancelled | ItemError::DeadlinePassed => ErrorKind::Cancelled,
+            ItemError::Overloaded { .. } => ErrorKind::Overloaded,
             ItemError::Record(_) => ErrorKind::Corrupt,
             ItemError::Panicked { .. } => ErrorKind::Panicked,
             ItemError::Device { .. } => ErrorKind::Device,

@@ -19,12 +19,12 @@
 //! | `request` | what callers say: [`Input`], [`Role`], [`Request`] |
 //! | `prompt` | prefixes, media templates, suffixes: which rows enter the backbone |
 //! | `plan` | which items share a unit |
-//! | `omniburn_scheduler`, `worker`, `metrics` | one unit at a time by priority, on one thread a device, with its times |
+//! | `omniburn_scheduler`, `worker`, `metrics` | what waits and what is computed next, on one thread a device, with its times |
 //! | `need`, `memory` | what an item takes, from its header; the one budget that all callers share |
 //! | `prepare` | reading, decoding, tokenising, on the threads of callers |
 //! | `stream` | a call of any length: what is prepared ahead, what is computed together |
 //! | `run`, `forward` | the units of a window; a unit in steps: upload, layer after layer, read back |
-//! | `unit` | a unit in time slices no longer than they should be |
+//! | `unit` | a unit in time slices no longer than they should be, texts of several callers in one pass |
 //! | `cost` | what steps take on this machine, learnt from those that ran |
 //! | `shared`, `key` | equal inputs computed once, kept results; what makes inputs equal |
 //! | `journal`, `replay` | what a call notes of itself; doing it again and comparing the bits |
@@ -84,13 +84,13 @@ pub use omniburn_models::record::int8::is_scale;
 pub use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TemplateKind};
 pub use omniburn_models::{FAMILIES, Family, FamilyConfig};
 pub use omniburn_models::{Isa, IsaUnavailable, KernelRow, RecordError, settle_allocator};
-pub use omniburn_scheduler::{Cancel, GaveUp, Permit, Priority, Scheduler, SchedulerPolicy};
+pub use omniburn_scheduler::{Cancel, Priority, SchedulerPolicy};
 pub use options::{Budget, DEFAULT_BUDGET_BYTES, DEFAULT_TIME_SLICE, EngineOptions, VERIFY_SMALL_BYTES};
 pub use parts::copied_weights;
 pub use peak::Peak;
 pub use prepare::{mel_preprocess, vision_preprocess};
 pub use replay::{ReplayDifference, ReplayReport, Replayed};
-pub use request::{Embedded, Input, Progress, Request, Role, Segment, Span};
+pub use request::{Embedded, Input, Progress, Request, Role, Segment, Span, Timings};
 pub use selftest::{ItemRow, LoadReport, SelfTest, Stored, StoredDistance};
 pub use shared::{CacheStats, ResultCache};
 pub use stream::EmbedIter;

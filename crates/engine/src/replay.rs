@@ -24,8 +24,8 @@ pub struct ReplayReport {
     pub different: Vec<ReplayDifference>,
     /// Logged items whose input was not among those given.
     pub missing: Vec<JournalItem>,
-    /// Logged items without a result of their own: unreadable then, cancelled, refused for want of memory, or lost to the
-    /// device.
+    /// Logged items without a result of their own: unreadable then, cancelled, refused for want of memory or of a place in
+    /// the queue, or lost to the device.
     pub not_compared: usize,
     /// Units of several items that were done again with the same items.
     pub companies: usize,
@@ -167,7 +167,10 @@ impl Engine {
 
 /// Whether a result depends on more than the input and the record, so that there is nothing to compare.
 fn of_circumstance(result: &ItemOutcome) -> bool {
-    matches!(result, ItemOutcome::Error(ErrorKind::Cancelled | ErrorKind::OverBudget | ErrorKind::Device))
+    matches!(
+        result,
+        ItemOutcome::Error(ErrorKind::Cancelled | ErrorKind::OverBudget | ErrorKind::Overloaded | ErrorKind::Device)
+    )
 }
 
 impl<'a> Log<'a> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use omniburn_media::{RgbImage, TrackChoice, Truncation};
 use omniburn_models::record::Modality;
@@ -277,8 +277,8 @@ impl fmt::Debug for Request {
     }
 }
 
-/// A vector with what is known of how it was made.
-#[derive(Debug, Clone, PartialEq)]
+/// A vector with what is known of how it was made. Two are equal where all but their timings is.
+#[derive(Debug, Clone)]
 pub struct Embedded {
     /// The vector.
     pub embedding: Embedding,
@@ -291,6 +291,29 @@ pub struct Embedded {
     /// What a sound or film file was cut into, 240 s each but the last; one where it is shorter, none for what has no
     /// time. With several, `embedding` is their unit mean.
     pub segments: Vec<Segment>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+impl PartialEq for Embedded {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { embedding, modality, tokens, truncated, segments, timings: _ } = self;
+        (embedding, modality, tokens, truncated, segments)
+            == (&other.embedding, &other.modality, &other.tokens, &other.truncated, &other.segments)
+    }
+}
+
+/// Where the time of a result went. A result that was kept, or that another call computed, has the times of this call's
+/// preparation or of that one's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Read, decoded and cut into tokens, patches or frames, on threads of callers.
+    pub tokenise: Duration,
+    /// Waited for the device, for all its units together.
+    pub queue: Duration,
+    /// Computed by the device: the passes it was in, whole, whatever was beside it. An image, audio or video that came with
+    /// others has the passes of all of them.
+    pub compute: Duration,
 }
 
 /// Where a segment lies in its sound or film.

@@ -1,7 +1,10 @@
 //! The units of one window of a call: texts packed, media through their tower together and the backbone one by one,
 //! long sound and film segment by segment.
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use burn::tensor::Tensor;
 use omniburn_media::LogMel;
@@ -13,14 +16,15 @@ use crate::embedding::{Embedding, EmbeddingError};
 use crate::engine::Engine;
 use crate::error::ItemError;
 use crate::forward::{AudioUnit, ClipsUnit, Connector, MediaUnit, MelPiece, PatchPiece};
-use crate::forward::{SquaresUnit, Steps, TextUnit, VisionUnit, text_body};
+use crate::forward::{SquaresUnit, Steps, VisionUnit, text_body};
 use crate::key::InputDigest;
 use crate::memory::Reservation;
 use crate::options::{LEAST_UNIT_ROWS, MAX_UNIT_FRAMES, MAX_UNIT_PATCHES, MAX_UNIT_TOKENS};
 use crate::plan::{Piece, plan_text, plan_tower};
 use crate::prepare::{Long, Medium, Prepared, Rows, Squares};
-use crate::request::{Embedded, Request, Segment};
+use crate::request::{Embedded, Request, Segment, Timings};
 use crate::scheduler::Priority;
+use crate::unit::{Spent, TextSet, TextsBack};
 use crate::worker::panic_message;
 
 /// A prepared item of a window with the memory that is spoken for until its vector is there.
@@ -30,6 +34,8 @@ pub(crate) struct Item {
     /// Of its content, where the call has a journal.
     pub digest: Option<InputDigest>,
     pub prepared: Prepared,
+    /// How long that took.
+    pub prepared_in: Duration,
     pub reserved: Reservation,
 }
 
@@ -42,25 +48,32 @@ pub(crate) fn compute(
     if items.is_empty() {
         return Vec::new();
     }
-    let mut run = Run { engine, request, results: Vec::with_capacity(items.len()) };
+    let mut run = Run { engine, request, spent: Cell::default(), results: Vec::with_capacity(items.len()) };
     let text = match engine.text_part(request) {
         Ok(text) => text,
         Err(e) => return items.into_iter().map(|item| (item.index, Err(e.clone()))).collect(),
     };
     let (mut texts, mut media, mut long) = (Vec::new(), Vec::new(), Vec::new());
-    for Item { index, digest, prepared, reserved } in items {
+    let mut took = HashMap::new();
+    for Item { index, digest, prepared, prepared_in, reserved } in items {
+        took.insert(index, prepared_in);
         match prepared {
             Prepared::Text { ids, skipped, truncated } => {
-                texts.push(TextItem { index, digest, ids, skipped, truncated, _reserved: reserved });
+                texts.push(TextItem { index, digest, ids, skipped, truncated, reserved: Arc::new(reserved) });
             }
             Prepared::Media(medium) => media.push((index, Medium { digest, ..medium }, reserved)),
             Prepared::Long(segments) => long.push((index, digest, segments, reserved)),
         }
     }
     run.texts(&text, texts);
-    run.short_media(&text, media);
+    run.timed(|run| run.short_media(&text, media));
     for (index, digest, segments, _reserved) in long {
-        run.long_medium(&text, (index, digest), *segments);
+        run.timed(|run| run.long_medium(&text, (index, digest), *segments));
+    }
+    for (index, result) in &mut run.results {
+        if let Ok(embedded) = result {
+            embedded.timings.tokenise = took.get(index).copied().unwrap_or_default();
+        }
     }
     run.results
 }
@@ -71,17 +84,30 @@ struct TextItem {
     ids: Vec<u32>,
     skipped: usize,
     truncated: bool,
-    _reserved: Reservation,
+    reserved: Arc<Reservation>,
 }
 
 /// The units of one window.
 struct Run<'a> {
     engine: &'a Engine,
     request: &'a Request,
+    /// By all units but those of texts.
+    spent: Cell<Spent>,
     results: Vec<(usize, Result<Embedded, ItemError>)>,
 }
 
 impl Run<'_> {
+    /// Gives the results of some work what its units spent.
+    fn timed(&mut self, work: impl FnOnce(&mut Self)) {
+        let before = self.results.len();
+        self.spent.take();
+        work(self);
+        let Spent { queue, compute } = self.spent.take();
+        for embedded in self.results[before..].iter_mut().filter_map(|(_, result)| result.as_mut().ok()) {
+            embedded.timings = Timings { queue, compute, ..embedded.timings };
+        }
+    }
+
     fn finish(&mut self, index: usize, result: Result<Embedded, ItemError>) {
         self.results.push((index, result));
     }
@@ -92,12 +118,25 @@ impl Run<'_> {
         steps: S,
         digests: impl IntoIterator<Item = Option<InputDigest>>,
     ) -> Result<S::Out, ItemError> {
-        let Some(journal) = &self.request.journal else { return self.engine.steps(self.request, steps) };
         let (stage, load) = steps.next();
-        let result = self.engine.steps(self.request, steps);
-        let items = digests.into_iter().flatten().collect();
-        journal.unit(self.request.resolved_priority(), (stage, load.rows), items, result.as_ref().err());
+        let (result, spent) = self.engine.timed_steps(self.request, steps);
+        let mut all = self.spent.take();
+        all += spent;
+        self.spent.set(all);
+        self.note((stage, load.rows), digests, result.as_ref().err());
         result
+    }
+
+    /// Notes a unit of the items with these digests, where the call has a journal.
+    fn note(
+        &self,
+        about: (Stage, f64),
+        digests: impl IntoIterator<Item = Option<InputDigest>>,
+        error: Option<&ItemError>,
+    ) {
+        if let Some(journal) = &self.request.journal {
+            journal.unit(self.request.resolved_priority(), about, digests.into_iter().flatten().collect(), error);
+        }
     }
 
     /// Whether rows may share a unit of a stage: background work is cut where a step would take longer than a slice
@@ -115,17 +154,35 @@ impl Run<'_> {
         let stage = text_body(&**text);
         // Texts that share a unit need no more than the sum of what each has reserved.
         for unit in plan_text(&lengths, |lengths| self.comfortable(stage, lengths, MAX_UNIT_TOKENS)) {
-            self.text_unit(text, &unit.iter().map(|&i| &items[i]).collect::<Vec<_>>());
+            let unit: Vec<&TextItem> = unit.iter().map(|&i| &items[i]).collect();
+            self.text_unit((text, stage), &unit, !self.request.replay, Spent::default());
         }
     }
 
-    fn text_unit(&mut self, text: &Arc<dyn TextModel>, items: &[&TextItem]) {
-        let sequences: Vec<Vec<u32>> = items.iter().map(|t| t.ids.clone()).collect();
-        let device = self.engine.inner.parts.device().clone();
-        let unit = TextUnit::new(Arc::clone(text), sequences, device);
-        let unit = unit.skipping(items.iter().map(|t| t.skipped).collect());
-        match self.unit(unit, items.iter().map(|t| t.digest)) {
+    /// A unit of texts, which may be computed beside those of other callers where `company` is allowed; `before` is what
+    /// they spent in units that failed.
+    fn text_unit(
+        &mut self,
+        (text, stage): (&Arc<dyn TextModel>, Stage),
+        items: &[&TextItem],
+        company: bool,
+        before: Spent,
+    ) {
+        let texts = TextSet {
+            text: Arc::clone(text),
+            sequences: items.iter().map(|t| t.ids.clone()).collect(),
+            skipped: items.iter().map(|t| t.skipped).collect(),
+            stage,
+            reserved: items.iter().map(|t| Arc::clone(&t.reserved)).collect(),
+        };
+        let TextsBack { rows, mut spent, shared } = self.engine.texts(self.request, texts, company);
+        spent += before;
+        // Of a pass that was shared, the call notes what was its own.
+        let own = items.iter().map(|t| t.ids.len()).sum::<usize>() as f64;
+        self.note((stage, own), items.iter().map(|t| t.digest), rows.as_ref().err());
+        match rows {
             Ok(rows) => {
+                let Spent { queue, compute } = spent;
                 for (item, values) in items.iter().zip(rows) {
                     let embedded = embedding(values, self.engine.dim_of(self.request)).map(|embedding| Embedded {
                         embedding,
@@ -133,15 +190,16 @@ impl Run<'_> {
                         tokens: item.ids.len(),
                         truncated: item.truncated,
                         segments: Vec::new(),
+                        timings: Timings { queue, compute, ..Timings::default() },
                     });
                     self.finish(item.index, embedded.map_err(ItemError::from));
                 }
             }
-            Err(e) if items.len() == 1 || gave_up(&e) => {
+            Err(e) if gave_up(&e) || (items.len() == 1 && !shared) => {
                 items.iter().for_each(|item| self.finish(item.index, Err(e.clone())));
             }
-            // Somebody in this unit is the culprit: alone, each shows its own result.
-            Err(_) => items.iter().for_each(|item| self.text_unit(text, &[item])),
+            // Somebody in this pass is the culprit: alone, each shows its own result.
+            Err(_) => items.iter().for_each(|item| self.text_unit((text, stage), &[*item], false, spent)),
         }
     }
 
@@ -163,7 +221,14 @@ impl Run<'_> {
         let embedding = embedding(values, self.engine.dim_of(self.request))?;
         let (modality, tokens) = (medium.modality, medium.tokens);
         let segment = medium.span.map(|span| Segment { span, embedding: embedding.clone(), tokens });
-        Ok(Embedded { embedding, modality, tokens, truncated: false, segments: segment.into_iter().collect() })
+        Ok(Embedded {
+            embedding,
+            modality,
+            tokens,
+            truncated: false,
+            segments: segment.into_iter().collect(),
+            timings: Timings::default(),
+        })
     }
 
     /// One segment after the other, so that the longest recording needs the memory of two of them: the next is decoded
@@ -177,7 +242,7 @@ impl Run<'_> {
         let result = self.segments(text, &mut long, digest).and_then(|(modality, segments)| {
             let embedding = unit_mean(&segments)?;
             let tokens = segments.iter().map(|s| s.tokens).sum();
-            Ok(Embedded { embedding, modality, tokens, truncated: false, segments })
+            Ok(Embedded { embedding, modality, tokens, truncated: false, segments, timings: Timings::default() })
         });
         self.finish(index, result);
     }
@@ -258,9 +323,9 @@ impl Run<'_> {
 /// Why towers that a medium needs are there.
 const ABSENT: &str = "a modality without a tower is refused before, and a tower is opened before its first item";
 
-/// Whether a failure is the caller's own wish, which trying again would not respect.
+/// Whether a failure is the caller's own wish, or that of the queue, which trying again would not respect.
 fn gave_up(error: &ItemError) -> bool {
-    matches!(error, ItemError::Cancelled | ItemError::DeadlinePassed)
+    matches!(error, ItemError::Cancelled | ItemError::DeadlinePassed | ItemError::Overloaded { .. })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -421,13 +486,15 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::journal::JournalEntry;
     use crate::request::{Input, Role};
+    use crate::scheduler::{Cancel, SchedulerPolicy};
     use omniburn_media::RgbImage;
     use omniburn_models::backbone::BackboneConfig;
     use omniburn_models::families::OmniConfig;
     use omniburn_models::record::Dtype;
     use omniburn_models::record::write_random;
-    use omniburn_scheduler::Priority;
+    use std::sync::mpsc::{Sender, channel};
 
     /// An engine on a text-only record of random weights.
     fn engine() -> (tempfile::TempDir, Engine) {
@@ -456,14 +523,14 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_that_panics_becomes_a_typed_error_and_frees_the_gate() {
+    fn a_unit_that_panics_becomes_a_typed_error_and_frees_the_device() {
         let (_folder, engine) = engine();
         let want = engine.embed_one(Input::text("a"), Role::Query).unwrap();
         let failed: Result<(), ItemError> = engine.unit(&Request::default(), || panic!("shapes disagree"));
         let error = failed.unwrap_err();
         assert_eq!(error.kind().name(), "panicked");
         assert!(error.to_string().contains("shapes disagree"));
-        assert_eq!(engine.inner.scheduler.waiting(), (0, 0));
+        assert_eq!(engine.inner.worker.waiting(), (0, 0));
         assert_eq!(engine.embed_one(Input::text("a"), Role::Query).unwrap(), want);
     }
 
@@ -472,12 +539,13 @@ mod tests {
         let (_folder, engine) = engine();
         let text = engine.text_part(&Request::default()).unwrap();
         let item = |index, ids: &[u32]| {
-            let _reserved = engine.inner.pool.try_reserve(Priority::Background, 1).unwrap();
-            TextItem { index, digest: None, ids: ids.to_vec(), truncated: false, skipped: 0, _reserved }
+            let reserved = Arc::new(engine.inner.pool.try_reserve(Priority::Background, 1).unwrap());
+            TextItem { index, digest: None, ids: ids.to_vec(), truncated: false, skipped: 0, reserved }
         };
         let request = Request::new(Role::None);
         let run = |items: Vec<TextItem>, count: usize| {
-            let mut run = Run { engine: &engine, request: &request, results: Vec::new() };
+            let (spent, results) = (Cell::default(), Vec::new());
+            let mut run = Run { engine: &engine, request: &request, spent, results };
             run.texts(&text, items);
             run.results.sort_by_key(|(index, _)| *index);
             assert_eq!(run.results.len(), count);
@@ -493,19 +561,164 @@ mod tests {
         assert_eq!(together.swap_remove(0).unwrap(), alone);
     }
 
+    /// Has the device busy until the result is dropped.
+    fn occupied<'scope>(scope: &'scope std::thread::Scope<'scope, '_>, engine: &'scope Engine) -> Sender<()> {
+        let (busy, until) = channel();
+        let (begun, begins) = channel();
+        scope.spawn(move || {
+            let work = move || {
+                begun.send(()).unwrap();
+                // Ended by the other end's drop.
+                let _ = until.recv();
+            };
+            engine.unit(&Request::new(Role::Query), work).unwrap();
+        });
+        begins.recv().unwrap();
+        busy
+    }
+
+    /// Texts of one call each, all waiting for the device at once.
+    fn at_once(engine: &Engine, requests: Vec<(Input, Request)>) -> Vec<Result<Embedded, ItemError>> {
+        std::thread::scope(|scope| {
+            let busy = occupied(scope, engine);
+            let count = requests.len();
+            let callers: Vec<_> = requests
+                .into_iter()
+                .map(|(input, request)| scope.spawn(move || engine.embed_with(&[input], &request).unwrap().remove(0)))
+                .collect();
+            while engine.inner.worker.waiting().0 + engine.inner.worker.waiting().1 < count {
+                std::thread::yield_now();
+            }
+            drop(busy);
+            callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn texts_of_sixteen_callers_of_both_roles_are_one_pass_a_class_and_keep_their_bits() {
+        let (_folder, engine) = engine();
+        let asked = |n: usize| {
+            let role = [Role::Query, Role::Document, Role::None][n % 3];
+            let priority = if n.is_multiple_of(2) { Priority::Interactive } else { Priority::Background };
+            (Input::text(format!("text {n} {}", "word ".repeat(n % 5))), Request::new(role).priority(priority))
+        };
+        let want: Vec<Embedded> =
+            (0..16).map(asked).map(|(i, r)| engine.embed_with(&[i], &r).unwrap().remove(0).unwrap()).collect();
+        engine.reset_metrics();
+        let got = at_once(&engine, (0..16).map(asked).collect());
+        let metrics = engine.metrics();
+        // One of the interactive units had the device busy.
+        assert_eq!((metrics.interactive.computes.count, metrics.background.computes.count), (2, 1));
+        for (got, want) in got.into_iter().zip(want) {
+            let got = got.unwrap();
+            assert_eq!(got, want);
+            assert!(got.timings.queue > Duration::ZERO && got.timings.compute > Duration::ZERO);
+            assert!(got.timings.tokenise > Duration::ZERO);
+        }
+        assert_eq!(engine.memory_in_use(), (0, 0));
+    }
+
+    #[test]
+    fn a_call_that_is_full_is_refused_at_once_and_the_others_are_served() {
+        let (folder, _) = engine();
+        let policy = SchedulerPolicy { max_queue: 2, ..SchedulerPolicy::default() };
+        let engine = Engine::builder(folder.path().join("record")).scheduler(policy).open().unwrap();
+        let text = |n: usize| Input::text(format!("text {n}"));
+        std::thread::scope(|scope| {
+            let busy = occupied(scope, &engine);
+            let callers: Vec<_> = (0..2)
+                .map(|n| {
+                    scope.spawn({
+                        let engine = &engine;
+                        move || engine.embed_one(text(n), Role::Query)
+                    })
+                })
+                .collect();
+            while engine.inner.worker.waiting().0 < 2 {
+                std::thread::yield_now();
+            }
+            let refused = engine.embed_with(&[text(7), text(8)], &Request::new(Role::Query)).unwrap();
+            for error in refused.into_iter().map(Result::unwrap_err) {
+                assert_eq!(error.kind().name(), "overloaded");
+                assert_eq!(error.to_string(), "2 interactive calls wait for the device already");
+            }
+            drop(busy);
+            callers.into_iter().for_each(|caller| assert!(caller.join().unwrap().is_ok()));
+        });
+        assert!(engine.embed_one(text(7), Role::Query).is_ok());
+        assert_eq!(engine.memory_in_use(), (0, 0));
+    }
+
+    #[test]
+    fn a_caller_that_leaves_while_it_waits_is_not_computed() {
+        let (_folder, engine) = engine();
+        let cancel = Cancel::new();
+        let request = Request::new(Role::Query).cancel(cancel.clone());
+        std::thread::scope(|scope| {
+            let busy = occupied(scope, &engine);
+            let caller = scope.spawn(|| engine.embed_with(&[Input::text("a")], &request).unwrap().remove(0));
+            while engine.inner.worker.waiting().0 < 1 {
+                std::thread::yield_now();
+            }
+            cancel.cancel();
+            assert!(matches!(caller.join().unwrap(), Err(ItemError::Cancelled)));
+            assert_eq!(engine.memory_in_use(), (0, 0));
+            drop(busy);
+        });
+        // That which had the device busy, and no other.
+        assert_eq!(engine.metrics().interactive.computes.count, 1);
+    }
+
+    #[test]
+    fn one_culprit_among_callers_fails_alone_and_each_call_notes_what_was_its_own() {
+        let (_folder, engine) = engine();
+        let text = engine.text_part(&Request::default()).unwrap();
+        let alone = engine.embed_one(Input::text("fine"), Role::Query).unwrap();
+        let entries: Arc<std::sync::Mutex<Vec<JournalEntry>>> = Arc::default();
+        let seen = Arc::clone(&entries);
+        let request = Request::new(Role::Query).journal(move |entry| seen.lock().unwrap().push(entry.clone()));
+        std::thread::scope(|scope| {
+            let busy = occupied(scope, &engine);
+            let fine = scope.spawn(|| engine.embed_with(&[Input::text("fine")], &request).unwrap().remove(0));
+            let bad = scope.spawn(|| {
+                let reserved = Arc::new(engine.inner.pool.try_reserve(Priority::Interactive, 1).unwrap());
+                let (skipped, sequences) = (vec![0], vec![vec![999_999]]);
+                let set = TextSet { text, sequences, skipped, stage: Stage::TextLayer, reserved: vec![reserved] };
+                engine.texts(&Request::new(Role::Query), set, true)
+            });
+            while engine.inner.worker.waiting().0 < 2 {
+                std::thread::yield_now();
+            }
+            drop(busy);
+            assert_eq!(fine.join().unwrap().unwrap().embedding, alone);
+            let bad = bad.join().unwrap();
+            assert!(bad.shared && matches!(bad.rows, Err(ItemError::TokenIdOutOfTable { id: 999_999, .. })));
+        });
+        let entries = entries.lock().unwrap();
+        let units: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| match entry {
+                JournalEntry::Unit(unit) => Some((unit.items.clone(), unit.rows, unit.error.is_some())),
+                _ => None,
+            })
+            .collect();
+        let (own, rows) = (vec![Input::text("fine").digest().unwrap()], units[0].1);
+        assert_eq!(units, [(own.clone(), rows, true), (own, rows, false)]);
+    }
+
     #[test]
     fn callers_of_one_input_at_one_time_compute_it_once() {
         let (_folder, engine) = engine();
         let computed = |engine: &Engine| engine.metrics().background.computes.count;
         let before = computed(&engine);
-        let permit = engine.inner.scheduler.enter(Priority::Interactive);
         std::thread::scope(|scope| {
+            let busy = occupied(scope, &engine);
             let call = || engine.embed_one(Input::text("the same"), Role::Document).unwrap();
             let callers: Vec<_> = (0..8).map(|_| scope.spawn(call)).collect();
             while engine.inner.flights.followers() < 7 {
                 std::thread::yield_now();
             }
-            drop(permit);
+            drop(busy);
             let vectors: Vec<Embedding> = callers.into_iter().map(|caller| caller.join().unwrap()).collect();
             assert!(vectors.windows(2).all(|two| two[0] == two[1]));
         });

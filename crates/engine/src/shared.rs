@@ -9,7 +9,7 @@ use lru::LruCache;
 
 use crate::error::ItemError;
 use crate::key::InputDigest;
-use crate::request::Embedded;
+use crate::request::{Embedded, Timings};
 use crate::scheduler::{Cancel, Priority};
 
 /// Items being computed now, by what they are and how they are asked for.
@@ -198,7 +198,7 @@ impl ResultCache {
             return;
         }
         let mut kept = self.lock();
-        if let Some(old) = kept.results.put(key, result.clone()) {
+        if let Some(old) = kept.results.put(key, Embedded { timings: Timings::default(), ..result.clone() }) {
             kept.bytes -= bytes_of(&old);
         }
         kept.bytes += bytes;
@@ -233,7 +233,8 @@ mod tests {
 
     fn result(x: f32) -> Embedded {
         let embedding = Embedding::from_raw(vec![x, 1.0]).unwrap();
-        Embedded { embedding, modality: Modality::Text, tokens: 1, truncated: false, segments: Vec::new() }
+        let (segments, timings) = (Vec::new(), Default::default());
+        Embedded { embedding, modality: Modality::Text, tokens: 1, truncated: false, segments, timings }
     }
 
     #[test]

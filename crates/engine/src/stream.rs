@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use omniburn_models::record::Modality;
 use rayon::prelude::*;
@@ -98,8 +99,8 @@ struct Place {
 
 /// What a first look made of an input.
 enum Known {
-    /// A text is its tokens already.
-    Ready(Prepared),
+    /// A text is its tokens already, which took so long.
+    Ready(Prepared, Duration),
     /// A medium says what it needs; it is decoded when there is room for it.
     Later(ItemNeed),
 }
@@ -141,7 +142,8 @@ enum SlotState {
     Arrived(Arrived),
 }
 
-type Arrived = (Result<Prepared, ItemError>, Reservation);
+/// An item, how long it took, and its memory.
+type Arrived = (Result<Prepared, ItemError>, Duration, Reservation);
 
 impl Slot {
     fn new(work: impl FnOnce() -> Arrived + Send + 'static) -> Arc<Self> {
@@ -292,7 +294,10 @@ impl<I: Iterator<Item = Input>> Stream<I> {
                 window.entries.push(Entry::Twin(first));
                 return None;
             }
-            if let Some(found) = self.engine.cached(key) {
+            if let Some(mut found) = self.engine.cached(key) {
+                if let Known::Ready(_, took) = known {
+                    found.timings.tokenise = took;
+                }
                 window.entries.push(Entry::Known(Box::new(Ok(found))));
                 return None;
             }
@@ -309,22 +314,22 @@ impl<I: Iterator<Item = Input>> Stream<I> {
             window.first.insert(key, window.entries.len());
         }
         let slot = match known {
-            Known::Ready(prepared) => {
+            Known::Ready(prepared, took) => {
                 window.rows += prepared.rows();
-                Slot::new(move || (Ok(prepared), reserved))
+                Slot::new(move || (Ok(prepared), took, reserved))
             }
             Known::Later(need) => {
                 window.rows += need.rows;
                 let (engine, request, input) = (self.engine.clone(), self.request.clone(), input.clone());
                 let abandoned = Arc::clone(&self.abandoned);
                 Slot::new(move || {
-                    let mut reserved = reserved;
+                    let (mut reserved, begun) = (reserved, Instant::now());
                     let prepared = match abandoned.load(Ordering::Relaxed) {
                         true => Err(ItemError::Cancelled),
                         false => engine.prepare(input, &request),
                     };
                     reserved.shrink(prepared.as_ref().map_or(0, |p| engine.need_of(p, &need)));
-                    (prepared, reserved)
+                    (prepared, begun.elapsed(), reserved)
                 })
             }
         };
@@ -354,18 +359,18 @@ impl<I: Iterator<Item = Input>> Stream<I> {
                     twins.push((index, first));
                 }
                 Entry::Item { slot, key, place } => {
-                    let (prepared, reserved) = slot.take();
+                    let (prepared, prepared_in, reserved) = slot.take();
                     let digest = digest_of(index);
                     match (key.map(|key| (key, self.engine.inner.flights.turn(key, priority))), prepared) {
                         (_, Err(e)) => results[index] = Some(Err(e)),
                         (Some((_, Turn::Follow(flight))), Ok(prepared)) => {
-                            follows.push((flight, Item { index, digest, prepared, reserved }))
+                            follows.push((flight, Item { index, digest, prepared, prepared_in, reserved }))
                         }
                         (lead, Ok(prepared)) => {
                             if let Some((key, Turn::Lead(lead))) = lead {
                                 leads.push((index, key, lead, place));
                             }
-                            items.push(Item { index, digest, prepared, reserved });
+                            items.push(Item { index, digest, prepared, prepared_in, reserved });
                         }
                     }
                 }
@@ -429,7 +434,7 @@ impl Window {
 impl Known {
     fn need(&self, engine: &Engine) -> ItemNeed {
         match self {
-            Known::Ready(prepared) => engine.text_need(prepared),
+            Known::Ready(prepared, _) => engine.text_need(prepared),
             Known::Later(need) => *need,
         }
     }
@@ -446,8 +451,9 @@ fn tell(engine: &Engine, input: Input, request: &Request) -> Told {
     let digest = told.filter(|_| logged);
     // Without a key it is neither found in a cache nor left to another call.
     let key = told.filter(|_| !request.replay).map(|key| request.key_of(key, &engine.result_identity(request)));
+    let begun = Instant::now();
     let what = match engine.read_text(&input, request) {
-        Some(prepared) => prepared.map(Known::Ready),
+        Some(prepared) => prepared.map(|prepared| Known::Ready(prepared, begun.elapsed())),
         None => engine.need(&input, request).map(Known::Later),
     };
     Told { key, digest, place, input, what }

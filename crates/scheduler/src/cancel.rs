@@ -1,4 +1,4 @@
-//! The handle by which a caller gives up a long call. It knows whom to wake, and nothing of schedulers.
+//! The handle by which a caller gives up a long call. It knows whom to wake, and nothing of queues.
 
 use std::sync::{Arc, PoisonError};
 
@@ -6,8 +6,8 @@ use crate::sync::{AtomicBool, Bell, Mutex, MutexGuard, Ordering};
 
 /// A handle by which a caller gives up a long call; clones share one flag, which never goes back.
 ///
-/// A caller that waits at a [`Scheduler`](crate::Scheduler) with it wakes at once; work under way looks at
-/// [`is_cancelled`](Self::is_cancelled) between its units, since a running unit cannot be interrupted.
+/// A caller that waits at a [`Scheduler`](crate::Scheduler) with it wakes at once; work under way is asked between its time
+/// slices, since a running one cannot be interrupted.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel {
     inner: Arc<CancelInner>,
@@ -16,7 +16,7 @@ pub struct Cancel {
 #[derive(Debug, Default)]
 struct CancelInner {
     cancelled: AtomicBool,
-    /// Threads to wake; each waits at no more than one scheduler.
+    /// Threads to wake; each waits for no more than one answer.
     listed: Mutex<Vec<Bell>>,
 }
 

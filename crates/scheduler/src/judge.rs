@@ -1,4 +1,4 @@
-//! The laws of the scheduler, judged from what happened at it: an account of its own, which shares nothing with the deciding
+//! The laws, judged from what happened at it: an account of its own, which shares nothing with the deciding
 //! state but the journal that state writes.
 
 use crate::policy::Ticket;
@@ -6,22 +6,24 @@ use crate::{Priority, SchedulerPolicy};
 
 use Priority::{Background, Interactive};
 
-/// What happened at the scheduler, in order, written under its lock.
+/// What happened, in order, written under the scheduler's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A caller asked for its first unit.
     Arrive(Ticket, Priority),
-    /// A waiter was given the permit.
+    /// A waiter was given the turn.
     Start(Ticket),
-    /// The holder gave the permit back.
+    /// The turn ended.
     Release(Ticket),
-    /// The holder gave the permit back and asked for the next unit of the same work.
+    /// The turn ended, and its holder asked for the next one of the same work.
     Yield(Ticket),
     /// A waiter left.
     GiveUp(Ticket),
+    /// A waiter went along in the turn under way.
+    Join(Ticket),
 }
 
-/// The laws of the scheduler, judged from a journal alone: it counts, for every interactive waiter, the background units
+/// The laws, judged from a journal alone: it counts, for every interactive waiter, the background units
 /// that it has waited for, where the scheduler only compares tickets.
 #[derive(Debug, Default)]
 pub struct Judge {
@@ -67,6 +69,7 @@ impl Judge {
                 }
                 Event::Yield(ticket) => judge.yield_now(ticket),
                 Event::GiveUp(ticket) => judge.give_up(ticket),
+                Event::Join(ticket) => judge.join(ticket),
             }
         }
         judge
@@ -84,8 +87,8 @@ impl Judge {
 
     fn arrive(&mut self, ticket: Ticket, priority: Priority) {
         if self.running.is_none() {
-            assert!(self.interactive.is_empty(), "the permit lay idle before an interactive waiter");
-            assert!(self.background.is_empty(), "the permit lay idle before a background waiter");
+            assert!(self.interactive.is_empty(), "the device lay idle before an interactive waiter");
+            assert!(self.background.is_empty(), "the device lay idle before a background waiter");
         }
         match priority {
             Interactive => {
@@ -102,7 +105,7 @@ impl Judge {
     }
 
     fn start(&mut self, ticket: Ticket) {
-        assert_eq!(self.running, None, "two permits at once");
+        assert_eq!(self.running, None, "two turns at once");
         let owed_now = self.owed_now();
         if self.background.first() == Some(&ticket) {
             self.background.remove(0);
@@ -165,6 +168,15 @@ impl Judge {
                 self.new_head();
             }
         }
+    }
+
+    fn join(&mut self, ticket: Ticket) {
+        let (_, running) = self.running.expect("company of nobody");
+        let waited = self.interactive.iter().find(|(waiting, _)| *waiting == ticket).map(|(_, waited)| *waited);
+        let class = if waited.is_some() { Interactive } else { Background };
+        assert_eq!(class, running, "company of another class");
+        assert!(waited.unwrap_or(0) <= 1, "an interactive request waited for {waited:?} background units");
+        self.give_up(ticket);
     }
 
     fn give_up(&mut self, ticket: Ticket) {

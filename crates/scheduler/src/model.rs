@@ -36,7 +36,6 @@ pub(crate) mod shim {
     use loom::sync::Condvar;
     pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};
     pub(crate) use loom::sync::{Mutex, MutexGuard};
-    pub(crate) use loom::thread::ThreadId;
 
     loom::lazy_static! {
         pub(super) static ref CLOCK: Clock = Clock::default();
@@ -56,10 +55,6 @@ pub(crate) mod shim {
         pub(super) fn lock(&self) -> MutexGuard<'_, Time> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
         }
-    }
-
-    pub(crate) fn this_thread() -> ThreadId {
-        loom::thread::current().id()
     }
 
     pub(crate) fn now() -> Instant {

@@ -1,13 +1,15 @@
-//! Who comes next: the decision alone. No thread, no clock, no lock.
+//! Whose turn comes next: the decision alone. No thread, no clock, no lock.
 //!
-//! [`Scheduler`](crate::Scheduler) is its shell for threads. It is public for shells of another kind and for simulation.
+//! [`Queue`](crate::Queue) adds what is asked for and what shares a turn, [`Scheduler`](crate::Scheduler) the threads. It is
+//! public for simulation and for queues of another kind.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 #[cfg(any(test, feature = "loom"))]
 use crate::judge::{Event, Judge};
 
-/// The class of a unit of work: whether somebody is looking at a screen until it is done.
+/// The class of a request: whether somebody is looking at a screen until it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Priority {
     /// Somebody waits for the answer: passes every background waiter, except where aging lets one by.
@@ -30,24 +32,28 @@ impl Priority {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SchedulerPolicy {
     /// Interactive units that pass a waiting background unit before it may go ahead of those who have not yet waited
-    /// for one. 8 by default; 0 lets background pass as often as the first law of the scheduler allows, and `u32::MAX` is in
+    /// for one. 8 by default; 0 lets background pass as often as the first law allows, and `u32::MAX` is in
     /// effect strict priority.
     pub background_every: u32,
+    /// Requests of one class that may wait; another one is refused at once. 1,024 by default.
+    pub max_queue: usize,
+    /// A request whose deadline is this near goes along in a pass before shorter ones. 100 ms by default.
+    pub urgent: Duration,
 }
 
 impl Default for SchedulerPolicy {
     fn default() -> Self {
-        Self { background_every: 8 }
+        Self { background_every: 8, max_queue: 1024, urgent: Duration::from_millis(100) }
     }
 }
 
-/// One arrival at the scheduler; a later arrival has a greater number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// One arrival; a later arrival has a greater number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub(crate) u64);
 
 /// The decision alone: whose turn it is and whose comes next. No thread, no clock.
 ///
-/// The permit is free only while nobody waits, so each change ends with the permit in the right hands.
+/// Nobody has the turn only while nobody waits, so each change ends with the turn in the right hands.
 #[derive(Debug)]
 pub struct PolicyState {
     policy: SchedulerPolicy,
@@ -76,7 +82,7 @@ struct Waiter {
 }
 
 impl PolicyState {
-    /// A free permit, and nobody waiting.
+    /// Nobody has the turn, and nobody waits.
     pub fn new(policy: SchedulerPolicy) -> Self {
         Self {
             policy,
@@ -91,7 +97,7 @@ impl PolicyState {
         }
     }
 
-    /// Joins the end of its class, or takes the permit where it is free.
+    /// Joins the end of its class, or takes the turn where nobody has it.
     pub fn arrive(&mut self, priority: Priority) -> Ticket {
         let asked = self.number();
         let ticket = Ticket(asked);
@@ -116,10 +122,32 @@ impl PolicyState {
         }
     }
 
+    /// Takes a waiter of the holder's class along in the turn that begins: it gets none of its own. Nothing where it does
+    /// not wait.
+    ///
+    /// # Panics
+    /// When nobody has the turn, or when the waiter is of the other class.
+    pub fn join(&mut self, ticket: Ticket) {
+        let (_, priority) = self.holder.expect("a turn that is shared has begun");
+        let queue = self.queue(priority);
+        let Ok(place) = queue.binary_search_by_key(&ticket, |waiter| waiter.ticket) else {
+            let other = [&self.interactive, &self.background];
+            let waits = other.iter().any(|queue| queue.iter().any(|waiter| waiter.ticket == ticket));
+            assert!(!waits, "a turn is shared inside a class");
+            return;
+        };
+        queue.remove(place);
+        #[cfg(any(test, feature = "loom"))]
+        self.journal.push(Event::Join(ticket));
+        if self.background.is_empty() {
+            self.passed = 0;
+        }
+    }
+
     /// Ends the turn of the holder and begins the next one.
     ///
     /// # Panics
-    /// When `ticket` does not hold the permit.
+    /// When it is not the turn of `ticket`.
     pub fn release(&mut self, ticket: Ticket) {
         self.end(ticket);
         #[cfg(any(test, feature = "loom"))]
@@ -130,7 +158,7 @@ impl PolicyState {
     /// Ends the turn of the holder, which stands first in its class for the next one, and begins the next one.
     ///
     /// # Panics
-    /// When `ticket` does not hold the permit.
+    /// When it is not the turn of `ticket`.
     pub fn yield_now(&mut self, ticket: Ticket) {
         let priority = self.end(ticket);
         #[cfg(any(test, feature = "loom"))]
@@ -142,8 +170,8 @@ impl PolicyState {
     }
 
     fn end(&mut self, ticket: Ticket) -> Priority {
-        let (holder, priority) = self.holder.take().expect("a permit that is given back was held");
-        assert_eq!(holder, ticket, "the permit is given back by its holder");
+        let (holder, priority) = self.holder.take().expect("a turn that ends was somebody's");
+        assert_eq!(holder, ticket, "a turn is ended by whose it is");
         if priority == Priority::Background {
             self.owed_below = self.next_number;
         }
@@ -163,7 +191,7 @@ impl PolicyState {
         }
     }
 
-    /// Gives a free permit to whoever comes next.
+    /// Gives the turn, where it is free, to whoever comes next.
     fn grant(&mut self) {
         if self.holder.is_some() {
             return;
@@ -190,7 +218,7 @@ impl PolicyState {
         !self.background.is_empty() && (self.interactive.is_empty() || (aged && none_is_owed))
     }
 
-    /// The ticket that holds the permit.
+    /// The ticket whose turn it is.
     pub fn holder(&self) -> Option<Ticket> {
         self.holder.map(|(ticket, _)| ticket)
     }
@@ -227,18 +255,21 @@ mod tests {
         Yield,
         /// One of those waiting, by a number taken modulo how many there are.
         GiveUp(usize),
+        /// One of those waiting in the class whose turn it is, likewise.
+        Join(usize),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         // Arrivals outnumber releases in some runs and not in others, so that queues grow, shrink and empty.
-        let weights = (1u32..6, 1u32..6, 1u32..8, 1u32..8, 1u32..4);
-        weights.prop_flat_map(|(interactive, background, release, yields, give_up)| {
+        let weights = (1u32..6, 1u32..6, 1u32..8, 1u32..8, 1u32..4, 1u32..6);
+        weights.prop_flat_map(|(interactive, background, release, yields, give_up, join)| {
             let step = prop_oneof![
                 interactive => Just(Step::Arrive(Interactive)),
                 background => Just(Step::Arrive(Background)),
                 release => Just(Step::Release),
                 yields - 1 => Just(Step::Yield),
                 give_up - 1 => any::<usize>().prop_map(Step::GiveUp),
+                join - 1 => any::<usize>().prop_map(Step::Join),
             ];
             proptest::collection::vec(step, 0..400)
         })
@@ -259,6 +290,13 @@ mod tests {
                     state.yield_now(holder);
                 }
             }
+            Step::Join(n) => {
+                let Some((_, priority)) = state.holder else { return };
+                let waiting: Vec<Ticket> = state.queue(priority).iter().map(|waiter| waiter.ticket).collect();
+                if !waiting.is_empty() {
+                    state.join(waiting[n % waiting.len()]);
+                }
+            }
             Step::GiveUp(n) => {
                 let waiting: Vec<Ticket> =
                     state.interactive.iter().chain(&state.background).map(|waiter| waiter.ticket).collect();
@@ -272,7 +310,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_random_sequence_keeps_the_laws(every in 0u32..7, steps in steps()) {
-            let policy = SchedulerPolicy { background_every: every };
+            let policy = SchedulerPolicy { background_every: every, ..SchedulerPolicy::default() };
             let mut state = PolicyState::new(policy);
             for &step in &steps {
                 take(&mut state, step);
@@ -284,7 +322,7 @@ mod tests {
 
         #[test]
         fn nobody_waits_for_ever_once_arrivals_stop(every in 0u32..7, steps in steps()) {
-            let policy = SchedulerPolicy { background_every: every };
+            let policy = SchedulerPolicy { background_every: every, ..SchedulerPolicy::default() };
             let mut state = PolicyState::new(policy);
             for &step in &steps {
                 take(&mut state, step);
@@ -304,7 +342,7 @@ mod tests {
             steps in steps(),
             order in any::<usize>(),
         ) {
-            let policy = SchedulerPolicy { background_every: every };
+            let policy = SchedulerPolicy { background_every: every, ..SchedulerPolicy::default() };
             let mut state = PolicyState::new(policy);
             for &step in &steps {
                 take(&mut state, step);
@@ -354,7 +392,7 @@ mod tests {
     #[test]
     fn background_gets_one_unit_in_every_max_of_policy_and_callers_plus_one() {
         for every in 0..12usize {
-            let policy = SchedulerPolicy { background_every: every as u32 };
+            let policy = SchedulerPolicy { background_every: every as u32, ..SchedulerPolicy::default() };
             for callers in 0..12usize {
                 let judge = closed_loop(policy, callers, 1000);
                 // One caller alone is away when its unit ends, and then nobody is passed.
@@ -370,7 +408,7 @@ mod tests {
     #[test]
     fn background_moves_even_while_queries_outrun_the_device() {
         // Two arrivals a unit: the queue only grows, and the gap grows with it, but each gap ends.
-        let policy = SchedulerPolicy { background_every: 4 };
+        let policy = SchedulerPolicy { background_every: 4, ..SchedulerPolicy::default() };
         let mut state = PolicyState::new(policy);
         state.arrive(Interactive);
         state.arrive(Background);
@@ -389,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_background_unit_running_at_arrival_is_the_only_one_a_query_waits_for() {
-        let mut state = PolicyState::new(SchedulerPolicy { background_every: 0 });
+        let mut state = PolicyState::new(SchedulerPolicy { background_every: 0, ..SchedulerPolicy::default() });
         let running = state.arrive(Background);
         let second = state.arrive(Background);
         let query = state.arrive(Interactive);
@@ -405,7 +443,7 @@ mod tests {
 
     #[test]
     fn aging_waits_for_the_last_query_that_has_waited_already() {
-        let mut state = PolicyState::new(SchedulerPolicy { background_every: 1 });
+        let mut state = PolicyState::new(SchedulerPolicy { background_every: 1, ..SchedulerPolicy::default() });
         let running = state.arrive(Background);
         let queries: Vec<Ticket> = (0..3).map(|_| state.arrive(Interactive)).collect();
         let aged = state.arrive(Background);
@@ -439,7 +477,7 @@ mod tests {
 
     #[test]
     fn a_query_that_yields_goes_on_before_its_class_until_aging_lets_a_background_unit_by() {
-        let policy = SchedulerPolicy { background_every: 2 };
+        let policy = SchedulerPolicy { background_every: 2, ..SchedulerPolicy::default() };
         let mut state = PolicyState::new(policy);
         let long = state.arrive(Interactive);
         let other = state.arrive(Interactive);
@@ -465,10 +503,41 @@ mod tests {
         Judge::of(policy, &state.journal);
     }
 
+    #[test]
+    fn company_takes_no_turn_and_the_count_of_aging_goes_on() {
+        let policy = SchedulerPolicy { background_every: 2, ..SchedulerPolicy::default() };
+        let mut state = PolicyState::new(policy);
+        let head = state.arrive(Interactive);
+        let aged = state.arrive(Background);
+        let company: Vec<Ticket> = (0..5).map(|_| state.arrive(Interactive)).collect();
+        for &ticket in &company[..3] {
+            state.join(ticket);
+        }
+        state.join(company[0]);
+        assert_eq!(state.waiting(), (2, 1));
+        state.release(head);
+        assert_eq!(state.holder(), Some(company[3]));
+        state.release(company[3]);
+        assert_eq!(state.holder(), Some(company[4]));
+        state.release(company[4]);
+        assert_eq!(state.holder(), Some(aged));
+        Judge::of(policy, &state.journal);
+    }
+
+    #[test]
+    #[should_panic(expected = "a turn is shared inside a class")]
+    fn company_of_another_class_is_a_broken_invariant() {
+        let mut state = PolicyState::new(SchedulerPolicy::default());
+        state.arrive(Background);
+        let query = state.arrive(Interactive);
+        state.join(query);
+    }
+
     /// Runs a journal that breaks a law, which the judge must say.
     fn refused(every: u32, events: &[Event]) -> String {
-        let judged =
-            std::panic::catch_unwind(|| Judge::of(SchedulerPolicy { background_every: every }, events).longest);
+        let judged = std::panic::catch_unwind(|| {
+            Judge::of(SchedulerPolicy { background_every: every, ..SchedulerPolicy::default() }, events).longest
+        });
         let panic = judged.expect_err("the judge must refuse it");
         let message = panic.downcast_ref::<String>().cloned();
         message.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string())).expect("a message")
@@ -476,10 +545,10 @@ mod tests {
 
     #[test]
     fn the_judge_refuses_what_breaks_a_law() {
-        use Event::{Arrive, Release, Start, Yield};
+        use Event::{Arrive, Join, Release, Start, Yield};
         let [a, b, c] = [Ticket(0), Ticket(1), Ticket(2)];
         let two = [Arrive(a, Background), Start(a), Arrive(b, Interactive), Start(b)];
-        assert!(refused(8, &two).contains("two permits"));
+        assert!(refused(8, &two).contains("two turns"));
         let overtaken = [Arrive(a, Interactive), Start(a), Arrive(b, Interactive), Arrive(c, Interactive), Release(a)];
         assert!(refused(8, &[&overtaken[..], &[Start(c)]].concat()).contains("first come"));
         let yielded = [Arrive(a, Background), Start(a), Arrive(b, Background), Yield(a), Start(b)];
@@ -489,6 +558,10 @@ mod tests {
         assert!(refused(8, &twice).contains("before its time"));
         let starved = [Arrive(a, Interactive), Start(a), Arrive(b, Background), Yield(a), Start(a), Yield(a), Start(a)];
         assert!(refused(1, &starved).contains("passed over in its time"));
+        let strange = [Arrive(a, Background), Start(a), Arrive(b, Interactive), Join(b)];
+        assert!(refused(8, &strange).contains("of another class"));
+        let twice_served = [Arrive(a, Background), Start(a), Arrive(b, Background), Join(b), Release(a), Start(b)];
+        assert!(refused(8, &twice_served).contains("first come"));
         let idle = [Arrive(a, Background), Start(a), Arrive(b, Background), Release(a), Arrive(c, Background)];
         assert!(refused(8, &idle).contains("lay idle"));
     }

@@ -1,326 +1,349 @@
-//! The blocking shell: threads that wait for the decision of `policy`, and the permit they get.
+//! The blocking shell: callers that submit and wait, and the one worker that takes turns for them.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt;
-use std::marker::PhantomData;
-use std::mem;
 use std::sync::PoisonError;
-use std::time::Instant;
+use std::time::Duration;
 
 #[cfg(any(test, feature = "loom"))]
 use crate::judge::Judge;
-use crate::policy::{PolicyState, Ticket};
-use crate::sync::{self, Bell, Mutex, MutexGuard, ThreadId};
-use crate::{Cancel, Priority, SchedulerPolicy};
+use crate::policy::Ticket;
+use crate::queue::{Ask, GaveUp, Gone, Queue, Refused, Taken};
+use crate::sync::{self, Bell, Mutex, MutexGuard};
+use crate::{Priority, SchedulerPolicy, Size};
 
-/// Serialises work on one device by [`Priority`]; shared as `Arc<Scheduler>`.
+/// Requests of many threads for one device; shared as `Arc<Scheduler>`. `W` is what a caller gives, `R` what it gets.
 ///
-/// It is not re-entrant: a thread that holds the permit must not enter again. Nor may it wait, while it holds the
-/// permit, for another thread that has yet to enter.
+/// A caller [submits](Self::submit) and [waits](Waiting::wait). One worker, which owns the device, takes [turns](Self::next),
+/// ends each time slice by [`Turn::yield_now`] or [`Turn::finish`], and takes the next.
 ///
 /// # Source
-/// The gate of OmniKit (one lock, two classes, neither order nor aging), with order inside a class, aging, release on
-/// panic and giving up added.
-#[derive(Debug)]
-pub struct Scheduler {
-    shared: Mutex<Shared>,
+/// The gate of OmniKit (one lock, two classes, neither order nor aging), with order inside a class, aging, giving up, a
+/// bound on what may wait and passes over callers added.
+pub struct Scheduler<W, R> {
+    shared: Mutex<Shared<W, R>>,
 }
 
-/// What the mutex guards: the deciding state, and the threads behind its tickets.
-#[derive(Debug)]
-struct Shared {
-    state: PolicyState,
-    /// The thread of the ticket that holds the permit.
-    holder_thread: Option<ThreadId>,
-    /// The threads of the tickets that wait.
-    sleepers: BTreeMap<Ticket, Sleeper>,
+struct Shared<W, R> {
+    queue: Queue<W>,
+    /// Callers that have no answer yet, or have not fetched it.
+    slots: BTreeMap<Ticket, Slot<R>>,
+    /// The worker, where it sleeps.
+    worker: Option<Bell>,
+    closed: bool,
 }
 
-/// A thread that waits at the scheduler.
-#[derive(Debug)]
-struct Sleeper {
-    thread: ThreadId,
-    bell: Bell,
-    cancel: Option<Cancel>,
-    deadline: Option<Instant>,
+/// Where a caller finds its answer.
+struct Slot<R> {
+    /// The caller, where it sleeps.
+    bell: Option<Bell>,
+    answer: Option<Result<R, GaveUp>>,
 }
 
-/// Why a caller left the scheduler without a permit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum GaveUp {
-    /// Its [`Cancel`] was cancelled.
-    Cancelled,
-    /// Its deadline passed.
-    Deadline,
-}
-
-impl fmt::Display for GaveUp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cancelled => "cancelled",
-            Self::Deadline => "the deadline has passed",
-        })
-    }
-}
-
-impl Error for GaveUp {}
-
-/// How long a caller is willing to wait.
-#[derive(Clone, Copy)]
-struct Patience<'caller> {
-    cancel: Option<&'caller Cancel>,
-    deadline: Option<Instant>,
-}
-
-impl Patience<'_> {
-    fn check(self) -> Result<(), GaveUp> {
-        if self.cancel.is_some_and(Cancel::is_cancelled) {
-            return Err(GaveUp::Cancelled);
-        }
-        if self.deadline.is_some_and(|deadline| deadline <= sync::now()) {
-            return Err(GaveUp::Deadline);
-        }
-        Ok(())
-    }
-}
-
-impl Scheduler {
-    /// An open scheduler with nobody waiting.
+impl<W, R> Scheduler<W, R> {
+    /// An idle device, and nobody waiting.
     pub fn new(policy: SchedulerPolicy) -> Self {
-        Self {
-            shared: Mutex::new(Shared {
-                state: PolicyState::new(policy),
-                holder_thread: None,
-                sleepers: BTreeMap::new(),
-            }),
-        }
+        let shared = Shared { queue: Queue::new(policy), slots: BTreeMap::new(), worker: None, closed: false };
+        Self { shared: Mutex::new(shared) }
     }
 
-    /// The permit to run one unit, waiting for it as long as it takes.
-    ///
-    /// # Panics
-    /// When the calling thread already holds this scheduler's permit, since it would wait for itself.
-    pub fn enter(&self, priority: Priority) -> Permit<'_> {
-        self.enter_until(priority, None, None).expect("only a caller with a handle or a deadline gives up")
-    }
-
-    /// The permit to run one unit, or why the caller gave up before it had it.
-    ///
-    /// A caller that has given up is skipped without taking a turn: [`Cancel::cancel`] wakes it at once, and so does
-    /// its deadline. At an open scheduler, too, a cancelled handle or a deadline that has passed is refused. If the permit
-    /// was granted before and not yet picked up, it is handed straight on and has counted as a turn.
+    /// Queues work, at once or not at all.
     ///
     /// # Errors
-    /// [`GaveUp::Cancelled`] once `cancel` has been cancelled, [`GaveUp::Deadline`] once `deadline` has passed; the
-    /// first where both hold.
+    /// [`Refused::Full`] where as many of its class wait as may; [`Refused::GaveUp`] where its handle is cancelled or its
+    /// deadline has passed, and where the worker has ended.
+    pub fn submit(&self, ask: Ask, work: W) -> Result<Waiting<'_, W, R>, Refused> {
+        let waiting = ask.clone();
+        let mut shared = self.lock();
+        if shared.closed {
+            return Err(Refused::GaveUp(GaveUp::Unanswered));
+        }
+        let submitted = shared.queue.submit(ask, work, sync::now());
+        let left = shared.tell_the_gone();
+        let worker = match &submitted {
+            Ok(ticket) => {
+                shared.slots.insert(*ticket, Slot { bell: None, answer: None });
+                shared.worker.take()
+            }
+            Err(_) => None,
+        };
+        drop(shared);
+        if let Some(worker) = worker {
+            worker.ring();
+        }
+        // Callers' work is dropped outside the lock.
+        drop(left);
+        match submitted {
+            Ok(ticket) => Ok(Waiting { scheduler: self, ticket, ask: waiting, waits: true }),
+            Err((refused, _)) => Err(refused),
+        }
+    }
+
+    /// The worker's next turn, waiting for one as long as it takes; `None` once closed. `fits` says whether a pass that
+    /// begins with the head's work may be of a size; the head alone always may.
+    ///
+    /// The device is never idle while somebody waits: company is whoever waits at this moment.
     ///
     /// # Panics
-    /// When the calling thread already holds this scheduler's permit, since it would wait for itself.
-    pub fn enter_until(
-        &self,
-        priority: Priority,
-        cancel: Option<&Cancel>,
-        deadline: Option<Instant>,
-    ) -> Result<Permit<'_>, GaveUp> {
-        let patience = Patience { cancel, deadline };
-        let mut shared = self.lock();
-        let nested = shared.holder_thread == Some(sync::this_thread());
-        if nested {
-            drop(shared);
-            panic!("the scheduler is not re-entrant: this thread already holds its permit");
-        }
-        patience.check()?;
-        let ticket = shared.state.arrive(priority);
-        if shared.state.holder() == Some(ticket) {
-            shared.holder_thread = Some(sync::this_thread());
-            return Ok(self.permit(ticket, priority));
-        }
-        let bell = shared.seat(ticket, patience);
-        drop(shared);
-        self.wait(ticket, priority, patience, &bell)
-    }
-
-    /// The permit if it is free at this moment, without waiting; `None` too for the thread that holds it already.
-    ///
-    /// It never overtakes: the permit is free only while nobody waits.
-    pub fn try_enter(&self, priority: Priority) -> Option<Permit<'_>> {
-        let mut shared = self.lock();
-        if shared.state.holder().is_some() {
-            return None;
-        }
-        let ticket = shared.state.arrive(priority);
-        shared.holder_thread = Some(sync::this_thread());
-        Some(self.permit(ticket, priority))
-    }
-
-    /// The numbers of callers waiting now, `(interactive, background)`; the one that holds the permit is not counted.
-    pub fn waiting(&self) -> (usize, usize) {
-        self.lock().state.waiting()
-    }
-
-    /// Waits until a seated ticket holds the permit, or its caller gives up.
-    fn wait(
-        &self,
-        ticket: Ticket,
-        priority: Priority,
-        patience: Patience<'_>,
-        bell: &Bell,
-    ) -> Result<Permit<'_>, GaveUp> {
-        // On the list of the handle before the flag is read again below, so that no cancellation can be missed.
-        let _listed = patience.cancel.map(|cancel| cancel.list(bell.clone()));
+    /// When a turn is under way.
+    pub fn next(&self, fits: impl Fn(&W, Priority, Size) -> bool) -> Option<Turn<'_, W, R>> {
         loop {
-            {
+            let bell = {
                 let mut shared = self.lock();
-                if shared.state.holder() == Some(ticket) {
+                if shared.closed {
+                    return None;
+                }
+                let (taken, left) = shared.take(&fits);
+                if taken.is_some() {
                     drop(shared);
-                    let permit = self.permit(ticket, priority);
-                    return patience.check().map(|()| permit);
+                    drop(left);
+                    return taken.map(|taken| self.turn(taken));
                 }
-                if let Err(gave_up) = patience.check() {
-                    shared.forget(ticket);
-                    return Err(gave_up);
-                }
-            }
+                let bell = Bell::of_this_thread();
+                shared.worker = Some(bell.clone());
+                drop(shared);
+                drop(left);
+                bell
+            };
             // A ring between the unlock and here is kept, so a wake-up cannot be lost.
-            bell.wait(patience.deadline);
+            bell.wait(None);
         }
     }
 
-    fn permit(&self, ticket: Ticket, priority: Priority) -> Permit<'_> {
-        Permit { scheduler: self, ticket, priority, stays_on_its_thread: PhantomData }
+    /// As [`next`](Self::next), without waiting.
+    pub fn try_next(&self, fits: impl Fn(&W, Priority, Size) -> bool) -> Option<Turn<'_, W, R>> {
+        let mut shared = self.lock();
+        let (taken, left) = shared.take(&fits);
+        drop(shared);
+        drop(left);
+        taken.map(|taken| self.turn(taken))
     }
 
-    /// A panic cannot leave the state half changed, because no caller's code runs under the lock; so poison says
-    /// nothing here.
-    fn lock(&self) -> MutexGuard<'_, Shared> {
+    fn turn(&self, Taken { ticket: _, priority, begins, work }: Taken<W>) -> Turn<'_, W, R> {
+        let (members, waits) = begins.into_iter().unzip();
+        Turn { scheduler: self, priority, members, waits, work, over: false }
+    }
+
+    /// The numbers of requests that wait, `(interactive, background)`; what is computed at this moment is not counted.
+    pub fn waiting(&self) -> (usize, usize) {
+        self.lock().queue.waiting()
+    }
+
+    /// Ends it: the worker gets no more turns, and who waits leaves as [`GaveUp::Unanswered`].
+    pub fn close(&self) {
+        let mut shared = self.lock();
+        shared.closed = true;
+        let waiting: Vec<Ticket> = shared.slots.keys().copied().collect();
+        let mut left = Vec::new();
+        for ticket in waiting {
+            left.extend(shared.queue.give_up(ticket));
+            shared.answer(ticket, Err(GaveUp::Unanswered));
+        }
+        let worker = shared.worker.take();
+        drop(shared);
+        if let Some(worker) = worker {
+            worker.ring();
+        }
+        drop(left);
+    }
+
+    /// A panic cannot leave the state half changed, because no caller's code runs under the lock but `fits`, and that
+    /// before anything is changed; so poison says nothing here.
+    fn lock(&self) -> MutexGuard<'_, Shared<W, R>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(any(test, feature = "loom"))]
-impl Scheduler {
+impl<W, R> Scheduler<W, R> {
     /// What happened at a scheduler that nobody uses any more, if it kept the laws.
     ///
     /// # Panics
     /// Where something was left behind, or a law was broken.
     pub fn judge(&self) -> Judge {
         let shared = self.lock();
-        assert!(shared.sleepers.is_empty(), "a sleeper leaked");
-        assert_eq!(shared.holder_thread, None, "a holder leaked");
-        shared.state.assert_idle();
-        shared.state.judge()
+        assert!(shared.slots.is_empty(), "a slot leaked");
+        shared.queue.judge()
     }
 }
 
-impl Default for Scheduler {
+impl<W, R> Default for Scheduler<W, R> {
     fn default() -> Self {
         Self::new(SchedulerPolicy::default())
     }
 }
 
-impl Shared {
-    /// Has the calling thread sleep on a waiting ticket.
-    fn seat(&mut self, ticket: Ticket, patience: Patience<'_>) -> Bell {
-        let bell = Bell::of_this_thread();
-        let sleeper = Sleeper {
-            thread: sync::this_thread(),
-            bell: bell.clone(),
-            cancel: patience.cancel.cloned(),
-            deadline: patience.deadline,
-        };
-        self.sleepers.insert(ticket, sleeper);
-        bell
+impl<W, R> fmt::Debug for Scheduler<W, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scheduler").field("waiting", &self.waiting()).finish_non_exhaustive()
+    }
+}
+
+impl<W, R> Shared<W, R> {
+    /// The next turn, with the work of those who are gone.
+    fn take(&mut self, fits: impl Fn(&W, Priority, Size) -> bool) -> (Option<Taken<W>>, Vec<Gone<W>>) {
+        let taken = self.queue.take(sync::now(), fits);
+        let left = self.tell_the_gone();
+        (taken, left)
     }
 
-    /// Takes a waiting ticket out; nothing where it has left already.
-    fn forget(&mut self, ticket: Ticket) {
-        self.state.give_up(ticket);
-        self.sleepers.remove(&ticket);
-    }
-
-    /// Forgets those who have given up but are not yet awake to say so: they must not be given the turn.
-    fn forget_the_gone(&mut self) {
-        let gone = |sleeper: &Sleeper| {
-            Patience { cancel: sleeper.cancel.as_ref(), deadline: sleeper.deadline }.check().is_err()
-        };
-        let gone: Vec<Ticket> =
-            self.sleepers.iter().filter(|(_, sleeper)| gone(sleeper)).map(|(&ticket, _)| ticket).collect();
-        for ticket in gone {
-            self.forget(ticket);
+    /// Gives a caller its answer, where it still wants one.
+    fn answer(&mut self, ticket: Ticket, answer: Result<R, GaveUp>) {
+        let Some(slot) = self.slots.get_mut(&ticket) else { return };
+        if slot.answer.is_none() {
+            slot.answer = Some(answer);
+            if let Some(bell) = slot.bell.take() {
+                bell.ring();
+            }
         }
     }
 
-    /// Ends the holder's turn and returns the bell of the thread whose turn comes.
-    fn release(&mut self, ticket: Ticket) -> Option<Bell> {
-        self.forget_the_gone();
-        self.state.release(ticket);
-        self.hand_over()
-    }
-
-    /// Takes the ticket that now holds the permit from among the sleepers, and returns the bell that wakes it.
-    fn hand_over(&mut self) -> Option<Bell> {
-        let next = self.state.holder().and_then(|next| self.sleepers.remove(&next));
-        self.holder_thread = next.as_ref().map(|sleeper| sleeper.thread);
-        next.map(|sleeper| sleeper.bell)
+    /// Tells those whom the queue has dropped. Their work comes back, to be dropped outside the lock.
+    fn tell_the_gone(&mut self) -> Vec<Gone<W>> {
+        let gone = self.queue.gone();
+        for Gone { ticket, why, .. } in &gone {
+            self.answer(*ticket, Err(*why));
+        }
+        gone
     }
 }
 
-/// The right to run one unit on the device; dropping it, also while unwinding, lets the next caller in.
-///
-/// It stays on the thread that entered, but may be borrowed by others.
-#[must_use = "the permit is given back as soon as it is dropped"]
-#[derive(Debug)]
-pub struct Permit<'scheduler> {
-    scheduler: &'scheduler Scheduler,
+/// A request that was queued. Dropped, it is given up.
+#[must_use = "a request is given up as soon as this is dropped"]
+pub struct Waiting<'scheduler, W, R> {
+    scheduler: &'scheduler Scheduler<W, R>,
     ticket: Ticket,
-    priority: Priority,
-    /// A mutex guard may be borrowed by another thread but not moved to one, and so may this.
-    stays_on_its_thread: PhantomData<std::sync::MutexGuard<'static, ()>>,
+    ask: Ask,
+    waits: bool,
 }
 
-impl Permit<'_> {
-    /// The class under which the permit was given.
+impl<W, R> Waiting<'_, W, R> {
+    /// Waits for the answer.
+    ///
+    /// A caller that has given up leaves at once where its work is not being computed at the moment: its
+    /// [`Cancel`](crate::Cancel) wakes it, and so does its deadline. Where it is, it leaves at the end of the time slice.
+    ///
+    /// # Errors
+    /// [`GaveUp::Cancelled`] or [`GaveUp::Deadline`] where it has left; [`GaveUp::Unanswered`] where the worker ended.
+    pub fn wait(mut self) -> Result<R, GaveUp> {
+        let bell = Bell::of_this_thread();
+        // On the list of the handle before the flag is read below, so that no cancellation can be missed.
+        let cancel = self.ask.cancel.clone();
+        let _listed = cancel.as_ref().map(|cancel| cancel.list(bell.clone()));
+        loop {
+            let deadline = {
+                let mut shared = self.scheduler.lock();
+                let slot = shared.slots.get_mut(&self.ticket).expect("a caller that waits has a slot");
+                if let Some(answer) = slot.answer.take() {
+                    shared.slots.remove(&self.ticket);
+                    self.waits = false;
+                    return answer;
+                }
+                slot.bell = Some(bell.clone());
+                match self.ask.gave_up(sync::now()) {
+                    None => self.ask.deadline,
+                    Some(why) => match shared.queue.give_up(self.ticket) {
+                        Some(work) => {
+                            shared.slots.remove(&self.ticket);
+                            self.waits = false;
+                            drop(shared);
+                            drop(work);
+                            return Err(why);
+                        }
+                        // It is being computed: the end of the time slice is its end.
+                        None => None,
+                    },
+                }
+            };
+            bell.wait(deadline);
+        }
+    }
+}
+
+impl<W, R> Drop for Waiting<'_, W, R> {
+    fn drop(&mut self) {
+        if self.waits {
+            let mut shared = self.scheduler.lock();
+            let work = shared.queue.give_up(self.ticket);
+            // Where it is being computed, the answer finds nobody.
+            let slot = shared.slots.remove(&self.ticket);
+            drop(shared);
+            drop((work, slot));
+        }
+    }
+}
+
+/// The worker's turn: a pass that begins or goes on. Dropped without an end, also while unwinding, it is over, and its
+/// callers leave as [`GaveUp::Unanswered`].
+#[must_use = "the turn is over as soon as this is dropped"]
+pub struct Turn<'scheduler, W, R> {
+    scheduler: &'scheduler Scheduler<W, R>,
+    priority: Priority,
+    members: Vec<Ticket>,
+    waits: Vec<Duration>,
+    work: Vec<W>,
+    over: bool,
+}
+
+impl<W, R> Turn<'_, W, R> {
+    /// The class.
     pub fn priority(&self) -> Priority {
         self.priority
     }
 
-    /// Ends this unit and begins the next one of the same work: the permit again, or why the caller gave up.
-    ///
-    /// It lets in whoever has precedence and then goes on before the rest of its class, where an
-    /// [`enter`](Scheduler::enter) would come last; where nobody has precedence it returns at once. Background work lets in
-    /// interactive callers, interactive work only what aging lets by.
-    ///
-    /// # Errors
-    /// As [`Scheduler::enter_until`]; the permit is then given back.
-    pub fn yield_now(self, cancel: Option<&Cancel>, deadline: Option<Instant>) -> Result<Self, GaveUp> {
-        let patience = Patience { cancel, deadline };
-        patience.check()?;
-        let (scheduler, ticket, priority) = (self.scheduler, self.ticket, self.priority);
-        let mut shared = scheduler.lock();
-        shared.forget_the_gone();
-        shared.state.yield_now(ticket);
-        if shared.state.holder() == Some(ticket) {
-            drop(shared);
-            return Ok(self);
-        }
-        // The turn has ended, so nothing is left to give back.
-        mem::forget(self);
-        let bell = shared.seat(ticket, patience);
-        let next = shared.hand_over();
+    /// The requests of a pass that begins, the head first: to be kept for [`finish`](Self::finish). None for one that goes
+    /// on.
+    pub fn members(&self) -> &[Ticket] {
+        &self.members
+    }
+
+    /// How long each of them waited.
+    pub fn waits(&self) -> &[Duration] {
+        &self.waits
+    }
+
+    /// What each of them gave, or what the pass was parked with.
+    pub fn take_work(&mut self) -> Vec<W> {
+        std::mem::take(&mut self.work)
+    }
+
+    /// Ends the time slice. The pass is parked with `work`, and goes on in a later turn, before the others of its class; or
+    /// it ends here, where all its callers have given up.
+    pub fn yield_now(mut self, work: Vec<W>) {
+        self.over = true;
+        let mut shared = self.scheduler.lock();
+        shared.queue.yield_now(work, sync::now());
+        let left = shared.tell_the_gone();
         drop(shared);
-        if let Some(next) = next {
-            next.ring();
+        drop(left);
+    }
+
+    /// Ends the pass with an answer for each of its requests. Those who have left get none; those without an answer leave as
+    /// [`GaveUp::Unanswered`].
+    pub fn finish(mut self, answers: Vec<(Ticket, R)>) {
+        self.end(answers);
+    }
+
+    fn end(&mut self, answers: Vec<(Ticket, R)>) {
+        self.over = true;
+        let mut shared = self.scheduler.lock();
+        let members = shared.queue.finish(sync::now());
+        for (ticket, answer) in answers {
+            shared.answer(ticket, Ok(answer));
         }
-        scheduler.wait(ticket, priority, patience, &bell)
+        for ticket in members {
+            shared.answer(ticket, Err(GaveUp::Unanswered));
+        }
+        let left = shared.tell_the_gone();
+        drop(shared);
+        drop(left);
     }
 }
 
-impl Drop for Permit<'_> {
+impl<W, R> Drop for Turn<'_, W, R> {
     fn drop(&mut self) {
-        let next = self.scheduler.lock().release(self.ticket);
-        if let Some(bell) = next {
-            bell.ring();
+        if !self.over {
+            self.end(Vec::new());
         }
     }
 }
@@ -328,16 +351,20 @@ impl Drop for Permit<'_> {
 #[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
-    use crate::judge::Event;
-    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+    use crate::Cancel;
+    use std::collections::HashMap;
+    use std::panic::resume_unwind;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-    use std::sync::{Mutex, mpsc};
+    use std::sync::mpsc;
     use std::thread;
-    use std::time::Duration;
+    use std::time::Instant;
 
     use Priority::{Background, Interactive};
 
     // Below: real threads. Nothing sleeps: what must come about is polled for.
+
+    /// Callers give and get a number.
+    type Numbers = Scheduler<usize, usize>;
 
     fn until(condition: impl Fn() -> bool) {
         while !condition() {
@@ -359,471 +386,210 @@ mod tests {
         }
     }
 
-    #[test]
-    fn scheduler_and_handle_are_shared_between_threads_and_a_permit_is_lent() {
-        fn shared<T: Send + Sync>() {}
-        fn lent<T: Sync>() {}
-        shared::<Scheduler>();
-        shared::<Cancel>();
-        lent::<Permit<'static>>();
+    fn eight(_: &usize, _: Priority, size: Size) -> bool {
+        size.rows <= 8
     }
 
-    #[test]
-    fn a_query_waits_for_at_most_one_unit_of_eight_hammering_threads() {
-        watched(|| {
-            for every in [0, 1, 8] {
-                let policy = SchedulerPolicy { background_every: every };
-                let scheduler = Scheduler::new(policy);
-                let (stop, inside) = (AtomicBool::new(false), AtomicUsize::new(0));
-                // Work in two units, one after the other.
-                let unit = |priority| {
-                    let mut permit = scheduler.enter(priority);
-                    for last in [false, true] {
-                        assert_eq!(permit.priority(), priority);
-                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two units at once");
-                        inside.fetch_sub(1, Ordering::SeqCst);
-                        if !last {
-                            permit = permit.yield_now(None, None).expect("nothing makes it give up");
-                        }
-                    }
-                };
-                thread::scope(|scope| {
-                    for _ in 0..8 {
-                        scope.spawn(|| {
-                            // As long as there are queries, but not for ever where these never come by.
-                            let units = (0..20_000).take_while(|_| !stop.load(Ordering::SeqCst));
-                            units.for_each(|_| unit(Background));
-                        });
-                    }
-                    let queries: Vec<_> =
-                        (0..3).map(|_| scope.spawn(|| (0..100).for_each(|_| unit(Interactive)))).collect();
-                    for thread in queries {
-                        thread.join().expect("a query thread ends well");
-                    }
-                    stop.store(true, Ordering::SeqCst);
-                });
-                scheduler.judge();
+    fn ask(priority: Priority, form: u64) -> Ask {
+        Ask { size: Size { rows: 1, ..Size::default() }, form: Some(form), ..Ask::alone(priority) }
+    }
+
+    /// The worker's loop, every background pass in three time slices; how many requests each pass had.
+    fn work(scheduler: &Numbers) -> Vec<usize> {
+        let mut begun: HashMap<Vec<usize>, (Vec<Ticket>, usize)> = HashMap::new();
+        let mut passes = Vec::new();
+        while let Some(mut turn) = scheduler.next(eight) {
+            let (numbers, members) = (turn.take_work(), turn.members().to_vec());
+            if !members.is_empty() {
+                assert_eq!(members.len(), numbers.len());
+                passes.push(members.len());
+                begun.insert(numbers.clone(), (members, 0));
             }
-        });
-    }
-
-    #[test]
-    fn a_query_that_arrives_behind_a_background_unit_is_next_past_eight_waiters() {
-        watched(|| {
-            let policy = SchedulerPolicy::default();
-            let scheduler = Scheduler::new(policy);
-            let started = Mutex::new(Vec::new());
-            let unit = |priority| {
-                let _permit = scheduler.enter(priority);
-                started.lock().unwrap().push(priority);
-            };
-            for _ in 0..20 {
-                let running = scheduler.enter(Background);
-                thread::scope(|scope| {
-                    for _ in 0..8 {
-                        scope.spawn(|| unit(Background));
-                    }
-                    until(|| scheduler.waiting() == (0, 8));
-                    scope.spawn(|| unit(Interactive));
-                    until(|| scheduler.waiting() == (1, 8));
-                    drop(running);
-                });
-                let started = std::mem::take(&mut *started.lock().unwrap());
-                assert_eq!(started.len(), 9);
-                assert_eq!(started[0], Interactive);
+            let (members, slices) = begun.get_mut(&numbers).expect("what goes on has begun");
+            *slices += 1;
+            if turn.priority() == Background && *slices < 3 {
+                turn.yield_now(numbers);
+                continue;
             }
-            scheduler.judge();
-        });
-    }
-
-    #[test]
-    fn a_waiting_background_unit_passes_eight_queries_and_no_more() {
-        watched(|| {
-            let policy = SchedulerPolicy::default();
-            let scheduler = Scheduler::new(policy);
-            let started = Mutex::new(Vec::new());
-            let unit = |priority| {
-                let _permit = scheduler.enter(priority);
-                started.lock().unwrap().push(priority);
-            };
-            let running = scheduler.enter(Interactive);
-            thread::scope(|scope| {
-                scope.spawn(|| unit(Background));
-                for _ in 0..12 {
-                    scope.spawn(|| unit(Interactive));
-                }
-                until(|| scheduler.waiting() == (12, 1));
-                drop(running);
-            });
-            assert_eq!(started.lock().unwrap().iter().position(|&priority| priority == Background), Some(8));
-            assert_eq!(scheduler.judge().aged_starts, 1);
-        });
-    }
-
-    #[test]
-    fn threads_of_one_class_are_served_in_order_of_arrival() {
-        watched(|| {
-            for priority in [Interactive, Background] {
-                let scheduler = Scheduler::default();
-                let served = Mutex::new(Vec::new());
-                let running = scheduler.enter(priority);
-                thread::scope(|scope| {
-                    for place in 0..10 {
-                        let (scheduler, served) = (&scheduler, &served);
-                        scope.spawn(move || {
-                            let _permit = scheduler.enter(priority);
-                            served.lock().unwrap().push(place);
-                        });
-                        until(|| {
-                            let (interactive, background) = scheduler.waiting();
-                            interactive + background == place + 1
-                        });
-                    }
-                    drop(running);
-                });
-                assert_eq!(*served.lock().unwrap(), (0..10).collect::<Vec<_>>());
-                scheduler.judge();
-            }
-        });
-    }
-
-    #[test]
-    fn a_unit_that_panics_gives_its_permit_back() {
-        watched(|| {
-            let scheduler = Scheduler::default();
-            thread::scope(|scope| {
-                let (waits, may_panic) = mpsc::channel();
-                let (holds, is_held) = mpsc::channel();
-                let panicking = scope.spawn({
-                    let scheduler = &scheduler;
-                    move || {
-                        let _permit = scheduler.enter(Background);
-                        holds.send(()).unwrap();
-                        may_panic.recv().unwrap();
-                        resume_unwind(Box::new("a unit failed"));
-                    }
-                });
-                is_held.recv().unwrap();
-                let next = scope.spawn(|| drop(scheduler.enter(Interactive)));
-                until(|| scheduler.waiting() == (1, 0));
-                waits.send(()).unwrap();
-                assert!(panicking.join().is_err());
-                next.join().expect("the next unit runs");
-            });
-            drop(scheduler.enter(Background));
-            scheduler.judge();
-        });
-    }
-
-    #[test]
-    fn cancelling_wakes_a_waiter_while_the_permit_is_held() {
-        watched(|| {
-            let scheduler = Scheduler::default();
-            let cancel = Cancel::new();
-            let running = scheduler.enter(Background);
-            thread::scope(|scope| {
-                let waiters = [Interactive, Background, Interactive].map(|priority| {
-                    scope.spawn({
-                        let (scheduler, cancel) = (&scheduler, &cancel);
-                        move || scheduler.enter_until(priority, Some(cancel), None).is_err()
-                    })
-                });
-                until(|| scheduler.waiting() == (2, 1));
-                cancel.cancel();
-                for waiter in waiters {
-                    assert!(waiter.join().expect("a cancelled waiter returns"));
-                }
-                assert_eq!(scheduler.waiting(), (0, 0));
-            });
-            assert_eq!(cancel.listed(), 0, "a thread stayed on the list of the handle");
-            drop(running);
-            scheduler.judge();
-        });
-    }
-
-    #[test]
-    fn a_caller_that_gave_up_takes_no_turn_even_before_it_wakes() {
-        watched(|| {
-            let scheduler = Scheduler::default();
-            let cancel = Cancel::new();
-            let running = scheduler.enter(Interactive);
-            thread::scope(|scope| {
-                let gone = scope.spawn(|| scheduler.enter_until(Interactive, Some(&cancel), None).is_err());
-                until(|| scheduler.waiting() == (1, 0));
-                let next = scope.spawn(|| drop(scheduler.enter(Background)));
-                until(|| scheduler.waiting() == (1, 1));
-                // The flag alone, without the wake-up that `cancel` sends: the thread still sleeps when its turn would
-                // come.
-                cancel.set();
-                drop(running);
-                next.join().expect("the next caller is let in");
-                cancel.cancel();
-                assert!(gone.join().expect("the caller that gave up returns"));
-            });
-            let journal = &scheduler.lock().state.journal.clone();
-            assert!(journal.contains(&Event::GiveUp(Ticket(1))));
-            assert!(!journal.contains(&Event::Start(Ticket(1))));
-            scheduler.judge();
-        });
-    }
-
-    #[test]
-    fn a_permit_granted_to_a_caller_that_gave_up_before_it_woke_is_handed_on() {
-        watched(|| {
-            let scheduler = Scheduler::default();
-            let cancel = Cancel::new();
-            let running = scheduler.enter(Interactive);
-            thread::scope(|scope| {
-                let gone = scope.spawn(|| scheduler.enter_until(Interactive, Some(&cancel), None).is_err());
-                until(|| scheduler.waiting() == (1, 0));
-                let next = scope.spawn(|| drop(scheduler.enter(Background)));
-                until(|| scheduler.waiting() == (1, 1));
-                // The turn is given without the wake-up that a dropped permit sends; then the caller gives up.
-                let granted = scheduler.lock().release(running.ticket);
-                std::mem::forget(running);
-                assert!(granted.is_some());
-                assert_eq!(scheduler.lock().holder_thread, Some(gone.thread().id()));
-                cancel.cancel();
-                assert!(gone.join().expect("the caller that gave up returns"));
-                next.join().expect("the next caller is let in");
-            });
-            scheduler.judge();
-        });
-    }
-
-    #[test]
-    fn a_cancelled_handle_is_refused_at_an_idle_device() {
-        let scheduler = Scheduler::default();
-        let cancel = Cancel::new();
-        assert!(scheduler.enter_until(Interactive, Some(&cancel), None).is_ok());
-        cancel.clone().cancel();
-        assert!(cancel.is_cancelled());
-        assert!(scheduler.enter_until(Interactive, Some(&cancel), None).is_err());
-        assert!(scheduler.enter_until(Background, Some(&Cancel::new()), None).is_ok());
-        scheduler.judge();
-    }
-
-    #[test]
-    fn a_deadline_wakes_its_waiter_while_the_permit_is_held() {
-        watched(|| {
-            let scheduler = Scheduler::default();
-            let cancel = Cancel::new();
-            let running = scheduler.enter(Background);
-            thread::scope(|scope| {
-                let waiters = [(Interactive, 5), (Background, 1), (Interactive, 20)].map(|(priority, ms)| {
-                    let (scheduler, cancel) = (&scheduler, &cancel);
-                    scope.spawn(move || {
-                        let deadline = Instant::now() + Duration::from_millis(ms);
-                        let gave_up = scheduler.enter_until(priority, Some(cancel), Some(deadline)).err();
-                        (gave_up, Instant::now().checked_duration_since(deadline))
-                    })
-                });
-                for waiter in waiters {
-                    let (gave_up, late) = waiter.join().expect("a waiter past its deadline returns");
-                    assert_eq!(gave_up, Some(GaveUp::Deadline));
-                    println!("left {:?} after its deadline", late.expect("it waits until its deadline"));
-                }
-                assert_eq!(scheduler.waiting(), (0, 0));
-            });
-            assert_eq!(cancel.listed(), 0, "a thread stayed on the list of the handle");
-            drop(running);
-            scheduler.judge();
-        });
-    }
-
-    #[test]
-    fn a_caller_past_its_deadline_takes_no_turn_even_before_it_wakes() {
-        watched(|| {
-            let scheduler = Scheduler::default();
-            let running = scheduler.enter(Interactive);
-            // A caller that has not woken: its place alone, with a deadline that has passed.
-            let patience = Patience { cancel: None, deadline: Some(Instant::now()) };
-            let gone = {
-                let mut shared = scheduler.lock();
-                let ticket = shared.state.arrive(Interactive);
-                shared.seat(ticket, patience);
-                ticket
-            };
-            thread::scope(|scope| {
-                let next = scope.spawn(|| drop(scheduler.enter(Background)));
-                until(|| scheduler.waiting() == (1, 1));
-                drop(running);
-                next.join().expect("the next caller is let in");
-            });
-            let journal = &scheduler.lock().state.journal.clone();
-            assert!(journal.contains(&Event::GiveUp(gone)));
-            assert!(!journal.contains(&Event::Start(gone)));
-            scheduler.judge();
-        });
-    }
-
-    #[test]
-    fn a_deadline_that_has_passed_is_refused_at_an_idle_device_and_a_later_one_is_not() {
-        let scheduler = Scheduler::default();
-        let (now, cancel) = (Instant::now(), Cancel::new());
-        assert_eq!(scheduler.enter_until(Interactive, None, Some(now)).err(), Some(GaveUp::Deadline));
-        assert!(scheduler.enter_until(Interactive, Some(&cancel), Some(now + Duration::from_secs(3600))).is_ok());
-        cancel.cancel();
-        assert_eq!(scheduler.enter_until(Interactive, Some(&cancel), Some(now)).err(), Some(GaveUp::Cancelled));
-        assert_eq!(GaveUp::Deadline.to_string(), "the deadline has passed");
-        scheduler.judge();
-    }
-
-    #[test]
-    fn a_waiter_with_a_late_deadline_gets_its_turn() {
-        watched(|| {
-            let scheduler = Scheduler::default();
-            let running = scheduler.enter(Background);
-            let deadline = Instant::now() + Duration::from_secs(3600);
-            thread::scope(|scope| {
-                let waiter = scope.spawn(|| scheduler.enter_until(Interactive, None, Some(deadline)).is_ok());
-                until(|| scheduler.waiting() == (1, 0));
-                drop(running);
-                assert!(waiter.join().expect("the waiter is let in"));
-            });
-            scheduler.judge();
-        });
-    }
-
-    #[test]
-    fn work_that_yields_lets_the_query_in_and_goes_on_before_other_background_work() {
-        watched(|| {
-            let scheduler = Scheduler::default();
-            let order = Mutex::new(Vec::new());
-            let running = scheduler.enter(Background);
-            thread::scope(|scope| {
-                for (name, priority) in [("other", Background), ("query", Interactive)] {
-                    let (scheduler, order) = (&scheduler, &order);
-                    scope.spawn(move || {
-                        let _permit = scheduler.enter(priority);
-                        order.lock().unwrap().push(name);
-                    });
-                }
-                until(|| scheduler.waiting() == (1, 1));
-                let running = running.yield_now(None, None).expect("nothing makes it give up");
-                assert_eq!(running.priority(), Background);
-                order.lock().unwrap().push("carved");
-                assert_eq!(scheduler.waiting(), (0, 1));
-                drop(running);
-            });
-            assert_eq!(*order.lock().unwrap(), ["query", "carved", "other"]);
-            scheduler.judge();
-        });
-    }
-
-    #[test]
-    fn work_that_yields_goes_on_at_once_where_nobody_has_precedence() {
-        for priority in [Interactive, Background] {
-            let scheduler = Scheduler::default();
-            let mut permit = scheduler.enter(priority);
-            for _ in 0..3 {
-                permit = permit.yield_now(None, None).expect("nothing makes it give up");
-            }
-            assert_eq!(scheduler.lock().holder_thread, Some(thread::current().id()));
-            drop(permit);
-            scheduler.judge();
+            let answers = members.iter().copied().zip(numbers.iter().map(|n| n + 1)).collect();
+            begun.remove(&numbers);
+            turn.finish(answers);
         }
+        passes
+    }
+
+    /// Runs callers beside a worker, and gives its passes when they have ended.
+    fn beside_a_worker(scheduler: &Numbers, callers: impl FnOnce()) -> Vec<usize> {
+        thread::scope(|scope| {
+            let worker = scope.spawn(|| work(scheduler));
+            callers();
+            scheduler.close();
+            worker.join().expect("the worker ends well")
+        })
     }
 
     #[test]
-    fn work_that_gives_up_as_it_yields_gives_its_permit_back() {
-        watched(|| {
-            let scheduler = Scheduler::default();
-            let cancel = Cancel::new();
-            cancel.cancel();
-            let gave_up = scheduler.enter(Background).yield_now(Some(&cancel), None).err();
-            assert_eq!(gave_up, Some(GaveUp::Cancelled));
-            let gave_up = scheduler.enter(Interactive).yield_now(None, Some(Instant::now())).err();
-            assert_eq!(gave_up, Some(GaveUp::Deadline));
-            scheduler.judge();
+    fn scheduler_and_handle_are_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Numbers>();
+        shared::<Cancel>();
+    }
 
-            let cancel = Cancel::new();
-            let running = scheduler.enter(Background);
-            thread::scope(|scope| {
-                let (holds, is_held) = mpsc::channel();
-                let (done, may_end) = mpsc::channel::<()>();
-                scope.spawn({
-                    let scheduler = &scheduler;
-                    move || {
-                        let _permit = scheduler.enter(Interactive);
-                        holds.send(()).unwrap();
-                        may_end.recv().unwrap();
-                    }
+    #[test]
+    fn under_eight_background_threads_a_query_waits_for_at_most_one_time_slice() {
+        watched(|| {
+            for background_every in [0, 1, 8] {
+                let scheduler = Numbers::new(SchedulerPolicy { background_every, ..SchedulerPolicy::default() });
+                let stop = AtomicBool::new(false);
+                let asked = |priority, n: usize| {
+                    // Some share a pass and some do not.
+                    let answer = scheduler.submit(ask(priority, n as u64 % 2), n).unwrap().wait();
+                    assert_eq!(answer, Ok(n + 1));
+                };
+                beside_a_worker(&scheduler, || {
+                    thread::scope(|scope| {
+                        for thread in 0..8 {
+                            let (asked, stop) = (&asked, &stop);
+                            scope.spawn(move || {
+                                // As long as there are queries, but not for ever where these never come by.
+                                let units = (0..20_000).take_while(|_| !stop.load(Ordering::SeqCst));
+                                units.for_each(|n| asked(Background, 100_000 * thread + n));
+                            });
+                        }
+                        let queries: Vec<_> = (0..3)
+                            .map(|thread| {
+                                let asked = &asked;
+                                scope.spawn(move || {
+                                    (0..100).for_each(|n| asked(Interactive, 1_000_000 * (thread + 1) + n));
+                                })
+                            })
+                            .collect();
+                        for thread in queries {
+                            thread.join().expect("a query thread ends well");
+                        }
+                        stop.store(true, Ordering::SeqCst);
+                    });
                 });
-                until(|| scheduler.waiting() == (1, 0));
-                scope.spawn({
-                    let cancel = &cancel;
-                    move || {
-                        is_held.recv().unwrap();
-                        cancel.cancel();
-                    }
-                });
-                // It waits behind a query that does not end, and leaves all the same.
-                assert_eq!(running.yield_now(Some(&cancel), None).err(), Some(GaveUp::Cancelled));
-                assert_eq!(scheduler.waiting(), (0, 0));
-                done.send(()).unwrap();
+                // The judge counts the background units that each query waited for.
+                let judge = scheduler.judge();
+                assert!(judge.interactive_starts <= 300 && judge.interactive_starts >= 100);
+            }
+        });
+    }
+
+    #[test]
+    fn sixteen_callers_of_one_form_are_few_passes_and_each_has_its_own_answer() {
+        watched(|| {
+            let scheduler = Numbers::default();
+            let passes = thread::scope(|scope| {
+                let callers: Vec<_> = (0..16)
+                    .map(|n| {
+                        let scheduler = &scheduler;
+                        scope.spawn(move || scheduler.submit(ask(Interactive, 1), n).unwrap().wait())
+                    })
+                    .collect();
+                until(|| scheduler.waiting() == (16, 0));
+                let worker = scope.spawn(|| work(&scheduler));
+                for (n, caller) in callers.into_iter().enumerate() {
+                    assert_eq!(caller.join().unwrap(), Ok(n + 1));
+                }
+                scheduler.close();
+                worker.join().unwrap()
             });
-            assert_eq!(cancel.listed(), 0);
+            assert_eq!(passes, [8, 8]);
             scheduler.judge();
         });
+    }
+
+    #[test]
+    fn a_lone_request_begins_at_once() {
+        watched(|| {
+            let scheduler = Numbers::default();
+            let passes = beside_a_worker(&scheduler, || {
+                for n in 0..100 {
+                    assert_eq!(scheduler.submit(ask(Interactive, 1), n).unwrap().wait(), Ok(n + 1));
+                }
+            });
+            assert_eq!(passes, [1; 100]);
+            scheduler.judge();
+        });
+    }
+
+    #[test]
+    fn a_deadline_wakes_its_caller_while_another_is_computed() {
+        watched(|| {
+            let scheduler = Numbers::default();
+            let own = scheduler.submit(ask(Background, 1), 1).unwrap();
+            let turn = scheduler.try_next(eight).unwrap();
+            thread::scope(|scope| {
+                let callers = [(Interactive, 5), (Background, 1), (Interactive, 20)].map(|(priority, ms)| {
+                    let deadline = Some(Instant::now() + Duration::from_millis(ms));
+                    let asked = Ask { deadline, ..ask(priority, 2) };
+                    scope.spawn(|| match scheduler.submit(asked, 2) {
+                        Ok(waiting) => waiting.wait(),
+                        Err(Refused::GaveUp(why)) => Err(why),
+                        Err(full) => panic!("{full}"),
+                    })
+                });
+                for caller in callers {
+                    assert_eq!(caller.join().unwrap(), Err(GaveUp::Deadline));
+                }
+            });
+            assert_eq!(scheduler.waiting(), (0, 0));
+            turn.finish(Vec::new());
+            assert_eq!(own.wait(), Err(GaveUp::Unanswered));
+            scheduler.judge();
+        });
+    }
+
+    #[test]
+    fn who_has_given_up_before_is_refused_and_costs_nothing() {
+        let scheduler = Numbers::default();
+        let (now, cancel) = (Instant::now(), Cancel::new());
+        let refused = |ask: Ask| scheduler.submit(ask, 1).err();
+        let late = Ask { deadline: Some(now), ..ask(Interactive, 1) };
+        assert_eq!(refused(late.clone()), Some(Refused::GaveUp(GaveUp::Deadline)));
+        cancel.cancel();
+        assert_eq!(refused(Ask { cancel: Some(cancel), ..late }), Some(Refused::GaveUp(GaveUp::Cancelled)));
+        assert_eq!(GaveUp::Deadline.to_string(), "the deadline has passed");
+        assert!(scheduler.try_next(eight).is_none());
+        scheduler.judge();
     }
 
     #[test]
     fn cancelling_under_load_leaves_nothing_behind_and_keeps_the_laws() {
         watched(|| {
-            let policy = SchedulerPolicy { background_every: 2 };
-            let scheduler = Scheduler::new(policy);
+            let scheduler = Numbers::new(SchedulerPolicy { background_every: 2, ..SchedulerPolicy::default() });
             let (served, gave_up) = (AtomicUsize::new(0), AtomicUsize::new(0));
-            thread::scope(|scope| {
-                for caller in 0..6 {
-                    let (scheduler, served, gave_up) = (&scheduler, &served, &gave_up);
-                    scope.spawn(move || {
-                        let priority = if caller % 2 == 0 { Interactive } else { Background };
-                        for _ in 0..100 {
-                            let cancel = Cancel::new();
-                            thread::scope(|inner| {
-                                inner.spawn(|| cancel.cancel());
-                                match scheduler.enter_until(priority, Some(&cancel), None) {
-                                    Ok(_permit) => served.fetch_add(1, Ordering::SeqCst),
-                                    Err(_) => gave_up.fetch_add(1, Ordering::SeqCst),
-                                };
-                            });
-                            assert_eq!(cancel.listed(), 0);
-                        }
-                    });
-                }
+            beside_a_worker(&scheduler, || {
+                thread::scope(|scope| {
+                    for caller in 0..6 {
+                        let (scheduler, served, gave_up) = (&scheduler, &served, &gave_up);
+                        scope.spawn(move || {
+                            let priority = [Interactive, Background][caller % 2];
+                            for round in 0..100 {
+                                let cancel = Cancel::new();
+                                thread::scope(|inner| {
+                                    inner.spawn(|| cancel.cancel());
+                                    let asked = Ask { cancel: Some(cancel.clone()), ..ask(priority, round % 3) };
+                                    let number = 1000 * caller + round as usize;
+                                    let answer = scheduler.submit(asked, number).map(Waiting::wait);
+                                    match answer {
+                                        Ok(Ok(answer)) => {
+                                            assert_eq!(answer, number + 1);
+                                            served.fetch_add(1, Ordering::SeqCst)
+                                        }
+                                        _ => gave_up.fetch_add(1, Ordering::SeqCst),
+                                    };
+                                });
+                                assert_eq!(cancel.listed(), 0);
+                            }
+                        });
+                    }
+                });
             });
             assert_eq!(served.into_inner() + gave_up.into_inner(), 600);
             scheduler.judge();
         });
-    }
-
-    #[test]
-    fn entering_twice_on_one_thread_panics_with_the_invariant_and_harms_nothing() {
-        watched(|| {
-            let scheduler = Scheduler::default();
-            let permit = scheduler.enter(Interactive);
-            let nested = catch_unwind(AssertUnwindSafe(|| drop(scheduler.enter(Background))));
-            let message =
-                *nested.expect_err("it must not wait for itself").downcast::<&str>().expect("a plain message");
-            assert!(message.contains("not re-entrant"), "{message}");
-            assert!(scheduler.try_enter(Interactive).is_none());
-            drop(permit);
-            drop(scheduler.enter(Background));
-            scheduler.judge();
-        });
-    }
-
-    #[test]
-    fn trying_takes_a_free_permit_and_never_waits() {
-        let scheduler = Scheduler::default();
-        let permit = scheduler.try_enter(Background).expect("the scheduler is open");
-        thread::scope(|scope| {
-            let other = scope.spawn(|| scheduler.try_enter(Interactive).is_none());
-            assert!(other.join().expect("the other thread ends"));
-        });
-        drop(permit);
-        assert!(scheduler.try_enter(Interactive).is_some());
-        scheduler.judge();
     }
 }

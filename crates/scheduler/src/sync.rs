@@ -12,12 +12,6 @@ mod real {
 
     pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
     pub(crate) use std::sync::{Mutex, MutexGuard};
-    pub(crate) use std::thread::ThreadId;
-
-    /// Which thread this is.
-    pub(crate) fn this_thread() -> ThreadId {
-        thread::current().id()
-    }
 
     pub(crate) fn now() -> Instant {
         Instant::now()

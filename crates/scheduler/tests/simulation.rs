@@ -119,7 +119,7 @@ impl Simulation {
     fn new(every: u32) -> Self {
         Self {
             every: every.into(),
-            state: PolicyState::new(SchedulerPolicy { background_every: every }),
+            state: PolicyState::new(SchedulerPolicy { background_every: every, ..SchedulerPolicy::default() }),
             now: 0,
             events: BinaryHeap::new(),
             planned: Vec::new(),

@@ -338,3 +338,83 @@ fn a_replay_can_be_given_up() {
         "{given_up}"
     );
 }
+
+#[test]
+fn inputs_with_requests_of_their_own_are_as_in_calls_of_their_own_and_come_out_again() {
+    if !on_flex() {
+        return;
+    }
+    for (name, engine) in subjects() {
+        let profile = engine.profile();
+        let dim = *profile.dims.first().unwrap();
+        let role = |i: usize| [Role::Query, Role::Document, Role::None][i % 3];
+        let own = |i: usize| {
+            let request = Request::new(role(i)).truncation(Truncation::Right);
+            let task = profile.tasks[i % profile.tasks.len()].clone();
+            let request = if i.is_multiple_of(2) { request.task(task) } else { request };
+            if i.is_multiple_of(5) { request.dim(dim) } else { request }
+        };
+        // Each input three times, in every role.
+        let asked: Vec<(Input, Request)> =
+            mixed().into_iter().flat_map(|input| [0, 1, 2].map(|_| input.clone())).zip((0..).map(own)).collect();
+        let apart: Vec<_> = asked
+            .iter()
+            .map(|(input, request)| engine.embed_with(std::slice::from_ref(input), request).unwrap().remove(0))
+            .collect();
+        let (kept, inputs) = (Kept::default(), asked.iter().map(|(input, _)| input.clone()).collect::<Vec<_>>());
+        let together: Vec<_> = engine.embed_iter(asked.clone(), kept.of(Request::default())).unwrap().collect();
+        for (results, how) in [(&together, "streamed"), (&engine.embed_each(&asked), "each")] {
+            for ((one, other), (input, request)) in results.iter().zip(&apart).zip(&asked) {
+                match (one, other) {
+                    (Ok(one), Ok(other)) => assert_eq!(one, other, "{name}, {how}: {input:?} {request:?}"),
+                    (Err(one), Err(other)) => assert_eq!(one.kind(), other.kind(), "{name}, {how}: {input:?}"),
+                    other => panic!("{name}, {how}: {input:?} {request:?}: {other:?}"),
+                }
+            }
+        }
+        let entries = kept.entries();
+        for (i, item) in items(&entries).into_iter().enumerate() {
+            assert_eq!((item.index, item.role), (i as u64, role(i)));
+            assert_eq!((item.dim, i.is_multiple_of(5)), (i.is_multiple_of(5).then_some(dim), item.dim.is_some()));
+        }
+        let report = engine.replay(&entries, &inputs, &Request::default()).unwrap();
+        assert!(report.all_equal(), "{name}: {:?} {:?}", report.different, report.missing);
+        assert!(report.companies > 1 && report.companies_missing == 0, "{name}: {report:?}");
+        assert_eq!((report.equal, report.not_compared), (asked.len() - 3, 3), "{name}: the file that is not there");
+    }
+}
+
+#[test]
+fn a_wrong_request_of_one_input_costs_its_place_and_a_cancel_of_its_own_stops_it_alone() {
+    let engine = golden().twin("omni-small-tiny").engine();
+    let text = || Input::text("a red bicycle");
+    let want = engine.embed_one(text(), Role::Query).unwrap();
+    let gone = Cancel::new();
+    gone.cancel();
+    let query = || Request::new(Role::Query);
+    let asked = [
+        (text(), query()),
+        (text(), query().task("juggling")),
+        (text(), query().dim(7)),
+        (Input::text("another"), query().cancel(gone)),
+        (text(), query().deadline(std::time::Instant::now())),
+        (text(), query()),
+    ];
+    let results = engine.embed_each(&asked);
+    let kinds: Vec<_> = results.iter().map(|r| r.as_ref().err().map(omniburn::ItemError::kind)).collect();
+    let (bad, over) = (Some(ErrorKind::BadItem), Some(ErrorKind::Cancelled));
+    assert_eq!(kinds, [None, bad, bad, over, over, None]);
+    let said = |i: usize| results[i].as_ref().unwrap_err().to_string();
+    assert!(said(1).contains("no task `juggling` in this record"), "{}", said(1));
+    assert!(said(2).starts_with("dimension 7 is not one of this record's"), "{}", said(2));
+    assert_eq!(results[0].as_ref().unwrap().embedding, want);
+    assert_eq!(results[5].as_ref().unwrap().embedding, want);
+    assert_eq!(engine.memory_in_use(), (0, 0));
+
+    // What the call says holds for an input that does not say it.
+    let stop = Cancel::new();
+    stop.cancel();
+    let call = Request::new(Role::Document).cancel(stop);
+    let stopped: Vec<_> = engine.embed_iter([(text(), query())], call).unwrap().collect();
+    assert_eq!(stopped[0].as_ref().unwrap_err().kind(), ErrorKind::Cancelled);
+}

@@ -199,7 +199,8 @@ ending): then it is an error. --text, --image, --audio and --video say it outrig
 
 --items reads JSON lines with one key each: {\"text\": \"...\"}, {\"image\": \"PATH\"}, {\"audio\": \"PATH\"}, \
 {\"video\": \"PATH\"} or {\"video\": [\"frame0.png\", ...]}, an optional \"id\" that comes back, and for a file of \
-audio or video an optional \"track\", its number from 0 or its language. Inputs come first, then items, then lines.
+audio or video an optional \"track\", its number from 0 or its language. \"role\" (query, document or none) and \
+\"task\" are the line's own in place of --role and --task. Inputs come first, then items, then lines.
 
 Sound and film longer than 240 s are cut into segments of that length. Their line holds the unit mean of the segments' \
 vectors and how many there were; with --segments each segment has a line of its own, with where it begins and ends.

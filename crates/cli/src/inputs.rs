@@ -10,7 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use omniburn::{Cancel, ErrorKind, FilmSource, Input, ItemError, Modality, OTHER_TEXT, TextEncoding, TrackChoice};
+use omniburn::{
+    Cancel, ErrorKind, FilmSource, Input, ItemError, Modality, OTHER_TEXT, Role, TextEncoding, TrackChoice,
+};
 use omniburn::{has_pictures, is_animation, known_image_ending, sniff};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -95,9 +97,18 @@ pub struct Entry {
     pub input: Result<Input, Fault>,
     /// The files that it is read from.
     pub files: Vec<PathBuf>,
+    /// Its role, where the line says one.
+    pub role: Option<Role>,
+    /// The task it is embedded for, where the line says one.
+    pub task: Option<String>,
 }
 
 impl Entry {
+    /// An input that is treated as all others.
+    fn new(label: String, input: Result<Input, Fault>, files: Vec<PathBuf>) -> Self {
+        Self { id: None, label, input, files, role: None, task: None }
+    }
+
     /// What was typed, as an input.
     pub fn of(typed: &TypedInput, tracks: &Tracks) -> Self {
         let (label, input) = match typed {
@@ -108,13 +119,13 @@ impl Entry {
             TypedInput::Video(path) => named(path, Medium::Video),
         };
         let input = input.map(|input| tracks.of(input));
-        Self { id: None, label, input, files: typed.file().map(Path::to_path_buf).into_iter().collect() }
+        Self::new(label, input, typed.file().map(Path::to_path_buf).into_iter().collect())
     }
 }
 
 impl Entry {
     fn without_input(label: &str, fault: Fault) -> Self {
-        Self { id: None, label: label.into(), input: Err(fault), files: Vec::new() }
+        Self::new(label.into(), Err(fault), Vec::new())
     }
 }
 
@@ -377,7 +388,7 @@ fn only_file(path: &Path) -> Result<(), Fault> {
     Err(Fault::new(ErrorKind::NotAFile, format!("{}: found {found}", path.display())))
 }
 
-/// A line of `--items`: one medium, and perhaps an id.
+/// A line of `--items`: one medium, and perhaps an id, a track, a role and a task.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Item {
@@ -393,6 +404,10 @@ struct Item {
     video: Option<Film>,
     #[serde(default, deserialize_with = "given")]
     track: Option<ItemTrack>,
+    #[serde(default, deserialize_with = "given")]
+    role: Option<Role>,
+    #[serde(default, deserialize_with = "given")]
+    task: Option<String>,
 }
 
 /// A track of a line: a number from 0, or a language.
@@ -457,7 +472,8 @@ fn is_usable(id: &RawValue) -> bool {
 pub fn item(line: &[u8], folder: &Path, place: &str, tracks: &Tracks) -> Entry {
     let bad = |message: String| Fault::new(ErrorKind::BadItem, format!("{place}: {message}"));
     match serde_json::from_slice::<Item>(line) {
-        Ok(item) => {
+        Ok(mut item) => {
+            let (role, task) = (item.role.take(), item.task.take());
             let given = [item.text.is_some(), item.image.is_some(), item.audio.is_some(), item.video.is_some()];
             let given = given.into_iter().filter(|&g| g).count();
             let wrong_id = item.id.as_deref().is_some_and(|id| !is_usable(id));
@@ -494,7 +510,7 @@ pub fn item(line: &[u8], folder: &Path, place: &str, tracks: &Tracks) -> Entry {
                 Item { video: Some(Film::Frames(frames)), .. } => frames_of(folder, &frames),
                 _ => (place.into(), fault("found none of text, image, audio and video, expected one")),
             };
-            Entry { id, label, input: input.map(|input| tracks.of(input)), files }
+            Entry { id, label, input: input.map(|input| tracks.of(input)), files, role, task }
         }
         Err(e) => {
             let only = serde_json::from_slice::<OnlyId>(line).ok().and_then(|only| only.id);
@@ -503,7 +519,7 @@ pub fn item(line: &[u8], folder: &Path, place: &str, tracks: &Tracks) -> Entry {
                 Some(why) => why,
             };
             let id = only.filter(|id| is_usable(id));
-            Entry { id, label: place.into(), input: Err(bad(message)), files: Vec::new() }
+            Entry { id, ..Entry::without_input(place, bad(message)) }
         }
     }
 }
@@ -647,9 +663,7 @@ fn send_all(sources: Sources, to: &SyncSender<io::Result<Entry>>) -> Sent {
             let place = format!("line {number}");
             Some(match line {
                 Line::Whole(line) => match (not_text(line), std::str::from_utf8(line)) {
-                    (None, Ok(text)) => {
-                        Entry { id: None, label: text.to_string(), input: Ok(Input::text(text)), files: Vec::new() }
-                    }
+                    (None, Ok(text)) => Entry::new(text.to_string(), Ok(Input::text(text)), Vec::new()),
                     (why, _) => {
                         let message = format!("{place}: {}", why.unwrap_or_default());
                         Entry::without_input(&place, Fault::new(ErrorKind::BadItem, message))

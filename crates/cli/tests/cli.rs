@@ -182,6 +182,35 @@ fn long_wav(path: &Path, seconds: usize) {
 }
 
 #[test]
+fn a_line_of_items_may_have_a_role_and_a_task_of_its_own() {
+    let folder = with_record("omni-small-tiny", &["--dtype", "f32", "--task", "all"]);
+    let text = "\"text\":\"a red bicycle\"";
+    let items = format!(
+        "{{{text}}}\n{{{text},\"role\":\"query\"}}\n{{{text},\"role\":\"none\",\"task\":\"clustering\"}}\n\
+         {{{text},\"task\":\"juggling\"}}\n{{{text},\"role\":\"quarry\"}}\n{{{text},\"task\":null}}\n\
+         {{{text},\"task\":\"clustering\"}}\n"
+    );
+    let found = embed_items(&folder, &items, &["--journal", "journal.jsonl"]);
+    assert_eq!(
+        (found.code, kinds(&found)),
+        (1, ["ok", "ok", "ok", "bad_item", "bad_item", "bad_item", "ok"].map(String::from).to_vec())
+    );
+    let lines = found.lines();
+    let alone = |args: &[&str]| values(&embed(&folder, &[&["a red bicycle"], args].concat()).lines()[0]);
+    assert_eq!(values(&lines[0]), alone(&[]));
+    assert_eq!(values(&lines[1]), alone(&["--role", "query"]));
+    assert_eq!(values(&lines[2]), alone(&["--role", "none", "--task", "clustering"]));
+    assert_eq!(values(&lines[6]), alone(&["--task", "clustering"]));
+    assert_ne!(values(&lines[0]), values(&lines[1]));
+    assert_ne!(values(&lines[0]), values(&lines[6]));
+    let said = |i: usize| lines[i]["error"]["message"].as_str().unwrap().to_string();
+    assert!(said(3).contains("no task `juggling` in this record"), "{}", said(3));
+    assert!(said(4).contains("expected one of `query`, `document`, `none`"), "{}", said(4));
+    let again = verb(&folder, "replay", &["journal.jsonl", "--items", "items.jsonl"]);
+    assert_eq!(again.code, 0, "{}{}", again.stdout, again.stderr);
+}
+
+#[test]
 fn long_sound_is_one_line_with_its_number_of_segments_or_a_line_each_with_times() {
     let folder = small();
     long_wav(&folder.path().join("talk.wav"), 250);

@@ -19,7 +19,7 @@ use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::need::ItemNeed;
 use crate::options::{Budget, EngineOptions};
 use crate::parts::Parts;
-use crate::request::{Embedded, Input, Request, Role};
+use crate::request::{Asked, Embedded, Input, Request, Role};
 use crate::scheduler::{Priority, SchedulerPolicy};
 use crate::shared::{Flights, ResultCache};
 use crate::stream::{EmbedIter, Stream};
@@ -339,19 +339,38 @@ impl Engine {
         request: &Request,
     ) -> Result<Vec<Result<Embedded, ItemError>>, EngineError> {
         self.check(request)?;
-        let mut stream = Stream::new(self.clone(), inputs.iter().cloned(), request.clone());
-        let mut results = Vec::with_capacity(inputs.len());
-        while results.len() < inputs.len() {
-            results.extend(stream.window());
-        }
-        Ok(results)
+        Ok(self.results(inputs.iter().cloned(), request.clone()))
     }
 
-    /// Results of a long job as they come, in input order, with bounded memory.
+    /// As [`Engine::embed_with`], each input with its own request; those whose requests are equal are computed
+    /// together. For progress or a journal of such a call there is [`Engine::embed_iter`].
     ///
     /// # Errors
-    /// As [`Engine::embed_with`].
-    pub fn embed_iter<I: IntoIterator<Item = Input>>(
+    /// [`ItemError::Request`] at an input whose request names a task or dimension that the record does not have.
+    pub fn embed_each(&self, inputs: &[(Input, Request)]) -> Vec<Result<Embedded, ItemError>> {
+        self.results(inputs.iter().cloned(), Request::default())
+    }
+
+    fn results<I: Into<Asked>>(
+        &self,
+        inputs: impl ExactSizeIterator<Item = I>,
+        request: Request,
+    ) -> Vec<Result<Embedded, ItemError>> {
+        let count = inputs.len();
+        let mut stream = Stream::new(self.clone(), inputs, request);
+        let mut results = Vec::with_capacity(count);
+        while results.len() < count {
+            results.extend(stream.window());
+        }
+        results
+    }
+
+    /// Results of a long job as they come, in input order, with bounded memory. An item is an [`Input`], which is treated
+    /// as `request` says, or `(Input, Request)`, which has its own ([`Asked`]).
+    ///
+    /// # Errors
+    /// As [`Engine::embed_with`]; what is wrong with an input's own request is [`ItemError::Request`] at its place.
+    pub fn embed_iter<I: IntoIterator<Item: Into<Asked>>>(
         &self,
         inputs: I,
         request: Request,

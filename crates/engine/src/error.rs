@@ -90,6 +90,12 @@ pub enum ItemError {
         /// What is missing.
         reason: String,
     },
+    /// The input's own request names a task or dimension that the record does not have.
+    #[error("{reason}")]
+    Request {
+        /// What was named, and what there is.
+        reason: String,
+    },
     /// The sequence would have no row.
     #[error("the {modality} gives a sequence without a token")]
     Empty {
@@ -194,7 +200,7 @@ impl ItemError {
             ItemError::ModalityAbsent { .. } => ErrorKind::ModalityAbsent,
             ItemError::Empty { .. } => ErrorKind::Empty,
             ItemError::TooLong { .. } => ErrorKind::TooLong,
-            ItemError::TokenIdOutOfTable { .. } => ErrorKind::BadItem,
+            ItemError::Request { .. } | ItemError::TokenIdOutOfTable { .. } => ErrorKind::BadItem,
             ItemError::OverBudget { .. } => ErrorKind::OverBudget,
             ItemError::NotFinite(_) => ErrorKind::NotFinite,
             ItemError::Cancelled | ItemError::DeadlinePassed => ErrorKind::Cancelled,

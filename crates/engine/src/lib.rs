@@ -90,7 +90,7 @@ pub use parts::copied_weights;
 pub use peak::Peak;
 pub use prepare::{mel_preprocess, vision_preprocess};
 pub use replay::{ReplayDifference, ReplayReport, Replayed};
-pub use request::{Embedded, Input, Progress, Request, Role, Segment, Span, Timings};
+pub use request::{Asked, Embedded, Input, Progress, Request, Role, Segment, Span, Timings};
 pub use selftest::{ItemRow, LoadReport, SelfTest, Stored, StoredDistance};
 pub use shared::{CacheStats, ResultCache};
 pub use stream::EmbedIter;

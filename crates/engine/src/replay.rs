@@ -179,7 +179,8 @@ impl<'a> Log<'a> {
         // A number of a call counts from its opening to the next with the same number: journals may be put together.
         let (mut calls, mut opened) = (HashMap::new(), 0usize);
         let mut subjects: HashMap<InputDigest, usize> = HashMap::new();
-        let mut members: HashMap<(usize, InputDigest), usize> = HashMap::new();
+        // Several where a call has one content in several roles or the like.
+        let mut members: HashMap<(usize, InputDigest), Vec<usize>> = HashMap::new();
         let mut units = Vec::new();
         for (entry, event) in entries.iter().enumerate() {
             let call_of = |calls: &HashMap<u64, usize>, call: u64| {
@@ -227,18 +228,31 @@ impl<'a> Log<'a> {
                         });
                         log.subjects.len() - 1
                     });
-                    members.insert((call, digest), subject);
+                    let of_content = members.entry((call, digest)).or_default();
+                    if !of_content.contains(&subject) {
+                        of_content.push(subject);
+                    }
                     log.items.push((item, Some(subject)));
                 }
             }
         }
         let mut seen = HashSet::new();
         for (call, unit) in units {
-            // Items without a result, such as those of a call that was given up, are no company for others.
-            let member = |digest: &InputDigest| members.get(&(call, *digest)).copied();
-            let company: Vec<usize> = unit.items.iter().filter_map(member).collect();
-            if company.len() > 1 && seen.insert(company.clone()) {
-                log.companies.push(company);
+            // Items without a result, such as those of a call that was given up, are no company for others. What shares a
+            // unit has one request but for its content.
+            let member = |digest: &InputDigest| members.get(&(call, *digest)).map_or(&[][..], Vec::as_slice);
+            let request = |&s: &usize| &log.subjects[s].request;
+            let mut companies: Vec<Vec<usize>> = Vec::new();
+            for &subject in unit.items.iter().flat_map(member) {
+                match companies.iter_mut().find(|company| request(&company[0]).same_result(request(&subject))) {
+                    Some(company) => company.push(subject),
+                    None => companies.push(vec![subject]),
+                }
+            }
+            for company in companies {
+                if company.len() > 1 && seen.insert(company.clone()) {
+                    log.companies.push(company);
+                }
             }
         }
         Ok(log)

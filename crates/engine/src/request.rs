@@ -153,7 +153,30 @@ pub struct Progress {
 /// Called after each window of items of a long call.
 pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
 
-/// How a call should be treated. One path serves every verb.
+/// An input of a call, and how it is treated where that is not as the rest of the call.
+///
+/// Made from an [`Input`], which is treated as its call says, or from `(Input, Request)`. Role, task, dimension,
+/// truncation, frames and priority are then the input's own; so are cancel and deadline, those of the call where it has
+/// none. Progress and journal are always the call's.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub(crate) input: Input,
+    pub(crate) own: Option<Request>,
+}
+
+impl From<Input> for Asked {
+    fn from(input: Input) -> Self {
+        Self { input, own: None }
+    }
+}
+
+impl From<(Input, Request)> for Asked {
+    fn from((input, request): (Input, Request)) -> Self {
+        Self { input, own: Some(request) }
+    }
+}
+
+/// How a call, or an input of it, should be treated. One path serves every verb.
 #[derive(Clone, Default)]
 pub struct Request {
     pub(crate) role: Role,
@@ -174,6 +197,13 @@ impl Request {
     /// A request in a role; queries are interactive and everything else is background unless told otherwise.
     pub fn new(role: Role) -> Self {
         Self { role, ..Self::default() }
+    }
+
+    /// What the input is for.
+    #[must_use]
+    pub fn role(mut self, role: Role) -> Self {
+        self.role = role;
+        self
     }
 
     /// A task of the record other than the engine's own.
@@ -246,6 +276,34 @@ impl Request {
     pub fn journal(mut self, write: impl Fn(&JournalEntry) + Send + Sync + 'static) -> Self {
         self.journal = Some(Journal::new(write));
         self
+    }
+
+    /// The request of one input of this call that brings its own.
+    pub(crate) fn with_own(&self, own: Request) -> Self {
+        Self {
+            cancel: own.cancel.or_else(|| self.cancel.clone()),
+            deadline: own.deadline.or(self.deadline),
+            progress: self.progress.clone(),
+            journal: self.journal.clone(),
+            replay: self.replay,
+            ..own
+        }
+    }
+
+    /// Whether an input has one result under both.
+    pub(crate) fn same_result(&self, other: &Self) -> bool {
+        let result = |r: &Self| (r.role, r.dim, r.truncation, r.frames);
+        result(self) == result(other) && self.task == other.task
+    }
+
+    /// Whether inputs of both, within one call, may be computed as one.
+    pub(crate) fn same_units(&self, other: &Self) -> bool {
+        let cancel = match (&self.cancel, &other.cancel) {
+            (Some(one), Some(other)) => one.is(other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        let when = |r: &Self| (r.resolved_priority(), r.deadline);
+        cancel && when(self) == when(other) && self.same_result(other)
     }
 
     pub(crate) fn resolved_priority(&self) -> Priority {

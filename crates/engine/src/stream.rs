@@ -19,8 +19,9 @@ use crate::key::{Files, InputDigest};
 use crate::memory::Reservation;
 use crate::need::ItemNeed;
 use crate::prepare::Prepared;
-use crate::request::{Embedded, Input, Progress, Request};
+use crate::request::{Asked, Embedded, Input, Progress, Request};
 use crate::run::{self, Item};
+use crate::scheduler::Priority;
 use crate::shared::{Flight, Lead, Turn};
 
 /// Items of a window at most, and rows (tokens, patches or mel frames) after which it takes no more: enough to pack units
@@ -39,13 +40,13 @@ pub struct EmbedIter<I> {
     ready: VecDeque<Result<Embedded, ItemError>>,
 }
 
-impl<I: Iterator<Item = Input>> EmbedIter<I> {
+impl<I: Iterator<Item: Into<Asked>>> EmbedIter<I> {
     pub(crate) fn new(engine: Engine, inputs: I, request: Request) -> Self {
         Self { stream: Stream::new(engine, inputs, request), ready: VecDeque::new() }
     }
 }
 
-impl<I: Iterator<Item = Input>> Iterator for EmbedIter<I> {
+impl<I: Iterator<Item: Into<Asked>>> Iterator for EmbedIter<I> {
     type Item = Result<Embedded, ItemError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -71,7 +72,8 @@ impl<I> std::fmt::Debug for EmbedIter<I> {
 pub(crate) struct Stream<I> {
     engine: Engine,
     inputs: I,
-    request: Request,
+    /// Of the call.
+    request: Arc<Request>,
     /// Looked at, and waiting for room in a window.
     told: VecDeque<Told>,
     /// The next window, being prepared.
@@ -88,6 +90,7 @@ struct Told {
     digest: Option<InputDigest>,
     place: Option<Place>,
     input: Input,
+    request: Arc<Request>,
     what: Result<Known, ItemError>,
 }
 
@@ -111,8 +114,8 @@ struct Window {
     entries: Vec<Entry>,
     /// Where an input first stands in this window.
     first: HashMap<InputDigest, usize>,
-    /// Digest and kind of each entry, where the call has a journal.
-    logged: Vec<(Option<InputDigest>, Modality)>,
+    /// Digest, kind and request of each entry, where the call has a journal.
+    logged: Vec<(Option<InputDigest>, Modality, Arc<Request>)>,
     rows: usize,
 }
 
@@ -122,7 +125,7 @@ enum Entry {
     /// The same as an earlier entry.
     Twin(usize),
     /// Being prepared.
-    Item { slot: Arc<Slot>, key: Option<InputDigest>, place: Option<Place> },
+    Item { slot: Arc<Slot>, request: Arc<Request>, key: Option<InputDigest>, place: Option<Place> },
 }
 
 /// A place where a prepared item arrives.
@@ -191,14 +194,14 @@ impl<I> Stream<I> {
     }
 }
 
-impl<I: Iterator<Item = Input>> Stream<I> {
+impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
     pub(crate) fn new(engine: Engine, inputs: I, mut request: Request) -> Self {
         if let Some(mut journal) = request.journal.take() {
             journal.open(&engine, &request);
             request.journal = Some(journal);
         }
         let (told, ahead, abandoned) = (VecDeque::new(), Window::default(), Arc::default());
-        Self { engine, inputs, request, told, ahead, done: 0, abandoned }
+        Self { engine, inputs, request: Arc::new(request), told, ahead, done: 0, abandoned }
     }
 
     /// How many results are still to come, as far as the inputs tell.
@@ -244,7 +247,7 @@ impl<I: Iterator<Item = Input>> Stream<I> {
             }
             let Some(told) = self.told.pop_front() else { break };
             let wait = empty_handed && window.holds_nothing();
-            let about = (told.digest, told.input.modality());
+            let about = (told.digest, told.input.modality(), Arc::clone(&told.request));
             let admitted = self.admit(told, &mut window, wait);
             if admitted.is_none() && self.request.journal.is_some() {
                 window.logged.push(about);
@@ -267,13 +270,19 @@ impl<I: Iterator<Item = Input>> Stream<I> {
 
     /// A first look at the next inputs, side by side.
     fn look(&mut self) {
-        let inputs: Vec<Input> = self.inputs.by_ref().take(LOOK_TOGETHER).collect();
-        let (engine, request) = (&self.engine, &self.request);
-        match inputs.len() {
+        let call = &self.request;
+        let of_call = |Asked { input, own }| match own {
+            None => (input, Arc::clone(call)),
+            Some(own) => (input, Arc::new(call.with_own(own))),
+        };
+        let asked = self.inputs.by_ref().take(LOOK_TOGETHER).map(Into::into);
+        let asked: Vec<(Input, Arc<Request>)> = asked.map(of_call).collect();
+        let engine = &self.engine;
+        match asked.len() {
             0 => {}
-            1 => self.told.extend(inputs.into_iter().map(|input| tell(engine, input, request))),
+            1 => self.told.extend(asked.into_iter().map(|asked| tell(engine, asked))),
             _ => {
-                let told: Vec<Told> = inputs.into_par_iter().map(|input| tell(engine, input, request)).collect();
+                let told: Vec<Told> = asked.into_par_iter().map(|asked| tell(engine, asked)).collect();
                 self.told.extend(told);
             }
         }
@@ -281,7 +290,7 @@ impl<I: Iterator<Item = Input>> Stream<I> {
 
     /// Puts an input into the window; gives it back where there is no room and the caller must not wait.
     fn admit(&self, told: Told, window: &mut Window, wait: bool) -> Option<Told> {
-        let Told { key, digest, place, input, what } = told;
+        let Told { key, digest, place, input, request, what } = told;
         let known = match what {
             Ok(known) => known,
             Err(e) => {
@@ -302,9 +311,9 @@ impl<I: Iterator<Item = Input>> Stream<I> {
                 return None;
             }
         }
-        let reserved = match self.engine.make_room(input.modality(), &known.need(&self.engine), &self.request, wait) {
+        let reserved = match self.engine.make_room(input.modality(), &known.need(&self.engine), &request, wait) {
             Ok(Some(reserved)) => reserved,
-            Ok(None) => return Some(Told { key, digest, place, input, what: Ok(known) }),
+            Ok(None) => return Some(Told { key, digest, place, input, request, what: Ok(known) }),
             Err(e) => {
                 window.entries.push(Entry::Known(Box::new(Err(e))));
                 return None;
@@ -320,7 +329,7 @@ impl<I: Iterator<Item = Input>> Stream<I> {
             }
             Known::Later(need) => {
                 window.rows += need.rows;
-                let (engine, request, input) = (self.engine.clone(), self.request.clone(), input.clone());
+                let (engine, request) = (self.engine.clone(), Arc::clone(&request));
                 let abandoned = Arc::clone(&self.abandoned);
                 Slot::new(move || {
                     let (mut reserved, begun) = (reserved, Instant::now());
@@ -333,18 +342,17 @@ impl<I: Iterator<Item = Input>> Stream<I> {
                 })
             }
         };
-        window.entries.push(Entry::Item { slot, key, place });
+        window.entries.push(Entry::Item { slot, request, key, place });
         None
     }
 
     fn compute(&self, window: Window) -> Vec<Result<Embedded, ItemError>> {
-        let priority = self.request.resolved_priority();
         let mut results: Vec<Option<Result<Embedded, ItemError>>> = Vec::new();
-        let (mut items, mut twins) = (Vec::new(), Vec::new());
+        let (mut groups, mut twins): (Vec<(Arc<Request>, Vec<Item>)>, _) = (Vec::new(), Vec::new());
         let mut leads: Vec<(usize, InputDigest, Lead, Option<Place>)> = Vec::new();
-        let mut follows: Vec<(Arc<Flight>, Item)> = Vec::new();
+        let mut follows: Vec<(Arc<Flight>, Arc<Request>, Item)> = Vec::new();
         let mut answered = vec![Answered::Computed; window.entries.len()];
-        let digest_of = |index: usize| window.logged.get(index).and_then(|(digest, _)| *digest);
+        let digest_of = |index: usize| window.logged.get(index).and_then(|(digest, ..)| *digest);
         for (index, entry) in window.entries.into_iter().enumerate() {
             results.push(None);
             match entry {
@@ -358,26 +366,35 @@ impl<I: Iterator<Item = Input>> Stream<I> {
                     answered[index] = Answered::EqualTo((self.done + first) as u64);
                     twins.push((index, first));
                 }
-                Entry::Item { slot, key, place } => {
+                Entry::Item { slot, request, key, place } => {
+                    let priority = request.resolved_priority();
                     let (prepared, prepared_in, reserved) = slot.take();
                     let digest = digest_of(index);
                     match (key.map(|key| (key, self.engine.inner.flights.turn(key, priority))), prepared) {
                         (_, Err(e)) => results[index] = Some(Err(e)),
                         (Some((_, Turn::Follow(flight))), Ok(prepared)) => {
-                            follows.push((flight, Item { index, digest, prepared, prepared_in, reserved }))
+                            follows.push((flight, request, Item { index, digest, prepared, prepared_in, reserved }))
                         }
                         (lead, Ok(prepared)) => {
                             if let Some((key, Turn::Lead(lead))) = lead {
                                 leads.push((index, key, lead, place));
                             }
-                            items.push(Item { index, digest, prepared, prepared_in, reserved });
+                            let item = Item { index, digest, prepared, prepared_in, reserved };
+                            match groups.iter_mut().find(|(of, _)| of.same_units(&request)) {
+                                Some((_, group)) => group.push(item),
+                                None => groups.push((request, vec![item])),
+                            }
                         }
                     }
                 }
             }
         }
-        for (index, result) in run::compute(&self.engine, items, &self.request) {
-            results[index] = Some(result);
+        // The urgent ones first; within a class in the order they came.
+        groups.sort_by_key(|(request, _)| request.resolved_priority() != Priority::Interactive);
+        for (request, items) in groups {
+            for (index, result) in run::compute(&self.engine, items, &request) {
+                results[index] = Some(result);
+            }
         }
         for (index, key, lead, told) in leads {
             let result = results[index].as_ref().expect("every item was computed or failed");
@@ -389,14 +406,14 @@ impl<I: Iterator<Item = Input>> Stream<I> {
             lead.land(result);
         }
         // Whoever leads has all it needs in hand, so to wait for it with memory in hand stops nobody.
-        for (flight, item) in follows {
+        for (flight, request, item) in follows {
             let index = item.index;
-            results[index] = Some(match flight.wait(self.request.cancel.as_ref(), self.request.deadline) {
+            results[index] = Some(match flight.wait(request.cancel.as_ref(), request.deadline) {
                 Ok(Some(embedded)) => {
                     answered[index] = Answered::AnotherCall;
                     Ok(embedded)
                 }
-                Ok(None) => run::compute(&self.engine, vec![item], &self.request).swap_remove(0).1,
+                Ok(None) => run::compute(&self.engine, vec![item], &request).swap_remove(0).1,
                 Err(e) => Err(e),
             });
         }
@@ -406,8 +423,9 @@ impl<I: Iterator<Item = Input>> Stream<I> {
         let results: Vec<_> = results.into_iter().map(|r| r.expect("every entry has its result")).collect();
         if let Some(journal) = &self.request.journal {
             let about = window.logged.into_iter().zip(answered).zip(&results).enumerate();
-            about.for_each(|(index, ((about, answered), result))| {
-                journal.item((&self.engine, &self.request), self.done + index, about, answered, result);
+            about.for_each(|(index, (((digest, modality, request), answered), result))| {
+                let (asked, about) = ((&self.engine, &*request), (digest, modality));
+                journal.item(asked, self.done + index, about, answered, result);
             });
         }
         results
@@ -441,7 +459,11 @@ impl Known {
 }
 
 /// What can be said of an input without decoding it.
-fn tell(engine: &Engine, input: Input, request: &Request) -> Told {
+fn tell(engine: &Engine, (input, request): (Input, Arc<Request>)) -> Told {
+    if let Err(e) = engine.check(&request) {
+        let what = Err(ItemError::Request { reason: e.to_string() });
+        return Told { key: None, digest: None, place: None, input, request, what };
+    }
     let logged = request.journal.is_some();
     let files = if logged || engine.inner.cache.is_some() { Files::ByContent } else { Files::ByPlace };
     // Before its content is read, so that a change while it is read is seen.
@@ -450,11 +472,11 @@ fn tell(engine: &Engine, input: Input, request: &Request) -> Told {
     let told = input.key(files);
     let digest = told.filter(|_| logged);
     // Without a key it is neither found in a cache nor left to another call.
-    let key = told.filter(|_| !request.replay).map(|key| request.key_of(key, &engine.result_identity(request)));
+    let key = told.filter(|_| !request.replay).map(|key| request.key_of(key, &engine.result_identity(&request)));
     let begun = Instant::now();
-    let what = match engine.read_text(&input, request) {
+    let what = match engine.read_text(&input, &request) {
         Some(prepared) => prepared.map(|prepared| Known::Ready(prepared, begun.elapsed())),
-        None => engine.need(&input, request).map(Known::Later),
+        None => engine.need(&input, &request).map(Known::Later),
     };
-    Told { key, digest, place, input, what }
+    Told { key, digest, place, input, request, what }
 }

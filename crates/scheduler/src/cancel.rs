@@ -39,6 +39,11 @@ impl Cancel {
         self.inner.cancelled.load(Ordering::SeqCst)
     }
 
+    /// Whether both are one handle or clones of one.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// The flag alone, without the wake-up.
     pub(crate) fn set(&self) {
         self.inner.cancelled.store(true, Ordering::SeqCst);

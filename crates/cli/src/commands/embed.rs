@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::ProgressBar;
-use omniburn::{Answered, Cancel, Embedded, Engine, ItemError, JournalEntry, Request};
+use omniburn::{Answered, Asked, Cancel, Embedded, Engine, ItemError, JournalEntry, Request, Role};
 use serde_json::value::RawValue;
 
 use super::{open_engine, request};
@@ -228,6 +228,7 @@ impl Job {
                     cancel.cancel();
                     break;
                 }
+                let own = of_line(request, entry.role, entry.task);
                 let (index, id) = (*next_index, entry.id);
                 *next_index += 1;
                 match entry.input {
@@ -236,7 +237,10 @@ impl Job {
                         if let Some(journal) = journal {
                             journal.lock().places.push(index);
                         }
-                        return Some(input);
+                        return Some(match own {
+                            Some(own) => Asked::from((input, own)),
+                            None => input.into(),
+                        });
                     }
                     Err(fault) => {
                         faults += 1;
@@ -268,6 +272,15 @@ impl Job {
         writer.faults(&mut waiting.borrow_mut())?;
         broken.take().map_or(Ok(true), |e| Err(unreadable(e)))
     }
+}
+
+/// The request of a line that says a role or a task of its own.
+fn of_line(request: &Request, role: Option<Role>, task: Option<String>) -> Option<Request> {
+    if role.is_none() && task.is_none() {
+        return None;
+    }
+    let request = role.into_iter().fold(request.clone(), Request::role);
+    Some(task.into_iter().fold(request, Request::task))
 }
 
 /// The file of `--journal`, written while the engine computes.

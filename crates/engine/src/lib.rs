@@ -76,9 +76,9 @@ pub use key::InputDigest;
 pub use meter::{ClassStats, DurationStats, Meter, MeterSnapshot};
 pub use omniburn_gate::{Cancel, Gate, GatePolicy, GaveUp, Permit, Priority};
 pub use omniburn_media::{
-    FilmSource, Height, MediaError, MelPreprocess, NotText, OTHER_TEXT, RgbImage, SEGMENT_SECONDS, TextEncoding,
-    TrackChoice, TrackInfo, Truncation, VisionPreprocess, Width, decode_image, has_pictures, is_animation,
-    known_image_ending, resize_bicubic, sniff,
+    Height, MediaError, MelPreprocess, NotText, OTHER_TEXT, RgbImage, SEGMENT_SECONDS, TextEncoding, TrackChoice,
+    TrackInfo, Truncation, VideoSource as FilmSource, VisionPreprocess, Width, decode_image,
+    has_images as has_pictures, is_animation, known_image_ending, resize_bicubic, sniff,
 };
 pub use omniburn_models::families::{BertConfig, Family, MiniConfig, OmniConfig};
 pub use omniburn_models::record::int8::is_scale;

@@ -2,8 +2,14 @@
 
 use std::sync::PoisonError;
 
-use omniburn_media::{FilmOptions, FilmSource, Need, PictureSource, PictureTarget, SoundSource};
-use omniburn_media::{film_need, frames_need, picture_need, sound_track_need};
+use omniburn_media::{
+    AudioSource as SoundSource, ImageSource as PictureSource, ImageTarget as PictureTarget, MemoryEstimate as Need,
+    VideoOptions as FilmOptions, VideoSource as FilmSource,
+};
+use omniburn_media::{
+    audio_track_estimate as sound_track_need, frames_estimate as frames_need, image_estimate as picture_need,
+    video_estimate as film_need,
+};
 use omniburn_models::families::Family;
 use omniburn_models::record::Modality;
 

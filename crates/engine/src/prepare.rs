@@ -4,10 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use omniburn_media::{
-    ClipCutter, Film, FilmOptions, FilmSource, LogMel, MediaError, MelPreprocess, PatchGrid, TrackChoice,
+    AudioReader as SoundReader, AudioSource as SoundSource, RgbImage, SEGMENT_SECONDS, VisionPreprocess,
 };
-use omniburn_media::{RgbImage, SEGMENT_SECONDS, SoundReader, SoundSource, VisionPreprocess};
-use omniburn_media::{decode_image, decode_image_file, film_patches, image_patches, letterbox, log_mel, sample_times};
+use omniburn_media::{
+    ClipCutter, LogMel, MediaError, MelPreprocess, PatchGrid, TrackChoice, Video as Film, VideoOptions as FilmOptions,
+    VideoSource as FilmSource,
+};
+use omniburn_media::{
+    decode_image, decode_image_file, image_patches, letterbox, log_mel, sample_times, sampled_patches as film_patches,
+};
 use omniburn_models::families::Family;
 use omniburn_models::families::mini::PICTURE_ROWS;
 use omniburn_models::record::{Modality, PixelPreprocess, SoundPreprocess};

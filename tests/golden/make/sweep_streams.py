@@ -109,6 +109,8 @@ def sox():
             want = np.frombuffer(raw or b"", "<f8").reshape(-1, channels).mean(1)
             if "adpcm" in encoding:
                 # sox decodes the last block whole, and MS ADPCM in another way than FFmpeg and Windows.
+                if run(["ffprobe", "-v", "error", path]) is None:
+                    continue
                 want = decoded(path)[0][: len(source_frames(rate))]
             add(f"sox {ending}", path, rate, want, 6e-3 if "ima" in encoding else 2e-6, 0)
 

@@ -8,7 +8,7 @@ use criterion::{Criterion, Throughput};
 use image::{ExtendedColorType, ImageEncoder};
 use omniburn::{Height, RgbImage, Width};
 use omniburn_media::{
-    Film, FilmOptions, FilmSource, MelPreprocess, SoundReader, SoundSource, TextTokenizer, decode_image, log_mel,
+    AudioReader, AudioSource, MelPreprocess, TextTokenizer, Video, VideoOptions, VideoSource, decode_image, log_mel,
     resize_bicubic,
 };
 
@@ -18,14 +18,14 @@ fn stored(name: &str) -> PathBuf {
 }
 
 /// Ten seconds of a tone that climbs, mono, as a decoder gives them.
-fn tone(rate_hz: u32) -> SoundSource {
+fn tone(rate_hz: u32) -> AudioSource {
     let samples: Vec<f32> = (0..10 * rate_hz)
         .map(|i| {
             let t = i as f32 / rate_hz as f32;
             0.5 * (t * (900.0 + 300.0 * t)).sin()
         })
         .collect();
-    SoundSource::Samples(samples.into(), rate_hz)
+    AudioSource::Samples(samples.into(), rate_hz)
 }
 
 /// Slow waves with a little noise on them: about as hard to decode as a photograph.
@@ -75,7 +75,7 @@ fn main() {
         let source = tone(rate_hz);
         group.bench_function(format!("10 s at {rate_hz} Hz to mel frames"), |b| {
             b.iter(|| {
-                let mut reader = SoundReader::open(&source, mel.sample_rate_hz).expect("a tone opens");
+                let mut reader = AudioReader::open(&source, mel.sample_rate_hz).expect("a tone opens");
                 let segment = reader.next_segment().expect("a tone is read").expect("it has a segment");
                 log_mel(&segment.samples, &mel).expect("it has frames")
             });
@@ -91,11 +91,11 @@ fn main() {
 
     let mut group = criterion.benchmark_group("media/film");
     // 4 s into a group of ten: each frame needs the hundred pictures before it.
-    let film = FilmSource::File(stored("films/ten_minutes.mp4"));
+    let film = VideoSource::File(stored("films/ten_minutes.mp4"));
     group.bench_function("one frame of 1080p H.264, 101 pictures after its key frame", |b| {
         b.iter(|| {
             let mut film =
-                Film::open(&film, &FilmOptions { ffmpeg: None, ..FilmOptions::default() }).expect("a film opens");
+                Video::open(&film, &VideoOptions { ffmpeg: None, ..VideoOptions::default() }).expect("a film opens");
             film.frames_at(&[304.0], &mut |_, _| Ok(())).expect("a frame decodes");
         });
     });

@@ -16,7 +16,7 @@
 use burn::tensor::{Device, Tensor};
 use omniburn::Dtype;
 use omniburn_kernels::Segments;
-use omniburn_media::{LogMel, PatchGrid, SoundReader, SoundSource, image_patches, log_mel, video_patches};
+use omniburn_media::{AudioReader, AudioSource, LogMel, PatchGrid, image_patches, log_mel, video_patches};
 use omniburn_models::backbone::Extras;
 use omniburn_models::batch::TokenRows;
 use omniburn_models::blocks::Pooling;
@@ -636,8 +636,8 @@ fn mistakes_of_preparing_sounds_show_in_the_vector() {
             unit(m.media(m.text.project(pooled), before, after))
         };
         let settings = m.mel();
-        let source = SoundSource::File(twin.sound_path("mixed"));
-        let mut reader = SoundReader::open(&source, settings.sample_rate_hz).unwrap();
+        let source = AudioSource::File(twin.sound_path("mixed"));
+        let mut reader = AudioReader::open(&source, settings.sample_rate_hz).unwrap();
         let samples = reader.next_segment().unwrap().unwrap().samples;
         let mel = log_mel(&samples, &settings).unwrap();
         let right = vector(mel.values());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor};
 use omniburn::{Dtype, mel_preprocess, vision_preprocess};
 use omniburn_kernels::Segments;
-use omniburn_media::{LogMel, MelPreprocess, PatchGrid, RgbImage, SoundReader, SoundSource, TextTokenizer};
+use omniburn_media::{AudioReader, AudioSource, LogMel, MelPreprocess, PatchGrid, RgbImage, TextTokenizer};
 use omniburn_media::{VisionPreprocess, decode_image_file, log_mel};
 use omniburn_models::batch::{Grid, MelRows, PatchRows, TokenRows};
 use omniburn_models::families::omni::{OmniConfig, OmniText};
@@ -107,8 +107,8 @@ impl Model {
 
     /// The mel frames of a sound file of one segment.
     pub fn listen(&self, path: &Path) -> LogMel {
-        let source = SoundSource::File(path.into());
-        let mut reader = SoundReader::open(&source, self.mel().sample_rate_hz).unwrap();
+        let source = AudioSource::File(path.into());
+        let mut reader = AudioReader::open(&source, self.mel().sample_rate_hz).unwrap();
         log_mel(&reader.next_segment().unwrap().unwrap().samples, &self.mel()).unwrap()
     }
 

@@ -130,8 +130,8 @@ fn sound_and_film_that_cannot_be_read_are_named_in_little_time_and_cost_nothing_
         (video(mkv[..mkv.len() / 2].to_vec()), "corrupt", ""),
         (video(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom".to_vec()), "corrupt", "moov"),
         // Lying.
-        (audio(film.clone()), "empty", "sound track"),
-        (video(sound.clone()), "empty", "picture track"),
+        (audio(film.clone()), "empty", "audio track"),
+        (video(sound.clone()), "empty", "video track"),
         (audio(b"RIFF of a letter".to_vec()), "unknown_format", "text"),
         (video(read("sound/files/stereo.mp3")), "unknown_format", "mp3"),
         (video(altered(film.clone(), b"stsz", 8, &[0xff; 4])), "corrupt", "4294967295"),

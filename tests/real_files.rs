@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use omniburn::{Engine, Input, Request, Role};
-use omniburn_media::{Film, FilmOptions, FilmSource};
+use omniburn_media::{Video, VideoOptions, VideoSource};
 
 use crate::support::*;
 
@@ -193,7 +193,7 @@ fn the_same_film_as_a_file_and_as_its_frames_has_nearly_the_same_vector() {
     let eight = Request::new(Role::Document).frames(8);
     let file = engine.embed_with(&[Input::video_file(&path)], &eight).unwrap().swap_remove(0).unwrap();
     let mut film =
-        Film::open(&FilmSource::File(path), &FilmOptions { ffmpeg: None, ..FilmOptions::default() }).unwrap();
+        Video::open(&VideoSource::File(path), &VideoOptions { ffmpeg: None, ..VideoOptions::default() }).unwrap();
     let times: Vec<f64> = (0..8).map(|i| film.duration_s() * (f64::from(i) + 0.5) / 8.0).collect();
     let mut frames = Vec::new();
     film.frames_at(&times, &mut |_, frame| {

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use burn::tensor::{Device, Tensor, TensorData};
 use omniburn::{Dtype, Modality, RecordFolder, TemplateKind, mel_preprocess, sniff, vision_preprocess};
 use omniburn_kernels::Segments;
-use omniburn_media::{SoundReader, SoundSource, TextTokenizer, decode_image_file, image_patches, log_mel};
+use omniburn_media::{AudioReader, AudioSource, TextTokenizer, decode_image_file, image_patches, log_mel};
 use omniburn_models::batch::{Grid, MelRows, PatchRows, TokenRows};
 use omniburn_models::capture;
 use omniburn_output::{Destination, FileId, WholeFile};
@@ -73,7 +73,7 @@ fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
                     let tower = config.open_audio(&record, Dtype::F32, &device)?;
                     let tower = tower.ok_or("the record has no sound tower")?;
                     let p = header.preprocess.audio.as_ref().ok_or("the record does not say how sound is prepared")?;
-                    let mut reader = SoundReader::open(&SoundSource::File(path.clone()), p.sample_rate_hz)?;
+                    let mut reader = AudioReader::open(&AudioSource::File(path.clone()), p.sample_rate_hz)?;
                     // Of a long sound, its first segment.
                     let segment = reader.next_segment()?.ok_or("the file has no sound")?;
                     let mel = log_mel(&segment.samples, &mel_preprocess(p))?;

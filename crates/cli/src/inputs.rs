@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use omniburn::{
-    Cancel, ErrorKind, FilmSource, Input, ItemError, Modality, OTHER_TEXT, Role, TextEncoding, TrackChoice,
+    Cancel, ErrorKind, Input, ItemError, Modality, OTHER_TEXT, Role, TextEncoding, TrackChoice, VideoSource,
 };
 use omniburn::{has_pictures, is_animation, known_image_ending, sniff};
 use serde::{Deserialize, Deserializer};
@@ -234,7 +234,7 @@ impl Medium {
     /// What only a look inside tells: a picture that moves is a film, and a film's container may hold nothing but sound.
     /// Damage is left for the reader to name.
     fn looked_into(self, path: &Path, format: Option<&str>) -> Self {
-        let source = || FilmSource::File(path.into());
+        let source = || VideoSource::File(path.into());
         match (self, format) {
             (Medium::Image, Some("gif" | "webp" | "png")) if is_animation(&source()).unwrap_or(false) => Medium::Video,
             (Medium::Video, Some("mp4" | "mov" | "m4a" | "mkv")) if !has_pictures(&source()).unwrap_or(true) => {

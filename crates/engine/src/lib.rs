@@ -75,9 +75,9 @@ pub use journal::{
 pub use key::InputDigest;
 pub use metrics::{ClassStats, DurationStats, Metrics, MetricsSnapshot};
 pub use omniburn_media::{
-    FilmSource, Height, MediaError, MelPreprocess, NotText, OTHER_TEXT, RgbImage, SEGMENT_SECONDS, TextEncoding,
-    TrackChoice, TrackInfo, Truncation, VisionPreprocess, Width, decode_image, has_pictures, is_animation,
-    known_image_ending, resize_bicubic, sniff,
+    Height, MediaError, MelPreprocess, NotText, OTHER_TEXT, RgbImage, SEGMENT_SECONDS, TextEncoding, TrackChoice,
+    TrackInfo, Truncation, VideoSource, VisionPreprocess, Width, decode_image, has_images as has_pictures,
+    is_animation, known_image_ending, resize_bicubic, sniff,
 };
 pub use omniburn_models::family::{AudioForm, ImageForm, ModelSpec};
 pub use omniburn_models::record::int8::is_scale;

@@ -2,8 +2,8 @@
 
 use std::sync::PoisonError;
 
-use omniburn_media::{FilmOptions, FilmSource, Need, PictureSource, PictureTarget, SoundSource};
-use omniburn_media::{film_need, frames_need, picture_need, sound_track_need};
+use omniburn_media::{AudioSource, ImageSource, ImageTarget, MemoryEstimate, VideoOptions, VideoSource};
+use omniburn_media::{audio_track_estimate, frames_estimate, image_estimate, video_estimate};
 use omniburn_models::family::{AudioForm, ImageForm};
 use omniburn_models::record::Modality;
 
@@ -16,7 +16,7 @@ use crate::request::{Input, Request, Source};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct ItemNeed {
     /// While it is read and prepared, and what is kept of that.
-    media: Need,
+    media: MemoryEstimate,
     /// From what is kept to its vector.
     share: u64,
     /// Whether it may be of several segments: then its decoder works on the next while one is computed.
@@ -60,34 +60,34 @@ impl Engine {
         }
         let look = (modality != Modality::Audio).then(|| self.look(modality));
         let target = look.as_ref().map(|look| match look {
-            Look::Patches(preprocess) => PictureTarget::Patches(preprocess),
-            Look::Squares(side) => PictureTarget::Square(*side),
+            Look::Patches(preprocess) => ImageTarget::Patches(preprocess),
+            Look::Squares(side) => ImageTarget::Square(*side),
         });
         let target = || target.as_ref().expect("pictures and films have a target");
-        let film = |source: &FilmSource| {
+        let film = |source: &VideoSource| {
             let frames = self.frames_of(request)?;
-            let options = FilmOptions { ffmpeg: self.inner.ffmpeg.clone(), track: input.1.clone() };
-            Ok::<_, ItemError>((film_need(source, &options, frames, target())?, frames))
+            let options = VideoOptions { ffmpeg: self.inner.ffmpeg.clone(), track: input.1.clone() };
+            Ok::<_, ItemError>((video_estimate(source, &options, frames, target())?, frames))
         };
-        let sound = |source: &SoundSource| sound_track_need(source, &input.1, &self.mel_settings());
+        let sound = |source: &AudioSource| audio_track_estimate(source, &input.1, &self.mel_settings());
         let (need, frames) = match &input.0 {
             Source::Text(text) => return Ok(self.long_text_need(text.len())),
-            Source::ImageFile(path) => (picture_need(PictureSource::File(path), target())?, 1),
-            Source::ImageBytes(bytes) => (picture_need(PictureSource::Bytes(bytes), target())?, 1),
-            Source::ImagePixels(image) => (picture_need(PictureSource::Pixels(image), target())?, 1),
+            Source::ImageFile(path) => (image_estimate(ImageSource::File(path), target())?, 1),
+            Source::ImageBytes(bytes) => (image_estimate(ImageSource::Bytes(bytes), target())?, 1),
+            Source::ImagePixels(image) => (image_estimate(ImageSource::Pixels(image), target())?, 1),
             Source::VideoFrames(frames) => {
-                let sources: Vec<PictureSource> = frames.iter().map(PictureSource::Pixels).collect();
-                (frames_need(&sources, target())?, frames.len())
+                let sources: Vec<ImageSource> = frames.iter().map(ImageSource::Pixels).collect();
+                (frames_estimate(&sources, target())?, frames.len())
             }
             Source::VideoFrameFiles(paths) => {
-                let sources: Vec<PictureSource> = paths.iter().map(|path| PictureSource::File(path)).collect();
-                (frames_need(&sources, target())?, paths.len())
+                let sources: Vec<ImageSource> = paths.iter().map(|path| ImageSource::File(path)).collect();
+                (frames_estimate(&sources, target())?, paths.len())
             }
-            Source::VideoFile(path) => film(&FilmSource::File(path.clone()))?,
-            Source::VideoBytes(bytes) => film(&FilmSource::Bytes(bytes.clone(), "film".into()))?,
-            Source::AudioFile(path) => (sound(&SoundSource::File(path.clone()))?, 0),
-            Source::AudioBytes(bytes) => (sound(&SoundSource::Bytes(bytes.clone(), "sound".into()))?, 0),
-            Source::AudioSamples(samples, rate) => (sound(&SoundSource::Samples(samples.clone(), *rate))?, 0),
+            Source::VideoFile(path) => film(&VideoSource::File(path.clone()))?,
+            Source::VideoBytes(bytes) => film(&VideoSource::Bytes(bytes.clone(), "film".into()))?,
+            Source::AudioFile(path) => (sound(&AudioSource::File(path.clone()))?, 0),
+            Source::AudioBytes(bytes) => (sound(&AudioSource::Bytes(bytes.clone(), "sound".into()))?, 0),
+            Source::AudioSamples(samples, rate) => (sound(&AudioSource::Samples(samples.clone(), *rate))?, 0),
         };
         let streams = matches!(
             input.0,
@@ -95,7 +95,9 @@ impl Engine {
         ) || matches!(input.0, Source::AudioSamples(..));
         let need = match (&look, &self.header().family.spec().audio) {
             // Windows of speech are padded to whole seconds, each beside the samples it was cut from.
-            (None, Some(AudioForm::Windows { .. })) => Need { peak: need.peak + 2 * need.kept, kept: 2 * need.kept },
+            (None, Some(AudioForm::Windows { .. })) => {
+                MemoryEstimate { peak: need.peak + 2 * need.kept, kept: 2 * need.kept }
+            }
             _ => need,
         };
         let shape = self.shape(modality, need.kept, frames, look.as_ref());
@@ -126,7 +128,7 @@ impl Engine {
     /// What a text of so many bytes needs at most, before its tokens are counted.
     fn long_text_need(&self, bytes: usize) -> ItemNeed {
         let rows = bytes.min(self.header().family.max_tokens());
-        let media = Need { peak: TOKENISE_BYTES * bytes as u64, kept: 0 };
+        let media = MemoryEstimate { peak: TOKENISE_BYTES * bytes as u64, kept: 0 };
         ItemNeed { media, share: self.inner.budget.text_item(rows), streams: false, rows }
     }
 

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use omniburn_media::{AudioReader, AudioSource, RgbImage, SEGMENT_SECONDS, VisionPreprocess};
 use omniburn_media::{
-    ClipCutter, Film, FilmOptions, FilmSource, LogMel, MediaError, MelPreprocess, PatchGrid, TrackChoice,
+    ClipCutter, LogMel, MediaError, MelPreprocess, PatchGrid, TrackChoice, Video, VideoOptions, VideoSource,
 };
-use omniburn_media::{RgbImage, SEGMENT_SECONDS, SoundReader, SoundSource, VisionPreprocess};
-use omniburn_media::{decode_image, decode_image_file, film_patches, image_patches, letterbox, log_mel, sample_times};
+use omniburn_media::{
+    decode_image, decode_image_file, image_patches, letterbox, log_mel, sample_times, sampled_patches,
+};
 use omniburn_models::family::{AudioForm, ImageForm};
 use omniburn_models::record::{Modality, PixelPreprocess, SoundPreprocess};
 
@@ -112,8 +114,8 @@ pub(crate) struct Long {
 
 enum LongSource {
     // Boxed: it is much the larger of the two.
-    Sound(Box<SoundReader>),
-    Film { film: Film, at_s: f64, frames: usize },
+    Audio(Box<AudioReader>),
+    Video { video: Video, at_s: f64, frames: usize },
 }
 
 impl Prepared {
@@ -158,16 +160,16 @@ impl Engine {
                 // One at a time, so that a list of a thousand photos is not held decoded.
                 each(&decode_image_file(&paths[n])?).map_err(|error| error.of(paths[n].display().to_string()))
             })?,
-            Source::VideoFile(path) => return self.prepare_film(&FilmSource::File(path), track, request),
+            Source::VideoFile(path) => return self.prepare_video(&VideoSource::File(path), track, request),
             Source::VideoBytes(bytes) => {
-                return self.prepare_film(&FilmSource::Bytes(bytes, "film".into()), track, request);
+                return self.prepare_video(&VideoSource::Bytes(bytes, "film".into()), track, request);
             }
-            Source::AudioFile(path) => return self.prepare_sound(&SoundSource::File(path), &track, request),
+            Source::AudioFile(path) => return self.prepare_audio(&AudioSource::File(path), &track, request),
             Source::AudioBytes(bytes) => {
-                return self.prepare_sound(&SoundSource::Bytes(bytes, "sound".into()), &track, request);
+                return self.prepare_audio(&AudioSource::Bytes(bytes, "sound".into()), &track, request);
             }
             Source::AudioSamples(samples, rate_hz) => {
-                return self.prepare_sound(&SoundSource::Samples(samples, rate_hz), &track, request);
+                return self.prepare_audio(&AudioSource::Samples(samples, rate_hz), &track, request);
             }
         };
         let frame = self.frame(modality, request)?;
@@ -244,14 +246,14 @@ impl Engine {
         }
     }
 
-    fn prepare_sound(
+    fn prepare_audio(
         &self,
-        source: &SoundSource,
+        source: &AudioSource,
         track: &TrackChoice,
         request: &Request,
     ) -> Result<Prepared, ItemError> {
-        let reader = SoundReader::open_track(source, track, self.mel_settings().sample_rate_hz)?;
-        self.first_segment(Modality::Audio, LongSource::Sound(Box::new(reader)), request)
+        let reader = AudioReader::open_track(source, track, self.mel_settings().sample_rate_hz)?;
+        self.first_segment(Modality::Audio, LongSource::Audio(Box::new(reader)), request)
     }
 
     /// Frames to sample from a film, refused where the backbone cannot read so many.
@@ -270,10 +272,15 @@ impl Engine {
         Ok(frames)
     }
 
-    fn prepare_film(&self, source: &FilmSource, track: TrackChoice, request: &Request) -> Result<Prepared, ItemError> {
+    fn prepare_video(
+        &self,
+        source: &VideoSource,
+        track: TrackChoice,
+        request: &Request,
+    ) -> Result<Prepared, ItemError> {
         let frames = self.frames_of(request)?;
-        let film = Film::open(source, &FilmOptions { ffmpeg: self.inner.ffmpeg.clone(), track })?;
-        self.first_segment(Modality::Video, LongSource::Film { film, at_s: 0.0, frames }, request)
+        let video = Video::open(source, &VideoOptions { ffmpeg: self.inner.ffmpeg.clone(), track })?;
+        self.first_segment(Modality::Video, LongSource::Video { video, at_s: 0.0, frames }, request)
     }
 
     /// What has one segment as a medium, what has more with its first.
@@ -302,24 +309,24 @@ impl Engine {
 
     fn decode_segment(&self, long: &mut Long) -> Result<Option<Medium>, ItemError> {
         let (rows, span) = match &mut long.source {
-            LongSource::Sound(reader) => {
+            LongSource::Audio(reader) => {
                 let Some(segment) = reader.next_segment()? else { return Ok(None) };
                 let rows = self.sound(&segment.samples)?;
                 (rows, Span { start_s: segment.start_s, end_s: segment.end_s })
             }
-            LongSource::Film { film, at_s, frames } => {
-                let (start_s, end_s) = (*at_s, (*at_s + SEGMENT_SECONDS).min(film.duration_s()));
+            LongSource::Video { video, at_s, frames } => {
+                let (start_s, end_s) = (*at_s, (*at_s + SEGMENT_SECONDS).min(video.duration_s()));
                 if start_s > 0.0 && start_s >= end_s {
                     return Ok(None);
                 }
                 *at_s = start_s + SEGMENT_SECONDS;
                 let rows = match self.look(Modality::Video) {
                     Look::Patches(preprocess) => {
-                        Rows::Patches(Arc::new(film_patches(film, start_s..end_s, *frames, &preprocess)?))
+                        Rows::Patches(Arc::new(sampled_patches(video, start_s..end_s, *frames, &preprocess)?))
                     }
                     Look::Squares(side) => {
                         let mut squares = Squares::new(side);
-                        film.frames_at(&sample_times(start_s..end_s, *frames), &mut |_, frame| {
+                        video.frames_at(&sample_times(start_s..end_s, *frames), &mut |_, frame| {
                             squares.push(frame);
                             Ok(())
                         })?;
@@ -446,8 +453,8 @@ impl Long {
 impl LongSource {
     fn has_more(&mut self) -> Result<bool, MediaError> {
         match self {
-            LongSource::Sound(reader) => reader.has_more(),
-            LongSource::Film { film, at_s, .. } => Ok(*at_s < film.duration_s()),
+            LongSource::Audio(reader) => reader.has_more(),
+            LongSource::Video { video, at_s, .. } => Ok(*at_s < video.duration_s()),
         }
     }
 }

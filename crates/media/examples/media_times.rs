@@ -3,8 +3,8 @@
 //!
 //! `cargo run --release -p omniburn-media --example media_times` reads lines from standard input, does what each says and
 //! answers with milliseconds:
-//! `decode FILE`, `resize FILE WIDTH HEIGHT` (the decoded picture of the last such line is kept, so decoding is not in the
-//! time), `rows FILE` (a picture of whole patches into the numbers a tower reads), `sound FILE` (to samples at 16 kHz),
+//! `decode FILE`, `resize FILE WIDTH HEIGHT` (the decoded image of the last such line is kept, so decoding is not in the
+//! time), `rows FILE` (an image of whole patches into the numbers a tower reads), `sound FILE` (to samples at 16 kHz),
 //! `mel SECONDS` (noise into 128 bands), `tokenizer FILE` (a `tokenizer.json` opened).
 
 use std::error::Error;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use omniburn_media::{
-    Height, MelPreprocess, RgbImage, SoundReader, SoundSource, TextTokenizer, VisionPreprocess, Width,
+    AudioReader, AudioSource, Height, MelPreprocess, RgbImage, TextTokenizer, VisionPreprocess, Width,
     decode_image_file, image_patches, log_mel, resize_bicubic,
 };
 
@@ -59,9 +59,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 start.elapsed()
             }
             ["sound", file] => {
-                let source = SoundSource::File(file.into());
+                let source = AudioSource::File(file.into());
                 let start = Instant::now();
-                let mut reader = SoundReader::open(&source, MEL.sample_rate_hz)?;
+                let mut reader = AudioReader::open(&source, MEL.sample_rate_hz)?;
                 while let Some(segment) = reader.next_segment()? {
                     black_box(segment);
                 }
@@ -93,7 +93,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The picture of a file, decoded unless the last line named it too.
+/// The image of a file, decoded unless the last line named it too.
 fn decoded<'a>(kept: &'a mut Option<(PathBuf, RgbImage)>, file: &str) -> Result<&'a RgbImage, Box<dyn Error>> {
     if kept.as_ref().is_none_or(|(path, _)| path != Path::new(file)) {
         *kept = Some((file.into(), decode_image_file(Path::new(file))?));

@@ -8,7 +8,7 @@ use crate::tracks::{TrackChoice, TrackInfo};
 /// The cause below an error, kept as a chain and never turned into text early.
 pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// Why a text, a picture or a list of frames did not become numbers.
+/// Why a text, an image or a list of frames did not become numbers.
 ///
 /// `name` is the path, or what the caller called the bytes.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub enum MediaError {
         /// The medium, with the formats of it that are read.
         expected: &'static str,
     },
-    /// A picture, sound or film in a format, or in a variant of a format, that is not read here.
+    /// An image, audio or video in a format, or in a variant of a format, that is not read here.
     #[error("{name}: {detail}; this cannot be read (format {format})")]
     UnsupportedCodec {
         /// The path, or the name of the bytes.
@@ -69,7 +69,7 @@ pub enum MediaError {
         #[source]
         source: Cause,
     },
-    /// A picture with more pixels than are ever decoded; decided from its header.
+    /// An image with more pixels than are ever decoded; decided from its header.
     #[error("{name}: found {width} x {height} pixels, expected at most {limit} pixels in all")]
     TooManyPixels {
         /// The path, or the name of the bytes.
@@ -91,7 +91,7 @@ pub enum MediaError {
         /// The largest count.
         limit: u64,
     },
-    /// A file with more bytes than any picture within the pixel limit needs.
+    /// A file with more bytes than any image within the pixel limit needs.
     #[error("{name}: found {bytes} bytes, expected at most {limit}")]
     TooManyBytes {
         /// The path, or the name of the bytes.
@@ -101,7 +101,7 @@ pub enum MediaError {
         /// The largest size that is read.
         limit: u64,
     },
-    /// Decoding would take more working memory than a picture of this size needs.
+    /// Decoding would take more working memory than an image of this size needs.
     #[error("{name}: the {format} data asks for more than {limit} bytes of working memory")]
     DecoderMemory {
         /// The path, or the name of the bytes.
@@ -113,7 +113,7 @@ pub enum MediaError {
     },
     /// One side is so much longer than the other that the model has no size for it.
     #[error(
-        "the sides of a picture of {width} x {height} pixels differ by more than {limit} times, expected at most that"
+        "the sides of an image of {width} x {height} pixels differ by more than {limit} times, expected at most that"
     )]
     AspectRatio {
         /// Width in pixels.
@@ -123,7 +123,7 @@ pub enum MediaError {
         /// The largest ratio of the longer to the shorter side.
         limit: u32,
     },
-    /// A film whose frames have a side shorter than one merged patch.
+    /// A video whose frames have a side shorter than one merged patch.
     #[error("found frames of {width} x {height} pixels, expected at least {minimum} on each side")]
     FramesTooSmall {
         /// Width in pixels.
@@ -154,9 +154,9 @@ pub enum MediaError {
     NoTrack {
         /// The path, or the name of the bytes.
         name: String,
-        /// What is there instead, in words: "a film without sound".
+        /// What is there instead, in words: "a video without audio".
         found: String,
-        /// The track that was wanted: "a sound track", "a picture track".
+        /// The track that was wanted: "an audio track", "a video track".
         expected: &'static str,
     },
     /// A container without the track that was asked for by its place or language.
@@ -171,9 +171,9 @@ pub enum MediaError {
         /// The tracks of that kind that are there.
         found: Vec<TrackInfo>,
     },
-    /// Sound that is too short for the tower to give a row.
+    /// Audio that is too short for the tower to give a row.
     #[error("{name}: found {frames} mel frames, expected at least {minimum}")]
-    SoundTooShort {
+    AudioTooShort {
         /// The path, or the name of the samples.
         name: String,
         /// Mel frames found.
@@ -182,7 +182,7 @@ pub enum MediaError {
         minimum: usize,
     },
     /// A sample that is no number.
-    #[error("{name}: the sound sample at {seconds:.3} s is not finite")]
+    #[error("{name}: the audio sample at {seconds:.3} s is not finite")]
     SampleNotFinite {
         /// The path, or the name of the samples.
         name: String,
@@ -190,7 +190,7 @@ pub enum MediaError {
         seconds: f64,
     },
     /// More channels than are ever mixed.
-    #[error("{name}: found {channels} sound channels, expected at most {limit}")]
+    #[error("{name}: found {channels} audio channels, expected at most {limit}")]
     TooManyChannels {
         /// The path, or the name of the bytes.
         name: String,
@@ -211,7 +211,7 @@ pub enum MediaError {
         /// Bytes that the sides ask for.
         expected: u64,
     },
-    /// A preprocessing value that no picture can be prepared with.
+    /// A preprocessing value that no image can be prepared with.
     #[error("preprocessing field {field}: found {found}, expected {expected}")]
     Preprocess {
         /// Name of the field of [`crate::VisionPreprocess`].
@@ -284,7 +284,7 @@ impl MediaError {
             | Self::DecoderMemory { .. }
             | Self::TooManyChannels { .. }
             | Self::AspectRatio { .. } => "too_large",
-            Self::FramesTooSmall { .. } | Self::SoundTooShort { .. } => "too_short",
+            Self::FramesTooSmall { .. } | Self::AudioTooShort { .. } => "too_short",
             Self::SampleNotFinite { .. } => "not_finite",
             Self::TooLong { .. } => "too_long",
             Self::Empty { .. } | Self::NoTrack { .. } | Self::NoSuchTrack { .. } => "empty",

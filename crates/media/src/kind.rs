@@ -2,23 +2,24 @@
 
 use std::path::Path;
 
+use crate::container::mpeg::frames_may_follow;
 use crate::encoding::{TextEncoding, is_other_text};
 
-/// Endings of picture files: those that are decoded, and those that are known to be pictures and refused by name.
+/// Endings of image files: those that are decoded, and those that are known to be images and refused by name.
 const IMAGE_ENDINGS: &[&str] = &[
     "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "gif", "bmp", "dib", "tif", "tiff", //
     "heic", "heif", "hif", "avif", "jxl", "jp2", "jpx", "psd", "xcf", "svg", "ico", "exr", "hdr", "tga", "dds", "qoi",
     "ppm", "pgm", "pbm", "pnm",
 ];
 
-/// Formats that are pictures but are not decoded here.
-const PICTURES_NOT_READ: &[&str] =
+/// Formats that are images but are not decoded here.
+const IMAGES_NOT_READ: &[&str] =
     &["heic", "avif", "jxl", "jp2", "psd", "xcf", "svg", "ico", "exr", "hdr", "dds", "qoi", "pnm"];
 
 /// Bytes of a file that [`sniff`] looks at; more do no harm.
 pub(crate) const SNIFF_BYTES: usize = 1024;
 
-/// True for the ending of a picture file, also of one that is refused by name (HEIC, AVIF, …).
+/// True for the ending of an image file, also of one that is refused by name (HEIC, AVIF, …).
 #[must_use]
 pub fn known_image_ending(path: &Path) -> bool {
     path.extension()
@@ -26,9 +27,9 @@ pub fn known_image_ending(path: &Path) -> bool {
         .is_some_and(|ending| IMAGE_ENDINGS.iter().any(|known| known.eq_ignore_ascii_case(ending)))
 }
 
-/// True for a format that [`sniff`] knows as a picture and that is not decoded.
-pub(crate) fn picture_not_read(format: &str) -> bool {
-    PICTURES_NOT_READ.contains(&format)
+/// True for a format that [`sniff`] knows as an image and that is not decoded.
+pub(crate) fn image_not_read(format: &str) -> bool {
+    IMAGES_NOT_READ.contains(&format)
 }
 
 /// What [`sniff`] says of text that is neither UTF-8 nor in wider units.
@@ -154,7 +155,7 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
     if let [0xff, second, third, ..] = *bytes
         && !(bytes.len() >= 8 && other_text)
     {
-        if second & 0xf6 == 0xf0 && crate::sound::frames_may_follow(bytes) {
+        if second & 0xf6 == 0xf0 && frames_may_follow(bytes) {
             return Some("aac");
         }
         if second & 0xe0 == 0xe0
@@ -162,7 +163,7 @@ pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
             && second & 0x06 != 0
             && third >> 4 != 15
             && third & 0x0c != 0x0c
-            && crate::sound::frames_may_follow(bytes)
+            && frames_may_follow(bytes)
         {
             return Some("mp3");
         }
@@ -187,7 +188,7 @@ fn zip_kind(bytes: &[u8]) -> &'static str {
     }
 }
 
-/// The brand of an ISO media file: HEIC and AVIF pictures, else a film or sound in an MP4.
+/// The brand of an ISO media file: HEIC and AVIF images, else a video or audio in an MP4.
 fn iso_brand(bytes: &[u8]) -> &'static str {
     let length = bytes.get(0..4).map_or(0, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize);
     let end = length.clamp(8, bytes.len());
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn endings_of_pictures_are_known_in_any_case() {
+    fn endings_of_images_are_known_in_any_case() {
         for name in ["a.png", "b.JPG", "c.Heic", "folder.x/d.tiff", "e.f.webp"] {
             assert!(known_image_ending(Path::new(name)), "{name}");
         }

@@ -1,49 +1,52 @@
-//! Bytes and files into host arrays: token ids for text, patch rows for pictures and frames.
+//! Bytes and files into host arrays: token ids for text, patch rows for images and frames.
 //!
-//! What lives here: the tokenizer ([`TextTokenizer`]), decoding of pictures ([`decode_image_file`]), the size rules
-//! ([`image_size`], [`video_size`]), the bicubic resize of the reference ([`resize_bicubic`]) and the rows that a
-//! vision tower reads ([`image_patches`], [`video_patches`], [`film_patches`]), and the mel frames that a sound tower reads ([`SoundReader`],
-//! [`log_mel`]), and what all of that takes of memory, told beforehand ([`picture_need`], [`sound_need`], [`film_need`]). What does not: tensors, devices, models, prompts and
-//! priorities. Nothing here opens a connection, reads the environment or prints, and no program is
-//! started but the FFmpeg that [`FilmOptions`] names.
+//! What lives here: the tokenizer ([`TextTokenizer`]), decoding of images ([`decode_image_file`]), the size rules
+//! ([`image_size`], [`video_size`]), the bicubic resize of the reference ([`resize_bicubic`]), the rows that a vision tower
+//! reads ([`image_patches`], [`video_patches`], [`sampled_patches`]), the mel frames that an audio tower reads
+//! ([`AudioReader`], [`log_mel`]), and estimates of the memory that all of that takes, from the headers alone
+//! ([`image_estimate`], [`audio_estimate`], [`video_estimate`]). What does not: tensors, devices, models, prompts and
+//! priorities. Nothing here opens a connection, reads the environment or prints, and no program is started but the FFmpeg
+//! that [`VideoOptions`] names.
+//!
+//! `container` walks boxes, elements and pages of files; `image`, `audio` and `video` decode what lies in them; `source` is
+//! the bytes of all of them, and `label` their name in errors.
 //!
 //! # Errors
 //!
 //! Every failure is a [`MediaError`]; [`MediaError::kind`] is the word that users see.
 #![forbid(unsafe_code)]
 
-mod bmp;
+mod audio;
+mod container;
 mod encoding;
 mod error;
-mod exif;
-mod film;
-mod gif;
+mod estimate;
 mod image;
-mod jpeg;
 mod kind;
-mod letterbox;
-mod need;
-mod patches;
-mod resize;
-mod size;
-mod sound;
+mod label;
+mod source;
 mod text;
-mod tiff;
 mod tracks;
-mod webp;
+mod video;
 
+pub use crate::audio::{
+    AudioReader, AudioSegment, AudioSource, LogMel, MelPreprocess, SEGMENT_SECONDS, audio_estimate,
+    audio_track_estimate, log_mel,
+};
 pub use crate::encoding::{NotText, TextEncoding};
 pub use crate::error::MediaError;
-pub use crate::film::{Film, FilmOptions, FilmSource, film_patches, has_pictures, is_animation, sample_times};
-pub use crate::image::{MAX_IMAGE_PIXELS, RgbImage, decode_image, decode_image_file};
-pub use crate::kind::{OTHER_TEXT, known_image_ending, sniff};
-pub use crate::letterbox::letterbox;
-pub use crate::need::{
-    Need, PictureSource, PictureTarget, film_need, frames_need, mel_need, picture_need, sound_need, sound_track_need,
+pub use crate::estimate::{ImageSource, ImageTarget, MemoryEstimate, frames_estimate, image_estimate, mel_estimate};
+pub use crate::image::decode::{decode_image, decode_image_file};
+pub use crate::image::letterbox::letterbox;
+pub use crate::image::patches::{
+    ClipCutter, Grid, PatchGrid, image_patches, resized_frames, resized_image, video_patches,
 };
-pub use crate::patches::{ClipCutter, Grid, PatchGrid, image_patches, resized_frames, resized_image, video_patches};
-pub use crate::resize::resize_bicubic;
-pub use crate::size::{Height, VisionPreprocess, Width, image_size, video_size};
-pub use crate::sound::{LogMel, MelPreprocess, SEGMENT_SECONDS, SoundReader, SoundSegment, SoundSource, log_mel};
+pub use crate::image::resize::resize_bicubic;
+pub use crate::image::rgb::{MAX_IMAGE_PIXELS, RgbImage};
+pub use crate::image::size::{Height, VisionPreprocess, Width, image_size, video_size};
+pub use crate::kind::{OTHER_TEXT, known_image_ending, sniff};
 pub use crate::text::{TextIds, TextTokenizer, Truncation};
 pub use crate::tracks::{TrackChoice, TrackInfo};
+pub use crate::video::{
+    Video, VideoOptions, VideoSource, has_images, is_animation, sample_times, sampled_patches, video_estimate,
+};

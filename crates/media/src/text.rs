@@ -13,7 +13,7 @@ use tokenizers::{
 };
 
 use crate::error::{Cause, MediaError};
-use crate::image::open_file;
+use crate::source::open_file;
 
 /// What happens to a text that is longer than the model reads.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Pictures that are too large are refused from their header, quickly and without taking their memory. In a program of
+//! Images that are too large are refused from their header, quickly and without taking their memory. In a program of
 //! its own, because the memory of the whole process is looked at.
 
 use std::path::Path;
@@ -72,7 +72,7 @@ fn tiff() -> Vec<u8> {
     for entry in 0..entries {
         let at = at + 2 + entry * 12;
         let tag = u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-        // Width, height, and rows in a strip: one strip must go on holding the whole picture.
+        // Width, height, and rows in a strip: one strip must go on holding the whole image.
         if matches!(tag, 256 | 257 | 278) {
             bytes[at + 8..at + 10].copy_from_slice(&60_000_u16.to_le_bytes());
         }
@@ -116,18 +116,18 @@ fn too_many_pixels_are_refused_from_the_header_without_their_memory() {
         let message = error.to_string();
         assert!(message.contains(name) && message.contains("178956970"), "{message}");
     }
-    // Eight headers take microseconds; one picture of 60,000 x 60,000 pixels would take 10 GiB and many seconds.
+    // Eight headers take microseconds; one image of 60,000 x 60,000 pixels would take 10 GiB and many seconds.
     assert!(started.elapsed().as_secs() < 2, "{:?}", started.elapsed());
-    // The least of these pictures would take 500 MiB. A thread that another test begins meanwhile has up to 128 MiB of addresses set
+    // The least of these images would take 500 MiB. A thread that another test begins meanwhile has up to 128 MiB of addresses set
     // aside for its heap, with next to no memory behind them.
     for ((after, before), most) in peaks().into_iter().zip(before).zip([32 + 128, 32]) {
         let grown = (after - before) / 1024;
-        assert!(grown < most, "{grown} MiB taken for pictures that are refused");
+        assert!(grown < most, "{grown} MiB taken for images that are refused");
     }
 }
 
 #[test]
-fn a_legal_picture_with_a_small_body_is_corrupt_and_not_too_large() {
+fn a_legal_image_with_a_small_body_is_corrupt_and_not_too_large() {
     // 1,000 x 1,000 pixels announced, 24 x 16 there.
     let error = decode_image(&png(1_000, 1_000), "short.png").unwrap_err();
     assert_eq!(error.kind(), "corrupt", "{error}");

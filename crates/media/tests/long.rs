@@ -1,4 +1,4 @@
-//! Hours of sound and minutes of film in little memory. In a program of its own with one test, because the most memory
+//! Hours of audio and minutes of video in little memory. In a program of its own with one test, because the most memory
 //! that the whole process ever held is looked at.
 
 use std::fs::File;
@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use omniburn_media::{
-    Film, FilmOptions, FilmSource, MelPreprocess, SoundReader, SoundSource, TrackChoice, VisionPreprocess,
-    film_patches, log_mel, sample_times,
+    AudioReader, AudioSource, MelPreprocess, TrackChoice, Video, VideoOptions, VideoSource, VisionPreprocess, log_mel,
+    sample_times, sampled_patches,
 };
 
 #[path = "../../../tests/support/memory.rs"]
@@ -35,18 +35,18 @@ fn three_hours(path: &Path) {
 }
 
 #[test]
-fn three_hours_of_sound_and_ten_minutes_of_film_fit_in_their_bounds() {
-    within("three hours of sound", 100.0, sound);
-    within("ten minutes of film", 200.0, film);
+fn three_hours_of_audio_and_ten_minutes_of_video_fit_in_their_bounds() {
+    within("three hours of audio", 100.0, audio);
+    within("ten minutes of video", 200.0, video);
 }
 
-fn sound() {
+fn audio() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("three-hours.wav");
     three_hours(&path);
     let started = Instant::now();
     let mel = MelPreprocess { sample_rate_hz: 16_000, fft_samples: 400, hop_samples: 160, mels: 128 };
-    let mut reader = SoundReader::open(&SoundSource::File(path), mel.sample_rate_hz).unwrap();
+    let mut reader = AudioReader::open(&AudioSource::File(path), mel.sample_rate_hz).unwrap();
     let mut segments = 0;
     while let Some(segment) = reader.next_segment().unwrap() {
         assert_eq!(segment.start_s, 240.0 * f64::from(segments));
@@ -57,16 +57,16 @@ fn sound() {
         segments += 1;
     }
     assert_eq!(segments, 45);
-    println!("three hours of sound in {:.1} s", started.elapsed().as_secs_f64());
+    println!("three hours of audio in {:.1} s", started.elapsed().as_secs_f64());
 }
 
-fn film() {
+fn video() {
     let manifest = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     let path = Path::new(&manifest).join("../../tests/golden/media/films/ten_minutes.mp4");
     let started = Instant::now();
-    let mut film =
-        Film::open(&FilmSource::File(path), &FilmOptions { ffmpeg: None, track: TrackChoice::Default }).unwrap();
-    assert!((film.duration_s() - 600.0).abs() < 0.1);
+    let mut video =
+        Video::open(&VideoSource::File(path), &VideoOptions { ffmpeg: None, track: TrackChoice::Default }).unwrap();
+    assert!((video.duration_s() - 600.0).abs() < 0.1);
     let preprocess = VisionPreprocess {
         patch: 16,
         merge: 2,
@@ -78,15 +78,16 @@ fn film() {
         rescale: 1.0 / 255.0,
         per_frame: false,
     };
-    // As many rows as the 32 frames of the largest film have, and a quarter of the pictures to decode.
-    let patches = film_patches(&mut film, 0.0..240.0, 8, &VisionPreprocess { min_pixels: 12_845_056, ..preprocess });
+    // As many rows as the 32 frames of the largest video have, and a quarter of the images to decode.
+    let patches =
+        sampled_patches(&mut video, 0.0..240.0, 8, &VisionPreprocess { min_pixels: 12_845_056, ..preprocess });
     let patches = patches.unwrap().grid().patches();
     assert!(patches > 24_000, "{patches}");
-    // A key frame stands each 250 pictures.
+    // A key frame stands each 250 images.
     let needed: usize = sample_times(0.0..240.0, 8).iter().map(|time| (time * 25.0) as usize % 250 + 1).sum();
-    let decoded = film.pictures_decoded().unwrap();
+    let decoded = video.images_decoded().unwrap();
     println!(
-        "{decoded} pictures decoded of {needed} since key frames, 15000 in all, in {:.1} s",
+        "{decoded} images decoded of {needed} since key frames, 15000 in all, in {:.1} s",
         started.elapsed().as_secs_f64()
     );
     assert!(decoded <= needed && decoded >= 8, "{decoded} of {needed}");

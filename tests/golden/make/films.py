@@ -7,7 +7,7 @@ are made by the FFmpeg 9.0.2 of imageio-ffmpeg with libx264 from frames that are
 
 For each film `films.json` has the sides, and for each picture in the order of showing its start as [ticks, ticks a second]
 and the CRC-32 of its packed RGB. Pictures are FFmpeg's planes (`-noautorotate`, raw video). RGB is computed here from them
-in whole numbers by the formula in crates/media/src/film/yuv.rs, so it is exact; turned films are turned here with numpy,
+in whole numbers by the formula in crates/media/src/video/yuv.rs, so it is exact; turned films are turned here with numpy,
 and the luma of the turn is compared with FFmpeg's own autorotation.
 
 `scaled.png` is the first picture of `high.mp4` as FFmpeg's scaler converts it by itself (8 fractional bits in its filters), for a

@@ -159,8 +159,32 @@ def main(root):
     files["no-scan"], words["no-scan"] = whole[:whole.index(b"\xff\xda")] + b"\xff\xd9", "scan"
     put("two-scans-of-luma", ycc, F420, [scan([0]), scan([0]), scan([1, 2])], "two scans")
     put("a-component-without-scan", ycc, F420, APART[:2], "no scan")
-    apart = write(planes(ycc, F420), (W, H), F420, APART)
-    files["scan-cut"], words["scan-cut"] = apart[:-60] + b"\xff\xd9", "damaged"
+    # Cut inside a scan, and closed by an end marker: libjpeg fills the unit up with zero bits, and the others with grey.
+    end = b"\xff\xd9"
+    forms = {"scan-cut": (ycc, F420, APART, {}), "one-scan-cut": (ycc, F420, FULL, {}), "fine-cut": (ycc, F444, FULL, {}),
+             "wide-cut": (ycc, [(2, 1), (1, 1), (1, 1)], FULL, {}), "restarts-cut": (ycc, F420, FULL, {"restart": 1}),
+             "grey-cut": (ycc[:1], [(1, 1)], [scan([0])], {}), "cmyk-cut": (cmyk, [(1, 1)] * 4, [scan([0, 1, 2, 3])], {}),
+             "tables-cut": (ycc, F420, FULL, {"wide_tables": True}), "bands-cut": (ycc, F420, BANDS, {"progressive": True})}
+    for name, (source, factors, scans, options) in forms.items():
+        data = write(planes(source, factors), (W, H), factors, scans, **options)
+        # Behind the header of the last scan, whose length its first two bytes say.
+        begin = data.rindex(b"\xff\xda") + 2
+        begin += int.from_bytes(data[begin:begin + 2], "big")
+        for part in (0.02, 0.4, 0.7, 0.95):
+            cut = begin + int((len(data) - 2 - begin) * part)
+            while data[cut - 1] == 0xFF or 0xD0 <= data[cut - 1] <= 0xD7 and data[cut - 2] == 0xFF:
+                cut += 1
+            files[f"{name}-{round(part * 100)}"], words[f"{name}-{round(part * 100)}"] = data[:cut] + end, None
+    # Padding that does not repeat the edge, as in files that were cropped without decoding.
+    for name, factors in (("22", F420), ("21", [(2, 1), (1, 1), (1, 1)]), ("12", [(1, 2), (1, 1), (1, 1)])):
+        large = np.asarray(rgb.resize((48, 32))).copy()
+        large[:, 46:], large[30:] = [255, 0, 30], [0, 40, 255]
+        bands = [np.asarray(band) for band in Image.fromarray(large).convert("YCbCr").split()]
+        mx, my = factors[0]
+        chroma = [np.asarray(Image.fromarray(band).resize((48 // mx, 32 // my), Image.BOX)) for band in bands[1:]]
+        data = write([bands[0], *chroma], (48, 32), factors, FULL)
+        at = data.index(struct.pack(">HH", 32, 48))
+        files[f"cropped-{name}"], words[f"cropped-{name}"] = data[:at] + struct.pack(">HH", 30, 46) + data[at + 4:], None
 
     tensors = {}
     for name, data in files.items():

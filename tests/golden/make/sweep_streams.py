@@ -1,7 +1,7 @@
 """Hundreds of sound files by FFmpeg, sox and opusenc, and what differs from the reference in any of them.
 
-  cargo build --release -p omniburn-media --example sound_samples
-  python sweep_streams.py TARGET/release/examples/sound_samples FOLDER [GROUP...]
+  cargo build --release -p omniburn-media --example audio_samples
+  python sweep_streams.py TARGET/release/examples/audio_samples FOLDER [GROUP...]
 
 Not run by the tests. Needs ffmpeg, sox, opus-tools and oggdec on PATH, and numpy. Groups: `pcm` (every pcm_* encoder of
 FFmpeg in every container that takes it, at several rates and channels), `sox` (every encoding, size and byte order of WAV,
@@ -109,6 +109,8 @@ def sox():
             want = np.frombuffer(raw or b"", "<f8").reshape(-1, channels).mean(1)
             if "adpcm" in encoding:
                 # sox decodes the last block whole, and MS ADPCM in another way than FFmpeg and Windows.
+                if run(["ffprobe", "-v", "error", path]) is None:
+                    continue
                 want = decoded(path)[0][: len(source_frames(rate))]
             add(f"sox {ending}", path, rate, want, 6e-3 if "ima" in encoding else 2e-6, 0)
 

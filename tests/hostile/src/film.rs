@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use omniburn_media::{Film, FilmOptions, FilmSource, has_pictures, is_animation, sample_times};
+use omniburn_media::{Video, VideoOptions, VideoSource, has_images, is_animation, sample_times};
 
 use crate::pictures::{check, with_png_sums};
 use crate::places::{golden, with_endings};
@@ -12,13 +12,13 @@ const FRAMES: usize = 4;
 
 /// Opens, and decodes a few frames spread over the film. No program is started.
 pub fn body(data: &[u8]) {
-    let source = FilmSource::Bytes(Arc::from(data), "hostile".to_owned());
-    for looked in [has_pictures(&source), is_animation(&source)] {
+    let source = VideoSource::Bytes(Arc::from(data), "hostile".to_owned());
+    for looked in [has_images(&source), is_animation(&source)] {
         if let Err(error) = looked {
             check(&error);
         }
     }
-    let mut film = match Film::open(&source, &FilmOptions { ffmpeg: None, ..FilmOptions::default() }) {
+    let mut film = match Video::open(&source, &VideoOptions { ffmpeg: None, ..VideoOptions::default() }) {
         Ok(film) => film,
         Err(error) => return check(&error),
     };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use omniburn_media::{SEGMENT_SECONDS, SoundReader, SoundSource};
+use omniburn_media::{AudioReader, AudioSource, SEGMENT_SECONDS};
 
 use crate::pictures::check;
 use crate::places::{golden, samples, with_endings};
@@ -19,9 +19,9 @@ fn rate_hz(data: &[u8]) -> u32 {
 
 /// Opens, and reads the first segment.
 pub fn body(data: &[u8]) {
-    let source = SoundSource::Bytes(Arc::from(data), "hostile".to_owned());
+    let source = AudioSource::Bytes(Arc::from(data), "hostile".to_owned());
     let rate_hz = rate_hz(data);
-    let mut reader = match SoundReader::open(&source, rate_hz) {
+    let mut reader = match AudioReader::open(&source, rate_hz) {
         Ok(reader) => reader,
         Err(error) => return check(&error),
     };

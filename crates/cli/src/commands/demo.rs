@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::time::Instant;
 
 use include_dir::{Dir, File, include_dir};
-use omniburn::{Cancel, Embedding, Engine, ErrorKind, FilmSource, Input, Request, Role, is_animation};
+use omniburn::{Cancel, Embedding, Engine, ErrorKind, Input, Request, Role, VideoSource, is_animation};
 use serde::Deserialize;
 
 use crate::failure::{DONE, Failure, Outcome, SOME_FAILED};
@@ -109,7 +109,7 @@ fn files() -> Vec<(&'static str, &'static File<'static>)> {
 
 fn kind(file: &File<'static>) -> Option<&'static str> {
     let ending = file.path().extension()?.to_str()?;
-    let moves = || is_animation(&FilmSource::Bytes(file.contents().into(), "sample".into())).unwrap_or(false);
+    let moves = || is_animation(&VideoSource::Bytes(file.contents().into(), "sample".into())).unwrap_or(false);
     Some(match ending {
         "txt" => "text",
         "wav" | "flac" | "mp3" | "ogg" | "opus" | "m4a" => "speech",

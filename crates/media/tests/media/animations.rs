@@ -1,43 +1,44 @@
-//! Animated GIF, WebP and PNG as films, against Pillow 13 and FFmpeg's times. Goldens: `tests/golden/make/animations.py`.
+//! Animated GIF, WebP and PNG as videos, against Pillow 13 and FFmpeg's times. Goldens: `tests/golden/make/animations.py`.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use omniburn_media::{Film, FilmOptions, FilmSource, MediaError, RgbImage, TrackChoice, decode_image, is_animation};
+use omniburn_media::{MediaError, RgbImage, TrackChoice, Video, VideoOptions, VideoSource, decode_image, is_animation};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
-use crate::support::{assert_same, difference, golden, json, stored_picture};
+use crate::support::{assert_same, difference, golden, json, stored_image};
 
-const NO_PROGRAM: FilmOptions = FilmOptions { ffmpeg: None, track: TrackChoice::Default };
+const NO_PROGRAM: VideoOptions = VideoOptions { ffmpeg: None, track: TrackChoice::Default };
 
 fn sample(name: &str) -> Vec<u8> {
     std::fs::read(golden().join("animations").join(name)).unwrap()
 }
 
-fn bytes(bytes: &[u8]) -> FilmSource {
-    FilmSource::Bytes(Arc::from(bytes), "a film".to_owned())
+fn bytes(bytes: &[u8]) -> VideoSource {
+    VideoSource::Bytes(Arc::from(bytes), "a video".to_owned())
 }
 
-fn at(source: &FilmSource, times_s: &[f64]) -> Result<Vec<RgbImage>, MediaError> {
+fn at(source: &VideoSource, times_s: &[f64]) -> Result<Vec<RgbImage>, MediaError> {
     let mut frames = vec![None; times_s.len()];
-    Film::open(source, &NO_PROGRAM)?.frames_at(times_s, &mut |place, frame| {
+    Video::open(source, &NO_PROGRAM)?.frames_at(times_s, &mut |place, frame| {
         frames[place] = Some(frame.clone());
         Ok(())
     })?;
     Ok(frames.into_iter().map(|frame| frame.expect("each time has a frame")).collect())
 }
 
-/// A stored film: its name, starts, end and the digest of each frame.
+/// A stored video: its name, starts, end and the digest of each frame.
 fn stored() -> Vec<(String, Vec<f64>, f64, Vec<String>)> {
     let listing = json(&golden().join("animations.json"));
-    let films = listing.as_object().unwrap().iter().map(|(name, film)| {
-        let starts = film["starts_s"].as_array().unwrap().iter().map(|start| start.as_f64().unwrap()).collect();
-        let digests = film["sha256"].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect();
-        (name.clone(), starts, film["end_s"].as_f64().unwrap(), digests)
+    let videos = listing.as_object().unwrap().iter().map(|(name, video)| {
+        let starts = video["starts_s"].as_array().unwrap().iter().map(|start| start.as_f64().unwrap()).collect();
+        let digests =
+            video["sha256"].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect();
+        (name.clone(), starts, video["end_s"].as_f64().unwrap(), digests)
     });
-    films.collect()
+    videos.collect()
 }
 
 /// A time within each frame.
@@ -53,10 +54,10 @@ fn hex(bytes: &[u8]) -> String {
 fn every_frame_is_what_pillow_gives_and_is_shown_when_ffmpeg_shows_it() {
     let mut compared = [0; 3];
     for (name, starts, end, digests) in stored() {
-        let source = FilmSource::File(golden().join("animations").join(&name));
-        let film = Film::open(&source, &NO_PROGRAM).unwrap();
+        let source = VideoSource::File(golden().join("animations").join(&name));
+        let video = Video::open(&source, &NO_PROGRAM).unwrap();
         // FFmpeg's log has six digits.
-        assert!((film.duration_s() - end).abs() < 2e-5, "{name}: {} s for {end} s", film.duration_s());
+        assert!((video.duration_s() - end).abs() < 2e-5, "{name}: {} s for {end} s", video.duration_s());
         assert_eq!(is_animation(&source).unwrap(), starts.len() > 1, "{name}");
         // The last moment before each start shows the frame before.
         let eve: Vec<f64> = starts.iter().skip(1).map(|start| start - 1e-4).collect();
@@ -78,16 +79,16 @@ fn every_frame_is_what_pillow_gives_and_is_shown_when_ffmpeg_shows_it() {
 }
 
 #[test]
-fn lossy_frames_are_as_near_as_still_lossy_pictures_are() {
+fn lossy_frames_are_as_near_as_still_lossy_images_are() {
     let stored_bytes = std::fs::read(golden().join("animations.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&stored_bytes).unwrap();
     let mut count = 0;
-    for (name, starts, end, digests) in stored().into_iter().filter(|film| film.0.starts_with("lossy")) {
+    for (name, starts, end, digests) in stored().into_iter().filter(|video| video.0.starts_with("lossy")) {
         let frames = at(&bytes(&sample(&name)), &middles(&starts, end)).unwrap();
         assert_eq!(frames.len(), digests.len());
         for (place, frame) in frames.iter().enumerate() {
             let key = format!("{name}/{place}");
-            let apart = difference(&key, frame, &stored_picture(&tensors, &key));
+            let apart = difference(&key, frame, &stored_image(&tensors, &key));
             println!("{key}: {apart:?}");
             assert_eq!(apart.max, 0, "{key}: still lossy WebP needs no tolerance");
             count += 1;
@@ -97,27 +98,27 @@ fn lossy_frames_are_as_near_as_still_lossy_pictures_are() {
 }
 
 #[test]
-fn the_first_frame_is_the_still_picture() {
-    for (name, ..) in stored().into_iter().filter(|film| film.0 != "default-apart.png") {
+fn the_first_frame_is_the_still_image() {
+    for (name, ..) in stored().into_iter().filter(|video| video.0 != "default-apart.png") {
         let file = sample(&name);
         let first = at(&bytes(&file), &[0.0]).unwrap();
         let still = decode_image(&file, &name).unwrap();
         if name.ends_with("webp") {
-            // The still picture of an animated WebP is one off Pillow's where the decoder lays the first frame over an
-            // empty canvas; the film copies it, as libwebp does.
+            // The still image of an animated WebP is one off Pillow's where the decoder lays the first frame over an
+            // empty canvas; the video copies it, as libwebp does.
             let apart = difference(&name, &first[0], &still);
             assert!(apart.max <= 1, "{name}: {apart:?}");
         } else {
             assert_same(&name, &first[0], &still);
         }
     }
-    // Stills are films of one frame.
+    // Stills are videos of one frame.
     for name in ["transparent.gif", "part-of-screen.gif", "lossless-alpha.webp", "lossy.webp", "rgba.png", "exif-6.png"]
     {
         let file = std::fs::read(golden().join("pictures").join(name)).unwrap();
         assert!(!is_animation(&bytes(&file)).unwrap(), "{name}");
-        let film = at(&bytes(&file), &[0.0, 0.05, 9.0]).unwrap();
-        for frame in &film {
+        let video = at(&bytes(&file), &[0.0, 0.05, 9.0]).unwrap();
+        for frame in &video {
             assert_same(name, frame, &decode_image(&file, name).unwrap());
         }
     }
@@ -127,16 +128,17 @@ fn the_first_frame_is_the_still_picture() {
 fn frames_asked_for_again_or_backwards_are_the_same() {
     for name in ["disposal-3.gif", "soft-mixed.webp", "soft.png"] {
         let source = bytes(&sample(name));
-        let mut film = Film::open(&source, &NO_PROGRAM).unwrap();
-        let end = film.duration_s();
+        let mut video = Video::open(&source, &NO_PROGRAM).unwrap();
+        let end = video.duration_s();
         let mut seen: Vec<Vec<RgbImage>> = Vec::new();
         for _ in 0..2 {
             let mut frames = Vec::new();
-            film.frames_at(&[0.01, end * 0.5, end * 0.5, end - 0.01], &mut |_, frame| {
-                frames.push(frame.clone());
-                Ok(())
-            })
-            .unwrap();
+            video
+                .frames_at(&[0.01, end * 0.5, end * 0.5, end - 0.01], &mut |_, frame| {
+                    frames.push(frame.clone());
+                    Ok(())
+                })
+                .unwrap();
             seen.push(frames);
         }
         assert_eq!(seen[0], seen[1], "{name}");
@@ -153,7 +155,7 @@ fn a_cut_animation_is_corrupt() {
             let cut = (file.len() as f64 * share) as usize;
             let error = at(&bytes(&file[..cut]), &[0.0]).unwrap_err();
             assert_eq!(error.kind(), "corrupt", "{name} cut at {cut}: {error}");
-            assert!(error.to_string().contains("a film"), "{error}");
+            assert!(error.to_string().contains("a video"), "{error}");
             is_animation(&bytes(&file[..cut])).unwrap();
         }
     }
@@ -168,9 +170,9 @@ fn the_second_frame_is_found_without_what_follows() {
     assert!(is_animation(&bytes(&file[..file.len() / 2])).unwrap());
     assert!(!is_animation(&bytes(&file[..file.len() / 8])).unwrap());
     assert!(!is_animation(&bytes(b"GIF89a")).unwrap());
-    assert!(!is_animation(&bytes(b"no picture")).unwrap());
+    assert!(!is_animation(&bytes(b"no image")).unwrap());
     assert!(!is_animation(&bytes(b"")).unwrap());
-    let missing = is_animation(&FilmSource::File(golden().join("animations/none.gif"))).unwrap_err();
+    let missing = is_animation(&VideoSource::File(golden().join("animations/none.gif"))).unwrap_err();
     assert_eq!(missing.kind(), "not_found");
 }
 

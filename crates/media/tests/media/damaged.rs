@@ -84,7 +84,7 @@ fn nothing_is_empty() {
 }
 
 #[test]
-fn pictures_that_are_not_read_are_named() {
+fn images_that_are_not_read_are_named() {
     let mut cases: Vec<(&str, Vec<u8>)> = vec![
         ("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec()),
         ("AVIF", b"\0\0\0\x18ftypavif\0\0\0\0mif1avif".to_vec()),
@@ -107,7 +107,7 @@ fn variants_that_are_not_read_are_refused_by_name() {
 }
 
 #[test]
-fn what_is_no_picture_is_named() {
+fn what_is_no_image_is_named() {
     let cases: [(&[u8], &str); 6] = [
         (b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0", "wav"),
         (b"\0\0\0\x18ftypisom\0\0\x02\0isommp42", "mp4"),
@@ -120,7 +120,7 @@ fn what_is_no_picture_is_named() {
         let (kind, message) = refused(bytes, "thing.png");
         assert_eq!(kind, "unknown_format", "{message}");
         assert!(message.contains(word), "{message}");
-        assert!(message.contains("expected a picture"), "{message}");
+        assert!(message.contains("expected an image"), "{message}");
     }
 }
 
@@ -156,8 +156,8 @@ fn mutated(bytes: &[u8], edits: &[(prop::sample::Index, u8)], cut: prop::sample:
     out
 }
 
-/// `kind` is one of the words a picture can fail with.
-fn has_a_kind_of_pictures(error: &MediaError) -> bool {
+/// `kind` is one of the words an image can fail with.
+fn has_a_kind_of_images(error: &MediaError) -> bool {
     matches!(error.kind(), "unknown_format" | "unsupported_codec" | "corrupt" | "too_large" | "empty")
 }
 
@@ -176,7 +176,7 @@ proptest! {
                 image.pixels().len() as u64,
                 u64::from(image.width().0) * u64::from(image.height().0) * 3
             ),
-            Err(error) => prop_assert!(has_a_kind_of_pictures(&error), "{}: {}", error.kind(), error),
+            Err(error) => prop_assert!(has_a_kind_of_images(&error), "{}: {}", error.kind(), error),
         }
     }
 
@@ -186,7 +186,7 @@ proptest! {
         let head = &sample(SAMPLES[which])[..40];
         for bytes in [bytes.clone(), [head, bytes.as_slice()].concat()] {
             if let Err(error) = decode_image(&bytes, "arbitrary") {
-                prop_assert!(has_a_kind_of_pictures(&error), "{}: {}", error.kind(), error);
+                prop_assert!(has_a_kind_of_images(&error), "{}: {}", error.kind(), error);
             }
         }
     }

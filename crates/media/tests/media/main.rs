@@ -1,19 +1,19 @@
 //! The media crate against stored outputs of the reference: Pillow, transformers and the Python tokenizers.
 
 mod animations;
+mod audio;
 mod codecs;
 mod damaged;
-mod films;
 mod forms;
+mod images;
 mod jpegs;
 mod mels;
 mod orientations;
-mod pictures;
 mod references;
 mod resampled;
-mod sounds;
 mod streams;
 mod support;
 mod tiffs;
 mod tokens;
 mod unheard;
+mod videos;

@@ -109,7 +109,7 @@ fn mels_of_clips_of_any_length_are_those_of_the_extractor() {
         if samples.len() <= 320 {
             let error = log_mel(&samples, &PUBLISHED).unwrap_err();
             assert_eq!(error.kind(), "too_short");
-            assert_eq!(error.to_string(), "sound: found 2 mel frames, expected at least 3");
+            assert_eq!(error.to_string(), "audio: found 2 mel frames, expected at least 3");
             continue;
         }
         let apart = compare(&tensors, &name, &samples);

@@ -10,7 +10,7 @@ use omniburn_media::{
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use crate::support::{assert_same, full_set, golden, json, plain_png, preprocess, stored_picture};
+use crate::support::{assert_same, full_set, golden, json, plain_png, preprocess, stored_image};
 
 fn number(value: &Value) -> u64 {
     value.as_u64().expect("a whole number")
@@ -48,8 +48,8 @@ fn assert_grid(case: &Value, patches: &PatchGrid) {
     assert_eq!(patches.rows().len(), grid.patches() * 1536);
 }
 
-/// Patch rows against stored ones. Films, and single rows in the manifest, come from f32 steps in the order used here and
-/// are met to the bit. Pictures come from the processor of transformers, which rescales in f64 first: measured 1.2e-7.
+/// Patch rows against stored ones. Videos, and single rows in the manifest, come from f32 steps in the order used here and
+/// are met to the bit. Images come from the processor of transformers, which rescales in f64 first: measured 1.2e-7.
 fn assert_rows(case: &Value, got: &[f32], want: &[f32]) {
     let bound = if case["kind"] == "image" && case["pixel_values"].is_string() { 1.5e-7 } else { 0.0 };
     assert_eq!(got.len(), want.len(), "{}", case["name"]);
@@ -59,12 +59,12 @@ fn assert_rows(case: &Value, got: &[f32], want: &[f32]) {
 }
 
 #[test]
-fn pictures_and_films_are_resized_to_the_bit_and_cut_alike() {
+fn images_and_videos_are_resized_to_the_bit_and_cut_alike() {
     let manifest = json(&golden().join("references.json"));
     let bytes = std::fs::read(golden().join("references.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let cases = manifest["cases"].as_array().unwrap();
-    assert_eq!(cases.len(), 10, "8 pictures and 2 films");
+    assert_eq!(cases.len(), 10, "8 images and 2 videos");
     let mut rows_checked = 0;
     for case in cases {
         let name = case["name"].as_str().unwrap();
@@ -72,7 +72,7 @@ fn pictures_and_films_are_resized_to_the_bit_and_cut_alike() {
         let stored = case["resized"].as_array().unwrap();
         assert_eq!(resized.len(), stored.len());
         for (got, key) in resized.iter().zip(stored) {
-            assert_same(name, got, &stored_picture(&tensors, key.as_str().unwrap()));
+            assert_same(name, got, &stored_image(&tensors, key.as_str().unwrap()));
         }
         assert_grid(case, &patches);
         if let Some(key) = case["pixel_values"].as_str() {
@@ -88,7 +88,7 @@ fn pictures_and_films_are_resized_to_the_bit_and_cut_alike() {
 }
 
 #[test]
-fn the_full_reference_set_of_pictures_and_films_is_met() {
+fn the_full_reference_set_of_images_and_videos_is_met() {
     let Some(shared) = full_set() else { return };
     let refs = shared.join("refs");
     let manifest = json(&refs.join("preprocess.json"));
@@ -120,7 +120,7 @@ fn the_full_reference_set_of_pictures_and_films_is_met() {
         }
         ran += 1;
     }
-    assert!(ran >= 13, "{ran} cases of pictures and films");
+    assert!(ran >= 13, "{ran} cases of images and videos");
     check_size_tables(&manifest["image_size_table"]["rows"], &manifest["video_size_table"]["rows"]);
 }
 
@@ -129,7 +129,7 @@ fn check_size_tables(images: &Value, videos: &Value) {
     for row in images.as_array().unwrap() {
         let (h, w) = sides(&row[0], &row[1]);
         let settings = preprocess(number(&row[2]), number(&row[3]));
-        assert_eq!(image_size(h, w, &settings).unwrap(), sides(&row[4], &row[5]), "picture {row}");
+        assert_eq!(image_size(h, w, &settings).unwrap(), sides(&row[4], &row[5]), "image {row}");
     }
     for row in videos.as_array().unwrap() {
         let (h, w) = sides(&row[1], &row[2]);
@@ -137,7 +137,7 @@ fn check_size_tables(images: &Value, videos: &Value) {
         assert_eq!(
             video_size(number(&row[0]) as usize, h, w, &settings).unwrap(),
             sides(&row[5], &row[6]),
-            "film {row}"
+            "video {row}"
         );
     }
 }
@@ -169,10 +169,10 @@ fn needles_and_nothing_have_no_size() {
     assert_eq!(kind(201, 1), "too_large");
     assert_eq!(kind(0, 5), "empty");
     assert!(image_size(Height(1), Width(200), &published).is_ok());
-    let film = |n, h, w| video_size(n, Height(h), Width(w), &published).unwrap_err().kind();
-    assert_eq!(film(0, 64, 64), "empty");
-    assert_eq!(film(2, 31, 64), "too_short");
-    assert_eq!(film(2, 32, 32 * 201), "too_large");
+    let video = |n, h, w| video_size(n, Height(h), Width(w), &published).unwrap_err().kind();
+    assert_eq!(video(0, 64, 64), "empty");
+    assert_eq!(video(2, 31, 64), "too_short");
+    assert_eq!(video(2, 32, 32 * 201), "too_large");
     assert_eq!(video_patches(&[], &published).unwrap_err().kind(), "empty");
     assert_eq!(resized_frames(&[], &published).unwrap_err().kind(), "empty");
 }
@@ -198,14 +198,14 @@ fn settings_that_cannot_work_are_named() {
 }
 
 #[test]
-fn one_frame_is_a_group_of_two_and_an_odd_film_repeats_its_last() {
+fn one_frame_is_a_group_of_two_and_an_odd_video_repeats_its_last() {
     let settings = preprocess(4_096, 65_536);
     let frame = |level: u8| RgbImage::new(Width(64), Height(64), vec![level; 64 * 64 * 3]).unwrap();
     let films: [&[u8]; 3] = [&[10], &[10, 200, 90], &[10, 200, 90, 90]];
     let rows: Vec<PatchGrid> = films
         .iter()
-        .map(|film| {
-            let frames: Vec<RgbImage> = film.iter().map(|level| frame(*level)).collect();
+        .map(|video| {
+            let frames: Vec<RgbImage> = video.iter().map(|level| frame(*level)).collect();
             video_patches(&frames, &settings).unwrap()
         })
         .collect();

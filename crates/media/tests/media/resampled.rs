@@ -1,17 +1,17 @@
-//! Resampling against soxr (`tests/golden/make/resampled.py`), and how sound is cut into segments.
+//! Resampling against soxr (`tests/golden/make/resampled.py`), and how audio is cut into segments.
 
 use std::f64::consts::TAU;
 use std::sync::Arc;
 
-use omniburn_media::{SEGMENT_SECONDS, SoundReader, SoundSource, log_mel};
+use omniburn_media::{AudioReader, AudioSource, SEGMENT_SECONDS, log_mel};
 use safetensors::SafeTensors;
 
+use crate::audio::decoded;
 use crate::mels::{PUBLISHED, f32s, noise};
-use crate::sounds::decoded;
 use crate::support::golden;
 
 /// Harmonics, a sweep and noise, faded in.
-fn sound(rate: u32) -> Vec<f32> {
+fn audio(rate: u32) -> Vec<f32> {
     let n = rate as usize * 4 / 5;
     let mut x: Vec<f64> = noise(n).iter().map(|v| 0.02 * v).collect();
     let rate = f64::from(rate);
@@ -27,8 +27,8 @@ fn sound(rate: u32) -> Vec<f32> {
     x.iter().map(|v| *v as f32).collect()
 }
 
-fn samples(values: Vec<f32>, rate: u32) -> SoundSource {
-    SoundSource::Samples(Arc::from(values), rate)
+fn samples(values: Vec<f32>, rate: u32) -> AudioSource {
+    AudioSource::Samples(Arc::from(values), rate)
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn mels_after_resampling_are_those_after_soxr() {
     let mut worst = 0.0f32;
     for rate in [8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 96_000, 96_001] {
         let want = f32s(&tensors, &rate.to_string());
-        let got = decoded(&samples(sound(rate), rate), 16_000).unwrap();
+        let got = decoded(&samples(audio(rate), rate), 16_000).unwrap();
         assert_eq!(got.len(), want.len(), "{rate}");
         let power = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>();
         let noise = power(&mut got.iter().zip(&want).map(|(a, b)| a - b));
@@ -56,7 +56,7 @@ fn mels_after_resampling_are_those_after_soxr() {
 }
 
 #[test]
-fn long_sound_is_cut_every_four_minutes() {
+fn long_audio_is_cut_every_four_minutes() {
     // 1 kHz keeps it quick; 10 minutes and a half.
     for (seconds, ends) in [
         (630.5, vec![240.0, 480.0, 630.5]),
@@ -69,7 +69,7 @@ fn long_sound_is_cut_every_four_minutes() {
     ] {
         let frames = (seconds * 1000.0_f64).round() as usize;
         let values: Vec<f32> = (0..frames).map(|i| (i % 997) as f32 / 997.0).collect();
-        let mut reader = SoundReader::open(&samples(values.clone(), 1_000), 1_000).unwrap();
+        let mut reader = AudioReader::open(&samples(values.clone(), 1_000), 1_000).unwrap();
         let mut start = 0;
         for end in &ends {
             assert!(reader.has_more().unwrap());
@@ -102,7 +102,7 @@ fn samples_that_are_no_numbers_or_none_at_all_are_refused() {
     for bad in [f32::NAN, f32::INFINITY] {
         let mut values = vec![0.5; 300_000];
         values[250_000] = bad;
-        let mut reader = SoundReader::open(&samples(values, 1_000), 16_000).unwrap();
+        let mut reader = AudioReader::open(&samples(values, 1_000), 16_000).unwrap();
         // The first segment is whole; the error comes with the second, and nothing after it.
         assert!(reader.next_segment().unwrap().is_some());
         let error = reader.next_segment().unwrap_err();
@@ -116,13 +116,13 @@ fn samples_that_are_no_numbers_or_none_at_all_are_refused() {
     for rate in [0, 999, 768_001] {
         assert_eq!(decoded(&samples(vec![0.0; 9], rate), 16_000).unwrap_err().kind(), "unsupported_codec", "{rate}");
     }
-    assert_eq!(SoundReader::open(&samples(vec![0.0; 9], 16_000), 0).unwrap_err().kind(), "corrupt");
+    assert_eq!(AudioReader::open(&samples(vec![0.0; 9], 16_000), 0).unwrap_err().kind(), "corrupt");
 }
 
 #[test]
 fn a_reader_can_be_sent_to_another_thread_and_printed() {
     fn takes(_: impl Send + std::fmt::Debug) {}
-    let reader = SoundReader::open(&samples(vec![0.0; 9], 16_000), 16_000).unwrap();
-    assert_eq!(format!("{reader:?}"), "SoundReader(sound, samples, 16000 Hz)");
+    let reader = AudioReader::open(&samples(vec![0.0; 9], 16_000), 16_000).unwrap();
+    assert_eq!(format!("{reader:?}"), "SoundReader(audio, samples, 16000 Hz)");
     takes(reader);
 }

@@ -1,10 +1,10 @@
-//! Sound that changes in the middle or was joined, every form of plain samples, and surround Opus, against FFmpeg, sox and
+//! Audio that changes in the middle or was joined, every form of plain samples, and surround Opus, against FFmpeg, sox and
 //! opusdec (`tests/golden/make/streams.py`).
 
-use omniburn_media::SoundSource;
+use omniburn_media::AudioSource;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::sounds::decoded;
+use crate::audio::decoded;
 use crate::support::{golden, json};
 
 /// Mono samples as stored: 16-bit integers, in frames of some channels, or 32-bit floats.
@@ -31,7 +31,7 @@ fn streams_that_change_or_were_joined_and_plain_samples_of_every_form_are_as_the
     let mut wrong = Vec::new();
     for (name, about) in listed.as_object().unwrap() {
         let rate = about["rate_hz"].as_u64().unwrap_or(16_000) as u32;
-        let got = decoded(&SoundSource::File(golden().join("sound/streams").join(name)), rate);
+        let got = decoded(&AudioSource::File(golden().join("sound/streams").join(name)), rate);
         let kind = about["kind"].as_str().unwrap();
         let got = match (kind, got) {
             ("refused", Ok(samples)) => {
@@ -73,4 +73,15 @@ fn streams_that_change_or_were_joined_and_plain_samples_of_every_form_are_as_the
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The steps of its couplings share a channel, so their order counts. Golden: `tests/golden/make/surround.py`.
+#[test]
+fn vorbis_of_six_channels_is_uncoupled_from_the_last_step_to_the_first() {
+    let bytes = std::fs::read(golden().join("sound/surround.safetensors")).unwrap();
+    let want = stored(&SafeTensors::deserialize(&bytes).unwrap(), "surround");
+    let got = decoded(&AudioSource::File(golden().join("sound/surround.ogg")), 48_000).unwrap();
+    assert_eq!(got.len(), want.len());
+    let apart = got.iter().zip(&want).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+    assert!(apart < 5e-5, "{apart:e} apart");
 }

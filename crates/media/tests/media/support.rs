@@ -1,4 +1,4 @@
-//! Where the goldens lie and how a picture is compared.
+//! Where the goldens lie and how an image is compared.
 
 use std::path::{Path, PathBuf};
 
@@ -27,22 +27,22 @@ pub fn json(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A stored picture: the bytes of a plain RGB PNG as a tensor. Decoded here without the code under test.
-pub fn stored_picture(tensors: &SafeTensors<'_>, key: &str) -> RgbImage {
+/// A stored image: the bytes of a plain RGB PNG as a tensor. Decoded here without the code under test.
+pub fn stored_image(tensors: &SafeTensors<'_>, key: &str) -> RgbImage {
     let tensor = tensors.tensor(key).unwrap_or_else(|error| panic!("{key}: {error}"));
     plain_png(tensor.data())
 }
 
 /// A plain RGB (or, where the maker kept one channel of equal ones, grey) PNG.
 pub fn plain_png(bytes: &[u8]) -> RgbImage {
-    let picture = image::load_from_memory_with_format(bytes, image::ImageFormat::Png)
-        .expect("a stored picture is a PNG")
+    let image = image::load_from_memory_with_format(bytes, image::ImageFormat::Png)
+        .expect("a stored image is a PNG")
         .into_rgb8();
-    let (width, height) = picture.dimensions();
-    RgbImage::new(Width(width), Height(height), picture.into_raw()).expect("the sides fit")
+    let (width, height) = image.dimensions();
+    RgbImage::new(Width(width), Height(height), image.into_raw()).expect("the sides fit")
 }
 
-/// How far two pictures are apart.
+/// How far two images are apart.
 #[derive(Debug)]
 pub struct Difference {
     pub max: u8,

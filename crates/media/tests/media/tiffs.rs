@@ -1,9 +1,9 @@
 //! TIFF in all its layouts against Pillow 13. Inputs and expected bytes: `tests/golden/make/tiffs.py`.
 
-use omniburn_media::{PictureSource, PictureTarget, decode_image, picture_need};
+use omniburn_media::{ImageSource, ImageTarget, decode_image, image_estimate};
 use safetensors::SafeTensors;
 
-use crate::support::{assert_same, difference, golden, stored_picture};
+use crate::support::{assert_same, difference, golden, stored_image};
 
 /// Every file of the folder, with its name.
 fn files() -> Vec<(String, Vec<u8>)> {
@@ -36,7 +36,7 @@ fn every_layout_decodes_as_pillow_does() {
     let files = files();
     for (name, bytes) in &files {
         let got = decode_image(bytes, name).unwrap_or_else(|error| panic!("{error}"));
-        let want = stored_picture(&tensors, name);
+        let want = stored_image(&tensors, name);
         match bound(name) {
             None => assert_same(name, &got, &want),
             Some((max, mean)) => {
@@ -52,10 +52,10 @@ fn every_layout_decodes_as_pillow_does() {
 #[test]
 fn the_header_of_every_layout_says_what_it_takes() {
     for (name, bytes) in files() {
-        let need = picture_need(PictureSource::Bytes(&bytes), &PictureTarget::Square(32)).unwrap();
+        let estimate = image_estimate(ImageSource::Bytes(&bytes), &ImageTarget::Square(32)).unwrap();
         let image = decode_image(&bytes, &name).unwrap();
-        assert!(need.peak >= image.pixels().len() as u64, "{name}: {need:?}");
-        assert!(need.peak < 64 << 20, "{name}: {need:?}");
+        assert!(estimate.peak >= image.pixels().len() as u64, "{name}: {estimate:?}");
+        assert!(estimate.peak < 64 << 20, "{name}: {estimate:?}");
     }
 }
 
@@ -104,7 +104,7 @@ fn changed_bytes_never_end_in_a_panic() {
 
 /// Whether the header says more than four million pixels.
 fn large(bytes: &[u8]) -> bool {
-    picture_need(PictureSource::Bytes(bytes), &PictureTarget::Square(32)).is_ok_and(|need| need.peak > 24 << 20)
+    image_estimate(ImageSource::Bytes(bytes), &ImageTarget::Square(32)).is_ok_and(|estimate| estimate.peak > 24 << 20)
 }
 
 /// A file of one strip of 8 x 8 pixels of three bytes, with these tags beside or instead of the usual ones.

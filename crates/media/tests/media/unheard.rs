@@ -1,10 +1,10 @@
-//! Sound files that are refused, cut, mislabelled, or mutated.
+//! Audio files that are refused, cut, mislabelled, or mutated.
 
 use std::time::{Duration, Instant};
 
-use omniburn_media::{MediaError, SoundSource};
+use omniburn_media::{AudioSource, MediaError};
 
-use crate::sounds::{bytes, decoded, file};
+use crate::audio::{bytes, decoded, file};
 use crate::support::golden;
 
 fn refused(name: &str, content: &[u8]) -> (&'static str, String) {
@@ -58,7 +58,7 @@ fn codecs_that_are_not_read_are_named() {
         (b"MPCKSH\0\0", "Musepack"),
         (b"RIFF\0\0\0\0AVI LIST", "AVI"),
     ] {
-        let (kind, message) = refused("a sound", content);
+        let (kind, message) = refused("an audio file", content);
         assert_eq!(kind, "unsupported_codec", "{message}");
         assert!(message.contains(word), "{message}");
     }
@@ -103,7 +103,7 @@ fn speex_in_ogg_is_named() {
 }
 
 #[test]
-fn what_is_no_sound_is_named() {
+fn what_is_no_audio_is_named() {
     for (content, word) in [
         (b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".as_slice(), "png"),
         (b"%PDF-1.7\n%\xe2\xe3", "pdf"),
@@ -113,21 +113,21 @@ fn what_is_no_sound_is_named() {
         let (kind, message) = refused("thing.wav", content);
         assert_eq!(kind, "unknown_format", "{message}");
         assert!(message.contains(word), "{message}");
-        assert!(message.contains("expected sound (WAV, FLAC, MP3, OGG, Opus, M4A, AAC, AIFF or CAF)"), "{message}");
+        assert!(message.contains("expected audio (WAV, FLAC, MP3, OGG, Opus, M4A, AAC, AIFF, CAF or AU)"), "{message}");
     }
     assert_eq!(refused("empty.wav", b"").0, "empty");
-    let missing = decoded(&SoundSource::File(golden().join("sound/files/none.wav")), 16_000).unwrap_err();
+    let missing = decoded(&AudioSource::File(golden().join("sound/files/none.wav")), 16_000).unwrap_err();
     assert_eq!(missing.kind(), "not_found");
-    let folder = decoded(&SoundSource::File(golden().join("sound/files")), 16_000).unwrap_err();
+    let folder = decoded(&AudioSource::File(golden().join("sound/files")), 16_000).unwrap_err();
     assert_eq!(folder.kind(), "not_a_file");
 }
 
 #[test]
-fn a_film_without_sound_has_no_track() {
+fn a_video_without_audio_has_no_track() {
     for name in ["silent.mp4", "silent.mkv"] {
         let (kind, message) = refused(name, &file(name));
         assert_eq!(kind, "empty", "{message}");
-        assert!(message.contains("expected a sound track"), "{message}");
+        assert!(message.contains("expected an audio track"), "{message}");
     }
 }
 
@@ -136,17 +136,17 @@ fn headers_that_lie_are_refused_before_anything_is_made_room_for() {
     let began = Instant::now();
     let cases = [
         // Ten thousand channels.
-        (wav(1, 10_000, 44_100, 16, 400, &[0; 400]), "too_large", "found 10000 sound channels, expected at most 64"),
+        (wav(1, 10_000, 44_100, 16, 400, &[0; 400]), "too_large", "found 10000 audio channels, expected at most 64"),
         (wav(1, 65, 44_100, 16, 400, &[0; 400]), "too_large", "65"),
         (wav(1, 0, 44_100, 16, 400, &[0; 400]), "corrupt", "no channels"),
         (wav(1, 2, 0, 16, 400, &[0; 400]), "corrupt", "sample rate is zero"),
         (wav(1, 2, 999, 16, 400, &[0; 400]), "unsupported_codec", "999 Hz"),
         (wav(1, 2, 768_001, 16, 400, &[0; 400]), "unsupported_codec", "768001 Hz"),
-        // Hours of sound in 400 bytes.
-        (wav(1, 2, 44_100, 16, 0xf000_0000, &[0; 400]), "corrupt", "found 400 bytes of sound, expected 4026531840"),
+        // Hours of audio in 400 bytes.
+        (wav(1, 2, 44_100, 16, 0xf000_0000, &[0; 400]), "corrupt", "found 400 bytes of audio, expected 4026531840"),
         (wav(1, 2, 44_100, 16, 402, &[0; 400]), "corrupt", "found 400 bytes"),
         (wav(3, 2, 44_100, 16, 400, &[0; 400]), "unsupported_codec", "float samples of 16 bits"),
-        (wav(1, 1, 16_000, 16, 0, &[]), "empty", "sound sample"),
+        (wav(1, 1, 16_000, 16, 0, &[]), "empty", "audio sample"),
     ];
     for (content, kind, words) in cases {
         let (found, message) = refused("liar.wav", &content);
@@ -176,7 +176,7 @@ fn float_samples_beyond_full_scale_are_kept_and_those_that_are_no_numbers_are_no
 }
 
 #[test]
-fn a_sound_that_is_cut_is_corrupt_where_its_length_is_known() {
+fn an_audio_that_is_cut_is_corrupt_where_its_length_is_known() {
     for name in [
         "s16.wav",
         "f64.wav",
@@ -305,7 +305,7 @@ const SAMPLES: [&str; 28] = [
     "film.webm",
 ];
 
-/// A word of the fixed list that a sound can fail with.
+/// A word of the fixed list that an audio file can fail with.
 fn is_expected(error: &MediaError) -> bool {
     let kinds = ["unknown_format", "unsupported_codec", "corrupt", "too_large", "not_finite", "empty"];
     kinds.contains(&error.kind())

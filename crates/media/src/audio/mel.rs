@@ -1,0 +1,259 @@
+//! Mono samples into log-mel frames, as the published feature extractor computes them.
+//!
+//! What lives here: the window, the power spectrum, the mel filters and the logarithm. What does not: decoding and
+//! resampling, and the batches and masks of the tower.
+
+use multiversion::multiversion;
+use realfft::RealFftPlanner;
+
+use crate::error::MediaError;
+
+/// Frames that the tower needs to give one pooled row.
+pub(crate) const LEAST_FRAMES: usize = 3;
+
+/// Numbers of the mel transform.
+///
+/// The published checkpoints use 16,000 Hz, windows of 400 samples, steps of 160 and 128 bands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MelPreprocess {
+    /// Rate the model listens at, in hertz.
+    pub sample_rate_hz: u32,
+    /// Samples of one transform window.
+    pub fft_samples: u32,
+    /// Samples between windows.
+    pub hop_samples: u32,
+    /// Mel bands.
+    pub mels: u32,
+}
+
+/// Log-mel frames.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogMel {
+    values: Vec<f32>,
+    mels: usize,
+}
+
+impl LogMel {
+    /// The values: `[frames, mels]`, rows packed.
+    #[must_use]
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Number of frames.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.values.len() / self.mels
+    }
+
+    /// Mel bands.
+    #[must_use]
+    pub fn mels(&self) -> usize {
+        self.mels
+    }
+}
+
+/// Log-mel frames of a clip: `ceil(samples / hop)` of them.
+///
+/// # Shapes
+/// - `samples`: `[samples]`, mono, at [`MelPreprocess::sample_rate_hz`]
+/// - returns: `[frames, mels]`
+/// # Numerics
+/// All of it in f64, rounded once at the end. The window is the periodic Hann; windows are centred on multiples of the
+/// hop, the clip is mirrored before its start and followed by zeros, whatever its length. Filters are Slaney's from 0 Hz
+/// to half the rate, each with area one. Then `log10(max(power, 1e-10))`, not below the largest value less 8, and
+/// `(x + 4) / 4`. The largest value is looked for in every window that touches the clip: one or two of them lie past the
+/// last frame that is returned, and they count, because the extractor crops only after that step.
+/// # Errors
+/// [`MediaError::SampleNotFinite`]; [`MediaError::AudioTooShort`] below three frames; [`MediaError::Preprocess`] for a
+/// number in `preprocess` that is zero.
+/// # Source
+/// transformers 5.23, `WhisperFeatureExtractor` (`feature_size=128`), padded with zeros and cropped by its mask. The
+/// extractor cuts a clip at 30 s; here, longer clips follow the same rule with the maximum over the whole clip. It also
+/// mirrors a clip of 29.9875 s to 30 s at its end, where its own padding is too short, which is not done here.
+pub fn log_mel(samples: &[f32], preprocess: &MelPreprocess) -> Result<LogMel, MediaError> {
+    const NAME: &str = "audio";
+    for (field, value) in [
+        ("sample_rate_hz", preprocess.sample_rate_hz),
+        ("fft_samples", preprocess.fft_samples),
+        ("hop_samples", preprocess.hop_samples),
+        ("mels", preprocess.mels),
+    ] {
+        if value == 0 {
+            return Err(MediaError::Preprocess { field, found: "0".to_owned(), expected: "at least 1" });
+        }
+    }
+    if let Some(at) = samples.iter().position(|sample| !sample.is_finite()) {
+        let seconds = at as f64 / f64::from(preprocess.sample_rate_hz);
+        return Err(MediaError::SampleNotFinite { name: NAME.to_owned(), seconds });
+    }
+    let hop = preprocess.hop_samples as usize;
+    let frames = samples.len().div_ceil(hop);
+    if frames < LEAST_FRAMES {
+        return Err(MediaError::AudioTooShort { name: NAME.to_owned(), frames, minimum: LEAST_FRAMES });
+    }
+    let mels = preprocess.mels as usize;
+    let mut log_power = log_powers(samples, preprocess);
+    let largest = log_power.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    log_power.truncate(frames * mels);
+    let values = log_power.iter().map(|value| ((value.max(largest - 8.0) + 4.0) / 4.0) as f32).collect();
+    Ok(LogMel { values, mels })
+}
+
+/// `log10` of the mel powers of every window that touches the clip: `[windows, mels]`.
+fn log_powers(samples: &[f32], preprocess: &MelPreprocess) -> Vec<f64> {
+    let fft_samples = preprocess.fft_samples as usize;
+    let hop = preprocess.hop_samples as usize;
+    let before = fft_samples / 2;
+    let bands = mel_bands(preprocess);
+    let window = hann(fft_samples);
+    let fft = RealFftPlanner::<f64>::new().plan_fft_forward(fft_samples);
+    let mut framed = fft.make_input_vec();
+    let mut spectrum = fft.make_output_vec();
+    let mut scratch = fft.make_scratch_vec();
+    let mut power = vec![0.0; spectrum.len()];
+    let windows = (samples.len() + before).div_ceil(hop);
+    let mut out = Vec::with_capacity(windows * bands.len());
+    for index in 0..windows {
+        let start = (index * hop) as isize - before as isize;
+        if let Some(inside) = usize::try_from(start).ok().and_then(|s| samples.get(s..s + fft_samples)) {
+            for ((to, sample), weight) in framed.iter_mut().zip(inside).zip(&window) {
+                *to = f64::from(*sample) * weight;
+            }
+        } else {
+            for (i, (to, weight)) in framed.iter_mut().zip(&window).enumerate() {
+                // Before the start the clip runs backwards, without its first sample twice; after the end it is silent.
+                let at = (start + i as isize).unsigned_abs();
+                *to = samples.get(at).map_or(0.0, |sample| f64::from(*sample)) * weight;
+            }
+        }
+        fft.process_with_scratch(&mut framed, &mut spectrum, &mut scratch).expect("the buffers are the plan's own");
+        for (to, bin) in power.iter_mut().zip(&spectrum) {
+            *to = bin.norm_sqr();
+        }
+        out.extend(bands.iter().map(|band| {
+            let sum: f64 = band.weights.iter().zip(&power[band.first_bin..]).map(|(w, p)| w * p).sum();
+            sum.max(1e-10)
+        }));
+    }
+    to_log10(&mut out);
+    out
+}
+
+/// Positive, normal numbers to their logarithms, several at a time: one after another they were half of all the time.
+///
+/// # Numerics
+/// `x = m * 2^e` with m between the roots of 1/2 and 2, and `ln m = 2 (s + s^3/3 + s^5/5 + …)`, `s = (m - 1) / (m + 1)`, as
+/// far as f64 can tell. Within 1e-15 of the logarithm or of its own size, and the same bits on every machine.
+#[multiversion(targets("x86_64+avx2+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn to_log10(values: &mut [f64]) {
+    const ROOT_OF_HALF: u64 = std::f64::consts::FRAC_1_SQRT_2.to_bits();
+    const ONE: u64 = 1.0_f64.to_bits();
+    const MANTISSA: u64 = (1 << 52) - 1;
+    /// With an integer below 2^52 in its mantissa, a number larger by that integer.
+    const TWO_TO_52: f64 = 4_503_599_627_370_496.0;
+    for value in values {
+        let shifted = value.to_bits().wrapping_add(ONE - ROOT_OF_HALF);
+        let e = f64::from_bits(shifted >> 52 | TWO_TO_52.to_bits()) - (TWO_TO_52 + 1023.0);
+        let m = f64::from_bits((shifted & MANTISSA) + ROOT_OF_HALF);
+        let s = (m - 1.0) / (m + 1.0);
+        let z = s * s;
+        let mut series = 1.0 / 23.0;
+        for n in [21.0, 19.0, 17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0, 1.0] {
+            series = series * z + 1.0 / n;
+        }
+        *value = e * std::f64::consts::LOG10_2 + series * s * (2.0 * std::f64::consts::LOG10_E);
+    }
+}
+
+/// The periodic Hann window.
+fn hann(n: usize) -> Vec<f64> {
+    (0..n).map(|i| 0.5 - 0.5 * (std::f64::consts::TAU * i as f64 / n as f64).cos()).collect()
+}
+
+/// The bins that one mel band adds up.
+struct Band {
+    first_bin: usize,
+    weights: Vec<f64>,
+}
+
+/// Triangles of area one between equal steps on Slaney's mel scale, from 0 Hz to 8 kHz whatever the rate is.
+///
+/// # Source
+/// transformers 5.23, `audio_utils.mel_filter_bank` with `norm="slaney"` and `mel_scale="slaney"`, and
+/// `feature_extraction_whisper.py` for the highest frequency.
+fn mel_bands(preprocess: &MelPreprocess) -> Vec<Band> {
+    let bins = preprocess.fft_samples as usize / 2 + 1;
+    let mels = preprocess.mels as usize;
+    const HIGHEST_HZ: f64 = 8000.0;
+    let highest_mel = hertz_to_mel(HIGHEST_HZ);
+    let edges: Vec<f64> = (0..mels + 2).map(|i| mel_to_hertz(highest_mel * i as f64 / (mels + 1) as f64)).collect();
+    let bin_hz = |bin: usize| f64::from(preprocess.sample_rate_hz) * bin as f64 / f64::from(preprocess.fft_samples);
+    edges
+        .windows(3)
+        .map(|edge| {
+            let weight = |bin: usize| {
+                let up = (bin_hz(bin) - edge[0]) / (edge[1] - edge[0]);
+                let down = (edge[2] - bin_hz(bin)) / (edge[2] - edge[1]);
+                up.min(down).max(0.0) * 2.0 / (edge[2] - edge[0])
+            };
+            let first_bin = (0..bins).find(|bin| weight(*bin) > 0.0).unwrap_or(bins);
+            let weights = (first_bin..bins).map(weight).take_while(|w| *w > 0.0).collect();
+            Band { first_bin, weights }
+        })
+        .collect()
+}
+
+/// Slaney's scale: straight below 1 kHz, logarithmic above.
+fn hertz_to_mel(hz: f64) -> f64 {
+    if hz < 1000.0 { 3.0 * hz / 200.0 } else { 15.0 + (hz / 1000.0).ln() * 27.0 / 6.4f64.ln() }
+}
+
+/// The other way round.
+fn mel_to_hertz(mel: f64) -> f64 {
+    if mel < 15.0 { 200.0 * mel / 3.0 } else { 1000.0 * ((mel - 15.0) * 6.4f64.ln() / 27.0).exp() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PUBLISHED: MelPreprocess =
+        MelPreprocess { sample_rate_hz: 16_000, fft_samples: 400, hop_samples: 160, mels: 128 };
+
+    #[test]
+    fn every_published_band_has_at_least_one_bin() {
+        for (index, band) in mel_bands(&PUBLISHED).iter().enumerate() {
+            assert!(!band.weights.is_empty() && band.weights.iter().all(|w| *w > 0.0), "band {index}");
+            assert!(band.first_bin + band.weights.len() <= 201);
+        }
+    }
+
+    #[test]
+    fn logarithms_are_those_of_the_library_within_their_bound() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut numbers: Vec<f64> = (-10..=10).map(|power| 10_f64.powi(power)).collect();
+        numbers.extend((0..60).map(|i| 2_f64.powi(i - 30)));
+        numbers.extend(std::iter::repeat_with(|| 10_f64.powf(20.0 * random.f64() - 10.0)).take(100_000));
+        // Where mantissas wrap, and where logarithms are smallest.
+        for middle in [std::f64::consts::FRAC_1_SQRT_2, 1.0, std::f64::consts::SQRT_2] {
+            numbers.extend((0..1000).map(|i| f64::from_bits(middle.to_bits() - 500 + i)));
+        }
+        let mut logs = numbers.clone();
+        to_log10(&mut logs);
+        let mut worst = 0.0_f64;
+        for (number, log) in numbers.iter().zip(&logs) {
+            let want = number.log10();
+            worst = worst.max((log - want).abs() / want.abs().max(1.0));
+        }
+        println!("worst of {}: {worst:e}", numbers.len());
+        assert!(worst < 1e-15, "{worst:e}");
+    }
+
+    #[test]
+    fn the_scale_and_its_inverse_agree() {
+        for hz in [0.0, 40.0, 999.9, 1000.0, 1000.1, 8000.0, 24_000.0] {
+            assert!((mel_to_hertz(hertz_to_mel(hz)) - hz).abs() < 1e-8, "{hz}");
+        }
+    }
+}

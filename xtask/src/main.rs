@@ -193,11 +193,13 @@ enum Verb {
     },
 
     /// Let cargo-mutants invent mistakes in the scheduler's pure code: policy, batcher, queue
-    #[command(after_help = "Needs `cargo install cargo-mutants`. What it invents is run against the unit tests, the simulations \
+    #[command(
+        after_help = "Needs `cargo install cargo-mutants`. What it invents is run against the unit tests, the simulations \
         and the proptests, half an hour on two cores; the landing does not wait for it.\n\n\
         Examples:\n  \
         cargo xtask mutants              all three files\n\n\
-        Exit codes: 0 each was found; 1 the tool is missing; else the tool's own, 2 where one was missed.")]
+        Exit codes: 0 each was found; 1 the tool is missing; else the tool's own, 2 where one was missed."
+    )]
     Mutants,
 
     /// Begin a model family: its files, failing tests, and the list of what comes next

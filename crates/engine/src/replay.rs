@@ -167,7 +167,10 @@ impl Engine {
 
 /// Whether a result depends on more than the input and the record, so that there is nothing to compare.
 fn of_circumstance(result: &ItemOutcome) -> bool {
-    matches!(result, ItemOutcome::Error(ErrorKind::Cancelled | ErrorKind::OverBudget | ErrorKind::Overloaded | ErrorKind::Device))
+    matches!(
+        result,
+        ItemOutcome::Error(ErrorKind::Cancelled | ErrorKind::OverBudget | ErrorKind::Overloaded | ErrorKind::Device)
+    )
 }
 
 impl<'a> Log<'a> {

@@ -152,8 +152,10 @@ macro_rules! scenarios {
 scenarios! {
     three_callers_of_two_classes_are_all_served(Some(2)) {
         let shop = Shop::new(1);
-        let callers = [(1, Interactive), (2, Background), (3, Interactive)].map(|(n, class)| shop.caller(n, alone(class)));
+        let callers = [(2, Background), (3, Interactive)].map(|(n, class)| shop.caller(n, alone(class)));
+        let own = shop.scheduler.submit(alone(Interactive), 1).unwrap();
         assert_eq!(shop.serve(3), 3);
+        assert_eq!(own.wait(), Ok(1));
         all_served(callers);
         let judge = shop.closed();
         assert_eq!((judge.interactive_starts, judge.background_starts), (2, 1));
@@ -425,8 +427,10 @@ scenarios! {
 
     requests_of_one_form_share_a_turn_and_each_has_its_own_answer(Some(2)) {
         let shop = Shop::new(1);
-        let callers = [1, 2, 3].map(|n| shop.caller(n, shared(Interactive)));
+        let callers = [2, 3].map(|n| shop.caller(n, shared(Interactive)));
+        let own = shop.scheduler.submit(shared(Interactive), 1).unwrap();
         let turns = shop.serve(3);
+        assert_eq!(own.wait(), Ok(1));
         all_served(callers);
         let judge = shop.closed();
         assert!(judge.interactive_starts == turns && turns <= 3);

@@ -46,11 +46,11 @@ pub struct MetricsSnapshot {
 /// The figures of one class.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClassStats {
-    /// From a request to the begin of its first time slice.
+    /// From a request to the begin of its first time slice; each caller of a pass counts.
     pub waits: DurationStats,
     /// Of a time slice; a background unit is cut into several.
     pub slices: DurationStats,
-    /// What a unit computed in all its slices together.
+    /// What a pass computed in all its slices together; one of several callers counts once.
     pub computes: DurationStats,
 }
 
@@ -91,7 +91,7 @@ impl Metrics {
         self.lock().of(priority).slices.record(slice);
     }
 
-    /// Counts one unit that computed this long in all its slices together.
+    /// Counts one pass that computed this long in all its slices together.
     pub fn record_compute(&self, priority: Priority, compute: Duration) {
         self.lock().of(priority).computes.record(compute);
     }

@@ -84,9 +84,9 @@ impl Engine {
                 (frames_estimate(&sources, target())?, paths.len())
             }
             Source::VideoFile(path) => film(&VideoSource::File(path.clone()))?,
-            Source::VideoBytes(bytes) => film(&VideoSource::Bytes(bytes.clone(), "film".into()))?,
+            Source::VideoBytes(bytes) => film(&VideoSource::Bytes(bytes.clone(), "video".into()))?,
             Source::AudioFile(path) => (sound(&AudioSource::File(path.clone()))?, 0),
-            Source::AudioBytes(bytes) => (sound(&AudioSource::Bytes(bytes.clone(), "sound".into()))?, 0),
+            Source::AudioBytes(bytes) => (sound(&AudioSource::Bytes(bytes.clone(), "audio".into()))?, 0),
             Source::AudioSamples(samples, rate) => (sound(&AudioSource::Samples(samples.clone(), *rate))?, 0),
         };
         let streams = matches!(

@@ -162,11 +162,11 @@ impl Engine {
             })?,
             Source::VideoFile(path) => return self.prepare_video(&VideoSource::File(path), track, request),
             Source::VideoBytes(bytes) => {
-                return self.prepare_video(&VideoSource::Bytes(bytes, "film".into()), track, request);
+                return self.prepare_video(&VideoSource::Bytes(bytes, "video".into()), track, request);
             }
             Source::AudioFile(path) => return self.prepare_audio(&AudioSource::File(path), &track, request),
             Source::AudioBytes(bytes) => {
-                return self.prepare_audio(&AudioSource::Bytes(bytes, "sound".into()), &track, request);
+                return self.prepare_audio(&AudioSource::Bytes(bytes, "audio".into()), &track, request);
             }
             Source::AudioSamples(samples, rate_hz) => {
                 return self.prepare_audio(&AudioSource::Samples(samples, rate_hz), &track, request);
@@ -208,7 +208,7 @@ impl Engine {
                 };
                 (0..count).try_for_each(|n| frame(n, &mut push))?;
                 if squares.count == 0 {
-                    return Err(MediaError::Empty { name: "film".into(), expected: "frame" });
+                    return Err(MediaError::Empty { name: "video".into(), expected: "frame" });
                 }
                 Ok(Rows::Squares(Arc::new(squares)))
             }

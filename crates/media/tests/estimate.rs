@@ -408,7 +408,7 @@ fn images(table: &mut Table, folder: &Path) {
     table.case(
         "no frames",
         || frames_estimate(&[], &target),
-        || Err::<(), _>(MediaError::Empty { name: "film".into(), expected: "frame" }),
+        || Err::<(), _>(MediaError::Empty { name: "video".into(), expected: "frame" }),
     );
 }
 

@@ -152,8 +152,10 @@ macro_rules! scenarios {
 scenarios! {
     three_callers_of_two_classes_are_all_served(Some(2)) {
         let shop = Shop::new(1);
-        let callers = [(1, Interactive), (2, Background), (3, Interactive)].map(|(n, class)| shop.caller(n, alone(class)));
+        let callers = [(2, Background), (3, Interactive)].map(|(n, class)| shop.caller(n, alone(class)));
+        let own = shop.scheduler.submit(alone(Interactive), 1).unwrap();
         assert_eq!(shop.serve(3), 3);
+        assert_eq!(own.wait(), Ok(1));
         all_served(callers);
         let judge = shop.closed();
         assert_eq!((judge.interactive_starts, judge.background_starts), (2, 1));
@@ -425,8 +427,10 @@ scenarios! {
 
     requests_of_one_form_share_a_turn_and_each_has_its_own_answer(Some(2)) {
         let shop = Shop::new(1);
-        let callers = [1, 2, 3].map(|n| shop.caller(n, shared(Interactive)));
+        let callers = [2, 3].map(|n| shop.caller(n, shared(Interactive)));
+        let own = shop.scheduler.submit(shared(Interactive), 1).unwrap();
         let turns = shop.serve(3);
+        assert_eq!(own.wait(), Ok(1));
         all_served(callers);
         let judge = shop.closed();
         assert!(judge.interactive_starts == turns && turns <= 3);
@@ -509,27 +513,18 @@ scenarios! {
     a_full_queue_refuses_and_forgets(Some(3)) {
         let shop = Shop::with(SchedulerPolicy { max_queue: 1, ..SchedulerPolicy::default() });
         let first = shop.scheduler.submit(alone(Interactive), 1).unwrap();
+        let third = shop.caller(3, alone(Background));
         let second = spawn({
             let shop = shop.clone();
-            move || match shop.scheduler.submit(alone(Interactive), 2) {
-                Ok(waiting) => waiting.wait().is_ok(),
-                Err(refused) => {
-                    assert_eq!(refused, Refused::Full { priority: Interactive, limit: 1 });
-                    false
-                }
-            }
+            move || shop.scheduler.submit(alone(Interactive), 2).err()
         });
-        shop.serve_until(1);
+        assert_eq!(second.join().unwrap(), Some(Refused::Full { priority: Interactive, limit: 1 }));
+        shop.serve(2);
         assert_eq!(first.wait(), Ok(1));
-        // Where it came in time it waits now or comes yet.
-        let third = shop.caller(3, alone(Background));
-        shop.serve_until(3);
-        while let Some(turn) = shop.scheduler.try_next(any) {
-            shop.compute(turn);
-        }
-        assert_eq!(third.join().unwrap(), Ok(()));
-        shop.scheduler.close();
-        second.join().unwrap();
-        shop.scheduler.judge();
+        all_served([third]);
+        let again = shop.scheduler.submit(alone(Interactive), 2).unwrap();
+        shop.serve(1);
+        assert_eq!(again.wait(), Ok(2));
+        shop.closed();
     }
 }

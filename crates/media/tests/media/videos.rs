@@ -20,7 +20,7 @@ fn open(name: &str) -> Result<Video, MediaError> {
 
 fn open_bytes(bytes: Vec<u8>) -> Result<Video, MediaError> {
     Video::open(
-        &VideoSource::Bytes(Arc::from(bytes), "film".to_owned()),
+        &VideoSource::Bytes(Arc::from(bytes), "video".to_owned()),
         &VideoOptions { ffmpeg: None, track: TrackChoice::Default },
     )
 }

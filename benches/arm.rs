@@ -64,7 +64,7 @@ fn open(family: Option<&str>, dtype: Option<&str>, threads: Option<&str>) -> Res
     }
     // As asked, and not what would be chosen: low precision is measured only where it is computed in.
     builder = builder.dtype(dtype);
-    // The longest sound and the largest picture are to fit.
+    // The longest audio and the largest image are to fit.
     builder.budget(16 << 30).open().map_err(|e: EngineError| e.to_string())
 }
 

@@ -1,4 +1,4 @@
-//! From inputs to vectors on records of real shape with random weights: text, pictures, sound and film, every compiled
+//! From inputs to vectors on records of real shape with random weights: text, images, audio and video, every compiled
 //! backend.
 //!
 //! Which records: `OMNIBURN_BENCH_RECORDS`, such as `nano-f32,small-bf16,nano-int8`; `nano-f32` unless it is set. The first

@@ -12,8 +12,8 @@ use omniburn_models::record::write_random;
 use omniburn_models::towers::audio::AudioConfig;
 use omniburn_models::towers::vision::VisionConfig;
 
-/// Least and largest area of a picture in the records made here. The largest is that of 2,048 x 2,048, above the published
-/// 1,310,720, so that growth can be seen further; pictures between are taken as they are.
+/// Least and largest area of an image in the records made here. The largest is that of 2,048 x 2,048, above the published
+/// 1,310,720, so that growth can be seen further; images between are taken as they are.
 pub const PIXELS: (u64, u64) = (262_144, 4_194_304);
 
 /// A published model whose sizes are taken.
@@ -189,7 +189,7 @@ pub fn text(engine: &Engine, tokens: usize, seed: u32) -> String {
     made
 }
 
-/// A picture of noise; another `seed` gives another one.
+/// An image of noise; another `seed` gives another one.
 ///
 /// # Panics
 /// At a side of zero.

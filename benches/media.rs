@@ -1,4 +1,4 @@
-//! Media without a device: pictures decoded and resized, sound into mel frames, films into frames, tokenizers opened.
+//! Media without a device: images decoded and resized, audio into mel frames, videos into frames, tokenizers opened.
 //!
 //! Beside Pillow and the extractor of transformers in one run: `crates/media/examples/media_times.rs`.
 
@@ -90,7 +90,7 @@ fn main() {
     });
 
     let mut group = criterion.benchmark_group("media/film");
-    // 4 s into a group of ten: each frame needs the hundred pictures before it.
+    // 4 s into a group of ten: each frame needs the hundred images before it.
     let film = VideoSource::File(stored("films/ten_minutes.mp4"));
     group.bench_function("one frame of 1080p H.264, 101 pictures after its key frame", |b| {
         b.iter(|| {

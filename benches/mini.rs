@@ -1,4 +1,4 @@
-//! The mini family at its real shape with random weights, model level: what one text, picture or clip costs on the CPU.
+//! The mini family at its real shape with random weights, model level: what one text, image or clip costs on the CPU.
 //!
 //! Ids: `mini/flex-f32/<case>`. `RAYON_NUM_THREADS=1` takes one thread.
 

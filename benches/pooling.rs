@@ -30,7 +30,7 @@ fn bench() {
         }
     }
     for features in [256, 1024, 4096] {
-        // Prefix and opening id before a picture's rows, closing id and suffix after them.
+        // Prefix and opening id before an image's rows, closing id and suffix after them.
         let (before, middle, after) = (random(4), random(features), random(2));
         group.throughput(Throughput::Elements(features as u64));
         group.bench_function(BenchmarkId::new("splice", features), |b| {

@@ -2,7 +2,7 @@
 //! the background work.
 //!
 //! Two records: one of real shape with random weights (12 layers of 512, text only), and the model that ships, whose
-//! background work is texts, pictures and speech. Queries are one short text each and come at random times. For each
+//! background work is texts, images and speech. Queries are one short text each and come at random times. For each
 //! record a table is printed with its judgement:
 //!
 //! - the p95 of a query is at most the idle p95 and one background slice, the p95 of the slices;

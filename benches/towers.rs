@@ -1,4 +1,4 @@
-//! The picture tower and the sound tower at full size, model level: patch rows or mel frames in, feature rows out, and read
+//! The image tower and the audio tower at full size, model level: patch rows or mel frames in, feature rows out, and read
 //! back. What comes before and after is in `media`, `pooling` and `end_to_end`.
 //!
 //! Records as `OMNIBURN_BENCH_RECORDS` says (`nano-f32` unless set), on flex, in the type the engine computes them in.

@@ -8,7 +8,7 @@ use crate::direct::Model;
 use crate::parity_text::text;
 use crate::support::*;
 
-/// Texts of many lengths, duplicates, pictures, lists of frames, sounds, an animation.
+/// Texts of many lengths, duplicates, images, lists of frames, audio, an animation.
 fn mixed(twin: &Twin) -> Vec<Input> {
     let mut inputs: Vec<Input> = ["single", "plain", "long", "emoji", "plain", "medium", "german", "chinese", "single"]
         .iter()

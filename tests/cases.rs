@@ -1,4 +1,4 @@
-//! The reference's cases of pictures, film and sound, through an engine.
+//! The reference's cases of images, video and audio, through an engine.
 
 use omniburn::{Dtype, Engine, Input, Request, TemplateKind};
 use omniburn_convert::{ConvertOptions, TaskChoice, convert};
@@ -26,7 +26,7 @@ fn input(twin: &Twin, case: &Value) -> Input {
 
 /// Every embedding of a medium's cases: name, input, request, convention, vector wanted.
 fn embeddings(twin: &Twin, kind: &str) -> Vec<(String, Input, Request, TemplateKind, Vec<f32>, usize)> {
-    // A sound that gives no row has no embedding.
+    // An audio that gives no row has no embedding.
     let cases = twin.cases(kind).filter(|case| case["embeddings"].is_array()).flat_map(|case| {
         let rows = case["embeddings"].as_array().expect("embeddings").iter();
         rows.map(move |e| {

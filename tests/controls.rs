@@ -7,11 +7,11 @@
 //! | mistake | golden that differs |
 //! |---|---|
 //! | the q/k norm after the rotary | `text`, and `hidden` of every layer in `debug` |
-//! | GELU by the other formula: image tower, merger, audio tower | `features` of images and of sounds |
+//! | GELU by the other formula: image tower, merger, audio tower | `features` of images and of audio |
 //! | half-pixel positions; positions in raster order | `features` of images |
 //! | no rotary in the image tower | `features` of images |
 //! | packed images, or the frame groups of a video, that see each other | `image_batch`; `features` of videos |
-//! | audio positions that count on over windows; windows that see each other | `features` of sounds |
+//! | audio positions that count on over windows; windows that see each other | `features` of audio |
 
 use burn::tensor::{Device, Tensor};
 use omniburn::Dtype;
@@ -35,19 +35,19 @@ enum In {
     Text,
     /// Vectors of two packed texts.
     PackedText,
-    /// Features of a picture.
+    /// Features of an image.
     Picture,
-    /// Features of every picture of the set, as the parity test compares them.
+    /// Features of every image of the set, as the parity test compares them.
     EveryPicture,
-    /// Features of two packed pictures.
+    /// Features of two packed images.
     PackedPictures,
     /// Features of a clip.
     Clip,
-    /// Vector of a picture.
+    /// Vector of an image.
     PictureVector,
-    /// Features of a sound of several windows, the last of them short and odd.
+    /// Features of an audio of several windows, the last of them short and odd.
     Sound,
-    /// Features of every sound of the set.
+    /// Features of every audio of the set.
     EverySound,
 }
 
@@ -509,7 +509,7 @@ fn erf(x: f64) -> f64 {
     }
 }
 
-/// Mistakes of preparing a picture: each changes the features of a picture it concerns.
+/// Mistakes of preparing an image: each changes the features of an image it concerns.
 #[test]
 fn mistakes_of_preparing_pictures_show_in_the_features() {
     for name in BOTH {
@@ -623,7 +623,7 @@ fn mistakes_of_the_prompt_and_of_the_import_show_in_the_vectors() {
     }
 }
 
-/// Mistakes of preparing a sound: each changes its vector.
+/// Mistakes of preparing an audio: each changes its vector.
 #[test]
 fn mistakes_of_preparing_sounds_show_in_the_vector() {
     for name in BOTH {
@@ -646,7 +646,7 @@ fn mistakes_of_preparing_sounds_show_in_the_vector() {
             println!("{name}: {what} moves the vector by {by:.0} tolerances");
             assert!(by > 10.0, "{name}: {what}: {by}");
         };
-        // One more row of silence than the sound has: four frames at the lowest level.
+        // One more row of silence than the audio has: four frames at the lowest level.
         let silent = mel.values().iter().copied().fold(f32::INFINITY, f32::min);
         moved("one more silent row", &vector(&[mel.values(), &vec![silent; 4 * mel.mels()]].concat()));
         // The extractor's own 30 s, not cropped by its mask.

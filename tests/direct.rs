@@ -78,12 +78,12 @@ impl Model {
         Tensor::from_data(burn::tensor::TensorData::new(values, shape), &self.device)
     }
 
-    /// How pictures are prepared, as the record says.
+    /// How images are prepared, as the record says.
     pub fn pixels(&self) -> VisionPreprocess {
         vision_preprocess(self.header.preprocess.image.as_ref().unwrap())
     }
 
-    /// How film frames are prepared, as the record says.
+    /// How video frames are prepared, as the record says.
     pub fn film(&self) -> VisionPreprocess {
         vision_preprocess(self.header.preprocess.video.as_ref().unwrap())
     }
@@ -100,19 +100,19 @@ impl Model {
         self.text.merger.as_ref().unwrap().forward(self.tower(items))
     }
 
-    /// How sound is prepared, as the record says.
+    /// How audio is prepared, as the record says.
     pub fn mel(&self) -> MelPreprocess {
         mel_preprocess(self.header.preprocess.audio.as_ref().unwrap())
     }
 
-    /// The mel frames of a sound file of one segment.
+    /// The mel frames of an audio file of one segment.
     pub fn listen(&self, path: &Path) -> LogMel {
         let source = AudioSource::File(path.into());
         let mut reader = AudioReader::open(&source, self.mel().sample_rate_hz).unwrap();
         log_mel(&reader.next_segment().unwrap().unwrap().samples, &self.mel()).unwrap()
     }
 
-    /// Sound tower rows of packed clips, before pairs are made: frames of each, `[frames, mels]`.
+    /// Audio tower rows of packed clips, before pairs are made: frames of each, `[frames, mels]`.
     pub fn sound_rows(&self, clips: &[&[f32]]) -> Vec<Tensor<2>> {
         let audio = self.config.audio.as_ref().unwrap();
         let windows: Vec<Vec<usize>> = clips.iter().map(|c| audio.windows(c.len() / audio.mels)).collect();
@@ -127,12 +127,12 @@ impl Model {
         clips.collect()
     }
 
-    /// What the reference calls the sound tower's output: pairs and the last norm, of each packed clip.
+    /// What the reference calls the audio tower's output: pairs and the last norm, of each packed clip.
     pub fn sound_pooled(&self, clips: &[&[f32]]) -> Vec<Tensor<2>> {
         self.sound_rows(clips).into_iter().map(|rows| self.sound.as_ref().unwrap().pool(rows)).collect()
     }
 
-    /// Sound features of packed clips as they enter the backbone.
+    /// Audio features of packed clips as they enter the backbone.
     pub fn sound_features(&self, clips: &[&[f32]]) -> Vec<Vec<f32>> {
         self.sound_pooled(clips).into_iter().map(|pooled| values(self.text.project(pooled))).collect()
     }

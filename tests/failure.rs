@@ -154,12 +154,12 @@ fn sound_and_film_that_cannot_be_read_are_named_in_little_time_and_cost_nothing_
         // Hours claimed.
         // Not one of the sizes that pipes leave.
         (audio(wav(1, 16000, 0xF000_0000, &silence)), "corrupt", "4026531840"),
-        // Pictures.
+        // Images.
         (video(read("films/two_sizes.mp4")), "unsupported_codec", "112 x 64"),
         (video(read("codecs/hevc.mp4")), "unsupported_codec", "HEVC"),
         (video(read("codecs/vp9.webm")), "unsupported_codec", "VP9"),
         (video(gif_bomb()), "too_large", "65535"),
-        // Sound.
+        // Audio.
         (Input::audio_samples(vec![0.1; 160], 16000), "too_short", "mel frames"),
         (Input::audio_samples(vec![0.1; 320], 16000), "too_short", "mel frames"),
         (audio(wav(10_000, 16000, 32000, &silence)), "too_large", "10000"),

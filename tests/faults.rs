@@ -149,7 +149,7 @@ fn omni_cases(twin: &Twin) -> Vec<Case> {
     vec![
         texts(),
         Case { what: "picture", hit: pixels(image("odd")), neighbour: pixels(image("wide")) },
-        // Of another size, as the positions of a film are those of every film of its size.
+        // Of another size, as the positions of a video are those of every video of its size.
         Case { what: "film", hit: frames(&clip), neighbour: frames(&[image("square"), image("square")]) },
         Case { what: "sound", hit: twin.sound("mixed"), neighbour: twin.sound("three") },
     ]
@@ -303,7 +303,7 @@ fn a_fault_between_any_two_layers_of_the_model_that_ships_costs_one_item_its_vec
         "a_fault_between_any_two_layers_of_the_model_that_ships_costs_one_item_its_vector",
         || {
             let engine = Engine::mini().unwrap();
-            // A film passes what a picture passes, at a second a fault.
+            // A video passes what an image passes, at a second a fault.
             let cases: Vec<Case> = mini_cases().into_iter().filter(|case| case.what != "film").collect();
             assert!(every_boundary("the model that ships", &engine, &cases) >= 40);
         },

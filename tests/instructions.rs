@@ -9,7 +9,7 @@ use crate::faults::in_a_process_of_its_own;
 use crate::parity_text::text;
 use crate::support::*;
 
-/// Texts, pictures and sounds of a twin.
+/// Texts, images and audio of a twin.
 fn inputs(twin: &Twin) -> Vec<Input> {
     let mut inputs: Vec<Input> =
         ["single", "plain", "long", "medium", "chinese"].iter().map(|name| Input::text(text(twin, name))).collect();

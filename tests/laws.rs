@@ -1,6 +1,6 @@
 //! The first law as a property: the same item has the same vector alone, in any batch, at any place, twice in it,
 //! streamed, beside eight busy threads, after a cancelled call and after a failed one. Items are random: texts of 1 to
-//! 400 tokens and more, pictures of odd sizes, lists of frames, sounds of 0.1 to 6 s, and items that fail.
+//! 400 tokens and more, images of odd sizes, lists of frames, audio of 0.1 to 6 s, and items that fail.
 //!
 //! The subjects are both twins and the model that ships, on flex, where the law holds to the bit; on another device of
 //! the suite it is the bound of `NUMERICS.md`. What one operation does with its rows is tested in `batching`.
@@ -41,9 +41,9 @@ enum Item {
     Film { frames: usize, side: u32, seed: u32 },
     /// A tone that rises, with noise.
     Sound { milliseconds: usize, rate_hz: u32, seed: u32 },
-    /// Bytes that are no picture.
+    /// Bytes that are no image.
     NoPicture,
-    /// A sound with a value that is not a number.
+    /// An audio with a value that is not a number.
     NotANumber { milliseconds: usize },
 }
 

@@ -192,7 +192,7 @@ fn odd_inputs_have_a_vector_or_a_typed_error() {
         let cut = engine.embed_with(&[Input::text(&long)], &request).unwrap().swap_remove(0).unwrap();
         assert!(cut.truncated && cut.tokens == 256);
     }
-    // Languages it does not know, silence, a picture of one colour: no error, and the card says what they are worth.
+    // Languages it does not know, silence, an image of one colour: no error, and the card says what they are worth.
     one(&engine, Input::text("Ein rotes Fahrrad lehnt an der Mauer. 自転車"));
     one(&engine, Input::audio_samples(vec![0.0; 16_000], 16_000));
     let white = omniburn::RgbImage::new(omniburn::Width(40), omniburn::Height(40), vec![255; 4800]).unwrap();

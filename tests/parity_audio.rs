@@ -1,4 +1,4 @@
-//! Sound against the reference: mel frames, tower rows, features, vectors.
+//! Audio against the reference: mel frames, tower rows, features, vectors.
 
 use omniburn::Dtype;
 use safetensors::SafeTensors;

@@ -126,7 +126,7 @@ impl Mini {
         rows_of(self.text.text(word_rows(&self.text.tokens, texts, &self.device)))
     }
 
-    /// Maps of pictures that the reference stored as bytes.
+    /// Maps of images that the reference stored as bytes.
     fn maps(&self, refs: &Refs, keys: &[String]) -> Tensor<4> {
         let size = self.config.picture.as_ref().unwrap().tower.image_size;
         let mut pixels = Vec::new();
@@ -380,7 +380,7 @@ fn choices_that_these_families_do_not_have_are_refused() {
     asked.templates = BTreeMap::from([(Modality::Image, TemplateKind::Noeos)]);
     assert!(matches!(convert(&asked), Err(ConvertError::TemplateModality { .. })));
 
-    // A picture tower left out is a checkpoint without one; one of its tensors left out is not.
+    // An image tower left out is a checkpoint without one; one of its tensors left out is not.
     let copy = Copy::of(MINI);
     copy.change("config.json", |json| _ = json.as_object_mut().unwrap().remove("picture_config"));
     let error = copy.convert().unwrap_err().to_string();
@@ -569,7 +569,7 @@ fn through_the_engine_every_kind_keeps_its_bits_in_any_company_and_odd_inputs_ha
             let alone = engine.embed_one(input.clone(), Role::Document).unwrap();
             same("alone", &[together.as_ref().unwrap().embedding.as_slice().to_vec()], &[alone.into_vec()]);
         }
-        // The same frame forty times is the picture itself, but for the sum of its maps.
+        // The same frame forty times is the image itself, but for the sum of its maps.
         let picture = together[6].as_ref().unwrap().embedding.clone();
         assert!(picture.cosine(&together[8].as_ref().unwrap().embedding) > 0.999_99);
     }

@@ -1,4 +1,4 @@
-//! Pictures, and film as lists of frames, against the reference: grids, tower rows, features, vectors.
+//! Images, and video as lists of frames, against the reference: grids, tower rows, features, vectors.
 
 use omniburn::{BackendSpec, Dtype};
 use omniburn_media::{PatchGrid, image_patches, video_patches};

@@ -182,11 +182,11 @@ fn the_same_film_as_a_file_and_as_its_frames_has_nearly_the_same_vector() {
         let cosine = cosine(file.embedding.as_slice(), &vector(&engine, list));
         println!("{name}: high.mp4 beside its frames: {cosine:.6}");
         assert!(cosine >= 0.999, "{name}: {cosine}");
-        // Another choice of frames is another film.
+        // Another choice of frames is another video.
         let other = engine.embed_with(&[Input::video_file(films.join("high.mp4"))], &four.clone().frames(2)).unwrap();
         assert_ne!(other[0].as_ref().unwrap().embedding, file.embedding);
     }
-    // A film of a phone, and the frames that the media crate shows at the same times.
+    // A video of a phone, and the frames that the media crate shows at the same times.
     let Some(folder) = samples() else { return };
     let path = folder.join("forensics/movie1/VID_20191220_170832.mp4");
     let engine = golden().twin("omni-small-tiny").engine();

@@ -55,7 +55,7 @@ fn sound(seconds: f32, rate_hz: u32) -> Input {
     Input::audio_samples(samples, rate_hz)
 }
 
-/// Texts that share units, pictures from a file, from bytes and from pixels, frames, sounds, twins and items that fail.
+/// Texts that share units, images from a file, from bytes and from pixels, frames, audio, twins and items that fail.
 fn mixed() -> Vec<Input> {
     let set = golden().refs.join("media");
     let file = set.join("images/odd.png");
@@ -198,7 +198,7 @@ fn segments_are_compared_one_by_one() {
     assert_eq!(report.different[0].found, ItemOutcome::Segments(was), "what was logged comes out again");
 }
 
-/// A journal of four texts and a picture on the small twin.
+/// A journal of four texts and an image on the small twin.
 fn small() -> (Engine, Vec<Input>, Vec<JournalEntry>) {
     let (engine, kept) = (golden().twin("omni-small-tiny").engine(), Kept::default());
     let mut inputs: Vec<Input> = ["a", "red", "bicycle", "by the bridge"].map(Input::text).to_vec();

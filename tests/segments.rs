@@ -1,4 +1,4 @@
-//! Long sound and film: cut into segments, each with its vector and its place, and one vector for the whole.
+//! Long audio and video: cut into segments, each with its vector and its place, and one vector for the whole.
 
 use image::codecs::gif::GifEncoder;
 use image::{Delay, Frame, RgbaImage};
@@ -6,13 +6,13 @@ use omniburn::{Embedded, Engine, Height, Input, Request, RgbImage, Role, Width};
 
 use crate::support::*;
 
-/// Enough of a rate for a test, so that minutes of sound are few samples.
+/// Enough of a rate for a test, so that minutes of audio are few samples.
 const RATE: u32 = 1000;
 
 fn tune(seconds: usize) -> Vec<f32> {
     let sample = |i: usize| {
         let t = i as f32 / RATE as f32;
-        // A tone that climbs for minutes, so that no two segments sound alike.
+        // A tone that climbs for minutes, so that no two segments audio alike.
         0.4 * (t * (300.0 + t)).sin() + 0.2 * (t * 71.0).sin()
     };
     (0..seconds * RATE as usize).map(sample).collect()
@@ -92,7 +92,7 @@ fn a_sound_that_breaks_in_a_later_segment_has_no_vector_and_costs_no_other() {
     assert!(error.to_string().contains("290.000 s"), "{error}");
 }
 
-/// A picture with a gradient, so that nothing is the same in two of them.
+/// An image with a gradient, so that nothing is the same in two of them.
 fn picture(seed: u8) -> RgbaImage {
     RgbaImage::from_fn(64, 48, |x, y| {
         let level = |k: u32| ((x * k + y * 3 + u32::from(seed) * 40) % 256) as u8;
@@ -101,7 +101,7 @@ fn picture(seed: u8) -> RgbaImage {
     })
 }
 
-/// A film of one picture after the other, each shown for some seconds.
+/// A video of one image after the other, each shown for some seconds.
 fn animation(pictures: &[RgbaImage], seconds: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = GifEncoder::new_with_speed(&mut bytes, 1);
@@ -124,7 +124,7 @@ fn a_long_film_is_cut_the_same_way_and_shows_what_is_seen_at_each_time() {
     assert_eq!(spans, [(0.0, 240.0), (240.0, 300.0)]);
     assert_whole(&whole);
 
-    // Seen at 30, 90, 150 and 210 s; then at 247.5 s and later, when the last picture stands still.
+    // Seen at 30, 90, 150 and 210 s; then at 247.5 s and later, when the last image stands still.
     let rgb = |i: usize| {
         let pixels = pictures[i].pixels().flat_map(|p| [p.0[0], p.0[1], p.0[2]]).collect();
         RgbImage::new(Width(64), Height(48), pixels).unwrap()

@@ -12,7 +12,7 @@ fn vector(engine: &Engine, input: &Input) -> Vec<f32> {
     engine.embed_one(input.clone(), Role::Document).unwrap().into_vec()
 }
 
-/// Texts, pictures, frames and sounds, in turn.
+/// Texts, images, frames and audio, in turn.
 fn mixed(twin: &Twin) -> Vec<Input> {
     let mut inputs = vec![Input::text("a red bicycle"), Input::text("word ".repeat(60)), Input::text("")];
     inputs.extend(["odd", "square", "wide"].map(|name| twin.image_named(name)));

@@ -12,10 +12,10 @@ pub struct TokenRows {
     pub segments: Segments,
 }
 
-/// A picture's or clip's patches along time, height and width.
+/// An image's or clip's patches along time, height and width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Grid {
-    /// Temporal groups; 1 for a picture.
+    /// Temporal groups; 1 for an image.
     pub t: usize,
     /// Patches down.
     pub h: usize,
@@ -30,7 +30,7 @@ impl Grid {
     }
 }
 
-/// Packed patch rows of one or more pictures or clips, each in the order
+/// Packed patch rows of one or more images or clips, each in the order
 /// `(group, block row, block column, row in block, column in block)`.
 #[derive(Debug, Clone)]
 pub struct PatchRows {

@@ -14,7 +14,7 @@
 //! | [`mod@pass`] | passes in steps |
 //! | [`encoder`] | post-norm text encoders with learned positions |
 //! | [`backbone`] | the decoder-style text backbone, causal or not |
-//! | [`towers`] | picture and sound towers, their connectors, index maths |
+//! | [`towers`] | image and audio towers, their connectors, index maths |
 //! | [`blocks`] | linear, norms, rotary tables, attention, MLPs, pooling, token table |
 //! | [`capture`] | captured intermediates, with the feature `capture` |
 //! | [`flops`] | how much arithmetic a forward is, for reports |

@@ -1,6 +1,6 @@
 //! All captured intermediates of one forward pass to a safetensors file, in forward order; `cargo xtask dump` starts it.
 //!
-//! `dump INPUT --model DIR --out FILE`: INPUT is a picture or sound file, or text. Document role, the record's default task, f32
+//! `dump INPUT --model DIR --out FILE`: INPUT is an image or audio file, or text. Document role, the record's default task, f32
 //! on flex.
 
 use std::collections::HashMap;
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether a file is a sound by its first bytes.
+/// Whether a file is an audio by its first bytes.
 fn sound(path: &Path) -> Result<bool, Error> {
     let mut head = Vec::new();
     std::fs::File::open(path)?.take(1024).read_to_end(&mut head)?;
@@ -71,10 +71,10 @@ fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
             let features = match modality {
                 Modality::Audio => {
                     let tower = config.open_audio(&record, Dtype::F32, &device)?;
-                    let tower = tower.ok_or("the record has no sound tower")?;
+                    let tower = tower.ok_or("the record has no audio tower")?;
                     let p = header.preprocess.audio.as_ref().ok_or("the record does not say how sound is prepared")?;
                     let mut reader = AudioReader::open(&AudioSource::File(path.clone()), p.sample_rate_hz)?;
-                    // Of a long sound, its first segment.
+                    // Of a long audio, its first segment.
                     let segment = reader.next_segment()?.ok_or("the file has no sound")?;
                     let mel = log_mel(&segment.samples, &mel_preprocess(p))?;
                     let windows = config.audio.as_ref().ok_or("no sound tower")?.windows(mel.frames());
@@ -83,7 +83,7 @@ fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
                 }
                 _ => {
                     let tower = config.open_vision(&record, Dtype::F32, &device)?;
-                    let tower = tower.ok_or("the record has no picture tower")?;
+                    let tower = tower.ok_or("the record has no image tower")?;
                     let p =
                         header.preprocess.image.as_ref().ok_or("the record does not say how pictures are prepared")?;
                     let patches = image_patches(&decode_image_file(&path)?, &vision_preprocess(p))?;

@@ -169,7 +169,7 @@ impl Twin {
         Input::image_file(self.media.join(format!("images/{name}.png")))
     }
 
-    /// A sound of the set by name.
+    /// An audio of the set by name.
     pub fn sound(&self, name: &str) -> Input {
         Input::audio_file(self.sound_path(name))
     }

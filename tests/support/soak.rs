@@ -367,7 +367,7 @@ fn item(draw: &mut Draw, pool: &Pool, most_tokens: usize) -> Result<Item> {
         168..173 => {
             let image = pixels(draw, 8.0, 600.0)?;
             let words = format!("{} x {} pixels", image.width().0, image.height().0);
-            // A needle is refused by models that cut pictures into patches; none is drawn here.
+            // A needle is refused by models that cut images into patches; none is drawn here.
             Item::good(Input::image_pixels(image), words)
         }
         173..177 => {

@@ -141,7 +141,7 @@ enum Verb {
         /// Text, drawings and heard speech only
         #[arg(long)]
         quick: bool,
-        /// Only how long one text, one picture and one clip take
+        /// Only how long one text, one image and one clip take
         #[arg(long, conflicts_with = "quick")]
         times: bool,
         /// Another record of the family

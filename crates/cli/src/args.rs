@@ -14,7 +14,7 @@ use omniburn_cli::inputs::{Tracks, TypedInput, track_of};
 #[command(
     name = "omniburn",
     version,
-    about = "Text, pictures, sound and film into one vector space",
+    about = "Text, images, audio and video into one vector space",
     after_help = "Examples:
   omniburn convert path/to/jina-embeddings-v5-omni-small records/small --task all
   omniburn embed --model records/small talk.mp3 clip.mp4 loop.gif photo.jpg \"a red bicycle\"
@@ -141,7 +141,7 @@ pub struct ModelArgs {
     /// What happens to a text longer than the model reads
     #[arg(long, value_enum, default_value_t = TruncateArg::Error)]
     pub truncate: TruncateArg,
-    /// Frames sampled from a film, or from each of its segments [default: the record's, else 32]
+    /// Frames sampled from a video, or from each of its segments [default: the record's, else 32]
     #[arg(long, value_name = "N")]
     pub frames: Option<NonZeroU32>,
     /// Memory the job may take above the opened model, decoding included, such as 512MiB or 2GiB [default: 4GiB]
@@ -164,13 +164,13 @@ pub struct InputArgs {
     /// A text, whatever it looks like; may repeat
     #[arg(long, value_name = "STR", allow_hyphen_values = true)]
     pub text: Vec<String>,
-    /// A picture file; may repeat
+    /// An image file; may repeat
     #[arg(long, value_name = "PATH", allow_hyphen_values = true)]
     pub image: Vec<PathBuf>,
-    /// A sound file, or a film whose sound track is meant; may repeat
+    /// An audio file, or a video whose audio track is meant; may repeat
     #[arg(long, value_name = "PATH", allow_hyphen_values = true)]
     pub audio: Vec<PathBuf>,
-    /// A film file, an animated GIF or WebP included; may repeat
+    /// A video file, an animated GIF or WebP included; may repeat
     #[arg(long, value_name = "PATH", allow_hyphen_values = true)]
     pub video: Vec<PathBuf>,
     /// Which audio track of files with several: its number from 0, or its language such as eng [default: the file's default]
@@ -193,7 +193,7 @@ impl InputArgs {
 #[command(
     long_about = "Embed texts and files: one JSON line an input, in input order.
 
-An INPUT that names a file is that file: a picture, sound, film, or a text file, whose content is the text (without its \
+An INPUT that names a file is that file: an image, audio, video or text file, whose content is the text (without its \
 last line break). Else it is a text, unless it looks like a path (no white space, and a separator or a known file \
 ending): then it is an error. --text, --image, --audio and --video say it outright.
 
@@ -202,14 +202,14 @@ ending): then it is an error. --text, --image, --audio and --video say it outrig
 audio or video an optional \"track\", its number from 0 or its language. \"role\" (query, document or none) and \
 \"task\" are the line's own in place of --role and --task. Inputs come first, then items, then lines.
 
-Sound and film longer than 240 s are cut into segments of that length. Their line holds the unit mean of the segments' \
+Audio and video longer than 240 s are cut into segments of that length. Their line holds the unit mean of the segments' \
 vectors and how many there were; with --segments each segment has a line of its own, with where it begins and ends.
 
 A failed input gives a line with an error in its place; the others are unaffected and the exit code is 1.",
     after_help = "Examples:
   omniburn embed --model records/small photo.jpg talk.mp3 \"a red bicycle\"
   omniburn embed --model records/small --segments lecture.mp3 --frames 16 lecture.mp4
-  omniburn embed --model records/small --audio film.mp4 --video film.mp4
+  omniburn embed --model records/small --audio clip.mp4 --video clip.mp4
   omniburn embed --model records/small --role query \"something to ride\" --dim 128
   omniburn embed --model records/small --lines < sentences.txt > vectors.jsonl
   omniburn embed --model records/small --items items.jsonl --format npy --out vectors.npy
@@ -232,7 +232,7 @@ pub struct EmbedArgs {
     /// Note digests of inputs and vectors, and what was computed together, for `omniburn replay`; once complete
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
-    /// A line for each segment of a sound or film file, in place of one for all of it
+    /// A line for each segment of an audio or video file, in place of one for all of it
     #[arg(long)]
     pub segments: bool,
     /// No progress on standard error
@@ -329,7 +329,7 @@ pub struct ReplayArgs {
     long_about = "What a record or a Hugging Face folder holds.
 
 Of a record: configuration, tasks, modalities, parameters and bytes by module, digest, and the memory that its longest \
-text and largest picture need. Of a Hugging Face folder: what `omniburn convert --check --task all` finds.",
+text and largest image need. Of a Hugging Face folder: what `omniburn convert --check --task all` finds.",
     after_help = "Examples:
   omniburn inspect records/small
   omniburn inspect records/small --verify

@@ -13,7 +13,7 @@ use std::time::Duration;
 use omniburn::{
     Cancel, ErrorKind, Input, ItemError, Modality, OTHER_TEXT, Role, TextEncoding, TrackChoice, VideoSource,
 };
-use omniburn::{has_pictures, is_animation, known_image_ending, sniff};
+use omniburn::{has_images, is_animation, known_image_ending, sniff};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -24,11 +24,11 @@ pub enum TypedInput {
     Either(OsString),
     /// A text, said outright.
     Text(String),
-    /// A picture file, said outright.
+    /// An image file, said outright.
     Image(PathBuf),
-    /// A sound file, said outright.
+    /// An audio file, said outright.
     Audio(PathBuf),
-    /// A film file, said outright.
+    /// A video file, said outright.
     Video(PathBuf),
 }
 
@@ -218,8 +218,8 @@ impl Medium {
         })
     }
 
-    /// What a file is: its content says it, except where the ending knows better. A container may hold sound or film;
-    /// and what is called a picture and is text is a broken picture, not a text.
+    /// What a file is: its content says it, except where the ending knows better. A container may hold audio or video;
+    /// and what is called an image and is text is a broken image, not a text.
     fn decide(format: Option<&str>, ending: Option<Self>) -> Option<Self> {
         match (format.and_then(Medium::of_format), ending) {
             (Some(Medium::Text) | None, Some(ending)) => Some(ending),
@@ -231,13 +231,13 @@ impl Medium {
 }
 
 impl Medium {
-    /// What only a look inside tells: a picture that moves is a film, and a film's container may hold nothing but sound.
+    /// What only a look inside tells: an image that moves is a video, and a video's container may hold nothing but audio.
     /// Damage is left for the reader to name.
     fn looked_into(self, path: &Path, format: Option<&str>) -> Self {
         let source = || VideoSource::File(path.into());
         match (self, format) {
             (Medium::Image, Some("gif" | "webp" | "png")) if is_animation(&source()).unwrap_or(false) => Medium::Video,
-            (Medium::Video, Some("mp4" | "mov" | "m4a" | "mkv")) if !has_pictures(&source()).unwrap_or(true) => {
+            (Medium::Video, Some("mp4" | "mov" | "m4a" | "mkv")) if !has_images(&source()).unwrap_or(true) => {
                 Medium::Audio
             }
             _ => self,
@@ -343,7 +343,7 @@ fn unknown_format(path: &Path, format: Option<&str>) -> Fault {
         Some(format @ ("office document (docx, xlsx or pptx)" | "ole document")) => format!("an {format}"),
         Some(format) => format!("{format} data"),
     };
-    let expected = "a picture (PNG, JPEG, WebP, GIF, BMP or TIFF), sound, film or UTF-8 text";
+    let expected = "an image (PNG, JPEG, WebP, GIF, BMP or TIFF), audio, video or UTF-8 text";
     Fault::new(ErrorKind::UnknownFormat, format!("{}: found {found}, expected {expected}", path.display()))
 }
 

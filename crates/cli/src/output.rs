@@ -23,7 +23,7 @@ struct VectorLine<'a> {
     modality: &'static str,
     tokens: usize,
     truncated: bool,
-    /// How many segments a long sound or film was cut into.
+    /// How many segments a long audio or video was cut into.
     #[serde(skip_serializing_if = "Option::is_none")]
     segments: Option<usize>,
     /// Where the segment of this line begins and ends.

@@ -107,7 +107,7 @@ fn every_text_picture_film_and_sound_of_the_reference_comes_out_as_there() {
     }
 }
 
-/// A stored file of sound or film.
+/// A stored file of audio or video.
 fn stored(name: &str) -> String {
     golden().join("media").join(name).to_str().unwrap().to_string()
 }
@@ -135,7 +135,7 @@ fn sound_film_animations_pictures_and_text_give_a_line_each_in_one_space() {
             assert!((norm - 1.0).abs() < 1e-5, "{twin}: {norm}");
             assert_eq!(line.get("segments"), None, "nothing here is long");
         }
-        // The sound track of a film, and the first picture of an animation, where they are asked for.
+        // The audio track of a video, and the first image of an animation, where they are asked for.
         let other = embed(&folder, &["--audio", "clip.mp4", "--image", "loop.gif", "--video", "clip.mp4"]);
         let other = other.lines();
         assert_eq!(other[0]["modality"], "audio");
@@ -145,7 +145,7 @@ fn sound_film_animations_pictures_and_text_give_a_line_each_in_one_space() {
     }
 }
 
-/// An animation of two pictures of 32 x 32 pixels, two colours each, for half a second each.
+/// An animation of two images of 32 x 32 pixels, two colours each, for half a second each.
 fn moving_gif(path: &Path) {
     let mut gif = b"GIF89a\x20\0\x20\0\x80\0\0\xd0\x10\x30\x10\x40\xe0".to_vec();
     for first in [0u8, 1] {
@@ -172,7 +172,7 @@ fn moving_gif(path: &Path) {
     fs::write(path, gif).unwrap();
 }
 
-/// A sound of minutes in a few bytes: eight bits at the lowest rate that is read.
+/// An audio of minutes in a few bytes: eight bits at the lowest rate that is read.
 fn long_wav(path: &Path, seconds: usize) {
     let samples = seconds * 1000;
     let mut out = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\xe8\x03\0\0\xe8\x03\0\0\x01\0\x08\0data".to_vec();
@@ -256,7 +256,7 @@ fn frames_of_a_film_are_as_many_as_asked_for() {
     let [default, two, all] = [&[][..], &["--frames", "2"], &["--frames", "32"]].map(tokens);
     assert_eq!(default, all);
     assert_ne!(default, two);
-    // A film smaller than a patch, as the published processor refuses it.
+    // A video smaller than a patch, as the published processor refuses it.
     let small = embed(&folder, &[&stored("animations/parts.gif")]);
     let message = small.lines()[0]["error"]["message"].to_string();
     assert_eq!(kinds(&small), ["too_short"]);

@@ -35,9 +35,9 @@ pub struct Card {
     pub dims: Vec<usize>,
     /// The text backbone.
     pub text: TextCard,
-    /// The picture tower.
+    /// The image tower.
     pub vision: VisionCard,
-    /// The sound tower.
+    /// The audio tower.
     pub audio: AudioCard,
     /// Prefixes, where the checkpoint ships none.
     pub prompts: Prompts,
@@ -61,7 +61,7 @@ pub struct TextCard {
     pub marks: BTreeMap<String, Vec<String>>,
 }
 
-/// Facts of the picture tower.
+/// Facts of the image tower.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VisionCard {
@@ -79,7 +79,7 @@ pub struct VisionCard {
     pub rope_theta: f64,
 }
 
-/// Facts of the sound tower and of how it listens.
+/// Facts of the audio tower and of how it listens.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AudioCard {
@@ -103,11 +103,11 @@ pub struct PreprocessCard {
     pub std: [f32; 3],
     /// Factor from a byte to the range of `mean` and `std`.
     pub rescale: f64,
-    /// Frames sampled from a film.
+    /// Frames sampled from a video.
     pub video_frames: u32,
-    /// Limits for pictures.
+    /// Limits for images.
     pub image: PixelLimits,
-    /// Limits for film; those of pictures where absent.
+    /// Limits for video; those of images where absent.
     pub video: Option<PixelLimits>,
 }
 

@@ -23,9 +23,9 @@ use crate::maps::mini;
 pub(crate) struct Facts {
     /// Rows of the token table.
     pub vocab: usize,
-    /// Whether there are tensors of a picture tower or of its connectors.
+    /// Whether there are tensors of an image tower or of its connectors.
     pub vision: bool,
-    /// Whether there are tensors of a sound tower or of its connectors.
+    /// Whether there are tensors of an audio tower or of its connectors.
     pub audio: bool,
     /// Whether there are tensors of a DeepStack tower.
     pub deepstack: bool,
@@ -47,7 +47,7 @@ pub(crate) struct Ids {
 
 impl Ids {
     fn read(root: Fields<'_>) -> Self {
-        // Published files name the picture's id one way or the other.
+        // Published files name the image's id one way or the other.
         let either = |a: &'static str, b: &'static str| root.id(a).map(|id| (a, id)).or(root.id(b).map(|id| (b, id)));
         let one = |name: &'static str| root.id(name).map(|id| (name, id));
         Self {
@@ -278,7 +278,7 @@ impl Reader<'_> {
     }
 
     fn vision(&mut self, value: Option<&Value>) -> Option<VisionConfig> {
-        if !self.tower("vision_config", "picture", value, self.facts.vision)? {
+        if !self.tower("vision_config", "image", value, self.facts.vision)? {
             return None;
         }
         let vision = Fields::new("vision_config.", value, self.faults);
@@ -308,7 +308,7 @@ impl Reader<'_> {
     }
 
     fn audio(&mut self, value: Option<&Value>) -> Option<AudioConfig> {
-        if !self.tower("audio_config", "sound", value, self.facts.audio)? {
+        if !self.tower("audio_config", "audio", value, self.facts.audio)? {
             return None;
         }
         let audio = Fields::new("audio_config.", value, self.faults);
@@ -335,7 +335,7 @@ impl Reader<'_> {
                 Some(false)
             }
             (false, true) => {
-                self.faults.add(field, shown(value), format!("an object, as there are tensors of a {medium} tower"));
+                self.faults.add(field, shown(value), format!("an object, as there are tensors of an {medium} tower"));
                 None
             }
             (present, _) => Some(present),

@@ -173,7 +173,7 @@ impl ProcessorFiles {
         let images = match of_image {
             Some(section) => self.pixel_section(section, &base, false)?,
             None => {
-                self.notes.push(format!("no {IMAGE_FILE}: the card's limits for pictures"));
+                self.notes.push(format!("no {IMAGE_FILE}: the card's limits for images"));
                 base
             }
         };
@@ -197,7 +197,7 @@ impl ProcessorFiles {
                 self.pixel_section(section, &film_base, true)?
             }
             None => {
-                let whose = if card.preprocess.video.is_some() { "the card's limits for film" } else { "as pictures" };
+                let whose = if card.preprocess.video.is_some() { "the card's limits for video" } else { "as images" };
                 self.notes.push(format!("no {VIDEO_FILE}: {whose}"));
                 film_base
             }
@@ -455,7 +455,7 @@ fn triple(root: Fields<'_>, name: &str, otherwise: [f32; 3]) -> [f32; 3] {
     }
 }
 
-/// How sound becomes mel frames: the section's word, else the card's.
+/// How audio becomes mel frames: the section's word, else the card's.
 fn sound(
     section: Option<&Section<'_>>,
     card: &Card,
@@ -481,7 +481,7 @@ fn sound(
     }
     if let Some(seconds) = root.size("chunk_length").filter(|seconds| *seconds != 30) {
         let at = section.map_or("", |section| section.at);
-        notes.push(format!("{at}chunk_length {seconds} is not read: sound is taken as long as it is"));
+        notes.push(format!("{at}chunk_length {seconds} is not read: audio is taken as long as it is"));
     }
     let preprocess = SoundPreprocess {
         sample_rate_hz: size("sampling_rate", card.audio.sample_rate_hz),

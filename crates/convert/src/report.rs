@@ -49,13 +49,13 @@ pub struct LoraReport {
 pub struct Parameters {
     /// Text backbone with the token table.
     pub text: u64,
-    /// Picture tower.
+    /// Image tower.
     pub vision: u64,
-    /// Connector of the picture tower.
+    /// Connector of the image tower.
     pub merger: u64,
-    /// Sound tower.
+    /// Audio tower.
     pub audio: u64,
-    /// Connector of the sound tower.
+    /// Connector of the audio tower.
     pub projector: u64,
 }
 

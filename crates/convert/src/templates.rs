@@ -10,7 +10,7 @@ use crate::hf_config::Ids;
 
 /// The templates of a record: the caller's where given, else the defaults.
 ///
-/// Pictures and film are wrapped where the configuration names the start and end ids and bare elsewhere; sound is
+/// Images and video are wrapped where the configuration names the start and end ids and bare elsewhere; audio is
 /// wrapped, and has no suffix where the backbone is bidirectional.
 ///
 /// # Errors

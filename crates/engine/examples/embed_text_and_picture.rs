@@ -1,4 +1,4 @@
-//! A text and a picture in one space: how near is each picture to the words?
+//! A text and an image in one space: how near is each image to the words?
 //!
 //! `cargo run --release -p omniburn --example embed_text_and_picture -- RECORD [TEXT [PICTURE…]]`
 

@@ -22,17 +22,17 @@ pub(crate) enum Stage {
     Connect,
     /// Patches uploaded and embedded.
     PatchBegin,
-    /// One block of the picture tower.
+    /// One block of the image tower.
     PatchBlock,
-    /// The stem of the sound tower.
+    /// The stem of the audio tower.
     MelBegin,
-    /// One layer of the sound tower.
+    /// One layer of the audio tower.
     MelLayer,
     /// Features cut to pieces.
     Cut,
-    /// One picture through the convolution tower.
+    /// One image through the convolution tower.
     Square,
-    /// The picture connector.
+    /// The image connector.
     SquareEnd,
     /// One window of speech.
     Clip,

@@ -227,7 +227,7 @@ impl Embedding {
         Self::from_unit(values.iter().map(|&value| f32::from_le_bytes(value)).collect())
     }
 
-    /// The direction of the mean of several vectors, each of the same weight: what a sound or a film in segments is
+    /// The direction of the mean of several vectors, each of the same weight: what an audio or a video in segments is
     /// given as one vector.
     ///
     /// One part gives itself, bit for bit.

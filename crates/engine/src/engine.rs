@@ -150,7 +150,7 @@ impl EngineBuilder {
     }
 
     /// How long background work has the device at a time, where it can be cut that fine: 25 ms by default. It is cut
-    /// between layers, pictures and windows, by what these took so far on this machine; a query waits for one slice.
+    /// between layers, images and windows, by what these took so far on this machine; a query waits for one slice.
     #[must_use]
     pub fn time_slice(mut self, target: Duration) -> Self {
         self.options.time_slice = target;
@@ -189,7 +189,7 @@ impl EngineBuilder {
         self
     }
 
-    /// The program asked to decode films whose codec nothing here decodes (HEVC, VP9): by default `ffmpeg`, where there
+    /// The program asked to decode videos whose codec nothing here decodes (HEVC, VP9): by default `ffmpeg`, where there
     /// is one; `None` never starts a program.
     #[must_use]
     pub fn ffmpeg(mut self, program: Option<PathBuf>) -> Self {
@@ -292,8 +292,8 @@ impl Engine {
         EngineBuilder { place: Place::Folder(path.as_ref().to_path_buf()), options: EngineOptions::default() }
     }
 
-    /// Opens the model that ships inside the program with default settings: English text, pictures, short speech and
-    /// film, 384 numbers (`models/mini/CARD.md`).
+    /// Opens the model that ships inside the program with default settings: English text, images, short speech and
+    /// video, 384 numbers (`models/mini/CARD.md`).
     ///
     /// # Errors
     /// As [`EngineBuilder::open`].

@@ -79,7 +79,7 @@ impl fmt::Display for ErrorKind {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ItemError {
-    /// The text, picture or frames could not be turned into rows.
+    /// The text, image or frames could not be turned into rows.
     #[error(transparent)]
     Media(Arc<MediaError>),
     /// The model, or this build, does not take this kind of input.

@@ -131,7 +131,7 @@ impl Steps for TextUnit {
     }
 }
 
-/// The vector of a picture, or of a film from the mean of its frames: a frame a step, so that a film of any length needs
+/// The vector of an image, or of a video from the mean of its frames: a frame a step, so that a video of any length needs
 /// the memory of one, and so that the order of the sum is that of the frames.
 pub(crate) struct SquaresUnit {
     pub tower: Arc<ImageEncoder>,
@@ -180,7 +180,7 @@ impl Steps for SquaresUnit {
             self.done += 1;
             return Ok(None);
         }
-        let sum = self.sum.take().expect("a picture has pixels");
+        let sum = self.sum.take().expect("an image has pixels");
         let mean = if self.done == 1 { sum } else { sum / self.done as f32 };
         vector(&*self.text, TowerOutput::Pixels(mean)).map(Some)
     }
@@ -229,13 +229,13 @@ impl Steps for ClipsUnit {
     }
 }
 
-/// Groups of frames of a picture or clip.
+/// Groups of frames of an image or clip.
 pub(crate) struct PatchPiece {
     pub patches: Arc<PatchGrid>,
     pub groups: Range<usize>,
 }
 
-/// Windows of a sound: the frames they cover, and the length of each.
+/// Windows of an audio: the frames they cover, and the length of each.
 pub(crate) struct MelPiece {
     pub mel: Arc<LogMel>,
     pub frames: Range<usize>,

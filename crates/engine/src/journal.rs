@@ -90,7 +90,7 @@ pub struct JournalUnit {
     /// The items computed together, in their order; an item longer than a unit stands in several.
     pub items: Vec<InputDigest>,
     /// Tokens, patches or frames it begins with: those of all items, but for `pictures` and `speech`, which are computed
-    /// one picture or window after the other.
+    /// one image or window after the other.
     pub rows: u64,
     /// Why it gave nothing; its items were then tried alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -76,8 +76,8 @@ pub use key::InputDigest;
 pub use metrics::{ClassStats, DurationStats, Metrics, MetricsSnapshot};
 pub use omniburn_media::{
     Height, MediaError, MelPreprocess, NotText, OTHER_TEXT, RgbImage, SEGMENT_SECONDS, TextEncoding, TrackChoice,
-    TrackInfo, Truncation, VideoSource, VisionPreprocess, Width, decode_image, has_images as has_pictures,
-    is_animation, known_image_ending, resize_bicubic, sniff,
+    TrackInfo, Truncation, VideoSource, VisionPreprocess, Width, decode_image, has_images, is_animation,
+    known_image_ending, resize_bicubic, sniff,
 };
 pub use omniburn_models::family::{AudioForm, ImageForm, ModelSpec};
 pub use omniburn_models::record::int8::is_scale;

@@ -42,7 +42,7 @@ const FRAME_ROWS: usize = 64;
 const TOKENISE_BYTES: u64 = 256;
 
 impl Engine {
-    /// What a picture, sound or film needs; it reads headers, and refuses what would be refused when decoded.
+    /// What an image, audio or video needs; it reads headers, and refuses what would be refused when decoded.
     pub(crate) fn need(&self, input: &Input, request: &Request) -> Result<ItemNeed, ItemError> {
         if let Some(over) = request.over() {
             return Err(over);
@@ -63,13 +63,13 @@ impl Engine {
             Look::Patches(preprocess) => ImageTarget::Patches(preprocess),
             Look::Squares(side) => ImageTarget::Square(*side),
         });
-        let target = || target.as_ref().expect("pictures and films have a target");
-        let film = |source: &VideoSource| {
+        let target = || target.as_ref().expect("images and videos have a target");
+        let video = |source: &VideoSource| {
             let frames = self.frames_of(request)?;
             let options = VideoOptions { ffmpeg: self.inner.ffmpeg.clone(), track: input.1.clone() };
             Ok::<_, ItemError>((video_estimate(source, &options, frames, target())?, frames))
         };
-        let sound = |source: &AudioSource| audio_track_estimate(source, &input.1, &self.mel_settings());
+        let audio = |source: &AudioSource| audio_track_estimate(source, &input.1, &self.mel_settings());
         let (need, frames) = match &input.0 {
             Source::Text(text) => return Ok(self.long_text_need(text.len())),
             Source::ImageFile(path) => (image_estimate(ImageSource::File(path), target())?, 1),
@@ -83,11 +83,11 @@ impl Engine {
                 let sources: Vec<ImageSource> = paths.iter().map(|path| ImageSource::File(path)).collect();
                 (frames_estimate(&sources, target())?, paths.len())
             }
-            Source::VideoFile(path) => film(&VideoSource::File(path.clone()))?,
-            Source::VideoBytes(bytes) => film(&VideoSource::Bytes(bytes.clone(), "video".into()))?,
-            Source::AudioFile(path) => (sound(&AudioSource::File(path.clone()))?, 0),
-            Source::AudioBytes(bytes) => (sound(&AudioSource::Bytes(bytes.clone(), "audio".into()))?, 0),
-            Source::AudioSamples(samples, rate) => (sound(&AudioSource::Samples(samples.clone(), *rate))?, 0),
+            Source::VideoFile(path) => video(&VideoSource::File(path.clone()))?,
+            Source::VideoBytes(bytes) => video(&VideoSource::Bytes(bytes.clone(), "video".into()))?,
+            Source::AudioFile(path) => (audio(&AudioSource::File(path.clone()))?, 0),
+            Source::AudioBytes(bytes) => (audio(&AudioSource::Bytes(bytes.clone(), "audio".into()))?, 0),
+            Source::AudioSamples(samples, rate) => (audio(&AudioSource::Samples(samples.clone(), *rate))?, 0),
         };
         let streams = matches!(
             input.0,
@@ -163,7 +163,7 @@ impl Engine {
                 Shape::Patches { window: grid.h * grid.w, windows: grid.t, tokens: medium.tokens }
             }
             Rows::Mel(mel) => {
-                Shape::Frames { window: self.sound_window(), frames: mel.frames(), tokens: medium.tokens }
+                Shape::Frames { window: self.audio_window(), frames: mel.frames(), tokens: medium.tokens }
             }
             Rows::Squares(squares) => Shape::Squares { count: squares.count, tokens: FRAME_ROWS },
             Rows::Clips(clips) => {
@@ -193,7 +193,7 @@ impl Engine {
                 match &spec.audio {
                     Some(AudioForm::Mel(audio)) => {
                         let tokens = audio.features(frames) + FRAME_ROWS;
-                        Shape::Frames { window: self.sound_window(), frames, tokens }
+                        Shape::Frames { window: self.audio_window(), frames, tokens }
                     }
                     _ => {
                         let settings = self.mel_settings();
@@ -206,8 +206,8 @@ impl Engine {
         }
     }
 
-    /// Mel frames of a window of the sound tower.
-    fn sound_window(&self) -> usize {
+    /// Mel frames of a window of the audio tower.
+    fn audio_window(&self) -> usize {
         match &self.header().family.spec().audio {
             Some(AudioForm::Mel(audio)) => audio.window_frames(),
             _ => 1,
@@ -232,7 +232,7 @@ impl Shape {
         match self {
             Shape::Patches { window, windows, .. } => window * windows,
             Shape::Frames { frames, .. } | Shape::Clips { frames, .. } => frames,
-            // As many as the map of a picture has cells.
+            // As many as the map of an image has cells.
             Shape::Squares { count, .. } => count * 49,
         }
     }

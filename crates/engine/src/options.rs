@@ -46,7 +46,7 @@ pub struct EngineOptions {
     pub verify: bool,
     /// Where a device other than flex keeps what tuning found; `None`: nowhere.
     pub tuning: Option<PathBuf>,
-    /// The program asked to decode films whose codec nothing here decodes (HEVC, VP9); `None`: they are refused by name.
+    /// The program asked to decode videos whose codec nothing here decodes (HEVC, VP9); `None`: they are refused by name.
     pub ffmpeg: Option<PathBuf>,
 }
 
@@ -161,7 +161,7 @@ impl Budget {
         self.text_unit(&[tokens]) + 4 * tokens as u64
     }
 
-    /// Bytes a picture or clip needs beside its patches: the features of its windows, kept until the last of them is
+    /// Bytes an image or clip needs beside its patches: the features of its windows, kept until the last of them is
     /// there, and the widest of its units. `window` is in patches, `tokens` what enters the backbone.
     pub fn patches_item(&self, window: usize, windows: usize, tokens: usize) -> u64 {
         let features = 4 * self.patch_hidden * (window * windows) as u64;
@@ -170,7 +170,7 @@ impl Budget {
         2 * features + self.vision_unit(&together).max(self.text_unit(&[tokens]))
     }
 
-    /// Bytes a sound needs beside its frames, counted as [`Budget::patches_item`] does.
+    /// Bytes an audio needs beside its frames, counted as [`Budget::patches_item`] does.
     pub fn frames_item(&self, window: usize, frames: usize, tokens: usize) -> u64 {
         let features = 4 * self.frame_hidden * frames.div_ceil(2) as u64;
         let windows = frames.div_ceil(window.max(1)).max(1);

@@ -22,7 +22,7 @@ pub(crate) fn plan_text(lengths: &[usize], fits: impl Fn(&[usize]) -> bool) -> V
     units
 }
 
-/// A run of an item's windows: groups of frames of a picture or clip, windows of a sound.
+/// A run of an item's windows: groups of frames of an image or clip, windows of an audio.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub item: usize,

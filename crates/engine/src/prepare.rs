@@ -20,10 +20,10 @@ use crate::prompt::{self, Frame};
 use crate::request::{Input, Request, Source, Span};
 use crate::worker::panic_message;
 
-/// Frames sampled from a film where neither the request nor the record says.
+/// Frames sampled from a video where neither the request nor the record says.
 const DEFAULT_FRAMES: u32 = 32;
 
-/// Rows of a medium that are taken whatever the longest text: the largest film and a segment of 240 s of sound, as
+/// Rows of a medium that are taken whatever the longest text: the largest video and a segment of 240 s of audio, as
 /// published, are 6,272 and 6,000 rows. Positions are computed, so a checkpoint made for shorter texts reads them, too.
 const MEDIA_ROWS: usize = 8192;
 
@@ -36,18 +36,18 @@ pub(crate) enum Prepared {
         truncated: bool,
     },
     Media(Medium),
-    /// Sound or film of more than one segment; one segment is in memory at a time.
+    /// Audio or video of more than one segment; one segment is in memory at a time.
     Long(Box<Long>),
 }
 
-/// A picture, a clip or a sound as what its tower reads, with the ids around it.
+/// An image, a clip or an audio as what its tower reads, with the ids around it.
 pub(crate) struct Medium {
     pub modality: Modality,
     pub rows: Rows,
     pub frame: Frame,
     /// Rows that will enter the backbone.
     pub tokens: usize,
-    /// Where it lies in the sound or film it was cut from.
+    /// Where it lies in the audio or video it was cut from.
     pub span: Option<Span>,
     /// Of the input it is of, where the call has a journal.
     pub digest: Option<InputDigest>,
@@ -58,13 +58,13 @@ pub(crate) struct Medium {
 pub(crate) enum Rows {
     Patches(Arc<PatchGrid>),
     Mel(Arc<LogMel>),
-    /// A picture, or the frames of a film.
+    /// An image, or the frames of a video.
     Squares(Arc<Squares>),
     /// Speech, window by window.
     Clips(Arc<Vec<LogMel>>),
 }
 
-/// Whole pictures of one size: bytes of red, green and blue, row by row.
+/// Whole images of one size: bytes of red, green and blue, row by row.
 pub(crate) struct Squares {
     pub side: u32,
     pub count: usize,
@@ -96,14 +96,14 @@ impl Rows {
         match self {
             Rows::Patches(patches) => patches.grid().patches(),
             Rows::Mel(mel) => mel.frames(),
-            // As many cells as the map of a picture has.
+            // As many cells as the map of an image has.
             Rows::Squares(squares) => squares.count * (squares.side as usize / 32).pow(2),
             Rows::Clips(clips) => clips.iter().map(LogMel::frames).sum(),
         }
     }
 }
 
-/// Sound or film whose segments are prepared one after the other.
+/// Audio or video whose segments are prepared one after the other.
 pub(crate) struct Long {
     modality: Modality,
     frame: Frame,
@@ -150,11 +150,11 @@ impl Engine {
         let rows = match input.0 {
             Source::Text(text) => return self.prepare_text(&text, request),
             Source::ImageFile(path) => {
-                let picture = self.picture(&decode_image_file(&path)?);
-                picture.map_err(|error| error.of(path.display().to_string()))?
+                let image = self.image(&decode_image_file(&path)?);
+                image.map_err(|error| error.of(path.display().to_string()))?
             }
-            Source::ImageBytes(bytes) => self.picture(&decode_image(&bytes, "picture")?)?,
-            Source::ImagePixels(image) => self.picture(&image)?,
+            Source::ImageBytes(bytes) => self.image(&decode_image(&bytes, "image")?)?,
+            Source::ImagePixels(image) => self.image(&image)?,
             Source::VideoFrames(frames) => self.frames(frames.len(), |n, each| each(&frames[n]))?,
             Source::VideoFrameFiles(paths) => self.frames(paths.len(), |n, each| {
                 // One at a time, so that a list of a thousand photos is not held decoded.
@@ -176,8 +176,8 @@ impl Engine {
         self.medium(modality, rows, frame, None).map(Prepared::Media)
     }
 
-    /// A picture as its tower reads it.
-    fn picture(&self, image: &RgbImage) -> Result<Rows, MediaError> {
+    /// An image as its tower reads it.
+    fn image(&self, image: &RgbImage) -> Result<Rows, MediaError> {
         match self.look(Modality::Image) {
             Look::Patches(preprocess) => Ok(Rows::Patches(Arc::new(image_patches(image, &preprocess)?))),
             Look::Squares(side) => {
@@ -256,14 +256,14 @@ impl Engine {
         self.first_segment(Modality::Audio, LongSource::Audio(Box::new(reader)), request)
     }
 
-    /// Frames to sample from a film, refused where the backbone cannot read so many.
+    /// Frames to sample from a video, refused where the backbone cannot read so many.
     pub(crate) fn frames_of(&self, request: &Request) -> Result<usize, ItemError> {
         let frames = request.frames.or(self.header().preprocess.video_frames).unwrap_or(DEFAULT_FRAMES) as usize;
         // Each group of frames is at least one row: refuse before decoding what the backbone cannot read.
         let limit = self.media_limit();
         let least = match self.look(Modality::Video) {
             Look::Patches(preprocess) => frames / preprocess.temporal_patch as usize,
-            // Their mean is taken, so only time sets a bound: the longest film of the other family is 16,384 frames.
+            // Their mean is taken, so only time sets a bound: the longest video of the other family is 16,384 frames.
             Look::Squares(_) => frames.div_ceil(2),
         };
         if least > limit {
@@ -296,7 +296,7 @@ impl Engine {
         Ok(Prepared::Media(first))
     }
 
-    /// The next segment of a long sound or film; `None` after the last.
+    /// The next segment of a long audio or video; `None` after the last.
     pub(crate) fn next_segment(&self, long: &mut Long, request: &Request) -> Result<Option<Medium>, ItemError> {
         if let Some(first) = long.first.take() {
             return Ok(Some(first));
@@ -311,7 +311,7 @@ impl Engine {
         let (rows, span) = match &mut long.source {
             LongSource::Audio(reader) => {
                 let Some(segment) = reader.next_segment()? else { return Ok(None) };
-                let rows = self.sound(&segment.samples)?;
+                let rows = self.audio(&segment.samples)?;
                 (rows, Span { start_s: segment.start_s, end_s: segment.end_s })
             }
             LongSource::Video { video, at_s, frames } => {
@@ -371,8 +371,8 @@ impl Engine {
         match modality {
             _ if !allowed => Some("its tower was not allowed to load".into()),
             _ if self.header().family.takes(modality) => None,
-            Modality::Audio => Some("the record has no sound tower".into()),
-            _ => Some("the record has no picture tower".into()),
+            Modality::Audio => Some("the record has no audio tower".into()),
+            _ => Some("the record has no image tower".into()),
         }
     }
 
@@ -382,12 +382,12 @@ impl Engine {
             return Look::Squares(letterbox.image_size);
         }
         let pixels = if modality == Modality::Video { &preprocess.video } else { &preprocess.image };
-        let pixels = pixels.as_ref().expect("a record with a picture tower says how pictures are prepared");
+        let pixels = pixels.as_ref().expect("a record with an image tower says how images are prepared");
         Look::Patches(vision_preprocess(pixels))
     }
 
     /// Samples at the tower's rate as it hears them: whole, or in windows padded to whole seconds.
-    fn sound(&self, samples: &[f32]) -> Result<Rows, MediaError> {
+    fn audio(&self, samples: &[f32]) -> Result<Rows, MediaError> {
         let settings = self.mel_settings();
         let audio = self.header().preprocess.audio.as_ref();
         let Some(least_s) = audio.and_then(|audio| audio.whole_seconds) else {
@@ -404,11 +404,11 @@ impl Engine {
 
     pub(crate) fn mel_settings(&self) -> MelPreprocess {
         let audio = self.header().preprocess.audio.as_ref();
-        mel_preprocess(audio.expect("a record with a sound tower says how sound is prepared"))
+        mel_preprocess(audio.expect("a record with an audio tower says how audio is prepared"))
     }
 }
 
-/// How a record's tower looks at pictures.
+/// How a record's tower looks at images.
 pub(crate) enum Look {
     Patches(VisionPreprocess),
     /// Squares of so many pixels.
@@ -487,7 +487,7 @@ pub(crate) fn check_file(path: &Path) -> Result<(), MediaError> {
     Ok(())
 }
 
-/// How a record's pictures are prepared, in the terms of the media crate.
+/// How a record's images are prepared, in the terms of the media crate.
 pub fn vision_preprocess(p: &PixelPreprocess) -> VisionPreprocess {
     VisionPreprocess {
         patch: p.patch_px,
@@ -502,7 +502,7 @@ pub fn vision_preprocess(p: &PixelPreprocess) -> VisionPreprocess {
     }
 }
 
-/// How a record's sound is prepared, in the terms of the media crate.
+/// How a record's audio is prepared, in the terms of the media crate.
 pub fn mel_preprocess(p: &SoundPreprocess) -> MelPreprocess {
     MelPreprocess {
         sample_rate_hz: p.sample_rate_hz,

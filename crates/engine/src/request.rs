@@ -14,7 +14,7 @@ use crate::embedding::Embedding;
 use crate::error::ItemError;
 use crate::journal::{Journal, JournalEntry};
 
-/// One thing to embed: text, a picture, sound or film, from a path, bytes or decoded values.
+/// One thing to embed: text, an image, audio or video, from a path, bytes or decoded values.
 #[derive(Clone)]
 pub struct Input(pub(crate) Source, pub(crate) TrackChoice);
 
@@ -40,49 +40,49 @@ impl Input {
         Self(Source::Text(text.into().into()), TrackChoice::Default)
     }
 
-    /// A picture file: PNG, JPEG, WebP, GIF (its first frame), BMP or TIFF, told by content and not by ending.
+    /// An image file: PNG, JPEG, WebP, GIF (its first frame), BMP or TIFF, told by content and not by ending.
     pub fn image_file(path: impl Into<PathBuf>) -> Self {
         Self(Source::ImageFile(path.into()), TrackChoice::Default)
     }
 
-    /// The bytes of a picture file.
+    /// The bytes of an image file.
     pub fn image_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
         Self(Source::ImageBytes(bytes.into()), TrackChoice::Default)
     }
 
-    /// A decoded picture.
+    /// A decoded image.
     pub fn image_pixels(image: RgbImage) -> Self {
         Self(Source::ImagePixels(Arc::new(image)), TrackChoice::Default)
     }
 
-    /// A film file: H.264 in MP4, MOV or MKV, animated GIF or WebP; other codecs where a program for them is there. Its
-    /// sound is not heard: [`Input::audio_file`] of the same file is that.
+    /// A video file: H.264 in MP4, MOV or MKV, animated GIF or WebP; other codecs where a program for them is there. Its
+    /// audio is not heard: [`Input::audio_file`] of the same file is that.
     pub fn video_file(path: impl Into<PathBuf>) -> Self {
         Self(Source::VideoFile(path.into()), TrackChoice::Default)
     }
 
-    /// The bytes of a film file.
+    /// The bytes of a video file.
     pub fn video_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
         Self(Source::VideoBytes(bytes.into()), TrackChoice::Default)
     }
 
-    /// Decoded frames of a film in order, taken whole.
+    /// Decoded frames of a video in order, taken whole.
     pub fn video_frames(frames: Vec<RgbImage>) -> Self {
         Self(Source::VideoFrames(frames.into()), TrackChoice::Default)
     }
 
-    /// Picture files that are the frames of a film in order, taken whole.
+    /// Image files that are the frames of a video in order, taken whole.
     pub fn video_frame_files(frames: Vec<PathBuf>) -> Self {
         Self(Source::VideoFrameFiles(frames), TrackChoice::Default)
     }
 
-    /// A sound file, or a film whose sound track is meant: WAV, FLAC, MP3, OGG, Opus, AAC, ALAC, AIFF or CAF, of any rate
+    /// An audio file, or a video whose audio track is meant: WAV, FLAC, MP3, OGG, Opus, AAC, ALAC, AIFF or CAF, of any rate
     /// and number of channels.
     pub fn audio_file(path: impl Into<PathBuf>) -> Self {
         Self(Source::AudioFile(path.into()), TrackChoice::Default)
     }
 
-    /// The bytes of a sound file.
+    /// The bytes of an audio file.
     pub fn audio_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
         Self(Source::AudioBytes(bytes.into()), TrackChoice::Default)
     }
@@ -234,14 +234,14 @@ impl Request {
         self
     }
 
-    /// Frames sampled from a film file, or from each of its segments; by default what the record says, else 32. A list of
+    /// Frames sampled from a video file, or from each of its segments; by default what the record says, else 32. A list of
     /// frames is taken whole.
     ///
     /// # Panics
     /// At zero.
     #[must_use]
     pub fn frames(mut self, frames: u32) -> Self {
-        assert!(frames > 0, "a film is seen in at least one frame");
+        assert!(frames > 0, "a video is seen in at least one frame");
         self.frames = Some(frames);
         self
     }
@@ -346,7 +346,7 @@ pub struct Embedded {
     pub tokens: usize,
     /// Whether a text was cut.
     pub truncated: bool,
-    /// What a sound or film file was cut into, 240 s each but the last; one where it is shorter, none for what has no
+    /// What an audio or video file was cut into, 240 s each but the last; one where it is shorter, none for what has no
     /// time. With several, `embedding` is their unit mean.
     pub segments: Vec<Segment>,
     /// Where the time went.
@@ -374,7 +374,7 @@ pub struct Timings {
     pub compute: Duration,
 }
 
-/// Where a segment lies in its sound or film.
+/// Where a segment lies in its audio or video.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Span {
     /// Where it begins, in seconds.
@@ -383,7 +383,7 @@ pub struct Span {
     pub end_s: f64,
 }
 
-/// A part of a long sound or film with its own vector.
+/// A part of a long audio or video with its own vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Segment {
     /// Where it lies.

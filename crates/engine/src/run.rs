@@ -1,5 +1,5 @@
 //! The units of one window of a call: texts packed, media through their tower together and the backbone one by one,
-//! long sound and film segment by segment.
+//! long audio and video segment by segment.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -740,7 +740,7 @@ mod tests {
         assert_eq!(engine.profile().modalities, [Modality::Text]);
         let picture = RgbImage::new(omniburn_media::Width(8), omniburn_media::Height(8), vec![7; 192]).unwrap();
         let result = engine.embed_with(&[Input::image_pixels(picture)], &Request::default()).unwrap().swap_remove(0);
-        assert_eq!(result.unwrap_err().to_string(), "image is not taken: the record has no picture tower");
+        assert_eq!(result.unwrap_err().to_string(), "image is not taken: the record has no image tower");
         let empty = engine.embed_with(&[Input::text("")], &Request::new(Role::None)).unwrap().swap_remove(0);
         assert_eq!(empty.unwrap_err().kind().name(), "empty");
     }

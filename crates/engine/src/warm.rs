@@ -20,7 +20,7 @@ use crate::scheduler::Priority;
 pub struct WarmPass {
     /// What goes in.
     pub modality: Modality,
-    /// Rows of the text backbone, patches of a picture, or pairs of mel frames of a sound.
+    /// Rows of the text backbone, patches of an image, or pairs of mel frames of an audio.
     pub rows: usize,
 }
 
@@ -78,9 +78,9 @@ impl Engine {
         let whole = matches!(self.header().family.spec().image, Some(ImageForm::Pixels { .. }));
         let (least, largest) = match modality {
             Modality::Text => (1, self.header().family.max_tokens().min(MAX_UNIT_TOKENS)),
-            // A film goes through as pictures do.
+            // A video goes through as images do.
             Modality::Video => return Vec::new(),
-            // Whole pictures are all of one size.
+            // Whole images are all of one size.
             Modality::Image if whole => (1, 1),
             Modality::Image => {
                 let pixels = self.header().preprocess.image.as_ref();
@@ -135,7 +135,7 @@ impl Engine {
         }
     }
 
-    /// A picture of as many patches as fit into a bucket.
+    /// An image of as many patches as fit into a bucket.
     fn picture_of(&self, rows: usize) -> RgbImage {
         let (patch, merge) = match &self.header().preprocess.image {
             Some(pixels) => (pixels.patch_px, pixels.merge),

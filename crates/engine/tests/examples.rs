@@ -27,7 +27,7 @@ fn example(name: &str, args: &[&Path]) -> Output {
     Command::new(program).args(args).output().unwrap()
 }
 
-/// A record of random weights with a picture tower.
+/// A record of random weights with an image tower.
 fn record(folder: &Path) -> PathBuf {
     let text = BackboneConfig {
         hidden: 32,

@@ -74,7 +74,7 @@ impl PackedTower {
         Some(Self { stem: stem.dense()?, stride, blocks, head: head.dense()?, spare: Spare::default() })
     }
 
-    /// Maps after the head, with ReLU6. A picture with a value that is not finite after the stem or between two blocks is NaN
+    /// Maps after the head, with ReLU6. An image with a value that is not finite after the stem or between two blocks is NaN
     /// throughout.
     ///
     /// `between` is given, by number, what leaves the stem (0) and each block, and says what goes on; without it maps never
@@ -84,9 +84,9 @@ impl PackedTower {
     /// - `pixels`: `[pictures, inputs, height, width]`, f32; what `between` takes and gives and what is returned:
     ///   `[pictures, channels, height, width]`
     /// # Numerics
-    /// f32 throughout. A picture's bits depend neither on the pictures beside it nor on the number of threads.
+    /// f32 throughout. An image's bits depend neither on the images beside it nor on the number of threads.
     /// # Panics
-    /// If a picture is empty or has other channels than the stem takes, or pixels are not on flex.
+    /// If an image is empty or has other channels than the stem takes, or pixels are not on flex.
     pub fn forward(&self, pixels: &Tensor<4>, between: Option<&dyn Fn(usize, Tensor<4>) -> Tensor<4>>) -> Tensor<4> {
         let isa = Isa::current();
         let device = pixels.device();
@@ -108,7 +108,7 @@ impl PackedTower {
             }
             maps
         };
-        // A few pictures at a time: each has work for two threads or more, and their maps stay in caches and in spare memory.
+        // A few images at a time: each has work for two threads or more, and their maps stay in caches and in spare memory.
         let at_once = if between.is_some() { pictures } else { rayon::current_num_threads().div_ceil(2) };
         let one = inputs * height * width;
         let (dims, planes) = values(pixels, |pixels| {

@@ -392,7 +392,7 @@ fn attention_formula(
     out
 }
 
-/// The convolution path of the picture tower: a stem, depthwise kernels of 3 and 5, products of one pixel, ReLU6, what is
+/// The convolution path of the image tower: a stem, depthwise kernels of 3 and 5, products of one pixel, ReLU6, what is
 /// odd of the padding at the bottom and right. No body of ours stands in it, so it is compared with its formula alone.
 fn convolutions(rows: &mut Rows, doors: &Doors, device: &Device, bound: f32) {
     // Inputs, outputs, groups, kernel, stride, side.

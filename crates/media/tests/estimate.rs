@@ -267,6 +267,37 @@ fn enlarged_jpeg(path: &Path, golden: &str, marker: u8, width: u16, height: u16)
     std::fs::write(path, bytes).unwrap();
 }
 
+/// Progressive, 4:2:0, grey: a scan of DC values and one of AC values a component, each block in each of them the code of
+/// one bit for no difference or no value.
+fn progressive_jpeg(path: &Path, width: u16, height: u16) {
+    let segment = |marker: u8, body: &[u8]| {
+        let length = (body.len() as u16 + 2).to_be_bytes();
+        [&[0xff, marker], &length[..], body].concat()
+    };
+    let ([h1, h2], [w1, w2]) = (height.to_be_bytes(), width.to_be_bytes());
+    let table = |class: u8| {
+        let mut body = vec![class << 4, 1];
+        body.resize(1 + 16 + 1, 0);
+        segment(0xc4, &body)
+    };
+    let blocks = |size: u16| usize::from(width).div_ceil(size.into()) * usize::from(height).div_ceil(size.into());
+    let coded = |blocks: usize| vec![0; blocks.div_ceil(8)];
+    let values = |component: u8, blocks: usize| [segment(0xda, &[1, component, 0, 1, 63, 0]), coded(blocks)].concat();
+    let bytes = [
+        b"\xff\xd8".to_vec(),
+        segment(0xdb, &[[0].as_slice(), &[16; 64]].concat()),
+        segment(0xc2, &[8, h1, h2, w1, w2, 3, 1, 0x22, 0, 2, 0x11, 0, 3, 0x11, 0]),
+        [table(0), table(1)].concat(),
+        segment(0xda, &[3, 1, 0, 2, 0, 3, 0, 0, 0, 0]),
+        coded(6 * blocks(16)),
+        values(1, blocks(8)),
+        values(2, blocks(16)),
+        values(3, blocks(16)),
+        b"\xff\xd9".to_vec(),
+    ];
+    std::fs::write(path, bytes.concat()).unwrap();
+}
+
 fn gif(path: &Path, width: u16, height: u16, frames: u16) {
     let palette: Vec<u8> = (0..=255).flat_map(|level| [level, 255 - level, 7]).collect();
     let mut encoder = gif::Encoder::new(BufWriter::new(File::create(path).unwrap()), width, height, &palette).unwrap();
@@ -332,12 +363,10 @@ fn images(table: &mut Table, folder: &Path) {
         table.image_as(&path, &format!("JPEG {megapixels} MP"), small);
         jpeg(&path, width, height, Some(turned()));
         table.image_as(&path, &format!("JPEG turned {megapixels} MP"), small);
-        for (name, golden, marker) in
-            [("JPEG progressive", "420-progressive-q75.jpg", 0xc2), ("JPEG grey", "grey-q90.jpg", 0xc0)]
-        {
-            enlarged_jpeg(&path, golden, marker, width as u16, height as u16);
-            table.image_as(&path, &format!("{name} {megapixels} MP"), small);
-        }
+        progressive_jpeg(&path, width as u16, height as u16);
+        table.image_as(&path, &format!("JPEG progressive {megapixels} MP"), small);
+        enlarged_jpeg(&path, "grey-q90.jpg", 0xc0, width as u16, height as u16);
+        table.image_as(&path, &format!("JPEG grey {megapixels} MP"), small);
         jpeg_in_scans(&path, width, height);
         table.image_as(&path, &format!("JPEG CMYK {megapixels} MP"), small);
         for alpha in [false, true] {
@@ -363,7 +392,7 @@ fn images(table: &mut Table, folder: &Path) {
     table.picture(&path, "PNG RGB 50 MP");
     jpeg(&path, 8660, 5774, None);
     table.picture(&path, "JPEG 50 MP");
-    enlarged_jpeg(&path, "420-progressive-q75.jpg", 0xc2, 8660, 5774);
+    progressive_jpeg(&path, 8660, 5774);
     table.picture(&path, "JPEG progressive 50 MP");
     png(&path, 16_000, 40, ColorType::Rgb, BitDepth::Eight);
     table.picture(&path, "PNG 400 times as wide as high");

@@ -1,11 +1,11 @@
-//! The mini family: one text encoder that also reads a few rows made of a picture, a film or speech.
+//! The mini family: one text encoder that also reads a few rows made of an image, a video or speech.
 //!
 //! ```text
 //! [start, row 1 .. row k, end] as the encoder's rows; u = unit mean of what comes out
-//! picture, film   k = 6: class, whole map, four quadrants     vector = unit of w . (u, s, c)
+//! image, video   k = 6: class, whole map, four quadrants     vector = unit of w . (u, s, c)
 //! speech          k = rows of the connector                   vector = unit of u + s
 //! ```
-//! `u` comes through the encoder, `s` straight from the connector, `c` from the classes a picture is likely of.
+//! `u` comes through the encoder, `s` straight from the connector, `c` from the classes an image is likely of.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -41,12 +41,12 @@ pub use crate::towers::speech::SpeechTower;
 /// The family. Its folder is one that `models/mini/train` writes, which `omniburn-convert` reads.
 pub static FAMILY: Family = Family {
     name: "mini",
-    about: "omniburn-mini: MiniLM text, EfficientNet-Lite pictures and film, Whisper speech",
+    about: "omniburn-mini: MiniLM text, EfficientNet-Lite images and video, Whisper speech",
     read: config::<MiniConfig>,
     checkpoint: None,
 };
 
-/// Rows a picture gives the encoder: class, whole map, four quadrants.
+/// Rows an image gives the encoder: class, whole map, four quadrants.
 pub const PICTURE_ROWS: usize = 2 + QUADRANTS;
 const QUADRANTS: usize = 4;
 /// Cells along a side of the grid that quadrants are made of.
@@ -64,7 +64,7 @@ pub struct MiniConfig {
     pub start: u32,
     /// Id whose row closes every sequence.
     pub end: u32,
-    /// Pictures and film.
+    /// Images and video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<PictureConfig>,
     /// Speech.
@@ -72,7 +72,7 @@ pub struct MiniConfig {
     pub speech: Option<SpeechConfig>,
 }
 
-/// The picture tower with its connector.
+/// The image tower with its connector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PictureConfig {
@@ -239,7 +239,7 @@ impl Architecture for MiniConfig {
         if let Some(p) = &self.picture {
             let (size, side) = (p.tower.image_size, p.tower.map_side());
             let words = format!("convolutions over {size}x{size} pixels to {side}x{side} cells of {}", p.tower.head);
-            lines.push(("pictures", format!("{words}, {} classes", p.classes)));
+            lines.push(("images", format!("{words}, {} classes", p.classes)));
         }
         if let (Some(s), Some(sound)) = (&self.speech, &preprocess.audio) {
             let (mels, rate) = (sound.mels, sound.sample_rate_hz);
@@ -303,7 +303,7 @@ pub struct MiniText {
     pooling: Pooling,
 }
 
-/// What a picture or film gives: unit rows, one an item, and their composition.
+/// What an image or video gives: unit rows, one an item, and their composition.
 #[derive(Debug, Clone)]
 pub struct PictureParts {
     /// Through the encoder, `[items, hidden]`.
@@ -336,14 +336,14 @@ impl MiniText {
         self.run(rows.into())
     }
 
-    /// Unit vectors of pictures.
+    /// Unit vectors of images.
     ///
     /// # Shapes
     /// - `maps`: `[pictures, channels, side, side]`, as [`ConvTower::forward`] gives them
     /// # Panics
-    /// If the checkpoint has no picture tower.
+    /// If the checkpoint has no image tower.
     pub fn picture(&self, maps: Tensor<4>) -> PictureParts {
-        let connector = self.picture.as_ref().expect("a record with a picture tower has its connector in every task");
+        let connector = self.picture.as_ref().expect("a record with an image tower has its connector in every task");
         let seen = connector.look(maps);
         let u = unit_rows(self.encode(seen.rows));
         let [w_u, w_s, w_c] = connector.weights;
@@ -351,7 +351,7 @@ impl MiniText {
         PictureParts { u, s: seen.s, c: seen.c, vector }
     }
 
-    /// The unit vector of a film: of the mean of its frames' maps.
+    /// The unit vector of a video: of the mean of its frames' maps.
     ///
     /// # Shapes
     /// - `maps`: `[frames, channels, side, side]`; returns: parts of one item

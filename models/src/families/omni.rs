@@ -1,4 +1,4 @@
-//! The omni family: one backbone that reads text, picture and sound rows alike.
+//! The omni family: one backbone that reads text, image and audio rows alike.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::towers::vision::{VisionConfig, VisionTower};
 /// The family. Its checkpoints come with cards, layouts and adapters, which `omniburn-convert` reads.
 pub static FAMILY: Family = Family {
     name: "omni",
-    about: "jina-embeddings-v5-omni: Qwen3 or EuroBERT text, Qwen3-VL pictures and film, Qwen2.5-Omni sound",
+    about: "jina-embeddings-v5-omni: Qwen3 or EuroBERT text, Qwen3-VL images and video, Qwen2.5-Omni audio",
     read: config::<OmniConfig>,
     checkpoint: None,
 };
@@ -38,10 +38,10 @@ pub static FAMILY: Family = Family {
 pub struct OmniConfig {
     /// The text backbone.
     pub text: BackboneConfig,
-    /// The picture tower.
+    /// The image tower.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vision: Option<VisionConfig>,
-    /// The sound tower.
+    /// The audio tower.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio: Option<AudioConfig>,
 }
@@ -170,11 +170,11 @@ impl Architecture for OmniConfig {
             let (blocks, hidden, heads, merge) = (v.layers, v.hidden, v.heads, v.merge);
             let patches = format!("patches of {} merged {merge}x{merge}", v.patch_px);
             let pixels = format!("{} to {} pixels", image.min_pixels, image.max_pixels);
-            lines.push(("pictures", format!("{blocks} blocks of {hidden}, {heads} heads, {patches}, {pixels}")));
+            lines.push(("images", format!("{blocks} blocks of {hidden}, {heads} heads, {patches}, {pixels}")));
         }
         if let (Some(a), Some(sound)) = (&self.audio, &preprocess.audio) {
             let (mels, rate) = (sound.mels, sound.sample_rate_hz);
-            lines.push(("sound", format!("{} blocks of {}, {mels} mel bands at {rate} Hz", a.layers, a.hidden)));
+            lines.push(("audio", format!("{} blocks of {}, {mels} mel bands at {rate} Hz", a.layers, a.hidden)));
         }
         lines
     }
@@ -198,21 +198,21 @@ pub struct OmniText {
     pub tokens: TokenTable,
     /// The text backbone.
     pub backbone: Backbone,
-    /// From picture features to backbone rows.
+    /// From image features to backbone rows.
     pub merger: Option<Merger>,
-    /// From sound features to backbone rows.
+    /// From audio features to backbone rows.
     pub projector: Option<Linear>,
 }
 
 impl OmniText {
-    /// Pooled rows of the sound tower in the backbone's width.
+    /// Pooled rows of the audio tower in the backbone's width.
     ///
     /// # Shapes
     /// - `pooled`: `[tokens, audio hidden]`, as [`AudioTower::pool`] gives them; returns: `[tokens, hidden]`
     /// # Panics
-    /// If the checkpoint has no sound tower.
+    /// If the checkpoint has no audio tower.
     pub fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
-        let projector = self.projector.as_ref().expect("a record with a sound tower has a projector in every task");
+        let projector = self.projector.as_ref().expect("a record with an audio tower has a projector in every task");
         let features = projector.forward(pooled);
         capture::pass(|| "audio.features".into(), features)
     }

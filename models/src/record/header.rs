@@ -96,11 +96,11 @@ impl FromStr for Dtype {
 pub enum Modality {
     /// A string.
     Text,
-    /// A still picture.
+    /// A still image.
     Image,
-    /// Sound.
+    /// Audio.
     Audio,
-    /// Film: frames in time.
+    /// Video: frames in time.
     Video,
 }
 
@@ -195,7 +195,7 @@ pub struct Prompts {
     pub none: String,
 }
 
-/// How pictures (or film frames) become patch rows.
+/// How images (or video frames) become patch rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PixelPreprocess {
@@ -220,7 +220,7 @@ pub struct PixelPreprocess {
     pub per_frame: bool,
 }
 
-/// How pictures (or film frames) become a square of pixels: upright, transparency over white, the longer side brought to
+/// How images (or video frames) become a square of pixels: upright, transparency over white, the longer side brought to
 /// the square's with Pillow's bicubic filter, centred on white.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -233,7 +233,7 @@ pub struct LetterboxPreprocess {
     pub std: f32,
 }
 
-/// How sound becomes mel frames.
+/// How audio becomes mel frames.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SoundPreprocess {
@@ -245,7 +245,7 @@ pub struct SoundPreprocess {
     pub hop_samples: u32,
     /// Mel bands.
     pub mels: u32,
-    /// Zeros are added up to whole seconds, at least so many; absent where sound is taken as it is.
+    /// Zeros are added up to whole seconds, at least so many; absent where audio is taken as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole_seconds: Option<u32>,
 }
@@ -254,19 +254,19 @@ pub struct SoundPreprocess {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
-    /// Still pictures.
+    /// Still images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<PixelPreprocess>,
-    /// Film frames; `max_pixels` counts all frames of a clip together.
+    /// Video frames; `max_pixels` counts all frames of a clip together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video: Option<PixelPreprocess>,
-    /// Still pictures and film frames of a tower that reads whole squares, in place of `image` and `video`.
+    /// Still images and video frames of a tower that reads whole squares, in place of `image` and `video`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub letterbox: Option<LetterboxPreprocess>,
-    /// Frames sampled from a film unless the caller says otherwise.
+    /// Frames sampled from a video unless the caller says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video_frames: Option<u32>,
-    /// Sound.
+    /// Audio.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio: Option<SoundPreprocess>,
 }

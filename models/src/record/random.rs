@@ -17,7 +17,7 @@ use crate::family::FamilyConfig;
 /// Writes a record of one task named `random` to `out`, replacing one that is there.
 ///
 /// Weights are uniform with the variance of a unit-gain layer, so that activations keep their size; the same `seed`
-/// gives the same bytes. Pictures are prepared within `pixels` (least and largest area); bare templates need no ids.
+/// gives the same bytes. Images are prepared within `pixels` (least and largest area); bare templates need no ids.
 ///
 /// # Errors
 /// [`RecordError`] from writing.
@@ -55,7 +55,7 @@ pub fn write_random(
     write_family(out, family, dtype, (preprocess, bare, prompts), tokenizer, seed)
 }
 
-/// The same for the mini family, with sound at 16 kHz and bytes of pixels brought to -1 to 1.
+/// The same for the mini family, with audio at 16 kHz and bytes of pixels brought to -1 to 1.
 ///
 /// # Errors
 /// [`RecordError`] from writing.

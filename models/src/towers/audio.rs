@@ -1,4 +1,4 @@
-//! The sound tower: mel frames in, one row for each four of them out.
+//! The audio tower: mel frames in, one row for each four of them out.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -26,7 +26,7 @@ const GELU: Activation = Activation::GeluErf;
 /// Longest wavelength of the position table over the shortest, as published.
 const POSITION_TIMESCALE: f64 = 10_000.0;
 
-/// Shape and constants of the sound tower; plain data without defaults.
+/// Shape and constants of the audio tower; plain data without defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AudioConfig {

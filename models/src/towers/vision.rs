@@ -1,4 +1,4 @@
-//! The picture tower: patches in, one feature row per patch out.
+//! The image tower: patches in, one feature row per patch out.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, TensorData};
@@ -174,7 +174,7 @@ impl VisionTower {
         &self.config
     }
 
-    /// Features of packed pictures and clips; items never see each other.
+    /// Features of packed images and clips; items never see each other.
     ///
     /// # Shapes
     /// - `input.rows`: `[patches, channels * frames * patch * patch]`; returns: `[patches, hidden]`

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 const VOICES: [&str; 4] = ["kal16", "awb", "rms", "slt"];
 /// Side of a drawing as it is given to the engine.
 const DRAWING_PX: u32 = 192;
-/// Frames of a film of the table, and their side.
+/// Frames of a video of the table, and their side.
 const FRAMES: u32 = 8;
 const FRAME_PX: u32 = 224;
 

@@ -1,4 +1,4 @@
-//! Film and pictures that move.
+//! Video and images that move.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::places::{golden, with_endings};
 /// Frames that are asked for.
 const FRAMES: usize = 4;
 
-/// Opens, and decodes a few frames spread over the film. No program is started.
+/// Opens, and decodes a few frames spread over the video. No program is started.
 pub fn body(data: &[u8]) {
     let source = VideoSource::Bytes(Arc::from(data), "hostile".to_owned());
     for looked in [has_images(&source), is_animation(&source)] {

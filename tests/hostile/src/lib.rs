@@ -98,7 +98,7 @@ pub fn targets() -> Vec<Target> {
 const PICTURE_MIB: usize = 2560;
 /// A segment of 240 s at the highest rate that is read, 768 kHz, as f32, doubled where a vector grows.
 const SOUND_MIB: usize = 1536;
-/// Reference pictures of the largest H.264 level; an animation holds two canvases.
+/// Reference images of the largest H.264 level; an animation holds two canvases.
 const FILM_MIB: usize = 2560;
 
 /// The target of a name.

@@ -1,10 +1,10 @@
-//! Pictures, one target a format so that each gets its time. The content decides which decoder is reached.
+//! Images, one target a format so that each gets its time. The content decides which decoder is reached.
 
 use omniburn_media::{MAX_IMAGE_PIXELS, MediaError, decode_image};
 
 use crate::places::{golden, samples, with_endings};
 
-/// Decodes; what comes out is a picture within the limit or one of the errors that pictures have.
+/// Decodes; what comes out is an image within the limit or one of the errors that images have.
 pub fn body(data: &[u8]) {
     match decode_image(data, "hostile") {
         Ok(image) => {
@@ -16,7 +16,7 @@ pub fn body(data: &[u8]) {
     }
 }
 
-/// A kind that pictures have, in a sentence with the name.
+/// A kind that images have, in a sentence with the name.
 pub fn check(error: &MediaError) {
     let kind = error.kind();
     let known = ["unknown_format", "unsupported_codec", "corrupt", "too_large", "too_short", "not_finite", "empty"];

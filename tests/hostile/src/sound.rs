@@ -1,4 +1,4 @@
-//! Sound, one target a family of containers.
+//! Audio, one target a family of containers.
 
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ pub fn pcm_seeds() -> Vec<Vec<u8>> {
 }
 
 pub fn flac_seeds() -> Vec<Vec<u8>> {
-    // The first frames are enough: what is changed in a long file is mostly sound.
+    // The first frames are enough: what is changed in a long file is mostly audio.
     let mut seeds = with_endings(&golden().join("media/sound/files"), &["flac"], 50_000);
     seeds.extend(with_endings(&samples(), &["flac"], 50_000));
     seeds.iter_mut().for_each(|seed| seed.truncate(8000));

@@ -1,4 +1,4 @@
-//! How our times grow with the input: texts, pictures and sounds from small to large, as a table and a plot.
+//! How our times grow with the input: texts, images and audio from small to large, as a table and a plot.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -67,7 +67,7 @@ struct Family {
     cases: &'static [&'static str],
     /// Cases of `--quick`.
     quick: &'static [&'static str],
-    /// Millions of parameters: text, what pictures need beside it, what sound needs beside it.
+    /// Millions of parameters: text, what images need beside it, what audio needs beside it.
     parameters: [f64; 3],
 }
 

@@ -1,9 +1,9 @@
-//! The candle arm of `cargo xtask bench`: the text backbone of both families and the sound tower at full size with random
+//! The candle arm of `cargo xtask bench`: the text backbone of both families and the audio tower at full size with random
 //! weights, written with candle's own fused operations as its model crate writes such models; one JSON object a line
 //! (`../protocol.py` says which).
 //!
 //! `omniburn-peer-candle --family small|nano --dtype f32|bf16 --modality text|audio --threads N`; threads are those of
-//! `RAYON_NUM_THREADS`. Texts begin at their ids, sounds at their mel frames: what comes before costs nothing here.
+//! `RAYON_NUM_THREADS`. Texts begin at their ids, audio at their mel frames: what comes before costs nothing here.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 const VOCAB: usize = 1024;
 const MELS: usize = 128;
-/// Mel frames of a window of the sound tower.
+/// Mel frames of a window of the audio tower.
 const WINDOW: usize = 200;
 const SOUND: usize = 1280;
 const SOUND_HEADS: usize = 20;

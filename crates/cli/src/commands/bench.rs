@@ -23,11 +23,11 @@ use omniburn_cli::inputs::Fault;
 const DEFAULT_CASES: &str = "text:1x16,text:1x128,text:1x512,text:16x128,image:512,image:1024,audio:10s,video:8x256";
 /// Runs that are counted at least, however long one takes: of fewer there is no middle.
 const LEAST_RUNS: usize = 3;
-/// Rate of the sound that is made, in hertz, where the model does not name its own.
+/// Rate of the audio that is made, in hertz, where the model does not name its own.
 const DEFAULT_RATE_HZ: u32 = 16_000;
-/// Sides of pictures, seconds of sound and numbers of items beyond which a case is a typing mistake.
+/// Sides of images, seconds of audio and numbers of items beyond which a case is a typing mistake.
 const MOST: u32 = 65_536;
-/// Pixels of a case, all frames together: those of the largest picture that is read.
+/// Pixels of a case, all frames together: those of the largest image that is read.
 const MOST_PIXELS: u64 = 178_956_970;
 
 /// What a case is made of.
@@ -359,7 +359,7 @@ impl Random {
     }
 }
 
-/// A picture of noise, by its size and number.
+/// An image of noise, by its size and number.
 fn noise(width: u32, height: u32, number: u32) -> RgbImage {
     let mut random = Random::new(number);
     let pixels = (0..u64::from(width) * u64::from(height) * 3).map(|_| random.byte());
@@ -398,12 +398,12 @@ impl FromStr for Case {
             "image" => match numbers.collect::<Result<Vec<_>, _>>()?[..] {
                 [side] => Size::Image { width: side, height: side },
                 [width, height] => Size::Image { width, height },
-                _ => return Err(wrong(&"a picture has one or two numbers")),
+                _ => return Err(wrong(&"an image has one or two numbers")),
             },
             "video" => match numbers.collect::<Result<Vec<_>, _>>()?[..] {
                 [frames, side] => Size::Video { frames, width: side, height: side },
                 [frames, width, height] => Size::Video { frames, width, height },
-                _ => return Err(wrong(&"a film has two or three numbers")),
+                _ => return Err(wrong(&"a video has two or three numbers")),
             },
             "audio" => {
                 let seconds = size.strip_suffix('s').and_then(|number| number.parse::<f64>().ok());

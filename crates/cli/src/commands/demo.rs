@@ -22,7 +22,7 @@ const THUMBNAIL_COLUMNS: u32 = 16;
 
 /// What a sample is, and what several of them are called.
 const KINDS: [(&str, &str); 4] =
-    [("picture", "photos and drawings"), ("speech", "spoken sentences"), ("film", "films"), ("text", "texts")];
+    [("image", "photos and drawings"), ("speech", "spoken sentences"), ("video", "videos"), ("text", "texts")];
 
 struct Sample {
     name: &'static str,
@@ -90,9 +90,9 @@ pub fn run() -> Outcome {
         .as_bytes(),
     )?;
 
-    let pictures = thumbnails();
+    let images = thumbnails();
     for search in searches() {
-        if let Some(shown) = shown(&engine, &search, &samples, pictures)? {
+        if let Some(shown) = shown(&engine, &search, &samples, images)? {
             write_stdout(shown.as_bytes())?;
         }
     }
@@ -113,9 +113,9 @@ fn kind(file: &File<'static>) -> Option<&'static str> {
     Some(match ending {
         "txt" => "text",
         "wav" | "flac" | "mp3" | "ogg" | "opus" | "m4a" => "speech",
-        "mp4" | "mkv" => "film",
-        "gif" | "webp" if moves() => "film",
-        "png" | "jpg" | "gif" | "webp" | "bmp" => "picture",
+        "mp4" | "mkv" => "video",
+        "gif" | "webp" if moves() => "video",
+        "png" | "jpg" | "gif" | "webp" | "bmp" => "image",
         _ => return None,
     })
 }
@@ -130,13 +130,13 @@ fn input(kind: &str, file: &'static File<'static>) -> Input {
     match kind {
         "text" => Input::text(String::from_utf8_lossy(bytes).trim()),
         "speech" => Input::audio_bytes(bytes),
-        "film" => Input::video_bytes(bytes),
+        "video" => Input::video_bytes(bytes),
         _ => Input::image_bytes(bytes),
     }
 }
 
 /// A search with the best samples, as people read it; nothing for a search by a sample that is not there.
-fn shown(engine: &Engine, search: &Search, samples: &[Sample], pictures: bool) -> Result<Option<String>, Failure> {
+fn shown(engine: &Engine, search: &Search, samples: &[Sample], images: bool) -> Result<Option<String>, Failure> {
     let (title, query, own) = match (&search.text, &search.file) {
         (Some(text), _) => (format!("\"{text}\""), engine.embed_one(Input::text(text), Role::Query)?, None),
         (None, Some(name)) => {
@@ -164,7 +164,7 @@ fn shown(engine: &Engine, search: &Search, samples: &[Sample], pictures: bool) -
         }
         text.push('\n');
     }
-    if pictures && let Some(thumbnail) = ranked.first().and_then(|(_, sample)| thumbnail(sample)) {
+    if images && let Some(thumbnail) = ranked.first().and_then(|(_, sample)| thumbnail(sample)) {
         text.push_str(&thumbnail);
     }
     Ok(Some(text))
@@ -182,9 +182,9 @@ fn thumbnails() -> bool {
     colours && std::io::stdout().is_terminal()
 }
 
-/// A picture in half blocks, or nothing where the sample is no still picture.
+/// An image in half blocks, or nothing where the sample is no still image.
 fn thumbnail(sample: &Sample) -> Option<String> {
-    if sample.kind != "picture" {
+    if sample.kind != "image" {
         return None;
     }
     let image = omniburn::decode_image(sample.file.contents(), sample.name).ok()?;

@@ -387,7 +387,7 @@ fn by_the_processor() -> Vec<&'static str> {
     found
 }
 
-/// The version of the FFmpeg program that films of other codecs would go to.
+/// The version of the FFmpeg program that videos of other codecs would go to.
 fn ffmpeg() -> Option<String> {
     let output = Command::new("ffmpeg").arg("-version").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -481,7 +481,7 @@ fn machine_lines(text: &mut String, report: &Report) {
     let bytes = |bytes: Option<u64>| bytes.map_or("not told".into(), mebibytes);
     let limit = m.limit_bytes.map_or(String::new(), |limit| format!(", limited to {}", mebibytes(limit)));
     line("memory", format!("{}, {} available{limit}", bytes(m.memory_bytes), bytes(m.available_bytes)));
-    line("FFmpeg", report.ffmpeg.clone().unwrap_or_else(|| "not found: films in HEVC and VP9 are refused".into()));
+    line("FFmpeg", report.ffmpeg.clone().unwrap_or_else(|| "not found: videos in HEVC and VP9 are refused".into()));
 }
 
 /// A line for each operation: its worst case of either comparison.

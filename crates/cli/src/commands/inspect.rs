@@ -56,9 +56,9 @@ struct RecordView {
 struct Copies {
     /// When a record is opened, and so not part of the budget.
     opened: u64,
-    /// When the first picture or film comes; part of the budget from then on.
+    /// When the first image or video comes; part of the budget from then on.
     pictures: u64,
-    /// When the first sound comes; part of the budget from then on.
+    /// When the first audio comes; part of the budget from then on.
     sound: u64,
 }
 
@@ -172,7 +172,7 @@ fn modules(header: &RecordHeader) -> Vec<ModuleRow> {
     rows
 }
 
-/// What the longest text, the largest picture and film and the longest segment of sound need beside what their decoders
+/// What the longest text, the largest image and video and the longest segment of audio need beside what their decoders
 /// take: the smallest budget under which each is embedded, copied weights of its tower included.
 fn needs(header: &RecordHeader, budget: u64, copies: &Copies) -> Vec<NeedRow> {
     let estimate = Budget::new(budget, &header.family);
@@ -188,9 +188,9 @@ fn needs(header: &RecordHeader, budget: u64, copies: &Copies) -> Vec<NeedRow> {
         Some(ImageForm::Pixels { image_size, .. }) => {
             let frames = preprocess.video_frames.unwrap_or(8) as usize;
             let square = 3 * (image_size as u64).pow(2);
-            found.push(row("picture", 1, estimate.square_unit(1) + ends + square + copies.pictures));
+            found.push(row("image", 1, estimate.square_unit(1) + ends + square + copies.pictures));
             let film = estimate.square_unit(1) + ends + frames as u64 * square;
-            found.push(row("film, frames", frames, film + copies.pictures));
+            found.push(row("video, frames", frames, film + copies.pictures));
         }
         Some(ImageForm::Patches { patch_px, merge, patch_values, .. }) => {
             if let Some(image) = &preprocess.image {
@@ -198,17 +198,17 @@ fn needs(header: &RecordHeader, budget: u64, copies: &Copies) -> Vec<NeedRow> {
                 let rows = patches / (merge * merge).max(1);
                 let kept = (patches * patch_values) as u64;
                 let share = estimate.patches_item(patches, 1, rows);
-                found.push(row("largest picture", rows, kept + share + copies.pictures));
+                found.push(row("largest image", rows, kept + share + copies.pictures));
             }
             if let Some(film) = &preprocess.video {
-                // The tower takes a film a group of frames at a time; the backbone takes it whole.
+                // The tower takes a video a group of frames at a time; the backbone takes it whole.
                 let groups = preprocess.video_frames.unwrap_or(32).div_ceil(film.temporal_patch.max(1)).max(1) as usize;
                 let pixels = u64::from(film.patch_px).pow(2).max(1) * u64::from(film.temporal_patch).max(1);
                 let patches = (film.max_pixels / pixels) as usize;
                 let rows = patches / (merge * merge).max(1);
                 let kept = (patches * patch_values) as u64;
                 let film = estimate.patches_item(patches / groups, groups, rows);
-                found.push(row("largest film", rows, kept + film + copies.pictures));
+                found.push(row("largest video", rows, kept + film + copies.pictures));
             }
         }
         None => {}
@@ -223,7 +223,7 @@ fn needs(header: &RecordHeader, budget: u64, copies: &Copies) -> Vec<NeedRow> {
             let rows = audio.features(frames as usize);
             let kept = 4 * frames as u64 * u64::from(sound.mels);
             let share = estimate.frames_item(audio.window_frames(), frames as usize, rows);
-            found.push(row("longest segment of sound", rows, kept + share + copies.sound));
+            found.push(row("longest segment of audio", rows, kept + share + copies.sound));
         }
         _ => {}
     }
@@ -270,7 +270,7 @@ fn for_people(header: &RecordHeader, view: &RecordView) -> String {
     line(
         "copies",
         format!(
-            "computing in f32 copies {} of weights when opened (beside the budget), {} for pictures and {} for sound when \
+            "computing in f32 copies {} of weights when opened (beside the budget), {} for images and {} for audio when \
              the first comes (within it)",
             mebibytes(opened),
             mebibytes(pictures),

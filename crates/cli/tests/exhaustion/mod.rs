@@ -339,7 +339,7 @@ fn an_embedding_run_that_dies_for_want_of_memory_leaves_the_old_results() {
     assert!(!status.success(), "{said}");
     let found = fs::read_to_string(&out).unwrap();
     if found != "the old results" {
-        // It lived: then the picture has its error, and the rest their vectors.
+        // It lived: then the image has its error, and the rest their vectors.
         assert_eq!((status.code(), found.lines().count()), (Some(1), 21), "{found}");
     }
     let next = run(&mut embed(&both));

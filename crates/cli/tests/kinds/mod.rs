@@ -186,7 +186,7 @@ fn files_are_what_they_hold_and_are_named_when_they_are_not_read() {
         let both = embed(&folder, &["log.txt", "--text", shown]).lines();
         assert_eq!(values(&both[0]), values(&both[1]), "{text:?}");
     }
-    // A picture by another name.
+    // An image by another name.
     fs::copy(media("images/odd.png"), at("really-png.jpg")).unwrap();
     let found =
         run(omniburn().current_dir(&folder).args(["embed", "--quiet", "really-png.jpg", &media("images/odd.png")]));

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::{Run, golden, media, omniburn, run};
 
-/// A folder with a picture, and the inputs that name it and two texts.
+/// A folder with an image, and the inputs that name it and two texts.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::copy(media("images/odd.png"), folder.path().join("photo.png")).unwrap();

@@ -106,7 +106,7 @@ pub struct Case {
     pub item: Value,
 }
 
-/// Cases of text, pictures, film and sound, in the layout that a checkpoint converts to by default.
+/// Cases of text, images, video and audio, in the layout that a checkpoint converts to by default.
 pub fn references(twin: &str) -> Vec<Case> {
     let text = fs::read(golden().join("refs").join(format!("{twin}.json"))).unwrap();
     let all: Value = serde_json::from_slice(&text).unwrap();
@@ -127,7 +127,7 @@ pub fn references(twin: &str) -> Vec<Case> {
                 item: json!({ "text": text_of(&case["name"]) }),
                 kind,
             }),
-            // A sound that gives no row has no embedding.
+            // An audio that gives no row has no embedding.
             "audio" if case["embeddings"].is_null() => {}
             "image" | "video" | "audio" => {
                 let item = match &case["frames"] {
@@ -135,7 +135,7 @@ pub fn references(twin: &str) -> Vec<Case> {
                         json!({ "video": frames.iter().map(|f| media(&word(f))).collect::<Vec<_>>() })
                     }
                     _ if kind == "audio" => json!({ "audio": media(&format!("audio/{}.wav", word(&case["name"]))) }),
-                    // Of another task, a picture is named as it is in its first case.
+                    // Of another task, an image is named as it is in its first case.
                     _ => {
                         let same =
                             |c: &&Value| c["kind"] == "image" && c["name"] == case["name"] && c["file"].is_string();
@@ -144,7 +144,7 @@ pub fn references(twin: &str) -> Vec<Case> {
                 };
                 let layout = if kind == "audio" && twin.contains("nano") { "noeos" } else { "wrapped" };
                 let rows = case["embeddings"].as_array().unwrap().iter();
-                // Pictures are laid out in one way a checkpoint, sounds of some in two.
+                // Images are laid out in one way a checkpoint, audio of some in two.
                 let rows = rows.filter(|row| kind != "audio" || row["convention"] == layout);
                 cases.extend(rows.map(|embedding| {
                     let sequence = &embedding["sequence"];
@@ -196,7 +196,7 @@ pub fn write_png_header(path: &Path, width: u32, height: u32) {
     fs::write(path, file).unwrap();
 }
 
-/// A black picture without compression, whose pixels lie in a hole of the file.
+/// A black image without compression, whose pixels lie in a hole of the file.
 pub fn write_bmp(path: &Path, width: u32, height: u32) {
     let row = (width * 3).next_multiple_of(4);
     let mut header = b"BM".to_vec();

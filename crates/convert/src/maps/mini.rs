@@ -22,7 +22,7 @@ pub(crate) const MODEL_TYPE: &str = "omniburn-mini";
 const TASK: &str = "retrieval";
 /// Tokens whose rows open and close every sequence.
 const ENDS: [&str; 2] = ["[CLS]", "[SEP]"];
-/// Least seconds of sound, filled with silence.
+/// Least seconds of audio, filled with silence.
 const LEAST_SECONDS: u32 = 2;
 /// Epsilon of Whisper's norms.
 const SPEECH_EPS: f64 = 1e-5;

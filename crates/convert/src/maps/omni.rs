@@ -39,7 +39,7 @@ pub(crate) const KEYS: KeyMap = KeyMap {
     drops: &[
         (
             Pattern::Exact("audio_tower.audio_bos_eos_token.weight"),
-            "its rows frame sound in the generating parent only",
+            "its rows frame audio in the generating parent only",
         ),
         (Pattern::Contains("position_ids"), "positions are counted, not read"),
         (Pattern::Suffix(".rotary_emb.inv_freq"), "rotary frequencies are computed from the configuration"),
@@ -92,7 +92,7 @@ impl Layout {
     /// Recognises the layout by names, then by axis orders.
     ///
     /// Connectors per task are B's alone. Otherwise every convolution whose two orders differ votes, and they agree in
-    /// a sound file; where none can tell (three channels of three frames, or no tower at all), adapters beside the
+    /// an audio file; where none can tell (three channels of three frames, or no tower at all), adapters beside the
     /// weights mean that nothing is merged yet.
     pub(crate) fn detect(source: &Source, config: &OmniConfig, adapters_beside: bool) -> Self {
         if PER_TASK.iter().any(|prefix| source.has_prefix(prefix)) {
@@ -174,7 +174,7 @@ pub(crate) fn task_key_of(canonical: &str) -> Option<&str> {
     PER_TASK.iter().find_map(|prefix| canonical.strip_prefix(prefix)).map(|rest| rest.split('.').next().unwrap_or(rest))
 }
 
-/// Why the sound tower's own output projection may be left aside: the projector reads the tower directly.
+/// Why the audio tower's own output projection may be left aside: the projector reads the tower directly.
 pub(crate) fn tower_projection_reason(source: &Source, config: &OmniConfig, canonical: &str) -> Option<String> {
     let audio = config.audio.as_ref()?;
     let middle = source.shape("audio_tower.proj.weight")?.first().copied()?;

@@ -226,8 +226,8 @@ fn a_checkpoint_without_a_tower_gives_a_record_without_it() {
     let mut checkpoint = Checkpoint::tiny(true, Layout::Mlx, Dtype::F32);
     checkpoint.arrays.retain(|name, _| name.starts_with("language_model."));
     let (report, record) = checkpoint.convert(TaskChoice::Default, Dtype::F32);
-    assert!(report.notes.iter().any(|n| n.contains("no picture tower")), "{report}");
-    assert!(report.notes.iter().any(|n| n.contains("no sound tower")), "{report}");
+    assert!(report.notes.iter().any(|n| n.contains("no image tower")), "{report}");
+    assert!(report.notes.iter().any(|n| n.contains("no audio tower")), "{report}");
     assert!(report.templates.is_empty());
     let config =
         record.folder.header().family.of::<omniburn_models::families::OmniConfig>().expect("a record of this family");

@@ -104,7 +104,7 @@ fn published_configurations_are_read_with_their_quirks() {
     assert!(report.notes.iter().any(|n| n.contains("mrope_section has no effect")), "{report}");
     assert!(report.notes.iter().any(|n| n.contains("deepstack_visual_indexes")), "{report}");
 
-    // nano, merged: a llama with causality switched off, the picture's id under its other name, no start and end.
+    // nano, merged: a llama with causality switched off, the image's id under its other name, no start and end.
     let report = check(false, Layout::Merged, TaskChoice::Default, |config| {
         config["text_config"]["model_type"] = json!("llama");
         config["text_config"]["mlp_bias"] = json!(false);

@@ -5,7 +5,7 @@
 //! buffer of its own with the border written, so the innermost loops know no edges.
 //!
 //! A value is its bias plus products in one order, from the first channel and the first tap to the last, whatever the tile and
-//! the task; so neither the pictures beside it nor the number of threads changes its bits.
+//! the task; so neither the images beside it nor the number of threads changes its bits.
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,7 +51,7 @@ impl Window {
     }
 }
 
-/// Maps of several pictures of one size: `[pictures, height, width, channels padded to sixteen]`.
+/// Maps of several images of one size: `[pictures, height, width, channels padded to sixteen]`.
 #[derive(Debug, Clone)]
 pub struct Maps {
     pictures: usize,
@@ -59,7 +59,7 @@ pub struct Maps {
     width: usize,
     channels: usize,
     values: Vec<f32>,
-    /// Whether every value of a picture is finite, here and in the maps that it was made from.
+    /// Whether every value of an image is finite, here and in the maps that it was made from.
     finite: Vec<bool>,
 }
 
@@ -101,15 +101,15 @@ impl Maps {
         [self.pictures, self.channels, self.height, self.width]
     }
 
-    /// Whether every value of each picture was finite, here and in the maps that these were made from.
+    /// Whether every value of each image was finite, here and in the maps that these were made from.
     pub fn finite(&self) -> &[bool] {
         &self.finite
     }
 
-    /// The same with pictures marked that were found not to be finite elsewhere.
+    /// The same with images marked that were found not to be finite elsewhere.
     ///
     /// # Panics
-    /// If there is not one mark a picture.
+    /// If there is not one mark an image.
     pub fn also_finite(mut self, finite: &[bool]) -> Self {
         assert_eq!(finite.len(), self.pictures, "marks of maps");
         self.finite.iter_mut().zip(finite).for_each(|(own, other)| *own &= other);
@@ -122,12 +122,12 @@ impl Maps {
 }
 
 /// Memory of maps that are done with, for the next ones: fresh memory costs a page fault each 4 KiB (measured: 1.5 of 6.9 ms
-/// of a picture on one thread).
+/// of an image on one thread).
 #[derive(Debug, Default)]
 pub struct Spare(Mutex<Vec<Vec<f32>>>);
 
 impl Spare {
-    /// Values kept, 8 MiB: a picture of 224 pixels takes 5.
+    /// Values kept, 8 MiB: an image of 224 pixels takes 5.
     const MOST: usize = 2 << 20;
 
     /// `count` values that `write` writes.
@@ -314,7 +314,7 @@ pub fn stem(isa: Isa, pixels: &[f32], sizes: [usize; 4], dense: &Dense, stride: 
     Maps { pictures, height: down, width: across, channels: dense.outputs, values, finite: marks.take() }
 }
 
-/// A pointwise convolution with ReLU6, to planes. A picture that was not finite on its way here is NaN throughout.
+/// A pointwise convolution with ReLU6, to planes. An image that was not finite on its way here is NaN throughout.
 ///
 /// # Shapes
 /// - `out`: `[pictures, outputs, height, width]`; every value is written
@@ -537,7 +537,7 @@ fn with_buffer(count: usize, work: impl FnOnce(&mut [f32])) {
     with_room(lines::<f32>(count), |mut room| work(room.take(count)));
 }
 
-/// Whether each picture is finite, said by tasks.
+/// Whether each image is finite, said by tasks.
 struct Marks(Vec<AtomicBool>);
 
 impl Marks {

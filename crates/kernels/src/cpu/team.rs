@@ -6,7 +6,7 @@
 //! runs in stay for a while after it, look for the next step, and do what else the pool has to do meanwhile.
 //!
 //! Measured beside rayon's parallel iterator, two threads, in bf16: 16 texts through the model that ships 72.1 to 69.4 ms, its
-//! 2 s of speech 4.34 to 4.07, sound of 10 s through small 1,230 to 1,181, time in the kernel there 42 to 8. Tasks taken one
+//! 2 s of speech 4.34 to 4.07, audio of 10 s through small 1,230 to 1,181, time in the kernel there 42 to 8. Tasks taken one
 //! by one from one counter, under rayon, gained nothing: neighbours share panels, and go to two threads.
 
 use std::any::Any;

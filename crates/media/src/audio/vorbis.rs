@@ -1,7 +1,7 @@
 //! The setup header of Vorbis, with the order of its couplings turned round.
 //!
 //! Channels are uncoupled from the last step to the first (4.3.5). symphonia 0.6.1 goes from the first to the last, which is
-//! another sound where steps share a channel, as those of libvorbis for 5.1 do. So its decoder is given them in the other
+//! another audio where steps share a channel, as those of libvorbis for 5.1 do. So its decoder is given them in the other
 //! order.
 //!
 //! # Source

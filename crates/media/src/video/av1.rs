@@ -19,7 +19,7 @@ const CONFIG_HEADER: usize = 4;
 /// Opens the images of an AV1 track.
 ///
 /// # Numerics
-/// The planes are FFmpeg's to the bit, film grain included; see [`Converter::rgb`] for the rest.
+/// The planes are FFmpeg's to the bit, video grain included; see [`Converter::rgb`] for the rest.
 /// # Errors
 /// [`MediaError::Empty`] without an image, [`MediaError::TooManyPixels`] by the sides that the container says. Reading
 /// gives [`MediaError::Corrupt`] for what cannot be decoded and [`MediaError::UnsupportedCodec`] for colours that are

@@ -638,11 +638,18 @@ impl Feed {
     }
 }
 
-type Sent = Result<(), std::sync::mpsc::SendError<io::Result<Entry>>>;
+/// Nobody takes entries any more.
+struct Gone;
+
+type Sent = Result<(), Gone>;
+
+fn send(to: &SyncSender<io::Result<Entry>>, entry: io::Result<Entry>) -> Sent {
+    to.send(entry).map_err(|_| Gone)
+}
 
 fn send_all(sources: Sources, to: &SyncSender<io::Result<Entry>>) -> Sent {
     for typed in &sources.typed {
-        to.send(Ok(Entry::of(typed, &sources.tracks)))?;
+        send(to, Ok(Entry::of(typed, &sources.tracks)))?;
     }
     if let Some((stream, name, folder)) = sources.items {
         let context = format!("{name}: ");
@@ -795,7 +802,7 @@ fn for_each_line(
 ) -> Sent {
     let mut reader = match as_utf8(stream) {
         Ok(stream) => BufReader::new(stream),
-        Err(e) => return to.send(Err(io::Error::new(e.kind(), format!("{context}{e}")))),
+        Err(e) => return send(to, Err(io::Error::new(e.kind(), format!("{context}{e}")))),
     };
     let mut line = Vec::new();
     for number in 1usize.. {
@@ -806,14 +813,14 @@ fn for_each_line(
             Ok(_) if line.ends_with(b"\n") => false,
             Ok(read) if read as u64 > MAX_TEXT_BYTES + 1 => {
                 if let Err(e) = skip_line(&mut reader) {
-                    to.send(Err(io::Error::new(e.kind(), format!("{context}{e}"))))?;
+                    send(to, Err(io::Error::new(e.kind(), format!("{context}{e}"))))?;
                     break;
                 }
                 true
             }
             Ok(_) => false,
             Err(e) => {
-                to.send(Err(io::Error::new(e.kind(), format!("{context}{e}"))))?;
+                send(to, Err(io::Error::new(e.kind(), format!("{context}{e}"))))?;
                 break;
             }
         };
@@ -822,7 +829,7 @@ fn for_each_line(
         let content =
             if too_long || content.len() as u64 > MAX_TEXT_BYTES { Line::TooLong } else { Line::Whole(content) };
         if let Some(entry) = make(number, content) {
-            to.send(Ok(entry))?;
+            send(to, Ok(entry))?;
         }
     }
     Ok(())

@@ -49,7 +49,7 @@ pub fn decode_image_file(path: &Path) -> Result<RgbImage, MediaError> {
 /// - [`MediaError::Empty`]: no bytes, or a side of zero
 /// - [`MediaError::UnknownFormat`]: not an image; what it is instead is named
 /// - [`MediaError::UnsupportedCodec`]: an image of a format, or a variant of one, that is not read
-/// - [`MediaError::TooManyPixels`]: above [`MAX_IMAGE_PIXELS`], decided from the header
+/// - [`MediaError::TooManyPixels`]: above [`MAX_IMAGE_PIXELS`](crate::MAX_IMAGE_PIXELS), decided from the header
 /// - [`MediaError::TooManyBytes`], [`MediaError::DecoderMemory`]: out of proportion to the pixels
 /// - [`MediaError::Corrupt`]: damaged or cut short
 pub fn decode_image(bytes: &[u8], name: &str) -> Result<RgbImage, MediaError> {

@@ -137,7 +137,7 @@ const STEPS: &[Step] = &[
         slow: true,
         inputs: inputs!("crates/scheduler"),
         work: Work::Test(|| {
-            let words = "test --package omniburn-scheduler --features loom --test model --test simulation --test batches --release";
+            let words = "test --package omniburn-scheduler --features loom --test model --test simulation --release";
             args(cargo(), words)
         }),
     },

@@ -11,7 +11,7 @@ use omniburn_models::towers::vision::VisionConfig;
 
 /// Every example with what its output must hold.
 const EXAMPLES: [(&str, &str); 5] = [
-    ("embed_text_and_picture", "a red square"),
+    ("embed_text_and_image", "a red square"),
     ("forms", "base64"),
     ("matryoshka", ""),
     ("priorities", ""),

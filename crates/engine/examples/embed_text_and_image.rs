@@ -1,6 +1,6 @@
 //! A text and an image in one space: how near is each image to the words?
 //!
-//! `cargo run --release -p omniburn --example embed_text_and_picture -- RECORD [TEXT [PICTURE…]]`
+//! `cargo run --release -p omniburn --example embed_text_and_image -- RECORD [TEXT [IMAGE…]]`
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use omniburn::{Engine, Height, Input, RgbImage, Role, Width};
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let Some(record) = args.next() else {
-        eprintln!("usage: embed_text_and_picture RECORD [TEXT [PICTURE...]]");
+        eprintln!("usage: embed_text_and_image RECORD [TEXT [IMAGE...]]");
         return Ok(ExitCode::from(2));
     };
     let text = args.next().unwrap_or_else(|| "a red square".into());

@@ -159,13 +159,13 @@ impl Run<'_> {
         }
     }
 
-    /// A unit of texts, which may be computed beside those of other callers where `company` is allowed; `before` is what
+    /// A unit of texts, which may be computed beside those of other callers where `batched` is allowed; `before` is what
     /// they spent in units that failed.
     fn text_unit(
         &mut self,
         (text, stage): (&Arc<dyn TextModel>, Stage),
         items: &[&TextItem],
-        company: bool,
+        batched: bool,
         before: Spent,
     ) {
         let texts = TextSet {
@@ -175,7 +175,7 @@ impl Run<'_> {
             stage,
             reserved: items.iter().map(|t| Arc::clone(&t.reserved)).collect(),
         };
-        let TextsBack { rows, mut spent, shared } = self.engine.texts(self.request, texts, company);
+        let TextsBack { rows, mut spent, shared } = self.engine.texts(self.request, texts, batched);
         spent += before;
         // Of a pass that was shared, the call notes what was its own.
         let own = items.iter().map(|t| t.ids.len()).sum::<usize>() as f64;

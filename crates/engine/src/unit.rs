@@ -75,14 +75,14 @@ impl Engine {
         (outcome.map(|()| out.take()), spent)
     }
 
-    /// One pooled row for each text, beside texts of other callers where `company` is allowed.
-    pub(crate) fn texts(&self, request: &Request, texts: TextSet, company: bool) -> TextsBack {
+    /// One pooled row for each text, beside texts of other callers where `batched` is allowed.
+    pub(crate) fn texts(&self, request: &Request, texts: TextSet, batched: bool) -> TextsBack {
         let TextSet { text, sequences, skipped, stage, reserved } = texts;
         let load = Load::of(sequences.iter().map(Vec::len));
         let device = self.inner.parts.device().clone();
         let first = TextUnit::new(Arc::clone(&text), Vec::new(), device.clone()).next().0;
         // Whoever computes the same part of the record computes the same, whatever its role.
-        let form = company.then_some(Arc::as_ptr(&text).cast::<()>() as u64);
+        let form = batched.then_some(Arc::as_ptr(&text).cast::<()>() as u64);
         let size = Size { rows: load.rows as u64, pairs: load.pairs as u64, bytes: 0 };
         let out = Out::new();
         let job = Texts { text, sequences, skipped, stage, device, reserved, out: out.clone() };

@@ -129,8 +129,12 @@ impl BertConfig {
 
     /// One task's encoder, `backbone.…`.
     pub fn build(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> BertText {
-        let encoder = b.at("backbone", |b| Encoder::build(&self.shape(), b));
-        BertText { tokens: tokens.table(self.vocab, self.hidden), encoder, config: self.clone() }
+        BertText {
+            tokens: tokens.table(self.vocab, self.hidden),
+            encoder: b.at("backbone", |b| Encoder::build(&self.shape(), b)),
+            poolings: (self.pooling, self.more_poolings.clone()),
+            padding: None,
+        }
     }
 
     /// Opens the word embeddings.
@@ -228,14 +232,17 @@ pub(crate) fn encoder_words(shape: &EncoderShape, max_tokens: usize, vocab: usiz
     format!("{layers} encoder layers of {hidden}, {heads} heads, {max_tokens} tokens at most, table of {vocab} rows")
 }
 
-/// The family opened: word embeddings on the host, the encoder on its device.
+/// BERT or RoBERTa opened: word embeddings on the host, the encoder on its device.
 #[derive(Debug)]
 pub struct BertText {
     /// The word embeddings.
     pub tokens: TokenTable,
     /// The encoder.
     pub encoder: Encoder,
-    config: BertConfig,
+    /// The pooling, and those whose rows stand behind it.
+    pub(crate) poolings: (Pooling, Vec<Pooling>),
+    /// Of RoBERTa, the id of padding, whose position it takes; the positions of texts begin behind it.
+    pub(crate) padding: Option<u32>,
 }
 
 impl BertText {
@@ -251,8 +258,8 @@ impl BertText {
 impl Layered for BertText {
     type State = EncoderState;
 
-    fn enter(&self, rows: TokenRows, _: Option<Vec<usize>>) -> EncoderState {
-        self.encoder.enter(rows, None)
+    fn enter(&self, rows: TokenRows, positions: Option<Vec<usize>>) -> EncoderState {
+        self.encoder.enter(rows, positions)
     }
 
     fn layers(&self) -> usize {
@@ -265,7 +272,7 @@ impl Layered for BertText {
 
     fn leave(&self, state: EncoderState, skipped: &[usize]) -> Tensor<2> {
         let (rows, segments) = Encoder::leave(state);
-        pooled(self.config.pooling, &self.config.more_poolings, rows, &segments, skipped)
+        pooled(self.poolings.0, &self.poolings.1, rows, &segments, skipped)
     }
 
     fn grouped(&self) -> Option<usize> {
@@ -284,6 +291,28 @@ impl TextModel for BertText {
 
     fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass> {
         Box::new(LayeredPass::new(self, input))
+    }
+
+    /// The padding's id inside a text takes the padding's position and is not counted.
+    ///
+    /// # Source
+    /// transformers, `create_position_ids_from_input_ids` of `modeling_xlm_roberta`, revision 5.23.0.
+    fn positions(&self, sequences: &[Vec<u32>]) -> Option<Vec<usize>> {
+        let padding = self.padding?;
+        if !sequences.iter().flatten().any(|&id| id == padding) {
+            return None;
+        }
+        let of = |ids: &Vec<u32>| {
+            let mut next = padding as usize + 1;
+            let position = |&id: &u32| {
+                let counted = id != padding;
+                let position = if counted { next } else { padding as usize };
+                next += usize::from(counted);
+                position
+            };
+            ids.iter().map(position).collect::<Vec<usize>>()
+        };
+        Some(sequences.iter().flat_map(of).collect())
     }
 
     fn flops(&self, shape: &Shape) -> Option<u64> {

@@ -4,23 +4,16 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::TokenRows;
-use crate::blocks::pool::pooled;
-use crate::blocks::{Pooling, TokenTable};
+use crate::blocks::Pooling;
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, CheckpointRules, KeyMap, Pattern};
-use crate::encoder::{Encoder, EncoderShape, EncoderState};
+use crate::encoder::{Encoder, EncoderShape};
 use crate::error::ConfigError;
-use crate::families::bert::{NAMES, check_poolings, encoder_words, refuse_decoder};
+use crate::families::bert::{BertText, NAMES, check_poolings, encoder_words, refuse_decoder};
 use crate::families::{layer_count, multiple, nonzero, positive};
-use crate::family::{
-    Architecture, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, config,
-};
-use crate::flops::Shape;
-use crate::pass::{Layered, LayeredPass};
+use crate::family::{Architecture, Family, ModelSpec, TextModel, Tokens, config};
 use crate::record::Preprocess;
 
 /// The family.
@@ -145,8 +138,12 @@ impl Architecture for XlmRobertaConfig {
     }
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
-        let encoder = b.at("backbone", |b| Encoder::build(&self.shape(), b));
-        Arc::new(XlmRobertaText { tokens: tokens.table(self.vocab, self.hidden), encoder, config: self.clone() })
+        Arc::new(BertText {
+            tokens: tokens.table(self.vocab, self.hidden),
+            encoder: b.at("backbone", |b| Encoder::build(&self.shape(), b)),
+            poolings: (self.pooling, self.more_poolings.clone()),
+            padding: Some(self.padding),
+        })
     }
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
@@ -155,86 +152,6 @@ impl Architecture for XlmRobertaConfig {
 
     fn as_any(&self) -> &dyn Any {
         self
-    }
-}
-
-/// The family opened: word embeddings on the host, the encoder on its device.
-#[derive(Debug)]
-struct XlmRobertaText {
-    tokens: TokenTable,
-    encoder: Encoder,
-    config: XlmRobertaConfig,
-}
-
-impl Layered for XlmRobertaText {
-    type State = EncoderState;
-
-    fn enter(&self, rows: TokenRows, positions: Option<Vec<usize>>) -> EncoderState {
-        self.encoder.enter(rows, positions)
-    }
-
-    fn layers(&self) -> usize {
-        self.encoder.layers()
-    }
-
-    fn layer(&self, index: usize, state: EncoderState) -> EncoderState {
-        self.encoder.layer(index, state)
-    }
-
-    fn leave(&self, state: EncoderState, skipped: &[usize]) -> Tensor<2> {
-        let (rows, segments) = Encoder::leave(state);
-        pooled(self.config.pooling, &self.config.more_poolings, rows, &segments, skipped)
-    }
-
-    fn grouped(&self) -> Option<usize> {
-        Some(self.encoder.layer_parameters())
-    }
-}
-
-impl TextModel for XlmRobertaText {
-    fn tokens(&self) -> &TokenTable {
-        &self.tokens
-    }
-
-    fn first_step(&self) -> StepKind {
-        Layered::first_step(self)
-    }
-
-    fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass> {
-        Box::new(LayeredPass::new(self, input))
-    }
-
-    /// The padding's id inside a text takes the padding's position and is not counted.
-    ///
-    /// # Source
-    /// transformers, `create_position_ids_from_input_ids` of `modeling_xlm_roberta`, revision 5.23.0.
-    fn positions(&self, sequences: &[Vec<u32>]) -> Option<Vec<usize>> {
-        let padding = self.config.padding;
-        if !sequences.iter().flatten().any(|&id| id == padding) {
-            return None;
-        }
-        let of = |ids: &Vec<u32>| {
-            let mut next = self.config.first_position();
-            let position = |&id: &u32| {
-                let counted = id != padding;
-                let position = if counted { next } else { padding as usize };
-                next += usize::from(counted);
-                position
-            };
-            ids.iter().map(position).collect::<Vec<usize>>()
-        };
-        Some(sequences.iter().flat_map(of).collect())
-    }
-
-    fn flops(&self, shape: &Shape) -> Option<u64> {
-        match shape {
-            Shape::Text { tokens } => Some(self.encoder.flops(*tokens)),
-            _ => None,
-        }
-    }
-
-    fn activations(&self) -> RowActivations {
-        self.encoder.activations()
     }
 }
 

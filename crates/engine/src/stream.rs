@@ -75,7 +75,7 @@ pub(crate) struct Stream<I> {
     /// Of the call.
     request: Arc<Request>,
     /// Looked at, and waiting for room in a window.
-    told: VecDeque<Told>,
+    inspected: VecDeque<Inspected>,
     /// The next window, being prepared.
     ahead: Window,
     done: usize,
@@ -84,7 +84,7 @@ pub(crate) struct Stream<I> {
 }
 
 /// An input after a first look.
-struct Told {
+struct Inspected {
     key: Option<InputDigest>,
     /// Of the content, where the call has a journal.
     digest: Option<InputDigest>,
@@ -200,13 +200,13 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
             journal.open(&engine, &request);
             request.journal = Some(journal);
         }
-        let (told, ahead, abandoned) = (VecDeque::new(), Window::default(), Arc::default());
-        Self { engine, inputs, request: Arc::new(request), told, ahead, done: 0, abandoned }
+        let (inspected, ahead, abandoned) = (VecDeque::new(), Window::default(), Arc::default());
+        Self { engine, inputs, request: Arc::new(request), inspected, ahead, done: 0, abandoned }
     }
 
     /// How many results are still to come, as far as the inputs tell.
     fn left(&self) -> (usize, Option<usize>) {
-        let taken = self.told.len() + self.ahead.entries.len();
+        let taken = self.inspected.len() + self.ahead.entries.len();
         let (least, most) = self.inputs.size_hint();
         (least + taken, most.map(|most| most + taken))
     }
@@ -221,7 +221,7 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
             return Vec::new();
         }
         // A single query has nothing behind it, and should not be asked to look.
-        let more = self.wanted() && (!self.told.is_empty() || self.inputs.size_hint().1 != Some(0));
+        let more = self.wanted() && (!self.inspected.is_empty() || self.inputs.size_hint().1 != Some(0));
         if more {
             window.start(0);
             self.ahead = self.fill(false);
@@ -242,13 +242,13 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
         let mut window = Window::default();
         let mut begun = 0;
         while window.entries.len() < WINDOW_ITEMS && window.rows < WINDOW_ROWS {
-            if self.told.is_empty() {
+            if self.inspected.is_empty() {
                 self.look();
             }
-            let Some(told) = self.told.pop_front() else { break };
+            let Some(inspected) = self.inspected.pop_front() else { break };
             let wait = empty_handed && window.holds_nothing();
-            let about = (told.digest, told.input.modality(), Arc::clone(&told.request));
-            let admitted = self.admit(told, &mut window, wait);
+            let about = (inspected.digest, inspected.input.modality(), Arc::clone(&inspected.request));
+            let admitted = self.admit(inspected, &mut window, wait);
             if admitted.is_none() && self.request.journal.is_some() {
                 window.logged.push(about);
             }
@@ -259,8 +259,8 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
                     begun = window.entries.len();
                 }
                 None => {}
-                Some(told) => {
-                    self.told.push_front(told);
+                Some(inspected) => {
+                    self.inspected.push_front(inspected);
                     break;
                 }
             }
@@ -280,17 +280,17 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
         let engine = &self.engine;
         match asked.len() {
             0 => {}
-            1 => self.told.extend(asked.into_iter().map(|asked| tell(engine, asked))),
+            1 => self.inspected.extend(asked.into_iter().map(|asked| inspect(engine, asked))),
             _ => {
-                let told: Vec<Told> = asked.into_par_iter().map(|asked| tell(engine, asked)).collect();
-                self.told.extend(told);
+                let inspected: Vec<Inspected> = asked.into_par_iter().map(|asked| inspect(engine, asked)).collect();
+                self.inspected.extend(inspected);
             }
         }
     }
 
     /// Puts an input into the window; gives it back where there is no room and the caller must not wait.
-    fn admit(&self, told: Told, window: &mut Window, wait: bool) -> Option<Told> {
-        let Told { key, digest, place, input, request, what } = told;
+    fn admit(&self, inspected: Inspected, window: &mut Window, wait: bool) -> Option<Inspected> {
+        let Inspected { key, digest, place, input, request, what } = inspected;
         let known = match what {
             Ok(known) => known,
             Err(e) => {
@@ -313,7 +313,7 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
         }
         let reserved = match self.engine.make_room(input.modality(), &known.need(&self.engine), &request, wait) {
             Ok(Some(reserved)) => reserved,
-            Ok(None) => return Some(Told { key, digest, place, input, request, what: Ok(known) }),
+            Ok(None) => return Some(Inspected { key, digest, place, input, request, what: Ok(known) }),
             Err(e) => {
                 window.entries.push(Entry::Known(Box::new(Err(e))));
                 return None;
@@ -396,10 +396,10 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
                 results[index] = Some(result);
             }
         }
-        for (index, key, lead, told) in leads {
+        for (index, key, lead, place) in leads {
             let result = results[index].as_ref().expect("every item was computed or failed");
             // A file that changed after its digest was taken may have been decoded as something else.
-            let same = told.is_none_or(|told| told.input.key(Files::ByPlace) == Some(told.place));
+            let same = place.is_none_or(|was| was.input.key(Files::ByPlace) == Some(was.place));
             if let (Ok(embedded), Some(cache), true) = (result, &self.engine.inner.cache, same) {
                 cache.keep(key, embedded);
             }
@@ -459,24 +459,24 @@ impl Known {
 }
 
 /// What can be said of an input without decoding it.
-fn tell(engine: &Engine, (input, request): (Input, Arc<Request>)) -> Told {
+fn inspect(engine: &Engine, (input, request): (Input, Arc<Request>)) -> Inspected {
     if let Err(e) = engine.check(&request) {
         let what = Err(ItemError::Request { reason: e.to_string() });
-        return Told { key: None, digest: None, place: None, input, request, what };
+        return Inspected { key: None, digest: None, place: None, input, request, what };
     }
     let logged = request.journal.is_some();
     let files = if logged || engine.inner.cache.is_some() { Files::ByContent } else { Files::ByPlace };
     // Before its content is read, so that a change while it is read is seen.
     let place = engine.inner.cache.as_ref().filter(|_| !input.files().is_empty());
     let place = place.and_then(|_| Some(Place { place: input.key(Files::ByPlace)?, input: input.clone() }));
-    let told = input.key(files);
-    let digest = told.filter(|_| logged);
+    let content = input.key(files);
+    let digest = content.filter(|_| logged);
     // Without a key it is neither found in a cache nor left to another call.
-    let key = told.filter(|_| !request.replay).map(|key| request.key_of(key, &engine.result_identity(&request)));
+    let key = content.filter(|_| !request.replay).map(|key| request.key_of(key, &engine.result_identity(&request)));
     let begun = Instant::now();
     let what = match engine.read_text(&input, &request) {
         Some(prepared) => prepared.map(|prepared| Known::Ready(prepared, begun.elapsed())),
         None => engine.need(&input, &request).map(Known::Later),
     };
-    Told { key, digest, place, input, request, what }
+    Inspected { key, digest, place, input, request, what }
 }

@@ -186,7 +186,7 @@ impl ShownImages for Av1 {
         self.shown.end_s
     }
 
-    fn picture(&mut self, place: usize) -> Result<RgbImage, MediaError> {
+    fn image(&mut self, place: usize) -> Result<RgbImage, MediaError> {
         let packet = self.shown.packets[place];
         // The decoder is taken out before it is used and is gone after a panic.
         let decoded = catch_unwind(AssertUnwindSafe(|| {
@@ -309,7 +309,7 @@ mod tests {
             track.data = Box::new(Stored(data));
             let mut film = Av1::open(track).unwrap();
             for place in [0, 1, 5, 7, 12] {
-                match film.picture(place) {
+                match film.image(place) {
                     Ok(_) => shown += 1,
                     Err(error) => {
                         assert_eq!(error.kind(), "corrupt", "{error}");

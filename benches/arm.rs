@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use omniburn::{Dtype, Engine, EngineError, Input, Priority, Request, Role, Work};
+use omniburn::probe::Work;
+use omniburn::{Dtype, Engine, EngineError, Input, Priority, Request, Role};
 use omniburn_benches::{Size, inputs};
 use serde_json::{Value, json};
 
@@ -78,7 +79,7 @@ struct Case {
 fn answer(engine: &Engine, cases: &mut HashMap<String, Case>, asked: &Value) -> Result<Value, String> {
     let request = Request::new(Role::None);
     if asked["peak"] == true {
-        let peak = engine.peak(&request).map_err(|e| e.to_string())?;
+        let peak = omniburn_diagnostics::peak(engine, &request).map_err(|e| e.to_string())?;
         return Ok(json!({
             "matmul_f32_gflops": peak.matmul_f32_gflops,
             "matmul_bf16_gflops": peak.matmul_bf16_gflops,

@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Tensor;
-use omniburn::{Dtype, Engine, FamilyConfig, Height, Input, RecordFolder, Request, RgbImage, Role, Width};
+use omniburn::record::FamilyConfig;
+use omniburn::{Dtype, Engine, Height, Input, RecordFolder, Request, RgbImage, Role, Width};
 use omniburn_models::backbone::BackboneConfig;
 use omniburn_models::families::OmniConfig;
 use omniburn_models::record::write_random;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use omniburn::{Dtype, FamilyConfig};
+use omniburn::Dtype;
+use omniburn::record::FamilyConfig;
 use omniburn_models::families::OmniConfig;
 use omniburn_models::record::{PartTensor, RecordWriter, TOKENIZER_FILE, text_file};
 

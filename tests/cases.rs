@@ -1,6 +1,7 @@
 //! The reference's cases of images, video and audio, through an engine.
 
-use omniburn::{Dtype, Engine, Input, Request, TemplateKind};
+use omniburn::record::TemplateKind;
+use omniburn::{Dtype, Engine, Input, Request};
 use omniburn_convert::{ConvertOptions, TaskChoice, convert};
 use serde_json::Value;
 

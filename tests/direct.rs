@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
-use omniburn::{Dtype, mel_preprocess, vision_preprocess};
+use omniburn::Dtype;
+use omniburn::record::{mel_preprocess, vision_preprocess};
 use omniburn_kernels::Segments;
 use omniburn_media::{AudioReader, AudioSource, LogMel, MelPreprocess, PatchGrid, RgbImage, TextTokenizer};
 use omniburn_media::{VisionPreprocess, decode_image_file, log_mel};

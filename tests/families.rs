@@ -284,7 +284,7 @@ fn every_family_refuses_a_header_that_lies() {
             change(&mut changed["family"]["config"]);
             // With a digest that fits, so that the configuration itself is looked at.
             changed["digest"] = "".into();
-            let typed = serde_json::from_value::<omniburn::RecordHeader>(changed.clone());
+            let typed = serde_json::from_value::<omniburn::record::RecordHeader>(changed.clone());
             if let Ok(typed) = typed {
                 changed["digest"] = typed.compute_digest().into();
             }

@@ -577,7 +577,7 @@ fn through_the_engine_every_kind_keeps_its_bits_in_any_company_and_odd_inputs_ha
 
 fn engine_speech_rows(engine: &Engine) -> usize {
     match &engine.header().family.spec().audio {
-        Some(omniburn::AudioForm::Windows { rows, .. }) => *rows,
+        Some(omniburn_models::family::AudioForm::Windows { rows, .. }) => *rows,
         other => panic!("{other:?}"),
     }
 }

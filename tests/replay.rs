@@ -3,9 +3,13 @@
 
 use std::sync::{Arc, Mutex};
 
+use omniburn::probe::Answered;
 use omniburn::{
-    Answered, Cancel, Dtype, Engine, EngineError, ErrorKind, Height, Input, ItemOutcome, JournalEntry, JournalItem,
-    Priority, Replayed, Request, ResultCache, RgbImage, Role, Truncation, VectorDigest, Width,
+    Cancel, Dtype, Engine, EngineError, ErrorKind, Height, Input, Priority, Request, ResultCache, RgbImage, Role,
+    Truncation, Width,
+};
+use omniburn_diagnostics::{
+    ItemOutcome, JournalEntry, JournalItem, ReplayError, ReplayOptions, Replayed, VectorDigest, journal, replay,
 };
 
 use crate::support::*;
@@ -17,7 +21,7 @@ struct Kept(Arc<Mutex<Vec<JournalEntry>>>);
 impl Kept {
     fn of(&self, request: Request) -> Request {
         let kept = Arc::clone(&self.0);
-        request.journal(move |entry| kept.lock().unwrap().push(entry.clone()))
+        journal(request, move |entry| kept.lock().unwrap().push(entry.clone()))
     }
 
     /// The entries, through their lines of JSON.
@@ -129,7 +133,7 @@ fn a_mixed_job_comes_out_again_to_the_bit_alone_and_in_its_company() {
 
         let mut inputs = inputs;
         inputs.reverse();
-        let report = engine.replay(&entries, &inputs, &Request::default()).unwrap();
+        let report = replay(&engine, &entries, &inputs, &ReplayOptions::default()).unwrap();
         assert!(report.all_equal(), "{name}: {:?} {:?}", report.different, report.missing);
         // The file that is not there has no digest.
         assert_eq!((report.equal, report.not_compared, report.not_logged), (logged.len() - 1, 1, 1));
@@ -166,7 +170,7 @@ fn a_job_under_four_threads_in_any_order_comes_out_again() {
             }
         });
         let entries = kept.entries();
-        let report = engine.replay(&entries, &inputs, &Request::default()).unwrap();
+        let report = replay(&engine, &entries, &inputs, &ReplayOptions::default()).unwrap();
         assert!(report.all_equal(), "{name}: {:?} {:?}", report.different, report.missing);
         let elsewhere = items(&entries).iter().filter(|item| item.answered == Answered::AnotherCall).count();
         assert_eq!(report.equal + report.not_compared, 4 * inputs.len());
@@ -193,7 +197,7 @@ fn segments_are_compared_one_by_one() {
             all[2] = all[1];
         }
     }
-    let report = engine.replay(&entries, &inputs, &Request::default()).unwrap();
+    let report = replay(&engine, &entries, &inputs, &ReplayOptions::default()).unwrap();
     assert_eq!((report.equal, report.different.len()), (1, 1));
     assert_eq!(report.different[0].found, ItemOutcome::Segments(was), "what was logged comes out again");
 }
@@ -213,11 +217,11 @@ fn an_input_that_has_changed_is_missing_and_so_is_its_company() {
         return;
     }
     let (engine, mut inputs, entries) = small();
-    let whole = engine.replay(&entries, &inputs, &Request::default()).unwrap();
+    let whole = replay(&engine, &entries, &inputs, &ReplayOptions::default()).unwrap();
     assert!(whole.all_equal() && whole.companies == 1, "{whole:?}");
     let gone = inputs[1].digest();
     inputs[1] = Input::text("red ");
-    let report = engine.replay(&entries, &inputs, &Request::default()).unwrap();
+    let report = replay(&engine, &entries, &inputs, &ReplayOptions::default()).unwrap();
     let missing: Vec<_> = report.missing.iter().map(|item| (item.index, item.digest)).collect();
     assert_eq!(missing, [(1, gone)]);
     assert_eq!((report.equal, report.different.len(), report.not_logged), (4, 0, 1));
@@ -244,7 +248,7 @@ fn a_vector_of_one_other_bit_is_found() {
             }
         }
     }
-    let report = engine.replay(&entries, &inputs, &Request::default()).unwrap();
+    let report = replay(&engine, &entries, &inputs, &ReplayOptions::default()).unwrap();
     assert_eq!((report.equal, report.missing.len()), (3, 0));
     let found: Vec<_> = report.different.iter().map(|d| (d.item.index, &d.item.result, &d.how)).collect();
     let want = [
@@ -266,32 +270,32 @@ fn settings_come_from_the_journal_and_another_role_is_another_vector() {
     let asked = Request::new(Role::Query).dim(dim).task("clustering").truncation(Truncation::Left);
     engine.embed_with(&inputs, &kept.of(asked)).unwrap();
     let mut entries = kept.entries();
-    assert!(engine.replay(&entries, &inputs, &request()).unwrap().all_equal());
+    assert!(replay(&engine, &entries, &inputs, &ReplayOptions::default()).unwrap().all_equal());
     for entry in &mut entries {
         if let JournalEntry::Item(item) = entry {
             assert_eq!((item.role, item.task.as_str(), item.dim), (Role::Query, "clustering", Some(dim)));
             item.role = Role::Document;
         }
     }
-    assert_eq!(engine.replay(&entries, &inputs, &request()).unwrap().different.len(), 2);
+    assert_eq!(replay(&engine, &entries, &inputs, &ReplayOptions::default()).unwrap().different.len(), 2);
 }
 
 #[test]
 fn a_journal_of_another_record_another_format_or_no_call_is_refused_by_name() {
     let (engine, inputs, entries) = small();
     let other = golden().twin("omni-nano-tiny").engine();
-    let refused = other.replay(&entries, &inputs, &Request::default()).unwrap_err();
-    let EngineError::IdentityMismatch { logged, opened } = &refused else { panic!("{refused}") };
+    let refused = replay(&other, &entries, &inputs, &ReplayOptions::default()).unwrap_err();
+    let ReplayError::IdentityMismatch { logged, opened } = &refused else { panic!("{refused}") };
     assert_eq!((logged, opened), (&engine.profile().identity, &other.profile().identity));
     assert!(refused.to_string().contains(logged.as_str()) && refused.to_string().contains(opened.as_str()));
 
     let mut newer = entries.clone();
     let JournalEntry::Open(open) = &mut newer[0] else { panic!("a journal begins with its call") };
     open.format = 2;
-    let refused = engine.replay(&newer, &inputs, &Request::default()).unwrap_err();
+    let refused = replay(&engine, &newer, &inputs, &ReplayOptions::default()).unwrap_err();
     assert_eq!(refused.to_string(), "the journal is of format 2, this version reads 1");
-    let refused = engine.replay(&entries[1..], &inputs, &Request::default()).unwrap_err();
-    assert!(matches!(refused, EngineError::JournalCall { entry: 0, call: 0 }), "{refused}");
+    let refused = replay(&engine, &entries[1..], &inputs, &ReplayOptions::default()).unwrap_err();
+    assert!(matches!(refused, ReplayError::JournalCall { entry: 0, call: 0 }), "{refused}");
 }
 
 #[test]
@@ -300,7 +304,7 @@ fn another_machine_is_told_in_words_and_not_refused() {
     let JournalEntry::Open(open) = &mut entries[0] else { panic!("a journal begins with its call") };
     open.device = "cuda:3".into();
     open.threads = Some(64);
-    let report = engine.replay(&entries, &inputs, &Request::default()).unwrap();
+    let report = replay(&engine, &entries, &inputs, &ReplayOptions::default()).unwrap();
     let want =
         [format!("device: logged with cuda:3, here {}", device()), "threads: logged with 64, here one a core".into()];
     assert_eq!(report.elsewhere, want);
@@ -323,7 +327,7 @@ fn a_cached_result_is_logged_as_such_and_a_replay_computes_it_anew() {
     let how: Vec<(u64, Answered)> = items(&entries).iter().map(|item| (item.call, item.answered)).collect();
     assert_eq!(how, [(0, Answered::Computed), (0, Answered::Computed), (1, Answered::Cached)]);
     let before = cache.stats();
-    assert!(engine.replay(&entries, &inputs, &Request::default()).unwrap().all_equal());
+    assert!(replay(&engine, &entries, &inputs, &ReplayOptions::default()).unwrap().all_equal());
     assert_eq!(cache.stats(), before, "nothing was looked for and nothing kept");
 }
 
@@ -332,9 +336,10 @@ fn a_replay_can_be_given_up() {
     let (engine, inputs, entries) = small();
     let cancel = Cancel::new();
     cancel.cancel();
-    let given_up = engine.replay(&entries, &inputs, &Request::default().cancel(cancel)).unwrap_err();
+    let options = ReplayOptions { cancel: Some(cancel), ..ReplayOptions::default() };
+    let given_up = replay(&engine, &entries, &inputs, &options).unwrap_err();
     assert!(
-        matches!(&given_up, EngineError::Item { source, .. } if source.kind() == ErrorKind::Cancelled),
+        matches!(&given_up, ReplayError::Engine(EngineError::Item { source, .. }) if source.kind() == ErrorKind::Cancelled),
         "{given_up}"
     );
 }
@@ -377,7 +382,7 @@ fn inputs_with_requests_of_their_own_are_as_in_calls_of_their_own_and_come_out_a
             assert_eq!((item.index, item.role), (i as u64, role(i)));
             assert_eq!((item.dim, i.is_multiple_of(5)), (i.is_multiple_of(5).then_some(dim), item.dim.is_some()));
         }
-        let report = engine.replay(&entries, &inputs, &Request::default()).unwrap();
+        let report = replay(&engine, &entries, &inputs, &ReplayOptions::default()).unwrap();
         assert!(report.all_equal(), "{name}: {:?} {:?}", report.different, report.missing);
         assert!(report.companies > 1 && report.companies_missing == 0, "{name}: {report:?}");
         assert_eq!((report.equal, report.not_compared), (asked.len() - 3, 3), "{name}: the file that is not there");

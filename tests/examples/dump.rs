@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use omniburn::{Dtype, Modality, RecordFolder, TemplateKind, mel_preprocess, sniff, vision_preprocess};
+use omniburn::media::sniff;
+use omniburn::record::{TemplateKind, mel_preprocess, vision_preprocess};
+use omniburn::{Dtype, Modality, RecordFolder};
 use omniburn_kernels::Segments;
 use omniburn_media::{AudioReader, AudioSource, TextTokenizer, decode_image_file, image_patches, log_mel};
 use omniburn_models::batch::{Grid, MelRows, PatchRows, TokenRows};

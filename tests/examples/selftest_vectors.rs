@@ -6,9 +6,10 @@
 use std::error::Error;
 
 use omniburn::{Dtype, Engine};
+use omniburn_diagnostics::self_test_vectors;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let builder = std::env::args().nth(1).map_or_else(Engine::mini_builder, Engine::builder);
-    print!("{}", builder.dtype(Dtype::F32).open()?.self_test_vectors()?);
+    print!("{}", self_test_vectors(&builder.dtype(Dtype::F32).open()?)?);
     Ok(())
 }

@@ -59,8 +59,14 @@ const ROOMS: &[Room] = &[
         reason: "decides what runs when; it never sees a checkpoint, an argument or a socket",
     },
     Room {
+        package: "omniburn-diagnostics",
+        imports: &["omniburn"],
+        never: &["burn", "clap", "axum", "tokio"],
+        reason: "examines an engine by its public surface alone, so that what it says holds for every user",
+    },
+    Room {
         package: "omniburn-cli",
-        imports: &["omniburn", "omniburn-convert", "omniburn-output"],
+        imports: &["omniburn", "omniburn-convert", "omniburn-diagnostics", "omniburn-output"],
         never: &["safetensors", "tokenizers", "image"],
         reason: "arguments, settings and wiring; nobody above the engine sees a tensor",
     },
@@ -72,7 +78,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         package: "omniburn-benches",
-        imports: &["omniburn", "omniburn-models", "burn"],
+        imports: &["omniburn", "omniburn-diagnostics", "omniburn-models", "burn"],
         never: &[],
         reason: "measures everything, the rest of it through development dependencies, and is imported by nobody",
     },

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgMatches, Args, Parser, Subcommand, ValueEnum};
-use omniburn::{BackendSpec, Dtype, Isa, Modality, Role, TemplateKind, TrackChoice, Truncation};
+use omniburn::record::TemplateKind;
+use omniburn::{BackendSpec, Dtype, Isa, Modality, Role, TrackChoice, Truncation};
 use omniburn_cli::inputs::{Tracks, TypedInput, track_of};
 
 /// The whole command line.

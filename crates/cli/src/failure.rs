@@ -2,6 +2,7 @@
 
 use omniburn::{EngineError, RecordError};
 use omniburn_convert::ConvertError;
+use omniburn_diagnostics::ReplayError;
 
 /// Exit code when everything was done.
 pub const DONE: u8 = 0;
@@ -62,13 +63,8 @@ impl From<EngineError> for Failure {
             EngineError::UnknownTask { .. }
             | EngineError::UnknownDim { .. }
             | EngineError::UnknownDevice { .. }
-            | EngineError::JournalFormat { .. }
-            | EngineError::JournalCall { .. }
             | EngineError::Record(RecordError::UnknownTask { .. }) => USAGE,
-            EngineError::Record(_)
-            | EngineError::Tokenizer(_)
-            | EngineError::TokenizerTable { .. }
-            | EngineError::IdentityMismatch { .. } => REFUSED,
+            EngineError::Record(_) | EngineError::Tokenizer(_) | EngineError::TokenizerTable { .. } => REFUSED,
             EngineError::BackendMissing { .. }
             | EngineError::DeviceUnavailable { .. }
             | EngineError::DtypeUnsupported { .. }
@@ -76,6 +72,19 @@ impl From<EngineError> for Failure {
             _ => SOME_FAILED,
         };
         Failure::with_code(code, error)
+    }
+}
+
+impl From<ReplayError> for Failure {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Engine(error) => error.into(),
+            error @ (ReplayError::JournalFormat { .. } | ReplayError::JournalCall { .. }) => {
+                Failure::with_code(USAGE, error)
+            }
+            error @ ReplayError::IdentityMismatch { .. } => Failure::with_code(REFUSED, error),
+            error => Failure::with_code(SOME_FAILED, error),
+        }
     }
 }
 

@@ -10,10 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use omniburn::{
-    Cancel, ErrorKind, Input, ItemError, Modality, OTHER_TEXT, Role, TextEncoding, TrackChoice, VideoSource,
-};
-use omniburn::{has_images, is_animation, known_image_ending, sniff};
+use omniburn::media::{OTHER_TEXT, TextEncoding, VideoSource};
+use omniburn::media::{has_images, is_animation, known_image_ending, sniff};
+use omniburn::{Cancel, ErrorKind, Input, ItemError, Modality, Role, TrackChoice};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 

@@ -11,7 +11,7 @@ use burn::tensor::{DType, Device, Tensor};
 use omniburn_models::Isa;
 use omniburn_models::record::Dtype;
 
-use crate::error::EngineError;
+use crate::error::{EngineError, panic_message};
 
 /// The backends this project knows, compiled in or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -136,7 +136,7 @@ impl BackendSpec {
         // Missing drivers show as late as here, some as a panic.
         let sum = || Tensor::<1>::ones([3], (&device, DType::F32)).sum().try_into_data();
         let found = catch_unwind(AssertUnwindSafe(sum));
-        let found = found.map_err(|panic| unavailable(crate::worker::panic_message(panic.as_ref())))?;
+        let found = found.map_err(|panic| unavailable(panic_message(panic.as_ref())))?;
         let found = found.map_err(|e| unavailable(format!("{e:?}")))?;
         match found.try_to_vec::<f32>() {
             Ok(values) if values == [3.0] => Ok(capabilities),
@@ -185,7 +185,7 @@ impl BackendSpec {
         let reason = match catch_unwind(AssertUnwindSafe(options)) {
             Ok(Ok(device)) => return Ok(device),
             Ok(Err(e)) => e.to_string(),
-            Err(panic) => crate::worker::panic_message(panic.as_ref()),
+            Err(panic) => panic_message(panic.as_ref()),
         };
         // A runtime that somebody else in this process has started cannot be set up again, only used: see if it works.
         let probe = || {

@@ -1,61 +1,27 @@
 //! The engine: one concrete struct, cheap to clone, shared between threads.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use omniburn_media::TextTokenizer;
-use omniburn_models::family::TextModel;
 use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader};
+use omniburn_scheduler::SchedulerPolicy;
 
-use crate::backend::{BackendKind, BackendSpec, Capabilities};
-use crate::cost::{Costs, Load, Stage};
+use crate::backend::{BackendSpec, Capabilities};
+use crate::cache::ResultCache;
+use crate::call::{Asked, Embedded, Input, Request, Role};
+use crate::device::DeviceProbe;
 use crate::embedding::Embedding;
 use crate::error::{EngineError, ItemError};
-use crate::key::InputDigest;
-use crate::memory::{Pool, Reservation};
-use crate::metrics::{Metrics, MetricsSnapshot};
-use crate::need::ItemNeed;
-use crate::options::{Budget, EngineOptions};
-use crate::parts::Parts;
-use crate::request::{Asked, Embedded, Input, Request, Role};
-use crate::scheduler::{Priority, SchedulerPolicy};
-use crate::shared::{Flights, ResultCache};
-use crate::stream::{EmbedIter, Stream};
-use crate::worker::{Pace, Worker};
+use crate::options::EngineOptions;
+use crate::prepare::Work;
+use crate::session::{EmbedIter, Session, WarmPass, results, warm_up};
+use crate::worker::MetricsSnapshot;
 
 /// A record on a device, ready to embed. `Clone + Send + Sync`; every method takes `&self` and blocks.
 #[derive(Clone)]
 pub struct Engine {
-    pub(crate) inner: Arc<Inner>,
-}
-
-pub(crate) struct Inner {
-    pub(crate) parts: Arc<Parts>,
-    pub(crate) tokenizer: TextTokenizer,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) worker: Worker,
-    pub(crate) costs: Arc<Costs>,
-    pub(crate) time_slice: Duration,
-    pub(crate) budget: Budget,
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) flights: Arc<Flights>,
-    pub(crate) cache: Option<Arc<ResultCache>>,
-    task: String,
-    pub(crate) threads: Option<usize>,
-    /// Calls with a journal so far.
-    pub(crate) calls: AtomicU64,
-    pub(crate) spec: BackendSpec,
-    capabilities: Capabilities,
-    /// Of the header, which is long: hashed once.
-    content_digest: String,
-    /// Held while parts are opened.
-    opening: Mutex<()>,
-    /// Held while a short text is cut into tokens without room in the budget.
-    pub(crate) short_text: Mutex<()>,
-    pub(crate) modalities: Option<Vec<Modality>>,
-    pub(crate) ffmpeg: Option<PathBuf>,
+    session: Arc<Session>,
 }
 
 /// What an engine is, for people and for indexes.
@@ -81,6 +47,8 @@ pub struct Profile {
     pub device: String,
     /// The type it computes products in.
     pub dtype: Dtype,
+    /// Threads the CPU backend computes with; `None` where it is one a core.
+    pub threads: Option<usize>,
 }
 
 /// Settings of an engine to be opened; see [`Engine::builder`].
@@ -207,74 +175,7 @@ impl EngineBuilder {
             #[cfg(feature = "mini")]
             Place::Program => RecordFolder::inside(omniburn_models::shipped::MINI)?,
         };
-        let options = self.options;
-        let header = record.header();
-        let task = options.task.unwrap_or_else(|| header.default_task.clone());
-        check_task(header, &task)?;
-        let (device, capabilities) = options.device.device(options.tuning.as_deref())?;
-        let compute = capabilities.choose(options.dtype, header.dtype, &options.device.to_string())?;
-        let parts = Arc::new(Parts::open(record, device, compute, options.verify)?);
-        let (costs, metrics) = (Arc::<Costs>::default(), Arc::<Metrics>::default());
-        let pace = Pace {
-            device: parts.device().clone(),
-            eager: options.device.kind == BackendKind::Flex,
-            costs: Arc::clone(&costs),
-            metrics: Arc::clone(&metrics),
-            time_slice: options.time_slice,
-        };
-        let worker = Worker::start(options.threads, options.scheduler, pace).map_err(EngineError::Thread)?;
-        // The weights on the device's thread and the tokenizer on this one: each takes about as long as the other.
-        let opening = {
-            let (parts, task) = (Arc::clone(&parts), task.clone());
-            worker.begin(move || parts.text(&task).map(|_| ()))
-        };
-        let tokenizer = parts.tokenizer();
-        let content_digest = parts.record().header().content_digest();
-        let opened = opening.wait();
-        let tokenizer = tokenizer?;
-        let rows = parts.record().header().family.vocab();
-        if tokenizer.vocab_size() > rows {
-            return Err(EngineError::TokenizerTable { highest: tokenizer.vocab_size() - 1, rows });
-        }
-        let pool = Pool::new(options.budget_bytes);
-        if let Some(cache) = &options.cache {
-            let whole = pool.reserve(Priority::Interactive, cache.most_bytes(), None, None);
-            whole.map_err(|source| EngineError::Cache { bytes: cache.most_bytes(), source })?.keep();
-        }
-        match opened {
-            Ok(opened) => opened?,
-            Err(error) => {
-                let reason = error.to_string();
-                return Err(EngineError::DeviceUnavailable { asked: options.device.to_string(), reason });
-            }
-        }
-        let engine = Engine {
-            inner: Arc::new(Inner {
-                budget: Budget::new(options.budget_bytes, &parts.record().header().family),
-                pool,
-                costs,
-                time_slice: options.time_slice,
-                flights: Arc::default(),
-                cache: options.cache,
-                parts,
-                tokenizer,
-                metrics,
-                worker,
-                task,
-                threads: options.threads,
-                calls: AtomicU64::default(),
-                spec: options.device,
-                capabilities,
-                content_digest,
-                opening: Mutex::default(),
-                short_text: Mutex::default(),
-                modalities: options.modalities,
-                ffmpeg: options.ffmpeg,
-            }),
-        };
-        // What opening left behind goes back now: the budget counts from here, and nothing should hide in it.
-        omniburn_models::trim_memory();
-        Ok(engine)
+        Ok(Engine { session: Arc::new(Session::open(record, self.options)?) })
     }
 }
 
@@ -338,31 +239,17 @@ impl Engine {
         inputs: &[Input],
         request: &Request,
     ) -> Result<Vec<Result<Embedded, ItemError>>, EngineError> {
-        self.check(request)?;
-        Ok(self.results(inputs.iter().cloned(), request.clone()))
+        self.session.check(request)?;
+        Ok(results(&self.session, inputs.iter().cloned(), request.clone()))
     }
 
     /// As [`Engine::embed_with`], each input with its own request; those whose requests are equal are computed
-    /// together. For progress or a journal of such a call there is [`Engine::embed_iter`].
+    /// together. For progress or events of such a call there is [`Engine::embed_iter`].
     ///
     /// # Errors
     /// [`ItemError::Request`] at an input whose request names a task or dimension that the record does not have.
     pub fn embed_each(&self, inputs: &[(Input, Request)]) -> Vec<Result<Embedded, ItemError>> {
-        self.results(inputs.iter().cloned(), Request::default())
-    }
-
-    fn results<I: Into<Asked>>(
-        &self,
-        inputs: impl ExactSizeIterator<Item = I>,
-        request: Request,
-    ) -> Vec<Result<Embedded, ItemError>> {
-        let count = inputs.len();
-        let mut stream = Stream::new(self.clone(), inputs, request);
-        let mut results = Vec::with_capacity(count);
-        while results.len() < count {
-            results.extend(stream.window());
-        }
-        results
+        results(&self.session, inputs.iter().cloned(), Request::default())
     }
 
     /// Results of a long job as they come, in input order, with bounded memory. An item is an [`Input`], which is treated
@@ -375,168 +262,341 @@ impl Engine {
         inputs: I,
         request: Request,
     ) -> Result<EmbedIter<I::IntoIter>, EngineError> {
-        self.check(&request)?;
-        Ok(EmbedIter::new(self.clone(), inputs.into_iter(), request))
+        self.session.check(&request)?;
+        Ok(EmbedIter::new(Arc::clone(&self.session), inputs.into_iter(), request))
+    }
+
+    /// Opens whatever is not open yet, so that no later call pays for it. On flex that is all; elsewhere every number of rows
+    /// that a pass is brought to is computed once for each kind of input, so that later calls of these sizes find kernels
+    /// compiled and tuned; a layout of several inputs that none of these passes had may still tune. That takes minutes where
+    /// nothing of it was kept ([`EngineBuilder::tuning`]).
+    ///
+    /// # Errors
+    /// [`EngineError`] if a part is refused, if its copied weights do not fit into the budget, or if the device fails.
+    pub fn warm_up(&self) -> Result<(), EngineError> {
+        self.warm_up_to(usize::MAX, |_| {})
+    }
+
+    /// As [`Engine::warm_up`], with passes of `most` rows at most, though one for each kind of input at least; each is told
+    /// before it begins.
+    ///
+    /// # Errors
+    /// As [`Engine::warm_up`].
+    pub fn warm_up_to(&self, most: usize, tell: impl FnMut(WarmPass)) -> Result<(), EngineError> {
+        warm_up(&self.session, most, tell)
     }
 
     /// What this engine is.
     pub fn profile(&self) -> Profile {
-        let header = self.header();
-        let has = |m: &Modality| *m == Modality::Text || self.refusal(*m).is_none();
+        let (session, header) = (&self.session, self.header());
+        let has = |m: &Modality| *m == Modality::Text || session.preparer.refusal(*m).is_none();
         Profile {
             name: header.name.clone(),
-            identity: self.identity(&self.inner.task),
-            task: self.inner.task.clone(),
+            identity: session.identity(&session.task),
+            task: session.task.clone(),
             tasks: header.tasks.clone(),
             dims: header.dims.clone(),
             default_dim: header.default_dim.unwrap_or_else(|| header.family.vector()),
             modalities: Modality::ALL.into_iter().filter(has).collect(),
             max_tokens: header.family.max_tokens(),
-            device: self.inner.spec.to_string(),
-            dtype: self.inner.parts.compute(),
+            device: session.spec.to_string(),
+            dtype: session.compute(),
+            threads: session.threads,
         }
     }
 
-    pub(crate) fn spec(&self) -> BackendSpec {
-        self.inner.spec
+    /// The embedding identity for a task: what an index of its vectors must keep beside them. That of the engine's own
+    /// task stands in its [`Profile`].
+    pub fn identity(&self, task: &str) -> String {
+        self.session.identity(task)
+    }
+
+    /// The record.
+    pub fn record(&self) -> &RecordFolder {
+        self.session.record()
     }
 
     /// The record's header.
     pub fn header(&self) -> &RecordHeader {
-        self.inner.parts.record().header()
+        self.session.header()
     }
 
     /// What the device computes in.
     pub fn capabilities(&self) -> &Capabilities {
-        &self.inner.capabilities
+        &self.session.capabilities
     }
 
     /// Waits, time slices and compute times so far, by class.
     pub fn metrics(&self) -> MetricsSnapshot {
-        self.inner.metrics.snapshot()
-    }
-
-    /// Bytes of the memory budget: kept for good beside the opened engine, and spoken for at this moment.
-    pub fn memory_in_use(&self) -> (u64, u64) {
-        self.inner.pool.in_use()
+        self.session.metrics.snapshot()
     }
 
     /// Forgets the waits and slices counted so far, such as those of opening parts, so that a measurement begins at zero.
     pub fn reset_metrics(&self) {
-        self.inner.metrics.reset();
+        self.session.metrics.reset();
     }
 
-    /// The embedding identity for a task.
-    pub(crate) fn identity(&self, task: &str) -> String {
-        let header = self.header();
-        format!("omniburn/{}/{}/{task}", header.format, self.inner.content_digest)
+    /// Bytes of the memory budget: kept for good beside the opened engine, and spoken for at this moment.
+    pub fn memory_in_use(&self) -> (u64, u64) {
+        self.session.pool.in_use()
     }
 
-    pub(crate) fn check(&self, request: &Request) -> Result<(), EngineError> {
-        let header = self.header();
-        check_task(header, request.task.as_deref().unwrap_or(&self.inner.task))?;
-        match request.dim {
-            Some(asked) if !header.dims.contains(&asked) => {
-                Err(EngineError::UnknownDim { asked, allowed: header.dims.clone() })
-            }
-            _ => Ok(()),
-        }
+    /// What an input would cost, without computing anything: it is read and decoded, outside the memory budget.
+    ///
+    /// # Errors
+    /// [`ItemError`] as embedding it would give before the device is asked.
+    pub fn work(&self, input: &Input, request: &Request) -> Result<Work, ItemError> {
+        self.session.preparer.work(input, request)
     }
 
-    /// The dimension of a request's vectors; `None` is the full width.
-    pub(crate) fn dim_of(&self, request: &Request) -> Option<usize> {
-        request.dim.or(self.header().default_dim)
-    }
-
-    pub(crate) fn task_of<'a>(&'a self, request: &'a Request) -> &'a str {
-        request.task.as_deref().unwrap_or(&self.inner.task)
-    }
-
-    pub(crate) fn text_part(&self, request: &Request) -> Result<Arc<dyn TextModel>, ItemError> {
-        let task = self.task_of(request);
-        if let Some(text) = self.inner.parts.opened_text(task) {
-            return Ok(text);
-        }
-        let (parts, task) = (Arc::clone(&self.inner.parts), task.to_string());
-        Ok(self.unit(request, move || parts.text(&task))??)
-    }
-
-    /// What results of a request are results of: the record, the task, and where and in what type they are computed.
-    pub(crate) fn result_identity(&self, request: &Request) -> String {
-        let header = self.header();
-        let (task, digest) = (self.task_of(request), &self.inner.content_digest);
-        let (device, dtype) = (self.inner.spec, self.inner.parts.compute());
-        format!("omniburn/{}/{digest}/{task}/{device}/{dtype}", header.format)
-    }
-
-    /// The kept result of an input, where there is a cache and it has one.
-    pub(crate) fn cached(&self, key: &InputDigest) -> Option<Embedded> {
-        self.inner.cache.as_ref()?.find(key)
-    }
-
-    /// What a step should take; `None` while none of its kind has run.
-    pub(crate) fn expected(&self, stage: Stage, load: Load) -> Option<Duration> {
-        self.inner.costs.expect(stage, load)
-    }
-
-    /// Memory for an item, with everything open that reads it. `None` where there is none free and the caller must not
-    /// `wait`, because it holds some.
-    pub(crate) fn make_room(
+    /// Runs work of a tool's own on the device's thread and in its compute threads, when its turn comes, as one time slice of
+    /// the request's class: everything else waits for its end.
+    ///
+    /// # Errors
+    /// [`ItemError::Cancelled`], [`ItemError::DeadlinePassed`] or [`ItemError::Overloaded`] where it has not run;
+    /// [`ItemError::Panicked`] where it panicked.
+    pub fn on_device<T: Send + 'static>(
         &self,
-        modality: Modality,
-        need: &ItemNeed,
         request: &Request,
-        wait: bool,
-    ) -> Result<Option<Reservation>, ItemError> {
-        let (pool, bytes) = (&self.inner.pool, need.bytes());
-        if !self.inner.parts.is_open(modality, self.task_of(request)) {
-            if !wait {
-                return Ok(None);
-            }
-            self.open_parts(modality, bytes, request)?;
-        }
-        if let Some(refusal) = pool.refusal(bytes) {
-            return Err(refusal);
-        }
-        let priority = request.resolved_priority();
-        match pool.try_reserve(priority, bytes) {
-            Some(reserved) => Ok(Some(reserved)),
-            None if wait => pool.reserve(priority, bytes, request.cancel.as_ref(), request.deadline).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// Opens what reads a kind of input. What is copied by it stays in memory as long as the engine, so the budget pays
-    /// for it once and for good; `bytes` are what the first item needs beside it.
-    pub(crate) fn open_parts(&self, modality: Modality, bytes: u64, request: &Request) -> Result<(), ItemError> {
-        let (parts, pool, task) = (&self.inner.parts, &self.inner.pool, self.task_of(request).to_string());
-        // One at a time, or two callers would pay for one tower twice.
-        let _one = self.inner.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        if parts.is_open(modality, &task) {
-            return Ok(());
-        }
-        let copies = parts.copies(modality, &task);
-        if let Some(refusal) = pool.refusal(copies + bytes) {
-            return Err(refusal);
-        }
-        let reserved = pool.reserve(request.resolved_priority(), copies, request.cancel.as_ref(), request.deadline)?;
-        let parts = Arc::clone(parts);
-        self.unit(request, move || parts.open_for(modality, &task))??;
-        reserved.keep();
-        Ok(())
+        work: impl FnOnce(&DeviceProbe) -> T + Send + 'static,
+    ) -> Result<T, ItemError> {
+        let probe = DeviceProbe::new(self.session.worker.device().clone());
+        self.session.worker.unit(request, move || work(&probe))
     }
 }
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("record", &self.inner.parts.record().path()).finish_non_exhaustive()
+        f.debug_struct("Engine").field("record", &self.record().path()).finish_non_exhaustive()
     }
 }
 
-fn check_task(header: &RecordHeader, task: &str) -> Result<(), EngineError> {
-    if header.tasks.iter().any(|t| t == task) {
-        Ok(())
-    } else {
-        Err(EngineError::UnknownTask { asked: task.into(), held: header.tasks.clone() })
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Sender, channel};
+
+    use omniburn_media::{Height, RgbImage, Width};
+    use omniburn_scheduler::{Cancel, Priority};
+
+    use super::*;
+    use crate::call::{CallEvent, InputDigest};
+    use crate::fixture;
+    use crate::worker::{Stage, TextSet};
+
+    fn engine() -> (tempfile::TempDir, Engine) {
+        let (folder, record) = fixture::record();
+        (folder, Engine::open(record).unwrap())
+    }
+
+    #[test]
+    fn a_unit_that_panics_becomes_a_typed_error_and_frees_the_device() {
+        let (_folder, engine) = engine();
+        let want = engine.embed_one(Input::text("a"), Role::Query).unwrap();
+        let failed: Result<(), ItemError> =
+            engine.session.worker.unit(&Request::default(), || panic!("shapes disagree"));
+        let error = failed.unwrap_err();
+        assert_eq!(error.kind().name(), "panicked");
+        assert!(error.to_string().contains("shapes disagree"));
+        assert_eq!(engine.session.worker.waiting(), (0, 0));
+        assert_eq!(engine.embed_one(Input::text("a"), Role::Query).unwrap(), want);
+    }
+
+    /// Has the device busy until the result is dropped.
+    fn occupied<'scope>(scope: &'scope std::thread::Scope<'scope, '_>, engine: &'scope Engine) -> Sender<()> {
+        let (busy, until) = channel();
+        let (begun, begins) = channel();
+        scope.spawn(move || {
+            let work = move || {
+                begun.send(()).unwrap();
+                // Ended by the other end's drop.
+                let _ = until.recv();
+            };
+            engine.session.worker.unit(&Request::new(Role::Query), work).unwrap();
+        });
+        begins.recv().unwrap();
+        busy
+    }
+
+    /// Texts of one call each, all waiting for the device at once.
+    fn at_once(engine: &Engine, requests: Vec<(Input, Request)>) -> Vec<Result<Embedded, ItemError>> {
+        std::thread::scope(|scope| {
+            let busy = occupied(scope, engine);
+            let count = requests.len();
+            let callers: Vec<_> = requests
+                .into_iter()
+                .map(|(input, request)| scope.spawn(move || engine.embed_with(&[input], &request).unwrap().remove(0)))
+                .collect();
+            while engine.session.worker.waiting().0 + engine.session.worker.waiting().1 < count {
+                std::thread::yield_now();
+            }
+            drop(busy);
+            callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn texts_of_sixteen_callers_of_both_roles_are_one_pass_a_class_and_keep_their_bits() {
+        let (_folder, engine) = engine();
+        let asked = |n: usize| {
+            let role = [Role::Query, Role::Document, Role::None][n % 3];
+            let priority = if n.is_multiple_of(2) { Priority::Interactive } else { Priority::Background };
+            (Input::text(format!("text {n} {}", "word ".repeat(n % 5))), Request::new(role).priority(priority))
+        };
+        let want: Vec<Embedded> =
+            (0..16).map(asked).map(|(i, r)| engine.embed_with(&[i], &r).unwrap().remove(0).unwrap()).collect();
+        engine.reset_metrics();
+        let got = at_once(&engine, (0..16).map(asked).collect());
+        let metrics = engine.metrics();
+        // One of the interactive units had the device busy.
+        assert_eq!((metrics.interactive.computes.count, metrics.background.computes.count), (2, 1));
+        for (got, want) in got.into_iter().zip(want) {
+            let got = got.unwrap();
+            assert_eq!(got, want);
+            assert!(got.timings.queue > Duration::ZERO && got.timings.compute > Duration::ZERO);
+            assert!(got.timings.tokenise > Duration::ZERO);
+        }
+        assert_eq!(engine.memory_in_use(), (0, 0));
+    }
+
+    #[test]
+    fn a_call_that_is_full_is_refused_at_once_and_the_others_are_served() {
+        let (folder, _) = engine();
+        let policy = SchedulerPolicy { max_queue: 2, ..SchedulerPolicy::default() };
+        let engine = Engine::builder(folder.path().join("record")).scheduler(policy).open().unwrap();
+        let text = |n: usize| Input::text(format!("text {n}"));
+        std::thread::scope(|scope| {
+            let busy = occupied(scope, &engine);
+            let callers: Vec<_> = (0..2)
+                .map(|n| {
+                    scope.spawn({
+                        let engine = &engine;
+                        move || engine.embed_one(text(n), Role::Query)
+                    })
+                })
+                .collect();
+            while engine.session.worker.waiting().0 < 2 {
+                std::thread::yield_now();
+            }
+            let refused = engine.embed_with(&[text(7), text(8)], &Request::new(Role::Query)).unwrap();
+            for error in refused.into_iter().map(Result::unwrap_err) {
+                assert_eq!(error.kind().name(), "overloaded");
+                assert_eq!(error.to_string(), "2 interactive calls wait for the device already");
+            }
+            drop(busy);
+            callers.into_iter().for_each(|caller| assert!(caller.join().unwrap().is_ok()));
+        });
+        assert!(engine.embed_one(text(7), Role::Query).is_ok());
+        assert_eq!(engine.memory_in_use(), (0, 0));
+    }
+
+    #[test]
+    fn a_caller_that_leaves_while_it_waits_is_not_computed() {
+        let (_folder, engine) = engine();
+        let cancel = Cancel::new();
+        let request = Request::new(Role::Query).cancel(cancel.clone());
+        std::thread::scope(|scope| {
+            let busy = occupied(scope, &engine);
+            let caller = scope.spawn(|| engine.embed_with(&[Input::text("a")], &request).unwrap().remove(0));
+            while engine.session.worker.waiting().0 < 1 {
+                std::thread::yield_now();
+            }
+            cancel.cancel();
+            assert!(matches!(caller.join().unwrap(), Err(ItemError::Cancelled)));
+            assert_eq!(engine.memory_in_use(), (0, 0));
+            drop(busy);
+        });
+        // That which had the device busy, and no other.
+        assert_eq!(engine.metrics().interactive.computes.count, 1);
+    }
+
+    #[test]
+    fn one_culprit_among_callers_fails_alone_and_each_call_notes_what_was_its_own() {
+        let (_folder, engine) = engine();
+        let text = engine.session.text_part(&Request::default()).unwrap();
+        let alone = engine.embed_one(Input::text("fine"), Role::Query).unwrap();
+        let units: Arc<Mutex<Vec<(Vec<InputDigest>, u64, bool)>>> = Arc::default();
+        let seen = Arc::clone(&units);
+        let request = Request::new(Role::Query).on_event(move |event| {
+            if let CallEvent::Unit(unit) = event {
+                seen.lock().unwrap().push((unit.items.to_vec(), unit.rows, unit.error.is_some()));
+            }
+        });
+        std::thread::scope(|scope| {
+            let busy = occupied(scope, &engine);
+            let fine = scope.spawn(|| engine.embed_with(&[Input::text("fine")], &request).unwrap().remove(0));
+            let bad = scope.spawn(|| {
+                let reserved = Arc::new(engine.session.pool.try_reserve(Priority::Interactive, 1).unwrap());
+                let (skipped, sequences) = (vec![0], vec![vec![999_999]]);
+                let set = TextSet { text, sequences, skipped, stage: Stage::TextLayer, reserved: vec![reserved] };
+                engine.session.worker.texts(&Request::new(Role::Query), set, true)
+            });
+            while engine.session.worker.waiting().0 < 2 {
+                std::thread::yield_now();
+            }
+            drop(busy);
+            assert_eq!(fine.join().unwrap().unwrap().embedding, alone);
+            let bad = bad.join().unwrap();
+            assert!(bad.shared && matches!(bad.rows, Err(ItemError::TokenIdOutOfTable { id: 999_999, .. })));
+        });
+        let units = units.lock().unwrap();
+        let (own, rows) = (vec![Input::text("fine").digest().unwrap()], units[0].1);
+        assert_eq!(*units, [(own.clone(), rows, true), (own, rows, false)]);
+    }
+
+    #[test]
+    fn callers_of_one_input_at_one_time_compute_it_once() {
+        let (_folder, engine) = engine();
+        let computed = |engine: &Engine| engine.metrics().background.computes.count;
+        let before = computed(&engine);
+        std::thread::scope(|scope| {
+            let busy = occupied(scope, &engine);
+            let call = || engine.embed_one(Input::text("the same"), Role::Document).unwrap();
+            let callers: Vec<_> = (0..8).map(|_| scope.spawn(call)).collect();
+            while engine.session.flights.followers() < 7 {
+                std::thread::yield_now();
+            }
+            drop(busy);
+            let vectors: Vec<Embedding> = callers.into_iter().map(|caller| caller.join().unwrap()).collect();
+            assert!(vectors.windows(2).all(|two| two[0] == two[1]));
+        });
+        assert_eq!(computed(&engine) - before, 1);
+        assert_eq!(engine.memory_in_use(), (0, 0));
+    }
+
+    #[test]
+    fn a_record_without_towers_reads_text_and_names_what_it_does_not_read() {
+        let (_folder, engine) = engine();
+        assert_eq!(engine.profile().modalities, [Modality::Text]);
+        let picture = RgbImage::new(Width(8), Height(8), vec![7; 192]).unwrap();
+        let result = engine.embed_with(&[Input::image_pixels(picture)], &Request::default()).unwrap().swap_remove(0);
+        assert_eq!(result.unwrap_err().to_string(), "image is not taken: the record has no image tower");
+        let empty = engine.embed_with(&[Input::text("")], &Request::new(Role::None)).unwrap().swap_remove(0);
+        assert_eq!(empty.unwrap_err().kind().name(), "empty");
+    }
+
+    #[test]
+    #[cfg(feature = "mini")]
+    fn work_is_what_embedding_reports_and_grows_with_the_input() {
+        let engine = Engine::mini().unwrap();
+        let request = Request::new(Role::None);
+        let picture = || RgbImage::new(Width(20), Height(10), vec![7; 600]).unwrap();
+        let inputs = [
+            Input::text("a red bicycle"),
+            Input::text("a red bicycle and a blue one beside it"),
+            Input::image_pixels(picture()),
+            Input::video_frames(vec![picture(), picture(), picture()]),
+            Input::audio_samples(vec![0.1f32; 16_000], 16_000),
+            Input::audio_samples(vec![0.1f32; 8 * 16_000], 16_000),
+        ];
+        let work: Vec<Work> = inputs.iter().map(|input| engine.work(input, &request).unwrap()).collect();
+        for (found, work) in engine.embed_with(&inputs, &request).unwrap().into_iter().zip(&work) {
+            assert_eq!(found.unwrap().tokens, work.tokens);
+        }
+        println!("{work:?}");
+        assert!(
+            work[1].flops > work[0].flops && work[3].flops > 2 * work[2].flops && work[5].flops > 3 * work[4].flops
+        );
+        assert!(engine.work(&Input::text("word ".repeat(400)), &request).is_err());
     }
 }

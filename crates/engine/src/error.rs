@@ -1,15 +1,17 @@
 //! What can go wrong, with the names of everything concerned.
 
+use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use omniburn_media::MediaError;
 use omniburn_models::RecordError;
 use omniburn_models::record::{Dtype, Modality};
+use omniburn_scheduler::{GaveUp, Priority, Refused};
 use serde::{Deserialize, Serialize};
 
 use crate::embedding::EmbeddingError;
-use crate::scheduler::{GaveUp, Priority, Refused};
 
 /// The kinds of failure an item can have, as every surface names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -192,7 +194,23 @@ impl From<Refused> for ItemError {
     }
 }
 
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_string());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".into())
+}
+
+/// A panic of a decoder as the error of its item.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, ItemError>) -> Result<T, ItemError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(ItemError::panicked(panic.as_ref())))
+}
+
 impl ItemError {
+    /// A panic as the error of whatever it stopped.
+    pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
+        ItemError::Panicked { message: panic_message(panic) }
+    }
+
     /// The kind, as every surface names it.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -302,30 +320,6 @@ pub enum EngineError {
         modality: Modality,
         /// The budget's answer.
         source: ItemError,
-    },
-    /// A journal is of another record.
-    #[error("the journal is of `{logged}`, this engine is `{opened}`")]
-    IdentityMismatch {
-        /// The embedding identity in the journal.
-        logged: String,
-        /// That of this engine for the same task.
-        opened: String,
-    },
-    /// A journal is of a layout that this version does not know.
-    #[error("the journal is of format {found}, this version reads {expected}")]
-    JournalFormat {
-        /// The format in the journal.
-        found: u32,
-        /// The format known here.
-        expected: u32,
-    },
-    /// A journal names a call that it does not open.
-    #[error("entry {entry} of the journal is of call {call}, which no entry before it opens")]
-    JournalCall {
-        /// Place of the entry, from 0.
-        entry: usize,
-        /// The call.
-        call: u64,
     },
     /// A worker thread could not be started.
     #[error("no thread for the device: {0}")]

@@ -14,85 +14,83 @@
 //! [`Embedding`]s: finite and of unit length, or a typed error that names the input. It blocks, needs no async runtime,
 //! reads no environment and uses no network. No Burn type stands in this surface.
 //!
-//! | where | what |
+//! Tools that examine an engine (journals and their replay, a self-test, a load test, the limits of the machine) live in
+//! `omniburn-diagnostics` and see no more of it than stands here; what they hook into is [`probe`].
+//!
+//! | room, from above to below | what |
 //! |---|---|
-//! | `request` | what callers say: [`Input`], [`Role`], [`Request`] |
-//! | `prompt` | prefixes, media templates, suffixes: which rows enter the backbone |
-//! | `plan` | which items share a unit |
-//! | `omniburn_scheduler`, `worker`, `metrics` | what waits and what is computed next, on one thread a device, with its times |
-//! | `need`, `memory` | what an item takes, from its header; the one budget that all callers share |
-//! | `prepare` | reading, decoding, tokenising, on the threads of callers |
-//! | `stream` | a call of any length: what is prepared ahead, what is computed together |
-//! | `run`, `forward` | the units of a window; a unit in steps: upload, layer after layer, read back |
-//! | `unit` | a unit in time slices no longer than they should be, texts of several callers in one pass |
-//! | `cost` | what steps take on this machine, learnt from those that ran |
-//! | `shared`, `key` | equal inputs computed once, kept results; what makes inputs equal |
-//! | `journal`, `replay` | what a call notes of itself; doing it again and comparing the bits |
-//! | `parts` | towers and tasks of a record, opened when first used |
-//! | `backend` | the only place that names devices |
-//! | `warm` | what is paid once, paid ahead: parts opened, and off flex kernels compiled and tuned |
-//! | `work`, `peak` | what an input is in operations, and what the machine can do at most |
-//! | `selftest` | an engine that examines itself: operations, stored vectors, waits and time slices under a short load |
+//! | `engine` | the facade: [`Engine`], how it is opened, what it is |
+//! | `session` | one open record on one device. `open`: what calls share. `stream`: a call of any length, what is prepared ahead, what is computed together. `run`: the units of a window. `plan`: which items share a unit. `parts`: towers and tasks, opened when first used. `warm`: what is paid once, paid ahead |
+//! | `options` | the settings of an engine to be opened |
+//! | `prepare` | on the threads of callers: `preparer` reads, decodes, tokenises; `prompt` lays prefixes, media templates, suffixes; `estimate` says from a header what an item takes; `work` counts operations |
+//! | `cache` | equal inputs computed once, kept results |
+//! | `worker` | one thread a device. `submit`: what callers hand to it. `thread`, `slices`, `texts`: time slices, texts of several callers in one pass. `forward`: a unit in steps, upload, layer after layer, read back. `cost`, `metrics`: what steps take, learnt from those that ran; how long callers waited |
+//! | `memory` | the one budget that all callers share |
+//! | `device`, `backend` | a device from within, for tools; the only place that names devices |
+//! | `forms` | what is handed from `prepare` to `worker`: patches, mel frames, whole images, the ids around them |
+//! | `call`, `embedding`, `error` | what callers say and get: [`Input`], [`Request`], [`Embedded`], events |
+//!
+//! A file imports its own room and those below it, never one above: `cargo xtask ci --only rooms` holds that. What waits, and
+//! what is computed next and together, is decided in `omniburn_scheduler`.
 #![forbid(unsafe_code)]
 
 mod backend;
-mod cost;
+mod cache;
+mod call;
+mod device;
 mod embedding;
 mod engine;
 mod error;
-mod forward;
-mod journal;
-mod key;
+#[cfg(test)]
+mod fixture;
+mod forms;
 mod memory;
-mod metrics;
-mod need;
 mod options;
-mod parts;
-mod peak;
-mod plan;
 mod prepare;
-mod prompt;
-mod replay;
-mod request;
-mod run;
-mod selftest;
-mod shared;
-mod stream;
-mod unit;
-mod warm;
-mod work;
+mod session;
 mod worker;
 
-use omniburn_scheduler as scheduler;
-
 pub use backend::{BackendKind, BackendSpec, Capabilities};
+pub use cache::{CacheStats, ResultCache};
+pub use call::{Asked, Embedded, Input, InputDigest, Progress, Request, Role, Segment, Span, Timings};
 pub use embedding::{Embedding, EmbeddingError};
 pub use engine::{Engine, EngineBuilder, Profile};
 pub use error::{EngineError, ErrorKind, ItemError};
-pub use journal::{
-    Answered, ItemOutcome, JOURNAL_FORMAT, JournalEntry, JournalItem, JournalOpen, JournalUnit, VectorDigest,
-};
-pub use key::InputDigest;
-pub use metrics::{ClassStats, DurationStats, Metrics, MetricsSnapshot};
-pub use omniburn_media::{
-    Height, MediaError, MelPreprocess, NotText, OTHER_TEXT, RgbImage, SEGMENT_SECONDS, TextEncoding, TrackChoice,
-    TrackInfo, Truncation, VideoSource, VisionPreprocess, Width, decode_image, has_images, is_animation,
-    known_image_ending, resize_bicubic, sniff,
-};
-pub use omniburn_models::family::{AudioForm, ImageForm, ModelSpec};
-pub use omniburn_models::record::int8::is_scale;
-pub use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader, TemplateKind};
-pub use omniburn_models::{FAMILIES, Family, FamilyConfig};
-pub use omniburn_models::{Isa, IsaUnavailable, KernelRow, RecordError, settle_allocator};
+pub use omniburn_media::{Height, MediaError, RgbImage, TrackChoice, Truncation, Width};
+pub use omniburn_models::record::{Dtype, Modality, RecordFolder};
+pub use omniburn_models::{Isa, RecordError, settle_allocator};
 pub use omniburn_scheduler::{Cancel, Priority, SchedulerPolicy};
-pub use options::{Budget, DEFAULT_BUDGET_BYTES, DEFAULT_TIME_SLICE, EngineOptions, VERIFY_SMALL_BYTES};
-pub use parts::copied_weights;
-pub use peak::Peak;
-pub use prepare::{mel_preprocess, vision_preprocess};
-pub use replay::{ReplayDifference, ReplayReport, Replayed};
-pub use request::{Asked, Embedded, Input, Progress, Request, Role, Segment, Span, Timings};
-pub use selftest::{ItemRow, LoadReport, SelfTest, Stored, StoredDistance};
-pub use shared::{CacheStats, ResultCache};
-pub use stream::EmbedIter;
-pub use warm::WarmPass;
-pub use work::Work;
+pub use options::{DEFAULT_BUDGET_BYTES, DEFAULT_TIME_SLICE};
+pub use session::EmbedIter;
+pub use worker::{ClassStats, DurationStats, MetricsSnapshot};
+
+/// Files before they are inputs: what kind they are of, and images as pixels.
+pub mod media {
+    pub use omniburn_media::{
+        NotText, OTHER_TEXT, TextEncoding, TrackInfo, VideoSource, decode_image, has_images, is_animation,
+        known_image_ending, resize_bicubic, sniff,
+    };
+}
+
+/// What lies in a record and what its model takes: for tools that show records, and for tests.
+pub mod record {
+    pub use omniburn_media::{MelPreprocess, VisionPreprocess};
+    pub use omniburn_models::record::int8::is_scale;
+    pub use omniburn_models::record::{RecordHeader, TemplateKind};
+    pub use omniburn_models::{FAMILIES, Family, FamilyConfig};
+
+    pub use crate::memory::{LargestInput, copied_weights, largest_inputs};
+    pub use crate::prepare::{mel_preprocess, vision_preprocess};
+    pub use crate::session::VERIFY_SMALL_BYTES;
+}
+
+/// Hooks for tools that examine an engine: what happens in a call, what an input costs, the device from within.
+pub mod probe {
+    pub use omniburn_models::{IsaUnavailable, KernelRow};
+
+    pub use crate::call::{Answered, CallBegun, CallEvent, ItemDone, Sha256Digest, UnitRan};
+    pub use crate::device::{DeviceProbe, Product};
+    pub use crate::prepare::Work;
+    pub use crate::session::WarmPass;
+    pub use crate::worker::Metrics;
+}

@@ -11,7 +11,7 @@
 use std::io::{BufReader, Cursor};
 use std::path::Path;
 
-use crate::audio::MelPreprocess;
+use crate::audio::mel::MelPreprocess;
 use crate::error::MediaError;
 use crate::image::decode::header;
 use crate::image::letterbox::fitted;

@@ -1,27 +1,9 @@
 //! The laws, judged from what happened at it: an account of its own, which shares nothing with the deciding
 //! state but the journal that state writes.
 
-use crate::policy::Ticket;
-use crate::{Priority, SchedulerPolicy};
+use crate::policy::{Event, Priority, SchedulerPolicy, Ticket};
 
 use Priority::{Background, Interactive};
-
-/// What happened, in order, written under the scheduler's lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A caller asked for its first unit.
-    Arrive(Ticket, Priority),
-    /// A waiter was given the turn.
-    Start(Ticket),
-    /// The turn ended.
-    Release(Ticket),
-    /// The turn ended, and its holder asked for the next one of the same work.
-    Yield(Ticket),
-    /// A waiter left.
-    GiveUp(Ticket),
-    /// A waiter went along in the turn under way.
-    Join(Ticket),
-}
 
 /// The laws, judged from a journal alone: it counts, for every interactive waiter, the background units
 /// that it has waited for, where the scheduler only compares tickets.

@@ -6,7 +6,8 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-pub use crate::judge::{Event, Judge};
+pub use crate::judge::Judge;
+pub use crate::policy::Event;
 
 /// The time of the model.
 pub fn now() -> Instant {

@@ -6,9 +6,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-#[cfg(any(test, feature = "loom"))]
-use crate::judge::{Event, Judge};
-
 /// The class of a request: whether somebody is looking at a screen until it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Priority {
@@ -71,6 +68,24 @@ pub struct PolicyState {
     owed_below: u64,
     #[cfg(any(test, feature = "loom"))]
     pub(crate) journal: Vec<Event>,
+}
+
+/// What happened, in order, written under the scheduler's lock.
+#[cfg(any(test, feature = "loom"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A caller asked for its first unit.
+    Arrive(Ticket, Priority),
+    /// A waiter was given the turn.
+    Start(Ticket),
+    /// The turn ended.
+    Release(Ticket),
+    /// The turn ended, and its holder asked for the next one of the same work.
+    Yield(Ticket),
+    /// A waiter left.
+    GiveUp(Ticket),
+    /// A waiter went along in the turn under way.
+    Join(Ticket),
 }
 
 /// A ticket in its queue.
@@ -228,9 +243,10 @@ impl PolicyState {
         (self.interactive.len(), self.background.len())
     }
 
+    /// What it was told to keep to, and what happened at it since.
     #[cfg(any(test, feature = "loom"))]
-    pub(crate) fn judge(&self) -> Judge {
-        Judge::of(self.policy, &self.journal)
+    pub(crate) fn account(&self) -> (SchedulerPolicy, &[Event]) {
+        (self.policy, &self.journal)
     }
 
     #[cfg(any(test, feature = "loom"))]
@@ -244,6 +260,7 @@ impl PolicyState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::Judge;
     use proptest::prelude::*;
 
     use Priority::{Background, Interactive};

@@ -7,8 +7,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::batcher::{Candidate, Size, batch_mates};
-use crate::policy::{PolicyState, Ticket};
-use crate::{Cancel, Priority, SchedulerPolicy};
+use crate::cancel::Cancel;
+use crate::policy::{PolicyState, Priority, SchedulerPolicy, Ticket};
 
 #[cfg(any(test, feature = "loom"))]
 use crate::judge::Judge;
@@ -352,7 +352,8 @@ impl<W> Queue<W> {
         assert!(self.waiting.is_empty() && self.parked.is_empty() && self.running.is_none(), "work was left");
         assert!(self.gone.is_empty(), "nobody was told of those who left");
         self.policy.assert_idle();
-        self.policy.judge()
+        let (policy, journal) = self.policy.account();
+        Judge::of(policy, journal)
     }
 }
 

@@ -5,12 +5,12 @@ use std::fmt;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use crate::batcher::Size;
 #[cfg(any(test, feature = "loom"))]
 use crate::judge::Judge;
-use crate::policy::Ticket;
+use crate::policy::{Priority, SchedulerPolicy, Ticket};
 use crate::queue::{Ask, GaveUp, Gone, Queue, Refused, Taken};
 use crate::sync::{self, Bell, Mutex, MutexGuard};
-use crate::{Priority, SchedulerPolicy, Size};
 
 /// Requests of many threads for one device; shared as `Arc<Scheduler>`. `W` is what a caller gives, `R` what it gets.
 ///
@@ -351,7 +351,7 @@ impl<W, R> Drop for Turn<'_, W, R> {
 #[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
-    use crate::Cancel;
+    use crate::cancel::Cancel;
     use std::collections::HashMap;
     use std::panic::resume_unwind;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -5,10 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use omniburn::probe::Work;
+use omniburn::record::{MelPreprocess, mel_preprocess};
 use omniburn::{
-    Cancel, Engine, ErrorKind, Height, Input, ItemError, MelPreprocess, Modality, Priority, Request, RgbImage, Role,
-    Width, Work, mel_preprocess,
+    Cancel, Engine, ErrorKind, Height, Input, ItemError, Modality, Priority, Request, RgbImage, Role, Width,
 };
+use omniburn_diagnostics::peak;
 use serde::Serialize;
 
 use super::{forget_peak_memory, open_engine, peak_memory};
@@ -137,7 +139,7 @@ fn time_all(
     let profile = engine.profile();
     let mut failed = false;
     if args.peak {
-        let peak = match engine.peak(request) {
+        let peak = match peak(engine, request) {
             Err(ItemError::Cancelled) => return Ok(failed),
             Err(e) => return Err(Failure::with_code(SOME_FAILED, anyhow::anyhow!("the peaks of the machine: {e}"))),
             Ok(peak) => peak,

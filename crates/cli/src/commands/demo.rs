@@ -5,7 +5,8 @@ use std::io::IsTerminal;
 use std::time::Instant;
 
 use include_dir::{Dir, File, include_dir};
-use omniburn::{Cancel, Embedding, Engine, ErrorKind, Input, Request, Role, VideoSource, is_animation};
+use omniburn::media::{VideoSource, is_animation};
+use omniburn::{Cancel, Embedding, Engine, ErrorKind, Input, Request, Role};
 use serde::Deserialize;
 
 use crate::failure::{DONE, Failure, Outcome, SOME_FAILED};
@@ -187,11 +188,11 @@ fn thumbnail(sample: &Sample) -> Option<String> {
     if sample.kind != "image" {
         return None;
     }
-    let image = omniburn::decode_image(sample.file.contents(), sample.name).ok()?;
+    let image = omniburn::media::decode_image(sample.file.contents(), sample.name).ok()?;
     let columns = THUMBNAIL_COLUMNS;
     // A cell is twice as high as it is wide, and shows two pixels.
     let rows = (columns * image.height().0 / image.width().0.max(1)).clamp(2, columns) & !1;
-    let small = omniburn::resize_bicubic(&image, omniburn::Height(rows), omniburn::Width(columns));
+    let small = omniburn::media::resize_bicubic(&image, omniburn::Height(rows), omniburn::Width(columns));
     let row_bytes = 3 * columns as usize;
     let mut text = String::new();
     for two in small.pixels().chunks_exact(2 * row_bytes) {

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use omniburn::{
-    BackendKind, BackendSpec, DurationStats, Engine, EngineError, ItemRow, KernelRow, LoadReport, SelfTest, Stored,
-};
+use omniburn::probe::KernelRow;
+use omniburn::{BackendKind, BackendSpec, DurationStats, Engine, EngineError};
+use omniburn_diagnostics::{ItemRow, LoadReport, SelfTest, Stored, load_test, self_test};
 use serde::Serialize;
 
 use super::{checked, mebibytes, shipped, table, tuning_folder, with_tuning};
@@ -160,8 +160,8 @@ pub fn run(args: &DoctorArgs) -> Outcome {
         Ok(engine) => {
             report.model = Some(model(&engine));
             // The progress of the self-test is that of the bar: its two parts take about as long as each other.
-            report.take(engine.self_test(&|_| bar.inc(1)));
-            report.take_load(engine.load_test(LOAD));
+            report.take(self_test(&engine, &|_| bar.inc(1)));
+            report.take_load(load_test(&engine, LOAD));
             bar.inc(1);
             report.ok = report.failures.is_empty();
             Ok(if report.ok { DONE } else { SOME_FAILED })
@@ -555,7 +555,8 @@ fn load_lines(text: &mut String, load: &Load) {
 
 #[cfg(test)]
 mod tests {
-    use omniburn::{Modality, StoredDistance};
+    use omniburn::Modality;
+    use omniburn_diagnostics::StoredDistance;
 
     use super::*;
 

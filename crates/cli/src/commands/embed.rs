@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::ProgressBar;
-use omniburn::{Answered, Asked, Cancel, Embedded, Engine, ItemError, JournalEntry, Request, Role};
+use omniburn::probe::Answered;
+use omniburn::{Asked, Cancel, Embedded, Engine, ItemError, Request, Role};
+use omniburn_diagnostics::JournalEntry;
 use serde_json::value::RawValue;
 
 use super::{open_engine, request};
@@ -87,7 +89,7 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     let mut request = request(&engine, &args.model, args.role.into())?.cancel(cancel.clone());
     if let Some(journal) = &journal {
         let journal = journal.clone();
-        request = request.journal(move |entry| journal.lock().note(entry));
+        request = omniburn_diagnostics::journal(request, move |entry| journal.lock().note(entry));
     }
     let full = || engine.profile().default_dim;
     let sink = match (file, args.format) {

@@ -2,10 +2,8 @@
 
 use std::fmt::Write;
 
-use omniburn::{
-    AudioForm, Budget, DEFAULT_BUDGET_BYTES, Dtype, ImageForm, Modality, RecordFolder, RecordHeader, SEGMENT_SECONDS,
-    copied_weights, is_scale,
-};
+use omniburn::record::{LargestInput, RecordHeader, copied_weights, is_scale, largest_inputs};
+use omniburn::{DEFAULT_BUDGET_BYTES, Dtype, Modality, RecordFolder};
 use omniburn_convert::{ConvertOptions, TaskChoice, convert};
 use serde::Serialize;
 
@@ -119,7 +117,7 @@ fn record(args: &InspectArgs, record: &RecordFolder) -> Outcome {
         modules,
         bytes,
         budget,
-        needs: needs(header, budget, &copies_f32),
+        needs: needs(record, budget),
         copies_f32,
         verified: args.verify,
     };
@@ -172,62 +170,10 @@ fn modules(header: &RecordHeader) -> Vec<ModuleRow> {
     rows
 }
 
-/// What the longest text, the largest image and video and the longest segment of audio need beside what their decoders
-/// take: the smallest budget under which each is embedded, copied weights of its tower included.
-fn needs(header: &RecordHeader, budget: u64, copies: &Copies) -> Vec<NeedRow> {
-    let estimate = Budget::new(budget, &header.family);
-    let row = |input, rows, bytes| {
-        let bytes = Budget::least_for(bytes);
-        NeedRow { input, rows, bytes, fits: bytes <= budget }
-    };
-    let longest = header.family.max_tokens();
-    let mut found = vec![row("longest text", longest, estimate.text_item(longest))];
-    let (spec, preprocess) = (header.family.spec(), &header.preprocess);
-    let ends = estimate.text_unit(&[64]);
-    match spec.image {
-        Some(ImageForm::Pixels { image_size, .. }) => {
-            let frames = preprocess.video_frames.unwrap_or(8) as usize;
-            let square = 3 * (image_size as u64).pow(2);
-            found.push(row("image", 1, estimate.square_unit(1) + ends + square + copies.pictures));
-            let film = estimate.square_unit(1) + ends + frames as u64 * square;
-            found.push(row("video, frames", frames, film + copies.pictures));
-        }
-        Some(ImageForm::Patches { patch_px, merge, patch_values, .. }) => {
-            if let Some(image) = &preprocess.image {
-                let patches = (image.max_pixels / (patch_px * patch_px).max(1) as u64) as usize;
-                let rows = patches / (merge * merge).max(1);
-                let kept = (patches * patch_values) as u64;
-                let share = estimate.patches_item(patches, 1, rows);
-                found.push(row("largest image", rows, kept + share + copies.pictures));
-            }
-            if let Some(film) = &preprocess.video {
-                // The tower takes a video a group of frames at a time; the backbone takes it whole.
-                let groups = preprocess.video_frames.unwrap_or(32).div_ceil(film.temporal_patch.max(1)).max(1) as usize;
-                let pixels = u64::from(film.patch_px).pow(2).max(1) * u64::from(film.temporal_patch).max(1);
-                let patches = (film.max_pixels / pixels) as usize;
-                let rows = patches / (merge * merge).max(1);
-                let kept = (patches * patch_values) as u64;
-                let film = estimate.patches_item(patches / groups, groups, rows);
-                found.push(row("largest video", rows, kept + film + copies.pictures));
-            }
-        }
-        None => {}
-    }
-    match (&spec.audio, &preprocess.audio) {
-        (Some(AudioForm::Windows { .. }), Some(sound)) => {
-            let frames = 4 * (sound.sample_rate_hz / sound.hop_samples.max(1)) as usize;
-            found.push(row("speech, frames", frames, estimate.audio_unit(&[frames]) + ends + copies.sound));
-        }
-        (Some(AudioForm::Mel(audio)), Some(sound)) => {
-            let frames = SEGMENT_SECONDS * f64::from(sound.sample_rate_hz) / f64::from(sound.hop_samples.max(1));
-            let rows = audio.features(frames as usize);
-            let kept = 4 * frames as u64 * u64::from(sound.mels);
-            let share = estimate.frames_item(audio.window_frames(), frames as usize, rows);
-            found.push(row("longest segment of audio", rows, kept + share + copies.sound));
-        }
-        _ => {}
-    }
-    found
+/// What the largest inputs that the record takes need, in f32.
+fn needs(record: &RecordFolder, budget: u64) -> Vec<NeedRow> {
+    let row = |LargestInput { input, rows, bytes }| NeedRow { input, rows, bytes, fits: bytes <= budget };
+    largest_inputs(record, Dtype::F32).into_iter().map(row).collect()
 }
 
 fn for_people(header: &RecordHeader, view: &RecordView) -> String {

@@ -15,7 +15,8 @@ pub mod replay;
 
 use std::path::{Path, PathBuf};
 
-use omniburn::{BackendKind, BackendSpec, Engine, EngineBuilder, RecordFolder, Request, Role, VERIFY_SMALL_BYTES};
+use omniburn::record::VERIFY_SMALL_BYTES;
+use omniburn::{BackendKind, BackendSpec, Engine, EngineBuilder, RecordFolder, Request, Role};
 use omniburn_convert::find_in_hf_cache;
 
 use crate::args::ModelArgs;

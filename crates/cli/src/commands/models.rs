@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use omniburn::{FAMILIES, RecordFolder};
+use omniburn::RecordFolder;
+use omniburn::record::FAMILIES;
 use omniburn_convert::card::Card;
 use serde::Serialize;
 

@@ -3,11 +3,10 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
 
-use omniburn::{
-    BackendSpec, Cancel, Engine, EngineError, ErrorKind, Input, ItemOutcome, JournalEntry, JournalItem, Replayed,
-    Request,
-};
+use omniburn::{BackendSpec, Cancel, Engine, EngineError, ErrorKind, Input, Progress};
+use omniburn_diagnostics::{ItemOutcome, JournalEntry, JournalItem, ReplayError, ReplayOptions, Replayed, replay};
 use serde::Serialize;
 
 use super::embed::{open_items, unreadable};
@@ -80,15 +79,18 @@ pub fn run(args: &ReplayArgs, typed: Vec<TypedInput>) -> Outcome {
 fn report(engine: &Engine, entries: &[JournalEntry], inputs: &[Input], cancel: Cancel, args: &ReplayArgs) -> Outcome {
     let bar = items_bar(Some(0), "replaying", args.quiet);
     let shown = bar.clone();
-    let request = Request::default().cancel(cancel).on_progress(move |progress| {
+    let progress = Arc::new(move |progress: Progress| {
         shown.set_length(progress.total as u64);
         shown.set_position(progress.done as u64);
     });
-    let report = engine.replay(entries, inputs, &request);
+    let options = ReplayOptions { cancel: Some(cancel), progress: Some(progress), ..ReplayOptions::default() };
+    let report = replay(engine, entries, inputs, &options);
     bar.finish_and_clear();
     let report = report.map_err(|e| match e {
-        EngineError::Item { source, .. } if source.kind() == ErrorKind::Cancelled => Failure::Interrupted,
-        EngineError::JournalFormat { .. } | EngineError::JournalCall { .. } => {
+        ReplayError::Engine(EngineError::Item { source, .. }) if source.kind() == ErrorKind::Cancelled => {
+            Failure::Interrupted
+        }
+        ReplayError::JournalFormat { .. } | ReplayError::JournalCall { .. } => {
             Failure::usage(format!("{}: {e}", args.journal.display()))
         }
         e => Failure::from(e),

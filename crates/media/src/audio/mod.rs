@@ -20,7 +20,7 @@ mod decoder;
 mod demux;
 mod flac;
 mod matroska;
-mod mel;
+pub(crate) mod mel;
 mod mp4;
 mod mpeg;
 mod ogg;

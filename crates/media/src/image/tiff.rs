@@ -9,7 +9,7 @@
 //! # Source
 //! TIFF 6.0 (1992), its supplements 1 and 2, the BigTIFF design; Pillow 13 and its libtiff 4.7 where these leave a choice.
 
-use std::io::{self, SeekFrom};
+use std::io::SeekFrom;
 
 use image::metadata::Orientation;
 
@@ -21,54 +21,14 @@ use super::size::{Height, Width};
 
 mod codecs;
 mod colour;
+mod fault;
 mod fax;
 mod tags;
 
-use colour::{Alpha, Chroma, Colour, Converter, Samples};
+use colour::{Alpha, Chroma, Colour, Converter, Samples, photometric_name};
+use fault::{FORMAT, Fault, damaged, unsupported};
 use fax::Coding;
 use tags::{Directory, tag};
-
-/// The word for this format in errors.
-const FORMAT: &str = "tiff";
-
-/// Why a file is not read.
-#[derive(Debug)]
-enum Fault {
-    /// It breaks the rules of the format.
-    Damaged(String),
-    /// It is of a kind that is not read.
-    Unsupported(String),
-    /// A strip or tile takes more memory than images of this size do.
-    Memory,
-    /// Any other of the errors of media.
-    Media(MediaError),
-}
-
-impl Fault {
-    fn named(self, name: &str) -> MediaError {
-        let name = name.to_owned();
-        match self {
-            Self::Damaged(what) => MediaError::Corrupt { name, format: FORMAT, source: what.into() },
-            Self::Unsupported(detail) => MediaError::UnsupportedCodec { name, format: FORMAT, detail },
-            Self::Memory => MediaError::DecoderMemory { name, format: FORMAT, limit: DECODER_BYTES },
-            Self::Media(error) => error,
-        }
-    }
-}
-
-impl From<io::Error> for Fault {
-    fn from(error: io::Error) -> Self {
-        Self::Damaged(error.to_string())
-    }
-}
-
-fn damaged(what: impl Into<String>) -> Fault {
-    Fault::Damaged(what.into())
-}
-
-fn unsupported(what: impl Into<String>) -> Fault {
-    Fault::Unsupported(what.into())
-}
 
 /// How strips and tiles are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,28 +69,6 @@ fn compression_name(number: u64) -> &'static str {
         34892 => "lossy JPEG of DNG",
         34933 | 34934 => "PNG or JPEG XR of a microscope",
         50002 | 52546 => "JPEG XL",
-        _ => "unknown",
-    }
-}
-
-/// Words for photometric interpretations.
-fn photometric_name(number: u64) -> &'static str {
-    match number {
-        0 => "white is zero",
-        1 => "black is zero",
-        2 => "RGB",
-        3 => "palette",
-        4 => "transparency mask",
-        5 => "separated inks",
-        6 => "YCbCr",
-        8 => "CIE L*a*b*",
-        9 => "ICC L*a*b*",
-        10 => "ITU L*a*b*",
-        32803 => "colour filter array",
-        32844 => "LogL",
-        32845 => "LogLuv",
-        34892 => "linear raw",
-        51177 => "depth map",
         _ => "unknown",
     }
 }

@@ -12,7 +12,7 @@ use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::{Fault, damaged, unsupported};
+use super::fault::{Fault, damaged, unsupported};
 use crate::image::jpeg::{self, Colours, Refusal, Walk};
 
 fn short(found: usize, expected: usize) -> Fault {

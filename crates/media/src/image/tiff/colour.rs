@@ -1,8 +1,30 @@
 //! Samples of a TIFF into eight bits of red, green and blue.
 
+use super::fault::{Fault, damaged, unsupported};
 use super::tags::{Directory, tag};
-use super::{Fault, damaged, photometric_name, unsupported};
 use crate::image::rgb::{ReadSeek, laid_over};
+
+/// Words for photometric interpretations.
+pub(super) fn photometric_name(number: u64) -> &'static str {
+    match number {
+        0 => "white is zero",
+        1 => "black is zero",
+        2 => "RGB",
+        3 => "palette",
+        4 => "transparency mask",
+        5 => "separated inks",
+        6 => "YCbCr",
+        8 => "CIE L*a*b*",
+        9 => "ICC L*a*b*",
+        10 => "ITU L*a*b*",
+        32803 => "colour filter array",
+        32844 => "LogL",
+        32845 => "LogLuv",
+        34892 => "linear raw",
+        51177 => "depth map",
+        _ => "unknown",
+    }
+}
 
 /// How transparent pixels are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use fax::BitReader;
 use fax::maps::{black, white};
 
-use super::{Fault, damaged, unsupported};
+use super::fault::{Fault, damaged, unsupported};
 
 /// How rows follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use std::io::SeekFrom;
 
-use super::{Fault, damaged};
+use super::fault::{Fault, damaged};
 use crate::image::rgb::ReadSeek;
 
 /// Tags that are read, by the names of the specification.

@@ -4,7 +4,7 @@ use std::io::SeekFrom;
 
 use gif::{ColorOutput, DecodeOptions, Decoder, MemoryLimit};
 
-use super::{Budget, Canvas, DEFAULT_DELAY_S, Headers, Play, Rectangle, Source, corrupt, read};
+use super::canvas::{Budget, Canvas, DEFAULT_DELAY_S, Headers, Play, Rectangle, Source, corrupt, read};
 use crate::error::MediaError;
 use crate::image::rgb::check_pixels;
 

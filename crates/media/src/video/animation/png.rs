@@ -4,7 +4,7 @@ use std::io::SeekFrom;
 
 use png::{BitDepth, BlendOp, ColorType, Decoder, DisposeOp, Limits, Reader, Transformations};
 
-use super::{Budget, Canvas, Headers, Play, Rectangle, Source, corrupt, read};
+use super::canvas::{Budget, Canvas, Headers, Play, Rectangle, Source, corrupt, read};
 use crate::error::MediaError;
 use crate::image::rgb::check_pixels;
 

@@ -4,7 +4,7 @@ use std::io::{Cursor, Read, SeekFrom};
 
 use image_webp::WebPDecoder;
 
-use super::{Budget, Canvas, DEFAULT_DELAY_S, Headers, Play, Rectangle, Source, bytes_left, corrupt, read};
+use super::canvas::{Budget, Canvas, DEFAULT_DELAY_S, Headers, Play, Rectangle, Source, bytes_left, corrupt, read};
 use crate::error::MediaError;
 use crate::image::rgb::check_pixels;
 

@@ -1,0 +1,145 @@
+//! What goes in: one input of any kind, and what it is for.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use omniburn_media::{RgbImage, TrackChoice};
+use omniburn_models::record::Modality;
+use serde::{Deserialize, Serialize};
+
+/// One thing to embed: text, an image, audio or video, from a path, bytes or decoded values.
+#[derive(Clone)]
+pub struct Input(pub(crate) Source, pub(crate) TrackChoice);
+
+/// Contents are shared, so that an input is passed about without a copy of it.
+#[derive(Clone)]
+pub(crate) enum Source {
+    Text(Arc<str>),
+    ImageFile(PathBuf),
+    ImageBytes(Arc<[u8]>),
+    ImagePixels(Arc<RgbImage>),
+    VideoFile(PathBuf),
+    VideoBytes(Arc<[u8]>),
+    VideoFrames(Arc<[RgbImage]>),
+    VideoFrameFiles(Vec<PathBuf>),
+    AudioFile(PathBuf),
+    AudioBytes(Arc<[u8]>),
+    AudioSamples(Arc<[f32]>, u32),
+}
+
+impl Input {
+    /// A string. The role's prefix is put in front by the engine, never by the caller.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self(Source::Text(text.into().into()), TrackChoice::Default)
+    }
+
+    /// An image file: PNG, JPEG, WebP, GIF (its first frame), BMP or TIFF, told by content and not by ending.
+    pub fn image_file(path: impl Into<PathBuf>) -> Self {
+        Self(Source::ImageFile(path.into()), TrackChoice::Default)
+    }
+
+    /// The bytes of an image file.
+    pub fn image_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self(Source::ImageBytes(bytes.into()), TrackChoice::Default)
+    }
+
+    /// A decoded image.
+    pub fn image_pixels(image: RgbImage) -> Self {
+        Self(Source::ImagePixels(Arc::new(image)), TrackChoice::Default)
+    }
+
+    /// A video file: H.264 in MP4, MOV or MKV, animated GIF or WebP; other codecs where a program for them is there. Its
+    /// audio is not heard: [`Input::audio_file`] of the same file is that.
+    pub fn video_file(path: impl Into<PathBuf>) -> Self {
+        Self(Source::VideoFile(path.into()), TrackChoice::Default)
+    }
+
+    /// The bytes of a video file.
+    pub fn video_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self(Source::VideoBytes(bytes.into()), TrackChoice::Default)
+    }
+
+    /// Decoded frames of a video in order, taken whole.
+    pub fn video_frames(frames: Vec<RgbImage>) -> Self {
+        Self(Source::VideoFrames(frames.into()), TrackChoice::Default)
+    }
+
+    /// Image files that are the frames of a video in order, taken whole.
+    pub fn video_frame_files(frames: Vec<PathBuf>) -> Self {
+        Self(Source::VideoFrameFiles(frames), TrackChoice::Default)
+    }
+
+    /// An audio file, or a video whose audio track is meant: WAV, FLAC, MP3, OGG, Opus, AAC, ALAC, AIFF or CAF, of any rate
+    /// and number of channels.
+    pub fn audio_file(path: impl Into<PathBuf>) -> Self {
+        Self(Source::AudioFile(path.into()), TrackChoice::Default)
+    }
+
+    /// The bytes of an audio file.
+    pub fn audio_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self(Source::AudioBytes(bytes.into()), TrackChoice::Default)
+    }
+
+    /// Mono samples in -1..1 with their rate in hertz.
+    pub fn audio_samples(samples: impl Into<Arc<[f32]>>, rate_hz: u32) -> Self {
+        Self(Source::AudioSamples(samples.into(), rate_hz), TrackChoice::Default)
+    }
+
+    /// Which audio or video track is meant, where a file holds several; by default the one that players choose. Other
+    /// inputs have one, at index 0, and texts and images have none to choose from.
+    ///
+    /// An input with another track is another input: nothing kept of one is given for the other. A track that is not there
+    /// is refused with a list of those that are.
+    #[must_use]
+    pub fn track(mut self, track: TrackChoice) -> Self {
+        self.1 = track;
+        self
+    }
+
+    /// The files it is read from.
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        match &self.0 {
+            Source::ImageFile(path) | Source::VideoFile(path) | Source::AudioFile(path) => std::slice::from_ref(path),
+            Source::VideoFrameFiles(paths) => paths,
+            _ => &[],
+        }
+    }
+
+    /// What kind of input it is.
+    pub fn modality(&self) -> Modality {
+        match &self.0 {
+            Source::Text(_) => Modality::Text,
+            Source::ImageFile(_) | Source::ImageBytes(_) | Source::ImagePixels(_) => Modality::Image,
+            Source::VideoFile(_) | Source::VideoBytes(_) | Source::VideoFrames(_) | Source::VideoFrameFiles(_) => {
+                Modality::Video
+            }
+            Source::AudioFile(_) | Source::AudioBytes(_) | Source::AudioSamples(..) => Modality::Audio,
+        }
+    }
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Source::Text(text) => f.debug_tuple("Text").field(text).finish(),
+            Source::ImageFile(path) | Source::VideoFile(path) | Source::AudioFile(path) => {
+                write!(f, "{}({})", self.modality(), path.display())
+            }
+            _ => write!(f, "{}(..)", self.modality()),
+        }
+    }
+}
+
+/// What an input is for; its prefix stands in front in every modality and for every task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Something to search with.
+    Query,
+    /// Something to be found.
+    #[default]
+    Document,
+    /// Neither: no prefix, unless the checkpoint names a default prompt.
+    None,
+}

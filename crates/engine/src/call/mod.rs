@@ -1,0 +1,15 @@
+//! What callers say and get: inputs, requests, results, and what happens in a call.
+
+mod digest;
+mod event;
+mod input;
+mod request;
+mod result;
+
+pub(crate) use digest::Files;
+pub use digest::{InputDigest, Sha256Digest};
+pub use event::{Answered, CallBegun, CallEvent, ItemDone, UnitRan};
+pub(crate) use input::Source;
+pub use input::{Input, Role};
+pub use request::{Asked, Progress, Request};
+pub use result::{Embedded, Segment, Span, Timings};

@@ -1,0 +1,88 @@
+//! Forms of data between the threads that prepare inputs and the one that computes them: patches, mel frames, whole images,
+//! and the ids around them. A family is known here by the form that its towers read, and by nothing else.
+
+use std::sync::Arc;
+
+use omniburn_media::{LogMel, PatchGrid, RgbImage, letterbox};
+use omniburn_models::record::Modality;
+
+use crate::call::{InputDigest, Span};
+
+/// An image, a clip or an audio as what its tower reads, with the ids around it.
+pub(crate) struct Medium {
+    pub modality: Modality,
+    pub rows: Rows,
+    pub frame: Frame,
+    /// Rows that will enter the backbone.
+    pub tokens: usize,
+    /// Where it lies in the audio or video it was cut from.
+    pub span: Option<Span>,
+    /// Of the input it is of, where the call has a journal.
+    pub digest: Option<InputDigest>,
+}
+
+/// What a tower reads.
+#[derive(Clone)]
+pub(crate) enum Rows {
+    Patches(Arc<PatchGrid>),
+    Mel(Arc<LogMel>),
+    /// An image, or the frames of a video.
+    Squares(Arc<Squares>),
+    /// Speech, window by window.
+    Clips(Arc<Vec<LogMel>>),
+}
+
+/// Whole images of one size: bytes of red, green and blue, row by row.
+pub(crate) struct Squares {
+    pub side: u32,
+    pub count: usize,
+    pub pixels: Vec<u8>,
+}
+
+impl Squares {
+    pub(crate) fn new(side: u32) -> Self {
+        Self { side, count: 0, pixels: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, image: &RgbImage) {
+        self.pixels.extend_from_slice(letterbox(image, self.side).pixels());
+        self.count += 1;
+    }
+}
+
+impl Rows {
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Rows::Patches(patches) => patches.bytes() as u64,
+            Rows::Mel(mel) => 4 * mel.values().len() as u64,
+            Rows::Squares(squares) => squares.pixels.len() as u64,
+            Rows::Clips(clips) => clips.iter().map(|mel| 4 * mel.values().len() as u64).sum(),
+        }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Rows::Patches(patches) => patches.grid().patches(),
+            Rows::Mel(mel) => mel.frames(),
+            // As many cells as the map of an image has.
+            Rows::Squares(squares) => squares.count * (squares.side as usize / 32).pow(2),
+            Rows::Clips(clips) => clips.iter().map(LogMel::frames).sum(),
+        }
+    }
+}
+
+/// Ids before and after a medium's feature rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// Prefix, then the opening id where the layout has one.
+    pub before: Vec<u32>,
+    /// The closing id and the suffix, where the layout has them.
+    pub after: Vec<u32>,
+}
+
+impl Frame {
+    /// Rows of the whole sequence around `features` rows.
+    pub(crate) fn tokens(&self, features: usize) -> usize {
+        self.before.len() + features + self.after.len()
+    }
+}

@@ -1,0 +1,258 @@
+//! What an item needs of the memory budget, told from its header before anything of it is decoded.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use omniburn_media::{AudioSource, ImageSource, ImageTarget, MemoryEstimate, VideoOptions, VideoSource};
+use omniburn_media::{audio_track_estimate, frames_estimate, image_estimate, video_estimate};
+use omniburn_models::family::{AudioForm, ImageForm};
+use omniburn_models::record::{Modality, RecordHeader};
+
+use super::preparer::{Look, Prepared, Preparer, check_file, longest_clip_s};
+use crate::call::{Input, Request, Source};
+use crate::error::{ItemError, guarded};
+use crate::forms::{Medium, Rows};
+use crate::memory::{Budget, Pool};
+
+/// What an item needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ItemNeed {
+    /// While it is read and prepared, and what is kept of that.
+    media: MemoryEstimate,
+    /// From what is kept to its vector.
+    share: u64,
+    /// Whether it may be of several segments: then its decoder works on the next while one is computed.
+    streams: bool,
+    /// Rows it will be, about: tokens, patches or mel frames.
+    pub rows: usize,
+}
+
+impl ItemNeed {
+    /// Bytes at most at any moment.
+    pub(crate) fn bytes(&self) -> u64 {
+        if self.streams {
+            return self.media.peak + self.media.kept + self.share;
+        }
+        self.media.peak.max(self.media.kept + self.share)
+    }
+}
+
+/// Rows enough for the ids around a medium: prefix, ends, suffix.
+const FRAME_ROWS: usize = 64;
+
+/// Bytes that cutting a text into tokens takes for each of its own: 207 measured (tokenizers 0.23.2, a text of 1 MiB).
+const TOKENISE_BYTES: u64 = 256;
+
+/// Estimates what items take of the memory that all callers share.
+#[derive(Debug)]
+pub(crate) struct Estimator {
+    preparer: Arc<Preparer>,
+    pool: Arc<Pool>,
+    pub budget: Budget,
+    /// Held while a short text is cut into tokens without room in the budget.
+    short_text: Mutex<()>,
+}
+
+impl Estimator {
+    pub(crate) fn new(preparer: Arc<Preparer>, pool: Arc<Pool>, budget: Budget) -> Self {
+        Self { preparer, pool, budget, short_text: Mutex::default() }
+    }
+
+    fn header(&self) -> &RecordHeader {
+        self.preparer.header()
+    }
+
+    /// What an image, audio or video needs; it reads headers, and refuses what would be refused when decoded.
+    pub(crate) fn need(&self, input: &Input, request: &Request) -> Result<ItemNeed, ItemError> {
+        if let Some(over) = request.over() {
+            return Err(over);
+        }
+        guarded(|| self.need_unguarded(input, request))
+    }
+
+    fn need_unguarded(&self, input: &Input, request: &Request) -> Result<ItemNeed, ItemError> {
+        let modality = input.modality();
+        for path in input.files() {
+            check_file(path)?;
+        }
+        if let Some(reason) = self.preparer.refusal(modality) {
+            return Err(ItemError::ModalityAbsent { modality, reason });
+        }
+        let look = (modality != Modality::Audio).then(|| self.preparer.look(modality));
+        let target = look.as_ref().map(|look| match look {
+            Look::Patches(preprocess) => ImageTarget::Patches(preprocess),
+            Look::Squares(side) => ImageTarget::Square(*side),
+        });
+        let target = || target.as_ref().expect("images and videos have a target");
+        let video = |source: &VideoSource| {
+            let frames = self.preparer.frames_of(request)?;
+            let options = VideoOptions { ffmpeg: self.preparer.ffmpeg.clone(), track: input.1.clone() };
+            Ok::<_, ItemError>((video_estimate(source, &options, frames, target())?, frames))
+        };
+        let audio = |source: &AudioSource| audio_track_estimate(source, &input.1, &self.preparer.mel_settings());
+        let (need, frames) = match &input.0 {
+            Source::Text(text) => return Ok(self.long_text_need(text.len())),
+            Source::ImageFile(path) => (image_estimate(ImageSource::File(path), target())?, 1),
+            Source::ImageBytes(bytes) => (image_estimate(ImageSource::Bytes(bytes), target())?, 1),
+            Source::ImagePixels(image) => (image_estimate(ImageSource::Pixels(image), target())?, 1),
+            Source::VideoFrames(frames) => {
+                let sources: Vec<ImageSource> = frames.iter().map(ImageSource::Pixels).collect();
+                (frames_estimate(&sources, target())?, frames.len())
+            }
+            Source::VideoFrameFiles(paths) => {
+                let sources: Vec<ImageSource> = paths.iter().map(|path| ImageSource::File(path)).collect();
+                (frames_estimate(&sources, target())?, paths.len())
+            }
+            Source::VideoFile(path) => video(&VideoSource::File(path.clone()))?,
+            Source::VideoBytes(bytes) => video(&VideoSource::Bytes(bytes.clone(), "video".into()))?,
+            Source::AudioFile(path) => (audio(&AudioSource::File(path.clone()))?, 0),
+            Source::AudioBytes(bytes) => (audio(&AudioSource::Bytes(bytes.clone(), "audio".into()))?, 0),
+            Source::AudioSamples(samples, rate) => (audio(&AudioSource::Samples(samples.clone(), *rate))?, 0),
+        };
+        let streams = matches!(
+            input.0,
+            Source::VideoFile(_) | Source::VideoBytes(_) | Source::AudioFile(_) | Source::AudioBytes(_)
+        ) || matches!(input.0, Source::AudioSamples(..));
+        let need = match (&look, &self.header().family.spec().audio) {
+            // Windows of speech are padded to whole seconds, each beside the samples it was cut from.
+            (None, Some(AudioForm::Windows { .. })) => {
+                MemoryEstimate { peak: need.peak + 2 * need.kept, kept: 2 * need.kept }
+            }
+            _ => need,
+        };
+        let shape = self.shape(modality, need.kept, frames, look.as_ref());
+        Ok(ItemNeed { media: need, share: self.share(shape), streams, rows: shape.rows() })
+    }
+
+    /// A text as tokens; `None` for other inputs, and for a long text where there is no room to cut it now.
+    pub(crate) fn read_text(&self, input: &Input, request: &Request) -> Option<Result<Prepared, ItemError>> {
+        let Source::Text(text) = &input.0 else { return None };
+        let room = self.pool.try_reserve(request.resolved_priority(), TOKENISE_BYTES * text.len() as u64);
+        // Short ones are cut in any case, so that what they need is known exactly: one at a time, within the base.
+        let one = match room {
+            Some(_) => None,
+            None if text.len() > SHORT_TEXT_BYTES => return None,
+            None => Some(self.short_text.lock().unwrap_or_else(PoisonError::into_inner)),
+        };
+        let prepared = self.preparer.prepare(input.clone(), request);
+        drop((room, one));
+        Some(prepared)
+    }
+
+    /// What a text needs from its tokens on.
+    pub(crate) fn text_need(&self, prepared: &Prepared) -> ItemNeed {
+        let rows = prepared.rows();
+        ItemNeed { share: self.budget.text_item(rows), rows, ..ItemNeed::default() }
+    }
+
+    /// What a text of so many bytes needs at most, before its tokens are counted.
+    fn long_text_need(&self, bytes: usize) -> ItemNeed {
+        let rows = bytes.min(self.header().family.max_tokens());
+        let media = MemoryEstimate { peak: TOKENISE_BYTES * bytes as u64, kept: 0 };
+        ItemNeed { media, share: self.budget.text_item(rows), streams: false, rows }
+    }
+
+    /// What a prepared item needs from here to its vector.
+    pub(crate) fn need_of(&self, prepared: &Prepared, before: &ItemNeed) -> u64 {
+        match prepared {
+            Prepared::Text { ids, .. } => self.budget.text_item(ids.len()),
+            Prepared::Media(medium) => medium.rows.bytes() + self.share(self.shape_of(medium)),
+            Prepared::Long(_) => before.bytes(),
+        }
+    }
+
+    /// What a medium needs beside its rows.
+    pub(crate) fn share_of(&self, medium: &Medium) -> u64 {
+        self.share(self.shape_of(medium))
+    }
+
+    fn share(&self, shape: Shape) -> u64 {
+        let budget = &self.budget;
+        match shape {
+            Shape::Patches { window, windows, tokens } => budget.patches_item(window, windows, tokens),
+            Shape::Frames { window, frames, tokens } => budget.frames_item(window, frames, tokens),
+            Shape::Squares { tokens, .. } => budget.square_unit(1) + budget.text_unit(&[tokens]),
+            Shape::Clips { longest, tokens, .. } => budget.audio_unit(&[longest]) + budget.text_unit(&[tokens]),
+        }
+    }
+
+    fn shape_of(&self, medium: &Medium) -> Shape {
+        match &medium.rows {
+            Rows::Patches(patches) => {
+                let grid = patches.grid();
+                Shape::Patches { window: grid.h * grid.w, windows: grid.t, tokens: medium.tokens }
+            }
+            Rows::Mel(mel) => {
+                Shape::Frames { window: self.audio_window(), frames: mel.frames(), tokens: medium.tokens }
+            }
+            Rows::Squares(squares) => Shape::Squares { count: squares.count, tokens: FRAME_ROWS },
+            Rows::Clips(clips) => {
+                let longest = clips.iter().map(|mel| mel.frames()).max().unwrap_or(0);
+                Shape::Clips { longest, frames: clips.iter().map(|mel| mel.frames()).sum(), tokens: FRAME_ROWS }
+            }
+        }
+    }
+
+    /// The shape of what will be kept in so many bytes.
+    fn shape(&self, modality: Modality, kept: u64, frames: usize, look: Option<&Look>) -> Shape {
+        let spec = self.header().family.spec();
+        match (look, spec.image) {
+            (Some(Look::Patches(preprocess)), Some(ImageForm::Patches { merge, .. })) => {
+                let row = 3 * preprocess.temporal_patch as usize * (preprocess.patch as usize).pow(2);
+                let patches = (kept as usize).div_ceil(row.max(1));
+                let windows = match modality {
+                    Modality::Video => frames.div_ceil(preprocess.temporal_patch.max(1) as usize).max(1),
+                    _ => 1,
+                };
+                let tokens = patches.div_ceil(merge * merge) + FRAME_ROWS;
+                Shape::Patches { window: patches.div_ceil(windows), windows, tokens }
+            }
+            (Some(_), _) => Shape::Squares { count: frames, tokens: FRAME_ROWS },
+            (None, _) => {
+                let frames = (kept as usize).div_ceil(4 * self.preparer.mel_settings().mels as usize);
+                match &spec.audio {
+                    Some(AudioForm::Mel(audio)) => {
+                        let tokens = audio.features(frames) + FRAME_ROWS;
+                        Shape::Frames { window: self.audio_window(), frames, tokens }
+                    }
+                    _ => {
+                        let settings = self.preparer.mel_settings();
+                        let clip_frames =
+                            longest_clip_s() * (settings.sample_rate_hz / settings.hop_samples.max(1)) as usize;
+                        Shape::Clips { longest: frames.min(clip_frames), frames, tokens: FRAME_ROWS }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Mel frames of a window of the audio tower.
+    fn audio_window(&self) -> usize {
+        match &self.header().family.spec().audio {
+            Some(AudioForm::Mel(audio)) => audio.window_frames(),
+            _ => 1,
+        }
+    }
+}
+
+/// Texts up to this length are cut into tokens also where the budget has no room at the moment.
+const SHORT_TEXT_BYTES: usize = 4 << 10;
+
+/// What a medium is to its tower.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    Patches { window: usize, windows: usize, tokens: usize },
+    Frames { window: usize, frames: usize, tokens: usize },
+    Squares { count: usize, tokens: usize },
+    Clips { longest: usize, frames: usize, tokens: usize },
+}
+
+impl Shape {
+    fn rows(self) -> usize {
+        match self {
+            Shape::Patches { window, windows, .. } => window * windows,
+            Shape::Frames { frames, .. } | Shape::Clips { frames, .. } => frames,
+            // As many as the map of an image has cells.
+            Shape::Squares { count, .. } => count * 49,
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! From inputs to numbers, on the threads of callers: reading, decoding, tokenising, and what that takes of memory. It needs no
+//! device.
+
+mod estimate;
+mod preparer;
+mod prompt;
+mod work;
+
+pub(crate) use estimate::{Estimator, ItemNeed};
+pub(crate) use preparer::{Long, Prepared, Preparer};
+pub use preparer::{mel_preprocess, vision_preprocess};
+pub use work::Work;

@@ -1,0 +1,55 @@
+//! What an input costs, counted and not timed: rows of the backbone and operations. The limits of the machine that it is held
+//! against are measured elsewhere.
+
+use omniburn_models::flops::Shape;
+
+use super::preparer::{Prepared, Preparer};
+use crate::call::{Input, Request};
+use crate::error::ItemError;
+use crate::forms::{Medium, Rows};
+
+/// How much an input is for a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// Rows that enter the backbone, of all segments together.
+    pub tokens: usize,
+    /// Operations from what the towers read to the vector, two a multiply-add: products, convolutions and attention. What
+    /// is done to a medium before its tower is not counted.
+    pub flops: u64,
+}
+
+impl Preparer {
+    /// What an input would cost.
+    pub(crate) fn work(&self, input: &Input, request: &Request) -> Result<Work, ItemError> {
+        let family = &self.header().family;
+        let count = |tokens: usize, shape: Shape| {
+            let flops = family.flops(&shape).expect("what was prepared has a way into the family");
+            Work { tokens, flops }
+        };
+        match self.prepare(input.clone(), request)? {
+            Prepared::Text { ids, .. } => Ok(count(ids.len(), Shape::Text { tokens: ids.len() })),
+            Prepared::Media(medium) => Ok(count(medium.tokens, shape(&medium))),
+            Prepared::Long(mut long) => {
+                let mut all = Work::default();
+                while let Some(medium) = self.next_segment(&mut long, request)? {
+                    let one = count(medium.tokens, shape(&medium));
+                    all = Work { tokens: all.tokens + one.tokens, flops: all.flops + one.flops };
+                }
+                Ok(all)
+            }
+        }
+    }
+}
+
+fn shape(medium: &Medium) -> Shape {
+    let tokens = medium.tokens;
+    match &medium.rows {
+        Rows::Patches(patches) => {
+            let grid = patches.grid();
+            Shape::Patches { groups: grid.t, patches: grid.h * grid.w, tokens }
+        }
+        Rows::Mel(mel) => Shape::Mel { clips: vec![mel.frames()], tokens },
+        Rows::Clips(clips) => Shape::Mel { clips: clips.iter().map(|mel| mel.frames()).collect(), tokens },
+        Rows::Squares(squares) => Shape::Pixels { count: squares.count },
+    }
+}

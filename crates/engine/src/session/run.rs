@@ -1,0 +1,533 @@
+//! The units of one window of a call: texts packed, media through their tower together and the backbone one by one,
+//! long audio and video segment by segment.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use burn::tensor::Tensor;
+use omniburn_media::LogMel;
+use omniburn_models::family::{AudioForm, TextModel};
+use omniburn_models::record::Modality;
+use omniburn_scheduler::Priority;
+
+use super::open::Session;
+use super::plan::{Piece, plan_text, plan_tower};
+use crate::call::{CallEvent, Embedded, InputDigest, Request, Segment, Timings, UnitRan};
+use crate::embedding::{Embedding, EmbeddingError};
+use crate::error::ItemError;
+use crate::forms::{Medium, Rows, Squares};
+use crate::memory::{LEAST_UNIT_ROWS, MAX_UNIT_FRAMES, MAX_UNIT_PATCHES, MAX_UNIT_TOKENS, Reservation};
+use crate::prepare::{Long, Prepared};
+use crate::worker::{
+    AudioUnit, ClipsUnit, Connector, Load, MediaUnit, MelPiece, PatchPiece, Spent, SquaresUnit, Stage, Steps, TextSet,
+    TextsBack, VisionUnit, text_body,
+};
+
+/// A prepared item of a window with the memory that is spoken for until its vector is there.
+pub(crate) struct Item {
+    /// Its place in the window.
+    pub index: usize,
+    /// Of its content, where the call is observed.
+    pub digest: Option<InputDigest>,
+    pub prepared: Prepared,
+    /// How long that took.
+    pub prepared_in: Duration,
+    pub reserved: Reservation,
+}
+
+/// One result an item, with its place.
+pub(crate) fn compute(
+    session: &Session,
+    items: Vec<Item>,
+    request: &Request,
+) -> Vec<(usize, Result<Embedded, ItemError>)> {
+    if items.is_empty() {
+        return Vec::new();
+    }
+    let mut run = Run { session, request, spent: Cell::default(), results: Vec::with_capacity(items.len()) };
+    let text = match session.text_part(request) {
+        Ok(text) => text,
+        Err(e) => return items.into_iter().map(|item| (item.index, Err(e.clone()))).collect(),
+    };
+    let (mut texts, mut media, mut long) = (Vec::new(), Vec::new(), Vec::new());
+    let mut took = HashMap::new();
+    for Item { index, digest, prepared, prepared_in, reserved } in items {
+        took.insert(index, prepared_in);
+        match prepared {
+            Prepared::Text { ids, skipped, truncated } => {
+                texts.push(TextItem { index, digest, ids, skipped, truncated, reserved: Arc::new(reserved) });
+            }
+            Prepared::Media(medium) => media.push((index, Medium { digest, ..medium }, reserved)),
+            Prepared::Long(segments) => long.push((index, digest, segments, reserved)),
+        }
+    }
+    run.texts(&text, texts);
+    run.timed(|run| run.short_media(&text, media));
+    for (index, digest, segments, _reserved) in long {
+        run.timed(|run| run.long_medium(&text, (index, digest), *segments));
+    }
+    for (index, result) in &mut run.results {
+        if let Ok(embedded) = result {
+            embedded.timings.tokenise = took.get(index).copied().unwrap_or_default();
+        }
+    }
+    run.results
+}
+
+struct TextItem {
+    index: usize,
+    digest: Option<InputDigest>,
+    ids: Vec<u32>,
+    skipped: usize,
+    truncated: bool,
+    reserved: Arc<Reservation>,
+}
+
+/// The units of one window.
+struct Run<'a> {
+    session: &'a Session,
+    request: &'a Request,
+    /// By all units but those of texts.
+    spent: Cell<Spent>,
+    results: Vec<(usize, Result<Embedded, ItemError>)>,
+}
+
+impl Run<'_> {
+    /// Gives the results of some work what its units spent.
+    fn timed(&mut self, work: impl FnOnce(&mut Self)) {
+        let before = self.results.len();
+        self.spent.take();
+        work(self);
+        let Spent { queue, compute } = self.spent.take();
+        for embedded in self.results[before..].iter_mut().filter_map(|(_, result)| result.as_mut().ok()) {
+            embedded.timings = Timings { queue, compute, ..embedded.timings };
+        }
+    }
+
+    fn finish(&mut self, index: usize, result: Result<Embedded, ItemError>) {
+        self.results.push((index, result));
+    }
+
+    /// Runs a unit of the items with these digests.
+    fn unit<S: Steps>(
+        &self,
+        steps: S,
+        digests: impl IntoIterator<Item = Option<InputDigest>>,
+    ) -> Result<S::Out, ItemError> {
+        let (stage, load) = steps.next();
+        let (result, spent) = self.session.worker.timed_steps(self.request, steps);
+        let mut all = self.spent.take();
+        all += spent;
+        self.spent.set(all);
+        self.note((stage, load.rows), digests, result.as_ref().err());
+        result
+    }
+
+    /// Tells of a unit of the items with these digests, where the call is observed.
+    fn note(
+        &self,
+        (stage, rows): (Stage, f64),
+        digests: impl IntoIterator<Item = Option<InputDigest>>,
+        error: Option<&ItemError>,
+    ) {
+        if let Some(observer) = &self.request.observer {
+            let items: Vec<InputDigest> = digests.into_iter().flatten().collect();
+            observer.tell(&CallEvent::Unit(UnitRan {
+                call: observer.call,
+                class: self.request.resolved_priority(),
+                stage: stage.unit(),
+                items: &items,
+                rows: rows as u64,
+                error,
+            }));
+        }
+    }
+
+    /// Whether rows may share a unit of a stage: background work is cut where a step would take longer than a slice
+    /// should, though not below what a product needs to be efficient; a query is not cut.
+    fn comfortable(&self, stage: Stage, lengths: &[usize], most: usize) -> bool {
+        let rows: usize = lengths.iter().sum();
+        let short = || self.session.expected(stage, Load::of(lengths.iter().copied()));
+        let background = self.request.resolved_priority() == Priority::Background && !self.request.isolated;
+        let target = self.session.time_slice;
+        rows <= most && (!background || rows <= LEAST_UNIT_ROWS || short().is_some_and(|time| time <= target))
+    }
+
+    fn texts(&mut self, text: &Arc<dyn TextModel>, items: Vec<TextItem>) {
+        let lengths: Vec<usize> = items.iter().map(|t| t.ids.len()).collect();
+        let stage = text_body(&**text);
+        // Texts that share a unit need no more than the sum of what each has reserved.
+        for unit in plan_text(&lengths, |lengths| self.comfortable(stage, lengths, MAX_UNIT_TOKENS)) {
+            let unit: Vec<&TextItem> = unit.iter().map(|&i| &items[i]).collect();
+            self.text_unit((text, stage), &unit, !self.request.isolated, Spent::default());
+        }
+    }
+
+    /// A unit of texts, which may be computed beside those of other callers where `batched` is allowed; `before` is what
+    /// they spent in units that failed.
+    fn text_unit(
+        &mut self,
+        (text, stage): (&Arc<dyn TextModel>, Stage),
+        items: &[&TextItem],
+        batched: bool,
+        before: Spent,
+    ) {
+        let texts = TextSet {
+            text: Arc::clone(text),
+            sequences: items.iter().map(|t| t.ids.clone()).collect(),
+            skipped: items.iter().map(|t| t.skipped).collect(),
+            stage,
+            reserved: items.iter().map(|t| Arc::clone(&t.reserved)).collect(),
+        };
+        let TextsBack { rows, mut spent, shared } = self.session.worker.texts(self.request, texts, batched);
+        spent += before;
+        // Of a pass that was shared, the call notes what was its own.
+        let own = items.iter().map(|t| t.ids.len()).sum::<usize>() as f64;
+        self.note((stage, own), items.iter().map(|t| t.digest), rows.as_ref().err());
+        match rows {
+            Ok(rows) => {
+                let Spent { queue, compute } = spent;
+                for (item, values) in items.iter().zip(rows) {
+                    let embedded = embedding(values, self.session.dim_of(self.request)).map(|embedding| Embedded {
+                        embedding,
+                        modality: Modality::Text,
+                        tokens: item.ids.len(),
+                        truncated: item.truncated,
+                        segments: Vec::new(),
+                        timings: Timings { queue, compute, ..Timings::default() },
+                    });
+                    self.finish(item.index, embedded.map_err(ItemError::from));
+                }
+            }
+            Err(e) if gave_up(&e) || (items.len() == 1 && !shared) => {
+                items.iter().for_each(|item| self.finish(item.index, Err(e.clone())));
+            }
+            // Somebody in this pass is the culprit: alone, each shows its own result.
+            Err(_) => items.iter().for_each(|item| self.text_unit((text, stage), &[*item], false, spent)),
+        }
+    }
+
+    fn short_media(&mut self, text: &Arc<dyn TextModel>, items: Vec<(usize, Medium, Reservation)>) {
+        let (mut indices, mut media, mut reserved) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, medium, bytes) in items {
+            indices.push(index);
+            media.push(medium);
+            reserved.push(bytes);
+        }
+        let pooled = self.media(text, &media);
+        for ((index, medium), values) in indices.into_iter().zip(&media).zip(pooled) {
+            let result = values.and_then(|values| self.embedded(values, medium));
+            self.finish(index, result);
+        }
+    }
+
+    fn embedded(&self, values: Vec<f32>, medium: &Medium) -> Result<Embedded, ItemError> {
+        let embedding = embedding(values, self.session.dim_of(self.request))?;
+        let (modality, tokens) = (medium.modality, medium.tokens);
+        let segment = medium.span.map(|span| Segment { span, embedding: embedding.clone(), tokens });
+        Ok(Embedded {
+            embedding,
+            modality,
+            tokens,
+            truncated: false,
+            segments: segment.into_iter().collect(),
+            timings: Timings::default(),
+        })
+    }
+
+    /// One segment after the other, so that the longest recording needs the memory of two of them: the next is decoded
+    /// while the device computes.
+    fn long_medium(
+        &mut self,
+        text: &Arc<dyn TextModel>,
+        (index, digest): (usize, Option<InputDigest>),
+        mut long: Long,
+    ) {
+        let result = self.segments(text, &mut long, digest).and_then(|(modality, segments)| {
+            let embedding = unit_mean(&segments)?;
+            let tokens = segments.iter().map(|s| s.tokens).sum();
+            Ok(Embedded { embedding, modality, tokens, truncated: false, segments, timings: Timings::default() })
+        });
+        self.finish(index, result);
+    }
+
+    fn segments(
+        &self,
+        text: &Arc<dyn TextModel>,
+        long: &mut Long,
+        digest: Option<InputDigest>,
+    ) -> Result<(Modality, Vec<Segment>), ItemError> {
+        let modality = long.modality();
+        let mut segments = Vec::new();
+        let mut current = self.session.preparer.next_segment(long, self.request)?;
+        while let Some(medium) = current {
+            let medium = Medium { digest, ..medium };
+            let (values, next) = std::thread::scope(|scope| {
+                let ahead = scope.spawn(|| self.session.preparer.next_segment(long, self.request));
+                let values = self.media(text, std::slice::from_ref(&medium)).swap_remove(0);
+                (values, ahead.join())
+            });
+            segments.extend(self.embedded(values?, &medium)?.segments);
+            current = next.unwrap_or_else(|panic| Err(ItemError::panicked(panic.as_ref())))?;
+        }
+        Ok((modality, segments))
+    }
+
+    /// The pooled row of each medium, in order.
+    fn media(&self, text: &Arc<dyn TextModel>, media: &[Medium]) -> Vec<Result<Vec<f32>, ItemError>> {
+        let mut done = Media { run: self, text, media, features: Vec::new(), results: Vec::new() };
+        done.features.resize_with(media.len(), Vec::new);
+        done.results.resize_with(media.len(), || None);
+        for (medium, result) in media.iter().zip(&mut done.results) {
+            *result = self.whole(text, medium);
+        }
+        for tower in [Tower::Vision, Tower::Audio] {
+            done.through(tower);
+        }
+        done.results.into_iter().map(|r| r.expect("every medium was computed or failed")).collect()
+    }
+
+    /// The vector of a medium that goes through tower, connector and encoder in one unit; `None` for other forms.
+    fn whole(&self, text: &Arc<dyn TextModel>, medium: &Medium) -> Option<Result<Vec<f32>, ItemError>> {
+        match &medium.rows {
+            Rows::Squares(squares) => Some(self.squares(text, medium, squares)),
+            Rows::Clips(clips) => Some(self.clips(text, medium, clips)),
+            Rows::Patches(_) | Rows::Mel(_) => None,
+        }
+    }
+
+    fn squares(
+        &self,
+        text: &Arc<dyn TextModel>,
+        medium: &Medium,
+        squares: &Arc<Squares>,
+    ) -> Result<Vec<f32>, ItemError> {
+        let parts = &self.session.parts;
+        let letterbox = self.session.header().preprocess.letterbox.as_ref();
+        let scale = letterbox.map_or((0.0, 1.0), |l| (l.mean, l.std));
+        let (text, device) = (Arc::clone(text), parts.device().clone());
+        let (tower, squares) = (parts.image()?.expect(ABSENT), Arc::clone(squares));
+        self.unit(SquaresUnit { tower, text, squares, scale, device, done: 0, sum: None }, [medium.digest])
+    }
+
+    fn clips(
+        &self,
+        text: &Arc<dyn TextModel>,
+        medium: &Medium,
+        clips: &Arc<Vec<LogMel>>,
+    ) -> Result<Vec<f32>, ItemError> {
+        let parts = &self.session.parts;
+        let (text, device) = (Arc::clone(text), parts.device().clone());
+        let (tower, clips) = (parts.audio()?.expect(ABSENT), Arc::clone(clips));
+        self.unit(ClipsUnit { tower, text, clips, device, done: 0, sum: Vec::new() }, [medium.digest])
+    }
+}
+
+/// Why towers that a medium needs are there.
+const ABSENT: &str = "a modality without a tower is refused before, and a tower is opened before its first item";
+
+/// Whether a failure is the caller's own wish, or that of the queue, which trying again would not respect.
+fn gave_up(error: &ItemError) -> bool {
+    matches!(error, ItemError::Cancelled | ItemError::DeadlinePassed | ItemError::Overloaded { .. })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tower {
+    Vision,
+    Audio,
+}
+
+impl Rows {
+    /// The tower that takes rows of several media together; `None` for a form that goes through in one unit.
+    fn tower(&self) -> Option<Tower> {
+        match self {
+            Rows::Patches(_) => Some(Tower::Vision),
+            Rows::Mel(_) => Some(Tower::Audio),
+            Rows::Squares(_) | Rows::Clips(_) => None,
+        }
+    }
+}
+
+/// Media on their way through their towers and the backbone.
+struct Media<'a> {
+    run: &'a Run<'a>,
+    text: &'a Arc<dyn TextModel>,
+    media: &'a [Medium],
+    /// Pieces that a tower has finished, by medium.
+    features: Vec<Vec<Tensor<2>>>,
+    results: Vec<Option<Result<Vec<f32>, ItemError>>>,
+}
+
+impl Media<'_> {
+    fn through(&mut self, tower: Tower) {
+        let items: Vec<usize> = (0..self.media.len()).filter(|&i| self.media[i].rows.tower() == Some(tower)).collect();
+        if items.is_empty() {
+            return;
+        }
+        let (run, budget) = (self.run, &self.run.session.estimator.budget);
+        let windows: Vec<Vec<usize>> = items.iter().map(|&i| self.windows(i)).collect();
+        // What the items have reserved beside their rows: they take turns in it.
+        let room: u64 = items.iter().map(|&i| run.session.estimator.share_of(&self.media[i])).sum();
+        let units = plan_tower(&windows, |windows| match tower {
+            Tower::Vision => {
+                budget.vision_unit(windows) <= room && run.comfortable(Stage::PatchBlock, windows, MAX_UNIT_PATCHES)
+            }
+            Tower::Audio => {
+                let rows: Vec<usize> = windows.iter().map(|frames| frames.div_ceil(2)).collect();
+                budget.audio_unit(windows) <= room && run.comfortable(Stage::MelLayer, &rows, MAX_UNIT_FRAMES / 2)
+            }
+        });
+        for unit in units {
+            let unit: Vec<Piece> =
+                unit.into_iter().map(|p| Piece { item: items[p.item], windows: p.windows }).collect();
+            self.unit(tower, &unit);
+        }
+    }
+
+    /// Rows of each window of a medium, as its tower counts them.
+    fn windows(&self, item: usize) -> Vec<usize> {
+        match &self.media[item].rows {
+            Rows::Patches(patches) => vec![patches.grid().h * patches.grid().w; patches.grid().t],
+            Rows::Mel(mel) => match &self.run.session.header().family.spec().audio {
+                Some(AudioForm::Mel(audio)) => audio.windows(mel.frames()),
+                _ => Vec::new(),
+            },
+            Rows::Squares(_) | Rows::Clips(_) => Vec::new(),
+        }
+    }
+
+    /// One pass of a tower; media whose last piece it held go through the backbone.
+    fn unit(&mut self, tower: Tower, pieces: &[Piece]) {
+        let pieces: Vec<&Piece> = pieces.iter().filter(|p| self.results[p.item].is_none()).collect();
+        if pieces.is_empty() {
+            return;
+        }
+        match self.pass(tower, &pieces) {
+            Ok(features) => {
+                for (piece, features) in pieces.into_iter().zip(features) {
+                    self.features[piece.item].push(features);
+                    if piece.windows.end == self.windows(piece.item).len() {
+                        self.results[piece.item] = Some(self.backbone(tower, piece.item));
+                    }
+                }
+            }
+            Err(e) if pieces.len() == 1 || gave_up(&e) => {
+                for piece in pieces {
+                    self.features[piece.item].clear();
+                    self.results[piece.item] = Some(Err(e.clone()));
+                }
+            }
+            // Somebody in this unit is the culprit: alone, each shows its own result.
+            Err(_) => pieces.into_iter().cloned().for_each(|piece| self.unit(tower, &[piece])),
+        }
+    }
+
+    fn pass(&self, tower: Tower, pieces: &[&Piece]) -> Result<Vec<Tensor<2>>, ItemError> {
+        let parts = &self.run.session.parts;
+        let device = parts.device().clone();
+        let digests = pieces.iter().map(|p| self.media[p.item].digest);
+        match tower {
+            Tower::Vision => {
+                let pieces = pieces.iter().filter_map(|p| self.patch_piece(p)).collect();
+                self.run.unit(VisionUnit::new(parts.image()?.expect(ABSENT), pieces, device), digests)
+            }
+            Tower::Audio => {
+                let pieces = pieces.iter().filter_map(|p| self.mel_piece(p)).collect();
+                self.run.unit(AudioUnit::new(parts.audio()?.expect(ABSENT), pieces, device), digests)
+            }
+        }
+    }
+
+    fn patch_piece(&self, piece: &Piece) -> Option<PatchPiece> {
+        let Rows::Patches(patches) = &self.media[piece.item].rows else { return None };
+        Some(PatchPiece { patches: Arc::clone(patches), groups: piece.windows.clone() })
+    }
+
+    fn mel_piece(&self, piece: &Piece) -> Option<MelPiece> {
+        let Rows::Mel(mel) = &self.media[piece.item].rows else { return None };
+        let windows = self.windows(piece.item);
+        let start: usize = windows[..piece.windows.start].iter().sum();
+        let windows = windows[piece.windows.clone()].to_vec();
+        Some(MelPiece { mel: Arc::clone(mel), frames: start..start + windows.iter().sum::<usize>(), windows })
+    }
+
+    fn backbone(&mut self, tower: Tower, item: usize) -> Result<Vec<f32>, ItemError> {
+        let rows = std::mem::take(&mut self.features[item]);
+        let parts = &self.run.session.parts;
+        let connector = match tower {
+            Tower::Vision => Connector::Image,
+            Tower::Audio => Connector::Audio(parts.audio()?.expect(ABSENT)),
+        };
+        let (text, device) = (Arc::clone(self.text), parts.device().clone());
+        let medium = &self.media[item];
+        let unit = MediaUnit::new(text, rows, connector, medium.frame.clone(), medium.tokens, device);
+        self.run.unit(unit, [medium.digest])
+    }
+}
+
+/// The unit mean of segment vectors, each of which counts alike.
+fn unit_mean(segments: &[Segment]) -> Result<Embedding, EmbeddingError> {
+    let dim = segments.first().map_or(0, |s| s.embedding.as_slice().len());
+    let mut sum = vec![0.0f64; dim];
+    for segment in segments {
+        sum.iter_mut().zip(segment.embedding.as_slice()).for_each(|(sum, v)| *sum += f64::from(*v));
+    }
+    Embedding::from_raw(sum.into_iter().map(|v| (v / segments.len() as f64) as f32).collect())
+}
+
+/// The unit vector of a pooled row: finite in every value, then cut, then normalised.
+fn embedding(mut values: Vec<f32>, dim: Option<usize>) -> Result<Embedding, EmbeddingError> {
+    if let Some(index) = values.iter().position(|v| !v.is_finite()) {
+        return Err(EmbeddingError::NotFinite { index });
+    }
+    values.truncate(dim.unwrap_or(values.len()));
+    Embedding::from_raw(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use omniburn_models::record::RecordFolder;
+
+    use super::*;
+    use crate::call::Role;
+    use crate::fixture;
+    use crate::options::EngineOptions;
+
+    #[test]
+    fn one_culprit_in_a_unit_fails_alone_and_its_neighbours_keep_their_bits() {
+        let (_folder, record) = fixture::record();
+        let session = Session::open(RecordFolder::open(&record).unwrap(), EngineOptions::default()).unwrap();
+        let text = session.text_part(&Request::default()).unwrap();
+        let item = |index, ids: &[u32]| {
+            let reserved = Arc::new(session.pool.try_reserve(Priority::Background, 1).unwrap());
+            TextItem { index, digest: None, ids: ids.to_vec(), truncated: false, skipped: 0, reserved }
+        };
+        let request = Request::new(Role::None);
+        let run = |items: Vec<TextItem>, count: usize| {
+            let (spent, results) = (Cell::default(), Vec::new());
+            let mut run = Run { session: &session, request: &request, spent, results };
+            run.texts(&text, items);
+            run.results.sort_by_key(|(index, _)| *index);
+            assert_eq!(run.results.len(), count);
+            run.results.into_iter().map(|(_, result)| result).collect::<Vec<_>>()
+        };
+        let alone = run(vec![item(0, &[5, 6, 7])], 1).swap_remove(0).unwrap();
+        let mut together = run(vec![item(0, &[5, 6, 7]), item(1, &[9, 999_999]), item(2, &[8])], 3);
+        assert_eq!(
+            together[1].as_ref().unwrap_err().to_string(),
+            "token id 999999 is outside the token table of 500 rows"
+        );
+        assert!(together[2].is_ok());
+        assert_eq!(together.swap_remove(0).unwrap(), alone);
+    }
+
+    #[test]
+    fn a_row_that_is_not_finite_is_an_error_even_where_it_is_cut_off() {
+        let cut = embedding(vec![1.0, 2.0, f32::NAN], Some(2));
+        assert_eq!(cut, Err(EmbeddingError::NotFinite { index: 2 }));
+        assert_eq!(embedding(vec![0.0, 0.0, 1.0], Some(2)), Err(EmbeddingError::ZeroLength));
+        assert_eq!(embedding(vec![3.0, 4.0, 9.0], Some(2)).unwrap().as_slice(), [0.6, 0.8]);
+    }
+}

@@ -1,0 +1,469 @@
+//! The units of work as steps: upload, layer after layer, read back. All of it happens on the device's thread, under a
+//! permit; between two steps the permit may go to somebody else.
+
+use std::mem;
+use std::ops::Range;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use omniburn_media::{LogMel, PatchGrid};
+use omniburn_models::Segments;
+use omniburn_models::batch::{Grid, MelRows, PatchRows, TokenRows};
+use omniburn_models::blocks::TokenTable;
+use omniburn_models::family::{
+    AudioEncoder, Connected, ImageEncoder, Pass, PassInput, StepKind, TextModel, TowerOutput,
+};
+use omniburn_models::towers::audio::{AudioConfig, AudioPass};
+use omniburn_models::towers::vision::VisionPass;
+
+use super::cost::{Load, Stage};
+use crate::error::ItemError;
+use crate::forms::{Frame, Squares};
+
+/// A unit of work that may be cut between its steps, so that nobody waits for all of it.
+pub(crate) trait Steps: Send + 'static {
+    /// What it gives.
+    type Out: Send + 'static;
+
+    /// What the next step is, and how much it has to do.
+    fn next(&self) -> (Stage, Load);
+
+    /// Runs one step; the result with the last one. Whatever is kept until the next step is small: the residual stream
+    /// and tables of positions, not what a layer needs while it runs.
+    fn step(&mut self) -> Result<Option<Self::Out>, ItemError>;
+}
+
+/// One pooled row for each sequence of ids.
+pub(crate) struct TextUnit {
+    text: Arc<dyn TextModel>,
+    sequences: Vec<Vec<u32>>,
+    /// Rows that each sequence's poolings leave out in front.
+    skipped: Vec<usize>,
+    device: Device,
+    load: Load,
+    pass: Option<Box<dyn Pass>>,
+}
+
+/// A step of a text model as the costs know it.
+fn text_stage(kind: StepKind) -> Stage {
+    match kind {
+        StepKind::Begin => Stage::TextBegin,
+        StepKind::Layer => Stage::TextLayer,
+        StepKind::End => Stage::TextEnd,
+        StepKind::Encoder => Stage::Encoder,
+    }
+}
+
+/// What most steps of a text are.
+pub(crate) fn text_body(text: &dyn TextModel) -> Stage {
+    match text.first_step() {
+        StepKind::Encoder => Stage::Encoder,
+        _ => Stage::TextLayer,
+    }
+}
+
+/// How far a pass of a tower has come.
+enum Progress<P> {
+    Before,
+    Layers(P),
+    After(P),
+    Over,
+}
+
+impl<P> Progress<P> {
+    /// Takes the pass out for its next step.
+    fn take(&mut self) -> Self {
+        mem::replace(self, Progress::Over)
+    }
+
+    fn between(pass: P, done: bool) -> Self {
+        if done { Progress::After(pass) } else { Progress::Layers(pass) }
+    }
+
+    fn stage(&self, [begin, layer, end]: [Stage; 3]) -> Stage {
+        match self {
+            Progress::Before => begin,
+            Progress::Layers(_) => layer,
+            Progress::After(_) | Progress::Over => end,
+        }
+    }
+}
+
+impl TextUnit {
+    pub(crate) fn new(text: Arc<dyn TextModel>, sequences: Vec<Vec<u32>>, device: Device) -> Self {
+        let load = Load::of(sequences.iter().map(Vec::len));
+        Self { text, sequences, skipped: Vec::new(), device, load, pass: None }
+    }
+
+    /// The same with so many rows in front of each sequence left out of the poolings.
+    pub(crate) fn skipping(self, skipped: Vec<usize>) -> Self {
+        Self { skipped, ..self }
+    }
+
+    fn input(&mut self) -> Result<PassInput, ItemError> {
+        let mut values = Vec::new();
+        for ids in &self.sequences {
+            gather(self.text.tokens(), ids, &mut values)?;
+        }
+        let rows = upload(values, self.text.tokens().hidden(), &self.device);
+        let segments = Segments::from_lengths(self.sequences.iter().map(Vec::len));
+        let positions = self.text.positions(&self.sequences);
+        Ok(PassInput { rows: TokenRows { rows, segments }, skipped: mem::take(&mut self.skipped), positions })
+    }
+}
+
+impl Steps for TextUnit {
+    type Out = Vec<Vec<f32>>;
+
+    fn next(&self) -> (Stage, Load) {
+        let kind = self.pass.as_ref().map_or_else(|| self.text.first_step(), |pass| pass.next());
+        (text_stage(kind), self.load)
+    }
+
+    fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
+        if self.pass.is_none() {
+            let input = self.input()?;
+            self.pass = Some(Arc::clone(&self.text).begin(input));
+        }
+        let pass = self.pass.as_mut().expect("begun above");
+        pass.step().map(read_rows).transpose()
+    }
+}
+
+/// The vector of an image, or of a video from the mean of its frames: a frame a step, so that a video of any length needs
+/// the memory of one, and so that the order of the sum is that of the frames.
+pub(crate) struct SquaresUnit {
+    pub tower: Arc<ImageEncoder>,
+    pub text: Arc<dyn TextModel>,
+    pub squares: Arc<Squares>,
+    /// What is taken from a level, and what the rest is divided by.
+    pub scale: (f32, f32),
+    pub device: Device,
+    pub done: usize,
+    pub sum: Option<Tensor<4>>,
+}
+
+impl SquaresUnit {
+    /// Planes of one frame's levels.
+    fn frame(&self, index: usize) -> Tensor<4> {
+        let side = self.squares.side as usize;
+        let plane = side * side;
+        let pixels = &self.squares.pixels[index * 3 * plane..(index + 1) * 3 * plane];
+        let mut values = vec![0.0f32; pixels.len()];
+        for (place, pixel) in pixels.chunks_exact(3).enumerate() {
+            for (channel, level) in pixel.iter().enumerate() {
+                values[channel * plane + place] = (f32::from(*level) - self.scale.0) / self.scale.1;
+            }
+        }
+        let data = TensorData::new(values, [1, 3, side, side]);
+        Tensor::from_data(data, (&self.device, burn::tensor::DType::F32))
+    }
+}
+
+impl Steps for SquaresUnit {
+    type Out = Vec<f32>;
+
+    fn next(&self) -> (Stage, Load) {
+        let stage = if self.done < self.squares.count { Stage::Square } else { Stage::SquareEnd };
+        (stage, Load::of([1]))
+    }
+
+    fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
+        if self.done < self.squares.count {
+            let ImageEncoder::Pixels(tower) = &*self.tower else { return Err(other_form()) };
+            let maps = tower.forward(self.frame(self.done));
+            self.sum = Some(match self.sum.take() {
+                Some(sum) => sum + maps,
+                None => maps,
+            });
+            self.done += 1;
+            return Ok(None);
+        }
+        let sum = self.sum.take().expect("an image has pixels");
+        let mean = if self.done == 1 { sum } else { sum / self.done as f32 };
+        vector(&*self.text, TowerOutput::Pixels(mean)).map(Some)
+    }
+}
+
+/// The vector that a connector makes of a tower's output.
+fn vector(text: &dyn TextModel, output: TowerOutput<'_>) -> Result<Vec<f32>, ItemError> {
+    match text.connect(output) {
+        Some(Connected::Vectors(vectors)) => read_rows(vectors).map(|mut rows| rows.swap_remove(0)),
+        Some(Connected::Rows(_)) | None => Err(other_form()),
+    }
+}
+
+/// A family whose towers and connectors contradict its own description.
+fn other_form() -> ItemError {
+    ItemError::Panicked { message: "the family has no connector for what its tower gives".into() }
+}
+
+/// The vector of speech: the mean direction of its windows, one a step. Each then has the bits it has alone, and two
+/// seconds fill a processor.
+pub(crate) struct ClipsUnit {
+    pub tower: Arc<AudioEncoder>,
+    pub text: Arc<dyn TextModel>,
+    pub clips: Arc<Vec<LogMel>>,
+    pub device: Device,
+    pub done: usize,
+    pub sum: Vec<f32>,
+}
+
+impl Steps for ClipsUnit {
+    type Out = Vec<f32>;
+
+    fn next(&self) -> (Stage, Load) {
+        (Stage::Clip, Load::of([self.clips[self.done].frames()]))
+    }
+
+    fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
+        let clip = &self.clips[self.done];
+        let rows = MelRows::new(clip.values().to_vec(), clip.mels(), vec![clip.frames()], &self.device);
+        let AudioEncoder::Windows(tower) = &*self.tower else { return Err(other_form()) };
+        let vector = vector(&*self.text, TowerOutput::Windows(tower.forward(rows)))?;
+        self.sum.resize(vector.len(), 0.0);
+        self.sum.iter_mut().zip(vector).for_each(|(sum, v)| *sum += v);
+        self.done += 1;
+        Ok((self.done == self.clips.len()).then(|| mem::take(&mut self.sum)))
+    }
+}
+
+/// Groups of frames of an image or clip.
+pub(crate) struct PatchPiece {
+    pub patches: Arc<PatchGrid>,
+    pub groups: Range<usize>,
+}
+
+/// Windows of an audio: the frames they cover, and the length of each.
+pub(crate) struct MelPiece {
+    pub mel: Arc<LogMel>,
+    pub frames: Range<usize>,
+    pub windows: Vec<usize>,
+}
+
+/// Tower features of each packed piece, `[patches, hidden]`, finished on the device.
+pub(crate) struct VisionUnit {
+    tower: Arc<ImageEncoder>,
+    pieces: Vec<PatchPiece>,
+    grids: Vec<Grid>,
+    device: Device,
+    load: Load,
+    pass: Progress<VisionPass>,
+}
+
+impl VisionUnit {
+    pub(crate) fn new(tower: Arc<ImageEncoder>, pieces: Vec<PatchPiece>, device: Device) -> Self {
+        let grid = |p: &PatchPiece| Grid { t: p.groups.len(), h: p.patches.grid().h, w: p.patches.grid().w };
+        let grids: Vec<Grid> = pieces.iter().map(grid).collect();
+        let load = Load::of(grids.iter().flat_map(|g| vec![g.h * g.w; g.t]));
+        Self { tower, pieces, grids, device, load, pass: Progress::Before }
+    }
+
+    fn rows(&self) -> PatchRows {
+        let values = self.pieces.iter().flat_map(|p| {
+            let group = p.patches.grid().h * p.patches.grid().w;
+            p.patches.rows_of(p.groups.start * group..p.groups.end * group)
+        });
+        PatchRows::new(values.collect(), self.pieces[0].patches.row_len(), self.grids.clone(), &self.device)
+    }
+}
+
+impl Steps for VisionUnit {
+    type Out = Vec<Tensor<2>>;
+
+    fn next(&self) -> (Stage, Load) {
+        (self.pass.stage([Stage::PatchBegin, Stage::PatchBlock, Stage::Cut]), self.load)
+    }
+
+    fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
+        let tower = Arc::clone(&self.tower);
+        let ImageEncoder::Patches(tower) = &*tower else { return Err(other_form()) };
+        let pass = match self.pass.take() {
+            Progress::Before => tower.begin(self.rows()),
+            Progress::Layers(pass) => tower.advance(pass),
+            Progress::After(pass) => {
+                let features = tower.finish(pass).last;
+                return cut(features, self.grids.iter().map(|g| g.patches()), &self.device).map(Some);
+            }
+            Progress::Over => panic!("a unit is not stepped after its end"),
+        };
+        let done = tower.is_done(&pass);
+        self.pass = Progress::between(pass, done);
+        Ok(None)
+    }
+}
+
+/// Tower rows of each packed piece, `[rows, hidden]`, finished on the device.
+pub(crate) struct AudioUnit {
+    tower: Arc<AudioEncoder>,
+    pieces: Vec<MelPiece>,
+    device: Device,
+    load: Load,
+    pass: Progress<AudioPass>,
+}
+
+impl AudioUnit {
+    pub(crate) fn new(tower: Arc<AudioEncoder>, pieces: Vec<MelPiece>, device: Device) -> Self {
+        let windows = pieces.iter().flat_map(|p| &p.windows);
+        let load = Load::of(windows.map(|&w| AudioConfig::window_rows(w)));
+        Self { tower, pieces, device, load, pass: Progress::Before }
+    }
+
+    fn rows(&self) -> MelRows {
+        let mels = self.pieces[0].mel.mels();
+        let values = self.pieces.iter().flat_map(|p| &p.mel.values()[p.frames.start * mels..p.frames.end * mels]);
+        let windows = self.pieces.iter().flat_map(|p| p.windows.iter().copied()).collect();
+        MelRows::new(values.copied().collect(), mels, windows, &self.device)
+    }
+}
+
+impl Steps for AudioUnit {
+    type Out = Vec<Tensor<2>>;
+
+    fn next(&self) -> (Stage, Load) {
+        (self.pass.stage([Stage::MelBegin, Stage::MelLayer, Stage::Cut]), self.load)
+    }
+
+    fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
+        let tower = Arc::clone(&self.tower);
+        let AudioEncoder::Mel(tower) = &*tower else { return Err(other_form()) };
+        let pass = match self.pass.take() {
+            Progress::Before => tower.begin(self.rows()),
+            Progress::Layers(pass) => tower.advance(pass),
+            Progress::After(pass) => {
+                let rows = |p: &MelPiece| p.windows.iter().map(|&w| AudioConfig::window_rows(w)).sum();
+                return cut(tower.finish(pass), self.pieces.iter().map(rows), &self.device).map(Some);
+            }
+            Progress::Over => panic!("a unit is not stepped after its end"),
+        };
+        let done = tower.is_done(&pass);
+        self.pass = Progress::between(pass, done);
+        Ok(None)
+    }
+}
+
+/// Packed rows as one tensor a piece, once they are there.
+fn cut(rows: Tensor<2>, lengths: impl Iterator<Item = usize>, device: &Device) -> Result<Vec<Tensor<2>>, ItemError> {
+    let mut start = 0;
+    let pieces = lengths.map(|length| {
+        let piece = rows.clone().slice_dim(0, start..start + length);
+        start += length;
+        piece
+    });
+    let pieces = pieces.collect();
+    // Launches are asynchronous on GPUs: the permit may end only when the work has.
+    device.sync().map_err(device_error)?;
+    #[cfg(feature = "capture")]
+    omniburn_models::capture::read().map_err(device_error)?;
+    Ok(pieces)
+}
+
+/// The tower whose rows a medium is made of.
+#[derive(Clone)]
+pub(crate) enum Connector {
+    Image,
+    Audio(Arc<AudioEncoder>),
+}
+
+impl Connector {
+    /// Rows of the text model.
+    fn features(&self, text: &dyn TextModel, rows: Tensor<2>) -> Result<Tensor<2>, ItemError> {
+        let output = match self {
+            Connector::Image => TowerOutput::Patches(rows),
+            Connector::Audio(tower) => match &**tower {
+                AudioEncoder::Mel(tower) => TowerOutput::Mel(tower, rows),
+                AudioEncoder::Windows(_) => return Err(other_form()),
+            },
+        };
+        match text.connect(output) {
+            Some(Connected::Rows(rows)) => Ok(rows),
+            Some(Connected::Vectors(_)) | None => Err(other_form()),
+        }
+    }
+}
+
+/// The pooled row of one medium between its frame's rows; `rows` are all its pieces in order.
+pub(crate) struct MediaUnit {
+    text: Arc<dyn TextModel>,
+    rows: Vec<Tensor<2>>,
+    connector: Connector,
+    frame: Frame,
+    device: Device,
+    load: Load,
+    pass: Option<Box<dyn Pass>>,
+}
+
+impl MediaUnit {
+    /// `tokens` is how many rows will enter the backbone.
+    pub(crate) fn new(
+        text: Arc<dyn TextModel>,
+        rows: Vec<Tensor<2>>,
+        connector: Connector,
+        frame: Frame,
+        tokens: usize,
+        device: Device,
+    ) -> Self {
+        Self { text, rows, connector, frame, device, load: Load::of([tokens]), pass: None }
+    }
+
+    fn input(&mut self) -> Result<PassInput, ItemError> {
+        let text = &*self.text;
+        let features = self.connector.features(text, Tensor::cat(mem::take(&mut self.rows), 0))?;
+        let mut pieces = Vec::with_capacity(3);
+        for ids in [&self.frame.before, &self.frame.after] {
+            let mut values = Vec::new();
+            gather(text.tokens(), ids, &mut values)?;
+            if !ids.is_empty() {
+                pieces.push(upload(values, text.tokens().hidden(), &self.device));
+            }
+            if std::ptr::eq(ids, &self.frame.before) {
+                pieces.push(features.clone());
+            }
+        }
+        let rows = Tensor::cat(pieces, 0); // [tokens, hidden]
+        let [tokens, _] = rows.dims();
+        Ok(TokenRows { rows, segments: Segments::single(tokens) }.into())
+    }
+}
+
+impl Steps for MediaUnit {
+    type Out = Vec<f32>;
+
+    fn next(&self) -> (Stage, Load) {
+        (self.pass.as_ref().map_or(Stage::Connect, |pass| text_stage(pass.next())), self.load)
+    }
+
+    fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
+        if self.pass.is_none() {
+            let input = self.input()?;
+            self.pass = Some(Arc::clone(&self.text).begin(input));
+        }
+        let pass = self.pass.as_mut().expect("begun above");
+        let Some(pooled) = pass.step() else { return Ok(None) };
+        read_rows(pooled).map(|mut rows| Some(rows.swap_remove(0)))
+    }
+}
+
+fn gather(tokens: &TokenTable, ids: &[u32], out: &mut Vec<f32>) -> Result<(), ItemError> {
+    let rows = tokens.vocab();
+    tokens.gather(ids, out).map_err(|id| ItemError::TokenIdOutOfTable { id, rows })
+}
+
+fn upload(values: Vec<f32>, width: usize, device: &Device) -> Tensor<2> {
+    let shape = [values.len() / width, width];
+    Tensor::from_data(TensorData::new(values, shape), (device, burn::tensor::DType::F32))
+}
+
+fn read_rows(pooled: Tensor<2>) -> Result<Vec<Vec<f32>>, ItemError> {
+    let [_, width] = pooled.dims();
+    // Failures of asynchronous launches appear at the read, so the read is the kind that returns them.
+    let data = pooled.try_into_data().map_err(device_error)?;
+    #[cfg(feature = "capture")]
+    omniburn_models::capture::read().map_err(device_error)?;
+    let values: Vec<f32> = data.try_to_vec().map_err(|e| ItemError::Device { message: format!("{e:?}") })?;
+    Ok(values.chunks_exact(width).map(<[f32]>::to_vec).collect())
+}
+
+pub(crate) fn device_error(error: impl std::fmt::Debug) -> ItemError {
+    ItemError::Device { message: format!("{error:?}") }
+}

@@ -1,0 +1,147 @@
+//! Work on the device's thread in time slices no longer than they should be, and work that cannot be cut in one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::tensor::Device;
+
+use super::cost::Costs;
+use super::forward::{Steps, device_error};
+use super::metrics::Metrics;
+use crate::error::ItemError;
+
+/// How the worker paces itself.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    pub device: Device,
+    /// Whether a step is computed when it returns; elsewhere launches are asynchronous.
+    pub eager: bool,
+    pub costs: Arc<Costs>,
+    pub metrics: Arc<Metrics>,
+    /// How long background work has the device at a time.
+    pub time_slice: Duration,
+}
+
+/// Work that is computed a time slice at a time.
+pub(crate) trait Slices: Send {
+    /// One time slice: steps until the work is done, which is `true`, or until the next one would take longer than `target`
+    /// leaves.
+    fn slice(&mut self, target: Option<Duration>, pace: &Pace) -> Result<bool, ItemError>;
+
+    /// Whether its times count in the figures of the engine.
+    fn counts(&self) -> bool {
+        true
+    }
+}
+
+/// Work in one piece.
+pub(crate) struct Once<T> {
+    work: Option<Box<dyn FnOnce() -> T + Send>>,
+    out: Out<T>,
+    counts: bool,
+}
+
+impl<T> Once<T> {
+    pub(crate) fn new(work: impl FnOnce() -> T + Send + 'static) -> (Self, Out<T>) {
+        let out = Out::new();
+        (Self { work: Some(Box::new(work)), out: out.clone(), counts: true }, out)
+    }
+
+    pub(crate) fn uncounted(self) -> Self {
+        Self { counts: false, ..self }
+    }
+}
+
+impl<T: Send> Slices for Once<T> {
+    fn slice(&mut self, _: Option<Duration>, _: &Pace) -> Result<bool, ItemError> {
+        let work = self.work.take().expect("it is computed once");
+        self.out.put(work());
+        Ok(true)
+    }
+
+    fn counts(&self) -> bool {
+        self.counts
+    }
+}
+
+/// A unit of one caller.
+pub(crate) struct OneUnit<S: Steps> {
+    pub steps: S,
+    pub out: Out<S::Out>,
+}
+
+impl<S: Steps> Slices for OneUnit<S> {
+    fn slice(&mut self, target: Option<Duration>, pace: &Pace) -> Result<bool, ItemError> {
+        let done = slice(&mut self.steps, target, pace)?;
+        Ok(done.map(|out| self.out.put(out)).is_some())
+    }
+}
+
+/// Where work leaves its result for its caller.
+#[derive(Debug)]
+pub(crate) struct Out<T>(Arc<std::sync::Mutex<Option<T>>>);
+
+impl<T> Out<T> {
+    pub(crate) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    pub(crate) fn put(&self, value: T) {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(value);
+    }
+
+    /// The result of work that has ended well.
+    pub(crate) fn take(&self) -> T {
+        let value = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        value.expect("work that ends well leaves a result")
+    }
+}
+
+impl<T> Clone for Out<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// One time slice, on the device's thread: steps until the work is done, or until the next one would take longer than
+/// `target` leaves. It is one step at least; of a kind of which nothing is known, one at most.
+pub(crate) fn slice<S: Steps>(
+    steps: &mut S,
+    target: Option<Duration>,
+    pace: &Pace,
+) -> Result<Option<S::Out>, ItemError> {
+    let begun = Instant::now();
+    let mut ran = false;
+    loop {
+        let (stage, load) = steps.next();
+        let expected = pace.costs.expect(stage, load);
+        let together = match (target, expected) {
+            (None, _) => usize::MAX,
+            // Nothing is known of it: alone in its slice where it is not the first.
+            (Some(_), None) => 0,
+            (Some(target), Some(each)) => {
+                let left = target.saturating_sub(begun.elapsed());
+                (left.as_nanos() / each.as_nanos().max(1)).min(1 << 20) as usize
+            }
+        };
+        if ran && together == 0 {
+            return Ok(None);
+        }
+        ran = true;
+        let (started, mut count, mut done) = (Instant::now(), 0, None);
+        while done.is_none() && count < together.max(1) && steps.next().0 == stage {
+            done = steps.step()?;
+            count += 1;
+        }
+        if target.is_some() && !pace.eager {
+            // Launches are asynchronous: a time counts, and a slice may end, only when the work is done.
+            pace.device.sync().map_err(device_error)?;
+        }
+        if pace.eager || target.is_some() {
+            pace.costs.learn(stage, load, started.elapsed(), count);
+        }
+        if done.is_some() {
+            return Ok(done);
+        }
+    }
+}

@@ -41,13 +41,13 @@ const REGISTRY_HOSTS: &[&str] = &[
 ];
 
 /// A file of the repository: its path from the root, and its text.
-struct Source {
-    path: String,
-    text: String,
+pub(crate) struct Source {
+    pub path: String,
+    pub text: String,
 }
 
 impl Source {
-    fn is_rust(&self) -> bool {
+    pub fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
     }
 
@@ -70,7 +70,7 @@ impl Source {
     }
 
     /// As [`Source::code`], up to the tests that end the file.
-    fn shipped_code(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub fn shipped_code(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines: Vec<&str> = self.text.lines().collect();
         let only_in_tests = |line: &str| line == "#[cfg(test)]" || line.starts_with("#[cfg(all(test, ");
         let tests = lines.windows(2).position(|pair| only_in_tests(pair[0]) && pair[1].starts_with("mod tests {"));
@@ -140,7 +140,7 @@ fn begins_a_path(line: &str, path: &str) -> bool {
 }
 
 /// Every file of the repository that is text: tracked ones, and new ones that are not ignored.
-fn repository() -> Vec<Source> {
+pub(crate) fn repository() -> Vec<Source> {
     let root = workspace::root().unwrap();
     let mut git = Command::new("git");
     git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(&root);

@@ -18,6 +18,8 @@ mod absences;
 mod arrows;
 mod bench;
 mod ci;
+#[cfg(test)]
+mod circles;
 mod diff;
 mod fuzz;
 mod golden;

@@ -13,7 +13,7 @@ use crate::blocks::{LayerNorm, Linear};
 use crate::builder::{Builder, FusedPart};
 use crate::capture;
 use crate::error::ConfigError;
-use crate::families::{layer_count, multiple, nonzero, positive};
+use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::flops;
 use crate::record::SourceAxes;
 

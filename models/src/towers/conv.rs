@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::builder::Builder;
 use crate::capture;
 use crate::error::ConfigError;
-use crate::families::{layer_count, nonzero, small};
+use crate::checks::{layer_count, nonzero, small};
 use crate::flops;
 
 /// Side of the stem's kernel.

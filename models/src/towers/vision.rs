@@ -13,7 +13,7 @@ use crate::blocks::{LayerNorm, Linear, RotaryTable};
 use crate::builder::Builder;
 use crate::capture;
 use crate::error::ConfigError;
-use crate::families::{layer_count, multiple, nonzero, positive, small};
+use crate::checks::{layer_count, multiple, nonzero, positive, small};
 use crate::flops;
 use crate::record::SourceAxes;
 

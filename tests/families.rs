@@ -7,11 +7,11 @@ use std::time::Duration;
 use omniburn::{Dtype, Embedding, Engine, Input, Priority, Request, Role, Truncation};
 use omniburn_convert::{ConvertError, ConvertOptions, TaskChoice, convert};
 use omniburn_models::FAMILIES;
-use omniburn_models::registry::rules_for;
 use omniburn_models::checkpoint::TextFiles;
 use omniburn_models::family::CheckpointRules;
 use omniburn_models::flops::Shape;
 use omniburn_models::record::TensorRole;
+use omniburn_models::registry::rules_for;
 use serde_json::Value;
 
 use crate::support::*;
@@ -427,9 +427,9 @@ fn no_crate_above_the_models_names_a_family() {
         for family in FAMILIES.iter().filter(|family| family.name != "mini" || converts(&file)) {
             assert!(!text.contains(&format!("{:?}", family.name)), "{}: names {}", file.display(), family.name);
             let module = format!("{}::", family.name);
-            let named = text.match_indices(&module).any(|(at, _)| {
-                !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-            });
+            let named = text
+                .match_indices(&module)
+                .any(|(at, _)| !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_'));
             assert!(!named, "{}: a path into {}", file.display(), family.name);
         }
     }

@@ -36,10 +36,7 @@ fn is_of(card: &Card, model_type: &str) -> bool {
 ///
 /// # Errors
 /// [`ConvertError::Fields`] naming the model types and architectures found and those known.
-pub(crate) fn rules_of(
-    path: &Path,
-    root: &Value,
-) -> Result<(&'static CheckpointRules, Option<Card>), ConvertError> {
+pub(crate) fn rules_of(path: &Path, root: &Value) -> Result<(&'static CheckpointRules, Option<Card>), ConvertError> {
     if let Some(rules) = registry::rules_for(root) {
         return Ok((rules, None));
     }

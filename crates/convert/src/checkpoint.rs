@@ -124,8 +124,7 @@ impl<'a> Checkpoint<'a> {
         }
         let mut settings = None;
         if steps.texts == TextFiles::SentenceTransformers {
-            let mut found =
-                Settings::read(self.root, &self.folder, self.modules.as_ref(), family.spec().hidden)?;
+            let mut found = Settings::read(self.root, &self.folder, self.modules.as_ref(), family.spec().hidden)?;
             let Poolings { first, more, skips_prompt } = found.poolings.clone();
             let max_tokens = match found.max_tokens {
                 Some(said) => Some(said),

@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use crate::error::{ConvertError, DtypeFault, ShapeFault};
 use crate::fields::{Faults, Fields, shown};
+use crate::files::read_json;
 use crate::layout;
 use crate::safefile::{Pairs, SafeFile};
-use crate::files::read_json;
 
 /// File name of an adapter's configuration.
 pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";

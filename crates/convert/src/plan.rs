@@ -151,11 +151,7 @@ fn dims(details: &FolderDetails, default_dim: Option<usize>, whole: usize) -> Ve
 }
 
 /// The ids whose rows tasks replace, which the configuration must list; none where no task of the record has such rows.
-fn special_ids(
-    checkpoint: &Checkpoint<'_>,
-    details: &FolderDetails,
-    tasks: &Tasks,
-) -> Result<Vec<u32>, ConvertError> {
+fn special_ids(checkpoint: &Checkpoint<'_>, details: &FolderDetails, tasks: &Tasks) -> Result<Vec<u32>, ConvertError> {
     let Some(rules) = checkpoint.rules.steps.tasks.filter(|_| tasks.plans.iter().any(|plan| plan.special_rows)) else {
         return Ok(Vec::new());
     };

@@ -166,8 +166,8 @@ impl ProcessorFiles {
             }
         };
         // Where nothing is said of video, its frames are treated as images.
-        let film_base = match &otherwise.video {
-            Some(&PixelPreprocess { min_pixels, max_pixels, .. }) => {
+        let film_base = match otherwise.video {
+            Some(PixelPreprocess { min_pixels, max_pixels, .. }) => {
                 PixelPreprocess { min_pixels, max_pixels, ..images.clone() }
             }
             None => images.clone(),

@@ -31,12 +31,7 @@ impl SideFiles {
     ///
     /// # Errors
     /// [`ConvertError::Fields`] with every field of a file that is wrong, [`ConvertError::Json`], [`ConvertError::Io`].
-    pub fn read(
-        folder: &Path,
-        steps: &Steps,
-        preprocess: &Preprocess,
-        prompts: Prompts,
-    ) -> Result<Self, ConvertError> {
+    pub fn read(folder: &Path, steps: &Steps, preprocess: &Preprocess, prompts: Prompts) -> Result<Self, ConvertError> {
         let mut side = Self { preprocess: preprocess.clone(), prompts, ..Self::default() };
         if steps.processors {
             let ProcessorFiles { preprocess, read, notes } = ProcessorFiles::read(folder, preprocess)?;

@@ -227,12 +227,7 @@ impl Survey<'_> {
                 return Err(ConvertError::UnknownTask { asked: name, known });
             }
             let Some(folder) = folder else { return Err(self.adapter_missing(&name)) };
-            plans.push(TaskPlan {
-                name,
-                key,
-                adapter: Some(folder),
-                special_rows: self.has_special_rows(),
-            });
+            plans.push(TaskPlan { name, key, adapter: Some(folder), special_rows: self.has_special_rows() });
         }
         let unheard = |name: &&String| !known.contains(name);
         for name in self.named.iter().filter(unheard) {
@@ -264,8 +259,7 @@ impl Survey<'_> {
     /// Names and keys of the tasks that have connectors or special rows of their own: `text-matching` is
     /// `text_matching` inside weight names.
     fn keyed_tasks(&self) -> Vec<(String, String)> {
-        let names: Vec<&String> =
-            self.named.iter().chain(self.adapters.keys()).chain(self.published()).collect();
+        let names: Vec<&String> = self.named.iter().chain(self.adapters.keys()).chain(self.published()).collect();
         let name_of = |key: &String| {
             names.iter().find(|name| name.replace('-', "_") == *key).map_or_else(|| key.clone(), |n| (*n).clone())
         };

@@ -12,11 +12,12 @@ use crate::blocks::pool::pooled;
 use crate::blocks::{Pooling, TokenTable};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps, layers};
+use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::encoder::{Encoder, EncoderShape, EncoderState};
 use crate::error::{ConfigError, RecordError};
-use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::family::{
-    Architecture, CheckpointRules, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, config,
+    Architecture, CheckpointRules, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens,
+    config,
 };
 use crate::flops::Shape;
 use crate::open::open_text;

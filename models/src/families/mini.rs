@@ -24,16 +24,14 @@ use crate::blocks::taps::Taps;
 use crate::blocks::{GeluMlp, LayerNorm, Linear, Pooling, TokenTable, unit_rows};
 use crate::builder::Builder;
 use crate::capture;
-use crate::checkpoint::{
-    CheckpointFolder, Fields, KeyMap, OneTask, Pattern, Steps, TemplateRule, TextFiles, layers,
-};
+use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, OneTask, Pattern, Steps, TemplateRule, TextFiles, layers};
+use crate::checks::{nonzero, positive, small};
 use crate::encoder::{Encoder, EncoderState};
 use crate::error::{ConfigError, RecordError};
 use crate::families::bert::{self, BertConfig};
-use crate::checks::{nonzero, positive, small};
 use crate::family::{
-    Architecture, AudioEncoder, AudioForm, CheckpointRules, Connected, Family, ImageEncoder, ImageForm, ModelSpec, Pass, PassInput,
-    RowActivations, StepKind, TextModel, Tokens, TowerOutput, config,
+    Architecture, AudioEncoder, AudioForm, CheckpointRules, Connected, Family, ImageEncoder, ImageForm, ModelSpec,
+    Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, TowerOutput, config,
 };
 use crate::flops::{Shape, product};
 use crate::open::open_text;

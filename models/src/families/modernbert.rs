@@ -18,11 +18,12 @@ use crate::blocks::{LayerNorm, Linear, Pooling, RotaryTable, TokenTable};
 use crate::builder::Builder;
 use crate::capture;
 use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps};
+use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::error::ConfigError;
 use crate::families::bert::check_poolings;
-use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::family::{
-    Architecture, CheckpointRules, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, config,
+    Architecture, CheckpointRules, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens,
+    config,
 };
 use crate::flops;
 use crate::flops::Shape;

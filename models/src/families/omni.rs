@@ -14,13 +14,13 @@ use crate::blocks::{Linear, Pooling, TokenTable};
 use crate::builder::Builder;
 use crate::capture;
 use crate::checkpoint::{
-    Card, CheckpointFolder, Fields, Fold, KeyMap, Pattern, PixelLimits, Steps, TaskRules, TemplateRule, TextFiles, layers,
-    shown,
+    Card, CheckpointFolder, Fields, Fold, KeyMap, Pattern, PixelLimits, Steps, TaskRules, TemplateRule, TextFiles,
+    layers, shown,
 };
 use crate::error::{ConfigError, RecordError};
 use crate::family::{
-    Architecture, AudioEncoder, AudioForm, CheckpointRules, Connected, Family, ImageEncoder, ImageForm, ModelSpec, Pass, PassInput,
-    RowActivations, StepKind, TextModel, Tokens, TowerOutput, config,
+    Architecture, AudioEncoder, AudioForm, CheckpointRules, Connected, Family, ImageEncoder, ImageForm, ModelSpec,
+    Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, TowerOutput, config,
 };
 use crate::flops::Shape;
 use crate::open::open_text;
@@ -493,7 +493,8 @@ impl Reader<'_> {
         let marked = said.iter().map(|s| s.to_lowercase()).any(|s| marks.iter().any(|mark| s.contains(mark.as_str())));
         let causal = if marked { card } else { !card };
         let kind = if causal { "causal" } else { "bidirectional" };
-        self.folder.note(format!("text_config has no is_causal: a `{model_type}` in this checkpoint is taken as {kind}"));
+        self.folder
+            .note(format!("text_config has no is_causal: a `{model_type}` in this checkpoint is taken as {kind}"));
         causal
     }
 
@@ -505,7 +506,8 @@ impl Reader<'_> {
                 text.fault("vocab_size", format!("at most {rows}, the rows of the token table"));
             }
             Some(said) if said < rows => {
-                self.folder.note(format!("the token table has {rows} rows, config.json counts {said}; all rows are kept"));
+                self.folder
+                    .note(format!("the token table has {rows} rows, config.json counts {said}; all rows are kept"));
             }
             _ => {}
         }
@@ -543,7 +545,12 @@ impl Reader<'_> {
     }
 
     fn audio(&self, value: Option<&Value>) -> Option<AudioConfig> {
-        if !self.tower("audio_config", "audio", value, self.begins(&["audio_tower.", "audio_projector.", "audio_projectors."]))? {
+        if !self.tower(
+            "audio_config",
+            "audio",
+            value,
+            self.begins(&["audio_tower.", "audio_projector.", "audio_projectors."]),
+        )? {
             return None;
         }
         let audio = Fields::new("audio_config.", value, self.folder.faults);
@@ -570,7 +577,11 @@ impl Reader<'_> {
                 Some(false)
             }
             (false, true) => {
-                self.folder.faults.add(field, shown(value), format!("an object, as there are tensors of an {medium} tower"));
+                self.folder.faults.add(
+                    field,
+                    shown(value),
+                    format!("an object, as there are tensors of an {medium} tower"),
+                );
                 None
             }
             (present, _) => Some(present),

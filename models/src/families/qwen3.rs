@@ -18,7 +18,8 @@ use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps};
 use crate::error::ConfigError;
 use crate::families::bert::check_poolings;
 use crate::family::{
-    Architecture, CheckpointRules, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, config,
+    Architecture, CheckpointRules, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens,
+    config,
 };
 use crate::flops::Shape;
 use crate::pass::{Layered, LayeredPass};

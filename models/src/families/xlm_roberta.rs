@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::blocks::Pooling;
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps};
+use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::encoder::{Encoder, EncoderShape};
 use crate::error::ConfigError;
 use crate::families::bert::{BertText, NAMES, check_poolings, encoder_words, refuse_decoder};
-use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::family::{Architecture, CheckpointRules, Family, ModelSpec, TextModel, Tokens, config};
 use crate::record::Preprocess;
 

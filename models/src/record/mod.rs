@@ -6,9 +6,9 @@
 pub mod digest;
 mod header;
 pub mod int8;
+mod part;
 #[cfg(feature = "random")]
 mod random;
-mod part;
 mod read;
 mod spec;
 mod types;
@@ -16,13 +16,13 @@ mod write;
 
 pub use header::{FileEntry, RECORD_FORMAT, RecordHeader, SourceEntry, TensorEntry};
 pub use omniburn_output::Leftover;
+pub use part::Part;
 #[cfg(feature = "random")]
 pub use random::{write_random, write_random_mini};
-pub use part::Part;
 pub use read::{InsideFile, RecordFolder};
 pub use spec::{SourceAxes, SourcePart, TensorRole, TensorSpec};
 pub use types::{
-    Dtype, HEADER_FILE, LetterboxPreprocess, MediaTemplate, Modality, PixelPreprocess, Preprocess, Prompts, SoundPreprocess,
-    TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TemplateKind, text_file,
+    Dtype, HEADER_FILE, LetterboxPreprocess, MediaTemplate, Modality, PixelPreprocess, Preprocess, Prompts,
+    SoundPreprocess, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TemplateKind, text_file,
 };
 pub use write::{PartTensor, RecordWriter};

@@ -11,9 +11,7 @@ use super::digest::{sha256_file, sha256_hex};
 use super::header::{FileEntry, RECORD_FORMAT, RecordHeader, TensorEntry};
 use super::part::{Part, PartEntry};
 use super::spec::{TensorRole, TensorSpec};
-use super::types::{
-    Dtype, HEADER_FILE, Modality, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TemplateKind, text_file,
-};
+use super::types::{Dtype, HEADER_FILE, Modality, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TemplateKind, text_file};
 use crate::error::RecordError;
 
 /// An opened record folder: a checked header and the paths of its files. Nothing is mapped yet.

@@ -265,4 +265,3 @@ pub struct Preprocess {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio: Option<SoundPreprocess>,
 }
-

@@ -17,6 +17,7 @@ mod instructions;
 mod laws;
 mod layouts;
 mod mini;
+mod packed;
 mod parity_audio;
 mod parity_mini;
 mod parity_text;

@@ -12,8 +12,7 @@ use crate::blocks::{Linear, RmsNorm, RotaryTable};
 use crate::builder::{Builder, FusedPart};
 use crate::capture;
 use crate::error::ConfigError;
-use crate::family::RowActivations;
-use crate::flops;
+use crate::flops::{self, RowActivations};
 
 /// Shape and constants of a [`Backbone`]; plain data without defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,8 +50,8 @@ impl BackboneConfig {
     /// # Errors
     /// [`ConfigError`] naming the first field that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
-        crate::families::layer_count("text.layers", self.layers)?;
-        crate::families::nonzero(&[
+        crate::checks::layer_count("text.layers", self.layers)?;
+        crate::checks::nonzero(&[
             ("text.hidden", self.hidden),
             ("text.heads", self.heads),
             ("text.kv_heads", self.kv_heads),
@@ -61,10 +60,10 @@ impl BackboneConfig {
             ("text.max_tokens", self.max_tokens),
             ("text.vocab", self.vocab),
         ])?;
-        crate::families::multiple("text.heads", self.heads, "text.kv_heads", self.kv_heads)?;
-        crate::families::multiple("text.head_dim", self.head_dim, "rotary pairs", 2)?;
-        crate::families::positive("text.norm_eps", self.norm_eps)?;
-        crate::families::positive("text.rope_theta", self.rope_theta)
+        crate::checks::multiple("text.heads", self.heads, "text.kv_heads", self.kv_heads)?;
+        crate::checks::multiple("text.head_dim", self.head_dim, "rotary pairs", 2)?;
+        crate::checks::positive("text.norm_eps", self.norm_eps)?;
+        crate::checks::positive("text.rope_theta", self.rope_theta)
     }
 
     /// The backbone in words.

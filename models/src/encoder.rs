@@ -9,7 +9,7 @@ use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::{EncoderLayer, LayerNorm};
 use crate::builder::Builder;
 use crate::capture;
-use crate::family::RowActivations;
+use crate::flops::RowActivations;
 
 /// Sizes of an [`Encoder`].
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -177,6 +177,18 @@ pub enum RecordError {
         /// Type expected.
         expected: String,
     },
+    /// A matrix in a packed layout that this build does not read.
+    #[error("{}: {tensor}: packed as {found}, expected {expected}; convert the checkpoint again", path.display())]
+    PackedLayout {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Id of the layout.
+        found: String,
+        /// What would do.
+        expected: String,
+    },
     /// Bytes that do not give the digest written beside them.
     #[error("{}: {tensor}: SHA-256 is {found}, the header says {expected}", path.display())]
     DigestMismatch {

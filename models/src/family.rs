@@ -1,41 +1,35 @@
 //! What a family is: its configuration, its description of tensors, its forward passes, and how published folders of it are
-//! read. A family is one file in [`crate::families`] and one line of [`FAMILIES`].
+//! read. A family is one file in `families` and one line of the list in [`crate::registry`].
 //!
 //! To add one: a file with a configuration that implements [`Architecture`], a static [`Family`] and its [`CheckpointRules`]; a
-//! line in [`FAMILIES`]; a tiny checkpoint and its reference among the goldens. `tests/families.rs` then runs every proof on it.
+//! line in the list; a tiny checkpoint and its reference among the goldens. `tests/families.rs` then runs every proof on it.
 //!
 //! Nothing above this crate names a family: other crates read [`ModelSpec`], and tell inputs apart by the form of their
 //! data (tokens, patches, pixels, mel frames).
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::{Device, Tensor};
-use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, Visitor};
+use burn::tensor::Tensor;
+use serde::de::DeserializeOwned;
 use serde::ser::SerializeStruct;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
 use crate::batch::TokenRows;
-use crate::blocks::{TokenTable, Weights};
+use crate::blocks::TokenTable;
 use crate::builder::Builder;
-use crate::checkpoint::CheckpointRules;
-use crate::error::{ConfigError, RecordError};
-use crate::families::{bert, mini, modernbert, omni, qwen3, xlm_roberta};
+use crate::checkpoint::{CheckpointFolder, KeyMap, Steps};
+use crate::error::ConfigError;
 use crate::flops::Shape;
-use crate::record::{
-    Dtype, MediaTemplate, Modality, Preprocess, RecordFolder, RecordHeader, TOWERS_FILE, TemplateKind, TensorSpec,
-    text_file,
-};
+use crate::record::{MediaTemplate, Modality, Preprocess, TemplateKind, TensorSpec};
 use crate::towers::audio::{AudioConfig, AudioTower};
 use crate::towers::conv::ConvTower;
 use crate::towers::speech::SpeechTower;
 use crate::towers::vision::VisionTower;
 
-/// Every family this build knows.
-pub static FAMILIES: &[&Family] =
-    &[&omni::FAMILY, &mini::FAMILY, &bert::FAMILY, &xlm_roberta::FAMILY, &modernbert::FAMILY, &qwen3::FAMILY];
+pub use crate::flops::{Activations, RowActivations};
 
 /// A family of models: a name, and how a configuration of it is read.
 pub struct Family {
@@ -45,8 +39,28 @@ pub struct Family {
     pub about: &'static str,
     /// Reads the configuration of a record; [`config`] is that function for a type that serde reads.
     pub read: ReadConfig,
-    /// How a published folder becomes a record; `None` where no folder is told by its `model_type` alone.
+    /// How a published folder becomes a record; `None` where none does.
     pub checkpoint: Option<&'static CheckpointRules>,
+}
+
+/// How folders of a family are recognised and read.
+#[derive(Debug)]
+pub struct CheckpointRules {
+    /// Values of `model_type` in `config.json`; none where the cards tell such folders.
+    pub model_types: &'static [&'static str],
+    /// Whether a class of transformers is of this family, with whatever head.
+    pub is_architecture: fn(&str) -> bool,
+    /// What the report calls such a model.
+    pub known_as: &'static str,
+    /// From published names to one spelling, and tensors that are known to be unused.
+    pub keys: KeyMap,
+    /// Pieces of this family's tensor names, and what stands in a checkpoint in place of each; applied in this order.
+    pub names: &'static [(&'static str, &'static str)],
+    /// From `config.json` and what the other files say to a configuration. Faults are added to the fields' own list; what the
+    /// file says beside sizes goes into [`CheckpointFolder::details`].
+    pub read: fn(&CheckpointFolder<'_>) -> Box<dyn Architecture>,
+    /// What else a conversion of such a folder does.
+    pub steps: Steps,
 }
 
 /// Reads a configuration.
@@ -66,43 +80,6 @@ impl fmt::Debug for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Family").field("name", &self.name).finish_non_exhaustive()
     }
-}
-
-thread_local! {
-    /// Families from outside this crate that a record on this thread may be of.
-    static OTHERS: RefCell<Vec<&'static Family>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Every known family, those from outside last.
-pub fn known() -> Vec<&'static Family> {
-    OTHERS.with(|others| FAMILIES.iter().copied().chain(others.borrow().iter().copied()).collect())
-}
-
-/// Runs `work` with further families known on this thread: records of theirs can be opened in it.
-///
-/// # Errors
-/// [`ConfigError::OutOfRange`] for a family without a name, or with one that another family has.
-pub fn with_families<T>(families: &[&'static Family], work: impl FnOnce() -> T) -> Result<T, ConfigError> {
-    let mut names: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
-    for family in families {
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if family.name.is_empty() || !family.name.chars().all(plain) || names.contains(&family.name) {
-            return Err(ConfigError::OutOfRange {
-                field: "family.name".into(),
-                found: format!("{:?}", family.name),
-                expected: "a name of a-z, 0-9 and _ that no other family has".into(),
-            });
-        }
-        names.push(family.name);
-    }
-    struct Restore(Vec<&'static Family>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            OTHERS.with(|others| *others.borrow_mut() = std::mem::take(&mut self.0));
-        }
-    }
-    let _restore = Restore(OTHERS.with(|others| others.replace(families.to_vec())));
-    Ok(work())
 }
 
 /// The configuration of a model of some family: it checks itself, describes the model's files and builds it.
@@ -265,15 +242,6 @@ impl From<TokenRows> for PassInput {
     }
 }
 
-/// Values alive while rows go through a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RowActivations {
-    /// f32 values a row in the widest step.
-    pub values: usize,
-    /// Heads, each with a matrix of scores.
-    pub heads: usize,
-}
-
 /// A pass that may stop between two steps, so that nobody waits for all of it. Whatever is kept in between is small: the
 /// residual stream and tables of positions.
 pub trait Pass: Send {
@@ -381,23 +349,6 @@ impl AudioForm {
     }
 }
 
-/// f32 values alive while a unit of each form is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Activations {
-    /// A row of a text.
-    pub text: RowActivations,
-    /// A patch of a tower.
-    pub patch: RowActivations,
-    /// Numbers of a feature row of the image tower.
-    pub patch_hidden: usize,
-    /// A mel frame of a tower.
-    pub frame: RowActivations,
-    /// Numbers of a feature row of the audio tower.
-    pub frame_hidden: usize,
-    /// A letterboxed image.
-    pub image: usize,
-}
-
 /// A family's configuration, as `model.json` holds it: `{"name": "bert", "config": {...}}`.
 #[derive(Clone)]
 pub struct FamilyConfig {
@@ -488,70 +439,6 @@ impl FamilyConfig {
         Builder::describe("", |b| self.config.text_model(b, Tokens::Described(special_rows))).1
     }
 
-    /// Opens the token table, shared by all tasks, without any task's special rows.
-    ///
-    /// # Errors
-    /// [`RecordError`] if the part is not what the configuration asks for.
-    pub fn open_tokens(&self, record: &RecordFolder) -> Result<TokenTable, RecordError> {
-        TokenTable::open(record, self.spec().vocab, self.spec().hidden)
-    }
-
-    /// Opens one task's text model.
-    ///
-    /// # Errors
-    /// [`RecordError::UnknownTask`], or [`RecordError`] if the part is not what the configuration asks for.
-    pub fn open_text(
-        &self,
-        record: &RecordFolder,
-        task: &str,
-        tokens: &TokenTable,
-        compute: Dtype,
-        device: &Device,
-    ) -> Result<Arc<dyn TextModel>, RecordError> {
-        open_text(record, task, tokens, compute, device, |b, tokens| self.config.text_model(b, tokens))
-    }
-
-    /// Opens the image tower; `None` where the checkpoint has none.
-    ///
-    /// # Errors
-    /// [`RecordError`] if the part is not what the configuration asks for.
-    pub fn open_image(
-        &self,
-        record: &RecordFolder,
-        compute: Dtype,
-        device: &Device,
-    ) -> Result<Option<ImageEncoder>, RecordError> {
-        self.open_tower(record, compute, device, |b| self.config.image_encoder(b))
-    }
-
-    /// Opens the audio tower; `None` where the checkpoint has none.
-    ///
-    /// # Errors
-    /// [`RecordError`] if the part is not what the configuration asks for.
-    pub fn open_audio(
-        &self,
-        record: &RecordFolder,
-        compute: Dtype,
-        device: &Device,
-    ) -> Result<Option<AudioEncoder>, RecordError> {
-        self.open_tower(record, compute, device, |b| self.config.audio_encoder(b))
-    }
-
-    fn open_tower<T>(
-        &self,
-        record: &RecordFolder,
-        compute: Dtype,
-        device: &Device,
-        build: impl Fn(&Builder<'_>) -> Option<T>,
-    ) -> Result<Option<T>, RecordError> {
-        if Builder::describe("", &build).0.is_none() {
-            return Ok(None);
-        }
-        // The file holds every tower, and is checked as a whole.
-        let part = record.part(TOWERS_FILE, &self.tower_tensors())?;
-        Ok(Builder::load("", Weights::new(&part, compute, device), build))
-    }
-
     /// Operations from what towers and backbone read to a vector; `None` where the family has no such way in.
     pub fn flops(&self, shape: &Shape) -> Option<u64> {
         let text = Builder::describe("", |b| self.config.text_model(b, Tokens::Described(0))).0;
@@ -604,16 +491,20 @@ impl FamilyConfig {
     }
 
     /// What in a record's header contradicts the configuration: the field, what was found, what was expected.
-    pub(crate) fn header_fault(&self, header: &RecordHeader) -> Option<(String, String, String)> {
+    pub(crate) fn header_fault(
+        &self,
+        templates: &BTreeMap<Modality, MediaTemplate>,
+        preprocess: &Preprocess,
+    ) -> Option<(String, String, String)> {
         let spec = self.spec();
         if let Some([start, end]) = spec.ends {
             // Media stand between the ends a text has.
             let only = MediaTemplate { kind: TemplateKind::Noeos, start: Some(start), end: Some(end) };
-            if let Some((modality, found)) = header.templates.iter().find(|(_, template)| **template != only) {
+            if let Some((modality, found)) = templates.iter().find(|(_, template)| **template != only) {
                 return Some((format!("templates.{modality}"), format!("{found:?}"), format!("{only:?}")));
             }
         }
-        self.preprocess_fault(&header.preprocess)
+        self.preprocess_fault(preprocess)
     }
 
     /// A size of the preprocessing that is not the tower's.
@@ -654,26 +545,6 @@ impl FamilyConfig {
     }
 }
 
-/// A task's part of a record, built.
-///
-/// # Errors
-/// [`RecordError::UnknownTask`], or [`RecordError`] if the part is not what `build` describes.
-pub(crate) fn open_text<T>(
-    record: &RecordFolder,
-    task: &str,
-    tokens: &TokenTable,
-    compute: Dtype,
-    device: &Device,
-    build: impl Fn(&Builder<'_>, Tokens<'_>) -> T,
-) -> Result<T, RecordError> {
-    record.check_task(task)?;
-    let ids = &record.header().special_token_ids;
-    let (_, specs) = Builder::describe("", |b| build(b, Tokens::Described(ids.len())));
-    let part = record.part(&text_file(task), &specs)?;
-    let weights = Weights::new(&part, compute, device);
-    Ok(Builder::load("", weights, |b| build(b, Tokens::Table(tokens.clone(), ids))))
-}
-
 impl fmt::Debug for FamilyConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.config.fmt(f)
@@ -693,60 +564,5 @@ impl Serialize for FamilyConfig {
         fields.serialize_field("name", self.name())?;
         fields.serialize_field("config", &*self.config)?;
         fields.end()
-    }
-}
-
-impl<'de> Deserialize<'de> for FamilyConfig {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = FamilyConfig;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a family: its name, then its configuration")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FamilyConfig, A::Error> {
-                let (mut family, mut config) = (None, None);
-                while let Some(key) = map.next_key::<String>()? {
-                    match (key.as_str(), family) {
-                        ("name", None) => family = Some(named(&map.next_value::<String>()?).map_err(A::Error::custom)?),
-                        ("config", Some(family)) if config.is_none() => {
-                            config = Some(map.next_value_seed(Config(family))?)
-                        }
-                        ("config", None) => return Err(A::Error::custom("the family's name comes before its config")),
-                        ("name" | "config", _) => return Err(A::Error::custom(format!("duplicate field `{key}`"))),
-                        _ => return Err(A::Error::unknown_field(&key, &["name", "config"])),
-                    }
-                }
-                match (family, config) {
-                    (None, _) => Err(A::Error::missing_field("name")),
-                    (_, None) => Err(A::Error::missing_field("config")),
-                    (Some(_), Some(config)) => Ok(FamilyConfig::from_box(config)),
-                }
-            }
-        }
-        from.deserialize_struct("FamilyConfig", &["name", "config"], Fields)
-    }
-}
-
-/// The family of a name.
-fn named(name: &str) -> Result<&'static Family, String> {
-    let known = known();
-    known.iter().copied().find(|family| family.name == name).ok_or_else(|| {
-        let names: Vec<String> = known.iter().map(|family| format!("`{}`", family.name)).collect();
-        format!("unknown family `{name}`, expected one of {}", names.join(", "))
-    })
-}
-
-/// Reads the configuration of a family.
-struct Config(&'static Family);
-
-impl<'de> DeserializeSeed<'de> for Config {
-    type Value = Box<dyn Architecture>;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
-        let mut from = <dyn erased_serde::Deserializer<'_>>::erase(from);
-        (self.0.read)(&mut from).map_err(D::Error::custom)
     }
 }

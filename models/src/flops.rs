@@ -1,4 +1,5 @@
-//! How much arithmetic a forward is: what a time is divided into to say how near it is to the limit of a machine.
+//! How much arithmetic a forward is, which a time is divided into to say how near it is to the limit of a machine, and how
+//! many values it keeps alive.
 //!
 //! Counted are the products with weights, the convolutions, and both products of attention over the pairs of rows that see
 //! each other, two operations a multiply-add. Not counted are norms, activations, softmax, rotary and sums: under one in a
@@ -46,4 +47,30 @@ pub fn product(rows: usize, inputs: usize, outputs: usize) -> u64 {
 /// Operations of scores and weighted sums over this many pairs of rows, all heads together `width` wide.
 pub fn attention(pairs: usize, width: usize) -> u64 {
     2 * MULTIPLY_ADD * pairs as u64 * width as u64
+}
+
+/// Values alive while rows go through a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RowActivations {
+    /// f32 values a row in the widest step.
+    pub values: usize,
+    /// Heads, each with a matrix of scores.
+    pub heads: usize,
+}
+
+/// f32 values alive while a unit of each form is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Activations {
+    /// A row of a text.
+    pub text: RowActivations,
+    /// A patch of a tower.
+    pub patch: RowActivations,
+    /// Numbers of a feature row of the image tower.
+    pub patch_hidden: usize,
+    /// A mel frame of a tower.
+    pub frame: RowActivations,
+    /// Numbers of a feature row of the audio tower.
+    pub frame_hidden: usize,
+    /// A letterboxed image.
+    pub image: usize,
 }

@@ -7,7 +7,9 @@
 //! | where | what |
 //! |---|---|
 //! | [`record`] | `model.json`, mapped tensor files, writing and verifying |
-//! | [`family`] | what a family is; [`family::FAMILIES`], the list of them |
+//! | [`family`] | what a family is |
+//! | [`registry`] | the list of families, and what is found by name |
+//! | [`open`] | parts of a record as modules of its family |
 //! | [`families`] | one file a family: configuration, forward pass, names in checkpoints |
 //! | [`builder`] | one description of a module: names, shapes, tensors, counts |
 //! | [`checkpoint`] | how published folders of a family are read |
@@ -26,20 +28,24 @@ pub mod blocks;
 pub mod builder;
 pub mod capture;
 pub mod checkpoint;
+mod checks;
 pub mod encoder;
 pub mod error;
 pub mod families;
 pub mod family;
 pub mod flops;
+pub mod open;
 pub mod pass;
 pub mod record;
+pub mod registry;
 #[cfg(feature = "mini")]
 pub mod shipped;
 pub mod towers;
 
 pub use error::{ConfigError, RecordError};
-pub use family::{FAMILIES, Family, FamilyConfig};
+pub use family::{Family, FamilyConfig};
 pub use omniburn_kernels::{
     Bf16Product, Isa, IsaUnavailable, KernelRow, Segments, bucket, keep_tuning, self_test, settle_allocator,
     trim_memory,
 };
+pub use registry::FAMILIES;

@@ -48,7 +48,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    fn is_rust(&self) -> bool {
+    pub fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
     }
 
@@ -71,7 +71,7 @@ impl Source {
     }
 
     /// As [`Source::code`], up to the tests that end the file.
-    pub(crate) fn shipped_code(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub fn shipped_code(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines: Vec<&str> = self.text.lines().collect();
         let only_in_tests = |line: &str| line == "#[cfg(test)]" || line.starts_with("#[cfg(all(test, ");
         let tests = lines.windows(2).position(|pair| only_in_tests(pair[0]) && pair[1].starts_with("mod tests {"));

@@ -32,7 +32,7 @@ const ROOMS: &[Room] = &[
         package: "omniburn-models",
         imports: &["omniburn-kernels", "omniburn-output", "burn", "burn-pack"],
         never: &["safetensors", "tokenizers", "image", "rayon"],
-        reason: "tensors in, tensors out; it never decodes media, starts threads or sees a checkpoint's own names",
+        reason: "tensors in, tensors out; it never decodes media, starts threads or opens a checkpoint, whose names it only knows",
     },
     Room {
         package: "omniburn-media",
@@ -50,7 +50,7 @@ const ROOMS: &[Room] = &[
         package: "omniburn-convert",
         imports: &["omniburn-models", "omniburn-output"],
         never: &["tokenizers", "image"],
-        reason: "the only room that knows a checkpoint's names, LoRA and safetensors; run ahead of time",
+        reason: "the only room that opens a checkpoint: LoRA and safetensors; run ahead of time",
     },
     Room {
         package: "omniburn",

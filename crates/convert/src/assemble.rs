@@ -16,13 +16,13 @@ use omniburn_models::record::{TensorRole, TensorSpec};
 use rayon::prelude::*;
 
 use crate::error::{ConvertError, NonFiniteFault};
-use crate::keymap::{Input, Piece, Recipe};
 use crate::layout;
 use crate::lora::{Adapter, Change};
+use crate::options::{ConvertOptions, Progress};
 use crate::plan::{PartPlan, Plan, SourceFile, module_kind, stored_dtype};
+use crate::recipes::{Input, Piece, Recipe};
 use crate::report::{ConvertReport, Rounding};
 use crate::source::Source;
-use crate::{ConvertOptions, Progress};
 
 /// Writes the record that a plan describes, checks it, and puts it in its place.
 ///

@@ -1,161 +1,111 @@
-//! Cards: what is known of each supported checkpoint and stands in none of its files.
+//! Which family's rules a folder is read by, and cards: what is known of each supported checkpoint and stands in none of its
+//! files.
 //!
-//! One TOML file a checkpoint, in `models/cards`, compiled in. Epsilons, prefixes and pixel limits are data here, not
-//! constants of the code.
+//! Cards are TOML, one file a checkpoint, which a family's rules carry. Epsilons, prefixes and pixel limits are data in them,
+//! not constants of the code.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 
-use omniburn_models::record::Prompts;
-use serde::Deserialize;
+use omniburn_models::family::CheckpointRules;
+use omniburn_models::registry;
+use serde_json::Value;
 
-const CARDS: [&str; 2] = [
-    include_str!("../../../models/cards/jina-embeddings-v5-omni-small.toml"),
-    include_str!("../../../models/cards/jina-embeddings-v5-omni-nano.toml"),
-];
+use crate::error::ConvertError;
+use crate::fields::{Faults, shown};
 
-/// What the files of a checkpoint leave unsaid.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Card {
-    /// The checkpoint's name where it is published.
-    pub id: String,
-    /// Which revisions the card speaks of.
-    pub revision: String,
-    /// Licence of the weights.
-    pub licence: String,
-    /// Family of `omniburn-models` that computes it.
-    pub family: String,
-    /// Layouts it is published in.
-    pub layouts: Vec<String>,
-    /// Tasks it is published for.
-    pub tasks: Vec<String>,
-    /// The task used unless another is asked for.
-    pub default_task: String,
-    /// Matryoshka dimensions, where the configuration lists none.
-    pub dims: Vec<usize>,
-    /// The text backbone.
-    pub text: TextCard,
-    /// The image tower.
-    pub vision: VisionCard,
-    /// The audio tower.
-    pub audio: AudioCard,
-    /// Prefixes, where the checkpoint ships none.
-    pub prompts: Prompts,
-    /// Preprocessing, where the checkpoint ships none.
-    pub preprocess: PreprocessCard,
+pub use omniburn_models::checkpoint::{AudioCard, Card, PixelLimits, PreprocessCard, TextCard, VisionCard};
+
+/// Every card this build holds.
+///
+/// # Panics
+/// If a card compiled in is malformed, which a test excludes.
+pub fn all() -> Vec<Card> {
+    registry::rules().into_iter().flat_map(of).collect()
 }
 
-/// Facts of the text backbone.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TextCard {
-    /// Values of `text_config.model_type` by which the card is found.
-    pub model_types: Vec<String>,
-    /// Whether rows see only earlier rows, where the configuration has no `is_causal`.
-    pub causal: bool,
-    /// Whether queries and keys are normalised per head.
-    pub qk_norm: bool,
-    /// For a model type that says nothing of direction: words in the checkpoint's own model type or architectures by
-    /// which `causal` holds; without one of them, its opposite does.
-    #[serde(default)]
-    pub marks: BTreeMap<String, Vec<String>>,
+fn of(rules: &CheckpointRules) -> Vec<Card> {
+    let parse = |text: &&str| toml::from_str(text).expect("the cards compiled in are well formed");
+    rules.steps.cards.iter().map(parse).collect()
 }
 
-/// Facts of the image tower.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VisionCard {
-    /// Side of a patch, where the configuration names none.
-    pub patch_px: usize,
-    /// Patches merged along each side, where the configuration names none.
-    pub merge: usize,
-    /// Frames in a patch, where the configuration names none.
-    pub temporal_patch: usize,
-    /// Colour channels, where the configuration names none.
-    pub channels: usize,
-    /// Epsilon of every LayerNorm, where the configuration names none.
-    pub norm_eps: f64,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
+fn is_of(card: &Card, model_type: &str) -> bool {
+    card.text.model_types.iter().any(|known| known == model_type)
 }
 
-/// Facts of the audio tower and of how it listens.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AudioCard {
-    /// Epsilon of every LayerNorm, where the configuration names none.
-    pub norm_eps: f64,
-    /// Sampling rate, where no preprocessor file names one.
-    pub sample_rate_hz: u32,
-    /// Transform window, where no preprocessor file names one.
-    pub fft_samples: u32,
-    /// Samples between windows, where no preprocessor file names one.
-    pub hop_samples: u32,
-}
-
-/// Preprocessing of pixels.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PreprocessCard {
-    /// Mean of each channel.
-    pub mean: [f32; 3],
-    /// Standard deviation of each channel.
-    pub std: [f32; 3],
-    /// Factor from a byte to the range of `mean` and `std`.
-    pub rescale: f64,
-    /// Frames sampled from a video.
-    pub video_frames: u32,
-    /// Limits for images.
-    pub image: PixelLimits,
-    /// Limits for video; those of images where absent.
-    pub video: Option<PixelLimits>,
-}
-
-/// Least and largest number of pixels after resizing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PixelLimits {
-    /// Least number of pixels.
-    pub min_pixels: u64,
-    /// Largest number of pixels.
-    pub max_pixels: u64,
-}
-
-impl Card {
-    /// Every card this build holds.
-    ///
-    /// # Panics
-    /// If a card compiled in is malformed, which a test excludes.
-    pub fn all() -> Vec<Card> {
-        CARDS.iter().map(|text| toml::from_str(text).expect("the cards compiled in are well formed")).collect()
+/// The rules for a folder with this `config.json`: as its `model_type` tells, or that of its `text_config` by a card.
+///
+/// # Errors
+/// [`ConvertError::Fields`] naming the model types and architectures found and those known.
+pub(crate) fn rules_of(path: &Path, root: &Value) -> Result<(&'static CheckpointRules, Option<Card>), ConvertError> {
+    if let Some(rules) = registry::rules_for(root) {
+        return Ok((rules, None));
     }
-
-    /// The card whose text backbone has this `model_type`.
-    pub fn for_text_model_type(model_type: &str) -> Option<Card> {
-        Card::all().into_iter().find(|card| card.text.model_types.iter().any(|t| t == model_type))
+    let model_type = root.get("text_config").and_then(|text| text.get("model_type"));
+    if let Some(name) = model_type.and_then(Value::as_str) {
+        let mut cards = registry::rules().into_iter().flat_map(|rules| of(rules).into_iter().map(move |c| (rules, c)));
+        if let Some((rules, card)) = cards.find(|(_, card)| is_of(card, name)) {
+            return Ok((rules, Some(card)));
+        }
     }
+    Err(unknown(path, root, model_type))
+}
 
-    /// Every text `model_type` some card knows.
-    pub fn text_model_types() -> Vec<String> {
-        Card::all().into_iter().flat_map(|card| card.text.model_types).collect()
+/// The refusal of a folder that no family takes.
+fn unknown(path: &Path, root: &Value, of_text: Option<&Value>) -> ConvertError {
+    let faults = Faults::of(path);
+    let of_cards: Vec<String> = all().into_iter().flat_map(|card| card.text.model_types).collect();
+    let known = of_cards.join(", ");
+    let (own, architectures) = (root.get("model_type"), root.get("architectures"));
+    let rules = registry::rules();
+    let types: Vec<String> =
+        rules.iter().flat_map(|rules| rules.model_types).map(|name| format!("\"{name}\"")).collect();
+    let mut expected = format!("{}, or a text_config whose model_type is one of {known}", types.join(", "));
+    let names: Vec<&str> =
+        architectures.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    if own.is_none_or(Value::is_null)
+        && let Some(rules) = rules.iter().find(|rules| names.iter().any(|name| (rules.is_architecture)(name)))
+        && let Some(name) = rules.model_types.first()
+    {
+        let known_as = rules.known_as;
+        expected += &format!(
+            "; its architectures are those of {known_as}, so `\"model_type\": \"{name}\"` in this file would do"
+        );
     }
+    let found = format!("{}, with architectures {}", shown(own), shown(architectures));
+    if root.get("text_config").is_some() {
+        let found = format!("{}, in a checkpoint of model_type {found}", shown(of_text));
+        faults.add("text_config.model_type", found, format!("one of {known}"));
+    } else {
+        faults.add("model_type", found, expected);
+    }
+    faults.refusal().into()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn every_card_is_well_formed_and_found_by_each_of_its_model_types() {
-        for card in Card::all() {
+        let mut types = Vec::new();
+        for card in all() {
             assert!(card.tasks.contains(&card.default_task), "{}", card.id);
             assert!(card.dims.is_sorted(), "{}", card.id);
             assert_eq!(card.preprocess.rescale, 1.0 / 255.0, "{}", card.id);
             for model_type in &card.text.model_types {
-                assert_eq!(Card::for_text_model_type(model_type).as_ref(), Some(&card));
+                let root = json!({"text_config": {"model_type": model_type}});
+                let (rules, found) = rules_of(Path::new("config.json"), &root).unwrap();
+                assert_eq!(found.as_ref(), Some(&card));
+                let family = registry::known().into_iter().find(|family| family.name == card.family).unwrap();
+                assert!(std::ptr::eq(rules, family.checkpoint.unwrap()), "{}", card.id);
+                types.push(model_type.clone());
             }
         }
-        assert_eq!(Card::text_model_types(), ["qwen3", "qwen3_vl_text", "eurobert", "llama"]);
-        assert_eq!(Card::for_text_model_type("bert"), None);
+        assert_eq!(types, ["qwen3", "qwen3_vl_text", "eurobert", "llama"]);
+        let root = json!({"text_config": {"model_type": "bert"}});
+        let error = rules_of(Path::new("config.json"), &root).unwrap_err().to_string();
+        assert!(error.contains("text_config.model_type") && error.contains("qwen3_vl_text"), "{error}");
     }
 }

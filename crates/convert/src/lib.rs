@@ -7,17 +7,17 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | [`card`] | what no file of a supported checkpoint states |
-//! | `source`, `safefile` | folder, shards and index; checked headers, tensors read one at a time |
-//! | `hf_config`, `side_files`, `fields` | published JSON to strict configuration |
-//! | `sentence_transformers` | modules, pooling, prompts and lengths of such folders |
-//! | `keymap`, `maps` | names and axis orders to recipes for the record's tensors |
-//! | `processor_files` | the preprocessor files of transformers 4 and 5 |
-//! | `single` | families published one way, without adapters |
-//! | `tokenizer_settings`, `tokenizer_classes` | the tokenizer as transformers makes it of all its files |
+//! | `plan` | the one way from a folder to a record: everything that is decided without data |
+//! | `checkpoint` | the folder opened and read by its family's rules, which stand in `omniburn-models` |
+//! | [`card`] | which family's rules; what no file of a supported checkpoint states |
+//! | `source`, `safefile`, `files` | shards and index; checked headers, tensors read one at a time; JSON files |
+//! | `recipes` | names and axis orders to recipes for the record's tensors |
 //! | `tasks`, `templates` | which tasks and which media layouts |
+//! | `sentence_transformers` | modules, pooling, prompts and lengths of such folders |
+//! | `side_files`, `processor_files` | prompts; the preprocessor files of transformers 4 and 5 |
+//! | `tokenizer_settings`, `tokenizer_classes`, `tokenizer_tokens` | the tokenizer as transformers makes it of all its files |
 //! | `lora`, `layout` | the change of an adapter; transposing, fusing, rounding |
-//! | `plan`, `assemble` | everything that is decided without data; then the data |
+//! | `assemble` | the data |
 //! | [`report`], [`error`] | what was done, and why not |
 //!
 //! The peak of memory is a few tensors: each is read, merged in f32, rounded once, transposed, hashed and written before
@@ -33,90 +33,44 @@
 //! ```
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use omniburn_models::RecordError;
-use omniburn_models::record::{Dtype, Modality, RecordWriter, TemplateKind};
+use omniburn_models::record::RecordWriter;
 use omniburn_output::folder;
 use omniburn_output::identity::resolved;
 
 mod assemble;
 pub mod card;
+mod checkpoint;
 pub mod error;
 mod fields;
-mod hf_config;
-mod keymap;
+mod files;
 mod layout;
 mod lora;
-mod maps;
+mod options;
 mod plan;
 mod processor_files;
+mod recipes;
 pub mod report;
 mod safefile;
 mod sentence_transformers;
 mod side_files;
-mod single;
 mod source;
 mod tasks;
 mod templates;
 mod tokenizer_classes;
 mod tokenizer_settings;
+mod tokenizer_tokens;
 
 pub use error::ConvertError;
-pub use maps::omni::Layout;
+pub use options::{ConvertOptions, Progress};
+pub use recipes::Layout;
 pub use report::ConvertReport;
 pub use source::find_in_hf_cache;
 pub use tasks::{BASE_TASK, TaskChoice};
-
-/// Hears bytes done and bytes in all. Every tensor of the record counts when it is written and again when it is checked.
-pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
-
-/// What to convert, to where, and how.
-#[derive(Clone)]
-pub struct ConvertOptions {
-    /// Folder of the checkpoint; see [`find_in_hf_cache`] for one that was downloaded by name.
-    pub source: PathBuf,
-    /// Folder of the record.
-    pub out: PathBuf,
-    /// Which tasks.
-    pub tasks: TaskChoice,
-    /// An adapter folder for the one task chosen, instead of the checkpoint's own.
-    pub adapter: Option<PathBuf>,
-    /// Type of the matrices.
-    pub dtype: Dtype,
-    /// Templates instead of the defaults.
-    pub templates: BTreeMap<Modality, TemplateKind>,
-    /// Only map names and shapes: no data is read, nothing is written, and what is at `out` does not matter.
-    pub check: bool,
-    /// Replace a record at `out`, once the new one is complete.
-    pub force: bool,
-    /// Set from another thread to stop; the call then gives [`ConvertError::Cancelled`].
-    pub cancel: Arc<AtomicBool>,
-    /// Told how far the work is, from any thread that works on it.
-    pub progress: Option<Progress>,
-}
-
-impl ConvertOptions {
-    /// The default task in bf16, without overrides.
-    pub fn new(source: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
-        Self {
-            source: source.into(),
-            out: out.into(),
-            tasks: TaskChoice::Default,
-            adapter: None,
-            dtype: Dtype::Bf16,
-            templates: BTreeMap::new(),
-            check: false,
-            force: false,
-            cancel: Arc::default(),
-            progress: None,
-        }
-    }
-}
 
 /// Converts a checkpoint, or with [`ConvertOptions::check`] says what a conversion would do.
 ///

@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use omniburn_models::checkpoint::KeyMap;
 use serde_json::Value;
 
 use crate::error::{ConvertError, DtypeFault, ShapeFault};
 use crate::fields::{Faults, Fields, shown};
-use crate::keymap::KeyMap;
+use crate::files::read_json;
 use crate::layout;
 use crate::safefile::{Pairs, SafeFile};
-use crate::source::read_json;
 
 /// File name of an adapter's configuration.
 pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";

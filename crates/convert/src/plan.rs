@@ -1,28 +1,31 @@
-//! The plan of a conversion: everything that names, shapes and side files decide, before any data is read.
+//! The one way from a folder to a record: everything that names, shapes and side files decide, before any data is read.
+//!
+//! A folder is opened and read by its family's rules; tasks with their adapters are chosen; each part of the record gets its
+//! recipes; recipes and checkpoint are settled against each other, with nothing left over; the report says what was decided.
+//! What differs between families is data in their rules: none is named here.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use omniburn_models::FamilyConfig;
+use omniburn_models::checkpoint::{FolderDetails, KeyMap};
 use omniburn_models::record::{
     Dtype, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TensorRole, TensorSpec, text_file,
 };
-use serde_json::Value;
 
-use crate::ConvertOptions;
-use crate::error::{ConvertError, IdFault, TensorFaults};
+use crate::checkpoint::{Checkpoint, Reading};
+use crate::error::{ConvertError, IdFault};
 use crate::fields::Faults;
-use crate::hf_config::{Facts, HfConfig, find_card};
-use crate::keymap::{Input, Piece, Recipe, Taken, settle};
+use crate::files::CONFIG_FILE;
 use crate::lora::Adapter;
-use crate::maps::omni::{self, KEYS, Layout, Recipes};
+use crate::options::ConvertOptions;
+use crate::recipes::{Input, Layout, Piece, Recipe, Recipes, Taken, settle};
 use crate::report::{ConvertReport, DroppedTensor, LoraReport, ModuleDelta, Parameters, PartReport};
 use crate::safefile::Element;
-use crate::sentence_transformers::{MODULES_FILE, Modules, transformer_folder};
+use crate::sentence_transformers;
 use crate::side_files::{SideFiles, tokenizer_ids_beyond};
-use crate::single;
-use crate::source::{CONFIG_FILE, Source, checkpoint_name, not_a_folder, read_json};
+use crate::source::{Source, checkpoint_name};
 use crate::tasks::{Survey, Tasks, adapters_in};
 use crate::templates::templates;
 use crate::tokenizer_settings::{self, TokenizerFiles};
@@ -61,78 +64,79 @@ impl Plan {
     /// # Errors
     /// Whatever is wrong with options, configuration, names, shapes, types, ids, side files or adapters.
     pub fn make(options: &ConvertOptions) -> Result<Self, ConvertError> {
-        if options.source.is_file() {
-            return Err(not_a_folder(&options.source));
-        }
-        if !options.source.is_dir() {
-            return Err(ConvertError::SourceMissing { path: options.source.clone() });
-        }
-        let folder = transformer_folder(&options.source)?;
-        let config_path = folder.join(CONFIG_FILE);
-        let root: Value = read_json(&config_path)?;
-        if let Some(rules) = single::Rules::of(&root) {
-            let modules = Modules::read(&options.source)?;
-            let from = single::Folder { checkpoint: &options.source, folder: &folder, modules: modules.as_ref() };
-            return single::plan(options, &from, &root, rules);
-        }
-        let card = find_card(&config_path, &root)?;
-        if folder != options.source {
-            let faults = Faults::of(&options.source.join(MODULES_FILE));
-            faults.add("[0].path", folder.display().to_string(), "the checkpoint's own folder, for this family");
-            faults.check()?;
-        }
-        let source = Source::open(&options.source, &KEYS)?;
-        let hf = HfConfig::read(&config_path, &root, &card, facts(&source)?)?;
-        let adapters = adapters_in(&options.source)?;
-        let layout = Layout::detect(&source, &hf.omni, !adapters.is_empty());
-        let survey = Survey { source: &source, layout, hf: &hf, card: &card, adapters: &adapters };
-        let tasks = survey.choose(&options.tasks, options.adapter.as_deref())?;
+        let checkpoint = Checkpoint::open(&options.source)?;
+        let Reading { family, details, prompts, default_dim, lowercase, mut read, notes } = checkpoint.read()?;
+        let Checkpoint { root, ref folder, ref config, rules, ref card, ref source, .. } = checkpoint;
+        let steps = &rules.steps;
 
-        let with_rows = tasks.plans.iter().any(|plan| plan.special_rows);
-        let special_token_ids = if with_rows { special_ids(&config_path, &hf)? } else { Vec::new() };
-        let parts = parts(&Recipes::new(&source, &hf.omni, layout), &tasks, special_token_ids.len())?;
-        let taken = settle(&KEYS, &source, parts.iter().flat_map(|part| &part.recipes), |canonical| {
-            survey
-                .other_task_reason(&tasks, canonical)
-                .or_else(|| omni::tower_projection_reason(&source, &hf.omni, canonical))
+        let adapters = if steps.tasks.is_some() { adapters_in(root)? } else { BTreeMap::new() };
+        let layout = Layout::detect(source, rules, &family.tower_tensors(), !adapters.is_empty());
+        let survey = steps.tasks.map(|rules| Survey {
+            source,
+            layout,
+            rules,
+            named: &details.task_names,
+            card: card.as_ref(),
+            adapters: &adapters,
+        });
+        let tasks = match &survey {
+            Some(survey) => survey.choose(&options.tasks, options.adapter.as_deref())?,
+            None => Tasks::one(steps.one.name, family.name(), &options.tasks, options.adapter.as_deref())?,
+        };
+        let special_token_ids = special_ids(&checkpoint, &details, &tasks)?;
+
+        let recipes = Recipes::new(source, rules, &family, layout);
+        let parts = parts(&recipes, &family, &tasks, special_token_ids.len(), &rules.keys)?;
+        let taken = settle(&rules.keys, source, parts.iter().flat_map(|part| &part.recipes), |canonical| {
+            let of_another_task = survey.as_ref().and_then(|survey| survey.other_task_reason(&tasks, canonical));
+            of_another_task.or_else(|| recipes.unfolded_reason(canonical))
         })?;
         for part in &parts {
             if let Some((_, adapter)) = &part.adapter {
                 adapter.check_targets(&targets(&part.recipes))?;
             }
         }
-        let tokenizer = tokenizer_settings::read(&options.source, &root, hf.omni.text.vocab)?;
-        check_ids(&hf, &tokenizer)?;
-        let side = SideFiles::read(&options.source, &card, &hf.omni)?;
+
+        let mut tokenizer = tokenizer_settings::read(folder, config, family.vocab())?;
+        if lowercase {
+            sentence_transformers::lowercase(&mut tokenizer)?;
+        }
+        check_ids(&details, &tokenizer, family.vocab())?;
+        let of_card = card.as_ref().map(|card| card.prompts.clone()).unwrap_or_default();
+        let side = SideFiles::read(folder, steps, &details.preprocess, prompts.unwrap_or(of_card))?;
+
         let header = RecordHeader {
             format: RECORD_FORMAT,
             tool: concat!("omniburn ", env!("CARGO_PKG_VERSION")).into(),
-            name: checkpoint_name(&options.source),
-            family: FamilyConfig::new(hf.omni.clone()),
+            name: checkpoint_name(root),
             dtype: options.dtype,
             tasks: tasks.plans.iter().map(|plan| plan.name.clone()).collect(),
             default_task: tasks.default.clone(),
-            dims: hf.dims.clone(),
-            default_dim: None,
-            prompts: side.prompts.clone(),
-            templates: templates(&hf.omni, &hf.ids, &options.templates)?,
+            dims: dims(&details, default_dim, family.vector()),
+            default_dim,
+            prompts: side.prompts,
+            templates: templates(&details.templates, &options.templates, family.name())?,
             special_token_ids,
-            preprocess: side.preprocess.clone(),
+            preprocess: side.preprocess,
             files: BTreeMap::new(),
             sources: Vec::new(),
             digest: String::new(),
+            family,
         };
-        let side_read = [&side.read[..], &tokenizer.read].concat();
-        let source_files = source_files(&options.source, &options.source, &source, &side_read, &parts);
-        let notes = [&source.notes, &hf.notes, &tasks.notes, &side.notes, &tokenizer.notes]
+        read.extend(side.read);
+        read.extend(tokenizer.read.iter().cloned());
+        let source_files = source_files(root, folder, source, &read, &parts);
+        let known = match card {
+            Some(card) => (card.id.as_str(), card.licence.as_str()),
+            None => (rules.known_as, steps.one.licence),
+        };
+        let mut report = report(options, known, layout, &header, source, &parts, &taken);
+        report.notes = [&source.notes, &details.notes, &notes, &tasks.notes, &side.notes, &tokenizer.notes]
             .into_iter()
             .flatten()
             .cloned()
             .collect();
-        let known = (card.id.as_str(), card.licence.as_str());
-        let mut report = report(options, known, layout, &header, &source, &parts, &taken);
-        report.notes = notes;
-        Ok(Self { source: Arc::new(source), parts, header, tokenizer, source_files, report })
+        Ok(Self { source: Arc::new(checkpoint.source), parts, header, tokenizer, source_files, report })
     }
 
     /// Bytes of every tensor of the record.
@@ -141,44 +145,39 @@ impl Plan {
     }
 }
 
-/// What the tensors say before the configuration is read.
-fn facts(source: &Source) -> Result<Facts, ConvertError> {
-    let Some(&[vocab, _]) = source.shape(omni::TOKEN_TABLE) else {
-        // Without a table of two axes nothing else can be judged.
-        let mut faults = TensorFaults::default();
-        match source.shape(omni::TOKEN_TABLE) {
-            None => faults.missing.push(omni::TOKEN_TABLE.into()),
-            Some(found) => faults.mis_shaped.push(crate::error::ShapeFault {
-                tensor: source.own_name(omni::TOKEN_TABLE).into(),
-                expected: vec![vec![0, 0]],
-                found: found.to_vec(),
-            }),
-        }
-        return Err(ConvertError::Tensors { path: source.folder().to_path_buf(), faults });
-    };
-    Ok(Facts {
-        vocab,
-        vision: ["vision_tower.", "merger.", "mergers."].iter().any(|prefix| source.has_prefix(prefix)),
-        audio: ["audio_tower.", "audio_projector.", "audio_projectors."].iter().any(|p| source.has_prefix(p)),
-        deepstack: source.names().any(|name| name.contains(omni::DEEPSTACK_MARK)),
-        tensors: source.names().count(),
-    })
+/// Dimensions that vectors may be cut to, the whole last.
+fn dims(details: &FolderDetails, default_dim: Option<usize>, whole: usize) -> Vec<usize> {
+    if details.dims.is_empty() { default_dim.into_iter().chain([whole]).collect() } else { details.dims.clone() }
 }
 
-/// The ids whose rows tasks replace, which the configuration must list.
-fn special_ids(config: &Path, hf: &HfConfig) -> Result<Vec<u32>, ConvertError> {
-    if hf.special_token_ids.is_empty() {
-        let faults = Faults::of(config);
-        faults.add("special_token_ids", "nothing", "the ids of the rows in task_token_embeddings");
+/// The ids whose rows tasks replace, which the configuration must list; none where no task of the record has such rows.
+fn special_ids(checkpoint: &Checkpoint<'_>, details: &FolderDetails, tasks: &Tasks) -> Result<Vec<u32>, ConvertError> {
+    let Some(rules) = checkpoint.rules.steps.tasks.filter(|_| tasks.plans.iter().any(|plan| plan.special_rows)) else {
+        return Ok(Vec::new());
+    };
+    if details.special_token_ids.is_empty() {
+        let faults = Faults::of(&checkpoint.config_path());
+        faults.add("special_token_ids", "nothing", format!("the ids of the rows in {}", rules.rows.1));
         faults.check()?;
     }
-    Ok(hf.special_token_ids.clone())
+    Ok(details.special_token_ids.clone())
 }
 
-fn parts(recipes: &Recipes<'_>, tasks: &Tasks, special: usize) -> Result<Vec<PartPlan>, ConvertError> {
-    let shared = |file: &str, recipes| PartPlan { file: file.into(), task: None, recipes, adapter: None };
-    let mut parts = vec![shared(TOKENS_FILE, recipes.tokens())];
-    let towers = recipes.towers();
+fn parts(
+    recipes: &Recipes<'_>,
+    family: &FamilyConfig,
+    tasks: &Tasks,
+    special: usize,
+    keys: &KeyMap,
+) -> Result<Vec<PartPlan>, ConvertError> {
+    let shared = |file: &str, specs: Vec<TensorSpec>| PartPlan {
+        file: file.into(),
+        task: None,
+        recipes: recipes.of(specs, None),
+        adapter: None,
+    };
+    let mut parts = vec![shared(TOKENS_FILE, family.token_tensors())];
+    let towers = family.tower_tensors();
     if !towers.is_empty() {
         parts.push(shared(TOWERS_FILE, towers));
     }
@@ -187,7 +186,7 @@ fn parts(recipes: &Recipes<'_>, tasks: &Tasks, special: usize) -> Result<Vec<Par
         let adapter = match &plan.adapter {
             Some(folder) => {
                 opened += 1;
-                Some((opened - 1, Arc::new(Adapter::open(folder, &KEYS)?)))
+                Some((opened - 1, Arc::new(Adapter::open(folder, keys)?)))
             }
             None => None,
         };
@@ -195,7 +194,7 @@ fn parts(recipes: &Recipes<'_>, tasks: &Tasks, special: usize) -> Result<Vec<Par
         parts.push(PartPlan {
             file: text_file(&plan.name),
             task: Some(plan.name.clone()),
-            recipes: recipes.text(plan.key.as_deref(), rows),
+            recipes: recipes.of(family.text_tensors(rows), plan.key.as_deref()),
             adapter,
         });
     }
@@ -213,10 +212,9 @@ fn targets(recipes: &[Recipe]) -> BTreeMap<&str, &[usize]> {
 }
 
 /// Every id that will be looked up must have a row.
-fn check_ids(hf: &HfConfig, tokenizer: &TokenizerFiles) -> Result<(), ConvertError> {
-    let rows = hf.omni.text.vocab;
-    let named = hf.ids.all().map(|(name, id)| (name.to_string(), id));
-    let special = hf.special_token_ids.iter().enumerate().map(|(i, &id)| (format!("special_token_ids[{i}]"), id));
+fn check_ids(details: &FolderDetails, tokenizer: &TokenizerFiles, rows: usize) -> Result<(), ConvertError> {
+    let named = details.ids.iter().map(|(name, id)| (name.to_string(), *id));
+    let special = details.special_token_ids.iter().enumerate().map(|(i, &id)| (format!("special_token_ids[{i}]"), id));
     let mut ids: Vec<IdFault> = named
         .chain(special)
         .filter(|(_, id)| *id as usize >= rows)
@@ -227,7 +225,7 @@ fn check_ids(hf: &HfConfig, tokenizer: &TokenizerFiles) -> Result<(), ConvertErr
 }
 
 /// The files a record is made from, named from `checkpoint`; configuration and tokenizer lie in `folder`.
-pub(crate) fn source_files(
+fn source_files(
     checkpoint: &Path,
     folder: &Path,
     source: &Source,
@@ -274,7 +272,7 @@ pub(crate) fn stored_dtype(spec: &TensorSpec, source: &Source, recipe: &Recipe, 
 }
 
 /// The report of a plan; `known` is what the checkpoint is known as, and the licence of its weights.
-pub(crate) fn report(
+fn report(
     options: &ConvertOptions,
     known: (&str, &str),
     layout: Layout,

@@ -12,26 +12,25 @@
 
 use std::path::{Path, PathBuf};
 
-use omniburn_models::families::OmniConfig;
 use omniburn_models::record::{PixelPreprocess, Preprocess, SoundPreprocess};
-use omniburn_models::towers::vision::VisionConfig;
 use serde_json::{Map, Value};
 
-use crate::card::{Card, PixelLimits};
 use crate::error::ConvertError;
 use crate::fields::{Faults, Fields, listed, shown};
-use crate::source::read_json_if_there;
+use crate::files::read_json_if_there;
 
 const PROCESSOR_FILE: &str = "processor_config.json";
 const IMAGE_FILE: &str = "preprocessor_config.json";
 const VIDEO_FILE: &str = "video_preprocessor_config.json";
 /// Pillow's number for bicubic, the one filter images are resized with.
 const BICUBIC: u64 = 3;
+/// Frames taken of a video where nothing says how many.
+const VIDEO_FRAMES: u32 = 32;
 const RESCALE: f64 = 1.0 / 255.0;
 const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
-/// What the preprocessor files and the card say together.
+/// What the preprocessor files say over what holds without them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ProcessorFiles {
     pub preprocess: Preprocess,
@@ -95,11 +94,11 @@ impl PixelClass {
 }
 
 impl ProcessorFiles {
-    /// Reads the preprocessor files of a folder.
+    /// Reads the preprocessor files of a folder; `otherwise` is what holds without them, for each medium that the model takes.
     ///
     /// # Errors
     /// [`ConvertError::Fields`] with every field of a file that is wrong, [`ConvertError::Json`], [`ConvertError::Io`].
-    pub fn read(folder: &Path, card: &Card, config: &OmniConfig) -> Result<Self, ConvertError> {
+    pub fn read(folder: &Path, otherwise: &Preprocess) -> Result<Self, ConvertError> {
         let mut files = Self::default();
         let paths = [PROCESSOR_FILE, IMAGE_FILE, VIDEO_FILE].map(|file| folder.join(file));
         let mut values = [None, None, None];
@@ -139,14 +138,14 @@ impl ProcessorFiles {
                 files.notes.push(format!("{PROCESSOR_FILE}: {at} is taken, {file} is left aside"));
             }
         }
-        if let Some(vision) = &config.vision {
+        if let Some(base) = &otherwise.image {
             let of_image = image_section.or_else(|| own(1, image));
             let of_video = video_section.or_else(|| own(2, video)).or_else(|| own(1, image));
-            files.pixels(of_image.as_ref(), of_video.as_ref(), card, vision)?;
+            files.pixels(of_image.as_ref(), of_video.as_ref(), base, otherwise)?;
         }
-        if let Some(audio) = &config.audio {
+        if let Some(base) = &otherwise.audio {
             let section = sound_section.or_else(|| own(1, image));
-            let sound = sound(section.as_ref(), card, audio.mels, &mut files.notes)?;
+            let sound = sound(section.as_ref(), base, &mut files.notes)?;
             files.preprocess.audio = Some(sound);
         }
         Ok(files)
@@ -156,35 +155,24 @@ impl ProcessorFiles {
         &mut self,
         of_image: Option<&Section<'_>>,
         of_video: Option<&Section<'_>>,
-        card: &Card,
-        vision: &VisionConfig,
+        base: &PixelPreprocess,
+        otherwise: &Preprocess,
     ) -> Result<(), ConvertError> {
-        let base = PixelPreprocess {
-            patch_px: vision.patch_px as u32,
-            merge: vision.merge as u32,
-            temporal_patch: vision.temporal_patch as u32,
-            min_pixels: card.preprocess.image.min_pixels,
-            max_pixels: card.preprocess.image.max_pixels,
-            mean: card.preprocess.mean,
-            std: card.preprocess.std,
-            rescale: card.preprocess.rescale,
-            per_frame: false,
-        };
         let images = match of_image {
-            Some(section) => self.pixel_section(section, &base, false)?,
+            Some(section) => self.pixel_section(section, base, false)?,
             None => {
                 self.notes.push(format!("no {IMAGE_FILE}: the card's limits for images"));
-                base
+                base.clone()
             }
         };
         // Where nothing is said of video, its frames are treated as images.
-        let film_base = match card.preprocess.video {
-            Some(PixelLimits { min_pixels, max_pixels }) => {
+        let film_base = match otherwise.video {
+            Some(PixelPreprocess { min_pixels, max_pixels, .. }) => {
                 PixelPreprocess { min_pixels, max_pixels, ..images.clone() }
             }
             None => images.clone(),
         };
-        let mut frames = card.preprocess.video_frames;
+        let mut frames = otherwise.video_frames.unwrap_or(VIDEO_FRAMES);
         let film = match of_video {
             Some(section) if section.at.is_empty() && section.path.ends_with(IMAGE_FILE) => {
                 let film = self.pixel_section(section, &images, true)?;
@@ -197,7 +185,7 @@ impl ProcessorFiles {
                 self.pixel_section(section, &film_base, true)?
             }
             None => {
-                let whose = if card.preprocess.video.is_some() { "the card's limits for video" } else { "as images" };
+                let whose = if otherwise.video.is_some() { "the card's limits for video" } else { "as images" };
                 self.notes.push(format!("no {VIDEO_FILE}: {whose}"));
                 film_base
             }
@@ -455,18 +443,18 @@ fn triple(root: Fields<'_>, name: &str, otherwise: [f32; 3]) -> [f32; 3] {
     }
 }
 
-/// How audio becomes mel frames: the section's word, else the card's.
+/// How audio becomes mel frames: the section's word, else what holds without it.
 fn sound(
     section: Option<&Section<'_>>,
-    card: &Card,
-    mels: usize,
+    otherwise: &SoundPreprocess,
     notes: &mut Vec<String>,
 ) -> Result<SoundPreprocess, ConvertError> {
     let nowhere = PathBuf::from(IMAGE_FILE);
     let faults = Faults::of(section.map_or(&nowhere, |section| section.path));
     let root = Fields::new(section.map_or("", |section| section.at), section.map(|section| section.value), &faults);
     let size = |name: &str, otherwise: u32| root.size(name).map_or(otherwise, |n| n as u32);
-    if root.size("feature_size").is_some_and(|n| n != mels) {
+    let mels = otherwise.mels;
+    if root.size("feature_size").is_some_and(|n| n != mels as usize) {
         root.fault("feature_size", format!("{mels}, as audio_config.num_mel_bins"));
     }
     let kind = root.text("feature_extractor_type").and_then(|name| name.strip_suffix("FeatureExtractor"));
@@ -484,11 +472,10 @@ fn sound(
         notes.push(format!("{at}chunk_length {seconds} is not read: audio is taken as long as it is"));
     }
     let preprocess = SoundPreprocess {
-        sample_rate_hz: size("sampling_rate", card.audio.sample_rate_hz),
-        fft_samples: size("n_fft", card.audio.fft_samples),
-        hop_samples: size("hop_length", card.audio.hop_samples),
-        mels: mels as u32,
-        whole_seconds: None,
+        sample_rate_hz: size("sampling_rate", otherwise.sample_rate_hz),
+        fft_samples: size("n_fft", otherwise.fft_samples),
+        hop_samples: size("hop_length", otherwise.hop_samples),
+        ..otherwise.clone()
     };
     faults.check()?;
     Ok(preprocess)

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use omniburn_models::record::{Dtype, Modality, TemplateKind};
 use serde::Serialize;
 
-use crate::maps::omni::Layout;
+use crate::recipes::Layout;
 
 /// A tensor of the checkpoint that no record tensor is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -12,11 +12,9 @@ use serde_json::{Value, json};
 
 use crate::error::ConvertError;
 use crate::fields::{Faults, Fields, shown};
-use crate::source::{CONFIG_FILE, read_json_if_there};
+use crate::files::{CONFIG_FILE, MODULES_FILE, read_json_if_there};
 use crate::tokenizer_settings::{self, TokenizerFiles};
 
-/// The list of modules, without which a folder is not one of sentence-transformers.
-pub(crate) const MODULES_FILE: &str = "modules.json";
 /// Prompts and whatever else concerns the whole model.
 pub(crate) const PROMPTS_FILE: &str = "config_sentence_transformers.json";
 /// Where pooling lies by custom, for folders that lack the list of modules.

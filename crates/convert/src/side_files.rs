@@ -1,23 +1,23 @@
-//! The files beside the weights: tokenizer, preprocessors, prompts, with the card's word where one is absent.
+//! The files beside the weights: preprocessors and prompts, with the configuration's or the card's word where one is absent;
+//! ids of the tokenizer.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use omniburn_models::families::OmniConfig;
+use omniburn_models::checkpoint::{Steps, TextFiles};
 use omniburn_models::record::{Preprocess, Prompts, TOKENIZER_FILE};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use crate::card::Card;
 use crate::error::{ConvertError, IdFault};
 use crate::fields::{Faults, Fields};
+use crate::files::{read_json, read_json_if_there};
 use crate::processor_files::ProcessorFiles;
 use crate::sentence_transformers::{PROMPTS_FILE, by_role};
-use crate::source::{read_json, read_json_if_there};
 use crate::tokenizer_settings::{self, TokenizerFiles};
 
-/// What the side files and the card say together.
-#[derive(Debug, Clone)]
+/// What the side files say over what holds without them.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct SideFiles {
     pub preprocess: Preprocess,
     pub prompts: Prompts,
@@ -27,40 +27,33 @@ pub(crate) struct SideFiles {
 }
 
 impl SideFiles {
-    /// Reads the preprocessor and prompt files of a folder.
+    /// Reads the preprocessor and prompt files of a folder, those that a family's steps ask for.
     ///
     /// # Errors
     /// [`ConvertError::Fields`] with every field of a file that is wrong, [`ConvertError::Json`], [`ConvertError::Io`].
-    pub fn read(folder: &Path, card: &Card, config: &OmniConfig) -> Result<Self, ConvertError> {
-        let ProcessorFiles { preprocess, read, notes } = ProcessorFiles::read(folder, card, config)?;
-        let mut side = Self { preprocess, prompts: card.prompts.clone(), read, notes };
-        side.prompts(folder)?;
+    pub fn read(folder: &Path, steps: &Steps, preprocess: &Preprocess, prompts: Prompts) -> Result<Self, ConvertError> {
+        let mut side = Self { preprocess: preprocess.clone(), prompts, ..Self::default() };
+        if steps.processors {
+            let ProcessorFiles { preprocess, read, notes } = ProcessorFiles::read(folder, preprocess)?;
+            side = Self { preprocess, read, notes, ..side };
+        }
+        if steps.texts == TextFiles::Prompts {
+            side.read_prompts(folder)?;
+        }
         Ok(side)
     }
 
-    fn json(&mut self, folder: &Path, file: &str) -> Result<Option<Value>, ConvertError> {
-        let path = folder.join(file);
-        let value = read_json_if_there(&path)?;
-        if value.is_some() {
-            self.read.push(path);
-        }
-        Ok(value)
-    }
-
-    fn prompts(&mut self, folder: &Path) -> Result<(), ConvertError> {
-        let Some(value) = self.json(folder, PROMPTS_FILE)? else { return Ok(()) };
-        let notes = read_prompts(&folder.join(PROMPTS_FILE), &value, &mut self.prompts)?;
-        self.notes.extend(notes);
+    fn read_prompts(&mut self, folder: &Path) -> Result<(), ConvertError> {
+        let path = folder.join(PROMPTS_FILE);
+        let Some(value) = read_json_if_there::<Value>(&path)? else { return Ok(()) };
+        let faults = Faults::of(&path);
+        let chosen = by_role(&Fields::new("", Some(&value), &faults), self.prompts.clone());
+        faults.check()?;
+        self.read.push(path);
+        self.prompts = chosen.prompts;
+        self.notes.extend(chosen.notes);
         Ok(())
     }
-}
-
-fn read_prompts(path: &Path, value: &Value, into: &mut Prompts) -> Result<Vec<String>, ConvertError> {
-    let faults = Faults::of(path);
-    let chosen = by_role(&Fields::new("", Some(value), &faults), into.clone());
-    faults.check()?;
-    *into = chosen.prompts;
-    Ok(chosen.notes)
 }
 
 /// Every id of the tokenizer that has no row in the token table; at most one for the plain vocabulary, the highest.

@@ -2,19 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
+use omniburn_models::checkpoint::{KeyMap, TensorIndex};
 use omniburn_models::record::Dtype;
-use serde::de::DeserializeOwned;
 
 use crate::error::ConvertError;
-use crate::keymap::KeyMap;
+use crate::files::{CONFIG_FILE, MODULES_FILE, read_json};
 use crate::safefile::{Pairs, SafeFile, StoredTensor};
-use crate::sentence_transformers::MODULES_FILE;
 
-/// File name of the configuration.
-pub(crate) const CONFIG_FILE: &str = "config.json";
 const SINGLE_FILE: &str = "model.safetensors";
 const INDEX_FILE: &str = "model.safetensors.index.json";
 
@@ -125,6 +121,20 @@ impl Source {
     fn place(&self, canonical: &str) -> (&SafeFile, &str) {
         let key = self.keys.get(canonical).unwrap_or_else(|| panic!("{canonical} was not checked to be there"));
         (&self.files[key.file], &key.own)
+    }
+}
+
+impl TensorIndex for Source {
+    fn shape_of(&self, name: &str) -> Option<&[usize]> {
+        self.shape(name)
+    }
+
+    fn begins(&self, prefix: &str) -> bool {
+        self.has_prefix(prefix)
+    }
+
+    fn contains(&self, part: &str) -> bool {
+        self.names().any(|name| name.contains(part))
     }
 }
 
@@ -262,23 +272,6 @@ fn open_shards(folder: &Path, index: &Path) -> Result<Opened, ConvertError> {
         return Err(ConvertError::Index { path: index.into(), missing, extra });
     }
     Ok((opened.into_values().collect(), Some(index.to_path_buf())))
-}
-
-/// Reads a JSON file that must be there.
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ConvertError> {
-    read_json_if_there(path)?.ok_or_else(|| ConvertError::MissingFiles { paths: vec![path.to_path_buf()] })
-}
-
-/// Reads a JSON file that may be absent.
-pub(crate) fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ConvertError> {
-    match fs::metadata(path) {
-        Ok(meta) if meta.is_file() => {}
-        Ok(_) => return Ok(None),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(ConvertError::io(path)(e)),
-    }
-    let text = fs::read(path).map_err(ConvertError::io(path))?;
-    serde_json::from_slice(&text).map(Some).map_err(ConvertError::json(path))
 }
 
 /// What a checkpoint is called: its folder's name, or `ORG/NAME` for a snapshot in the Hugging Face cache.

@@ -5,11 +5,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::card::Card;
+use omniburn_models::checkpoint::{Card, TaskRules};
+
 use crate::error::ConvertError;
-use crate::hf_config::HfConfig;
 use crate::lora::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
-use crate::maps::omni::{self, Layout};
+use crate::recipes::Layout;
 use crate::source::{Source, checkpoint_name};
 
 /// Name of the task of a record made from base weights.
@@ -74,16 +74,61 @@ pub(crate) fn adapters_in(folder: &Path) -> Result<BTreeMap<String, PathBuf>, Co
     Ok(found)
 }
 
+impl Tasks {
+    /// The task of a checkpoint that has one alone.
+    ///
+    /// # Errors
+    /// [`ConvertError::UnknownTask`] for another one, [`ConvertError::NoAdapters`].
+    pub fn one(
+        name: &str,
+        family: &'static str,
+        choice: &TaskChoice,
+        adapter: Option<&Path>,
+    ) -> Result<Self, ConvertError> {
+        if let TaskChoice::Named(asked) = choice
+            && asked != name
+        {
+            return Err(ConvertError::UnknownTask { asked: asked.clone(), known: vec![name.into()] });
+        }
+        if adapter.is_some() {
+            return Err(ConvertError::NoAdapters { family });
+        }
+        let plan = TaskPlan { name: name.into(), key: None, adapter: None, special_rows: false };
+        Ok(Self { plans: vec![plan], default: name.into(), notes: Vec::new() })
+    }
+}
+
 /// Everything the choice of tasks depends on.
 pub(crate) struct Survey<'a> {
     pub source: &'a Source,
     pub layout: Layout,
-    pub hf: &'a HfConfig,
-    pub card: &'a Card,
+    pub rules: &'a TaskRules,
+    /// Tasks that the configuration names.
+    pub named: &'a [String],
+    pub card: Option<&'a Card>,
     pub adapters: &'a BTreeMap<String, PathBuf>,
 }
 
 impl Survey<'_> {
+    /// Tasks that the checkpoint is published for.
+    fn published(&self) -> &[String] {
+        self.card.map_or(&[], |card| &card.tasks)
+    }
+
+    /// Whether the checkpoint has special rows per task.
+    fn has_special_rows(&self) -> bool {
+        self.source.has_prefix(&format!("{}.", self.rules.rows.1))
+    }
+
+    /// Task keys that connectors or special rows are there for, in name order.
+    fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<String> =
+            self.source.names().filter_map(|name| self.rules.key_of(name)).map(str::to_string).collect();
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+
     /// Decides what is converted.
     ///
     /// # Errors
@@ -142,11 +187,11 @@ impl Survey<'_> {
 
     /// The task of a merged checkpoint: the only one its configuration names, else the end of its name.
     fn merged_task(&self) -> Option<String> {
-        if let [only] = self.hf.task_names.as_slice() {
+        if let [only] = self.named {
             return Some(only.clone());
         }
         let name = checkpoint_name(self.source.folder());
-        self.card.tasks.iter().find(|task| name.ends_with(&format!("-{task}"))).cloned()
+        self.published().iter().find(|task| name.ends_with(&format!("-{task}"))).cloned()
     }
 
     fn with_adapters(&self, choice: &TaskChoice, adapter: Option<&Path>) -> Result<Tasks, ConvertError> {
@@ -182,15 +227,10 @@ impl Survey<'_> {
                 return Err(ConvertError::UnknownTask { asked: name, known });
             }
             let Some(folder) = folder else { return Err(self.adapter_missing(&name)) };
-            plans.push(TaskPlan {
-                name,
-                key,
-                adapter: Some(folder),
-                special_rows: omni::has_special_rows(self.source),
-            });
+            plans.push(TaskPlan { name, key, adapter: Some(folder), special_rows: self.has_special_rows() });
         }
         let unheard = |name: &&String| !known.contains(name);
-        for name in self.hf.task_names.iter().filter(unheard) {
+        for name in self.named.iter().filter(unheard) {
             notes.push(format!("config.json names task `{name}`, for which there is no adapter; it is not held"));
         }
         for name in self.adapters.keys().filter(unheard) {
@@ -211,26 +251,25 @@ impl Survey<'_> {
             Layout::TorchTasks => Vec::new(),
             _ => self.adapters.keys().collect(),
         };
-        let named = self.hf.task_names.iter().filter(|name| there.contains(name));
-        let others = there.iter().copied().filter(|name| !self.hf.task_names.contains(name));
+        let named = self.named.iter().filter(|name| there.contains(name));
+        let others = there.iter().copied().filter(|name| !self.named.contains(name));
         named.chain(others).cloned().collect()
     }
 
     /// Names and keys of the tasks that have connectors or special rows of their own: `text-matching` is
     /// `text_matching` inside weight names.
     fn keyed_tasks(&self) -> Vec<(String, String)> {
-        let names: Vec<&String> =
-            self.hf.task_names.iter().chain(self.adapters.keys()).chain(&self.card.tasks).collect();
+        let names: Vec<&String> = self.named.iter().chain(self.adapters.keys()).chain(self.published()).collect();
         let name_of = |key: &String| {
             names.iter().find(|name| name.replace('-', "_") == *key).map_or_else(|| key.clone(), |n| (*n).clone())
         };
-        omni::connector_keys(self.source).into_iter().map(|key| (name_of(&key), key)).collect()
+        self.keys().into_iter().map(|key| (name_of(&key), key)).collect()
     }
 
     fn default_of(&self, tasks: &[String], adapter: Option<&Path>) -> String {
         // An adapter given by hand says its task by its folder's name, where that is a task of the checkpoint.
-        let given = adapter.map(folder_name).filter(|name| tasks.contains(name) || self.card.tasks.contains(name));
-        let preferred = self.card.default_task.clone();
+        let given = adapter.map(folder_name).filter(|name| tasks.contains(name) || self.published().contains(name));
+        let preferred = self.card.map_or_else(|| BASE_TASK.into(), |card| card.default_task.clone());
         given.unwrap_or_else(|| match tasks.first() {
             Some(first) if !tasks.contains(&preferred) => first.clone(),
             _ => preferred,
@@ -260,12 +299,13 @@ impl Survey<'_> {
 
     /// Why a tensor of a task that is not converted is left aside.
     pub fn other_task_reason(&self, tasks: &Tasks, canonical: &str) -> Option<String> {
-        let key = omni::task_key_of(canonical)?;
+        let key = self.rules.key_of(canonical)?;
         let (name, _) = self.keyed_tasks().into_iter().find(|(_, k)| k == key)?;
         let Some(plan) = tasks.plans.iter().find(|plan| plan.key.as_deref() == Some(key)) else {
             return Some(format!("belongs to task `{name}`, which is not converted"));
         };
-        let rows_kept = !plan.special_rows && canonical.starts_with("task_token_embeddings.");
+        let of_rows = canonical.strip_prefix(self.rules.rows.1).is_some_and(|rest| rest.starts_with('.'));
+        let rows_kept = !plan.special_rows && of_rows;
         rows_kept.then(|| format!("special rows of task `{name}`; the base rows are kept"))
     }
 }

@@ -5,10 +5,11 @@
 //! `tokenization_llama.py`, `tokenization_gpt2.py`, `tokenization_roberta.py`, `tokenization_xlm_roberta.py`,
 //! `tokenization_herbert.py`.
 
+use omniburn_models::checkpoint::{is_wrongly_named, registered_tokenizer};
 use serde_json::{Map, Value, json};
 
 use crate::fields::{listed, shown};
-use crate::tokenizer_settings::{Added, Named, Settings, Vocabulary};
+use crate::tokenizer_tokens::{Added, Named, Settings, Vocabulary};
 
 /// A class of tokenizers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,23 +40,6 @@ const OTHERS: &str = "\
     RoCBert RoFormer SeamlessM4T Siglip Siglip2 Speech2Text SpeechT5 Splinter T5 Tapas Tipsv2 Udop VideoPrism Vits \
     Wav2Vec2CTC Wav2Vec2PhonemeCTC Whisper XGLM XLM XLNet";
 
-/// Model types of configurations whose class the library knows to be named wrongly.
-const WRONGLY_NAMED: [&str; 8] =
-    ["llava", "llava_next", "vipllava", "smolvlm", "qwen2", "qwen3_5", "qwen3_5_moe", "siglip2"];
-
-/// The class that the library has for a model type, of those whose text backbones are converted.
-fn registered(model_type: &str) -> Option<&'static str> {
-    Some(match model_type {
-        "bert" => "BertTokenizer",
-        "qwen2" | "qwen2_moe" | "qwen3" | "qwen3_moe" | "qwen2_vl" | "qwen2_5_vl" | "qwen3_vl" | "qwen3_vl_moe"
-        | "qwen2_audio" | "qwen2_5_omni" | "qwen3_omni_moe" | "qwen3_asr" | "colqwen2" | "internvl" | "ovis2"
-        | "audioflamingo3" | "lighton_ocr" => "Qwen2Tokenizer",
-        "idefics" | "idefics2" => "LlamaTokenizer",
-        "llava" | "llava_next" | "vipllava" | "smolvlm" | "granite" | "olmo2" | "olmo3" => "TokenizersBackend",
-        _ => return None,
-    })
-}
-
 impl Class {
     /// Classes with a name that are computed.
     pub fn known() -> Vec<String> {
@@ -82,10 +66,10 @@ impl Class {
     /// The class the library takes for the name that a folder says and its model type; the name, where that class is not
     /// computed here.
     pub fn choose(hub: Option<&str>, model_type: &str, byte_level: bool) -> Result<Self, String> {
-        let registered = registered(model_type);
+        let registered = registered_tokenizer(model_type);
         let Some(hub) = hub else { return registered.map_or(Ok(Class::Plain), Class::named) };
         let short = hub.strip_suffix("Fast").unwrap_or(hub);
-        let wrong = WRONGLY_NAMED.contains(&model_type);
+        let wrong = is_wrongly_named(model_type);
         if short == "LlamaTokenizer" && byte_level && !wrong {
             return Ok(Class::Plain);
         }

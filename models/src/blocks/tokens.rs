@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use burn::tensor::{Bytes, bf16, f16};
 
-use crate::error::RecordError;
-use crate::record::{Dtype, Part, RecordFolder, TOKENS_FILE, TensorSpec, int8};
+use crate::record::{Dtype, Part, TensorSpec, int8};
 
 /// The table's name in its part, `[vocab, hidden]`.
 const WEIGHT: &str = "embed_tokens.weight";
@@ -26,15 +25,6 @@ pub struct TokenTable {
 }
 
 impl TokenTable {
-    /// Opens the table of a record, shared by all tasks, without any task's special rows.
-    ///
-    /// # Errors
-    /// [`RecordError`] if the part is not a table `[vocab, hidden]` and nothing else.
-    pub fn open(record: &RecordFolder, vocab: usize, hidden: usize) -> Result<Self, RecordError> {
-        let part = record.part(TOKENS_FILE, &[Self::spec(vocab, hidden)])?;
-        Ok(Self::load(&part, vocab, hidden))
-    }
-
     /// A table without rows, of a model that is only described.
     pub fn described(vocab: usize, hidden: usize) -> Self {
         let (bytes, dtype) = (Bytes::from_bytes_vec(Vec::new()), Dtype::F32);
@@ -46,7 +36,8 @@ impl TokenTable {
         TensorSpec::tokens(WEIGHT, vocab, hidden)
     }
 
-    fn load(tokens: &Part, vocab: usize, hidden: usize) -> Self {
+    /// The table of an opened part.
+    pub(crate) fn load(tokens: &Part, vocab: usize, hidden: usize) -> Self {
         let name = WEIGHT;
         let dtype = tokens.dtype(name);
         let scales = (dtype == Dtype::Int8).then(|| tokens.bytes(&int8::scale_name(name)));

@@ -11,14 +11,16 @@ use crate::batch::TokenRows;
 use crate::blocks::pool::pooled;
 use crate::blocks::{Pooling, TokenTable};
 use crate::builder::Builder;
-use crate::checkpoint::{CheckpointFolder, CheckpointRules, Fields, KeyMap, Pattern, layers};
+use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps, layers};
+use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::encoder::{Encoder, EncoderShape, EncoderState};
 use crate::error::{ConfigError, RecordError};
-use crate::families::{layer_count, multiple, nonzero, positive};
 use crate::family::{
-    Architecture, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, config, open_text,
+    Architecture, CheckpointRules, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens,
+    config,
 };
 use crate::flops::Shape;
+use crate::open::open_text;
 use crate::pass::{Layered, LayeredPass};
 use crate::record::{Dtype, Preprocess, RecordFolder};
 
@@ -37,6 +39,7 @@ static RULES: CheckpointRules = CheckpointRules {
     keys: KEYS,
     names: NAMES,
     read: |folder| Box::new(read(folder)),
+    steps: Steps::TEXT,
 };
 
 /// Whether a class of transformers is this family with whatever head.

@@ -16,6 +16,7 @@ use burn::tensor::{Device, Tensor};
 use omniburn_kernels as kernels;
 use omniburn_kernels::{Activation, Segments};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::batch::{TokenRows, upload};
 use crate::blocks::pool::means;
@@ -23,28 +24,84 @@ use crate::blocks::taps::Taps;
 use crate::blocks::{GeluMlp, LayerNorm, Linear, Pooling, TokenTable, unit_rows};
 use crate::builder::Builder;
 use crate::capture;
+use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, OneTask, Pattern, Steps, TemplateRule, TextFiles, layers};
+use crate::checks::{nonzero, positive, small};
 use crate::encoder::{Encoder, EncoderState};
 use crate::error::{ConfigError, RecordError};
-use crate::families::bert::BertConfig;
-use crate::families::{nonzero, positive, small};
+use crate::families::bert::{self, BertConfig};
 use crate::family::{
-    Architecture, AudioEncoder, AudioForm, Connected, Family, ImageEncoder, ImageForm, ModelSpec, Pass, PassInput,
-    RowActivations, StepKind, TextModel, Tokens, TowerOutput, config, open_text,
+    Architecture, AudioEncoder, AudioForm, CheckpointRules, Connected, Family, ImageEncoder, ImageForm, ModelSpec,
+    Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, TowerOutput, config,
 };
 use crate::flops::{Shape, product};
+use crate::open::open_text;
 use crate::pass::{Layered, LayeredPass};
-use crate::record::{Dtype, Preprocess, RecordFolder, SourceAxes};
+use crate::record::{
+    Dtype, LetterboxPreprocess, Modality, Preprocess, RecordFolder, SoundPreprocess, SourceAxes, TemplateKind,
+};
 use crate::towers::audio::{AudioConfig, AudioTower};
-use crate::towers::conv::{ConvConfig, ConvTower};
+use crate::towers::conv::{ConvConfig, ConvStage, ConvTower};
 pub use crate::towers::speech::SpeechTower;
 
-/// The family. Its folder is one that `models/mini/train` writes, which `omniburn-convert` reads.
+/// The family. Its folder is one that `models/mini/train` writes: MiniLM, EfficientNet-Lite, a Whisper encoder and the trained
+/// connectors.
 pub static FAMILY: Family = Family {
     name: "mini",
     about: "omniburn-mini: MiniLM text, EfficientNet-Lite images and video, Whisper speech",
     read: config::<MiniConfig>,
-    checkpoint: None,
+    checkpoint: Some(&RULES),
 };
+
+static RULES: CheckpointRules = CheckpointRules {
+    model_types: &["omniburn-mini"],
+    is_architecture: |_| false,
+    known_as: "omniburn-mini",
+    keys: KEYS,
+    names: NAMES,
+    read: |folder| Box::new(read(folder)),
+    steps: Steps {
+        texts: TextFiles::None,
+        // Their rows open and close every sequence.
+        tokens: &["[CLS]", "[SEP]"],
+        one: OneTask { name: "retrieval", licence: "of its parts: Apache-2.0 and MIT, see its page" },
+        ..Steps::TEXT
+    },
+};
+
+/// The names of its folder.
+const KEYS: KeyMap = KeyMap {
+    renames: &[],
+    endings: &[],
+    drops: &[
+        (Pattern::Prefix("text.pooler."), "sentence vectors are pooled from the rows, not made by the pooler"),
+        (Pattern::Contains("position_ids"), "positions are counted, not read"),
+        (Pattern::Exact("speech.embed_positions.weight"), "the positions are a sinusoid, which is computed"),
+    ],
+};
+
+/// From the names of a record to those of the folder.
+const NAMES: &[(&str, &str)] = &[
+    ("embed_tokens.", "text.embeddings.word_embeddings."),
+    ("backbone.positions.", "text.embeddings.position_embeddings."),
+    ("backbone.token_types.", "text.embeddings.token_type_embeddings."),
+    ("backbone.norm.", "text.embeddings.LayerNorm."),
+    ("backbone.layers.", "text.encoder.layer."),
+    (".attention.query.", ".attention.self.query."),
+    (".attention.key.", ".attention.self.key."),
+    (".attention.value.", ".attention.self.value."),
+    (".attention.out.", ".attention.output.dense."),
+    (".attention.norm.", ".attention.output.LayerNorm."),
+    (".mlp.fc1.", ".intermediate.dense."),
+    (".mlp.fc2.", ".output.dense."),
+    (".mlp.norm.", ".output.LayerNorm."),
+    ("speech.ln_post.", "speech.layer_norm."),
+    ("classifier.", "picture.classifier."),
+];
+
+/// Least seconds of audio, filled with silence.
+const LEAST_SECONDS: u32 = 2;
+/// Epsilon of Whisper's norms.
+const SPEECH_EPS: f64 = 1e-5;
 
 /// Rows an image gives the encoder: class, whole map, four quadrants.
 pub const PICTURE_ROWS: usize = 2 + QUADRANTS;
@@ -698,6 +755,130 @@ impl Trunk {
         });
         Tensor::cat(pooled.collect(), 0)
     }
+}
+
+/// From its folder to a configuration.
+fn read(folder: &CheckpointFolder<'_>) -> MiniConfig {
+    let (root, tensors) = (folder.config, folder.tensors);
+    let text = folder.inner("text_config", "text_config.");
+    text.only_text("model_type", "bert");
+    let mut preprocess = Preprocess::default();
+    let picture = root.get("picture_config").map(|_| {
+        let tower = folder.inner("picture_config", "picture_config.");
+        let connector = folder.inner("picture_connector", "picture_connector.");
+        let (picture, letterbox) = read_picture(tower, connector, tensors);
+        preprocess.letterbox = Some(letterbox);
+        preprocess.video_frames = Some(root.needed_size("video_frames") as u32);
+        picture
+    });
+    let speech = root.get("speech_config").map(|_| {
+        let tower = folder.inner("speech_config", "speech_config.");
+        let connector = folder.inner("speech_connector", "speech_connector.");
+        let (speech, sound) = read_speech(tower, connector, tensors);
+        preprocess.audio = Some(sound);
+        speech
+    });
+    let text = bert::read_encoder(text, tensors, Pooling::Mean);
+    let &[start, end] = folder.token_ids else { panic!("the two tokens of the steps are looked up before") };
+    let media = [
+        (Modality::Image, picture.is_some()),
+        (Modality::Audio, speech.is_some()),
+        (Modality::Video, picture.is_some()),
+    ];
+    // Rows stand between the ends a text has, and no other way.
+    let template = |modality| TemplateRule {
+        modality,
+        kind: TemplateKind::Noeos,
+        fixed: true,
+        start: ("start", Some(start)),
+        end: ("end", Some(end)),
+    };
+    let mut details = folder.details.borrow_mut();
+    details.templates = media.into_iter().filter(|(_, there)| *there).map(|(modality, _)| template(modality)).collect();
+    details.preprocess = preprocess;
+    MiniConfig { text, start, end, picture, speech }
+}
+
+fn read_picture(tower: Fields<'_>, connector: Fields<'_>, tensors: usize) -> (PictureConfig, LetterboxPreprocess) {
+    tower.only_text("model_type", "efficientnet-lite");
+    let five = |value: &Value| -> Option<ConvStage> {
+        let numbers: Option<Vec<usize>> = value
+            .as_array()?
+            .iter()
+            .map(|n| n.as_u64().filter(|n| (1..=1 << 16).contains(n)).map(|n| n as usize))
+            .collect();
+        let [expand, channels, repeats, stride, kernel] = numbers?.try_into().ok()?;
+        (repeats <= tensors).then_some(ConvStage { expand, channels, repeats, stride, kernel })
+    };
+    let expected = "a list of [expand, channels, repeats, stride, kernel]";
+    let stages = tower.list("blocks", expected, five);
+    if tower.get("blocks").is_none() {
+        tower.fault("blocks", expected);
+    }
+    let image_size = tower.needed_size("image_size");
+    let letterbox = LetterboxPreprocess {
+        image_size: image_size as u32,
+        mean: tower.needed_number("mean") as f32,
+        std: tower.needed_number("std") as f32,
+    };
+    let expected = "three numbers, for u, s and c";
+    let weights = connector.list("weights", expected, Value::as_f64).and_then(|w| <[f64; 3]>::try_from(w).ok());
+    if weights.is_none() {
+        connector.fault("weights", expected);
+    }
+    let config = PictureConfig {
+        tower: ConvConfig {
+            image_size,
+            stem: tower.needed_size("stem"),
+            stages: stages.unwrap_or_default(),
+            head: tower.needed_size("head"),
+        },
+        classes: tower.needed_size("classes"),
+        row_inner: connector.needed_size("row_hidden"),
+        head_inner: connector.needed_size("head_hidden"),
+        temperature: connector.needed_number("temperature"),
+        top_classes: connector.needed_size("top_classes"),
+        weights: weights.unwrap_or_default(),
+    };
+    (config, letterbox)
+}
+
+fn read_speech(tower: Fields<'_>, connector: Fields<'_>, tensors: usize) -> (SpeechConfig, SoundPreprocess) {
+    tower.only_text("model_type", "whisper-encoder");
+    tower.only_text("activation_function", "gelu");
+    tower.only_flag("scale_embedding", false);
+    let positions = tower.needed_size("max_source_positions");
+    let mels = tower.needed_size("num_mel_bins");
+    let kernels = connector.list("kernels", "two odd numbers", |v| v.as_u64().map(|n| n as usize));
+    let kernels = kernels.and_then(|k| <[usize; 2]>::try_from(k).ok());
+    if kernels.is_none() {
+        connector.fault("kernels", "two odd numbers");
+    }
+    let sound = SoundPreprocess {
+        sample_rate_hz: tower.needed_size("sampling_rate") as u32,
+        fft_samples: tower.needed_size("n_fft") as u32,
+        hop_samples: tower.needed_size("hop_length") as u32,
+        mels: mels as u32,
+        whole_seconds: Some(LEAST_SECONDS),
+    };
+    let config = SpeechConfig {
+        tower: AudioConfig {
+            hidden: tower.needed_size("d_model"),
+            layers: layers(tower, "encoder_layers", tensors),
+            heads: tower.needed_size("encoder_attention_heads"),
+            inner: tower.needed_size("encoder_ffn_dim"),
+            // A clip is one window: two frames a position.
+            n_window: positions,
+            mels,
+            max_positions: positions,
+            norm_eps: SPEECH_EPS,
+        },
+        mean_rows: connector.needed_size("mean_frames"),
+        inner: connector.needed_size("hidden"),
+        rows: connector.needed_size("rows"),
+        kernels: kernels.unwrap_or_default(),
+    };
+    (config, sound)
 }
 
 #[cfg(test)]

@@ -17,12 +17,13 @@ use crate::blocks::pool::pooled;
 use crate::blocks::{LayerNorm, Linear, Pooling, RotaryTable, TokenTable};
 use crate::builder::Builder;
 use crate::capture;
-use crate::checkpoint::{CheckpointFolder, CheckpointRules, KeyMap, Pattern};
+use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps};
+use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::error::ConfigError;
 use crate::families::bert::check_poolings;
-use crate::families::{layer_count, multiple, nonzero, positive};
 use crate::family::{
-    Architecture, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, config,
+    Architecture, CheckpointRules, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens,
+    config,
 };
 use crate::flops;
 use crate::flops::Shape;
@@ -59,6 +60,7 @@ static RULES: CheckpointRules = CheckpointRules {
         ("backbone.", ""),
     ],
     read: |folder| Box::new(read(folder)),
+    steps: Steps::TEXT,
 };
 
 /// Configuration of the family; plain data without defaults.

@@ -14,11 +14,12 @@ use crate::batch::TokenRows;
 use crate::blocks::pool::pooled;
 use crate::blocks::{Pooling, TokenTable};
 use crate::builder::Builder;
-use crate::checkpoint::{CheckpointFolder, CheckpointRules, Fields, KeyMap, Pattern};
+use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps};
 use crate::error::ConfigError;
 use crate::families::bert::check_poolings;
 use crate::family::{
-    Architecture, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, config,
+    Architecture, CheckpointRules, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens,
+    config,
 };
 use crate::flops::Shape;
 use crate::pass::{Layered, LayeredPass};
@@ -46,6 +47,7 @@ static RULES: CheckpointRules = CheckpointRules {
     },
     names: &[("backbone.", "")],
     read: |folder| Box::new(read(folder)),
+    steps: Steps::TEXT,
 };
 
 /// Configuration of the family; plain data without defaults.

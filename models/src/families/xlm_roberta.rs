@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::blocks::Pooling;
 use crate::builder::Builder;
-use crate::checkpoint::{CheckpointFolder, CheckpointRules, KeyMap, Pattern};
+use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps};
+use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::encoder::{Encoder, EncoderShape};
 use crate::error::ConfigError;
 use crate::families::bert::{BertText, NAMES, check_poolings, encoder_words, refuse_decoder};
-use crate::families::{layer_count, multiple, nonzero, positive};
-use crate::family::{Architecture, Family, ModelSpec, TextModel, Tokens, config};
+use crate::family::{Architecture, CheckpointRules, Family, ModelSpec, TextModel, Tokens, config};
 use crate::record::Preprocess;
 
 /// The family.
@@ -46,6 +46,7 @@ static RULES: CheckpointRules = CheckpointRules {
     },
     names: NAMES,
     read: |folder| Box::new(read(folder)),
+    steps: Steps::TEXT,
 };
 
 /// Configuration of the family; plain data without defaults.

@@ -1,276 +1,15 @@
 //! `model.json`: one serde type for writer and reader, strict on both sides.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::digest::sha256_hex;
+use super::types::{Dtype, MediaTemplate, Modality, Preprocess, Prompts};
 use crate::family::FamilyConfig;
 
 /// The format number this build writes, and the only one it reads so far.
 pub const RECORD_FORMAT: u32 = 1;
-/// File name of the header inside a record folder.
-pub const HEADER_FILE: &str = "model.json";
-/// File with the towers, shared by all tasks.
-pub const TOWERS_FILE: &str = "towers.bpk";
-/// File with the token table, shared by all tasks.
-pub const TOKENS_FILE: &str = "tokens.bpk";
-/// File name of the tokenizer.
-pub const TOKENIZER_FILE: &str = "tokenizer.json";
-
-/// File with one task's backbone, connectors and special rows.
-pub fn text_file(task: &str) -> String {
-    format!("text.{task}.bpk")
-}
-
-/// Types a record stores matrices in, and types an engine computes products in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dtype {
-    /// IEEE binary32.
-    F32,
-    /// bfloat16: the range of f32, 8 bits of mantissa.
-    Bf16,
-    /// IEEE binary16.
-    F16,
-    /// Whole numbers with one f16 scale a row.
-    Int8,
-}
-
-impl Dtype {
-    /// Every type, in the order help texts list them.
-    pub const ALL: [Dtype; 4] = [Dtype::F32, Dtype::Bf16, Dtype::F16, Dtype::Int8];
-    /// Those that products are computed in.
-    pub const FLOATS: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];
-
-    /// Bytes of one element.
-    pub fn bytes(self) -> usize {
-        match self {
-            Dtype::F32 => 4,
-            Dtype::Bf16 | Dtype::F16 => 2,
-            Dtype::Int8 => 1,
-        }
-    }
-
-    /// The name users type.
-    pub fn name(self) -> &'static str {
-        match self {
-            Dtype::F32 => "f32",
-            Dtype::Bf16 => "bf16",
-            Dtype::F16 => "f16",
-            Dtype::Int8 => "int8",
-        }
-    }
-
-    /// Burn's name for it.
-    pub fn burn(self) -> burn::tensor::DType {
-        match self {
-            Dtype::F32 => burn::tensor::DType::F32,
-            Dtype::Bf16 => burn::tensor::DType::BF16,
-            Dtype::F16 => burn::tensor::DType::F16,
-            Dtype::Int8 => burn::tensor::DType::I8,
-        }
-    }
-}
-
-impl fmt::Display for Dtype {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Dtype {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        Dtype::ALL
-            .into_iter()
-            .find(|d| d.name() == text)
-            .ok_or_else(|| format!("unknown dtype `{text}`: expected f32, bf16, f16 or int8"))
-    }
-}
-
-/// The kinds of input a model may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Modality {
-    /// A string.
-    Text,
-    /// A still image.
-    Image,
-    /// Audio.
-    Audio,
-    /// Video: frames in time.
-    Video,
-}
-
-impl Modality {
-    /// Every modality.
-    pub const ALL: [Modality; 4] = [Modality::Text, Modality::Image, Modality::Audio, Modality::Video];
-
-    /// The name users type and read.
-    pub fn name(self) -> &'static str {
-        match self {
-            Modality::Text => "text",
-            Modality::Image => "image",
-            Modality::Audio => "audio",
-            Modality::Video => "video",
-        }
-    }
-}
-
-impl fmt::Display for Modality {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Modality {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        Modality::ALL
-            .into_iter()
-            .find(|m| m.name() == text)
-            .ok_or_else(|| format!("unknown modality `{text}`: expected text, image, audio or video"))
-    }
-}
-
-/// How a medium's rows are laid between the role prefix and the trailing special tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TemplateKind {
-    /// prefix, start, features, end, suffix
-    Wrapped,
-    /// prefix, features, suffix
-    Bare,
-    /// prefix, start, features, end
-    Noeos,
-}
-
-impl TemplateKind {
-    /// The name users type.
-    pub fn name(self) -> &'static str {
-        match self {
-            TemplateKind::Wrapped => "wrapped",
-            TemplateKind::Bare => "bare",
-            TemplateKind::Noeos => "noeos",
-        }
-    }
-}
-
-impl FromStr for TemplateKind {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        [TemplateKind::Wrapped, TemplateKind::Bare, TemplateKind::Noeos]
-            .into_iter()
-            .find(|t| t.name() == text)
-            .ok_or_else(|| format!("unknown template `{text}`: expected wrapped, bare or noeos"))
-    }
-}
-
-/// A medium's layout with the ids it needs, all of them checked against the rows of the token table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MediaTemplate {
-    /// The layout.
-    pub kind: TemplateKind,
-    /// Id whose row opens the medium; present unless the layout is bare.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start: Option<u32>,
-    /// Id whose row closes the medium; present unless the layout is bare.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end: Option<u32>,
-}
-
-/// What stands in front of every input of a role, in every modality.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Prompts {
-    /// Prefix of queries, such as `Query: `.
-    pub query: String,
-    /// Prefix of documents, such as `Document: `.
-    pub document: String,
-    /// Prefix of inputs without a role: mostly none. Checkpoints whose `default_prompt_name` names a prompt have one.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub none: String,
-}
-
-/// How images (or video frames) become patch rows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PixelPreprocess {
-    /// Side of a patch in pixels.
-    pub patch_px: u32,
-    /// Patches merged along each side into one row of the backbone.
-    pub merge: u32,
-    /// Frames in one patch along time.
-    pub temporal_patch: u32,
-    /// Least number of pixels after resizing.
-    pub min_pixels: u64,
-    /// Largest number of pixels after resizing.
-    pub max_pixels: u64,
-    /// Mean of each channel after rescaling.
-    pub mean: [f32; 3],
-    /// Standard deviation of each channel after rescaling.
-    pub std: [f32; 3],
-    /// Factor from a byte to the range of `mean` and `std`: 1/255.
-    pub rescale: f64,
-    /// Whether the numbers of pixels are those of one frame of a video, and not of all frames together.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub per_frame: bool,
-}
-
-/// How images (or video frames) become a square of pixels: upright, transparency over white, the longer side brought to
-/// the square's with Pillow's bicubic filter, centred on white.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LetterboxPreprocess {
-    /// Side of the square in pixels.
-    pub image_size: u32,
-    /// What is subtracted from a byte.
-    pub mean: f32,
-    /// What the difference is divided by.
-    pub std: f32,
-}
-
-/// How audio becomes mel frames.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SoundPreprocess {
-    /// Rate the model listens at, in hertz.
-    pub sample_rate_hz: u32,
-    /// Samples of one transform window.
-    pub fft_samples: u32,
-    /// Samples between windows.
-    pub hop_samples: u32,
-    /// Mel bands.
-    pub mels: u32,
-    /// Zeros are added up to whole seconds, at least so many; absent where audio is taken as it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub whole_seconds: Option<u32>,
-}
-
-/// Preprocessing by medium; a medium the checkpoint has no tower for is absent.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Preprocess {
-    /// Still images.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<PixelPreprocess>,
-    /// Video frames; `max_pixels` counts all frames of a clip together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub video: Option<PixelPreprocess>,
-    /// Still images and video frames of a tower that reads whole squares, in place of `image` and `video`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub letterbox: Option<LetterboxPreprocess>,
-    /// Frames sampled from a video unless the caller says otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub video_frames: Option<u32>,
-    /// Audio.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub audio: Option<SoundPreprocess>,
-}
-
 /// One tensor as it lies in a file of the record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -281,9 +20,21 @@ pub struct TensorEntry {
     pub shape: Vec<usize>,
     /// SHA-256 of its bytes, in hexadecimal.
     pub sha256: String,
-    /// Whether a matrix lies in panels of sixteen columns, as products on a CPU read it, and not row by row.
+    /// Whether a matrix lies in panels of sixteen columns, as products on a CPU read it, and not row by row. Only records
+    /// from before `layout` have it; their panels are those of `panel-16x2/1` (bf16) and `panel-16x4/1` (int8), gate and up
+    /// alternating.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub panels: bool,
+    /// Id of the packed layout of a matrix that does not lie row by row, one of `PanelLayout::IDS` of the kernels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
+}
+
+impl TensorEntry {
+    /// Whether a matrix lies packed, and not row by row.
+    pub fn is_packed(&self) -> bool {
+        self.panels || self.layout.is_some()
+    }
 }
 
 /// One file of the record.
@@ -359,13 +110,18 @@ impl RecordHeader {
     }
 
     /// SHA-256 over what decides a vector: the header without its digest, its name and the program that wrote it. Two
-    /// conversions of one checkpoint by different releases have the same.
+    /// conversions of one checkpoint by different releases have the same: the id of a packed layout counts as the panels
+    /// that records had before it.
     pub fn content_digest(&self) -> String {
-        Self { digest: String::new(), tool: String::new(), name: String::new(), ..self.clone() }.sha256()
+        let mut header = Self { digest: String::new(), tool: String::new(), name: String::new(), ..self.clone() };
+        for tensor in header.files.values_mut().flat_map(|file| file.tensors.values_mut()) {
+            tensor.panels |= tensor.layout.take().is_some();
+        }
+        header.sha256()
     }
 
     fn sha256(&self) -> String {
         let bytes = serde_json::to_vec(self).expect("a header is plain data and always serialises");
-        super::digest::sha256_hex(&bytes)
+        sha256_hex(&bytes)
     }
 }

@@ -6,16 +6,23 @@
 pub mod digest;
 mod header;
 pub mod int8;
+mod part;
 #[cfg(feature = "random")]
 mod random;
 mod read;
 mod spec;
+mod types;
 mod write;
 
-pub use header::*;
+pub use header::{FileEntry, RECORD_FORMAT, RecordHeader, SourceEntry, TensorEntry};
 pub use omniburn_output::Leftover;
+pub use part::Part;
 #[cfg(feature = "random")]
 pub use random::{write_random, write_random_mini};
-pub use read::{InsideFile, Part, RecordFolder};
+pub use read::{InsideFile, RecordFolder};
 pub use spec::{SourceAxes, SourcePart, TensorRole, TensorSpec};
+pub use types::{
+    Dtype, HEADER_FILE, LetterboxPreprocess, MediaTemplate, Modality, PixelPreprocess, Preprocess, Prompts,
+    SoundPreprocess, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TemplateKind, text_file,
+};
 pub use write::{PartTensor, RecordWriter};

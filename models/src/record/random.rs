@@ -5,11 +5,14 @@ use std::path::Path;
 
 use burn::tensor::{bf16, f16};
 
-use super::{
-    Dtype, LetterboxPreprocess, MediaTemplate, Modality, PartTensor, PixelPreprocess, Preprocess, Prompts,
-    RECORD_FORMAT, RecordHeader, RecordWriter, SoundPreprocess, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TemplateKind,
-    TensorRole, TensorSpec, int8, text_file,
+use super::header::{RECORD_FORMAT, RecordHeader};
+use super::int8;
+use super::spec::{TensorRole, TensorSpec};
+use super::types::{
+    Dtype, LetterboxPreprocess, MediaTemplate, Modality, PixelPreprocess, Preprocess, Prompts, SoundPreprocess,
+    TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TemplateKind, text_file,
 };
+use super::write::{PartTensor, RecordWriter};
 use crate::error::RecordError;
 use crate::families::{MiniConfig, OmniConfig};
 use crate::family::FamilyConfig;

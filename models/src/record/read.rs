@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use burn::tensor::{Bytes, Device, Tensor, TensorData, bf16, f16};
-use omniburn_kernels::cpu::pack::{ColumnOrder, Packed, PanelFormat, PanelLayout};
+use burn::tensor::Bytes;
+use omniburn_kernels::cpu::pack::{PanelFormat, PanelLayout};
 
 use super::digest::{sha256_file, sha256_hex};
-use super::{
-    Dtype, FileEntry, HEADER_FILE, Modality, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE, TensorRole, TensorSpec,
-};
-use super::{TOKENS_FILE, TOWERS_FILE, TemplateKind, int8, text_file};
+use super::header::{FileEntry, RECORD_FORMAT, RecordHeader, TensorEntry};
+use super::part::{Part, PartEntry};
+use super::spec::{TensorRole, TensorSpec};
+use super::types::{Dtype, HEADER_FILE, Modality, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TemplateKind, text_file};
 use crate::error::RecordError;
 
 /// An opened record folder: a checked header and the paths of its files. Nothing is mapped yet.
@@ -184,7 +183,15 @@ impl RecordFolder {
             let tensor = found.remove(&spec.name).expect("checked above");
             let shape = tensor.shape.to_vec();
             let declared = entry.tensors.get(&spec.name);
-            let panels = declared.filter(|t| t.panels).and_then(|t| spec.panels(t.dtype));
+            let panels = match declared {
+                Some(declared) => stored_panels(spec, declared).map_err(|expected| RecordError::PackedLayout {
+                    path: path.clone(),
+                    tensor: spec.name.clone(),
+                    found: declared.layout.clone().unwrap_or_default(),
+                    expected,
+                })?,
+                None => None,
+            };
             let stored =
                 panels.map_or_else(|| spec.shape.clone(), |panels| vec![panels.panels(), panels.panel_values()]);
             if shape != stored {
@@ -231,7 +238,7 @@ impl RecordFolder {
         if !found.is_empty() {
             return Err(RecordError::UnusedTensors { path, names: found.into_keys().collect() });
         }
-        Ok(Part { path, entries: kept })
+        Ok(Part::new(path, kept))
     }
 
     /// Reads every byte of every file against the digests. `progress` hears the bytes of each file done.
@@ -265,11 +272,11 @@ impl RecordFolder {
         }
         // Something differs: say which tensor, if it lies in one.
         if let Some((_, specs)) = self.parts().into_iter().find(|(name, _)| name == file) {
-            for (name, tensor) in self.part(file, &specs)?.entries {
-                let found = sha256_hex(&tensor.bytes);
-                let expected = entry.tensors[&name].sha256.clone();
+            for (name, bytes) in self.part(file, &specs)?.stored() {
+                let found = sha256_hex(bytes);
+                let expected = entry.tensors[name].sha256.clone();
                 if found != expected {
-                    return Err(RecordError::DigestMismatch { path, tensor: name, found, expected });
+                    return Err(RecordError::DigestMismatch { path, tensor: name.clone(), found, expected });
                 }
             }
         }
@@ -325,7 +332,8 @@ impl RecordFolder {
                 }
             }
         }
-        if let Some((name, found, expected)) = h.family.header_fault(h) {
+        self.check_layouts()?;
+        if let Some((name, found, expected)) = h.family.header_fault(&h.templates, &h.preprocess) {
             return field(&name, found, expected);
         }
         let squares = h.preprocess.letterbox.is_some();
@@ -350,6 +358,25 @@ impl RecordFolder {
         let found: Vec<String> = h.files.keys().cloned().collect();
         if found != expected {
             return field("files", found.join(", "), expected.join(", "));
+        }
+        Ok(())
+    }
+
+    /// Refuses a packed layout that this build does not know, by the tensor and the layout's id: its bytes would be read
+    /// wrongly. Which layout fits which tensor is checked when the part is opened.
+    fn check_layouts(&self) -> Result<(), RecordError> {
+        for (file, entry) in &self.header.files {
+            for (tensor, stored) in &entry.tensors {
+                let Some(id) = &stored.layout else { continue };
+                if !PanelLayout::IDS.contains(&id.as_str()) || stored.panels {
+                    return Err(RecordError::PackedLayout {
+                        path: self.path.join(file),
+                        tensor: tensor.clone(),
+                        found: if stored.panels { format!("{id} and panels") } else { id.clone() },
+                        expected: format!("one of {}", PanelLayout::IDS.join(", ")),
+                    });
+                }
+            }
         }
         Ok(())
     }
@@ -380,162 +407,24 @@ impl RecordFolder {
     }
 }
 
-#[derive(Debug, Clone)]
-struct PartEntry {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Bytes,
-    role: TensorRole,
-    columns: ColumnOrder,
-    /// How the bytes lie, unless row by row.
-    panels: Option<PanelLayout>,
-}
-
-/// Bytes of a record as the kernels take them.
-struct Mapped(Bytes);
-
-impl AsRef<[u8]> for Mapped {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-/// The checked tensors of one file, mapped and not yet read.
-#[derive(Debug)]
-pub struct Part {
-    path: PathBuf,
-    entries: BTreeMap<String, PartEntry>,
-}
-
-impl Part {
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Stored type of a tensor.
-    ///
-    /// # Panics
-    /// If the part was not opened with a spec of that name: every module asks for what its own `tensors` lists.
-    pub fn dtype(&self, name: &str) -> Dtype {
-        self.entry(name).dtype
-    }
-
-    /// Shape of a tensor.
-    ///
-    /// # Panics
-    /// As [`Part::dtype`].
-    pub fn shape(&self, name: &str) -> &[usize] {
-        &self.entry(name).shape
-    }
-
-    /// The scales of a tensor stored in int8, one a row of the checkpoint's axis order.
-    ///
-    /// # Panics
-    /// As [`Part::dtype`], or if it is not stored in int8.
-    pub fn scales(&self, name: &str) -> Vec<f32> {
-        int8::scales(&self.entry(&int8::scale_name(name)).bytes)
-    }
-
-    /// Bytes of a tensor as they lie in the file, which is what its digest is of: mapped, not copied.
-    ///
-    /// # Panics
-    /// As [`Part::dtype`].
-    pub fn stored_bytes(&self, name: &str) -> Bytes {
-        self.entry(name).bytes.clone()
-    }
-
-    /// Little-endian bytes of a tensor, row by row: mapped and not copied, unless it lies in panels.
-    ///
-    /// # Panics
-    /// As [`Part::dtype`].
-    pub fn bytes(&self, name: &str) -> Bytes {
-        match self.stored_panels(name) {
-            Some(packed) => Bytes::from_bytes_vec(packed.to_rows()),
-            None => self.entry(name).bytes.clone(),
-        }
-    }
-
-    /// A matrix in panels of `format`: the mapped bytes where it is stored so, else a copy.
-    ///
-    /// # Panics
-    /// As [`Part::dtype`], or if it is no matrix, or for int8 panels of a matrix stored otherwise.
-    pub fn packed(&self, name: &str, format: PanelFormat) -> Packed {
-        if let Some(packed) = self.stored_panels(name)
-            && packed.layout().format == format
-        {
-            return packed;
-        }
-        let entry = self.entry(name);
-        let [inputs, outputs] = entry.shape[..].try_into().expect("a matrix has two axes");
-        let layout = PanelLayout::new(format, inputs, outputs, entry.columns);
-        match (entry.dtype, format) {
-            (Dtype::Int8, PanelFormat::Int8) => Packed::from_rows(layout, &self.bytes(name), self.scales(name)),
-            (Dtype::Bf16, PanelFormat::Bf16) | (Dtype::F32, PanelFormat::F32) => {
-                Packed::from_rows(layout, &self.bytes(name), Vec::new())
-            }
-            _ => Packed::from_f32(layout, &self.values(name)),
-        }
-    }
-
-    /// The values of a tensor in f32, row by row.
-    fn values(&self, name: &str) -> Vec<f32> {
-        let (entry, bytes) = (self.entry(name), self.bytes(name));
-        let halves = || bytes.chunks_exact(2).map(|two| [two[0], two[1]]);
-        match entry.dtype {
-            Dtype::F32 => {
-                let fours = bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes")));
-                fours.collect()
-            }
-            Dtype::Bf16 => halves().map(|two| bf16::from_le_bytes(two).to_f32()).collect(),
-            Dtype::F16 => halves().map(|two| f16::from_le_bytes(two).to_f32()).collect(),
-            Dtype::Int8 => {
-                let of_last_axis = entry.role == TensorRole::Linear;
-                int8::expand(&bytes, &self.entry(&int8::scale_name(name)).bytes, of_last_axis)
-            }
-        }
-    }
-
-    /// The mapped panels of a matrix that is stored so.
-    fn stored_panels(&self, name: &str) -> Option<Packed> {
-        let entry = self.entry(name);
-        let layout = entry.panels?;
-        let scales = if entry.dtype == Dtype::Int8 { self.scales(name) } else { Vec::new() };
-        Some(Packed::new(layout, Arc::new(Mapped(entry.bytes.clone())), scales))
-    }
-
-    /// A tensor as it lies in the file; on flex nothing is copied, elsewhere it is uploaded. One stored in int8 comes
-    /// expanded to f32.
-    ///
-    /// # Shapes
-    /// - returns: the stored shape, which must have rank `D`
-    /// # Panics
-    /// As [`Part::dtype`].
-    pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
-        let entry = self.entry(name);
-        if entry.dtype == Dtype::Int8 {
-            return self.tensor_in(name, Dtype::F32, device);
-        }
-        self.tensor_in(name, entry.dtype, device)
-    }
-
-    /// A tensor in a type of floating point, converted on the host where it is stored in another.
-    ///
-    /// # Shapes
-    /// - returns: the stored shape, which must have rank `D`
-    /// # Panics
-    /// As [`Part::dtype`].
-    pub fn tensor_in<const D: usize>(&self, name: &str, dtype: Dtype, device: &Device) -> Tensor<D> {
-        let entry = self.entry(name);
-        let data = match entry.dtype {
-            Dtype::Int8 => TensorData::new(self.values(name), entry.shape.clone()),
-            stored => TensorData::from_bytes(self.bytes(name), entry.shape.clone(), stored.burn()),
-        };
-        let data = if data.dtype() == dtype.burn() { data } else { data.convert_dtype(dtype.burn()) };
-        Tensor::from_data(data, (device, dtype.burn()))
-    }
-
-    fn entry(&self, name: &str) -> &PartEntry {
-        self.entries.get(name).unwrap_or_else(|| panic!("{}: no spec asked for {name}", self.path.display()))
-    }
+/// How a tensor's bytes lie in its file, as the header says; nothing where they lie row by row. In panels without an id, as
+/// the first records have them, a matrix lies as its description says.
+///
+/// # Errors
+/// What would do, for a layout that the tensor cannot have.
+fn stored_panels(spec: &TensorSpec, declared: &TensorEntry) -> Result<Option<PanelLayout>, String> {
+    let Some(id) = &declared.layout else {
+        return Ok(spec.panels(declared.dtype).filter(|_| declared.panels));
+    };
+    let format = match declared.dtype {
+        Dtype::F32 => Some(PanelFormat::F32),
+        Dtype::Bf16 => Some(PanelFormat::Bf16),
+        Dtype::Int8 => Some(PanelFormat::Int8),
+        Dtype::F16 => None,
+    };
+    let (TensorRole::Linear, &[inputs, outputs]) = (spec.role, spec.shape.as_slice()) else {
+        return Err("none, as it is no matrix of a product".into());
+    };
+    let layout = PanelLayout::of_id(id, inputs, outputs).filter(|layout| Some(layout.format) == format);
+    layout.map(Some).ok_or_else(|| format!("a layout of {} for {inputs} x {outputs}", declared.dtype))
 }

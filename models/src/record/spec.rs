@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use omniburn_kernels::cpu::pack::{ColumnOrder, PanelFormat, PanelLayout};
 
-use super::Dtype;
 use super::int8::scale_name;
+use super::types::Dtype;
 
 /// What a tensor is for, which decides the type it is stored in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

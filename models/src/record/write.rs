@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex};
 
 use burn::tensor::Bytes;
 
-use super::digest::{sha256_file, sha256_hex};
 use omniburn_kernels::cpu::pack::{Packed, PanelLayout};
 use omniburn_output::{Leftover, WholeFolder, folder};
 
-use super::{Dtype, FileEntry, HEADER_FILE, RecordHeader, TOKENIZER_FILE, TensorEntry};
+use super::digest::{sha256_file, sha256_hex};
+use super::header::{FileEntry, RecordHeader, TensorEntry};
+use super::types::{Dtype, HEADER_FILE, TOKENIZER_FILE};
 use crate::error::RecordError;
 
 type Produce = Box<dyn Fn() -> Result<Vec<u8>, String> + Send + Sync>;
@@ -152,7 +153,8 @@ impl RecordWriter {
                         None => data,
                     };
                     let sha256 = sha256_hex(&data);
-                    let entry = TensorEntry { dtype, shape: shape.clone(), sha256, panels: panels.is_some() };
+                    let layout = panels.map(|layout| layout.id().to_string());
+                    let entry = TensorEntry { dtype, shape: shape.clone(), sha256, panels: false, layout };
                     entries.lock().unwrap_or_else(|p| p.into_inner()).insert(name.clone(), entry);
                     progress(data.len() as u64);
                     Ok(Bytes::from_bytes_vec(data))

@@ -12,8 +12,8 @@ use crate::blocks::taps::Taps;
 use crate::blocks::{LayerNorm, Linear};
 use crate::builder::{Builder, FusedPart};
 use crate::capture;
+use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::error::ConfigError;
-use crate::families::{layer_count, multiple, nonzero, positive};
 use crate::flops;
 use crate::record::SourceAxes;
 

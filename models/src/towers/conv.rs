@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::builder::Builder;
 use crate::capture;
+use crate::checks::{layer_count, nonzero, small};
 use crate::error::ConfigError;
-use crate::families::{layer_count, nonzero, small};
 use crate::flops;
 
 /// Side of the stem's kernel.

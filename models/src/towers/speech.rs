@@ -6,7 +6,7 @@ use omniburn_kernels::Segments;
 use super::audio::{AudioConfig, AudioTower};
 use crate::batch::{MelRows, TokenRows};
 use crate::capture;
-use crate::family::RowActivations;
+use crate::flops::RowActivations;
 
 /// The speech tower up to what the connector reads.
 #[derive(Debug)]

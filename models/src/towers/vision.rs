@@ -12,8 +12,8 @@ use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::{LayerNorm, Linear, RotaryTable};
 use crate::builder::Builder;
 use crate::capture;
+use crate::checks::{layer_count, multiple, nonzero, positive, small};
 use crate::error::ConfigError;
-use crate::families::{layer_count, multiple, nonzero, positive, small};
 use crate::flops;
 use crate::record::SourceAxes;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use omniburn::RecordFolder;
 use omniburn::record::FAMILIES;
-use omniburn_convert::card::Card;
+use omniburn_convert::card::{self, Card};
 use serde::Serialize;
 
 use super::{mebibytes, table};
@@ -69,7 +69,7 @@ pub fn run(args: &ModelsArgs) -> Outcome {
     paths.sort();
     let listing = Listing {
         families: FAMILIES.iter().map(|family| FamilyRow { name: family.name, about: family.about }).collect(),
-        checkpoints: Card::all().into_iter().map(checkpoint).collect(),
+        checkpoints: card::all().into_iter().map(checkpoint).collect(),
         records: paths.into_iter().map(record).collect(),
     };
     if args.json {

@@ -17,7 +17,7 @@ pub fn copied_weights(record: &RecordFolder, task: Option<&str>, tower: Option<M
         for spec in &specs {
             if text.as_ref() == Some(&file) || (file == TOWERS_FILE && names.contains(spec.name.as_str())) {
                 let tensor = entry.tensors.get(&spec.name);
-                let (stored, panels) = tensor.map_or((Dtype::F32, false), |tensor| (tensor.dtype, tensor.panels));
+                let (stored, panels) = tensor.map_or((Dtype::F32, false), |tensor| (tensor.dtype, tensor.is_packed()));
                 bytes += copied(spec, stored, panels, compute);
             }
         }

@@ -155,7 +155,7 @@ impl Parts {
     }
 }
 
-/// Reads a file against its digest where that was asked for or takes little time. What lies in the program is as audio as
+/// Reads a file against its digest where that was asked for or takes little time. What lies in the program is as sound as
 /// the program: reading 33 MB of it again took 16 of the 97 ms from exec to the first vector.
 fn check_digest(record: &RecordFolder, file: &str, verify: bool) -> Result<(), RecordError> {
     let small = record.header().files.get(file).is_some_and(|f| f.bytes <= VERIFY_SMALL_BYTES);

@@ -86,6 +86,41 @@ impl PanelLayout {
         Self { format, inputs, outputs, order }
     }
 
+    /// Ids of the layouts, as records name them: a panel's columns and the rows that lie together, whether panels of gate and
+    /// up alternate, and the version. A change of any byte that a layout gives is another id.
+    pub const IDS: [&str; 6] = [
+        "panel-16x1/1",
+        "panel-16x2/1",
+        "panel-16x4/1",
+        "panel-16x1-gate-up/1",
+        "panel-16x2-gate-up/1",
+        "panel-16x4-gate-up/1",
+    ];
+
+    const KINDS: [(PanelFormat, ColumnOrder); 6] = [
+        (PanelFormat::F32, ColumnOrder::Plain),
+        (PanelFormat::Bf16, ColumnOrder::Plain),
+        (PanelFormat::Int8, ColumnOrder::Plain),
+        (PanelFormat::F32, ColumnOrder::GateUp),
+        (PanelFormat::Bf16, ColumnOrder::GateUp),
+        (PanelFormat::Int8, ColumnOrder::GateUp),
+    ];
+
+    /// The layout's id, one of [`PanelLayout::IDS`].
+    pub fn id(&self) -> &'static str {
+        let at = Self::KINDS.iter().position(|kind| *kind == (self.format, self.order));
+        Self::IDS[at.expect("every format comes in both orders")]
+    }
+
+    /// The layout of this id for a matrix; `None` for an id that is none of [`PanelLayout::IDS`], or where gate and up cannot
+    /// alternate.
+    pub fn of_id(id: &str, inputs: usize, outputs: usize) -> Option<Self> {
+        let at = Self::IDS.iter().position(|known| *known == id)?;
+        let (format, order) = Self::KINDS[at];
+        let layout = Self::new(format, inputs, outputs, order);
+        (layout.order == order).then_some(layout)
+    }
+
     /// Panels.
     pub fn panels(&self) -> usize {
         self.outputs.div_ceil(LANES)

@@ -1,0 +1,195 @@
+//! A checkpoint's folder: opened, and read by the rules of its family.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use omniburn_models::FamilyConfig;
+use omniburn_models::blocks::Pooling;
+use omniburn_models::checkpoint::{Card, CheckpointFolder, FolderDetails, TextFiles, TextSettings};
+use omniburn_models::family::CheckpointRules;
+use omniburn_models::record::{Prompts, TOKENIZER_FILE};
+use serde_json::Value;
+
+use crate::card::rules_of;
+use crate::error::{ConvertError, ShapeFault, TensorFaults};
+use crate::fields::{Faults, Fields};
+use crate::files::{CONFIG_FILE, MODULES_FILE, read_json, read_json_if_there};
+use crate::lora::ADAPTER_CONFIG;
+use crate::sentence_transformers::{Modules, Poolings, Settings, transformer_folder};
+use crate::side_files::added_token_id;
+use crate::source::{Source, not_a_folder};
+use crate::tokenizer_settings::SETTINGS_FILE;
+
+/// A checkpoint's folder with its configuration and the headers of its weights.
+pub(crate) struct Checkpoint<'a> {
+    /// The folder asked for.
+    pub root: &'a Path,
+    /// Where configuration, weights and tokenizer lie: the same, or one inside.
+    pub folder: PathBuf,
+    /// `config.json`.
+    pub config: Value,
+    pub rules: &'static CheckpointRules,
+    pub card: Option<Card>,
+    pub source: Source,
+    modules: Option<Modules>,
+}
+
+/// What a checkpoint's files say of its model.
+pub(crate) struct Reading {
+    pub family: FamilyConfig,
+    pub details: FolderDetails,
+    /// Of the files of sentence-transformers, where the family has its prompts from them.
+    pub prompts: Option<Prompts>,
+    /// Numbers of a vector unless another number is asked for, where that is not all of them.
+    pub default_dim: Option<usize>,
+    /// Whether texts are put into small letters before the tokenizer sees them.
+    pub lowercase: bool,
+    /// The side files that were there and were read.
+    pub read: Vec<PathBuf>,
+    /// What the report says of them.
+    pub notes: Vec<String>,
+}
+
+impl<'a> Checkpoint<'a> {
+    /// Opens a folder.
+    ///
+    /// # Errors
+    /// [`ConvertError`] where it is no folder, where no family takes it, and of its weights' headers.
+    pub fn open(root: &'a Path) -> Result<Self, ConvertError> {
+        if root.is_file() {
+            return Err(not_a_folder(root));
+        }
+        if !root.is_dir() {
+            return Err(ConvertError::SourceMissing { path: root.to_path_buf() });
+        }
+        let folder = transformer_folder(root)?;
+        let config_path = folder.join(CONFIG_FILE);
+        let config: Value = read_json(&config_path)?;
+        let (rules, card) = rules_of(&config_path, &config)?;
+        let steps = &rules.steps;
+        if steps.tasks.is_some() && folder != root {
+            let faults = Faults::of(&root.join(MODULES_FILE));
+            faults.add("[0].path", folder.display().to_string(), "the checkpoint's own folder, for this family");
+            faults.check()?;
+        }
+        let modules = if steps.texts == TextFiles::Prompts { None } else { Modules::read(root)? };
+        let source = Source::open(&folder, &rules.keys)?;
+        if let Some(table) = steps.table {
+            check_table(&source, table)?;
+        }
+        Ok(Self { root, folder, config, rules, card, source, modules })
+    }
+
+    /// Path of `config.json`.
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.join(CONFIG_FILE)
+    }
+
+    /// Reads the configuration, and what other files say of texts.
+    ///
+    /// # Errors
+    /// [`ConvertError::Fields`] with every field of a file that is wrong, [`ConvertError::Config`], [`ConvertError::Json`],
+    /// [`ConvertError::Io`].
+    pub fn read(&self) -> Result<Reading, ConvertError> {
+        let steps = &self.rules.steps;
+        let path = self.config_path();
+        let tokenizer = self.folder.join(TOKENIZER_FILE);
+        let tokens = steps.tokens.iter().map(|token| added_token_id(&tokenizer, token));
+        let token_ids: Vec<u32> = tokens.collect::<Result<_, _>>()?;
+        let faults = Faults::of(&path);
+        let details = RefCell::default();
+        let configured = |text: &TextSettings| -> Result<FamilyConfig, ConvertError> {
+            details.replace(FolderDetails::default());
+            let config = (self.rules.read)(&CheckpointFolder {
+                config: Fields::new("", Some(&self.config), &faults),
+                faults: &faults,
+                tensors: self.source.names().count(),
+                index: &self.source,
+                text,
+                token_ids: &token_ids,
+                card: self.card.as_ref(),
+                details: &details,
+            });
+            faults.check()?;
+            let family = FamilyConfig::from_box(config);
+            family.check().map_err(|source| ConvertError::Config { path: path.clone(), source })?;
+            Ok(family)
+        };
+        // The configuration first: a field of it that is wrong is the nearest reason.
+        let unsaid =
+            TextSettings { pooling: Pooling::Mean, more_poolings: Vec::new(), skips_prompt: false, max_tokens: None };
+        let mut family = configured(&unsaid)?;
+        if steps.tasks.is_none() {
+            refuse_adapter_beside(&self.folder)?;
+        }
+        let mut settings = None;
+        if steps.texts == TextFiles::SentenceTransformers {
+            let mut found = Settings::read(self.root, &self.folder, self.modules.as_ref(), family.spec().hidden)?;
+            let Poolings { first, more, skips_prompt } = found.poolings.clone();
+            let max_tokens = match found.max_tokens {
+                Some(said) => Some(said),
+                None => tokenizer_limit(&self.folder, &mut found.read)?,
+            };
+            family = configured(&TextSettings { pooling: first, more_poolings: more, skips_prompt, max_tokens })?;
+            settings = Some(found);
+        }
+        let details = details.take();
+        Ok(match settings {
+            Some(found) => Reading {
+                default_dim: found.truncate_dim.filter(|&dim| dim < family.vector()),
+                prompts: Some(found.prompts),
+                lowercase: found.lowercase,
+                read: found.read,
+                notes: found.notes,
+                details,
+                family,
+            },
+            None => Reading {
+                default_dim: None,
+                prompts: None,
+                lowercase: false,
+                read: Vec::new(),
+                notes: Vec::new(),
+                details,
+                family,
+            },
+        })
+    }
+}
+
+/// Without a token table of two axes nothing else can be judged.
+fn check_table(source: &Source, table: &str) -> Result<(), ConvertError> {
+    let mut faults = TensorFaults::default();
+    match source.shape(table) {
+        Some([_, _]) => return Ok(()),
+        None => faults.missing.push(table.into()),
+        Some(found) => faults.mis_shaped.push(ShapeFault {
+            tensor: source.own_name(table).into(),
+            expected: vec![vec![0, 0]],
+            found: found.to_vec(),
+        }),
+    }
+    Err(ConvertError::Tensors { path: source.folder().to_path_buf(), faults })
+}
+
+/// Refuses an adapter that transformers would load over the weights, or over others that it names.
+fn refuse_adapter_beside(folder: &Path) -> Result<(), ConvertError> {
+    let adapter = folder.join(ADAPTER_CONFIG);
+    if adapter.is_file() {
+        let faults = Faults::of(&adapter);
+        let expected = "nothing: this family merges none; `merge_and_unload` of PEFT does, and saves what is read here";
+        faults.add(ADAPTER_CONFIG, "an adapter beside the weights", expected);
+        faults.check()?;
+    }
+    Ok(())
+}
+
+/// What the tokenizer's own configuration allows, where sentence-transformers says nothing.
+fn tokenizer_limit(folder: &Path, read: &mut Vec<PathBuf>) -> Result<Option<usize>, ConvertError> {
+    let path = folder.join(SETTINGS_FILE);
+    let Some(value) = read_json_if_there::<Value>(&path)? else { return Ok(None) };
+    read.push(path);
+    // Where nothing is known, tokenizers say a number beyond any length.
+    let said = value.get("model_max_length").and_then(Value::as_f64);
+    Ok(said.filter(|&n| (1.0..1e9).contains(&n)).map(|n| n as usize))
+}

@@ -1,0 +1,132 @@
+//! What is known of a published folder while its configuration is read, and what the reader says of it.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use super::card::Card;
+use super::fields::{Faults, Fields};
+use crate::blocks::Pooling;
+use crate::record::{Modality, Preprocess, TemplateKind};
+
+/// What is known of a folder before its tensors are looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckpointFolder<'a> {
+    /// Fields of `config.json`.
+    pub config: Fields<'a>,
+    /// Faults of the same file.
+    pub faults: &'a Faults,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Their names and shapes.
+    pub index: &'a dyn TensorIndex,
+    /// What the other files say of texts.
+    pub text: &'a TextSettings,
+    /// Ids of the tokens that the family's steps name, in that order.
+    pub token_ids: &'a [u32],
+    /// What is known of the checkpoint and stands in none of its files.
+    pub card: Option<&'a Card>,
+    /// What the configuration says beside sizes, gathered while it is read.
+    pub details: &'a RefCell<FolderDetails>,
+}
+
+/// Names and shapes of a checkpoint's tensors, by canonical name.
+pub trait TensorIndex: fmt::Debug {
+    /// Shape of a tensor.
+    fn shape_of(&self, name: &str) -> Option<&[usize]>;
+
+    /// Whether some name begins so.
+    fn begins(&self, prefix: &str) -> bool;
+
+    /// Whether some name has this in it.
+    fn contains(&self, part: &str) -> bool;
+}
+
+/// What `config.json` says beside the sizes of a model.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FolderDetails {
+    /// Matryoshka dimensions, ascending, the whole vector last; none where nothing is said.
+    pub dims: Vec<usize>,
+    /// Tasks it names.
+    pub task_names: Vec<String>,
+    /// Ids it names, each with its field.
+    pub ids: Vec<(&'static str, u32)>,
+    /// Ids whose rows a task may replace.
+    pub special_token_ids: Vec<u32>,
+    /// How media lie in a sequence, one rule a medium that the model takes.
+    pub templates: Vec<TemplateRule>,
+    /// How media are preprocessed, where no file of a preprocessor says otherwise. Without `video`, its frames are images.
+    pub preprocess: Preprocess,
+    /// What a reader of the report should know.
+    pub notes: Vec<String>,
+}
+
+/// How the rows of a medium lie in a sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateRule {
+    /// The medium.
+    pub modality: Modality,
+    /// The layout unless another is asked for.
+    pub kind: TemplateKind,
+    /// Whether the family knows this layout alone.
+    pub fixed: bool,
+    /// Field and id of what stands in front of the rows.
+    pub start: (&'static str, Option<u32>),
+    /// Field and id of what stands behind them.
+    pub end: (&'static str, Option<u32>),
+}
+
+impl<'a> CheckpointFolder<'a> {
+    /// A number of layers, of which there cannot be more than tensors: a lie is refused before names are made from it.
+    pub fn layers(&self, name: &str) -> usize {
+        layers(self.config, name, self.tensors)
+    }
+
+    /// Says something in the report.
+    pub fn note(&self, text: impl Into<String>) {
+        self.details.borrow_mut().notes.push(text.into());
+    }
+
+    /// Fields of an object inside the configuration; `at` is its name with a dot.
+    pub fn inner(&self, name: &str, at: &'a str) -> Fields<'a> {
+        Fields::new(at, self.config.get(name), self.faults)
+    }
+
+    /// Refuses what no family here computes: quantised weights, and the encoder as part of a decoder.
+    pub fn refuse_common(&self) {
+        for field in ["quantization", "quantization_config"] {
+            if self.config.get(field).is_some() {
+                self.config.fault(field, "nothing: quantised weights are not read");
+            }
+        }
+    }
+}
+
+/// A number of layers, of which there cannot be more than tensors: a lie is refused before names are made from it.
+pub fn layers(fields: Fields<'_>, name: &str, tensors: usize) -> usize {
+    let layers = fields.needed_size(name);
+    if layers > tensors {
+        fields.fault(name, format!("at most {tensors}, the number of tensors"));
+        return 0;
+    }
+    layers
+}
+
+/// What the files of sentence-transformers and of the tokenizer say of texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextSettings {
+    /// Which rows make the vector.
+    pub pooling: Pooling,
+    /// Poolings whose vectors stand behind the first one's.
+    pub more_poolings: Vec<Pooling>,
+    /// Whether rows up to the end of a prompt are left out of the poolings.
+    pub skips_prompt: bool,
+    /// Where texts are cut, where a file says so.
+    pub max_tokens: Option<usize>,
+}
+
+impl TextSettings {
+    /// Rows of a text at most, of a model that has this many positions.
+    pub fn limit(&self, positions: usize) -> usize {
+        self.max_tokens.map_or(positions, |said| said.min(positions))
+    }
+}

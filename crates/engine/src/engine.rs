@@ -380,13 +380,13 @@ mod tests {
     use omniburn_scheduler::{Cancel, Priority};
 
     use super::*;
-    use crate::call::{CallEvent, InputDigest};
-    use crate::fixture;
+    use crate::call::CallEvent;
+    use crate::tests::record;
     use crate::worker::{Stage, TextSet};
 
     fn engine() -> (tempfile::TempDir, Engine) {
-        let (folder, record) = fixture::record();
-        (folder, Engine::open(record).unwrap())
+        let (folder, path) = record();
+        (folder, Engine::open(path).unwrap())
     }
 
     #[test]
@@ -515,7 +515,7 @@ mod tests {
         let (_folder, engine) = engine();
         let text = engine.session.text_part(&Request::default()).unwrap();
         let alone = engine.embed_one(Input::text("fine"), Role::Query).unwrap();
-        let units: Arc<Mutex<Vec<(Vec<InputDigest>, u64, bool)>>> = Arc::default();
+        let units = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&units);
         let request = Request::new(Role::Query).on_event(move |event| {
             if let CallEvent::Unit(unit) = event {

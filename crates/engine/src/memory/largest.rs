@@ -48,7 +48,8 @@ pub fn largest_inputs(record: &RecordFolder, compute: Dtype) -> Vec<LargestInput
             }
             if let Some(video) = &preprocess.video {
                 // The tower takes a video a group of frames at a time; the backbone takes it whole.
-                let groups = preprocess.video_frames.unwrap_or(32).div_ceil(video.temporal_patch.max(1)).max(1) as usize;
+                let groups =
+                    preprocess.video_frames.unwrap_or(32).div_ceil(video.temporal_patch.max(1)).max(1) as usize;
                 let pixels = u64::from(video.patch_px).pow(2).max(1) * u64::from(video.temporal_patch).max(1);
                 let patches = (video.max_pixels / pixels) as usize;
                 let rows = patches / (merge * merge).max(1);

@@ -492,13 +492,13 @@ mod tests {
 
     use super::*;
     use crate::call::Role;
-    use crate::fixture;
     use crate::options::EngineOptions;
+    use crate::tests::record;
 
     #[test]
     fn one_culprit_in_a_unit_fails_alone_and_its_neighbours_keep_their_bits() {
-        let (_folder, record) = fixture::record();
-        let session = Session::open(RecordFolder::open(&record).unwrap(), EngineOptions::default()).unwrap();
+        let (_folder, path) = record();
+        let session = Session::open(RecordFolder::open(&path).unwrap(), EngineOptions::default()).unwrap();
         let text = session.text_part(&Request::default()).unwrap();
         let item = |index, ids: &[u32]| {
             let reserved = Arc::new(session.pool.try_reserve(Priority::Background, 1).unwrap());

@@ -17,6 +17,7 @@ use omniburn_cli::inputs::{Tracks, TypedInput, track_of};
     version,
     about = "Text, images, audio and video into one vector space",
     after_help = "Examples:
+  omniburn pull sentence-transformers/all-MiniLM-L6-v2
   omniburn convert path/to/jina-embeddings-v5-omni-small records/small --task all
   omniburn embed --model records/small talk.mp3 clip.mp4 loop.gif photo.jpg \"a red bicycle\"
   omniburn compare --model records/small \"a red bicycle\" photo.jpg bell.wav clip.mp4
@@ -54,6 +55,9 @@ pub enum Command {
     Demo,
     /// Turn a Hugging Face checkpoint into a record folder
     Convert(ConvertArgs),
+    /// Fetch a checkpoint by name and turn it into a record: the only verb that talks to a network
+    #[cfg(feature = "hub")]
+    Pull(PullArgs),
     /// Embed texts and files: one JSON line an input
     Embed(EmbedArgs),
     /// The cosine of A with each B, whatever their kinds
@@ -78,7 +82,7 @@ pub enum Command {
     long_about = "Turn a Hugging Face checkpoint into a record folder.
 
 SOURCE holds config.json, tokenizer.json, model.safetensors or shards with an index, and optionally \
-adapters/<task>/adapter_{model.safetensors,config.json}. Adapters are merged. Nothing is downloaded.
+adapters/<task>/adapter_{model.safetensors,config.json}. Adapters are merged. Nothing is downloaded: `omniburn pull` does that.
 
 Of a sentence-transformers folder modules.json, pooling, prompts, lengths and truncate_dim are kept in the record; a module \
 or setting that is not computed is refused by name. Its prompts go to --role query and document; default_prompt_name's \
@@ -121,11 +125,64 @@ pub struct ConvertArgs {
     pub report: Option<PathBuf>,
 }
 
+/// `omniburn pull`.
+#[cfg(feature = "hub")]
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Fetch a checkpoint by name and turn it into a record: the only verb that talks to a network.
+
+Files that a record needs, and no others, go into the Hugging Face cache, which other programs share: what is there already \
+is not fetched again, what was broken off goes on from there, and SHA-256 is compared where the hub gives one. The record \
+lies in the user's data folder; --model ORG/NAME names it, and `omniburn models` lists it. Run again, it looks for a newer \
+commit. The licence that the checkpoint's card states is printed.
+
+A model that is private or gated needs a token: --token-file, else HF_TOKEN, HF_TOKEN_PATH or the token that the hub's own \
+tools keep. A server named with --endpoint gets no token but that of --token-file. HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, \
+HF_HUB_OFFLINE, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE count as everywhere.
+
+Exit codes: 0 done, 1 the network or the disk failed, 2 no such model or revision, or no access to it, 3 what was found is \
+not converted, 130 interrupted.",
+    after_help = "Examples:
+  omniburn pull sentence-transformers/all-MiniLM-L6-v2
+  omniburn pull intfloat/multilingual-e5-small --dtype f32 && omniburn embed --model intfloat/multilingual-e5-small \"a text\"
+  omniburn pull org/gated-model --token-file token.txt
+  omniburn pull org/name --revision v1.1 --endpoint https://mirror.example"
+)]
+pub struct PullArgs {
+    /// The model on the hub
+    #[arg(value_name = "ORG/NAME")]
+    pub name: String,
+    /// Branch, tag or commit
+    #[arg(long, value_name = "REV", default_value = "main")]
+    pub revision: String,
+    /// The hub, or a mirror of it [default: HF_ENDPOINT, else the public one]
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// A file that holds a token
+    #[arg(long, value_name = "F")]
+    pub token_file: Option<PathBuf>,
+    /// Type of the record's matrices, as for `convert`
+    #[arg(long, default_value = "bf16", value_parser = dtypes(&Dtype::ALL))]
+    pub dtype: Dtype,
+    /// A task, all of them, or none for the base weights [default: retrieval where there are tasks]
+    #[arg(long, value_name = "NAME|all|none")]
+    pub task: Option<String>,
+    /// Fetch nothing: only what the cache holds
+    #[arg(long)]
+    pub offline: bool,
+    /// No progress on standard error
+    #[arg(long)]
+    pub quiet: bool,
+    /// One JSON object in place of the report
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Which model, and how it computes.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// Record folder, made by `omniburn convert` [default: the model that ships]
-    #[arg(long, value_name = "DIR")]
+    /// Record folder, made by `omniburn convert`, or the ORG/NAME that `omniburn pull` fetched [default: the model that ships]
+    #[arg(long, value_name = "DIR|ORG/NAME")]
     pub model: Option<PathBuf>,
     /// A task of the record [default: the record's, retrieval where it holds it]
     #[arg(long, value_name = "NAME")]
@@ -358,7 +415,7 @@ pub struct InspectArgs {
   omniburn models
   omniburn models --records /data/records --json")]
 pub struct ModelsArgs {
-    /// Folder to look for records in [default: records]
+    /// Folder to look for records in [default: records, and what `omniburn pull` made]
     #[arg(long, value_name = "DIR")]
     pub records: Option<PathBuf>,
     /// One JSON object

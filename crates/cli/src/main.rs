@@ -8,7 +8,8 @@
 //! | `output`, `progress` | results to standard output, everything else to standard error |
 //! | `failure`, `interrupt` | how a command ends |
 //!
-//! Only this crate reads the environment: `OMNIBURN_LOG`, and where the Hugging Face cache lies.
+//! Only this crate reads the environment: `OMNIBURN_LOG`, where the user's folders and the Hugging Face cache lie, and for
+//! `pull` the settings of the hub's own library and the proxy.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -73,6 +74,8 @@ fn run() -> u8 {
         #[cfg(feature = "mini")]
         (Command::Demo, _) => commands::demo::run(),
         (Command::Convert(args), _) => commands::convert::run(&args),
+        #[cfg(feature = "hub")]
+        (Command::Pull(args), _) => commands::pull::run(&args),
         (Command::Embed(args), Some(verb)) => commands::embed::run(&args, typed(verb)),
         (Command::Compare(args), Some(verb)) => commands::compare::run(&args, &typed(verb)),
         (Command::Replay(args), Some(verb)) => commands::replay::run(&args, typed(verb)),

@@ -15,6 +15,12 @@ pub fn bytes_bar(total: u64, what: &'static str) -> ProgressBar {
     bar(Some(total), what, "{msg} {wide_bar} {bytes}/{total_bytes} {eta}", false)
 }
 
+/// A bar over bytes that come from elsewhere, with their rate and the time left.
+#[cfg(feature = "hub")]
+pub fn transfer_bar(what: &'static str, quiet: bool) -> ProgressBar {
+    bar(Some(0), what, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}", quiet)
+}
+
 /// A bar over items, or their number where nobody knows how many will come.
 pub fn items_bar(total: Option<u64>, what: &'static str, quiet: bool) -> ProgressBar {
     let template = if total.is_some() { "{msg} {wide_bar} {pos}/{len} {eta}" } else { "{msg} {pos} in {elapsed}" };

@@ -10,6 +10,8 @@ mod kills;
 mod kinds;
 #[cfg(unix)]
 mod outputs;
+#[cfg(feature = "hub")]
+mod pull;
 mod replay;
 mod support;
 

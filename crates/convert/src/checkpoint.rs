@@ -50,6 +50,15 @@ pub(crate) struct Reading {
     pub notes: Vec<String>,
 }
 
+/// Whether some family takes a checkpoint, as its configuration alone tells.
+///
+/// # Errors
+/// As [`Checkpoint::open`] gives them before it opens the weights.
+pub(crate) fn check_family(root: &Path) -> Result<(), ConvertError> {
+    let path = transformer_folder(root)?.join(CONFIG_FILE);
+    rules_of(&path, &read_json(&path)?).map(|_| ())
+}
+
 impl<'a> Checkpoint<'a> {
     /// Opens a folder.
     ///

@@ -2,8 +2,9 @@
 //!
 //! `config.json`, weights, tokenizer and adapters go in; a folder that `omniburn-models` opens comes out. Every tensor of
 //! the checkpoint is taken or left aside for a reason that the report gives; every fault is refused with all names
-//! concerned, and the destination is then as it was. There is no network here, nothing reads the environment, and
-//! no model is run: after writing, the record is opened and every tensor compared with its digest.
+//! concerned, and the destination is then as it was. Nothing here reads the environment, no network is used but by `hub`
+//! (feature `hub`, off unless asked for), and no model is run: after writing, the record is opened and every tensor compared
+//! with its digest.
 //!
 //! | where | what |
 //! |---|---|
@@ -18,6 +19,7 @@
 //! | `tokenizer_settings`, `tokenizer_classes`, `tokenizer_tokens` | the tokenizer as transformers makes it of all its files |
 //! | `lora`, `layout` | the change of an adapter; transposing, fusing, rounding |
 //! | `assemble` | the data |
+//! | `hub` | a checkpoint from a hub into the cache of this machine |
 //! | [`report`], [`error`] | what was done, and why not |
 //!
 //! The peak of memory is a few tensors: each is read, merged in f32, rounded once, transposed, hashed and written before
@@ -48,6 +50,8 @@ mod checkpoint;
 pub mod error;
 mod fields;
 mod files;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod layout;
 mod lora;
 mod options;
@@ -102,6 +106,14 @@ pub fn convert(options: &ConvertOptions) -> Result<ConvertReport, ConvertError> 
     let mut report = if options.check { plan.report } else { assemble::write(plan, options)? };
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Whether some family takes a checkpoint, as its configuration alone tells: for those who have no weights yet.
+///
+/// # Errors
+/// As [`convert`] refuses the folder for its `model_type` and `architectures`, or for files that are not JSON.
+pub fn check_family(folder: &Path) -> Result<(), ConvertError> {
+    checkpoint::check_family(folder)
 }
 
 /// Refuses a record in the place of what it is made from, links resolved: the whole folder at `out` is replaced by force. A

@@ -21,12 +21,7 @@ use crate::progress::{bytes_bar, say};
 /// A usage failure for what was typed, a refusal for what the checkpoint holds; nothing is left behind.
 pub fn run(args: &ConvertArgs) -> Outcome {
     let mut options = ConvertOptions::new(checkpoint_folder(&args.source)?, args.out.clone().unwrap_or_default());
-    options.tasks = match args.task.as_deref() {
-        None => TaskChoice::Default,
-        Some("all") => TaskChoice::All,
-        Some("none") => TaskChoice::None,
-        Some(name) => TaskChoice::Named(name.into()),
-    };
+    options.tasks = task_choice(args.task.as_deref());
     for &(modality, kind) in &args.template {
         if options.templates.insert(modality, kind).is_some() {
             return Err(Failure::usage(format!("--template: {modality} is given twice")));
@@ -81,8 +76,18 @@ fn record_at(out: &Path) -> PathBuf {
     resolved(&folder::destination(out).unwrap_or_else(|_| out.to_path_buf()))
 }
 
+/// `--task` of a conversion.
+pub(super) fn task_choice(task: Option<&str>) -> TaskChoice {
+    match task {
+        None => TaskChoice::Default,
+        Some("all") => TaskChoice::All,
+        Some("none") => TaskChoice::None,
+        Some(name) => TaskChoice::Named(name.into()),
+    }
+}
+
 /// The report, with a word where the peak of memory cannot be read.
-fn for_people(report: &ConvertReport) -> String {
+pub(super) fn for_people(report: &ConvertReport) -> String {
     let unknown = if report.peak_memory_bytes.is_none() { "peak memory unknown on this system\n" } else { "" };
     format!("{report}\n{unknown}")
 }

@@ -11,7 +11,10 @@ pub mod embed;
 mod hf_cache;
 pub mod inspect;
 pub mod models;
+#[cfg(feature = "hub")]
+pub mod pull;
 pub mod replay;
+mod user_folders;
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +25,8 @@ use omniburn_convert::find_in_hf_cache;
 use crate::args::ModelArgs;
 use crate::failure::Failure;
 
-const HOW_TO_GET_A_MODEL: &str = "make a record with `omniburn convert CHECKPOINT OUT` and name it with --model OUT";
+const HOW_TO_GET_A_MODEL: &str =
+    "make a record with `omniburn convert CHECKPOINT OUT` and name it with --model OUT, or fetch one with `omniburn pull ORG/NAME`";
 
 /// Opens the record that `--model` names, or the model that ships.
 fn open_engine(args: &ModelArgs) -> Result<Engine, Failure> {
@@ -62,14 +66,7 @@ fn tuning_folder(device: BackendSpec) -> Option<PathBuf> {
     if device.kind == BackendKind::Flex {
         return None;
     }
-    let own = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = || std::env::home_dir().filter(|home| home.is_absolute());
-    let cache = match std::env::consts::OS {
-        "windows" => own("LOCALAPPDATA"),
-        "macos" => home().map(|home| home.join("Library").join("Caches")),
-        _ => own("XDG_CACHE_HOME").or_else(|| home().map(|home| home.join(".cache"))),
-    };
-    cache.map(|cache| cache.join("omniburn").join("tuning"))
+    user_folders::cache().map(|cache| cache.join("tuning"))
 }
 
 #[cfg(feature = "mini")]
@@ -83,7 +80,10 @@ fn shipped() -> Result<EngineBuilder, Failure> {
 }
 
 /// A record folder whose small files are as their digests say.
-fn checked(path: &Path) -> Result<&Path, Failure> {
+///
+/// What is no folder here may be the name of a record that `pull` made.
+fn checked(named: &Path) -> Result<PathBuf, Failure> {
+    let path = &if named.exists() { named.to_path_buf() } else { pulled(named).unwrap_or_else(|| named.into()) };
     if !path.exists() {
         return Err(Failure::usage(format!("{}: no such model; {HOW_TO_GET_A_MODEL}", path.display())));
     }
@@ -97,7 +97,14 @@ fn checked(path: &Path) -> Result<&Path, Failure> {
     for (file, _) in record.header().files.iter().filter(|(_, entry)| entry.bytes <= VERIFY_SMALL_BYTES) {
         record.verify_file(file)?;
     }
-    Ok(path)
+    Ok(path.clone())
+}
+
+/// The record that `pull` made of a model with this name.
+fn pulled(named: &Path) -> Option<PathBuf> {
+    let plain = |part: &std::path::Component<'_>| matches!(part, std::path::Component::Normal(_));
+    let record = user_folders::records()?.join(named);
+    (named.components().all(|part| plain(&part)) && record.join("model.json").is_file()).then_some(record)
 }
 
 /// A request as `--dim`, `--truncate` and `--frames` want it, checked before any input is read.
@@ -131,7 +138,7 @@ fn checkpoint_folder(source: &Path) -> Result<PathBuf, Failure> {
     let names: Vec<String> = caches.iter().map(|cache| cache.display().to_string()).collect();
     let names = names.join(" or ");
     let sought = if names.is_empty() { names } else { format!(", and none of that name in {names}") };
-    Err(Failure::usage(format!("{}: no such folder{sought}; nothing is downloaded", source.display())))
+    Err(Failure::usage(format!("{}: no such folder{sought}; `omniburn pull` fetches one", source.display())))
 }
 
 fn mebibytes(bytes: u64) -> String {

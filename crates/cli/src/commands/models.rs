@@ -7,7 +7,7 @@ use omniburn::record::FAMILIES;
 use omniburn_convert::card::{self, Card};
 use serde::Serialize;
 
-use super::{mebibytes, table};
+use super::{mebibytes, table, user_folders};
 use crate::args::ModelsArgs;
 use crate::failure::{DONE, Failure, Outcome};
 use crate::output::{json_line, write_stdout};
@@ -66,6 +66,11 @@ pub fn run(args: &ModelsArgs) -> Outcome {
     }
     let mut paths = Vec::new();
     find_records(&folder, DEPTH, &mut paths);
+    if args.records.is_none()
+        && let Some(pulled) = user_folders::records()
+    {
+        find_records(&pulled, DEPTH, &mut paths);
+    }
     paths.sort();
     let listing = Listing {
         families: FAMILIES.iter().map(|family| FamilyRow { name: family.name, about: family.about }).collect(),
@@ -133,9 +138,9 @@ fn for_people(listing: &Listing, folder: &Path) -> String {
         text += &format!("  {} ({})\n    tasks {}\n", c.id, c.licence, c.tasks.join(", "));
     }
     if listing.records.is_empty() {
-        return text + &format!("\nNo records below {}: omniburn convert makes them\n", folder.display());
+        return text + &format!("\nNo records below {}: omniburn convert and omniburn pull make them\n", folder.display());
     }
-    text += &format!("\nRecords below {}\n", folder.display());
+    text += "\nRecords\n";
     let (mut rows, mut broken) = (Vec::new(), String::new());
     for RecordRow { path, found } in &listing.records {
         let path = path.display().to_string();

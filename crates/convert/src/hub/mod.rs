@@ -1,0 +1,340 @@
+//! A checkpoint from a hub into the cache that the Hugging Face libraries share on a machine. The one place of the house that
+//! talks to a network, and only when it is called.
+//!
+//! Files that a record is made from, and no others, are fetched: several at a time, each from where an earlier run stopped,
+//! each against its SHA-256 where the hub gives one. The commit is settled first and all files are of it; a branch names it
+//! in the cache only when everything is there.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`pull`] | the whole of it |
+//! | `client` | HTTP: redirects, refusals, pauses, another try |
+//! | `listing` | what a model holds, and which of it is needed |
+//! | `download` | one file |
+//! | `cache` | where it lies |
+//! | [`error`] | why not |
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+mod cache;
+mod client;
+mod download;
+pub mod error;
+mod listing;
+
+pub use error::HubError;
+
+use crate::Progress;
+use cache::Cache;
+use client::Client;
+use listing::{Listed, Listing, Weights};
+
+/// The public hub.
+pub const ENDPOINT: &str = "https://huggingface.co";
+/// The revision that is fetched unless another is named.
+pub const REVISION: &str = "main";
+/// Files that are fetched at a time.
+const CONNECTIONS: usize = 4;
+/// The first pause before another try; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Looks at a checkpoint's small files before its weights are fetched, and says why it would not be converted.
+pub type Check = Arc<dyn Fn(&Path) -> Result<(), String> + Send + Sync>;
+
+/// What to fetch, from where, to where.
+#[derive(Clone)]
+pub struct HubOptions {
+    /// `ORG/NAME`, or the `NAME` of one of the first models, which have no organisation.
+    pub repo: String,
+    /// Branch, tag or commit.
+    pub revision: String,
+    /// The hub; a mirror, or a server for tests.
+    pub endpoint: String,
+    /// A token for models that are private or gated.
+    pub token: Option<String>,
+    /// The cache: the folder that holds `models--ORG--NAME`.
+    pub cache: PathBuf,
+    /// Fetch nothing: only what the cache holds.
+    pub offline: bool,
+    /// A proxy's address.
+    pub proxy: Option<String>,
+    /// Certificates in PEM form that count in place of the built-in ones.
+    pub certificates: Option<PathBuf>,
+    /// The first pause before another try.
+    pub first_pause: Duration,
+    /// Looks at the small files before the weights are fetched.
+    pub check: Option<Check>,
+    /// Set from another thread to stop; the call then gives [`HubError::Cancelled`].
+    pub cancel: Arc<AtomicBool>,
+    /// Hears bytes that are there and bytes in all, from any thread.
+    pub progress: Option<Progress>,
+}
+
+impl HubOptions {
+    /// The main branch of a model of the public hub, into a cache.
+    pub fn new(repo: impl Into<String>, cache: impl Into<PathBuf>) -> Self {
+        Self {
+            repo: repo.into(),
+            revision: REVISION.into(),
+            endpoint: ENDPOINT.into(),
+            token: None,
+            cache: cache.into(),
+            offline: false,
+            proxy: None,
+            certificates: None,
+            first_pause: FIRST_PAUSE,
+            check: None,
+            cancel: Arc::default(),
+            progress: None,
+        }
+    }
+}
+
+/// A checkpoint in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// The checkpoint's folder, for [`crate::convert`].
+    pub folder: PathBuf,
+    /// Its commit.
+    pub commit: String,
+    /// Its licence as its card says; `None` where it says none, or where nothing was asked of the hub.
+    pub licence: Option<String>,
+    /// Files of the checkpoint.
+    pub files: usize,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Bytes that were not in the cache before.
+    pub fetched: u64,
+}
+
+/// Fetches what a record needs of a checkpoint.
+///
+/// # Errors
+/// [`HubError`]. What came so far is kept, and the next call goes on from there; a branch names a commit in the cache only
+/// once all its files are there.
+pub fn pull(options: &HubOptions) -> Result<Pulled, HubError> {
+    check_names(options)?;
+    let cache = Cache::of(&options.cache, &options.repo);
+    if options.offline {
+        return offline(options, &cache);
+    }
+    let client = Client::new(options)?;
+    let url = client.model_url();
+    let listing = listing::read(&url, &client.read(&url, listing::MOST_LISTING)?)?;
+    let job = Job { options, client, cache, listing, known: AtomicU64::new(0), there: AtomicI64::new(0) };
+    job.run()
+}
+
+/// Names that become parts of paths and addresses.
+fn check_names(options: &HubOptions) -> Result<(), HubError> {
+    let plain = |part: &str| {
+        let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        !part.is_empty() && part.len() <= 96 && !part.starts_with(['.', '-']) && part.chars().all(inner) && !part.contains("..")
+    };
+    let parts: Vec<&str> = options.repo.split('/').collect();
+    if parts.len() > 2 || !parts.iter().all(|part| plain(part)) || options.repo.contains("--") {
+        let expected = "ORG/NAME, such as BAAI/bge-m3";
+        return Err(HubError::Name { what: "model", found: options.repo.clone(), expected });
+    }
+    if !options.revision.split('/').all(plain) {
+        let expected = "a branch, a tag or a commit, such as main";
+        return Err(HubError::Name { what: "revision", found: options.revision.clone(), expected });
+    }
+    Ok(())
+}
+
+/// A model that is being fetched.
+struct Job<'a> {
+    options: &'a HubOptions,
+    client: Client,
+    cache: Cache,
+    listing: Listing,
+    /// Bytes of all files that are known to be needed.
+    known: AtomicU64,
+    /// Bytes of them that are there.
+    there: AtomicI64,
+}
+
+impl Job<'_> {
+    fn run(&self) -> Result<Pulled, HubError> {
+        let modules = self.listing.files.iter().find(|file| file.name == listing::MODULES).cloned();
+        let mut fetched = 0;
+        let mut files = Vec::new();
+        let modules = match modules {
+            None => None,
+            Some(file) => {
+                fetched += self.fetch(std::slice::from_ref(&file))?;
+                Some(self.json(&file)?)
+            }
+        };
+        let folders = listing::module_folders(&self.options.repo, modules.as_ref())?;
+        let missing = listing::missing(&self.listing, &folders);
+        let (repo, commit) = (self.options.repo.clone(), self.listing.commit.clone());
+        if !missing.is_empty() {
+            return Err(HubError::Incomplete { repo, commit, files: missing });
+        }
+        let (weights, indexes) = self.choose_weights(&folders)?;
+        let side = listing::side_files(&self.listing, &folders);
+        fetched += self.fetch(&side)?;
+        files.extend(side);
+        if let Some(check) = &self.options.check {
+            check(&self.cache.snapshot(&commit)).map_err(|reason| HubError::Refused { repo, reason })?;
+        }
+        let mut large = weights;
+        for index in &indexes {
+            large.extend(listing::shards(&self.listing, index, &self.json(index)?)?);
+        }
+        large.extend(listing::adapters(&self.listing));
+        // The largest first, so that no thread is left with it at the end.
+        large.sort_by_key(|file| std::cmp::Reverse(file.bytes.unwrap_or(0)));
+        fetched += self.fetch(&large)?;
+        files.extend(large);
+        if self.options.revision != commit {
+            self.cache.set_commit(&self.options.revision, &commit)?;
+        }
+        let folder = self.cache.snapshot(&commit);
+        let bytes = files.iter().map(|file| cache::bytes_of(&folder.join(&file.name))).sum::<Result<u64, _>>()?;
+        let licence = self.listing.licence.clone();
+        Ok(Pulled { folder, commit, licence, files: files.len(), bytes, fetched })
+    }
+
+    /// Weights in the folders of a model and its modules, and indexes whose shards are needed.
+    fn choose_weights(&self, folders: &[String]) -> Result<(Vec<Listed>, Vec<Listed>), HubError> {
+        let (mut weights, mut indexes, mut other) = (Vec::new(), Vec::new(), Vec::new());
+        for folder in folders {
+            match listing::weights(&self.listing, folder) {
+                Weights::Single(file) => weights.push(file),
+                Weights::Index(file) => indexes.push(file),
+                Weights::Other(found) => other.extend(found),
+                Weights::None => {}
+            }
+        }
+        let repo = || self.options.repo.clone();
+        if !other.is_empty() {
+            return Err(HubError::Weights { repo: repo(), found: other });
+        }
+        if weights.is_empty() && indexes.is_empty() {
+            let files = vec!["model.safetensors".into()];
+            return Err(HubError::Incomplete { repo: repo(), commit: self.listing.commit.clone(), files });
+        }
+        Ok((weights, indexes))
+    }
+
+    /// A JSON file that was fetched.
+    fn json(&self, file: &Listed) -> Result<Value, HubError> {
+        let path = self.cache.snapshot(&self.listing.commit).join(&file.name);
+        if cache::bytes_of(&path)? > listing::MOST_JSON {
+            return Err(HubError::Answer { url: file.name.clone(), reason: "too large for a JSON file".into() });
+        }
+        let text = fs::read(&path).map_err(HubError::io(&path))?;
+        let wrong = |e: serde_json::Error| HubError::Answer { url: file.name.clone(), reason: e.to_string() };
+        serde_json::from_slice(&text).map_err(wrong)
+    }
+
+    /// Fetches files, several at a time. The first error ends all; bytes that came stay. Returns the bytes fetched.
+    fn fetch(&self, files: &[Listed]) -> Result<u64, HubError> {
+        self.known.fetch_add(files.iter().filter_map(|file| file.bytes).sum(), Ordering::Relaxed);
+        let queue: Mutex<VecDeque<&Listed>> = Mutex::new(files.iter().collect());
+        let failed: Mutex<Option<HubError>> = Mutex::new(None);
+        let fetched = AtomicU64::new(0);
+        let heard = |change: i64| {
+            let there = self.there.fetch_add(change, Ordering::Relaxed) + change;
+            if let Some(progress) = &self.options.progress {
+                let there = there.max(0) as u64;
+                progress(there, self.known.load(Ordering::Relaxed).max(there));
+            }
+        };
+        let lock = |failed: &Mutex<Option<HubError>>| failed.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let work = || {
+            while !lock(&failed) {
+                let Some(file) = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front() else { return };
+                match download::fetch(&self.client, &self.cache, &self.listing.commit, file, &heard) {
+                    Ok(bytes) => {
+                        fetched.fetch_add(bytes, Ordering::Relaxed);
+                    }
+                    Err(error) => {
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..CONNECTIONS.min(files.len()) {
+                scope.spawn(work);
+            }
+        });
+        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(fetched.into_inner()),
+        }
+    }
+}
+
+/// A checkpoint that the cache holds already.
+fn offline(options: &HubOptions, cache: &Cache) -> Result<Pulled, HubError> {
+    let missing = |missing: String| {
+        HubError::Offline { repo: options.repo.clone(), missing, cache: options.cache.clone() }
+    };
+    let commit = if listing::is_commit(&options.revision) {
+        options.revision.clone()
+    } else {
+        cache.commit_of(&options.revision).ok_or_else(|| missing(format!("revision `{}` is", options.revision)))?
+    };
+    let folder = cache.snapshot(&commit);
+    let mut files = Vec::new();
+    list(&folder, String::new(), &mut files)?;
+    let listing = Listing { commit: commit.clone(), files, licence: None };
+    let modules = fs::read(folder.join(listing::MODULES)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let folders = listing::module_folders(&options.repo, modules.as_ref())?;
+    let mut lacking = listing::missing(&listing, &folders);
+    let mut needed = listing::side_files(&listing, &folders);
+    for folder_name in &folders {
+        match listing::weights(&listing, folder_name) {
+            Weights::Single(file) => needed.push(file),
+            Weights::Index(index) => {
+                let path = folder.join(&index.name);
+                let text = fs::read(&path).map_err(HubError::io(&path))?;
+                let content = serde_json::from_slice(&text)
+                    .map_err(|e| HubError::Answer { url: index.name.clone(), reason: e.to_string() })?;
+                needed.extend(listing::shards(&listing, &index, &content)?);
+            }
+            Weights::Other(_) | Weights::None => {}
+        }
+    }
+    if !needed.iter().any(|file| file.name.ends_with(".safetensors")) {
+        lacking.push("model.safetensors".into());
+    }
+    if !lacking.is_empty() {
+        return Err(missing(format!("{} of commit {commit} {}", lacking.join(", "), if lacking.len() > 1 { "are" } else { "is" })));
+    }
+    needed.extend(listing::adapters(&listing));
+    let bytes = needed.iter().filter_map(|file| file.bytes).sum();
+    Ok(Pulled { folder, commit, licence: None, files: needed.len(), bytes, fetched: 0 })
+}
+
+/// Files below a folder, links followed; none where there is no such folder.
+fn list(folder: &Path, prefix: String, found: &mut Vec<Listed>) -> Result<(), HubError> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry.map_err(HubError::io(folder))?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let name = format!("{prefix}{name}");
+        // A link whose content is gone is no file.
+        let Ok(meta) = fs::metadata(entry.path()) else { continue };
+        if meta.is_dir() && prefix.matches('/').count() < 4 {
+            list(&entry.path(), format!("{name}/"), found)?;
+        } else if meta.is_file() {
+            found.push(Listed { name, bytes: Some(meta.len()), etag: None, sha256: None });
+        }
+    }
+    Ok(())
+}

@@ -25,8 +25,7 @@ use omniburn_convert::find_in_hf_cache;
 use crate::args::ModelArgs;
 use crate::failure::Failure;
 
-const HOW_TO_GET_A_MODEL: &str =
-    "make a record with `omniburn convert CHECKPOINT OUT` and name it with --model OUT, or fetch one with `omniburn pull ORG/NAME`";
+const HOW_TO_GET_A_MODEL: &str = "make a record with `omniburn convert CHECKPOINT OUT` and name it with --model OUT, or fetch one with `omniburn pull ORG/NAME`";
 
 /// Opens the record that `--model` names, or the model that ships.
 fn open_engine(args: &ModelArgs) -> Result<Engine, Failure> {

@@ -138,7 +138,8 @@ fn for_people(listing: &Listing, folder: &Path) -> String {
         text += &format!("  {} ({})\n    tasks {}\n", c.id, c.licence, c.tasks.join(", "));
     }
     if listing.records.is_empty() {
-        return text + &format!("\nNo records below {}: omniburn convert and omniburn pull make them\n", folder.display());
+        return text
+            + &format!("\nNo records below {}: omniburn convert and omniburn pull make them\n", folder.display());
     }
     text += "\nRecords\n";
     let (mut rows, mut broken) = (Vec::new(), String::new());

@@ -50,7 +50,8 @@ struct Line<'a> {
 pub fn run(args: &PullArgs) -> Outcome {
     let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let cache = hf_cache::folders(|name| std::env::var_os(name), std::env::home_dir()).into_iter().next();
-    let cache = cache.ok_or_else(|| Failure::usage("no home folder is known: HF_HOME says where to keep checkpoints"))?;
+    let cache =
+        cache.ok_or_else(|| Failure::usage("no home folder is known: HF_HOME says where to keep checkpoints"))?;
     let records = user_folders::records();
     let records =
         records.ok_or_else(|| Failure::usage("no home folder is known: XDG_DATA_HOME says where to keep records"))?;
@@ -68,7 +69,8 @@ pub fn run(args: &PullArgs) -> Outcome {
     options.token = token(args, &var, &cache)?;
     options.offline = args.offline || var("HF_HUB_OFFLINE").is_some_and(|value| is_yes(&value));
     options.proxy = proxy(&options.endpoint, &var);
-    options.certificates = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"].into_iter().find_map(var).map(PathBuf::from);
+    options.certificates =
+        ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"].into_iter().find_map(var).map(PathBuf::from);
     options.check = Some(Arc::new(|folder| check_family(folder).map_err(|error| error.to_string())));
     options.cancel = Arc::clone(&cancel);
     let bar = transfer_bar("fetching", args.quiet);
@@ -190,7 +192,8 @@ fn token(args: &PullArgs, var: &impl Fn(&str) -> Option<OsString>, cache: &Path)
         return Ok(Some(token));
     }
     let stored = var("HF_TOKEN_PATH").map(PathBuf::from);
-    let stored = stored.or_else(|| Some(var("HF_HOME").map_or(cache.parent()?.to_path_buf(), PathBuf::from).join("token")));
+    let stored =
+        stored.or_else(|| Some(var("HF_HOME").map_or(cache.parent()?.to_path_buf(), PathBuf::from).join("token")));
     let text = stored.and_then(|path| fs::read_to_string(path).ok());
     Ok(text.map(|text| text.trim().to_string()).filter(|token| !token.is_empty()))
 }
@@ -210,7 +213,8 @@ fn proxy(endpoint: &str, var: &impl Fn(&str) -> Option<OsString>) -> Option<Stri
     };
     let direct = word("NO_PROXY").unwrap_or_default().to_lowercase();
     let direct = direct.split(',').map(|part| part.trim().trim_start_matches("*.").trim_start_matches('.'));
-    let covers = |part: &str| part == "*" || (!part.is_empty() && (host == part || host.ends_with(&format!(".{part}"))));
+    let covers =
+        |part: &str| part == "*" || (!part.is_empty() && (host == part || host.ends_with(&format!(".{part}"))));
     if direct.clone().any(covers) {
         return None;
     }
@@ -239,7 +243,8 @@ mod tests {
     fn a_proxy_is_taken_unless_the_host_needs_none() {
         let all = environment(&[("HTTPS_PROXY", "http://p:1"), ("no_proxy", "localhost, .inner.example")]);
         assert_eq!(proxy("https://hub.example", &all).as_deref(), Some("http://p:1"));
-        for near in ["https://a.inner.example", "https://inner.example:80", "https://localhost/x", "http://hub.example"] {
+        for near in ["https://a.inner.example", "https://inner.example:80", "https://localhost/x", "http://hub.example"]
+        {
             assert_eq!(proxy(near, &all), None, "{near}");
         }
         assert_eq!(proxy("http://x", &environment(&[("ALL_PROXY", "http://q:2")])).as_deref(), Some("http://q:2"));

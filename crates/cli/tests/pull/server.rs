@@ -88,11 +88,6 @@ impl Hub {
         hub
     }
 
-    /// A hub with the files of a folder.
-    pub fn of_folder(folder: &Path) -> Arc<Self> {
-        Self::start(files_of(folder))
-    }
-
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports[0])
     }
@@ -199,11 +194,9 @@ impl Hub {
         }
         let part = &bytes[from.unwrap_or(0)..];
         let status = match from {
-            Some(from) => format!(
-                "206 Partial Content\r\nContent-Range: bytes {from}-{}/{}",
-                bytes.len() - 1,
-                bytes.len()
-            ),
+            Some(from) => {
+                format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{}", bytes.len() - 1, bytes.len())
+            }
             None => "200 OK".into(),
         };
         write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", part.len())?;

@@ -83,7 +83,8 @@ impl Client {
         if options.token.is_some() && origin.starts_with("http://") && !is_this_machine(&origin) {
             return Err(HubError::TokenInTheOpen { endpoint });
         }
-        if options.token.as_ref().is_some_and(|token| token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic())) {
+        if options.token.as_ref().is_some_and(|token| token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()))
+        {
             return Err(setting("the token", &"empty, or with characters that no token has"));
         }
         let proxy = match &options.proxy {
@@ -220,12 +221,13 @@ impl Client {
             let response = request.call().map_err(|e| Failed::Again(reason(&e)))?;
             let status = response.status().as_u16();
             let headers = response.headers();
-            etag = word(headers, "x-linked-etag").or(etag);
+            etag = word(headers, "x-linked-etag").map(|tag| plain_tag(&tag)).or(etag);
             linked_bytes = word(headers, "x-linked-size").and_then(|size| size.parse().ok()).or(linked_bytes);
             if matches!(status, 301 | 302 | 303 | 307 | 308) {
                 let location = word(headers, "location").unwrap_or_default();
                 let next = joined(&at, &location);
-                let next = next.ok_or_else(|| answer(url, format!("a redirect to {location:?}, which is no address")))?;
+                let next =
+                    next.ok_or_else(|| answer(url, format!("a redirect to {location:?}, which is no address")))?;
                 // What describes a large file stands beside the redirect to it.
                 if describe && etag.is_some() && origin(&next) != home {
                     let body = Box::new(std::io::empty());
@@ -238,11 +240,10 @@ impl Client {
                 continue;
             }
             self.refusal(url, status, headers)?;
-            let etag = etag.or_else(|| word(headers, "etag")).map(|tag| plain_tag(&tag));
+            let etag = etag.or_else(|| word(headers, "etag").map(|tag| plain_tag(&tag)));
             let length = word(headers, "content-length").and_then(|length| length.parse().ok());
-            let from = word(headers, "content-range").and_then(|range| {
-                range.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
-            });
+            let from = word(headers, "content-range")
+                .and_then(|range| range.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok());
             let body = Box::new(response.into_body().into_with_config().limit(u64::MAX).reader());
             return Ok(Answer { status, body, length, from, etag, linked_bytes });
         }

@@ -82,10 +82,12 @@ fn download(
         let mut part = Part::open(&path, file)?;
         let resumed = part.bytes;
         heard(resumed as i64);
+        // Bytes that had come before, and were thrown away in between, are no progress.
+        let mut most = resumed;
         let result = client.patiently(url, |progress| {
-            let before = part.bytes;
             let result = attempt(client, url, file, &mut part, heard);
-            *progress = part.bytes > before;
+            *progress = part.bytes > most;
+            most = most.max(part.bytes);
             result
         });
         fetched += part.bytes.saturating_sub(resumed);
@@ -161,13 +163,7 @@ impl<'a> Part<'a> {
 }
 
 /// One connection: from where the part ends to the end of the file, or to where the connection breaks.
-fn attempt(
-    client: &Client,
-    url: &str,
-    file: &Listed,
-    part: &mut Part<'_>,
-    heard: &dyn Fn(i64),
-) -> Result<(), Failed> {
+fn attempt(client: &Client, url: &str, file: &Listed, part: &mut Part<'_>, heard: &dyn Fn(i64)) -> Result<(), Failed> {
     if part.bytes > 0 && file.bytes == Some(part.bytes) {
         return Ok(());
     }
@@ -199,7 +195,9 @@ fn attempt(
     }
     let expected = file.bytes.or(length.map(|length| before + length));
     match expected {
-        Some(bytes) if part.bytes < bytes => Err(Failed::Again(format!("broke off after {} of {bytes} bytes", part.bytes))),
+        Some(bytes) if part.bytes < bytes => {
+            Err(Failed::Again(format!("broke off after {} of {bytes} bytes", part.bytes)))
+        }
         _ => Ok(()),
     }
 }

@@ -176,7 +176,10 @@ impl HubError {
             | HubError::TokenInTheOpen { .. }
             | HubError::Offline { .. }
             | HubError::Setting { .. } => 2,
-            HubError::Digest { .. } | HubError::Weights { .. } | HubError::Incomplete { .. } | HubError::Refused { .. } => 3,
+            HubError::Digest { .. }
+            | HubError::Weights { .. }
+            | HubError::Incomplete { .. }
+            | HubError::Refused { .. } => 3,
             HubError::Cancelled => 130,
             _ => 1,
         }

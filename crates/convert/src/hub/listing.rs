@@ -298,7 +298,9 @@ mod tests {
         ];
         assert_eq!(names(side_files(&listing, &folders)), expected);
         assert!(matches!(weights(&listing, ""), Weights::Single(file) if file.name == "model.safetensors"));
-        assert!(matches!(weights(&listing, "2_Dense"), Weights::Single(file) if file.name == "2_Dense/model.safetensors"));
+        assert!(
+            matches!(weights(&listing, "2_Dense"), Weights::Single(file) if file.name == "2_Dense/model.safetensors")
+        );
         assert_eq!(weights(&listing, "1_Pooling"), Weights::None);
         assert_eq!(names(adapters(&listing)), ["adapters/retrieval/adapter_model.safetensors"]);
         assert!(missing(&listing, &folders).is_empty());
@@ -344,7 +346,10 @@ mod tests {
         assert_eq!(file("model.safetensors").sha256.as_deref(), Some(digest.as_str()));
         assert_eq!(file("model.safetensors").etag.as_deref(), Some(digest.as_str()));
         assert_eq!(file("model.safetensors").bytes, Some(1000));
-        assert_eq!((file("config.json").etag.as_deref(), file("config.json").bytes), (Some("b".repeat(40).as_str()), Some(7)));
+        assert_eq!(
+            (file("config.json").etag.as_deref(), file("config.json").bytes),
+            (Some("b".repeat(40).as_str()), Some(7))
+        );
         assert_eq!(file("odd.json").etag, None);
         assert_eq!(listing.licence.as_deref(), Some("gemma (LICENSE.md)"));
         for root in [json!({ "sha": "main", "siblings": [] }), json!({ "sha": COMMIT }), json!([])] {

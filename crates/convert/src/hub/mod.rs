@@ -138,7 +138,11 @@ pub fn pull(options: &HubOptions) -> Result<Pulled, HubError> {
 fn check_names(options: &HubOptions) -> Result<(), HubError> {
     let plain = |part: &str| {
         let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        !part.is_empty() && part.len() <= 96 && !part.starts_with(['.', '-']) && part.chars().all(inner) && !part.contains("..")
+        !part.is_empty()
+            && part.len() <= 96
+            && !part.starts_with(['.', '-'])
+            && part.chars().all(inner)
+            && !part.contains("..")
     };
     let parts: Vec<&str> = options.repo.split('/').collect();
     if parts.len() > 2 || !parts.iter().all(|part| plain(part)) || options.repo.contains("--") {
@@ -281,9 +285,8 @@ impl Job<'_> {
 
 /// A checkpoint that the cache holds already.
 fn offline(options: &HubOptions, cache: &Cache) -> Result<Pulled, HubError> {
-    let missing = |missing: String| {
-        HubError::Offline { repo: options.repo.clone(), missing, cache: options.cache.clone() }
-    };
+    let missing =
+        |missing: String| HubError::Offline { repo: options.repo.clone(), missing, cache: options.cache.clone() };
     let commit = if listing::is_commit(&options.revision) {
         options.revision.clone()
     } else {
@@ -314,7 +317,11 @@ fn offline(options: &HubOptions, cache: &Cache) -> Result<Pulled, HubError> {
         lacking.push("model.safetensors".into());
     }
     if !lacking.is_empty() {
-        return Err(missing(format!("{} of commit {commit} {}", lacking.join(", "), if lacking.len() > 1 { "are" } else { "is" })));
+        return Err(missing(format!(
+            "{} of commit {commit} {}",
+            lacking.join(", "),
+            if lacking.len() > 1 { "are" } else { "is" }
+        )));
     }
     needed.extend(listing::adapters(&listing));
     let bytes = needed.iter().filter_map(|file| file.bytes).sum();

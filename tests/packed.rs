@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use omniburn::record::RecordHeader;
-use omniburn::{Dtype, Engine, Input, RecordFolder, Role};
+use omniburn::{Dtype, Engine, Input, RecordFolder, RecordHeader, Role};
 use omniburn_convert::TaskChoice;
 use omniburn_kernels::cpu::pack::{ColumnOrder, PanelFormat, PanelLayout};
 use omniburn_models::RecordError;
@@ -13,8 +12,8 @@ use omniburn_models::record::{PartTensor, RecordWriter, TOKENIZER_FILE, TensorEn
 
 use crate::support::*;
 
-/// Checkpoints whose matrices are packed in both types; the second has gated MLPs, whose halves alternate where they can.
-const TWINS: [&str; 2] = ["xlm-roberta-tiny", "modernbert-tiny"];
+/// Checkpoints whose matrices are packed in both types; the second has gated MLPs, whose halves alternate.
+const TWINS: [&str; 2] = ["xlm-roberta-tiny", "qwen3-embedding-tiny"];
 
 /// A copy of a record with another header, whose digest fits.
 fn changed(record: &Path, change: impl FnOnce(&mut RecordHeader)) -> PathBuf {

@@ -59,6 +59,7 @@ mod safefile;
 mod sentence_transformers;
 mod side_files;
 mod source;
+mod square_files;
 mod tasks;
 mod templates;
 mod tokenizer_classes;

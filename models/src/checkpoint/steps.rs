@@ -46,6 +46,9 @@ pub enum TextFiles {
     SentenceTransformers,
     /// The prompts among them alone, laid over the card's.
     Prompts,
+    /// Those of the tokenizer alone: how long a text is, and what it is padded with. Files of sentence-transformers that would
+    /// change a vector are refused.
+    Tokenizer,
     /// None: `config.json` says it all.
     None,
 }

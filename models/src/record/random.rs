@@ -51,7 +51,7 @@ pub fn write_random(
         whole_seconds: None,
     });
     let preprocess =
-        Preprocess { video_frames: image.as_ref().map(|_| 32), video: image.clone(), image, letterbox: None, audio };
+        Preprocess { video_frames: image.as_ref().map(|_| 32), video: image.clone(), image, audio, ..Preprocess::default() };
     let bare = MediaTemplate { kind: TemplateKind::Bare, start: None, end: None };
     let prompts = Prompts { query: "Query: ".into(), document: "Document: ".into(), none: String::new() };
     let family = FamilyConfig::new(config.clone());

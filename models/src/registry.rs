@@ -12,9 +12,16 @@ use crate::families::{bert, clip, mini, modernbert, omni, qwen3, siglip, xlm_rob
 use crate::family::{Architecture, CheckpointRules, Family, FamilyConfig};
 
 /// Every family this build knows.
-pub static FAMILIES: &[&Family] =
-    &[&omni::FAMILY, &mini::FAMILY, &bert::FAMILY, &xlm_roberta::FAMILY, &modernbert::FAMILY, &qwen3::FAMILY,
-    &siglip::FAMILY, &clip::FAMILY];
+pub static FAMILIES: &[&Family] = &[
+    &omni::FAMILY,
+    &mini::FAMILY,
+    &bert::FAMILY,
+    &xlm_roberta::FAMILY,
+    &modernbert::FAMILY,
+    &qwen3::FAMILY,
+    &siglip::FAMILY,
+    &clip::FAMILY,
+];
 
 thread_local! {
     /// Families from outside this crate that a record on this thread may be of.

@@ -140,7 +140,7 @@ impl<'a> Checkpoint<'a> {
             settings = Some(found);
         }
         let mut read = Vec::new();
-        if steps.texts == TextFiles::Tokenizer {
+        if let TextFiles::Tokenizer { padded } = steps.texts {
             self.refuse_modules()?;
             // Without modules nothing in these files may change a vector but the length of a text.
             let found = Settings::read(self.root, &self.folder, None, family.spec().hidden)?;
@@ -149,7 +149,7 @@ impl<'a> Checkpoint<'a> {
                 Some(said) => Some(said),
                 None => tokenizer_limit(&self.folder, &mut read)?,
             };
-            let padding = padding_id(&self.folder, &mut read)?;
+            let padding = if padded { padding_id(&self.folder, &mut read)? } else { None };
             family = configured(&TextSettings { max_tokens, padding, ..unsaid })?;
         }
         let details = details.take();
@@ -163,15 +163,9 @@ impl<'a> Checkpoint<'a> {
                 details,
                 family,
             },
-            None => Reading {
-                default_dim: None,
-                prompts: None,
-                lowercase: false,
-                read,
-                notes: Vec::new(),
-                details,
-                family,
-            },
+            None => {
+                Reading { default_dim: None, prompts: None, lowercase: false, read, notes: Vec::new(), details, family }
+            }
         })
     }
 

@@ -118,10 +118,8 @@ pub(crate) fn square(
     if std.iter().any(|&s| s <= 0.0) {
         root.fault("image_std", "three positive numbers");
     }
-    let absent: Vec<&str> = ["size", "resample", "image_mean", "image_std"]
-        .into_iter()
-        .filter(|name| root.get(name).is_none())
-        .collect();
+    let absent: Vec<&str> =
+        ["size", "resample", "image_mean", "image_std"].into_iter().filter(|name| root.get(name).is_none()).collect();
     if !absent.is_empty() {
         notes.push(format!("{file}: no {}: the defaults of {}", absent.join(", "), class.name()));
     }
@@ -153,7 +151,10 @@ fn fit(root: Fields<'_>, class: Class, side: u32) -> ImageFit {
             ImageFit::Stretch
         }
         _ => {
-            root.fault("size", format!("sides of {side}, as the tower's images, or a longer shortest_edge that is cut"));
+            root.fault(
+                "size",
+                format!("sides of {side}, as the tower's images, or a longer shortest_edge that is cut"),
+            );
             ImageFit::Stretch
         }
     }
@@ -166,7 +167,8 @@ fn size_of(root: Fields<'_>, name: &str, number: impl Fn(u64) -> Size, silent: S
         return number(found);
     }
     let fields = value.as_object();
-    let has = |names: &[&str]| fields.is_some_and(|f| f.len() == names.len() && names.iter().all(|n| f.contains_key(*n)));
+    let has =
+        |names: &[&str]| fields.is_some_and(|f| f.len() == names.len() && names.iter().all(|n| f.contains_key(*n)));
     let at = |name: &str| value.get(name).and_then(Value::as_u64);
     if has(&["height", "width"])
         && let (Some(height), Some(width)) = (at("height"), at("width"))
@@ -200,16 +202,8 @@ pub(crate) fn triple(root: Fields<'_>, name: &str, otherwise: [f32; 3]) -> [f32;
 }
 
 /// Fields that may be absent and not `null`.
-const NOT_NULL: &[&str] = &[
-    "do_resize",
-    "do_rescale",
-    "do_normalize",
-    "size",
-    "resample",
-    "rescale_factor",
-    "image_mean",
-    "image_std",
-];
+const NOT_NULL: &[&str] =
+    &["do_resize", "do_rescale", "do_normalize", "size", "resample", "rescale_factor", "image_mean", "image_std"];
 
 /// Fields that are read.
 const READ: &str = "\

@@ -16,5 +16,5 @@ pub use fields::{Faults, FieldFault, Fields, FileFaults, listed, shown};
 pub use folder::{CheckpointFolder, FolderDetails, TemplateRule, TensorIndex, TextSettings, layers};
 pub use keys::{KeyMap, Pattern, source_name};
 pub use steps::{Fold, OneTask, Steps, TaskRules, TextFiles};
-pub use two_towers::TwoTowers;
 pub use tokenizers::{is_wrongly_named, registered_tokenizer};
+pub use two_towers::TwoTowers;

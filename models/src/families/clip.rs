@@ -59,7 +59,7 @@ static RULES: CheckpointRules = CheckpointRules {
         ("vision.post_layernorm.", "vision_model.post_layernorm."),
     ],
     read: |folder| Box::new(read(folder)),
-    steps: Steps { texts: TextFiles::Tokenizer, tokens: &[END], processors: true, ..Steps::TEXT },
+    steps: Steps { texts: TextFiles::Tokenizer { padded: false }, tokens: &[END], processors: true, ..Steps::TEXT },
 };
 
 /// The token whose row makes a text's vector.
@@ -243,18 +243,23 @@ fn read(folder: &CheckpointFolder<'_>) -> ClipConfig {
         let same = if name.starts_with("text") { text_of(fields) == text } else { vision_of(fields) == vision };
         if !same {
             let first = name.trim_end_matches("_dict");
-            folder.config.fault(name, format!("the same sizes as {first}, with the defaults of its class where it is silent"));
+            folder
+                .config
+                .fault(name, format!("the same sizes as {first}, with the defaults of its class where it is silent"));
         }
     }
     check_end(folder, folder.inner("text_config", "text_config."), text.vocab);
-    towers.say(folder, SquarePreprocess {
-        image_size: vision.image_size as u32,
-        fit: ImageFit::Crop { shorter: vision.image_size as u32 },
-        filter: ImageFilter::Bicubic,
-        mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
-        std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
-        rescale: 1.0 / 255.0,
-    });
+    towers.say(
+        folder,
+        SquarePreprocess {
+            image_size: vision.image_size as u32,
+            fit: ImageFit::Crop { shorter: vision.image_size as u32 },
+            filter: ImageFilter::Bicubic,
+            mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+            std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
+            rescale: 1.0 / 255.0,
+        },
+    );
     ClipConfig {
         text,
         vision,

@@ -61,7 +61,7 @@ static RULES: CheckpointRules = CheckpointRules {
         (".attention.in_proj.", ".attention.in_proj_"),
     ],
     read: |folder| Box::new(read(folder)),
-    steps: Steps { texts: TextFiles::Tokenizer, processors: true, ..Steps::TEXT },
+    steps: Steps { texts: TextFiles::Tokenizer { padded: true }, processors: true, ..Steps::TEXT },
 };
 
 /// Tensors of one number each.
@@ -232,23 +232,26 @@ fn read(folder: &CheckpointFolder<'_>) -> SiglipConfig {
     // The tokenizer pads: what its files name counts, and not the configuration's default.
     let padding = folder.text.padding.unwrap_or_else(|| text.id("pad_token_id").unwrap_or(1));
     if padding as usize >= text_tower.vocab {
-        text.fault("pad_token_id", format!("an id of the table's {} rows, and the tokenizer names {padding}", text_tower.vocab));
+        text.fault(
+            "pad_token_id",
+            format!("an id of the table's {} rows, and the tokenizer names {padding}", text_tower.vocab),
+        );
     }
-    towers.say(folder, SquarePreprocess {
-        image_size: image_tower.image_size as u32,
-        fit: ImageFit::Stretch,
-        filter: ImageFilter::Bicubic,
-        mean: [0.5; 3],
-        std: [0.5; 3],
-        rescale: 1.0 / 255.0,
-    });
+    towers.say(
+        folder,
+        SquarePreprocess {
+            image_size: image_tower.image_size as u32,
+            fit: ImageFit::Stretch,
+            filter: ImageFilter::Bicubic,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+            rescale: 1.0 / 255.0,
+        },
+    );
     SiglipConfig {
         text: text_tower,
         vision: image_tower,
         padding,
-        similarity: Similarity {
-            logit_scale: folder.number(LOGIT_SCALE),
-            logit_bias: Some(folder.number(LOGIT_BIAS)),
-        },
+        similarity: Similarity { logit_scale: folder.number(LOGIT_SCALE), logit_bias: Some(folder.number(LOGIT_BIAS)) },
     }
 }

@@ -98,7 +98,9 @@ impl TextTower {
         let sizes = PreNormSizes { hidden, inner, heads, norm_eps, act, causal };
         Self {
             position_embedding: b.exact("position_embedding.weight", [config.positions, hidden]),
-            layers: (0..config.layers).map(|i| b.at(format!("layers.{i}"), |b| PreNormLayer::build(b, sizes))).collect(),
+            layers: (0..config.layers)
+                .map(|i| b.at(format!("layers.{i}"), |b| PreNormLayer::build(b, sizes)))
+                .collect(),
             final_layer_norm: b.layer_norm("final_layer_norm", hidden, norm_eps),
             config: config.clone(),
         }

@@ -168,8 +168,7 @@ impl VitTower {
         let table = b.exact("position_embedding.weight", [config.rows(), hidden]);
         // The first position is the class row's, where there is one.
         let first = config.rows() - patches;
-        let positions =
-            b.computed([patches, hidden], |_| table.val().slice_dim(0, first..first + patches));
+        let positions = b.computed([patches, hidden], |_| table.val().slice_dim(0, first..first + patches));
         let (patch_embedding, front) = match config.head {
             VitHead::Probe => (b.convolution("patch_embedding", values, hidden, axes), None),
             VitHead::Class { .. } => {
@@ -185,7 +184,9 @@ impl VitTower {
             patch_embedding,
             positions,
             front,
-            layers: (0..config.layers).map(|i| b.at(format!("layers.{i}"), |b| PreNormLayer::build(b, sizes))).collect(),
+            layers: (0..config.layers)
+                .map(|i| b.at(format!("layers.{i}"), |b| PreNormLayer::build(b, sizes)))
+                .collect(),
             post_layernorm: b.layer_norm("post_layernorm", hidden, norm_eps),
             head: match config.head {
                 VitHead::Class { vector } => Head::Class(b.linear("projection", hidden, vector)),

@@ -88,9 +88,7 @@ pub(crate) fn preparing_bytes(old: (Height, Width), target: SquareTarget) -> u64
             resized + resize_bytes(old, inner).max(square_bytes(side))
         }
         SquareFit::Stretch(_) => square_bytes(side) + resize_bytes(old, (Height(side), Width(side))),
-        SquareFit::Crop { shorter, .. } => {
-            square_bytes(side) + part_bytes(old, &middle(old, side, shorter.max(side)))
-        }
+        SquareFit::Crop { shorter, .. } => square_bytes(side) + part_bytes(old, &middle(old, side, shorter.max(side))),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::error::{ConvertError, ShapeFault, TensorFaults};
 use crate::fields::{Faults, Fields};
 use crate::files::{CONFIG_FILE, MODULES_FILE, read_json, read_json_if_there};
 use crate::lora::ADAPTER_CONFIG;
-use crate::sentence_transformers::{Modules, Poolings, Settings, transformer_folder};
+use crate::sentence_transformers::{Modules, Poolings, Settings, transformer_folder, two_towers_folder};
 use crate::side_files::added_token_id;
 use crate::source::{Source, not_a_folder};
 use crate::tokenizer_settings::{SETTINGS_FILE, SPECIAL_FILE};
@@ -72,7 +72,11 @@ impl<'a> Checkpoint<'a> {
             faults.add("[0].path", folder.display().to_string(), "the checkpoint's own folder, for this family");
             faults.check()?;
         }
-        let modules = if steps.texts == TextFiles::Prompts { None } else { Modules::read(root)? };
+        let modules = match steps.texts {
+            TextFiles::Prompts => None,
+            TextFiles::Tokenizer { .. } if two_towers_folder(root)?.is_some() => None,
+            _ => Modules::read(root)?,
+        };
         let source = Source::open(&folder, &rules.keys)?;
         if let Some(table) = steps.table {
             check_table(&source, table)?;

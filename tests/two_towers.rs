@@ -495,28 +495,30 @@ fn fields_that_are_not_computed_are_refused_by_name() {
 #[test]
 fn folders_of_sentence_transformers_with_one_clip_module_convert() {
     let twin = golden().twin(CLIP);
-    let normalize = json!({"idx": 1, "name": "1", "path": "1_Normalize", "type": "sentence_transformers.models.Normalize"});
+    let normalize =
+        json!({"idx": 1, "name": "1", "path": "1_Normalize", "type": "sentence_transformers.models.Normalize"});
     let root = |name: &str, kind: &str, normalized: bool, prompts: Value| {
         let root = scratch().join(format!("{name}-{}", next()));
         copy_folder(&twin.folder, &root.join("0_CLIPModel"));
         let first = json!({"idx": 0, "name": "0", "path": "0_CLIPModel", "type": kind});
         let modules = if normalized { vec![first, normalize.clone()] } else { vec![first] };
         std::fs::write(root.join("modules.json"), Value::from(modules).to_string()).unwrap();
-        std::fs::write(root.join("config_sentence_transformers.json"), json!({"prompts": prompts}).to_string()).unwrap();
+        std::fs::write(root.join("config_sentence_transformers.json"), json!({"prompts": prompts}).to_string())
+            .unwrap();
         root
     };
     let own = engine_of(&twin);
-    for (normalized, kind) in [
-        (false, "sentence_transformers.models.CLIPModel"),
-        (true, "sentence_transformers.models.CLIPModel.CLIPModel"),
-    ] {
+    for (normalized, kind) in
+        [(false, "sentence_transformers.models.CLIPModel"), (true, "sentence_transformers.models.CLIPModel.CLIPModel")]
+    {
         let folder = root("clip-module", kind, normalized, json!({}));
         let engine = builder(converted(&folder).unwrap_or_else(|error| panic!("{kind}: {error}"))).open().unwrap();
         for input in [Input::text("a violin"), twin.image_named("odd")] {
             assert_eq!(embed(&engine, input.clone()), embed(&own, input));
         }
     }
-    let prompted = root("clip-prompts", "sentence_transformers.models.CLIPModel", false, json!({"query": "a photo of "}));
+    let prompted =
+        root("clip-prompts", "sentence_transformers.models.CLIPModel", false, json!({"query": "a photo of "}));
     let error = converted(&prompted).expect_err("a prompt would be lost").to_string();
     assert!(error.contains("prompts"), "{error}");
     let other = root("clip-other", "sentence_transformers.models.WeightedLayerPooling", false, json!({}));

@@ -173,9 +173,10 @@ pub(crate) fn two_towers_folder(root: &Path) -> Result<Option<PathBuf>, ConvertE
         Some([first, rest @ ..]) => (first, rest),
         _ => return Ok(None),
     };
-    let is_clip = first.get("type").and_then(Value::as_str).is_some_and(|kind| {
-        kind.starts_with("sentence_transformers.") && kind.rsplit('.').next() == Some(TWO_TOWERS)
-    });
+    let is_clip = first
+        .get("type")
+        .and_then(Value::as_str)
+        .is_some_and(|kind| kind.starts_with("sentence_transformers.") && kind.rsplit('.').next() == Some(TWO_TOWERS));
     let is_normal = rest.len() < 2 && rest.iter().all(|module| kind_of(module.get("type")) == Some(Kind::Normalize));
     let at = first.get("path").and_then(Value::as_str).unwrap_or_default().trim_matches('/');
     Ok((is_clip && is_normal && is_inside(at)).then(|| root.join(at)))

@@ -290,18 +290,16 @@ fn every_family_refuses_a_header_that_lies() {
         let header = read(&record.join("model.json")).unwrap();
         let config = header["family"]["config"].as_object().unwrap();
         let copy = scratch().join(format!("family-header-{}", model.twin.name));
+        let _ = std::fs::remove_dir_all(&copy);
+        copy_folder(&record, &copy);
+        std::fs::write(copy.join("model.json"), header_text(header.clone())).unwrap();
+        omniburn::RecordFolder::open(&copy).expect("a header that says the same");
         let refused = |what: &str, change: &dyn Fn(&mut Value)| {
             let _ = std::fs::remove_dir_all(&copy);
             copy_folder(&record, &copy);
             let mut changed = header.clone();
             change(&mut changed["family"]["config"]);
-            // With a digest that fits, so that the configuration itself is looked at.
-            changed["digest"] = "".into();
-            let typed = serde_json::from_value::<omniburn::record::RecordHeader>(changed.clone());
-            if let Ok(typed) = typed {
-                changed["digest"] = typed.compute_digest().into();
-            }
-            std::fs::write(copy.join("model.json"), serde_json::to_vec(&changed).unwrap()).unwrap();
+            std::fs::write(copy.join("model.json"), header_text(changed)).unwrap();
             match omniburn::RecordFolder::open(&copy) {
                 Err(_) => {}
                 Ok(opened) => {

@@ -219,7 +219,7 @@ fn padding_id(folder: &Path, read: &mut Vec<PathBuf>) -> Result<Option<u32>, Con
     for file in [SETTINGS_FILE, SPECIAL_FILE] {
         let path = folder.join(file);
         let Some(value) = read_json_if_there::<Value>(&path)? else { continue };
-        let token = value.get("pad_token").and_then(|token| token.as_str().or(token.get("content")?.as_str()));
+        let token = value.get("pad_token").and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()));
         if let Some(token) = token {
             read.push(path);
             return added_token_id(&folder.join(TOKENIZER_FILE), token).map(Some);

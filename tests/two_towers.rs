@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use burn::tensor::{DType, Tensor, TensorData};
-use omniburn::{Dtype, Embedding, Engine, Input, Priority, RecordFolder, Request, Role, Similarity, Truncation};
+use omniburn::record::Similarity;
+use omniburn::{Dtype, Embedding, Engine, Input, Priority, RecordFolder, Request, Role, Truncation};
 use omniburn_convert::{ConvertError, ConvertOptions, TaskChoice, convert};
 use omniburn_media::{ResizeFilter, SquareFit, SquareTarget, TextTokenizer, decode_image_file, square_image};
 use omniburn_models::Segments;

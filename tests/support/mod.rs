@@ -308,7 +308,7 @@ pub fn header_text(mut header: Value) -> String {
         let named = format!("{{\"name\":{},\"config\":{}}}", family["name"], family["config"]);
         rest.to_string().replacen("\"family\":null", &format!("\"family\":{named}"), 1)
     };
-    if let Ok(typed) = serde_json::from_str::<omniburn::RecordHeader>(&text(&header)) {
+    if let Ok(typed) = serde_json::from_str::<omniburn::record::RecordHeader>(&text(&header)) {
         header["digest"] = typed.compute_digest().into();
     }
     text(&header)

@@ -29,3 +29,4 @@ mod segments;
 mod st_settings;
 mod stream;
 mod tuning;
+mod two_towers;

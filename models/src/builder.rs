@@ -126,6 +126,11 @@ impl Builder<'_> {
         })
     }
 
+    /// The same without a bias.
+    pub fn convolution_unbiased(&self, name: &str, inputs: usize, outputs: usize, axes: SourceAxes) -> Linear {
+        self.product(name, inputs, outputs, false, |spec| TensorSpec { axes, ..spec })
+    }
+
     fn product(
         &self,
         name: &str,

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::Tensor;
 use serde::de::DeserializeOwned;
 use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::batch::TokenRows;
 use crate::blocks::TokenTable;
@@ -28,6 +28,7 @@ use crate::towers::audio::{AudioConfig, AudioTower};
 use crate::towers::conv::ConvTower;
 use crate::towers::speech::SpeechTower;
 use crate::towers::vision::VisionTower;
+use crate::towers::vit::VitTower;
 
 pub use crate::flops::{Activations, RowActivations};
 
@@ -109,6 +110,16 @@ pub trait Architecture: erased_serde::Serialize + fmt::Debug + Any + Send + Sync
     /// One task's layers and connectors over `tokens`, with this many special rows where the family has such.
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel>;
 
+    /// What the ids of a text become before the model reads them.
+    fn text_rule(&self) -> TextRule {
+        TextRule::AsTheyAre
+    }
+
+    /// From the cosine of a text and an image to a logit, where the checkpoint has learnt one.
+    fn similarity(&self) -> Option<Similarity> {
+        None
+    }
+
     /// Lines for people: a name and what stands behind it.
     fn words(&self, preprocess: &Preprocess) -> Vec<(&'static str, String)>;
 
@@ -158,8 +169,10 @@ impl Tokens<'_> {
 pub enum ImageEncoder {
     /// Reads patches.
     Patches(Box<VisionTower>),
-    /// Reads letterboxed images of one size.
+    /// Reads squares of pixels, and gives maps that a connector reads.
     Pixels(ConvTower),
+    /// Reads squares of pixels, and gives finished vectors: maps of one cell.
+    Vectors(Box<VitTower>),
 }
 
 /// An audio tower, by the form of what it reads.
@@ -178,10 +191,19 @@ pub enum TowerOutput<'a> {
     Patches(Tensor<2>),
     /// Rows of the mel frames of one item, `[rows, tower hidden]`, and their tower.
     Mel(&'a AudioTower, Tensor<2>),
-    /// The mean map of one item, `[1, channels, side, side]`.
+    /// The mean map of one item, `[1, channels, side, side]`; a vector is a map of one cell.
     Pixels(Tensor<4>),
     /// Rows of windows of speech, one segment a window.
     Windows(TokenRows),
+}
+
+impl TowerOutput<'_> {
+    /// Finished vectors, `[items, vector]`: maps of one cell. `None` for anything else.
+    pub fn vectors(self) -> Option<Tensor<2>> {
+        let TowerOutput::Pixels(maps) = self else { return None };
+        let [items, width, down, across] = maps.dims();
+        (down == 1 && across == 1).then(|| maps.reshape([items, width]))
+    }
 }
 
 /// What a connector makes of a tower's output.
@@ -316,13 +338,100 @@ pub enum ImageForm {
         /// Numbers of a feature row of the tower.
         hidden: usize,
     },
-    /// As letterboxed images.
+    /// As squares of pixels.
     Pixels {
         /// Side of the square in pixels.
         image_size: usize,
-        /// Rows of the text model that an image gives.
+        /// Rows of the text model that an image gives; of a tower that gives vectors itself, its own.
         rows: usize,
     },
+}
+
+/// What the ids of a text become before the model reads them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TextRule {
+    /// They are read as they are.
+    #[default]
+    AsTheyAre,
+    /// This id stands behind them up to the longest text, and is read like any other.
+    Padded(u32),
+    /// What stands behind the first id that the tokenizer puts at the end of a text is not read.
+    UpToTheEnd,
+}
+
+impl TextRule {
+    /// Rows of a text of this many ids at most, of a model that reads `longest`.
+    pub fn rows(self, ids: usize, longest: usize) -> usize {
+        match self {
+            TextRule::Padded(_) => longest,
+            TextRule::AsTheyAre | TextRule::UpToTheEnd => ids.min(longest),
+        }
+    }
+
+    /// The ids that are read, of a text with the tokenizer's own around it; `end` is the first that stands behind every text.
+    pub fn apply(self, mut ids: Vec<u32>, longest: usize, end: Option<u32>) -> Vec<u32> {
+        match self {
+            TextRule::AsTheyAre => {}
+            TextRule::Padded(padding) => ids.resize(longest.max(ids.len()), padding),
+            TextRule::UpToTheEnd => {
+                let at = ids.iter().position(|id| Some(*id) == end);
+                ids.truncate(at.map_or(ids.len(), |at| at + 1));
+            }
+        }
+        ids
+    }
+}
+
+/// From the cosine of a text and an image to a logit.
+///
+/// # Source
+/// transformers, `CLIPModel.forward` and `SiglipModel.forward`, revision 5.23.0.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Similarity {
+    /// Natural logarithm of what the cosine is multiplied by, as a checkpoint has it.
+    pub logit_scale: f64,
+    /// What is added then. Where it is there, a logit stands for itself and its probability is its sigmoid; where it is not,
+    /// logits of several texts are weighed against each other by a softmax.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logit_bias: Option<f64>,
+}
+
+impl Similarity {
+    /// Largest logarithm whose power is a number of f32.
+    const LARGEST: f64 = 88.0;
+
+    /// Checks that logits are finite.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the field that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |field: &str, found: f64, expected: String| {
+            Err(ConfigError::OutOfRange { field: format!("similarity.{field}"), found: found.to_string(), expected })
+        };
+        let most = Self::LARGEST;
+        if !(-most..=most).contains(&self.logit_scale) {
+            return wrong("logit_scale", self.logit_scale, format!("a number from -{most} to {most}"));
+        }
+        match self.logit_bias {
+            Some(bias) if !bias.is_finite() => wrong("logit_bias", bias, "a finite number".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The logit of a cosine.
+    pub fn logit(&self, cosine: f64) -> f64 {
+        self.logit_scale.exp() * cosine + self.logit_bias.unwrap_or(0.0)
+    }
+
+    /// The formula for people.
+    pub fn words(&self) -> String {
+        let scale = self.logit_scale.exp();
+        match self.logit_bias {
+            Some(bias) => format!("logit = {scale:.4} x cosine + ({bias:.4}), a probability by the sigmoid"),
+            None => format!("logit = {scale:.4} x cosine, probabilities of several texts by the softmax"),
+        }
+    }
 }
 
 /// How audio goes in.
@@ -415,6 +524,16 @@ impl FamilyConfig {
         self.spec().takes(modality)
     }
 
+    /// What the ids of a text become before the model reads them.
+    pub fn text_rule(&self) -> TextRule {
+        self.config.text_rule()
+    }
+
+    /// From the cosine of a text and an image to a logit, where the checkpoint has learnt one.
+    pub fn similarity(&self) -> Option<Similarity> {
+        self.config.similarity()
+    }
+
     /// Tensors of `tokens.bpk`.
     pub fn token_tensors(&self) -> Vec<TensorSpec> {
         vec![TokenTable::spec(self.spec().vocab, self.spec().hidden)]
@@ -449,6 +568,7 @@ impl FamilyConfig {
                 tower.flops(*groups, *patches)
             }
             (Shape::Pixels { count }, Some(ImageEncoder::Pixels(tower)), _) => *count as u64 * tower.flops(),
+            (Shape::Pixels { count }, Some(ImageEncoder::Vectors(tower)), _) => *count as u64 * tower.flops(),
             (Shape::Mel { clips, .. }, _, Some(AudioEncoder::Mel(tower))) => {
                 clips.iter().map(|&frames| tower.flops(frames)).sum()
             }
@@ -472,6 +592,7 @@ impl FamilyConfig {
                 found.patch_hidden = config.hidden;
             }
             Some(ImageEncoder::Pixels(tower)) => found.image = tower.values_alive(),
+            Some(ImageEncoder::Vectors(tower)) => found.image = tower.values_alive(),
             None => {}
         }
         match audio {
@@ -503,6 +624,14 @@ impl FamilyConfig {
             if let Some((modality, found)) = templates.iter().find(|(_, template)| **template != only) {
                 return Some((format!("templates.{modality}"), format!("{found:?}"), format!("{only:?}")));
             }
+        } else if matches!(spec.image, Some(ImageForm::Pixels { .. })) {
+            // A whole image without ends of its own stands in no sequence.
+            let only = MediaTemplate { kind: TemplateKind::Bare, start: None, end: None };
+            let media = [Modality::Image, Modality::Video];
+            let other = |(modality, found): &(&Modality, &MediaTemplate)| media.contains(modality) && **found != only;
+            if let Some((modality, found)) = templates.iter().find(other) {
+                return Some((format!("templates.{modality}"), format!("{found:?}"), format!("{only:?}")));
+            }
         }
         self.preprocess_fault(preprocess)
     }
@@ -519,7 +648,8 @@ impl FamilyConfig {
         let forms = [
             ("preprocess.image", preprocess.image.is_some(), patches),
             ("preprocess.video", preprocess.video.is_some(), patches),
-            ("preprocess.letterbox", preprocess.letterbox.is_some(), pixels),
+            ("preprocess.letterbox", preprocess.letterbox.is_some(), pixels && preprocess.square.is_none()),
+            ("preprocess.square", preprocess.square.is_some(), pixels),
         ];
         if let Some((name, ..)) = forms.iter().find(|(_, there, may)| *there && !may) {
             return Some(((*name).into(), "present".into(), format!("absent, as the family is {}", self.name())));
@@ -539,6 +669,11 @@ impl FamilyConfig {
         }
         if let (Some(AudioForm::Windows { mels, .. }), Some(p)) = (&spec.audio, &preprocess.audio) {
             sizes.push(("preprocess.audio.mels".into(), p.mels as usize, *mels));
+        }
+        if let (Some(ImageForm::Pixels { image_size, .. }), Some(p)) = (spec.image, &preprocess.square)
+            && let Some(fault) = p.fault(image_size)
+        {
+            return Some(fault);
         }
         let (name, found, expected) = sizes.into_iter().find(|(_, found, expected)| found != expected)?;
         Some((name, found.to_string(), expected.to_string()))

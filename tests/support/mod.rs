@@ -298,6 +298,22 @@ impl Worst {
     }
 }
 
+/// A header as a file has it, with a digest that fits, so that what it says is looked at. Maps here are in the order of their
+/// keys, and a family's name must stand before its configuration.
+pub fn header_text(mut header: Value) -> String {
+    header["digest"] = "".into();
+    let text = |header: &Value| {
+        let mut rest = header.clone();
+        let family = rest["family"].take();
+        let named = format!("{{\"name\":{},\"config\":{}}}", family["name"], family["config"]);
+        rest.to_string().replacen("\"family\":null", &format!("\"family\":{named}"), 1)
+    };
+    if let Ok(typed) = serde_json::from_str::<omniburn::record::RecordHeader>(&text(&header)) {
+        header["digest"] = typed.compute_digest().into();
+    }
+    text(&header)
+}
+
 /// A folder with all that is in it.
 pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();

@@ -15,10 +15,10 @@ use crate::error::{ConvertError, ShapeFault, TensorFaults};
 use crate::fields::{Faults, Fields};
 use crate::files::{CONFIG_FILE, MODULES_FILE, read_json, read_json_if_there};
 use crate::lora::ADAPTER_CONFIG;
-use crate::sentence_transformers::{Modules, Poolings, Settings, transformer_folder};
+use crate::sentence_transformers::{Modules, Poolings, Settings, transformer_folder, two_towers_folder};
 use crate::side_files::added_token_id;
 use crate::source::{Source, not_a_folder};
-use crate::tokenizer_settings::SETTINGS_FILE;
+use crate::tokenizer_settings::{SETTINGS_FILE, SPECIAL_FILE};
 
 /// A checkpoint's folder with its configuration and the headers of its weights.
 pub(crate) struct Checkpoint<'a> {
@@ -81,7 +81,11 @@ impl<'a> Checkpoint<'a> {
             faults.add("[0].path", folder.display().to_string(), "the checkpoint's own folder, for this family");
             faults.check()?;
         }
-        let modules = if steps.texts == TextFiles::Prompts { None } else { Modules::read(root)? };
+        let modules = match steps.texts {
+            TextFiles::Prompts => None,
+            TextFiles::Tokenizer { .. } if two_towers_folder(root)?.is_some() => None,
+            _ => Modules::read(root)?,
+        };
         let source = Source::open(&folder, &rules.keys)?;
         if let Some(table) = steps.table {
             check_table(&source, table)?;
@@ -125,8 +129,13 @@ impl<'a> Checkpoint<'a> {
             Ok(family)
         };
         // The configuration first: a field of it that is wrong is the nearest reason.
-        let unsaid =
-            TextSettings { pooling: Pooling::Mean, more_poolings: Vec::new(), skips_prompt: false, max_tokens: None };
+        let unsaid = TextSettings {
+            pooling: Pooling::Mean,
+            more_poolings: Vec::new(),
+            skips_prompt: false,
+            max_tokens: None,
+            padding: None,
+        };
         let mut family = configured(&unsaid)?;
         if steps.tasks.is_none() {
             refuse_adapter_beside(&self.folder)?;
@@ -139,8 +148,22 @@ impl<'a> Checkpoint<'a> {
                 Some(said) => Some(said),
                 None => tokenizer_limit(&self.folder, &mut found.read)?,
             };
-            family = configured(&TextSettings { pooling: first, more_poolings: more, skips_prompt, max_tokens })?;
+            let text = TextSettings { pooling: first, more_poolings: more, skips_prompt, max_tokens, padding: None };
+            family = configured(&text)?;
             settings = Some(found);
+        }
+        let mut read = Vec::new();
+        if let TextFiles::Tokenizer { padded } = steps.texts {
+            self.refuse_modules()?;
+            // Without modules nothing in these files may change a vector but the length of a text.
+            let found = Settings::read(self.root, &self.folder, None, family.spec().hidden)?;
+            read = found.read;
+            let max_tokens = match found.max_tokens {
+                Some(said) => Some(said),
+                None => tokenizer_limit(&self.folder, &mut read)?,
+            };
+            let padding = if padded { padding_id(&self.folder, &mut read)? } else { None };
+            family = configured(&TextSettings { max_tokens, padding, ..unsaid })?;
         }
         let details = details.take();
         Ok(match settings {
@@ -153,16 +176,20 @@ impl<'a> Checkpoint<'a> {
                 details,
                 family,
             },
-            None => Reading {
-                default_dim: None,
-                prompts: None,
-                lowercase: false,
-                read: Vec::new(),
-                notes: Vec::new(),
-                details,
-                family,
-            },
+            None => {
+                Reading { default_dim: None, prompts: None, lowercase: false, read, notes: Vec::new(), details, family }
+            }
         })
+    }
+
+    /// Refuses a list of modules around a model that makes its vectors itself.
+    fn refuse_modules(&self) -> Result<(), ConvertError> {
+        if self.modules.is_none() {
+            return Ok(());
+        }
+        let faults = Faults::of(&self.root.join(MODULES_FILE));
+        faults.add(MODULES_FILE, "a pooling of rows", "nothing: this model makes its vectors without one");
+        Ok(faults.check()?)
     }
 }
 
@@ -191,6 +218,23 @@ fn refuse_adapter_beside(folder: &Path) -> Result<(), ConvertError> {
         faults.check()?;
     }
     Ok(())
+}
+
+/// Id of the token that the tokenizer pads with, where its files name one.
+///
+/// # Errors
+/// As [`added_token_id`], for a token that the tokenizer does not have.
+fn padding_id(folder: &Path, read: &mut Vec<PathBuf>) -> Result<Option<u32>, ConvertError> {
+    for file in [SETTINGS_FILE, SPECIAL_FILE] {
+        let path = folder.join(file);
+        let Some(value) = read_json_if_there::<Value>(&path)? else { continue };
+        let token = value.get("pad_token").and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()));
+        if let Some(token) = token {
+            read.push(path);
+            return added_token_id(&folder.join(TOKENIZER_FILE), token).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 /// What the tokenizer's own configuration allows, where sentence-transformers says nothing.

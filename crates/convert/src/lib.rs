@@ -15,7 +15,7 @@
 //! | `recipes` | names and axis orders to recipes for the record's tensors |
 //! | `tasks`, `templates` | which tasks and which media layouts |
 //! | `sentence_transformers` | modules, pooling, prompts and lengths of such folders |
-//! | `side_files`, `processor_files` | prompts; the preprocessor files of transformers 4 and 5 |
+//! | `side_files`, `processor_files`, `square_files` | prompts; the preprocessor files of transformers 4 and 5 |
 //! | `tokenizer_settings`, `tokenizer_classes`, `tokenizer_tokens` | the tokenizer as transformers makes it of all its files |
 //! | `lora`, `layout` | the change of an adapter; transposing, fusing, rounding |
 //! | `assemble` | the data |
@@ -63,6 +63,7 @@ mod safefile;
 mod sentence_transformers;
 mod side_files;
 mod source;
+mod square_files;
 mod tasks;
 mod templates;
 mod tokenizer_classes;

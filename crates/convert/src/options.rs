@@ -27,7 +27,8 @@ pub struct ConvertOptions {
     pub dtype: Dtype,
     /// Templates instead of the defaults.
     pub templates: BTreeMap<Modality, TemplateKind>,
-    /// Only map names and shapes: no data is read, nothing is written, and what is at `out` does not matter.
+    /// Only map names and shapes: no data is read but tensors of one number, nothing is written, and what is at `out` does
+    /// not matter.
     pub check: bool,
     /// Replace a record at `out`, once the new one is complete.
     pub force: bool,

@@ -12,12 +12,13 @@
 
 use std::path::{Path, PathBuf};
 
-use omniburn_models::record::{PixelPreprocess, Preprocess, SoundPreprocess};
+use omniburn_models::record::{PixelPreprocess, Preprocess, SoundPreprocess, SquarePreprocess};
 use serde_json::{Map, Value};
 
 use crate::error::ConvertError;
 use crate::fields::{Faults, Fields, listed, shown};
 use crate::files::read_json_if_there;
+use crate::square_files::{CLIP_MEAN, CLIP_STD, square, triple};
 
 const PROCESSOR_FILE: &str = "processor_config.json";
 const IMAGE_FILE: &str = "preprocessor_config.json";
@@ -27,8 +28,6 @@ const BICUBIC: u64 = 3;
 /// Frames taken of a video where nothing says how many.
 const VIDEO_FRAMES: u32 = 32;
 const RESCALE: f64 = 1.0 / 255.0;
-const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// What the preprocessor files say over what holds without them.
 #[derive(Debug, Clone, Default)]
@@ -142,6 +141,14 @@ impl ProcessorFiles {
             let of_image = image_section.or_else(|| own(1, image));
             let of_video = video_section.or_else(|| own(2, video)).or_else(|| own(1, image));
             files.pixels(of_image.as_ref(), of_video.as_ref(), base, otherwise)?;
+        } else if let Some(base) = &otherwise.square {
+            if video_section.is_some() || video.is_some() {
+                files.notes.push(format!("{VIDEO_FILE} and a video_processor are left aside: frames go in as images"));
+            }
+            let section = image_section.or_else(|| own(1, image));
+            let squares = files.squares(section.as_ref(), base)?;
+            files.preprocess.square = Some(squares);
+            files.preprocess.video_frames = otherwise.video_frames;
         }
         if let Some(base) = &otherwise.audio {
             let section = sound_section.or_else(|| own(1, image));
@@ -149,6 +156,23 @@ impl ProcessorFiles {
             files.preprocess.audio = Some(sound);
         }
         Ok(files)
+    }
+
+    /// How images become squares: what the section says over what holds without it.
+    fn squares(
+        &mut self,
+        section: Option<&Section<'_>>,
+        base: &SquarePreprocess,
+    ) -> Result<SquarePreprocess, ConvertError> {
+        let Some(section) = section else {
+            self.notes.push(format!("no {IMAGE_FILE}: images are prepared as the family's processor does by default"));
+            return Ok(base.clone());
+        };
+        let faults = Faults::of(section.path);
+        let root = Fields::new(section.at, Some(section.value), &faults);
+        let squares = square(root, section.value, &section.file(), base, &mut self.notes);
+        faults.check()?;
+        Ok(squares)
     }
 
     fn pixels(
@@ -425,22 +449,6 @@ fn pixel_class(root: Fields<'_>, video: bool) -> PixelClass {
         root.fault(field, names.join(" or "));
     }
     PixelClass::Unknown
-}
-
-/// Three numbers, or one for all three.
-fn triple(root: Fields<'_>, name: &str, otherwise: [f32; 3]) -> [f32; 3] {
-    let parse = |v: &Value| v.as_f64().map(|x| x as f32).filter(|x| x.is_finite());
-    if let Some(one) = root.get(name).and_then(parse) {
-        return [one; 3];
-    }
-    match root.list(name, "three numbers", parse).map(<[f32; 3]>::try_from) {
-        None => otherwise,
-        Some(Ok(three)) => three,
-        Some(Err(_)) => {
-            root.fault(name, "three numbers");
-            otherwise
-        }
-    }
 }
 
 /// How audio becomes mel frames: the section's word, else what holds without it.

@@ -173,6 +173,10 @@ impl Orders {
                 torch: Form { shape: vec![outputs, channels, frames, side, side], order: None },
                 last: Form { shape: vec![outputs, frames, side, side, channels], order: Some(vec![0, 4, 1, 2, 3]) },
             }),
+            SourceAxes::Image { channels, side } => Some(Self {
+                torch: Form { shape: vec![outputs, channels, side, side], order: None },
+                last: Form { shape: vec![outputs, side, side, channels], order: Some(vec![0, 3, 1, 2]) },
+            }),
         }
     }
 }

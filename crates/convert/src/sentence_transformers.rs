@@ -37,6 +37,8 @@ const MODULES: [(&str, Kind); 5] = [
     ("Normalize", Kind::Normalize),
     ("Dropout", Kind::Dropout),
 ];
+/// The module of a model of text and images, which pools its rows itself.
+const TWO_TOWERS: &str = "CLIPModel";
 /// Poolings as they are called today.
 const POOLINGS: [(&str, Pooling); 6] = [
     ("cls", Pooling::Cls),
@@ -144,6 +146,9 @@ fn folders(found: &[(Kind, String)], kind: Kind, root: &Path) -> Vec<PathBuf> {
 /// # Errors
 /// As [`Modules::read`], where neither the checkpoint nor such a folder has a configuration.
 pub(crate) fn transformer_folder(root: &Path) -> Result<PathBuf, ConvertError> {
+    if let Some(folder) = two_towers_folder(root)? {
+        return Ok(folder);
+    }
     let value = read_json_if_there::<Value>(&root.join(MODULES_FILE))?;
     let first = value.as_ref().and_then(|value| value.get(0));
     let kind = first.and_then(|first| kind_of(first.get("type")));
@@ -155,6 +160,26 @@ pub(crate) fn transformer_folder(root: &Path) -> Result<PathBuf, ConvertError> {
         Modules::read(root)?;
     }
     Ok(root.to_path_buf())
+}
+
+/// Folder of a model of text and images that is the one module of a checkpoint, with at most a `Normalize` behind it; `None`
+/// for any other list of modules.
+///
+/// # Errors
+/// [`ConvertError::Json`], [`ConvertError::Io`].
+pub(crate) fn two_towers_folder(root: &Path) -> Result<Option<PathBuf>, ConvertError> {
+    let value = read_json_if_there::<Value>(&root.join(MODULES_FILE))?;
+    let (first, rest) = match value.as_ref().and_then(Value::as_array).map(Vec::as_slice) {
+        Some([first, rest @ ..]) => (first, rest),
+        _ => return Ok(None),
+    };
+    let is_clip = first
+        .get("type")
+        .and_then(Value::as_str)
+        .is_some_and(|kind| kind.starts_with("sentence_transformers.") && kind.rsplit('.').next() == Some(TWO_TOWERS));
+    let is_normal = rest.len() < 2 && rest.iter().all(|module| kind_of(module.get("type")) == Some(Kind::Normalize));
+    let at = first.get("path").and_then(Value::as_str).unwrap_or_default().trim_matches('/');
+    Ok((is_clip && is_normal && is_inside(at)).then(|| root.join(at)))
 }
 
 /// A path below the checkpoint's folder, or that folder.

@@ -136,6 +136,15 @@ impl TensorIndex for Source {
     fn contains(&self, part: &str) -> bool {
         self.names().any(|name| name.contains(part))
     }
+
+    fn number(&self, name: &str) -> Option<f32> {
+        let tensor = self.get(name)?;
+        let is_one = tensor.shape.iter().product::<usize>() == 1 && tensor.dtype_fault(name).is_none();
+        if !is_one {
+            return None;
+        }
+        self.read_f32(name).ok()?.first().copied()
+    }
 }
 
 type Opened = (Vec<SafeFile>, Option<PathBuf>);

@@ -3,7 +3,7 @@
 //! # Source
 //! transformers 5.24: `tokenization_auto.py` (which class), `tokenization_bert.py`, `tokenization_qwen2.py`,
 //! `tokenization_llama.py`, `tokenization_gpt2.py`, `tokenization_roberta.py`, `tokenization_xlm_roberta.py`,
-//! `tokenization_herbert.py`.
+//! `tokenization_herbert.py`, `tokenization_clip.py`.
 
 use omniburn_models::checkpoint::{is_wrongly_named, registered_tokenizer};
 use serde_json::{Map, Value, json};
@@ -23,6 +23,7 @@ pub(crate) enum Class {
     Roberta,
     XlmRoberta,
     Herbert,
+    Clip,
 }
 
 /// Names that mean the plain class.
@@ -32,8 +33,8 @@ const PLAIN: [&str; 5] =
 /// Classes of the library that build a tokenizer in a way that is not computed here, without `Tokenizer`. Any other name
 /// is one the library does not know either, and means the plain class.
 const OTHERS: &str = "\
-    Albert Barthez Bartpho BertGeneration BertJapanese Bertweet BigBird BioGpt Blenderbot BlenderbotSmall ByT5 CLIP \
-    CTRL Camembert Canine Clvp CodeGen CodeLlama Cohere ConvBert Cpm CpmAnt DPRContextEncoder DPRQuestionEncoder \
+    Albert Barthez Bartpho BertGeneration BertJapanese Bertweet BigBird BioGpt Blenderbot BlenderbotSmall ByT5 CTRL \
+    Camembert Canine Clvp CodeGen CodeLlama Cohere ConvBert Cpm CpmAnt DPRContextEncoder DPRQuestionEncoder \
     DPRReader Deberta DebertaV2 Dia Esm Esmc FNet FSMT FastSpeech2Conformer Flaubert Funnel GPTNeoX GPTNeoXJapanese \
     GPTSw3 Gemma Lasr LayoutLMv2 LayoutLMv3 LayoutXLM Luke M2M100 MBart MBart50 MLuke MPNet Marian MarkupLM Mgpstr \
     MyT5 Nllb Nougat OpenAIGPT PLBart Parakeet Pegasus Perceiver Phobert ProphetNet Qwen3_5 Rag Reformer RemBert \
@@ -43,10 +44,17 @@ const OTHERS: &str = "\
 impl Class {
     /// Classes with a name that are computed.
     pub fn known() -> Vec<String> {
-        [Class::Bert, Class::Qwen2, Class::Llama, Class::Gpt2, Class::Roberta, Class::XlmRoberta, Class::Herbert]
-            .iter()
-            .map(|class| class.name().to_string())
-            .collect()
+        let all = [
+            Class::Bert,
+            Class::Qwen2,
+            Class::Llama,
+            Class::Gpt2,
+            Class::Roberta,
+            Class::XlmRoberta,
+            Class::Herbert,
+            Class::Clip,
+        ];
+        all.iter().map(|class| class.name().to_string()).collect()
     }
 
     /// The library's name of it.
@@ -60,6 +68,7 @@ impl Class {
             Class::Roberta => "RobertaTokenizer",
             Class::XlmRoberta => "XLMRobertaTokenizer",
             Class::Herbert => "HerbertTokenizer",
+            Class::Clip => "CLIPTokenizer",
         }
     }
 
@@ -101,6 +110,7 @@ impl Class {
             }
             "XLMRobertaTokenizer" => Class::XlmRoberta,
             "HerbertTokenizer" => Class::Herbert,
+            "CLIPTokenizer" => Class::Clip,
             _ if PLAIN.contains(&name) => Class::Plain,
             _ if name.strip_suffix("Tokenizer").is_some_and(|short| listed(OTHERS, short)) => {
                 return Err(name.into());
@@ -113,7 +123,7 @@ impl Class {
     pub fn ends(self) -> &'static [&'static str] {
         match self {
             Class::Bert | Class::Roberta => &["cls_token", "sep_token"],
-            Class::XlmRoberta => &["bos_token", "eos_token"],
+            Class::XlmRoberta | Class::Clip => &["bos_token", "eos_token"],
             Class::Plain | Class::Qwen2 | Class::Llama | Class::Gpt2 | Class::Herbert => &[],
         }
     }
@@ -152,6 +162,12 @@ impl Class {
                 ("mask_token", "<mask>"),
                 ("sep_token", "</s>"),
             ],
+            Class::Clip => &[
+                ("bos_token", "<|startoftext|>"),
+                ("eos_token", "<|endoftext|>"),
+                ("unk_token", "<|endoftext|>"),
+                ("pad_token", "<|endoftext|>"),
+            ],
         };
         tokens.iter().find(|(key, _)| *key == name).map(|(_, token)| *token)
     }
@@ -160,6 +176,10 @@ impl Class {
 /// The pattern words are split by.
 const QWEN2_PATTERN: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// The pattern of the words CLIP keeps; what lies between them is dropped.
+const CLIP_PATTERN: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 /// The parts of a `tokenizer.json` that a class builds anew.
 pub(crate) fn rebuild(
@@ -260,6 +280,19 @@ pub(crate) fn rebuild(
             // The ids of this class stand in its code.
             let (cls, sep) = (token("cls_token"), token("sep_token"));
             part("post_processor", json!({"type": "BertProcessing", "sep": [sep, 2], "cls": [cls, 0]}));
+        }
+        Class::Clip => {
+            let spaces = json!({"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "});
+            part(
+                "normalizer",
+                json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, spaces, {"type": "Lowercase"}]}),
+            );
+            let split = json!({
+                "type": "Split", "pattern": {"Regex": CLIP_PATTERN}, "behavior": "Removed", "invert": true,
+            });
+            part("pre_tokenizer", json!({"type": "Sequence", "pretokenizers": [split, byte_level(false, true)]}));
+            part("model", model(file, pairs(Some(&token("unk_token")), false, false, Some("</w>")), true));
+            part("post_processor", around(&token("bos_token"), &token("eos_token"), vocabulary));
         }
     }
 }
@@ -470,7 +503,7 @@ pub(crate) fn notes(
         let read = match class {
             Class::Bert => ["do_lower_case", "strip_accents", "tokenize_chinese_chars"].as_slice(),
             Class::Qwen2 | Class::Llama | Class::Gpt2 | Class::Roberta | Class::XlmRoberta => &["add_prefix_space"],
-            Class::Plain | Class::Herbert => &[],
+            Class::Plain | Class::Herbert | Class::Clip => &[],
         };
         if read.contains(&key.as_str())
             || listed(WITHOUT_EFFECT, key)

@@ -24,7 +24,8 @@ use crate::tokenizer_tokens::{Added, Named, Settings, Vocabulary};
 
 /// File name of the settings.
 pub(crate) const SETTINGS_FILE: &str = "tokenizer_config.json";
-const SPECIAL_FILE: &str = "special_tokens_map.json";
+/// File name of the special tokens by name, as older folders have it.
+pub(crate) const SPECIAL_FILE: &str = "special_tokens_map.json";
 const ADDED_FILE: &str = "added_tokens.json";
 pub(crate) const VOCAB_FILE: &str = "vocab.txt";
 

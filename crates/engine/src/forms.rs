@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use omniburn_media::{LogMel, PatchGrid, RgbImage, letterbox};
-use omniburn_models::record::Modality;
+use omniburn_media::{LogMel, PatchGrid, ResizeFilter, RgbImage, SquareFit, SquareTarget, square_image};
+use omniburn_models::record::{ImageFilter, ImageFit, Modality, Preprocess};
 
 use crate::call::{InputDigest, Span};
 
@@ -44,10 +44,48 @@ impl Squares {
         Self { side, count: 0, pixels: Vec::new() }
     }
 
-    pub(crate) fn push(&mut self, image: &RgbImage) {
-        self.pixels.extend_from_slice(letterbox(image, self.side).pixels());
+    pub(crate) fn push(&mut self, image: &RgbImage, fit: SquareFit) {
+        self.pixels.extend_from_slice(square_image(image, SquareTarget { side: self.side, fit }).pixels());
         self.count += 1;
     }
+}
+
+/// The squares a record's tower reads, where it reads whole images.
+pub(crate) fn square_target(preprocess: &Preprocess) -> Option<SquareTarget> {
+    if let Some(letterbox) = &preprocess.letterbox {
+        return Some(SquareTarget { side: letterbox.image_size, fit: SquareFit::Letterbox });
+    }
+    let square = preprocess.square.as_ref()?;
+    let filter = match square.filter {
+        ImageFilter::Bilinear => ResizeFilter::Bilinear,
+        ImageFilter::Bicubic => ResizeFilter::Bicubic,
+    };
+    let fit = match square.fit {
+        ImageFit::Stretch => SquareFit::Stretch(filter),
+        ImageFit::Crop { shorter } => SquareFit::Crop { shorter, filter },
+    };
+    Some(SquareTarget { side: square.image_size, fit })
+}
+
+/// What each level of a channel is to a tower that reads whole images: red, green, blue.
+pub(crate) type Levels = [[f32; 256]; 3];
+
+/// The levels as the record brings them to the tower's range.
+pub(crate) fn levels(preprocess: &Preprocess) -> Levels {
+    let mut levels = [[0.0; 256]; 3];
+    for (channel, table) in levels.iter_mut().enumerate() {
+        for (level, value) in (0u8..=255).zip(table) {
+            *value = match (&preprocess.letterbox, &preprocess.square) {
+                (Some(letterbox), _) => (f32::from(level) - letterbox.mean) / letterbox.std,
+                // Rescaled in f64 and cut to f32 before the rest, as the processors of Hugging Face do.
+                (None, Some(square)) => {
+                    ((f64::from(level) * square.rescale) as f32 - square.mean[channel]) / square.std[channel]
+                }
+                (None, None) => f32::from(level),
+            };
+        }
+    }
+    levels
 }
 
 impl Rows {

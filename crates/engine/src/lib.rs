@@ -73,6 +73,7 @@ pub mod media {
 /// What lies in a record and what its model takes: for tools that show records, and for tests.
 pub mod record {
     pub use omniburn_media::{MelPreprocess, VisionPreprocess};
+    pub use omniburn_models::family::Similarity;
     pub use omniburn_models::record::int8::is_scale;
     pub use omniburn_models::record::{RecordHeader, TemplateKind};
     pub use omniburn_models::{FAMILIES, Family, FamilyConfig};

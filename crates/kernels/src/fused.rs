@@ -4,6 +4,7 @@
 //! They are functions over tensors and not methods of [`crate::TowerOps`], because a packed matrix is no tensor and
 //! extensions route no optional ones; off flex they are composed of that trait's operations.
 
+use burn::tensor::activation::sigmoid;
 use burn::tensor::{DType, Tensor};
 
 use crate::cpu::linear::Activation;
@@ -42,6 +43,7 @@ pub fn project(x: Tensor<2>, weight: &Weight, after: After) -> Tensor<2> {
         Activation::None => product,
         Activation::GeluTanh => gelu_tanh(product),
         Activation::GeluErf => gelu_erf(product),
+        Activation::GeluQuick => product.clone() * sigmoid(product * 1.702),
         Activation::Relu6 => product.clamp(0.0, 6.0),
         Activation::SwiGlu => swiglu(product),
     };

@@ -49,6 +49,7 @@ fn after(x: f64, activation: Activation) -> f64 {
             0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())
         }
         Activation::GeluErf => gelu_erf(x),
+        Activation::GeluQuick => x / (1.0 + (-1.702 * x).exp()),
         Activation::Relu6 => x.clamp(0.0, 6.0),
     }
 }
@@ -127,6 +128,7 @@ fn activations() -> impl Strategy<Value = Activation> {
         Activation::None,
         Activation::GeluTanh,
         Activation::GeluErf,
+        Activation::GeluQuick,
         Activation::Relu6,
         Activation::SwiGlu,
     ])

@@ -14,10 +14,10 @@ use std::path::Path;
 use crate::audio::mel::MelPreprocess;
 use crate::error::MediaError;
 use crate::image::decode::header;
-use crate::image::letterbox::fitted;
 use crate::image::resize::resize_bytes;
 use crate::image::rgb::RgbImage;
 use crate::image::size::{Height, VisionPreprocess, Width, image_size, video_size};
+use crate::image::square::{SquareFit, SquareTarget, preparing_bytes, square_bytes};
 use crate::source::open_file;
 
 /// File buffers, error texts, tables that do not grow.
@@ -39,6 +39,13 @@ pub enum ImageTarget<'a> {
     Patches(&'a VisionPreprocess),
     /// Whole images inside squares of so many pixels a side, as [`crate::letterbox`] makes them.
     Square(u32),
+    /// Squares of pixels, as [`crate::square_image`] makes them.
+    Fitted(SquareTarget),
+}
+
+/// Whole images inside squares of so many pixels a side.
+fn letterboxed(side: u32) -> SquareTarget {
+    SquareTarget { side, fit: SquareFit::Letterbox }
 }
 
 /// Where an image comes from.
@@ -89,9 +96,14 @@ pub(crate) struct ClipEstimate {
     pub(crate) kept: u64,
     /// Beside it, from frame to frame.
     pub(crate) held: u64,
-    /// Sides of a resized frame; `None` where they follow from each frame.
-    size: Option<(Height, Width)>,
-    side: u32,
+    cut: Cut,
+}
+
+/// What a frame becomes.
+enum Cut {
+    /// Patches of frames of these sides.
+    Patches((Height, Width)),
+    Square(SquareTarget),
 }
 
 impl ClipEstimate {
@@ -103,22 +115,25 @@ impl ClipEstimate {
                 let (frame, group) = (rgb(size), u64::from(preprocess.temporal_patch));
                 let kept = (frames as u64).div_ceil(group) * group * frame;
                 // A group of resized frames, and the one before it.
-                Self { kept, held: (group.min(frames as u64) + 1) * frame, size: Some(size), side: 0 }
+                Self { kept, held: (group.min(frames as u64) + 1) * frame, cut: Cut::Patches(size) }
             }
-            ImageTarget::Square(side) => {
-                let kept = frames as u64 * square(*side);
-                // The list of squares grows by moving.
-                Self { kept, held: kept, size: None, side: *side }
-            }
+            ImageTarget::Square(side) => Self::of_squares(frames, letterboxed(*side)),
+            ImageTarget::Fitted(target) => Self::of_squares(frames, *target),
         })
+    }
+
+    fn of_squares(frames: usize, target: SquareTarget) -> Self {
+        let kept = frames as u64 * square_bytes(target.side);
+        // The list of squares grows by moving.
+        Self { kept, held: kept, cut: Cut::Square(target) }
     }
 
     /// Beside a decoded frame of these sides, until it is cut.
     pub(crate) fn preparing(&self, width: u32, height: u32) -> u64 {
         let old = (Height(height), Width(width));
-        match self.size {
-            Some(size) => self.held + resize_bytes(old, size),
-            None => self.held + letterbox_bytes(old, self.side),
+        match self.cut {
+            Cut::Patches(size) => self.held + resize_bytes(old, size),
+            Cut::Square(target) => self.held + preparing_bytes(old, target),
         }
     }
 }
@@ -126,17 +141,6 @@ impl ClipEstimate {
 /// Bytes of an image of these sides.
 fn rgb(size: (Height, Width)) -> u64 {
     3 * u64::from(size.0.0) * u64::from(size.1.0)
-}
-
-fn square(side: u32) -> u64 {
-    3 * u64::from(side) * u64::from(side)
-}
-
-/// Beside an image and the square that is kept of it.
-fn letterbox_bytes(old: (Height, Width), side: u32) -> u64 {
-    let (width, height) = fitted(old.1.0, old.0.0, side.max(1));
-    let inner = (Height(height), Width(width));
-    rgb(inner) + resize_bytes(old, inner).max(square(side))
 }
 
 /// Bytes that decoding and preparing an image takes.
@@ -153,9 +157,16 @@ pub fn image_estimate(source: ImageSource<'_>, target: &ImageTarget<'_>) -> Resu
             let kept = u64::from(preprocess.temporal_patch) * rgb(size);
             (rgb(size) + resize_bytes(old, size).max(kept), kept)
         }
-        ImageTarget::Square(side) => (letterbox_bytes(old, *side) + square(*side), square(*side)),
+        ImageTarget::Square(side) => squared(old, letterboxed(*side)),
+        ImageTarget::Fitted(target) => squared(old, *target),
     };
     Ok(MemoryEstimate { peak: decoding.peak.max(decoding.picture + preparing) + SMALL_BYTES, kept })
+}
+
+/// Bytes that a square takes while it is made beside the one that is kept of it, and those that are kept.
+fn squared(old: (Height, Width), target: SquareTarget) -> (u64, u64) {
+    let kept = square_bytes(target.side);
+    (preparing_bytes(old, target) + kept, kept)
 }
 
 /// The name of an image beside an error of its pixels, as preparing gives it.

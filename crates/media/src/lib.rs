@@ -41,9 +41,10 @@ pub use crate::image::letterbox::letterbox;
 pub use crate::image::patches::{
     ClipCutter, Grid, PatchGrid, image_patches, resized_frames, resized_image, video_patches,
 };
-pub use crate::image::resize::resize_bicubic;
+pub use crate::image::resize::{ResizeFilter, resize, resize_bicubic};
 pub use crate::image::rgb::{MAX_IMAGE_PIXELS, RgbImage};
 pub use crate::image::size::{Height, VisionPreprocess, Width, image_size, video_size};
+pub use crate::image::square::{SquareFit, SquareTarget, square_image};
 pub use crate::kind::{OTHER_TEXT, known_image_ending, sniff};
 pub use crate::text::{TextIds, TextTokenizer, Truncation};
 pub use crate::tracks::{TrackChoice, TrackInfo};

@@ -14,8 +14,9 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use omniburn_media::{
     AudioReader, AudioSource, ClipCutter, ImageSource, ImageTarget, MediaError, MelPreprocess, MemoryEstimate,
-    TrackChoice, Video, VideoOptions, VideoSource, VisionPreprocess, audio_estimate, decode_image, decode_image_file,
-    frames_estimate, image_estimate, image_patches, letterbox, log_mel, sample_times, sampled_patches, video_estimate,
+    ResizeFilter, SquareFit, SquareTarget, TrackChoice, Video, VideoOptions, VideoSource, VisionPreprocess,
+    audio_estimate, decode_image, decode_image_file, frames_estimate, image_estimate, image_patches, letterbox,
+    log_mel, sample_times, sampled_patches, square_image, video_estimate,
 };
 
 #[path = "../../../tests/support/memory.rs"]
@@ -107,14 +108,22 @@ impl Table {
         }
     }
 
-    /// An image as squares and as patches.
+    /// An image as squares of each kind and as patches.
     fn picture(&mut self, path: &Path, name: &str) {
         self.image_as(path, name, true);
     }
 
-    fn image_as(&mut self, path: &Path, name: &str, as_patches: bool) {
-        for (words, target) in [("square", ImageTarget::Square(224)), ("patches", ImageTarget::Patches(&PUBLISHED))] {
-            if words == "patches" && !as_patches {
+    fn image_as(&mut self, path: &Path, name: &str, as_all: bool) {
+        let filter = ResizeFilter::Bicubic;
+        let fitted = |fit| ImageTarget::Fitted(SquareTarget { side: 224, fit });
+        let targets = [
+            ("square", ImageTarget::Square(224)),
+            ("stretched", fitted(SquareFit::Stretch(filter))),
+            ("cropped", fitted(SquareFit::Crop { shorter: 256, filter })),
+            ("patches", ImageTarget::Patches(&PUBLISHED)),
+        ];
+        for (words, target) in targets {
+            if words != "square" && !as_all {
                 continue;
             }
             let named = |error: MediaError| error.of(path.display().to_string());
@@ -165,6 +174,11 @@ fn prepare(image: &omniburn_media::RgbImage, target: &ImageTarget<'_>) -> Result
         ImageTarget::Square(side) => {
             let mut kept = Vec::new();
             kept.extend_from_slice(letterbox(image, *side).pixels());
+            kept
+        }
+        ImageTarget::Fitted(target) => {
+            let mut kept = Vec::new();
+            kept.extend_from_slice(square_image(image, *target).pixels());
             kept
         }
         ImageTarget::Patches(preprocess) => {

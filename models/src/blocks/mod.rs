@@ -1,5 +1,6 @@
 //! Blocks shared by towers and backbones.
 
+pub mod act;
 pub(crate) mod attention;
 pub mod encoder;
 pub(crate) mod filler;
@@ -7,16 +8,19 @@ pub mod linear;
 pub mod mlp;
 pub mod norm;
 pub mod pool;
+pub mod pre_norm;
 pub mod rope;
 pub(crate) mod taps;
 pub mod tokens;
 pub mod weights;
 
+pub use act::{HIDDEN_ACTS, HiddenAct};
 pub use encoder::EncoderLayer;
 pub use linear::Linear;
 pub use mlp::GeluMlp;
 pub use norm::{LayerNorm, RmsNorm};
 pub use pool::{Pooling, normalize_l2, unit_rows};
+pub use pre_norm::{PreNormLayer, PreNormMlp, PreNormSizes};
 pub use rope::RotaryTable;
 pub use tokens::TokenTable;
 pub use weights::Weights;

@@ -112,6 +112,11 @@ impl<'a> Fields<'a> {
         self.faults.add(self.path(name), shown(Some(value)), expected);
     }
 
+    /// A fault of a field that counts as absent here, such as a `null`.
+    pub fn fault_of(&self, name: &str, found: &str, expected: impl Into<String>) {
+        self.faults.add(self.path(name), found, expected);
+    }
+
     /// A fault of the field's own value.
     pub fn fault(&self, name: &str, expected: impl Into<String>) {
         self.faults.add(self.path(name), shown(self.get(name)), expected);

@@ -39,6 +39,9 @@ pub trait TensorIndex: fmt::Debug {
 
     /// Whether some name has this in it.
     fn contains(&self, part: &str) -> bool;
+
+    /// The value of a tensor of one finite number; `None` where there is none of the kind.
+    fn number(&self, name: &str) -> Option<f32>;
 }
 
 /// What `config.json` says beside the sizes of a model.
@@ -79,6 +82,15 @@ impl<'a> CheckpointFolder<'a> {
     /// A number of layers, of which there cannot be more than tensors: a lie is refused before names are made from it.
     pub fn layers(&self, name: &str) -> usize {
         layers(self.config, name, self.tensors)
+    }
+
+    /// The value of a tensor of one number, which must be there; 0 after a fault.
+    pub fn number(&self, name: &str) -> f64 {
+        let value = self.index.number(name);
+        if value.is_none() {
+            self.faults.add(name, "no such tensor", "a tensor of one finite number");
+        }
+        f64::from(value.unwrap_or(0.0))
     }
 
     /// Says something in the report.
@@ -122,6 +134,8 @@ pub struct TextSettings {
     pub skips_prompt: bool,
     /// Where texts are cut, where a file says so.
     pub max_tokens: Option<usize>,
+    /// Id of the token that the tokenizer pads with, where its files name one.
+    pub padding: Option<u32>,
 }
 
 impl TextSettings {

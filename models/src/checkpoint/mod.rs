@@ -9,6 +9,7 @@ mod folder;
 mod keys;
 mod steps;
 mod tokenizers;
+mod two_towers;
 
 pub use card::{AudioCard, Card, PixelLimits, PreprocessCard, TextCard, VisionCard};
 pub use fields::{Faults, FieldFault, Fields, FileFaults, listed, shown};
@@ -16,3 +17,4 @@ pub use folder::{CheckpointFolder, FolderDetails, TemplateRule, TensorIndex, Tex
 pub use keys::{KeyMap, Pattern, source_name};
 pub use steps::{Fold, OneTask, Steps, TaskRules, TextFiles};
 pub use tokenizers::{is_wrongly_named, registered_tokenizer};
+pub use two_towers::TwoTowers;

@@ -46,6 +46,11 @@ pub enum TextFiles {
     SentenceTransformers,
     /// The prompts among them alone, laid over the card's.
     Prompts,
+    /// Those of the tokenizer alone: how long a text is. Files of sentence-transformers that would change a vector are refused.
+    Tokenizer {
+        /// Whether texts are padded, so that the id they are padded with counts.
+        padded: bool,
+    },
     /// None: `config.json` says it all.
     None,
 }

@@ -11,6 +11,8 @@ const WRONGLY_NAMED: [&str; 8] =
 pub fn registered_tokenizer(model_type: &str) -> Option<&'static str> {
     Some(match model_type {
         "bert" => "BertTokenizer",
+        "clip" => "CLIPTokenizer",
+        "siglip" => "SiglipTokenizer",
         "qwen2" | "qwen2_moe" | "qwen3" | "qwen3_moe" | "qwen2_vl" | "qwen2_5_vl" | "qwen3_vl" | "qwen3_vl_moe"
         | "qwen2_audio" | "qwen2_5_omni" | "qwen3_omni_moe" | "qwen3_asr" | "colqwen2" | "internvl" | "ovis2"
         | "audioflamingo3" | "lighton_ocr" => "Qwen2Tokenizer",

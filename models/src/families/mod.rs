@@ -2,15 +2,19 @@
 //! folder is read. [`crate::registry::FAMILIES`] lists them.
 
 pub mod bert;
+pub mod clip;
 pub mod mini;
 pub mod modernbert;
 pub mod omni;
 pub mod qwen3;
+pub mod siglip;
 pub mod xlm_roberta;
 
 pub use bert::BertConfig;
+pub use clip::ClipConfig;
 pub use mini::MiniConfig;
 pub use modernbert::ModernBertConfig;
 pub use omni::OmniConfig;
 pub use qwen3::Qwen3Config;
+pub use siglip::SiglipConfig;
 pub use xlm_roberta::XlmRobertaConfig;

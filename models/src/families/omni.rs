@@ -640,7 +640,7 @@ impl Reader<'_> {
             whole_seconds: None,
         });
         let video_frames = image.is_some().then_some(card.preprocess.video_frames);
-        Preprocess { image, video, letterbox: None, video_frames, audio }
+        Preprocess { image, video, video_frames, audio, ..Preprocess::default() }
     }
 
     fn card(&self) -> &Card {

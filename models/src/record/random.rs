@@ -50,8 +50,13 @@ pub fn write_random(
         mels: a.mels as u32,
         whole_seconds: None,
     });
-    let preprocess =
-        Preprocess { video_frames: image.as_ref().map(|_| 32), video: image.clone(), image, letterbox: None, audio };
+    let preprocess = Preprocess {
+        video_frames: image.as_ref().map(|_| 32),
+        video: image.clone(),
+        image,
+        audio,
+        ..Preprocess::default()
+    };
     let bare = MediaTemplate { kind: TemplateKind::Bare, start: None, end: None };
     let prompts = Prompts { query: "Query: ".into(), document: "Document: ".into(), none: String::new() };
     let family = FamilyConfig::new(config.clone());

@@ -336,7 +336,7 @@ impl RecordFolder {
         if let Some((name, found, expected)) = h.family.header_fault(&h.templates, &h.preprocess) {
             return field(&name, found, expected);
         }
-        let squares = h.preprocess.letterbox.is_some();
+        let squares = h.preprocess.letterbox.is_some() || h.preprocess.square.is_some();
         for (modality, present) in [
             (Modality::Image, h.preprocess.image.is_some() || squares),
             (Modality::Video, h.preprocess.video.is_some() || squares),

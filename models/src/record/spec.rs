@@ -75,6 +75,13 @@ pub enum SourceAxes {
         /// Side of a patch in pixels.
         side: usize,
     },
+    /// A convolution over patches of an image `[outputs, channels, height, width]`, in the record a matrix over all of these.
+    Image {
+        /// Channels of a pixel.
+        channels: usize,
+        /// Side of a patch in pixels.
+        side: usize,
+    },
 }
 
 impl TensorSpec {

@@ -228,6 +228,78 @@ pub struct LetterboxPreprocess {
     pub std: f32,
 }
 
+/// How images (or video frames) become a square of pixels for a tower that reads whole ones: upright, transparency over white,
+/// resized as Pillow does, each channel brought to the tower's range.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SquarePreprocess {
+    /// Side of the square in pixels.
+    pub image_size: u32,
+    /// How an image comes into it.
+    pub fit: ImageFit,
+    /// The filter of the resize.
+    pub filter: ImageFilter,
+    /// Mean of each channel after rescaling.
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel after rescaling.
+    pub std: [f32; 3],
+    /// Factor from a byte to the range of `mean` and `std`: 1/255.
+    pub rescale: f64,
+}
+
+/// How an image comes into a square.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ImageFit {
+    /// Both sides are brought to the square's, whatever the shape was.
+    Stretch,
+    /// The shorter side is brought to a length, and the middle is cut out.
+    Crop {
+        /// Pixels of the shorter side, at least those of the square.
+        shorter: u32,
+    },
+}
+
+/// Filters of a resize, antialiased where an image shrinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageFilter {
+    /// A triangle over two pixels.
+    Bilinear,
+    /// A cubic convolution over four pixels.
+    Bicubic,
+}
+
+/// Pixels of the shorter side that a crop may be made of: four times the widest square of any tower.
+const LARGEST_CROP: u32 = 4096;
+
+impl SquarePreprocess {
+    /// What is wrong with it for a tower that reads squares of this side: the field, what was found, what was expected.
+    pub(crate) fn fault(&self, side: usize) -> Option<(String, String, String)> {
+        let fault = |field: &str, found: String, expected: String| {
+            Some((format!("preprocess.square.{field}"), found, expected))
+        };
+        if self.image_size as usize != side {
+            return fault("image_size", self.image_size.to_string(), side.to_string());
+        }
+        if let ImageFit::Crop { shorter } = self.fit
+            && !(self.image_size..=LARGEST_CROP).contains(&shorter)
+        {
+            return fault("fit.crop.shorter", shorter.to_string(), format!("{side} to {LARGEST_CROP}"));
+        }
+        if self.mean.iter().any(|mean| !mean.is_finite()) {
+            return fault("mean", format!("{:?}", self.mean), "finite numbers".into());
+        }
+        if self.std.iter().any(|std| !std.is_finite() || *std <= 0.0) {
+            return fault("std", format!("{:?}", self.std), "positive numbers".into());
+        }
+        if !(self.rescale.is_finite() && self.rescale > 0.0) {
+            return fault("rescale", self.rescale.to_string(), "a positive number".into());
+        }
+        None
+    }
+}
+
 /// How audio becomes mel frames.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -258,6 +330,9 @@ pub struct Preprocess {
     /// Still images and video frames of a tower that reads whole squares, in place of `image` and `video`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub letterbox: Option<LetterboxPreprocess>,
+    /// The same by another rule, in place of `letterbox`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub square: Option<SquarePreprocess>,
     /// Frames sampled from a video unless the caller says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video_frames: Option<u32>,

@@ -5,4 +5,6 @@ pub mod conv;
 pub mod grid;
 pub mod merger;
 pub mod speech;
+pub mod text;
 pub mod vision;
+pub mod vit;

@@ -80,7 +80,7 @@ impl Estimator {
         let look = (modality != Modality::Audio).then(|| self.preparer.look(modality));
         let target = look.as_ref().map(|look| match look {
             Look::Patches(preprocess) => ImageTarget::Patches(preprocess),
-            Look::Squares(side) => ImageTarget::Square(*side),
+            Look::Squares(target) => ImageTarget::Fitted(*target),
         });
         let target = || target.as_ref().expect("images and videos have a target");
         let video = |source: &VideoSource| {
@@ -146,7 +146,8 @@ impl Estimator {
 
     /// What a text of so many bytes needs at most, before its tokens are counted.
     fn long_text_need(&self, bytes: usize) -> ItemNeed {
-        let rows = bytes.min(self.header().family.max_tokens());
+        let family = &self.header().family;
+        let rows = family.text_rule().rows(bytes, family.max_tokens());
         let media = MemoryEstimate { peak: TOKENISE_BYTES * bytes as u64, kept: 0 };
         ItemNeed { media, share: self.budget.text_item(rows), streams: false, rows }
     }

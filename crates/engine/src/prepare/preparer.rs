@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use omniburn_media::{AudioReader, AudioSource, RgbImage, SEGMENT_SECONDS, TextTokenizer, VisionPreprocess};
 use omniburn_media::{
-    ClipCutter, MediaError, MelPreprocess, TrackChoice, Video, VideoOptions, VideoSource, decode_image,
+    ClipCutter, MediaError, MelPreprocess, SquareTarget, TrackChoice, Video, VideoOptions, VideoSource, decode_image,
     decode_image_file, image_patches, log_mel, sample_times, sampled_patches,
 };
 use omniburn_models::family::{AudioForm, ImageForm};
@@ -14,7 +14,7 @@ use omniburn_models::record::{Modality, PixelPreprocess, RecordFolder, RecordHea
 use super::prompt;
 use crate::call::{Input, Request, Source, Span};
 use crate::error::{ItemError, guarded};
-use crate::forms::{Frame, Medium, Rows, Squares};
+use crate::forms::{Frame, Medium, Rows, Squares, square_target};
 
 /// Frames sampled from a video where neither the request nor the record says.
 const DEFAULT_FRAMES: u32 = 32;
@@ -129,9 +129,9 @@ impl Preparer {
     fn image(&self, image: &RgbImage) -> Result<Rows, MediaError> {
         match self.look(Modality::Image) {
             Look::Patches(preprocess) => Ok(Rows::Patches(Arc::new(image_patches(image, &preprocess)?))),
-            Look::Squares(side) => {
+            Look::Squares(SquareTarget { side, fit }) => {
                 let mut squares = Squares::new(side);
-                squares.push(image);
+                squares.push(image, fit);
                 Ok(Rows::Squares(Arc::new(squares)))
             }
         }
@@ -149,10 +149,10 @@ impl Preparer {
                 (0..count).try_for_each(|n| frame(n, &mut |image| clip.push(image)))?;
                 Ok(Rows::Patches(Arc::new(clip.finish())))
             }
-            Look::Squares(side) => {
+            Look::Squares(SquareTarget { side, fit }) => {
                 let mut squares = Squares::new(side);
                 let mut push = |image: &RgbImage| {
-                    squares.push(image);
+                    squares.push(image, fit);
                     Ok(())
                 };
                 (0..count).try_for_each(|n| frame(n, &mut push))?;
@@ -164,11 +164,16 @@ impl Preparer {
         }
     }
 
-    /// Ids around a medium. A family that lays its own ends around rows has no prefix.
+    /// Ids around a medium. A family that lays its own ends around rows has no prefix, and a whole image without ends stands
+    /// alone.
     fn frame(&self, modality: Modality, request: &Request) -> Result<Frame, ItemError> {
-        match self.header().family.spec().ends {
-            Some([start, end]) => Ok(Frame { before: vec![start], after: vec![end] }),
-            None => prompt::frame(self.header(), &self.tokenizer, request.role, modality),
+        let spec = self.header().family.spec();
+        match (spec.ends, spec.image, modality) {
+            (Some([start, end]), ..) => Ok(Frame { before: vec![start], after: vec![end] }),
+            (None, Some(ImageForm::Pixels { .. }), Modality::Image | Modality::Video) => {
+                Ok(Frame { before: Vec::new(), after: Vec::new() })
+            }
+            (None, ..) => prompt::frame(self.header(), &self.tokenizer, request.role, modality),
         }
     }
 
@@ -184,7 +189,9 @@ impl Preparer {
             // Cut so far that only the prompt is left.
             return Err(ItemError::TooLong { tokens: skipped + 1, limit });
         }
-        Ok(Prepared::Text { ids: ids.ids, skipped, truncated: ids.truncated })
+        let end = self.tokenizer.trailing_specials().first().copied();
+        let read = self.header().family.text_rule().apply(ids.ids, limit, end);
+        Ok(Prepared::Text { ids: read, skipped, truncated: ids.truncated })
     }
 
     /// Rows in front of a text with this prefix that its poolings leave out.
@@ -273,10 +280,10 @@ impl Preparer {
                     Look::Patches(preprocess) => {
                         Rows::Patches(Arc::new(sampled_patches(video, start_s..end_s, *frames, &preprocess)?))
                     }
-                    Look::Squares(side) => {
+                    Look::Squares(SquareTarget { side, fit }) => {
                         let mut squares = Squares::new(side);
                         video.frames_at(&sample_times(start_s..end_s, *frames), &mut |_, frame| {
-                            squares.push(frame);
+                            squares.push(frame, fit);
                             Ok(())
                         })?;
                         Rows::Squares(Arc::new(squares))
@@ -327,8 +334,8 @@ impl Preparer {
 
     pub(crate) fn look(&self, modality: Modality) -> Look {
         let preprocess = &self.header().preprocess;
-        if let Some(letterbox) = &preprocess.letterbox {
-            return Look::Squares(letterbox.image_size);
+        if let Some(target) = square_target(preprocess) {
+            return Look::Squares(target);
         }
         let pixels = if modality == Modality::Video { &preprocess.video } else { &preprocess.image };
         let pixels = pixels.as_ref().expect("a record with an image tower says how images are prepared");
@@ -360,8 +367,8 @@ impl Preparer {
 /// How a record's tower looks at images.
 pub(crate) enum Look {
     Patches(VisionPreprocess),
-    /// Squares of so many pixels.
-    Squares(u32),
+    /// Whole images as squares.
+    Squares(SquareTarget),
 }
 
 /// Mel frames of the longest window that speech may be cut into, with what a cut may move and what fills a second.

@@ -17,7 +17,7 @@ use super::plan::{Piece, plan_text, plan_tower};
 use crate::call::{CallEvent, Embedded, InputDigest, Request, Segment, Timings, UnitRan};
 use crate::embedding::{Embedding, EmbeddingError};
 use crate::error::ItemError;
-use crate::forms::{Medium, Rows, Squares};
+use crate::forms::{Medium, Rows, Squares, levels};
 use crate::memory::{LEAST_UNIT_ROWS, MAX_UNIT_FRAMES, MAX_UNIT_PATCHES, MAX_UNIT_TOKENS, Reservation};
 use crate::prepare::{Long, Prepared};
 use crate::worker::{
@@ -305,11 +305,10 @@ impl Run<'_> {
         squares: &Arc<Squares>,
     ) -> Result<Vec<f32>, ItemError> {
         let parts = &self.session.parts;
-        let letterbox = self.session.header().preprocess.letterbox.as_ref();
-        let scale = letterbox.map_or((0.0, 1.0), |l| (l.mean, l.std));
+        let levels = levels(&self.session.header().preprocess);
         let (text, device) = (Arc::clone(text), parts.device().clone());
         let (tower, squares) = (parts.image()?.expect(ABSENT), Arc::clone(squares));
-        self.unit(SquaresUnit { tower, text, squares, scale, device, done: 0, sum: None }, [medium.digest])
+        self.unit(SquaresUnit::new((tower, text), squares, levels, device), [medium.digest])
     }
 
     fn clips(

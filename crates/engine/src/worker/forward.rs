@@ -15,10 +15,11 @@ use omniburn_models::family::{
 };
 use omniburn_models::towers::audio::{AudioConfig, AudioPass};
 use omniburn_models::towers::vision::VisionPass;
+use omniburn_models::towers::vit::VitPass;
 
 use super::cost::{Load, Stage};
 use crate::error::ItemError;
-use crate::forms::{Frame, Squares};
+use crate::forms::{Frame, Levels, Squares};
 
 /// A unit of work that may be cut between its steps, so that nobody waits for all of it.
 pub(crate) trait Steps: Send + 'static {
@@ -130,20 +131,52 @@ impl Steps for TextUnit {
     }
 }
 
-/// The vector of an image, or of a video from the mean of its frames: a frame a step, so that a video of any length needs
-/// the memory of one, and so that the order of the sum is that of the frames.
+/// The vector of an image, or of a video from the mean of its frames: one frame after the other, so that a video of any
+/// length needs the memory of one, and so that the order of the sum is that of the frames.
 pub(crate) struct SquaresUnit {
-    pub tower: Arc<ImageEncoder>,
-    pub text: Arc<dyn TextModel>,
-    pub squares: Arc<Squares>,
-    /// What is taken from a level, and what the rest is divided by.
-    pub scale: (f32, f32),
-    pub device: Device,
-    pub done: usize,
-    pub sum: Option<Tensor<4>>,
+    tower: Arc<ImageEncoder>,
+    text: Arc<dyn TextModel>,
+    squares: Arc<Squares>,
+    levels: Levels,
+    device: Device,
+    /// Of the frame at hand, where the tower stops between its layers.
+    pass: Progress<VitPass>,
+    done: usize,
+    sum: Option<Tensor<4>>,
 }
 
 impl SquaresUnit {
+    pub(crate) fn new(
+        (tower, text): (Arc<ImageEncoder>, Arc<dyn TextModel>),
+        squares: Arc<Squares>,
+        levels: Levels,
+        device: Device,
+    ) -> Self {
+        Self { tower, text, squares, levels, device, pass: Progress::Before, done: 0, sum: None }
+    }
+
+    /// The maps of the frame at hand, after the last step of its pass; `None` before that.
+    fn maps(&mut self) -> Result<Option<Tensor<4>>, ItemError> {
+        let encoder = Arc::clone(&self.tower);
+        let tower = match &*encoder {
+            ImageEncoder::Pixels(tower) => return Ok(Some(tower.forward(self.frame(self.done)))),
+            ImageEncoder::Vectors(tower) => tower,
+            ImageEncoder::Patches(_) => return Err(other_form()),
+        };
+        let pass = match self.pass.take() {
+            Progress::Before => tower.begin(self.frame(self.done)),
+            Progress::Layers(pass) => tower.advance(pass),
+            Progress::After(pass) => {
+                self.pass = Progress::Before;
+                return Ok(Some(tower.finish(pass)));
+            }
+            Progress::Over => panic!("a unit is not stepped after its end"),
+        };
+        let done = tower.is_done(&pass);
+        self.pass = Progress::between(pass, done);
+        Ok(None)
+    }
+
     /// Planes of one frame's levels.
     fn frame(&self, index: usize) -> Tensor<4> {
         let side = self.squares.side as usize;
@@ -152,7 +185,7 @@ impl SquaresUnit {
         let mut values = vec![0.0f32; pixels.len()];
         for (place, pixel) in pixels.chunks_exact(3).enumerate() {
             for (channel, level) in pixel.iter().enumerate() {
-                values[channel * plane + place] = (f32::from(*level) - self.scale.0) / self.scale.1;
+                values[channel * plane + place] = self.levels[channel][usize::from(*level)];
             }
         }
         let data = TensorData::new(values, [1, 3, side, side]);
@@ -164,14 +197,19 @@ impl Steps for SquaresUnit {
     type Out = Vec<f32>;
 
     fn next(&self) -> (Stage, Load) {
-        let stage = if self.done < self.squares.count { Stage::Square } else { Stage::SquareEnd };
-        (stage, Load::of([1]))
+        match &*self.tower {
+            _ if self.done == self.squares.count => (Stage::SquareEnd, Load::of([1])),
+            ImageEncoder::Vectors(tower) => {
+                let stage = self.pass.stage([Stage::PatchBegin, Stage::PatchBlock, Stage::Cut]);
+                (stage, Load::of([tower.config().rows()]))
+            }
+            ImageEncoder::Pixels(_) | ImageEncoder::Patches(_) => (Stage::Square, Load::of([1])),
+        }
     }
 
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
         if self.done < self.squares.count {
-            let ImageEncoder::Pixels(tower) = &*self.tower else { return Err(other_form()) };
-            let maps = tower.forward(self.frame(self.done));
+            let Some(maps) = self.maps()? else { return Ok(None) };
             self.sum = Some(match self.sum.take() {
                 Some(sum) => sum + maps,
                 None => maps,

@@ -28,6 +28,8 @@ pub enum Activation {
     GeluTanh,
     /// GELU by the error function.
     GeluErf,
+    /// GELU by a sigmoid: `x / (1 + e^-1.702x)`.
+    GeluQuick,
     /// Between 0 and 6.
     Relu6,
     /// The matrix is gate and up side by side; `silu(gate) * up`, half as wide.
@@ -395,6 +397,7 @@ impl<S: Sums> Vectorized for Finish<'_, S> {
                     let value = match activation {
                         Activation::GeluTanh => math::gelu_tanh(value),
                         Activation::GeluErf => math::gelu_erf(value),
+                        Activation::GeluQuick => math::gelu_quick(value),
                         Activation::Relu6 => math::relu6(value),
                         Activation::None | Activation::SwiGlu => value,
                     };

@@ -10,6 +10,7 @@ pub(crate) mod patches;
 pub(crate) mod resize;
 pub(crate) mod rgb;
 pub(crate) mod size;
+pub(crate) mod square;
 
 mod bmp;
 mod gif;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{BufRead, Seek};
+use std::ops::Range;
 
 use image::metadata::Orientation;
 
@@ -72,6 +73,20 @@ impl RgbImage {
     #[must_use]
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
+    }
+
+    /// Some rows and columns of it.
+    ///
+    /// # Panics
+    /// If there are none, or they go beyond the image.
+    pub(crate) fn part(&self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        let (width, height) = (Width(columns.len() as u32), Height(rows.len() as u32));
+        let row_bytes = 3 * self.width.0 as usize;
+        let mut pixels = Vec::with_capacity(3 * columns.len() * rows.len());
+        for row in self.pixels.chunks_exact(row_bytes).take(rows.end).skip(rows.start) {
+            pixels.extend_from_slice(&row[3 * columns.start..3 * columns.end]);
+        }
+        Self::from_parts(width, height, pixels)
     }
 
     /// As [`Self::pixels`], to be changed.

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use omniburn::{Dtype, Engine, Input, RecordFolder, RecordHeader, Role};
+use omniburn::record::RecordHeader;
+use omniburn::{Dtype, Engine, Input, RecordFolder, Role};
 use omniburn_convert::TaskChoice;
 use omniburn_kernels::cpu::pack::{ColumnOrder, PanelFormat, PanelLayout};
 use omniburn_models::RecordError;

@@ -48,6 +48,7 @@ fn config() -> MiniConfig {
             pooling: Pooling::Mean,
             more_poolings: Vec::new(),
             skips_prompt: false,
+            head: None,
         },
         start: 101,
         end: 102,

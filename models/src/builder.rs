@@ -179,6 +179,13 @@ impl Builder<'_> {
         self.param(TensorSpec::rows(self.name(name), shape), |weights, name| weights.rows(name))
     }
 
+    /// One row of a table of the checkpoint less another, `[width]`, kept in f32.
+    pub fn row_difference(&self, name: &str, [rows, width]: [usize; 2], [plus, minus]: [u32; 2]) -> Param<Tensor<1>> {
+        let axes = SourceAxes::RowDifference { rows, plus, minus };
+        let spec = TensorSpec { axes, ..TensorSpec::exact(self.name(name), [width]) };
+        self.param(spec, |weights, name| weights.exact(name))
+    }
+
     /// Values of a small tensor for the host; none where only a description is made.
     pub fn host<const D: usize>(&self, name: &str, shape: [usize; D]) -> Vec<f32> {
         let spec = TensorSpec::exact(self.name(name), shape);

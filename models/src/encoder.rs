@@ -28,8 +28,10 @@ pub struct EncoderShape {
     pub positions: usize,
     /// Row of the position table that the first row of a sequence takes: 0, or behind the padding's in RoBERTa.
     pub first_position: usize,
-    /// Kinds of rows a checkpoint distinguishes; only the first kind is used.
+    /// Token types a checkpoint distinguishes.
     pub token_types: usize,
+    /// Token types that rows may have here, from the first on.
+    pub used_types: usize,
 }
 
 /// Post-norm encoder over rows: word embeddings, or whatever stands where word embeddings would stand.
@@ -53,14 +55,21 @@ pub struct EncoderState {
 }
 
 impl Encoder {
-    /// The encoder, without the word embeddings. The row of token type 0 is added to every position once, here.
+    /// The encoder, without the word embeddings. The row of each used token type is added to every position once, here: the
+    /// positions of type 1 lie behind those of type 0.
     pub fn build(shape: &EncoderShape, b: &Builder<'_>) -> Self {
-        let EncoderShape { hidden, heads, inner, norm_eps, positions: rows, .. } = *shape;
+        let EncoderShape { hidden, heads, inner, norm_eps, positions: rows, used_types, .. } = *shape;
         let positions = b.rows("positions.weight", [rows, hidden]);
         let types = b.rows("token_types.weight", [shape.token_types, hidden]);
         let layer = |i| b.at(format!("layers.{i}"), |b| EncoderLayer::build(b, hidden, inner, heads, norm_eps));
         Self {
-            positions: b.computed([rows, hidden], |_| positions.val() + types.val().slice_dim(0, 0..1)),
+            positions: b.computed([used_types * rows, hidden], |_| {
+                let of = |kind| positions.val() + types.val().slice_dim(0, kind..kind + 1);
+                match used_types {
+                    1 => of(0),
+                    _ => Tensor::cat((0..used_types).map(of).collect(), 0),
+                }
+            }),
             norm: b.layer_norm("norm", hidden, norm_eps),
             layers: (0..shape.layers).map(layer).collect(),
             shape: *shape,
@@ -77,20 +86,21 @@ impl Encoder {
     /// # Panics
     /// If a segment is longer than the position table.
     pub fn forward(&self, input: TokenRows) -> Tensor<2> {
-        let state = (0..self.layers.len()).fold(self.enter(input, None), |state, index| self.layer(index, state));
+        let state = (0..self.layers.len()).fold(self.enter(input, None, &[]), |state, index| self.layer(index, state));
         Self::leave(state).0
     }
 
-    /// Positions and the first norm. `positions` are rows of the position table, where they are not consecutive.
+    /// Positions, token types and the first norm. `positions` are rows of the position table, where they are not
+    /// consecutive; without `types` every row is of type 0.
     ///
     /// # Shapes
-    /// - `input.rows`: `[tokens, hidden]`; `positions`: `[tokens]`
+    /// - `input.rows`: `[tokens, hidden]`; `positions`: `[tokens]`; `types`: `[tokens]` or empty
     /// # Panics
-    /// As [`Encoder::forward`].
-    pub fn enter(&self, input: TokenRows, positions: Option<Vec<usize>>) -> EncoderState {
+    /// As [`Encoder::forward`], and for a token type that is not used.
+    pub fn enter(&self, input: TokenRows, positions: Option<Vec<usize>>, types: &[u8]) -> EncoderState {
         let (rows, segments) = with_filler(input.rows, input.segments);
         let rows = capture::pass(|| "backbone.rows".into(), rows);
-        let hidden = self.norm.forward(rows + self.positions_of(&segments, positions));
+        let hidden = self.norm.forward(rows + self.positions_of(&segments, positions, types));
         let hidden = capture::pass(|| "backbone.norm".into(), hidden);
         EncoderState { hidden, segments }
     }
@@ -132,17 +142,21 @@ impl Encoder {
         RowActivations { values, heads: self.shape.heads }
     }
 
-    fn positions_of(&self, segments: &Segments, given: Option<Vec<usize>>) -> Tensor<2> {
+    fn positions_of(&self, segments: &Segments, given: Option<Vec<usize>>, types: &[u8]) -> Tensor<2> {
         let longest = segments.iter().map(|(_, len)| len).max().unwrap_or(0);
-        let EncoderShape { positions, first_position, .. } = self.shape;
+        let EncoderShape { positions, first_position, used_types, .. } = self.shape;
         assert!(longest + first_position <= positions, "{longest} rows, {positions} positions");
-        let index: Vec<i32> = match given {
+        let mut index: Vec<i32> = match given {
             Some(mut rows) => {
                 rows.resize(segments.rows(), first_position);
                 rows.into_iter().map(|row| row as i32).collect()
             }
             None => segments.positions().map(|position| (position + first_position) as i32).collect(),
         };
+        for (row, &kind) in index.iter_mut().zip(types) {
+            assert!(usize::from(kind) < used_types, "token type {kind} of {used_types}");
+            *row += i32::from(kind) * positions as i32;
+        }
         let shape = [index.len()];
         let device = self.positions.device();
         self.positions.val().select(0, Tensor::<1, Int>::from_data(TensorData::new(index, shape), &device))

@@ -223,7 +223,8 @@ pub trait TextModel: fmt::Debug + Send + Sync {
     /// Begins a pass over packed rows.
     ///
     /// # Shapes
-    /// - `input.rows.rows`: `[tokens, hidden]`; the pass gives `[segments, vector]`, not normalised
+    /// - `input.rows.rows`: `[tokens, hidden]`; the pass gives `[segments, vector]`, not normalised, or `[segments, 1]` of a
+    ///   reranker
     fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass>;
 
     /// What a pass begins with.
@@ -256,11 +257,59 @@ pub struct PassInput {
     pub skipped: Vec<usize>,
     /// As [`TextModel::positions`] gives them for the rows' ids.
     pub positions: Option<Vec<usize>>,
+    /// Token type of each row, `[tokens]`, where [`PairForm::Template`] has several; empty means that all are of type 0.
+    pub types: Vec<u8>,
+    /// What is wanted of each row, beside what stands for the sequences.
+    pub wanted: RowsWanted,
+}
+
+/// What is wanted of each row of a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RowsWanted {
+    /// Its weight in a sparse vector over the vocabulary.
+    pub sparse: bool,
+    /// Its own vector.
+    pub multi: bool,
+}
+
+impl RowsWanted {
+    /// Whatever one of them wants.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { sparse: self.sparse || other.sparse, multi: self.multi || other.multi }
+    }
 }
 
 impl From<TokenRows> for PassInput {
     fn from(rows: TokenRows) -> Self {
-        Self { rows, skipped: Vec::new(), positions: None }
+        Self { rows, skipped: Vec::new(), positions: None, types: Vec::new(), wanted: RowsWanted::default() }
+    }
+}
+
+/// What a pass ends in.
+#[derive(Debug)]
+pub enum Output {
+    /// A vector for each sequence, not normalised: `[segments, vector]`.
+    Vectors(Tensor<2>),
+    /// A logit for each sequence, of which a score is the sigmoid: `[segments, 1]`.
+    Scores(Tensor<2>),
+    /// Vectors as above, with what was wanted of each row.
+    Rows {
+        /// `[segments, vector]`
+        vectors: Tensor<2>,
+        /// Weights of the rows' tokens, none below zero: `[tokens, 1]`.
+        weights: Option<Tensor<2>>,
+        /// Vectors of the rows, not normalised: `[tokens, width]`.
+        rows: Option<Tensor<2>>,
+    },
+}
+
+impl Output {
+    /// What stands for each sequence, whatever it is: `[segments, n]`.
+    pub fn pooled(self) -> Tensor<2> {
+        match self {
+            Output::Vectors(rows) | Output::Scores(rows) | Output::Rows { vectors: rows, .. } => rows,
+        }
     }
 }
 
@@ -274,7 +323,7 @@ pub trait Pass: Send {
     ///
     /// # Panics
     /// If none is left.
-    fn step(&mut self) -> Option<Tensor<2>>;
+    fn step(&mut self) -> Option<Output>;
 }
 
 /// A kind of step, which takes about the same time whenever it runs on as many rows.
@@ -309,6 +358,90 @@ pub struct ModelSpec {
     pub ends: Option<[u32; 2]>,
     /// Whether poolings leave out the rows up to the end of a prompt.
     pub skips_prompt: bool,
+    /// What comes out.
+    pub outputs: Outputs,
+}
+
+/// What a model gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outputs {
+    /// A vector for each item, and what else its rows give.
+    Vectors(RowOutputs),
+    /// A score for each pair of a query and a document.
+    Scores(PairForm),
+}
+
+impl Default for Outputs {
+    fn default() -> Self {
+        Outputs::Vectors(RowOutputs::default())
+    }
+}
+
+/// What the rows of a model give beside the vector of their item.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RowOutputs {
+    /// Of a sparse vector, the ids that have no weight in it; `None` where the model gives none.
+    pub sparse: Option<Vec<u32>>,
+    /// Of rows with vectors of their own, how many in front have none; `None` where the model gives none.
+    pub multi: Option<usize>,
+}
+
+impl Outputs {
+    /// The names that people type and read, the default first.
+    pub fn names(&self) -> &'static [&'static str] {
+        match self {
+            Outputs::Vectors(RowOutputs { sparse, multi }) => match (sparse.is_some(), multi.is_some()) {
+                (false, false) => &["dense"],
+                (true, false) => &["dense", "sparse"],
+                (false, true) => &["dense", "multi"],
+                (true, true) => &["dense", "sparse", "multi"],
+            },
+            Outputs::Scores(_) => &["score"],
+        }
+    }
+
+    /// How a query and a document become one sequence; `None` where the model scores no pairs.
+    pub fn pairs(&self) -> Option<&PairForm> {
+        match self {
+            Outputs::Vectors(_) => None,
+            Outputs::Scores(form) => Some(form),
+        }
+    }
+
+    /// What rows give; nothing where the model scores pairs.
+    pub fn rows(&self) -> Option<&RowOutputs> {
+        match self {
+            Outputs::Vectors(rows) => Some(rows),
+            Outputs::Scores(_) => None,
+        }
+    }
+}
+
+/// How a query and a document become one sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PairForm {
+    /// As the tokenizer's own template for pairs lays them.
+    Template {
+        /// Token types that the rows may have; with one, the types that a template gives are not read.
+        types: u8,
+    },
+    /// As texts in one prompt.
+    Prompt(PairPrompt),
+}
+
+/// A prompt around an instruction, a query and a document. What is in front, the middle and what is behind are cut into
+/// tokens apart; where the whole is too long, the end of the middle is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairPrompt {
+    /// What is in front of the middle.
+    pub before: String,
+    /// What is in front of the instruction, of the query, and of the document.
+    pub labels: [String; 3],
+    /// What is behind the middle.
+    pub behind: String,
+    /// The instruction, unless a caller gives another.
+    pub instruction: String,
 }
 
 impl ModelSpec {

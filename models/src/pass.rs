@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 
 use crate::batch::TokenRows;
-use crate::family::{Pass, PassInput, StepKind};
+use crate::family::{Output, Pass, PassInput, RowsWanted, StepKind};
 
 /// Matrices of layers that run in one step, in values: six layers of 384 take 2 ms for a query.
 const SMALL_STEP: usize = 11 << 20;
@@ -22,6 +22,16 @@ pub trait Layered: Send + Sync {
     /// - `rows.rows`: `[tokens, hidden]`; `positions`: `[tokens]`, consecutive in every segment where absent
     fn enter(&self, rows: TokenRows, positions: Option<Vec<usize>>) -> Self::State;
 
+    /// [`Layered::enter`] with the token type of each row; none where all are of type 0.
+    ///
+    /// # Panics
+    /// Where the model tells no types apart and is given some: its [`ModelSpec`](crate::family::ModelSpec) says that it
+    /// takes none.
+    fn enter_typed(&self, rows: TokenRows, positions: Option<Vec<usize>>, types: &[u8]) -> Self::State {
+        assert!(types.is_empty(), "a model without token types is given some");
+        self.enter(rows, positions)
+    }
+
     /// Number of layers.
     fn layers(&self) -> usize;
 
@@ -34,6 +44,11 @@ pub trait Layered: Send + Sync {
     /// # Shapes
     /// - returns: `[segments, vector]`
     fn leave(&self, state: Self::State, skipped: &[usize]) -> Tensor<2>;
+
+    /// What the pass ends in; vectors where a model has no head behind them.
+    fn end(&self, state: Self::State, ending: &Ending) -> Output {
+        Output::Vectors(self.leave(state, &ending.skipped))
+    }
 
     /// Values of one layer's matrices where several small layers make one step ([`StepKind::Encoder`]); `None` where each
     /// layer is a step of its own.
@@ -51,39 +66,52 @@ pub trait Layered: Send + Sync {
     /// # Shapes
     /// - `input.rows.rows`: `[tokens, hidden]`; returns: `[segments, vector]`
     fn run(&self, input: PassInput) -> Tensor<2> {
-        let PassInput { rows, skipped, positions } = input;
-        let state = (0..self.layers()).fold(self.enter(rows, positions), |state, index| self.layer(index, state));
+        let PassInput { rows, skipped, positions, types, .. } = input;
+        let state = self.enter_typed(rows, positions, &types);
+        let state = (0..self.layers()).fold(state, |state, index| self.layer(index, state));
         self.leave(state, &skipped)
     }
+}
+
+/// What the end of a pass needs to know.
+#[derive(Debug, Clone, Default)]
+pub struct Ending {
+    /// Rows in front of each sequence that its pooling leaves out; empty means none.
+    pub skipped: Vec<usize>,
+    /// What is wanted of each row.
+    pub wanted: RowsWanted,
 }
 
 /// A pass of a [`Layered`] model.
 pub struct LayeredPass<M: Layered> {
     model: Arc<M>,
-    skipped: Vec<usize>,
+    ending: Ending,
     at: At<M::State>,
 }
 
 enum At<S> {
     // Boxed: it is much the larger of the two.
-    Start(Box<(TokenRows, Option<Vec<usize>>)>),
+    Start(Box<PassInput>),
     Layer(usize, S),
     Over,
 }
 
 impl<M: Layered> LayeredPass<M> {
     /// A pass that has not begun.
-    pub fn new(model: Arc<M>, input: PassInput) -> Self {
-        let PassInput { rows, skipped, positions } = input;
-        Self { model, skipped, at: At::Start(Box::new((rows, positions))) }
+    pub fn new(model: Arc<M>, mut input: PassInput) -> Self {
+        let ending = Ending { skipped: mem::take(&mut input.skipped), wanted: input.wanted };
+        Self { model, ending, at: At::Start(Box::new(input)) }
     }
 
-    fn one(&mut self) -> Option<Tensor<2>> {
+    fn one(&mut self) -> Option<Output> {
         let model = &self.model;
         self.at = match mem::replace(&mut self.at, At::Over) {
-            At::Start(input) => At::Layer(0, model.enter(input.0, input.1)),
+            At::Start(input) => {
+                let PassInput { rows, positions, types, .. } = *input;
+                At::Layer(0, model.enter_typed(rows, positions, &types))
+            }
             At::Layer(index, state) if index < model.layers() => At::Layer(index + 1, model.layer(index, state)),
-            At::Layer(_, state) => return Some(model.leave(state, &self.skipped)),
+            At::Layer(_, state) => return Some(model.end(state, &self.ending)),
             At::Over => panic!("a pass is not stepped after its end"),
         };
         None
@@ -100,7 +128,7 @@ impl<M: Layered> Pass for LayeredPass<M> {
         }
     }
 
-    fn step(&mut self) -> Option<Tensor<2>> {
+    fn step(&mut self) -> Option<Output> {
         let Some(values) = self.model.grouped() else { return self.one() };
         let mut left = (SMALL_STEP / values.max(1)).max(1);
         loop {
@@ -111,8 +139,8 @@ impl<M: Layered> Pass for LayeredPass<M> {
                 At::Layer(index, _) if *index < layers => left -= 1,
                 _ => {}
             }
-            if let Some(vectors) = self.one() {
-                return Some(vectors);
+            if let Some(output) = self.one() {
+                return Some(output);
             }
         }
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgMatches, Args, Parser, Subcommand, ValueEnum};
 use omniburn::record::TemplateKind;
-use omniburn::{BackendSpec, Dtype, Isa, Modality, Role, TrackChoice, Truncation};
+use omniburn::{BackendSpec, Dtype, Isa, Modality, OutputKind, Role, TrackChoice, Truncation};
 use omniburn_cli::inputs::{Tracks, TypedInput, track_of};
 
 /// The whole command line.
@@ -62,6 +62,8 @@ pub enum Command {
     Embed(EmbedArgs),
     /// The cosine of A with each B, whatever their kinds
     Compare(CompareArgs),
+    /// Documents ordered by a reranker's score: one JSON line a document, best first
+    Rerank(RerankArgs),
     /// Embed again what a journal says, and compare to the bit
     Replay(ReplayArgs),
     /// What a record or a Hugging Face folder holds, and the memory it needs
@@ -88,6 +90,9 @@ Of a sentence-transformers folder modules.json, pooling, prompts, lengths and tr
 or setting that is not computed is refused by name. Its prompts go to --role query and document; default_prompt_name's \
 stands in front of every input that has no prompt of its role. What no vector depends on is said in the report.
 
+A classifier of one label that reads pairs (cross encoders, bge-reranker) and Qwen3-Reranker become rerankers: records for \
+`omniburn rerank`. Where the files leave open what a folder is, --task embed or --task rerank says it.
+
 ORG/NAME is looked for where huggingface_hub does: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, ~/.cache.",
     after_help = "Examples:
   omniburn convert checkpoints/jina-embeddings-v5-omni-small records/small
@@ -102,7 +107,8 @@ pub struct ConvertArgs {
     /// Record folder to write; may be left out with --check
     #[arg(value_name = "OUT", required_unless_present = "check")]
     pub out: Option<PathBuf>,
-    /// A task, all of them, or none for the base weights [default: retrieval where there are tasks]
+    /// A task, all of them, or none for the base weights [default: retrieval where there are tasks]; embed or rerank where a
+    /// folder could be read as either
     #[arg(long, value_name = "NAME|all|none")]
     pub task: Option<String>,
     /// An adapter folder in place of the checkpoint's own
@@ -257,8 +263,9 @@ ending): then it is an error. --text, --image, --audio and --video say it outrig
 
 --items reads JSON lines with one key each: {\"text\": \"...\"}, {\"image\": \"PATH\"}, {\"audio\": \"PATH\"}, \
 {\"video\": \"PATH\"} or {\"video\": [\"frame0.png\", ...]}, an optional \"id\" that comes back, and for a file of \
-audio or video an optional \"track\", its number from 0 or its language. \"role\" (query, document or none) and \
-\"task\" are the line's own in place of --role and --task. Inputs come first, then items, then lines.
+audio or video an optional \"track\", its number from 0 or its language. {\"parts\": [{\"image\": \"PATH\"}, {\"text\": \"...\"}]} is \
+one item made of several, where the model takes such. \"role\" (query, document or none), \"task\" and \"instruction\" are \
+the line's own in place of --role, --task and --instruction. Inputs come first, then items, then lines.
 
 Audio and video longer than 240 s are cut into segments of that length. Their line holds the unit mean of the segments' \
 vectors and how many there were; with --segments each segment has a line of its own, with where it begins and ends.
@@ -281,6 +288,13 @@ pub struct EmbedArgs {
     /// What the inputs are for; its prefix stands in front in every modality
     #[arg(long, value_enum, default_value_t = RoleArg::Document)]
     pub role: RoleArg,
+    /// What the inputs are wanted for, of models that are given an instruction [default: the model card's]
+    #[arg(long, value_name = "STR", allow_hyphen_values = true)]
+    pub instruction: Option<String>,
+    /// What to give of each input, of what the model has: dense (its vector), sparse (weights of its tokens), multi (a vector
+    /// a token); several with commas between them
+    #[arg(long, value_enum, value_name = "KIND[,…]", value_delimiter = ',', default_value = "dense")]
+    pub output: Vec<OutputArg>,
     /// JSON lines, or one f32 array [n, dim] with --out (failed rows NaN, listed on standard error)
     #[arg(long, value_enum, default_value_t = FormatArg::Json)]
     pub format: FormatArg,
@@ -312,7 +326,9 @@ pub struct EmbedArgs {
 #[command(
     long_about = "The cosine of A with each B, whatever their kinds, one line a B in the order given.
 
-A is the first input and every other one is a B; inputs are told as in `omniburn embed`.",
+A is the first input and every other one is a B; inputs are told as in `omniburn embed`. With --output sparse it is the sum of the \
+products of weights that both texts have, with --output multi the mean over the rows of A of the largest cosine with a row of B \
+(MaxSim).",
     after_help = "Examples:
   omniburn compare --model records/small \"a red bicycle\" photo.jpg drawing.png
   omniburn compare --model records/small --role query \"something to ride\" photo.jpg \"a red bicycle\"
@@ -325,12 +341,73 @@ pub struct CompareArgs {
     /// query: A is a query and each B a document; document: all are documents; none: neither
     #[arg(long, value_enum, default_value_t = RoleArg::Document)]
     pub role: RoleArg,
+    /// By which output of the model: dense, or of models that have it sparse or multi
+    #[arg(long, value_enum, value_name = "KIND", default_value = "dense")]
+    pub output: OutputArg,
     /// JSON lines: {"a": ..., "b": ..., "cosine": ...}
     #[arg(long)]
     pub json: bool,
     /// Inputs.
     #[command(flatten)]
     pub inputs: InputArgs,
+}
+
+/// `omniburn rerank`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Documents ordered by how well they meet a query, as a reranker scores the pair of both: one JSON line a \
+document, the best first.
+
+A line has the place of the document among those given, its score from 0 to 1, the model's own logit, and the document: \
+{\"index\": 2, \"score\": 0.9312, \"logit\": 2.606, \"document\": \"...\"}. Documents with equal logits keep their order. Where a \
+pair was cut, \"truncated\" says what of: query, document or both.
+
+QUERY and DOC are told as in `omniburn embed`: a file that is there, else a text. --items reads documents as JSON lines, \
+{\"text\": \"...\"} with an optional \"id\" that comes back; they come behind those that were typed.
+
+A failed document gives a line with an error behind the others, and the exit code is 1.",
+    after_help = "Examples:
+  omniburn rerank --model records/bge-reranker \"what is a panda?\" \"a bear of China\" \"a city in France\"
+  omniburn rerank --model records/qwen3-reranker --instruction \"Find a proof\" --top 3 \"primes\" notes/*.md
+  omniburn rerank --model records/bge-reranker --items documents.jsonl --truncate right \"what is a panda?\""
+)]
+pub struct RerankArgs {
+    /// Record folder of a reranker, made by `omniburn convert`
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// What documents are wanted for, of models that are given an instruction [default: the model card's]
+    #[arg(long, value_name = "STR", allow_hyphen_values = true)]
+    pub instruction: Option<String>,
+    /// Only so many of the best documents
+    #[arg(long, value_name = "N")]
+    pub top: Option<NonZeroUsize>,
+    /// Documents as JSON lines from a file, or from standard input with -
+    #[arg(long, value_name = "FILE|-")]
+    pub items: Option<PathBuf>,
+    /// What happens to a pair longer than the model reads: right and left cut the longer text first
+    #[arg(long, value_enum, default_value_t = TruncateArg::Error)]
+    pub truncate: TruncateArg,
+    /// Where to compute: flex (the CPU), wgpu, vulkan, metal, webgpu or cuda, with :N for the Nth
+    #[arg(long, value_name = "NAME[:N]", default_value = "flex")]
+    pub device: BackendSpec,
+    /// The type to compute in [default: the best the record and the device allow]
+    #[arg(long, value_parser = dtypes(&Dtype::ALL))]
+    pub dtype: Option<Dtype>,
+    /// Memory the job may take above the opened model, such as 512MiB or 2GiB [default: 4GiB]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub budget: Option<u64>,
+    /// Threads to compute with on the CPU [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Lines without the document, and no progress on standard error
+    #[arg(long)]
+    pub quiet: bool,
+    /// What is sought
+    #[arg(value_name = "QUERY")]
+    pub query: OsString,
+    /// A document; may repeat
+    #[arg(value_name = "DOC")]
+    pub documents: Vec<OsString>,
 }
 
 /// `omniburn replay`.
@@ -561,6 +638,27 @@ impl From<TruncateArg> for Truncation {
             TruncateArg::Error => Truncation::Error,
             TruncateArg::Right => Truncation::Right,
             TruncateArg::Left => Truncation::Left,
+        }
+    }
+}
+
+/// `--output`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputArg {
+    /// Its vector.
+    Dense,
+    /// Weights of its tokens, by token id.
+    Sparse,
+    /// A vector a token.
+    Multi,
+}
+
+impl From<OutputArg> for OutputKind {
+    fn from(output: OutputArg) -> Self {
+        match output {
+            OutputArg::Dense => OutputKind::Dense,
+            OutputArg::Sparse => OutputKind::Sparse,
+            OutputArg::Multi => OutputKind::Multi,
         }
     }
 }

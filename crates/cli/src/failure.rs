@@ -63,6 +63,9 @@ impl From<EngineError> for Failure {
             EngineError::UnknownTask { .. }
             | EngineError::UnknownDim { .. }
             | EngineError::UnknownDevice { .. }
+            | EngineError::OutputAbsent { .. }
+            | EngineError::NoInstruction { .. }
+            | EngineError::UnknownOutput { .. }
             | EngineError::Record(RecordError::UnknownTask { .. }) => USAGE,
             EngineError::Record(_) | EngineError::Tokenizer(_) | EngineError::TokenizerTable { .. } => REFUSED,
             EngineError::BackendMissing { .. }

@@ -100,12 +100,14 @@ pub struct Entry {
     pub role: Option<Role>,
     /// The task it is embedded for, where the line says one.
     pub task: Option<String>,
+    /// What it is wanted for, where the line says it.
+    pub instruction: Option<String>,
 }
 
 impl Entry {
     /// An input that is treated as all others.
     fn new(label: String, input: Result<Input, Fault>, files: Vec<PathBuf>) -> Self {
-        Self { id: None, label, input, files, role: None, task: None }
+        Self { id: None, label, input, files, role: None, task: None, instruction: None }
     }
 
     /// What was typed, as an input.
@@ -387,7 +389,7 @@ fn only_file(path: &Path) -> Result<(), Fault> {
     Err(Fault::new(ErrorKind::NotAFile, format!("{}: found {found}", path.display())))
 }
 
-/// A line of `--items`: one medium, and perhaps an id, a track, a role and a task.
+/// A line of `--items`: one medium or several parts, and perhaps an id, a track, a role, a task and an instruction.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Item {
@@ -402,11 +404,86 @@ struct Item {
     #[serde(default, deserialize_with = "given")]
     video: Option<Film>,
     #[serde(default, deserialize_with = "given")]
+    parts: Option<Vec<Part>>,
+    #[serde(default, deserialize_with = "given")]
     track: Option<ItemTrack>,
     #[serde(default, deserialize_with = "given")]
     role: Option<Role>,
     #[serde(default, deserialize_with = "given")]
     task: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    instruction: Option<String>,
+}
+
+/// One of the parts of an item: one medium.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    #[serde(default, deserialize_with = "given")]
+    text: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    image: Option<PathBuf>,
+    #[serde(default, deserialize_with = "given")]
+    audio: Option<PathBuf>,
+    #[serde(default, deserialize_with = "given")]
+    video: Option<Film>,
+}
+
+impl Part {
+    /// How many media it names.
+    fn given(&self) -> usize {
+        let given = [self.text.is_some(), self.image.is_some(), self.audio.is_some(), self.video.is_some()];
+        given.into_iter().filter(|&given| given).count()
+    }
+
+    /// The files it is read from.
+    fn files(&self, folder: &Path) -> Vec<PathBuf> {
+        let film = match &self.video {
+            Some(Film::File(path)) => std::slice::from_ref(path),
+            Some(Film::Frames(frames)) => frames,
+            None => &[],
+        };
+        self.image.iter().chain(&self.audio).chain(film).map(|path| folder.join(path)).collect()
+    }
+
+    /// The one medium it names, with a name for people; `None` where it names none.
+    fn input(self, folder: &Path) -> Option<(String, Result<Input, Fault>)> {
+        Some(match self {
+            Part { text: Some(text), .. } => (text.clone(), Ok(Input::text(text))),
+            Part { image: Some(path), .. } => file_of(folder, &path, Medium::Image),
+            Part { audio: Some(path), .. } => file_of(folder, &path, Medium::Audio),
+            Part { video: Some(Film::File(path)), .. } => file_of(folder, &path, Medium::Video),
+            Part { video: Some(Film::Frames(frames)), .. } => frames_of(folder, &frames),
+            Part { text: None, image: None, audio: None, video: None } => return None,
+        })
+    }
+}
+
+/// One item of several parts; a part that is none is named by its place.
+fn parts_of(folder: &Path, parts: Vec<Part>, bad: impl Fn(String) -> Fault) -> (String, Result<Input, Fault>) {
+    let (mut labels, mut inputs, mut fault) = (Vec::new(), Vec::new(), None);
+    for (at, part) in parts.into_iter().enumerate() {
+        let given = part.given();
+        match part.input(folder) {
+            Some((label, input)) if given == 1 => {
+                labels.push(label);
+                match input {
+                    Ok(input) => inputs.push(input),
+                    Err(why) => fault = fault.or(Some(why)),
+                }
+            }
+            _ => {
+                let why = bad(format!("parts[{at}]: found {given} of text, image, audio and video, expected one"));
+                fault = fault.or(Some(why));
+            }
+        }
+    }
+    let input = match fault {
+        Some(fault) => Err(fault),
+        None if inputs.is_empty() => Err(bad("parts: found none, expected at least one".into())),
+        None => Ok(Input::parts(inputs)),
+    };
+    (labels.join(" + "), input)
 }
 
 /// A track of a line: a number from 0, or a language.
@@ -472,20 +549,16 @@ pub fn item(line: &[u8], folder: &Path, place: &str, tracks: &Tracks) -> Entry {
     let bad = |message: String| Fault::new(ErrorKind::BadItem, format!("{place}: {message}"));
     match serde_json::from_slice::<Item>(line) {
         Ok(mut item) => {
-            let (role, task) = (item.role.take(), item.task.take());
-            let given = [item.text.is_some(), item.image.is_some(), item.audio.is_some(), item.video.is_some()];
-            let given = given.into_iter().filter(|&g| g).count();
+            let (role, task, instruction) = (item.role.take(), item.task.take(), item.instruction.take());
+            let parts = item.parts.take();
+            let only = Part { text: item.text, image: item.image, audio: item.audio, video: item.video };
+            let given = only.given() + usize::from(parts.is_some());
             let wrong_id = item.id.as_deref().is_some_and(|id| !is_usable(id));
             let id = if wrong_id { None } else { item.id };
             let fault = |message: &str| Err(bad(message.into()));
-            let film = match &item.video {
-                Some(Film::File(path)) => std::slice::from_ref(path),
-                Some(Film::Frames(frames)) => frames,
-                None => &[],
-            };
-            let files = item.image.iter().chain(&item.audio).chain(film).map(|path| folder.join(path)).collect();
+            let files = parts.iter().flatten().chain([&only]).flat_map(|part| part.files(folder)).collect();
             let has_track = item.track.is_some();
-            let a_file = item.audio.is_some() || matches!(item.video, Some(Film::File(_)));
+            let a_file = only.audio.is_some() || matches!(only.video, Some(Film::File(_)));
             let track = match &item.track {
                 Some(ItemTrack::Number(index)) => Some(TrackChoice::Index(*index)),
                 Some(ItemTrack::Text(text)) => track_of(text),
@@ -494,22 +567,22 @@ pub fn item(line: &[u8], folder: &Path, place: &str, tracks: &Tracks) -> Entry {
             let wrong_track = has_track && (!a_file || track.is_none());
             let tracks = match track {
                 Some(track) => &Tracks { audio: Some(track.clone()), video: Some(track) },
-                None if matches!(item.video, Some(Film::Frames(_))) => &Tracks::default(),
+                None if matches!(only.video, Some(Film::Frames(_))) => &Tracks::default(),
                 None => tracks,
             };
-            let (label, input) = match (Item { id: None, track: None, ..item }) {
+            let (label, input) = match parts {
                 _ if wrong_id => (place.into(), fault("id: expected a string of text, a number, true, false or null")),
-                _ if given > 1 => (place.into(), fault("found several of text, image, audio and video, expected one")),
+                _ if given > 1 => {
+                    (place.into(), fault("found several of text, image, audio, video and parts, expected one"))
+                }
                 _ if wrong_track && a_file => (place.into(), fault("track: expected a number from 0, or a language")),
                 _ if wrong_track => (place.into(), fault("found a track, which only a file of audio or video has")),
-                Item { text: Some(text), .. } => (text.clone(), Ok(Input::text(text))),
-                Item { image: Some(path), .. } => file_of(folder, &path, Medium::Image),
-                Item { audio: Some(path), .. } => file_of(folder, &path, Medium::Audio),
-                Item { video: Some(Film::File(path)), .. } => file_of(folder, &path, Medium::Video),
-                Item { video: Some(Film::Frames(frames)), .. } => frames_of(folder, &frames),
-                _ => (place.into(), fault("found none of text, image, audio and video, expected one")),
+                Some(parts) => parts_of(folder, parts, bad),
+                None => only.input(folder).unwrap_or_else(|| {
+                    (place.into(), fault("found none of text, image, audio, video and parts, expected one"))
+                }),
             };
-            Entry { id, label, input: input.map(|input| tracks.of(input)), files, role, task }
+            Entry { id, label, input: input.map(|input| tracks.of(input)), files, role, task, instruction }
         }
         Err(e) => {
             let only = serde_json::from_slice::<OnlyId>(line).ok().and_then(|only| only.id);

@@ -78,6 +78,7 @@ fn run() -> u8 {
         (Command::Pull(args), _) => commands::pull::run(&args),
         (Command::Embed(args), Some(verb)) => commands::embed::run(&args, typed(verb)),
         (Command::Compare(args), Some(verb)) => commands::compare::run(&args, &typed(verb)),
+        (Command::Rerank(args), _) => commands::rerank::run(&args),
         (Command::Replay(args), Some(verb)) => commands::replay::run(&args, typed(verb)),
         (Command::Inspect(args), _) => commands::inspect::run(&args),
         (Command::Models(args), _) => commands::models::run(&args),

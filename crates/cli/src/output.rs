@@ -31,8 +31,21 @@ struct VectorLine<'a> {
     start_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     end_s: Option<f64>,
-    dim: usize,
-    embedding: &'a [f32],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dim: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    embedding: Option<&'a [f32]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sparse: Option<SparseBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    multi: Option<Vec<&'a [f32]>>,
+}
+
+/// Weights of tokens by their ids.
+#[derive(Serialize)]
+struct SparseBody<'a> {
+    indices: &'a [u32],
+    values: &'a [f32],
 }
 
 /// The line of an input that failed.
@@ -236,11 +249,17 @@ impl Sink {
         Ok(Sink::Array { file, dim, rows: 0 })
     }
 
-    /// Writes the vector of an input.
+    /// Writes what an input came to; without its vector, where that is not `dense`ly wanted.
     ///
     /// # Errors
     /// As [`write_stdout`] and [`OutFile::write`].
-    pub fn vector(&mut self, index: u64, id: Option<&RawValue>, embedded: &Embedded) -> Result<(), Failure> {
+    pub fn vector(
+        &mut self,
+        index: u64,
+        id: Option<&RawValue>,
+        embedded: &Embedded,
+        dense: bool,
+    ) -> Result<(), Failure> {
         let values = embedded.embedding.as_slice();
         if let Sink::Array { file, rows, .. } = self {
             *rows += 1;
@@ -256,8 +275,13 @@ impl Sink {
             segments: (count > 1).then_some(count),
             start_s: None,
             end_s: None,
-            dim: values.len(),
-            embedding: values,
+            dim: dense.then_some(values.len()),
+            embedding: dense.then_some(values),
+            sparse: embedded
+                .sparse
+                .as_ref()
+                .map(|sparse| SparseBody { indices: &sparse.indices, values: &sparse.values }),
+            multi: embedded.multi.as_ref().map(|rows| rows.iter().map(|row| row.as_slice()).collect()),
         })
     }
 
@@ -265,9 +289,15 @@ impl Sink {
     ///
     /// # Errors
     /// As [`Sink::vector`].
-    pub fn segments(&mut self, index: u64, id: Option<&RawValue>, embedded: &Embedded) -> Result<(), Failure> {
+    pub fn segments(
+        &mut self,
+        index: u64,
+        id: Option<&RawValue>,
+        embedded: &Embedded,
+        dense: bool,
+    ) -> Result<(), Failure> {
         if embedded.segments.is_empty() {
-            return self.vector(index, id, embedded);
+            return self.vector(index, id, embedded, dense);
         }
         for segment in &embedded.segments {
             let values = segment.embedding.as_slice();
@@ -280,8 +310,10 @@ impl Sink {
                 segments: None,
                 start_s: Some(segment.span.start_s),
                 end_s: Some(segment.span.end_s),
-                dim: values.len(),
-                embedding: values,
+                dim: dense.then_some(values.len()),
+                embedding: dense.then_some(values),
+                sparse: None,
+                multi: None,
             })?;
         }
         Ok(())
@@ -369,8 +401,10 @@ mod tests {
             segments: None,
             start_s: None,
             end_s: None,
-            dim: 3,
-            embedding: &[0.1, -1e-9, 0.33333334],
+            dim: Some(3),
+            embedding: Some(&[0.1, -1e-9, 0.33333334]),
+            sparse: None,
+            multi: None,
         };
         assert_eq!(
             String::from_utf8(line_of(&line)).unwrap(),

@@ -967,3 +967,192 @@ fn two_processes_read_one_record_at_once() {
         assert_eq!(String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout), alone);
     }
 }
+
+fn reranker(name: &str) -> TempDir {
+    with_record(name, &["--dtype", "f32"])
+}
+
+fn rerank(folder: &TempDir, args: &[&str]) -> Run {
+    verb(folder, "rerank", args)
+}
+
+#[test]
+fn documents_are_ranked_best_first_as_the_reference_scores_them() {
+    for name in ["bge-reranker-tiny", "modernbert-reranker-tiny", "qwen3-reranker-tiny"] {
+        let folder = reranker(name);
+        let refs: Value =
+            serde_json::from_slice(&fs::read(golden().join("refs").join(format!("{name}.json"))).unwrap()).unwrap();
+        let case = &refs["cases"][0];
+        let (query, document) = (case["query_text"].as_str().unwrap(), case["document_text"].as_str().unwrap());
+        let run = rerank(&folder, &[query, document, "something else", document]);
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+        let lines = run.lines();
+        let best = run.stdout.lines().next().unwrap();
+        let keys = ["{\"index\":", "\"score\":", "\"logit\":", "\"document\":"].map(|key| best.find(key).unwrap());
+        assert!(keys.is_sorted() && keys[0] == 0 && lines[0].as_object().unwrap().len() == 4, "{best}");
+        let scores: Vec<f64> = lines.iter().map(|line| line["score"].as_f64().unwrap()).collect();
+        assert!(scores.is_sorted_by(|a, b| a >= b) && scores.iter().all(|score| (0.0..=1.0).contains(score)));
+        let first = lines.iter().find(|line| line["index"] == 0).unwrap();
+        let want = case["logit_value"].as_f64().map(|logit| 1.0 / (1.0 + (-logit).exp()));
+        let want = want.or(case["score_value"].as_f64()).unwrap();
+        assert!((first["score"].as_f64().unwrap() - want).abs() < 2e-5, "{name}: {first} {want}");
+        assert_eq!(first["document"], document);
+        let places: Vec<u64> = lines.iter().map(|line| line["index"].as_u64().unwrap()).collect();
+        let at = |index: u64| places.iter().position(|place| *place == index).unwrap();
+        assert_eq!(at(2), at(0) + 1, "equal documents keep their order: {places:?}");
+        let best = rerank(&folder, &["--top", "1", "--quiet", query, document, "something else"]);
+        assert_eq!(best.lines().len(), 1);
+        assert!(best.lines()[0].get("document").is_none());
+    }
+}
+
+#[test]
+fn documents_come_from_items_and_failed_ones_are_lines_behind_the_others() {
+    let folder = reranker("bge-reranker-tiny");
+    let items = [
+        json!({"id": 7, "text": "a bear of China"}),
+        json!({"id": "long", "text": "word ".repeat(600)}),
+        json!({"image": "missing.png"}),
+        json!({"text": "a city", "role": "query"}),
+        json!({"text": "a city", "instruction": "find"}),
+        json!({"parts": [{"text": "a"}, {"text": "b"}]}),
+    ];
+    fs::write(folder.path().join("items.jsonl"), items.map(|item| item.to_string()).join("\n")).unwrap();
+    let run = rerank(&folder, &["--items", "items.jsonl", "a bear", "typed first"]);
+    assert_eq!(run.code, 1);
+    let lines = run.lines();
+    let places: Vec<u64> = lines.iter().map(|line| line["index"].as_u64().unwrap()).collect();
+    assert_eq!(places[2..], [2, 3, 4, 5, 6]);
+    assert_eq!(kinds(&run), ["ok", "ok", "too_long", "modality_absent", "bad_item", "bad_item", "modality_absent"]);
+    assert_eq!((&lines[2]["id"], lines.iter().any(|line| line["id"] == 7)), (&json!("long"), true));
+    assert!(lines[2]["error"]["message"].as_str().unwrap().contains("expected at most 512"), "{}", lines[2]);
+    // Cut, it is there, and says what of it was cut.
+    let run = rerank(&folder, &["--items", "items.jsonl", "--truncate", "right", "a bear", "typed first"]);
+    let cut = run.lines().into_iter().find(|line| line["id"] == "long").unwrap();
+    assert_eq!(cut["truncated"], "document");
+    let piped = omniburn()
+        .current_dir(&folder)
+        .args(["rerank", "--model", "record", "--items", "-", "a bear"])
+        .stdin(fs::File::open(folder.path().join("items.jsonl")).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(piped.status.code(), Some(1));
+    assert_eq!(String::from_utf8(piped.stdout).unwrap().lines().count(), 6);
+}
+
+#[test]
+fn a_verb_that_a_model_cannot_do_says_what_it_can() {
+    let folder = reranker("qwen3-reranker-tiny");
+    let run = embed(&folder, &["a text"]);
+    assert_eq!((run.code, run.stdout.as_str()), (2, ""));
+    assert!(run.stderr.contains("gives no vectors") && run.stderr.contains("`rerank`"), "{}", run.stderr);
+    let run = rerank(&folder, &["a query"]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("give a DOC or --items"), "{}", run.stderr);
+    let run = run_without_model(&["rerank", "a query", "a document"]);
+    assert!(run.code == 2 && run.stderr.contains("--model"), "{}", run.stderr);
+    // An instruction is another score.
+    let score = |args: &[&str]| {
+        let run = rerank(&folder, &[args, &["a query", "a document"]].concat());
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        run.lines()[0]["logit"].as_f64().unwrap()
+    };
+    assert_ne!(score(&[]), score(&["--instruction", "Find a sentence with the same meaning"]));
+    let run = run_with_model(&folder, &["inspect", "record"]);
+    assert!(run.stdout.contains("outputs     the score of a query and a document"), "{}", run.stdout);
+    assert!(run.stdout.contains("instruction \"Given a web search query"), "{}", run.stdout);
+    let run = run_with_model(&folder, &["models", "--records", ".", "--json"]);
+    assert_eq!(run.lines()[0]["records"][0]["outputs"], json!(["score"]));
+
+    let folder = small();
+    let run = rerank(&folder, &["a query", "a document"]);
+    assert_eq!((run.code, run.stdout.as_str()), (2, ""));
+    assert!(run.stderr.contains("gives no scores") && run.stderr.contains("`embed`"), "{}", run.stderr);
+    let run = embed(&folder, &["--instruction", "find", "a text"]);
+    assert!(run.code == 2 && run.stderr.contains("takes no instruction"), "{}", run.stderr);
+    let run = embed_items(&folder, &json!({"text": "a", "instruction": "find"}).to_string(), &[]);
+    assert_eq!((run.code, kinds(&run)), (1, vec!["bad_item".to_string()]));
+}
+
+fn run_without_model(args: &[&str]) -> Run {
+    run(omniburn().args(args))
+}
+
+fn run_with_model(folder: &TempDir, args: &[&str]) -> Run {
+    run(omniburn().current_dir(folder).args(args))
+}
+
+#[test]
+fn an_item_of_parts_is_read_and_refused_by_families_that_take_none() {
+    let folder = small();
+    fs::write(folder.path().join("p.png"), fs::read(media().join("images/odd.png")).unwrap()).unwrap();
+    let items = [
+        json!({"id": 1, "parts": [{"image": "p.png"}, {"text": "a caption"}]}),
+        json!({"id": 2, "parts": []}),
+        json!({"id": 3, "parts": [{"image": "p.png", "text": "both"}]}),
+        json!({"id": 4, "parts": [{"text": "a"}], "text": "and a text"}),
+        json!({"id": 5, "parts": [{"text": "a", "role": "query"}]}),
+        json!({"id": 6, "text": "alone"}),
+    ];
+    let run = embed_items(&folder, &items.map(|item| item.to_string()).join("\n"), &[]);
+    assert_eq!(run.code, 1);
+    assert_eq!(kinds(&run), ["modality_absent", "bad_item", "bad_item", "bad_item", "bad_item", "ok"]);
+    let said = |at: usize| run.lines()[at]["error"]["message"].as_str().unwrap().to_string();
+    assert!(said(0).contains("the family `omni` takes no item made of several parts"), "{}", said(0));
+    assert!(said(1).contains("expected at least one"), "{}", said(1));
+    assert!(said(2).contains("parts[0]: found 2 of text"), "{}", said(2));
+}
+
+#[test]
+fn a_folder_that_could_be_either_is_refused_until_the_task_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("a-language-model");
+    fs::create_dir(&source).unwrap();
+    for entry in fs::read_dir(golden().join("twins/qwen3-reranker-tiny")).unwrap().flatten() {
+        fs::copy(entry.path(), source.join(entry.file_name())).unwrap();
+    }
+    let convert = |args: &[&str]| run(omniburn().current_dir(&folder).args(["convert", "a-language-model"]).args(args));
+    let refused = convert(&["--check"]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("--task embed") && refused.stderr.contains("--task rerank"), "{}", refused.stderr);
+    let reranker = convert(&["--check", "--task", "rerank"]);
+    assert!(reranker.code == 0 && reranker.stdout.contains("tasks       rerank"), "{}", reranker.stdout);
+    let embedder = convert(&["--check", "--task", "embed"]);
+    assert!(embedder.code == 0 && embedder.stdout.contains("tasks       base"), "{}", embedder.stdout);
+}
+
+#[test]
+fn sparse_and_multi_outputs_are_lines_and_compare_by_them() {
+    let folder = with_record("bge-m3-tiny", &["--dtype", "f32"]);
+    let run = embed(&folder, &["--output", "sparse,multi", "a bear of China"]);
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    let line = &run.lines()[0];
+    assert!(line.get("embedding").is_none() && line.get("dim").is_none(), "{line}");
+    let ids: Vec<u64> = line["sparse"]["indices"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
+    assert!(ids.is_sorted() && ids.len() == line["sparse"]["values"].as_array().unwrap().len());
+    let tokens = line["tokens"].as_u64().unwrap() as usize;
+    assert_eq!(line["multi"].as_array().unwrap().len(), tokens - 1);
+    assert_eq!(line["multi"][0].as_array().unwrap().len(), 64);
+    let all = embed(&folder, &["--output", "dense,sparse", "a bear of China"]);
+    let all = &all.lines()[0];
+    assert_eq!((&all["sparse"], all["dim"].as_u64(), all.get("multi")), (&line["sparse"], Some(64), None));
+    let plain = embed(&folder, &["a bear of China"]);
+    assert!(plain.lines()[0].get("sparse").is_none());
+    assert_eq!(plain.lines()[0]["embedding"], all["embedding"]);
+    for (output, key) in [("dense", "cosine"), ("sparse", "sparse"), ("multi", "multi")] {
+        let run = verb(&folder, "compare", &["--json", "--output", output, "a bear", "a bear", "France"]);
+        let scores: Vec<f64> = run.lines().iter().map(|line| line[key].as_f64().unwrap()).collect();
+        assert!(scores[0] > scores[1], "{output}: {scores:?}");
+    }
+    let npy = embed(&folder, &["--output", "multi", "--format", "npy", "--out", "x.npy", "a"]);
+    assert!(npy.code == 2 && npy.stderr.contains("--output sparse and multi are written as lines"), "{}", npy.stderr);
+    let small = small();
+    for args in [&["embed", "--output", "sparse", "a"][..], &["compare", "--output", "multi", "a", "b"]] {
+        let run = verb(&small, args[0], &args[1..]);
+        assert!(run.code == 2 && run.stderr.contains("it gives dense"), "{}", run.stderr);
+    }
+    let unknown = embed(&small, &["--output", "features", "a"]);
+    assert!(unknown.code == 2 && unknown.stderr.contains("sparse"), "{}", unknown.stderr);
+    let inspect = run_with_model(&folder, &["inspect", "record", "--json"]);
+    assert_eq!(inspect.lines()[0]["outputs"], json!(["dense", "sparse", "multi"]));
+}

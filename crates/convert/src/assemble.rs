@@ -282,6 +282,12 @@ impl Shared {
                 }
                 Ok(bias)
             }
+            Piece::RowDifference { table, plus, minus } => {
+                let (dtype, bytes) = self.source.read(&table.name)?;
+                let width = table.forms[0].shape[1] * dtype.bytes();
+                let row = |index: &u32| layout::widen(dtype, &bytes[*index as usize * width..][..width]);
+                Ok(row(plus).iter().zip(row(minus)).map(|(plus, minus)| plus - minus).collect())
+            }
         }
     }
 

@@ -15,9 +15,12 @@ use crate::error::{ConvertError, ShapeFault, TensorFaults};
 use crate::fields::{Faults, Fields};
 use crate::files::{CONFIG_FILE, MODULES_FILE, read_json, read_json_if_there};
 use crate::lora::ADAPTER_CONFIG;
+use crate::rerank::{self, Rerank, TextFolder};
+use crate::row_heads;
 use crate::sentence_transformers::{Modules, Poolings, Settings, transformer_folder, two_towers_folder};
 use crate::side_files::added_token_id;
 use crate::source::{Source, not_a_folder};
+use crate::tasks::{RERANK_TASK, TaskChoice};
 use crate::tokenizer_settings::{SETTINGS_FILE, SPECIAL_FILE};
 
 /// A checkpoint's folder with its configuration and the headers of its weights.
@@ -37,6 +40,8 @@ pub(crate) struct Checkpoint<'a> {
 /// What a checkpoint's files say of its model.
 pub(crate) struct Reading {
     pub family: FamilyConfig,
+    /// The task, where there is one alone.
+    pub task: &'static str,
     pub details: FolderDetails,
     /// Of the files of sentence-transformers, where the family has its prompts from them.
     pub prompts: Option<Prompts>,
@@ -98,12 +103,12 @@ impl<'a> Checkpoint<'a> {
         self.folder.join(CONFIG_FILE)
     }
 
-    /// Reads the configuration, and what other files say of texts.
+    /// Reads the configuration, and what other files say of texts; `asked` tells vectors from scores where files leave it open.
     ///
     /// # Errors
     /// [`ConvertError::Fields`] with every field of a file that is wrong, [`ConvertError::Config`], [`ConvertError::Json`],
-    /// [`ConvertError::Io`].
-    pub fn read(&self) -> Result<Reading, ConvertError> {
+    /// [`ConvertError::Io`], [`ConvertError::TwoReadings`], [`ConvertError::NoReranker`].
+    pub fn read(&self, asked: &TaskChoice) -> Result<Reading, ConvertError> {
         let steps = &self.rules.steps;
         let path = self.config_path();
         let tokenizer = self.folder.join(TOKENIZER_FILE);
@@ -135,21 +140,43 @@ impl<'a> Checkpoint<'a> {
             skips_prompt: false,
             max_tokens: None,
             padding: None,
+            rerank: None,
+            row_heads: None,
         };
         let mut family = configured(&unsaid)?;
         if steps.tasks.is_none() {
             refuse_adapter_beside(&self.folder)?;
         }
         let mut settings = None;
+        let mut task = steps.one.name;
         if steps.texts == TextFiles::SentenceTransformers {
-            let mut found = Settings::read(self.root, &self.folder, self.modules.as_ref(), family.spec().hidden)?;
+            let modules = self.modules.as_ref();
+            let texts = TextFolder { checkpoint: self.root, folder: &self.folder, modules, config: &self.config };
+            let rerank = rerank::find(&texts, asked)?;
+            let mut found = match &rerank {
+                None => Settings::read(self.root, &self.folder, modules, family.spec().hidden)?,
+                Some(Rerank { settings, read, notes }) => {
+                    let asked = settings.answers.is_some();
+                    Settings::of_pairs(self.root, &self.folder, modules, asked, read.clone(), notes.clone())?
+                }
+            };
             let Poolings { first, more, skips_prompt } = found.poolings.clone();
             let max_tokens = match found.max_tokens {
                 Some(said) => Some(said),
                 None => tokenizer_limit(&self.folder, &mut found.read)?,
             };
-            let text = TextSettings { pooling: first, more_poolings: more, skips_prompt, max_tokens, padding: None };
+            let rerank = rerank.map(|rerank| rerank.settings);
+            let row_heads = row_heads::find(&texts, &mut found.notes)?;
+            let (pooling, more_poolings) = (first, more);
+            let text =
+                TextSettings { pooling, more_poolings, skips_prompt, max_tokens, rerank, row_heads, padding: None };
             family = configured(&text)?;
+            if text.rerank.is_some() {
+                if family.spec().outputs.pairs().is_none() {
+                    return Err(ConvertError::NoReranker { family: family.name() });
+                }
+                task = RERANK_TASK;
+            }
             settings = Some(found);
         }
         let mut read = Vec::new();
@@ -175,10 +202,18 @@ impl<'a> Checkpoint<'a> {
                 notes: found.notes,
                 details,
                 family,
+                task,
             },
-            None => {
-                Reading { default_dim: None, prompts: None, lowercase: false, read, notes: Vec::new(), details, family }
-            }
+            None => Reading {
+                default_dim: None,
+                prompts: None,
+                lowercase: false,
+                read,
+                notes: Vec::new(),
+                details,
+                family,
+                task,
+            },
         })
     }
 

@@ -135,6 +135,20 @@ pub enum ConvertError {
         /// What would do.
         way: String,
     },
+    /// Nothing tells whether a folder gives vectors or scores pairs of texts.
+    #[error("{}: {found}: say --task embed for vectors, or --task rerank for scores of pairs", path.display())]
+    TwoReadings {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+    },
+    /// A reranker was asked for, and the family makes none.
+    #[error("the family `{family}` scores no pairs here: --task embed makes vectors")]
+    NoReranker {
+        /// The family.
+        family: &'static str,
+    },
     /// The checkpoint does not hold this task.
     #[error("no task `{asked}` in this checkpoint; it holds {}", known.join(", "))]
     UnknownTask {
@@ -379,6 +393,8 @@ impl ConvertError {
             | ConvertError::TemplateModality { .. }
             | ConvertError::TemplateFixed { .. }
             | ConvertError::NoAdapters { .. }
+            | ConvertError::TwoReadings { .. }
+            | ConvertError::NoReranker { .. }
             | ConvertError::TemplateIds { asked: true, .. }
             | ConvertError::Overlap { .. }
             | ConvertError::Record(

@@ -13,6 +13,7 @@
 //! | [`card`] | which family's rules; what no file of a supported checkpoint states |
 //! | `source`, `safefile`, `files` | shards and index; checked headers, tensors read one at a time; JSON files |
 //! | `recipes` | names and axis orders to recipes for the record's tensors |
+//! | `rerank`, `row_heads` | whether a folder gives vectors or scores pairs; heads over rows in files of their own |
 //! | `tasks`, `templates` | which tasks and which media layouts |
 //! | `sentence_transformers` | modules, pooling, prompts and lengths of such folders |
 //! | `side_files`, `processor_files`, `square_files` | prompts; the preprocessor files of transformers 4 and 5 |
@@ -59,6 +60,8 @@ mod plan;
 mod processor_files;
 mod recipes;
 pub mod report;
+mod rerank;
+mod row_heads;
 mod safefile;
 mod sentence_transformers;
 mod side_files;
@@ -75,7 +78,7 @@ pub use options::{ConvertOptions, Progress};
 pub use recipes::Layout;
 pub use report::ConvertReport;
 pub use source::find_in_hf_cache;
-pub use tasks::{BASE_TASK, TaskChoice};
+pub use tasks::{BASE_TASK, EMBED_TASK, RERANK_TASK, TaskChoice};
 
 /// Converts a checkpoint, or with [`ConvertOptions::check`] says what a conversion would do.
 ///

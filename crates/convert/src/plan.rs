@@ -65,7 +65,8 @@ impl Plan {
     /// Whatever is wrong with options, configuration, names, shapes, types, ids, side files or adapters.
     pub fn make(options: &ConvertOptions) -> Result<Self, ConvertError> {
         let checkpoint = Checkpoint::open(&options.source)?;
-        let Reading { family, details, prompts, default_dim, lowercase, mut read, notes } = checkpoint.read()?;
+        let Reading { family, task, details, prompts, default_dim, lowercase, mut read, notes } =
+            checkpoint.read(&options.tasks)?;
         let Checkpoint { root, ref folder, ref config, rules, ref card, ref source, .. } = checkpoint;
         let steps = &rules.steps;
 
@@ -81,7 +82,7 @@ impl Plan {
         });
         let tasks = match &survey {
             Some(survey) => survey.choose(&options.tasks, options.adapter.as_deref())?,
-            None => Tasks::one(steps.one.name, family.name(), &options.tasks, options.adapter.as_deref())?,
+            None => Tasks::one(task, family.name(), &options.tasks, options.adapter.as_deref())?,
         };
         let special_token_ids = special_ids(&checkpoint, &details, &tasks)?;
 

@@ -64,6 +64,13 @@ pub(crate) enum Piece {
         /// `[outputs]`
         own: Input,
     },
+    /// One row of a table less another.
+    RowDifference {
+        /// `[rows, width]`
+        table: Input,
+        plus: u32,
+        minus: u32,
+    },
 }
 
 impl Piece {
@@ -74,6 +81,7 @@ impl Piece {
             Piece::Zeros(_) => Vec::new(),
             Piece::FoldedWeight { outer, inner } => vec![outer, inner],
             Piece::FoldedBias { outer, inner, own } => vec![outer, inner, own],
+            Piece::RowDifference { table, .. } => vec![table],
         }
     }
 }
@@ -162,7 +170,7 @@ impl Orders {
     fn of(spec: &TensorSpec) -> Option<Self> {
         let &[inputs, outputs] = spec.shape.as_slice() else { return None };
         match spec.axes {
-            SourceAxes::Torch => None,
+            SourceAxes::Torch | SourceAxes::RowDifference { .. } => None,
             // Rows of the product are (tap, channel), which is the channels-last order.
             SourceAxes::Convolution { taps } => Some(Self {
                 torch: Form { shape: vec![outputs, inputs / taps, taps], order: Some(vec![0, 2, 1]) },
@@ -244,6 +252,9 @@ impl<'a> Recipes<'a> {
             return self.fused(spec, key);
         }
         let name = self.named(&spec.name, key);
+        if let (SourceAxes::RowDifference { rows, plus, minus }, &[width]) = (spec.axes, spec.shape.as_slice()) {
+            return vec![Piece::RowDifference { table: Input::plain(name, [rows, width]), plus, minus }];
+        }
         let Some(Orders { torch, last }) = Orders::of(spec) else { return plain(name, spec) };
         // Where the two cannot be told apart, the layout's own comes first.
         let forms = match (self.rules.steps.channels_last, self.layout) {

@@ -30,12 +30,13 @@ const TRANSFORMER_FILES: [&str; 7] = [
     "sentence_xlnet_config.json",
 ];
 /// Modules that are computed, by the last part of their type; `BERT` is what the first releases called a transformer.
-const MODULES: [(&str, Kind); 5] = [
+const MODULES: [(&str, Kind); 6] = [
     ("Transformer", Kind::Transformer),
     ("BERT", Kind::Transformer),
     ("Pooling", Kind::Pooling),
     ("Normalize", Kind::Normalize),
     ("Dropout", Kind::Dropout),
+    ("LogitScore", Kind::LogitScore),
 ];
 /// The module of a model of text and images, which pools its rows itself.
 const TWO_TOWERS: &str = "CLIPModel";
@@ -65,14 +66,19 @@ enum Kind {
     Normalize,
     /// Computes nothing once a model is trained.
     Dropout,
+    /// Of a language model that scores pairs: the difference of two logits.
+    LogitScore,
 }
 
 /// What `modules.json` says.
 #[derive(Debug, Clone)]
 pub(crate) struct Modules {
     path: PathBuf,
-    pooling: PathBuf,
+    /// Of a folder that gives vectors.
+    pooling: Option<PathBuf>,
     normalize: Vec<PathBuf>,
+    /// Of a language model that scores pairs.
+    logit_score: Option<PathBuf>,
     notes: Vec<String>,
 }
 
@@ -110,7 +116,8 @@ impl Modules {
                 None => {
                     let kind = shown(module.get("type"));
                     let found = if folder.is_empty() { kind } else { format!("{kind} in {folder}") };
-                    let computed = "a module of sentence_transformers: Transformer, Pooling, Normalize or Dropout";
+                    let computed =
+                        "a module of sentence_transformers: Transformer, Pooling, Normalize, Dropout or LogitScore";
                     faults.add(format!("{at}type"), found, computed);
                 }
             }
@@ -121,6 +128,16 @@ impl Modules {
             notes.push(format!("{MODULES_FILE}: Dropout changes nothing once a model is trained"));
         }
         let order: Vec<Kind> = kinds.into_iter().filter(|kind| *kind != Kind::Dropout).collect();
+        let scores = match order.as_slice() {
+            [Kind::Transformer, Kind::LogitScore] => true,
+            // Such a list is that of a cross encoder where the file of the whole model says so.
+            [Kind::Transformer] => is_cross_encoder(root)?,
+            _ => false,
+        };
+        if scores {
+            let logit_score = folders(&found, Kind::LogitScore, root).pop();
+            return Ok(Some(Self { pooling: None, normalize: Vec::new(), logit_score, notes, path }));
+        }
         let (start, rest) = order.split_at(order.len().min(2));
         if start != [Kind::Transformer, Kind::Pooling] || rest.iter().any(|kind| *kind != Kind::Normalize) {
             let order: Vec<String> = order.iter().map(|kind| format!("{kind:?}")).collect();
@@ -128,12 +145,29 @@ impl Modules {
             faults.check()?;
         }
         Ok(Some(Self {
-            pooling: folders(&found, Kind::Pooling, root).swap_remove(0),
+            pooling: Some(folders(&found, Kind::Pooling, root).swap_remove(0)),
             normalize: folders(&found, Kind::Normalize, root),
+            logit_score: None,
             notes,
             path,
         }))
     }
+
+    /// Whether they score pairs and give no vectors.
+    pub fn scores(&self) -> bool {
+        self.pooling.is_none()
+    }
+
+    /// Folder of the module that takes the difference of two logits.
+    pub fn logit_score(&self) -> Option<&Path> {
+        self.logit_score.as_deref()
+    }
+}
+
+/// Whether the file of the whole model calls it a cross encoder.
+fn is_cross_encoder(root: &Path) -> Result<bool, ConvertError> {
+    let value = read_json_if_there::<Value>(&root.join(PROMPTS_FILE))?;
+    Ok(value.as_ref().and_then(|value| value.get("model_type")?.as_str()) == Some("CrossEncoder"))
 }
 
 /// The folders of the modules of a kind.
@@ -190,11 +224,13 @@ fn is_inside(path: &str) -> bool {
 /// The kind that a type names: a class of sentence-transformers, under whichever of its paths it was saved.
 fn kind_of(value: Option<&Value>) -> Option<Kind> {
     let name = value?.as_str()?.strip_prefix("sentence_transformers.")?;
+    let last = name.rsplit('.').next()?;
     // Classes of the same name that are other modules.
-    if ["sparse_encoder.", "cross_encoder.", "multi_vector_encoder."].iter().any(|other| name.starts_with(other)) {
+    let others = ["sparse_encoder.", "cross_encoder.", "multi_vector_encoder."];
+    let scores = name.starts_with("cross_encoder.") && ["Transformer", "LogitScore"].contains(&last);
+    if !scores && others.iter().any(|other| name.starts_with(other)) {
         return None;
     }
-    let last = name.rsplit('.').next()?;
     MODULES.iter().find(|(module, _)| *module == last).map(|(_, kind)| *kind)
 }
 
@@ -241,10 +277,12 @@ impl Settings {
         hidden: usize,
     ) -> Result<Self, ConvertError> {
         let mut reader = Reader { read: Vec::new(), notes: Vec::new() };
-        let Some(modules) = modules else { return reader.without_modules(root, hidden) };
+        let Some((modules, pooling)) = modules.and_then(|modules| Some((modules, modules.pooling.as_ref()?))) else {
+            return reader.without_modules(root, hidden);
+        };
         reader.read.push(modules.path.clone());
         reader.notes.extend(modules.notes.iter().cloned());
-        let path = modules.pooling.join(CONFIG_FILE);
+        let path = pooling.join(CONFIG_FILE);
         let Some(value) = reader.json(&path)? else { return Err(ConvertError::MissingFiles { paths: vec![path] }) };
         let poolings = reader.poolings(&path, &value, hidden)?;
         for folder in &modules.normalize {
@@ -257,12 +295,59 @@ impl Settings {
             ));
         }
         let (prompts, truncate_dim) = reader.prompts(root, true)?;
-        let Transformer { max_tokens, lowercase } = reader.transformer(transformer)?;
+        let Transformer { max_tokens, lowercase } = reader.transformer(transformer, Form::Rows)?;
         if poolings.skips_prompt && prompts == Prompts::default() {
             reader.notes.push("include_prompt is false, and no role has a prompt: it changes nothing".into());
         }
         let Reader { read, notes } = reader;
         Ok(Self { poolings, prompts, truncate_dim, max_tokens, lowercase, read, notes })
+    }
+
+    /// Reads the settings of a checkpoint that scores pairs; a language model is `asked`. What was read and noted before comes
+    /// first.
+    ///
+    /// # Errors
+    /// As [`Settings::read`].
+    pub fn of_pairs(
+        root: &Path,
+        transformer: &Path,
+        modules: Option<&Modules>,
+        asked: bool,
+        read: Vec<PathBuf>,
+        notes: Vec<String>,
+    ) -> Result<Self, ConvertError> {
+        let mut reader = Reader { read, notes };
+        if let Some(modules) = modules.filter(|modules| modules.scores()) {
+            reader.read.push(modules.path.clone());
+            reader.notes.extend(modules.notes.iter().cloned());
+        }
+        let prompts = reader.pair_prompts(root, asked)?;
+        let form = if asked { Form::Logits } else { Form::Scores };
+        let Transformer { max_tokens, lowercase } = reader.transformer(transformer, form)?;
+        let Reader { read, notes } = reader;
+        Ok(Self { poolings: Poolings::MEAN, prompts, truncate_dim: None, max_tokens, lowercase, read, notes })
+    }
+}
+
+/// What the transformer of a folder hands to the next module, or to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// The rows of its last layer.
+    Rows,
+    /// The scores of a classifier.
+    Scores,
+    /// The logits of a language model.
+    Logits,
+}
+
+impl Form {
+    /// The task, the name of what comes out, and the output of the model that it is.
+    fn names(self) -> [&'static str; 3] {
+        match self {
+            Form::Rows => ["feature-extraction", "token_embeddings", "last_hidden_state"],
+            Form::Scores => ["sequence-classification", "scores", "logits"],
+            Form::Logits => ["text-generation", "causal_logits", "logits"],
+        }
     }
 }
 
@@ -299,7 +384,7 @@ impl Reader {
         if self.prompts(root, false)? != (Prompts::default(), None) {
             said.push(format!("{PROMPTS_FILE} has prompts or a truncate_dim"));
         }
-        let Transformer { max_tokens, lowercase } = self.transformer(root)?;
+        let Transformer { max_tokens, lowercase } = self.transformer(root, Form::Rows)?;
         if lowercase {
             said.push("do_lower_case is set".into());
         }
@@ -401,7 +486,41 @@ impl Reader {
         Ok((chosen.prompts, truncate_dim))
     }
 
-    fn transformer(&mut self, folder: &Path) -> Result<Transformer, ConvertError> {
+    /// What is put in front of the query of a pair: the default prompt, except where it is the instruction of a language
+    /// model.
+    fn pair_prompts(&mut self, root: &Path, asked: bool) -> Result<Prompts, ConvertError> {
+        let path = root.join(PROMPTS_FILE);
+        if !is_cross_encoder(root)? {
+            return Ok(Prompts::default());
+        }
+        let Some(value) = self.json(&path)? else { return Ok(Prompts::default()) };
+        let faults = Faults::of(&path);
+        let fields = Fields::new("", Some(&value), &faults);
+        for (name, _) in fields.present() {
+            const KNOWN: [&str; 7] = [
+                "prompts",
+                "default_prompt_name",
+                "model_type",
+                "activation_fn",
+                "keep_in_fp32_modules",
+                "requirements",
+                "__version__",
+            ];
+            if !KNOWN.contains(&name.as_str()) {
+                self.notes.push(format!("{PROMPTS_FILE}: {name} is not used"));
+            }
+        }
+        let chosen = by_role(&fields, Prompts::default());
+        faults.check()?;
+        let default = chosen.prompts.none;
+        if default.is_empty() || asked {
+            return Ok(Prompts::default());
+        }
+        self.notes.push(format!("default_prompt_name: {default:?} stands in front of every query"));
+        Ok(Prompts { query: default, ..Prompts::default() })
+    }
+
+    fn transformer(&mut self, folder: &Path, form: Form) -> Result<Transformer, ConvertError> {
         let mut settings = Transformer { max_tokens: None, lowercase: false };
         for file in TRANSFORMER_FILES {
             let path = folder.join(file);
@@ -411,26 +530,32 @@ impl Reader {
             }
             let faults = Faults::of(&path);
             let fields = Fields::new("", Some(&value), &faults);
-            self.transformer_fields(&fields, &faults, &mut settings);
+            self.transformer_fields(&fields, &faults, &mut settings, form);
             faults.check()?;
             break;
         }
         Ok(settings)
     }
 
-    fn transformer_fields(&mut self, fields: &Fields<'_>, faults: &Faults, settings: &mut Transformer) {
+    fn transformer_fields(&mut self, fields: &Fields<'_>, faults: &Faults, settings: &mut Transformer, form: Form) {
+        let [task, output, row] = form.names();
         settings.max_tokens = fields.size("max_seq_length");
         settings.lowercase = fields.flag("do_lower_case") == Some(true);
-        fields.only_text("transformer_task", "feature-extraction");
-        fields.only_text("module_output_name", "token_embeddings");
-        let text = fields.get("modality_config").and_then(|config| config.get("text"));
+        fields.only_text("transformer_task", task);
+        fields.only_text("module_output_name", output);
+        // A language model is given a pair as a message, in a prompt.
+        let (medium, at) = match form {
+            Form::Logits => ("message", "modality_config.message."),
+            Form::Rows | Form::Scores => ("text", "modality_config.text."),
+        };
+        let text = fields.get("modality_config").and_then(|config| config.get(medium));
         if fields.get("modality_config").is_some() {
-            let text = Fields::new("modality_config.text.", text, faults);
-            let row = "last_hidden_state";
+            let text = Fields::new(at, text, faults);
             let output = text.get("method_output_name");
             let listed = output.and_then(Value::as_array).is_some_and(|list| list.len() == 1 && list[0] == row);
             if output.and_then(Value::as_str) != Some(row) && !listed {
-                text.fault("method_output_name", format!("\"{row}\": the rows of the last layer"));
+                let what = if form == Form::Rows { "the rows of the last layer" } else { "the model's logits" };
+                text.fault("method_output_name", format!("\"{row}\": {what}"));
             }
             if text.get("method").and_then(Value::as_str) != Some("forward") {
                 text.fault("method", "\"forward\"");
@@ -439,8 +564,9 @@ impl Reader {
         for (name, value) in fields.present() {
             match name.as_str() {
                 "max_seq_length" | "do_lower_case" | "transformer_task" | "module_output_name" | "modality_config" => {}
-                // How a batch is laid out: padding is never seen.
+                // How a batch is laid out: padding is never seen. How a message is written: its template is looked at.
                 "unpad_inputs" => {}
+                "message_format" if form == Form::Logits => {}
                 "model_args" | "model_kwargs" | "config_args" | "config_kwargs" | "tokenizer_args"
                 | "processor_kwargs" | "processing_kwargs" => self.nested(name, value, faults, settings),
                 _ => fields.fault(name, "nothing, as it is not computed"),

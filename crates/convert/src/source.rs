@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use omniburn_models::checkpoint::{KeyMap, TensorIndex};
+use omniburn_models::checkpoint::{HEAD_FILES, KeyMap, TensorIndex};
 use omniburn_models::record::Dtype;
 
 use crate::error::ConvertError;
@@ -36,7 +36,7 @@ impl Source {
     /// Opens the folder's weight files and reads their headers.
     pub fn open(folder: &Path, map: &KeyMap) -> Result<Self, ConvertError> {
         let mut notes = Vec::new();
-        let (files, index) = open_files(folder, &mut notes)?;
+        let (mut files, index) = open_files(folder, &mut notes)?;
         let mut keys: BTreeMap<String, Key> = BTreeMap::new();
         let mut twice = Vec::new();
         for (file, safe) in files.iter().enumerate() {
@@ -48,6 +48,19 @@ impl Source {
                     keys.insert(canonical, Key { file, own: own.clone() });
                 }
             }
+        }
+        // Heads in files of their own, whose tensors have no other name than what they are.
+        for name in HEAD_FILES {
+            let path = folder.join(format!("{name}.safetensors"));
+            if !path.is_file() {
+                continue;
+            }
+            let safe = SafeFile::open(&path)?;
+            for own in safe.tensors.keys() {
+                let before = keys.insert(format!("{name}.{own}"), Key { file: files.len(), own: own.clone() });
+                twice.extend(before.map(|before| format!("{} and {own} of {}", before.own, path.display())));
+            }
+            files.push(safe);
         }
         if !twice.is_empty() {
             return Err(ConvertError::Duplicates { names: twice });

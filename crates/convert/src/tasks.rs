@@ -14,6 +14,10 @@ use crate::source::{Source, checkpoint_name};
 
 /// Name of the task of a record made from base weights.
 pub const BASE_TASK: &str = "base";
+/// The task of a record that scores pairs.
+pub const RERANK_TASK: &str = "rerank";
+/// What asks for vectors where a folder could be read as either.
+pub const EMBED_TASK: &str = "embed";
 pub(crate) const ADAPTERS_FOLDER: &str = "adapters";
 
 /// Which tasks to convert.
@@ -87,6 +91,7 @@ impl Tasks {
     ) -> Result<Self, ConvertError> {
         if let TaskChoice::Named(asked) = choice
             && asked != name
+            && (asked != EMBED_TASK || name == RERANK_TASK)
         {
             return Err(ConvertError::UnknownTask { asked: asked.clone(), known: vec![name.into()] });
         }

@@ -220,7 +220,7 @@ pub(crate) fn rebuild(
                     false,
                 ),
             );
-            part("post_processor", around(&token("cls_token"), &token("sep_token"), vocabulary));
+            part("post_processor", around(&token("cls_token"), &token("sep_token"), Between::OneTypeEach, vocabulary));
         }
         Class::Qwen2 => {
             let prefix = settings.maybe_flag("add_prefix_space").unwrap_or(false);
@@ -257,7 +257,7 @@ pub(crate) fn rebuild(
             part("pre_tokenizer", byte_level(settings.flag("add_prefix_space", false), true));
             part("model", model(file, pairs(None, false, false, None), true));
             if class == Class::Roberta {
-                part("post_processor", around(&token("cls_token"), &token("sep_token"), vocabulary));
+                part("post_processor", around(&token("cls_token"), &token("sep_token"), Between::Two, vocabulary));
             }
         }
         Class::XlmRoberta => {
@@ -271,7 +271,7 @@ pub(crate) fn rebuild(
                 ]}),
             );
             part("model", model(file, json!({"type": "Unigram", "unk_id": 3, "byte_fallback": false}), false));
-            part("post_processor", around(&token("bos_token"), &token("eos_token"), vocabulary));
+            part("post_processor", around(&token("bos_token"), &token("eos_token"), Between::Two, vocabulary));
         }
         Class::Herbert => {
             part("normalizer", bert_normalizer(false, Some(false), true));
@@ -330,21 +330,36 @@ fn model(file: &Map<String, Value>, mut fields: Value, with_merges: bool) -> Val
     fields
 }
 
+/// What stands between the texts of a pair.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Between {
+    /// The token behind a text; the second text and what is behind it are of token type 1, as in BERT.
+    OneTypeEach,
+    /// That token twice, all of one type, as in RoBERTa.
+    Two,
+}
+
 /// A post-processor with one token before a text and one behind it.
-fn around(first: &str, last: &str, vocabulary: &Vocabulary<'_>) -> Value {
+fn around(first: &str, last: &str, between: Between, vocabulary: &Vocabulary<'_>) -> Value {
     let special = |token: &str| {
         let id = vocabulary.id(token).unwrap_or_default();
         json!({"id": token, "ids": [id], "tokens": [token]})
     };
-    let (before, behind) =
-        (json!({"SpecialToken": {"id": first, "type_id": 0}}), json!({"SpecialToken": {"id": last, "type_id": 0}}));
+    let text = |id: &str, kind: u8| json!({"Sequence": {"id": id, "type_id": kind}});
+    let token = |id: &str, kind: u8| json!({"SpecialToken": {"id": id, "type_id": kind}});
+    let single = vec![token(first, 0), text("A", 0), token(last, 0)];
+    let second = match between {
+        Between::OneTypeEach => vec![text("B", 1), token(last, 1)],
+        Between::Two => vec![token(last, 0), text("B", 0), token(last, 0)],
+    };
+    let pair = [&single[..], &second].concat();
     let mut tokens = Map::new();
     tokens.insert(first.into(), special(first));
     tokens.insert(last.into(), special(last));
     json!({
         "type": "TemplateProcessing",
-        "single": [before, {"Sequence": {"id": "A", "type_id": 0}}, behind],
-        "pair": [before, {"Sequence": {"id": "A", "type_id": 0}}, behind, {"Sequence": {"id": "B", "type_id": 1}}, behind],
+        "single": single,
+        "pair": pair,
         "special_tokens": tokens,
     })
 }
@@ -447,7 +462,7 @@ fn canonical(part: &Value) -> Value {
 }
 
 /// Ids before and behind a text, where the post-processor is of a kind that is understood.
-fn ids_around(part: &Value) -> Option<(Vec<u64>, Vec<u64>)> {
+pub(crate) fn ids_around(part: &Value) -> Option<(Vec<u64>, Vec<u64>)> {
     match part.get("type").and_then(Value::as_str) {
         None if part.is_null() => Some((vec![], vec![])),
         Some("ByteLevel") => Some((vec![], vec![])),

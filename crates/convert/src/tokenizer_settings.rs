@@ -42,6 +42,8 @@ pub(crate) struct TokenizerFiles {
     /// The other files that were there and were read.
     pub read: Vec<PathBuf>,
     pub notes: Vec<String>,
+    /// Whether the token types that it gives reach a model.
+    pub token_types: bool,
 }
 
 /// Reads all files of a folder's tokenizer; `root` is its `config.json`, and `rows` those of the token table.
@@ -53,7 +55,8 @@ pub(crate) fn read(folder: &Path, root: &Value, rows: usize) -> Result<Tokenizer
     let path = folder.join(TOKENIZER_FILE);
     let settings_path = folder.join(SETTINGS_FILE);
     let file: Option<Value> = read_json_if_there(&path)?;
-    let mut found = TokenizerFiles { path: path.clone(), content: None, read: Vec::new(), notes: Vec::new() };
+    let mut found =
+        TokenizerFiles { path: path.clone(), content: None, read: Vec::new(), notes: Vec::new(), token_types: false };
     let config: Option<Value> = read_json_if_there(&settings_path)?;
     let faults = Faults::of(&settings_path);
     let fields = match config {
@@ -68,6 +71,11 @@ pub(crate) fn read(folder: &Path, root: &Value, rows: usize) -> Result<Tokenizer
         }
     };
     let class = class_of(&fields, root, file.as_ref(), folder, &faults)?;
+    found.token_types = match fields.get("model_input_names").and_then(Value::as_array) {
+        Some(names) => names.iter().any(|name| name == "token_type_ids"),
+        // Of the classes that are computed here, one names them itself.
+        None => class == Class::Bert,
+    };
     let vocabulary_file = folder.join(VOCAB_FILE);
     let built = match &file {
         Some(_) => None,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 use omniburn_scheduler::{Cancel, Priority};
 
-use crate::call::{Embedded, InputDigest, Timings};
+use crate::call::{Answer, InputDigest, Timings};
 use crate::error::ItemError;
 
 /// Items being computed now, by what they are and how they are asked for.
@@ -20,7 +20,7 @@ pub(crate) struct Flights {
 /// One item that somebody computes and others wait for.
 #[derive(Debug, Default)]
 pub(crate) struct Flight {
-    landed: Mutex<Option<Option<Embedded>>>,
+    landed: Mutex<Option<Option<Answer>>>,
     changed: Condvar,
 }
 
@@ -86,11 +86,7 @@ impl Flight {
     ///
     /// # Errors
     /// [`ItemError::Cancelled`], [`ItemError::DeadlinePassed`].
-    pub(crate) fn wait(
-        &self,
-        cancel: Option<&Cancel>,
-        deadline: Option<Instant>,
-    ) -> Result<Option<Embedded>, ItemError> {
+    pub(crate) fn wait(&self, cancel: Option<&Cancel>, deadline: Option<Instant>) -> Result<Option<Answer>, ItemError> {
         let mut landed = self.landed.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(result) = &*landed {
@@ -106,7 +102,7 @@ impl Flight {
         }
     }
 
-    fn land(&self, result: Option<Embedded>) {
+    fn land(&self, result: Option<Answer>) {
         *self.landed.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         self.changed.notify_all();
     }
@@ -114,7 +110,7 @@ impl Flight {
 
 impl Lead {
     /// Tells those who wait.
-    pub(crate) fn land(self, result: &Result<Embedded, ItemError>) {
+    pub(crate) fn land(self, result: &Result<Answer, ItemError>) {
         self.flight.land(result.as_ref().ok().cloned());
     }
 }
@@ -144,7 +140,7 @@ pub struct ResultCache {
 
 #[derive(Debug)]
 struct Kept {
-    results: LruCache<InputDigest, Embedded>,
+    results: LruCache<InputDigest, Answer>,
     bytes: u64,
     hits: u64,
     misses: u64,
@@ -181,7 +177,7 @@ impl ResultCache {
         CacheStats { results: kept.results.len(), bytes: kept.bytes, hits: kept.hits, misses: kept.misses }
     }
 
-    pub(crate) fn find(&self, key: &InputDigest) -> Option<Embedded> {
+    pub(crate) fn find(&self, key: &InputDigest) -> Option<Answer> {
         let mut kept = self.lock();
         let found = kept.results.get(key).cloned();
         match found {
@@ -191,13 +187,15 @@ impl ResultCache {
         found
     }
 
-    pub(crate) fn keep(&self, key: InputDigest, result: &Embedded) {
+    pub(crate) fn keep(&self, key: InputDigest, result: &Answer) {
         let bytes = bytes_of(result);
         if bytes > self.most_bytes {
             return;
         }
         let mut kept = self.lock();
-        if let Some(old) = kept.results.put(key, Embedded { timings: Timings::default(), ..result.clone() }) {
+        let mut kept_result = result.clone();
+        *kept_result.timings_mut() = Timings::default();
+        if let Some(old) = kept.results.put(key, kept_result) {
             kept.bytes -= bytes_of(&old);
         }
         kept.bytes += bytes;
@@ -213,9 +211,13 @@ impl ResultCache {
 }
 
 /// Bytes of a result with its place in the list.
-fn bytes_of(result: &Embedded) -> u64 {
+fn bytes_of(result: &Answer) -> u64 {
+    let Answer::Vector(result) = result else { return 256 };
+    let rows = result.multi.as_deref().unwrap_or_default();
+    let of_row = rows.first().map_or(0, |row| 64 + 4 * row.as_slice().len());
+    let sparse = result.sparse.as_ref().map_or(0, |sparse| 8 * sparse.indices.len());
     let vectors = 1 + result.segments.len();
-    (256 + vectors * (64 + 4 * result.embedding.as_slice().len())) as u64
+    (256 + vectors * (64 + 4 * result.embedding.as_slice().len()) + rows.len() * of_row + sparse) as u64
 }
 
 #[cfg(test)]
@@ -223,17 +225,19 @@ mod tests {
     use omniburn_models::record::Modality;
 
     use super::*;
-    use crate::call::Input;
+    use crate::call::{Embedded, Input};
     use crate::embedding::Embedding;
 
     fn key(name: &str) -> InputDigest {
         Input::text(name).digest().unwrap()
     }
 
-    fn result(x: f32) -> Embedded {
+    fn result(x: f32) -> Answer {
         let embedding = Embedding::from_raw(vec![x, 1.0]).unwrap();
         let (segments, timings) = (Vec::new(), Default::default());
-        Embedded { embedding, modality: Modality::Text, tokens: 1, truncated: false, segments, timings }
+        let modality = Modality::Text;
+        let (sparse, multi) = (None, None);
+        Answer::Vector(Embedded { embedding, sparse, multi, modality, tokens: 1, truncated: false, segments, timings })
     }
 
     #[test]

@@ -9,13 +9,13 @@ use omniburn_scheduler::SchedulerPolicy;
 
 use crate::backend::{BackendSpec, Capabilities};
 use crate::cache::ResultCache;
-use crate::call::{Asked, Embedded, Input, Request, Role};
+use crate::call::{Asked, Embedded, Input, Ranked, Request, Role};
 use crate::device::DeviceProbe;
 use crate::embedding::Embedding;
 use crate::error::{EngineError, ItemError};
 use crate::options::EngineOptions;
 use crate::prepare::Work;
-use crate::session::{EmbedIter, Session, WarmPass, results, warm_up};
+use crate::session::{EmbedIter, Session, Wanted, WarmPass, results, scores, warm_up};
 use crate::worker::MetricsSnapshot;
 
 /// A record on a device, ready to embed. `Clone + Send + Sync`; every method takes `&self` and blocks.
@@ -39,6 +39,9 @@ pub struct Profile {
     pub dims: Vec<usize>,
     /// The dimension of a request that asks for none.
     pub default_dim: usize,
+    /// What comes out, by the names that people type: `dense`, `sparse` and `multi` ([`OutputKind`](crate::OutputKind)), or
+    /// the `score` of a query and a document.
+    pub outputs: &'static [&'static str],
     /// What goes in.
     pub modalities: Vec<Modality>,
     /// Rows of a sequence at most.
@@ -233,13 +236,14 @@ impl Engine {
     /// One result an input, in order; a failed input leaves the others as they would be without it.
     ///
     /// # Errors
-    /// [`EngineError::UnknownTask`] or [`EngineError::UnknownDim`]; nothing is computed then.
+    /// [`EngineError::UnknownTask`], [`EngineError::UnknownDim`], [`EngineError::NoInstruction`], or
+    /// [`EngineError::OutputAbsent`] of a reranker; nothing is computed then.
     pub fn embed_with(
         &self,
         inputs: &[Input],
         request: &Request,
     ) -> Result<Vec<Result<Embedded, ItemError>>, EngineError> {
-        self.session.check(request)?;
+        self.session.check(request, Wanted::Vectors)?;
         Ok(results(&self.session, inputs.iter().cloned(), request.clone()))
     }
 
@@ -262,8 +266,50 @@ impl Engine {
         inputs: I,
         request: Request,
     ) -> Result<EmbedIter<I::IntoIter>, EngineError> {
-        self.session.check(&request)?;
+        self.session.check(&request, Wanted::Vectors)?;
         Ok(EmbedIter::new(Arc::clone(&self.session), inputs.into_iter(), request))
+    }
+
+    /// Documents by how well they meet a query, the best first; documents with equal logits keep their order.
+    ///
+    /// Query and documents are what a model's pairs are made of, texts mostly; a text may be given as it is.
+    ///
+    /// # Errors
+    /// [`EngineError::OutputAbsent`] of a model that gives vectors; [`EngineError::Item`] for the first document that failed:
+    /// [`Engine::rerank_with`] gives each its own result.
+    pub fn rerank<D: Into<Input> + Clone>(
+        &self,
+        query: impl Into<Input>,
+        documents: &[D],
+    ) -> Result<Vec<Ranked>, EngineError> {
+        let results = self.rerank_with(query, documents, &Request::new(Role::Query))?;
+        let each = results.into_iter().enumerate();
+        let ranked = each.map(|(index, result)| result.map_err(|source| EngineError::Item { index, source }));
+        let mut ranked = ranked.collect::<Result<Vec<_>, _>>()?;
+        Ranked::sort(&mut ranked);
+        Ok(ranked)
+    }
+
+    /// One result a document, in the order they were given; a failed document leaves the others as they would be without
+    /// it. [`Ranked::sort`] puts the best first.
+    ///
+    /// The request's truncation says what happens to a pair longer than the model reads: `Right` cuts ends, of the longer
+    /// text first; what was cut stands in the result. Its role, dimension and frames are of no effect.
+    ///
+    /// # Errors
+    /// [`EngineError::OutputAbsent`] of a model that gives vectors, [`EngineError::NoInstruction`],
+    /// [`EngineError::UnknownTask`]; nothing is computed then.
+    pub fn rerank_with<D: Into<Input> + Clone>(
+        &self,
+        query: impl Into<Input>,
+        documents: &[D],
+        request: &Request,
+    ) -> Result<Vec<Result<Ranked, ItemError>>, EngineError> {
+        self.session.check(request, Wanted::Scores)?;
+        let query = query.into();
+        let pairs = documents.iter().map(|document| Input::pair(query.clone(), document.clone().into()));
+        let results = scores(&self.session, pairs, request.clone()).into_iter().enumerate();
+        Ok(results.map(|(index, result)| result.map(|scored| scored.ranked(index))).collect())
     }
 
     /// Opens whatever is not open yet, so that no later call pays for it. On flex that is all; elsewhere every number of rows
@@ -297,6 +343,7 @@ impl Engine {
             tasks: header.tasks.clone(),
             dims: header.dims.clone(),
             default_dim: header.default_dim.unwrap_or_else(|| header.family.vector()),
+            outputs: header.family.spec().outputs.names(),
             modalities: Modality::ALL.into_iter().filter(has).collect(),
             max_tokens: header.family.max_tokens(),
             device: session.spec.to_string(),
@@ -527,8 +574,9 @@ mod tests {
             let fine = scope.spawn(|| engine.embed_with(&[Input::text("fine")], &request).unwrap().remove(0));
             let bad = scope.spawn(|| {
                 let reserved = Arc::new(engine.session.pool.try_reserve(Priority::Interactive, 1).unwrap());
-                let (skipped, sequences) = (vec![0], vec![vec![999_999]]);
-                let set = TextSet { text, sequences, skipped, stage: Stage::TextLayer, reserved: vec![reserved] };
+                let sequences = vec![vec![999_999].into()];
+                let (wanted, stage) = (Default::default(), Stage::TextLayer);
+                let set = TextSet { text, sequences, wanted, stage, reserved: vec![reserved] };
                 engine.session.worker.texts(&Request::new(Role::Query), set, true)
             });
             while engine.session.worker.waiting().0 < 2 {

@@ -264,6 +264,30 @@ pub enum EngineError {
         /// The dimensions allowed.
         allowed: Vec<usize>,
     },
+    /// The model gives something else than what was asked for.
+    #[error("`{model}` gives no {asked}: it gives {gives}")]
+    OutputAbsent {
+        /// Name of the checkpoint.
+        model: String,
+        /// What was asked for.
+        asked: &'static str,
+        /// What it gives, and how that is asked for.
+        gives: &'static str,
+    },
+    /// The model gives no such output.
+    #[error("no output `{asked}` of this model; it gives {}", gives.join(", "))]
+    UnknownOutput {
+        /// The output asked for.
+        asked: &'static str,
+        /// Those it gives.
+        gives: &'static [&'static str],
+    },
+    /// An instruction was given to a model that takes none.
+    #[error("the family `{family}` takes no instruction")]
+    NoInstruction {
+        /// The family.
+        family: &'static str,
+    },
     /// No device of this name is known.
     #[error("unknown device `{asked}`: expected flex, wgpu, vulkan, metal, webgpu or cuda, with :N for the Nth")]
     UnknownDevice {

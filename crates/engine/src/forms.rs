@@ -8,6 +8,39 @@ use omniburn_models::record::{ImageFilter, ImageFit, Modality, Preprocess};
 
 use crate::call::{InputDigest, Span};
 
+/// Tokens as they enter a pass.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Sequence {
+    pub ids: Vec<u32>,
+    /// Token type of each, where the model tells several apart; empty where all are of type 0.
+    pub types: Vec<u8>,
+    /// Rows in front that the poolings leave out: those up to the end of a prompt, where the record says so.
+    pub skipped: usize,
+}
+
+impl Sequence {
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+impl From<Vec<u32>> for Sequence {
+    fn from(ids: Vec<u32>) -> Self {
+        Self { ids, ..Self::default() }
+    }
+}
+
+/// What a pass gives for a sequence.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Pooled {
+    /// Its vector, not normalised, or its logit.
+    pub values: Vec<f32>,
+    /// The weight of each of its rows, where that was wanted and the model gives it: `[tokens]`.
+    pub weights: Vec<f32>,
+    /// The vectors of its rows, not normalised, where they were wanted and the model gives them: `[tokens, width]`.
+    pub rows: Vec<f32>,
+}
+
 /// An image, a clip or an audio as what its tower reads, with the ids around it.
 pub(crate) struct Medium {
     pub modality: Modality,

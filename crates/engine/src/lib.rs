@@ -1,4 +1,4 @@
-//! Any modality in, one vector out, on any Burn backend.
+//! Any modality in, one vector out, on any Burn backend; and with a reranker, scores of documents for a query.
 //!
 //! ```no_run
 //! use omniburn::{Engine, Input, Role};
@@ -50,11 +50,14 @@ mod worker;
 
 pub use backend::{BackendKind, BackendSpec, Capabilities};
 pub use cache::{CacheStats, ResultCache};
-pub use call::{Asked, Embedded, Input, InputDigest, Progress, Request, Role, Segment, Span, Timings};
+pub use call::{
+    Asked, Embedded, Input, InputDigest, OutputKind, Progress, Ranked, Request, Role, Segment, Span, Sparse, Timings,
+    max_sim,
+};
 pub use embedding::{Embedding, EmbeddingError};
 pub use engine::{Engine, EngineBuilder, Profile};
 pub use error::{EngineError, ErrorKind, ItemError};
-pub use omniburn_media::{Height, MediaError, RgbImage, TrackChoice, Truncation, Width};
+pub use omniburn_media::{Height, MediaError, PairCut, RgbImage, TrackChoice, Truncation, Width};
 pub use omniburn_models::record::{Dtype, Modality, RecordFolder};
 pub use omniburn_models::{Isa, RecordError, settle_allocator};
 pub use omniburn_scheduler::{Cancel, Priority, SchedulerPolicy};
@@ -73,7 +76,7 @@ pub mod media {
 /// What lies in a record and what its model takes: for tools that show records, and for tests.
 pub mod record {
     pub use omniburn_media::{MelPreprocess, VisionPreprocess};
-    pub use omniburn_models::family::Similarity;
+    pub use omniburn_models::family::{PairForm, Similarity};
     pub use omniburn_models::record::int8::is_scale;
     pub use omniburn_models::record::{RecordHeader, TemplateKind};
     pub use omniburn_models::{FAMILIES, Family, FamilyConfig};
@@ -87,7 +90,7 @@ pub mod record {
 pub mod probe {
     pub use omniburn_models::{IsaUnavailable, KernelRow};
 
-    pub use crate::call::{Answered, CallBegun, CallEvent, ItemDone, Sha256Digest, UnitRan};
+    pub use crate::call::{Answered, CallBegun, CallEvent, ItemDone, PairDone, Sha256Digest, UnitRan};
     pub use crate::device::{DeviceProbe, Product};
     pub use crate::prepare::Work;
     pub use crate::session::WarmPass;

@@ -247,6 +247,21 @@ pub enum MediaError {
         /// The largest length, special tokens included.
         limit: usize,
     },
+    /// A query and a document that are longer together than the model reads, or than what stands around them leaves room
+    /// for.
+    #[error(
+        "the pair has {found} tokens, {query} of the query and {document} of the document, expected at most {limit} in all"
+    )]
+    PairTooLong {
+        /// Tokens of the query.
+        query: usize,
+        /// Tokens of the document.
+        document: usize,
+        /// Tokens of the pair, with what stands around both.
+        found: usize,
+        /// The largest length, with what stands around both.
+        limit: usize,
+    },
 }
 
 impl MediaError {
@@ -286,7 +301,7 @@ impl MediaError {
             | Self::AspectRatio { .. } => "too_large",
             Self::FramesTooSmall { .. } | Self::AudioTooShort { .. } => "too_short",
             Self::SampleNotFinite { .. } => "not_finite",
-            Self::TooLong { .. } => "too_long",
+            Self::TooLong { .. } | Self::PairTooLong { .. } => "too_long",
             Self::Empty { .. } | Self::NoTrack { .. } | Self::NoSuchTrack { .. } => "empty",
         }
     }

@@ -9,7 +9,8 @@ use std::path::Path;
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::{
-    DecoderWrapper, Model, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer, TokenizerImpl,
+    DecoderWrapper, Encoding, Model, NormalizerWrapper, PostProcessor, PostProcessorWrapper, PreTokenizerWrapper,
+    Tokenizer, TokenizerImpl, TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings,
 };
 
 use crate::error::{Cause, MediaError};
@@ -34,6 +35,39 @@ pub struct TextIds {
     pub ids: Vec<u32>,
     /// True if the text did not fit and was cut.
     pub truncated: bool,
+}
+
+/// The ids of a query and a document as one sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairIds {
+    /// Token ids, special tokens included: `[tokens]`.
+    pub ids: Vec<u32>,
+    /// Token types, as the tokenizer's template for pairs gives them: `[tokens]`; empty where no template was used.
+    pub types: Vec<u32>,
+    /// What did not fit.
+    pub cut: PairCut,
+}
+
+/// Which texts of a pair were cut.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct PairCut {
+    /// Whether some of the query is missing.
+    pub query: bool,
+    /// Whether some of the document is missing.
+    pub document: bool,
+}
+
+/// A query and a document in a prompt.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct PromptPair<'a> {
+    /// What is in front, cut into tokens apart.
+    pub before: &'a str,
+    /// The query with whatever stands around it, up to the document.
+    pub query: &'a str,
+    /// The document, one string with the query.
+    pub document: &'a str,
+    /// What is behind, cut into tokens apart.
+    pub behind: &'a str,
 }
 
 /// A Hugging Face `tokenizer.json`, without the padding and truncation it may ask for.
@@ -183,6 +217,91 @@ impl TextTokenizer {
         };
         Ok(TextIds { ids: [leading, &kept_prefix, kept_body, trailing].concat(), truncated: true })
     }
+
+    /// The ids of a query and a document as the tokenizer's template for pairs lays them, at most `max_tokens` of them.
+    ///
+    /// Where something is cut, the longer text loses tokens until both are equally long, and then both lose them; special
+    /// tokens stay. `Right` cuts ends, `Left` cuts beginnings.
+    ///
+    /// # Source
+    /// tokenizers 0.23.2, `truncate_encodings` with `LongestFirst`, which is what sentence-transformers' `CrossEncoder`
+    /// asks for.
+    /// # Errors
+    /// [`MediaError::PairTooLong`] if the sequence is longer than `max_tokens` and `truncation` is [`Truncation::Error`], or
+    /// if the special tokens leave no room; [`MediaError::Encode`] if the tokenizer refuses a text;
+    /// [`MediaError::Tokenizer`] if its template for pairs does not hold both texts once.
+    pub fn pair_ids(
+        &self,
+        query: &str,
+        document: &str,
+        max_tokens: usize,
+        truncation: Truncation,
+    ) -> Result<PairIds, MediaError> {
+        let bytes = query.len() + document.len();
+        let (mut query, mut document) = (encoding(&self.inner, query, false)?, encoding(&self.inner, document, false)?);
+        let lengths = [query.len(), document.len()];
+        let around = self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(true));
+        let found = lengths.iter().sum::<usize>() + around;
+        let too_long = MediaError::PairTooLong { query: lengths[0], document: lengths[1], found, limit: max_tokens };
+        if found > max_tokens {
+            let direction = match truncation {
+                Truncation::Error => return Err(too_long),
+                Truncation::Right => TruncationDirection::Right,
+                Truncation::Left => TruncationDirection::Left,
+            };
+            let Some(max_length) = max_tokens.checked_sub(around) else { return Err(too_long) };
+            let params =
+                TruncationParams { direction, max_length, strategy: TruncationStrategy::LongestFirst, stride: 0 };
+            let cut = truncate_encodings(query, Some(document), &params);
+            let (first, second) = cut.map_err(|source| MediaError::Encode { bytes, source })?;
+            (query, document) = (first, second.unwrap_or_default());
+            // What was cut off is kept beside it otherwise, and laid out as well.
+            drop((query.take_overflowing(), document.take_overflowing()));
+        }
+        let cut = PairCut { query: query.len() < lengths[0], document: document.len() < lengths[1] };
+        let whole = query.len() + document.len() + around;
+        let laid = catch_unwind(AssertUnwindSafe(|| self.inner.post_process(query, Some(document), true)));
+        let laid = laid.unwrap_or_else(|_| Err("the tokenizer library gave up on the pair".into()));
+        let laid = laid.map_err(|source| MediaError::Encode { bytes, source })?;
+        if laid.len() != whole {
+            let source = "its template for pairs does not hold both texts once".into();
+            return Err(MediaError::Tokenizer { name: "tokenizer.json".into(), source });
+        }
+        Ok(PairIds { ids: laid.get_ids().to_vec(), types: laid.get_type_ids().to_vec(), cut })
+    }
+
+    /// The ids of a query and a document in a prompt, at most `max_tokens` of them. What is in front, the middle and what is
+    /// behind are cut into tokens apart, without special tokens of the tokenizer's own; where the whole is too long, the end
+    /// of the middle is left out.
+    ///
+    /// # Source
+    /// Model card of Qwen3-Reranker, `process_inputs`.
+    /// # Errors
+    /// [`MediaError::PairTooLong`] if the sequence is longer than `max_tokens` and `cut` is false, or if what stands around
+    /// the middle leaves no room; [`MediaError::Encode`] if the tokenizer refuses a text.
+    pub fn prompt_pair_ids(&self, pair: &PromptPair<'_>, max_tokens: usize, cut: bool) -> Result<PairIds, MediaError> {
+        let (before, behind) = (self.ids_bare(pair.before)?, self.ids_bare(pair.behind)?);
+        let middle = [pair.query, pair.document].concat();
+        let mut ids = self.ids_bare(&middle)?;
+        let around = before.len() + behind.len();
+        let found = ids.len() + around;
+        let mut missing = PairCut::default();
+        if found > max_tokens {
+            let query = self.ids_bare(pair.query)?.len();
+            let too_long = || {
+                let document = ids.len().saturating_sub(query);
+                MediaError::PairTooLong { query, document, found, limit: max_tokens }
+            };
+            let room = max_tokens.checked_sub(around).filter(|room| cut && *room > 0).ok_or_else(too_long)?;
+            let tokenized = catch_unwind(AssertUnwindSafe(|| self.inner.encode(middle.as_str(), false)));
+            let tokenized = tokenized.unwrap_or_else(|_| Err("the tokenizer library gave up on it".into()));
+            let offsets = tokenized.map_err(|source| MediaError::Encode { bytes: middle.len(), source })?;
+            let end = offsets.get_offsets().get(room - 1).map_or(0, |(_, end)| *end);
+            ids.truncate(room);
+            missing = PairCut { query: end < pair.query.trim_end().len(), document: true };
+        }
+        Ok(PairIds { ids: [before, ids, behind].concat(), types: Vec::new(), cut: missing })
+    }
 }
 
 /// A tokenizer with a model of the kind `M`, as tokenizers reads and runs it.
@@ -213,12 +332,16 @@ fn vocab_size(tokenizer: &Tokenizer) -> usize {
 
 /// One text into ids; offsets are not computed.
 fn encode(tokenizer: &Tokenizer, text: &str, specials: bool) -> Result<Vec<u32>, MediaError> {
+    Ok(encoding(tokenizer, text, specials)?.get_ids().to_vec())
+}
+
+/// [`encode`] with what else the library tells of the ids.
+fn encoding(tokenizer: &Tokenizer, text: &str, specials: bool) -> Result<Encoding, MediaError> {
     // What a file asks for may be impossible only for some texts. Nothing is changed by encoding but a cache of words,
     // which is behind a lock that a panic leaves unusable and unused.
     let encoded = catch_unwind(AssertUnwindSafe(|| tokenizer.encode_fast(text, specials)));
     let encoding = encoded.unwrap_or_else(|_| Err("the tokenizer library gave up on it".into()));
-    let encoding = encoding.map_err(|source| MediaError::Encode { bytes: text.len(), source })?;
-    Ok(encoding.get_ids().to_vec())
+    encoding.map_err(|source| MediaError::Encode { bytes: text.len(), source })
 }
 
 /// What the tokenizer puts around a text, by difference: several texts are encoded with and without special tokens, and
@@ -378,6 +501,80 @@ mod tests {
         assert!(cut(4).unwrap().truncated);
         assert_eq!(cut(3).unwrap().ids, [9, 5, 12]);
         assert_eq!(cut(2).unwrap_err().kind(), "too_long");
+    }
+
+    /// A template for pairs with two separators between the texts, and a type of its own for the document.
+    const PAIRS: &str = r#"{"type":"TemplateProcessing",
+        "single":[{"SpecialToken":{"id":"[B]","type_id":0}},{"Sequence":{"id":"A","type_id":0}},{"SpecialToken":{"id":"[E]","type_id":0}}],
+        "pair":[{"SpecialToken":{"id":"[B]","type_id":0}},{"Sequence":{"id":"A","type_id":0}},{"SpecialToken":{"id":"[E]","type_id":0}},
+                {"SpecialToken":{"id":"[E]","type_id":0}},{"Sequence":{"id":"B","type_id":1}},{"SpecialToken":{"id":"[E]","type_id":1}}],
+        "special_tokens":{"[B]":{"id":"[B]","ids":[9],"tokens":["[B]"]},"[E]":{"id":"[E]","ids":[12],"tokens":["[E]"]}}}"#;
+
+    #[test]
+    fn a_pair_is_laid_as_the_file_says_and_cut_as_the_library_cuts_it() {
+        let file = words(PAIRS, PADDING, CUTTING);
+        let tokenizer = TextTokenizer::from_bytes(&file).unwrap();
+        let whole = tokenizer.pair_ids("q a", "a b c d", 10, Truncation::Error).unwrap();
+        assert_eq!(whole.ids, [9, 5, 1, 12, 12, 1, 2, 3, 4, 12]);
+        assert_eq!(whole.types, [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]);
+        assert_eq!(whole.cut, PairCut::default());
+        for limit in 4..10 {
+            for (direction, truncation) in
+                [(TruncationDirection::Right, Truncation::Right), (TruncationDirection::Left, Truncation::Left)]
+            {
+                for (query, document) in [("q a", "a b c d"), ("a b c d", "q a"), ("a b c", "b c d"), ("", "a b c d")] {
+                    let mut library = Tokenizer::from_bytes(&file).unwrap();
+                    library.with_padding(None);
+                    let strategy = TruncationStrategy::LongestFirst;
+                    let params = TruncationParams { direction, max_length: limit, strategy, stride: 0 };
+                    library.with_truncation(Some(params)).unwrap();
+                    let want = library.encode_fast((query, document), true).unwrap();
+                    let got = tokenizer.pair_ids(query, document, limit, truncation).unwrap();
+                    assert_eq!(got.ids, want.get_ids(), "{query:?} {document:?} {limit} {truncation:?}");
+                    assert_eq!(got.types, want.get_type_ids());
+                    let lengths = [query, document].map(|text| text.split_whitespace().count());
+                    let kept = |kind: u32| got.types.iter().filter(|&&k| k == kind).count();
+                    assert_eq!(got.cut.query, kept(0) < lengths[0] + 3);
+                    assert_eq!(got.cut.document, kept(1) < lengths[1] + 1);
+                }
+            }
+        }
+        let cut = tokenizer.pair_ids("q a", "a b c d", 8, Truncation::Right).unwrap();
+        assert_eq!((cut.ids.as_slice(), cut.cut.query), (&[9, 5, 1, 12, 12, 1, 2, 12][..], false));
+        assert!(cut.cut.document);
+    }
+
+    #[test]
+    fn a_pair_that_is_too_long_is_refused_with_all_lengths() {
+        let tokenizer = TextTokenizer::from_bytes(&words(PAIRS, "null", "null")).unwrap();
+        let error = tokenizer.pair_ids("q a", "a b c d", 9, Truncation::Error).unwrap_err();
+        assert_eq!(error.kind(), "too_long");
+        let said = "the pair has 10 tokens, 2 of the query and 4 of the document, expected at most 9 in all";
+        assert_eq!(error.to_string(), said);
+        let error = tokenizer.pair_ids("q a", "a b c d", 3, Truncation::Right).unwrap_err();
+        assert_eq!(error.kind(), "too_long", "four special tokens are not cut");
+        // A template that forgets a text would score something else than the pair.
+        let forgetful = TextTokenizer::from_bytes(&words(BOTH, "null", "null")).unwrap();
+        let error = forgetful.pair_ids("q a", "a b", 9, Truncation::Error).unwrap_err();
+        assert!(matches!(error, MediaError::Tokenizer { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_prompt_around_a_pair_is_cut_in_its_middle_and_says_whose_end_is_missing() {
+        let tokenizer = TextTokenizer::from_bytes(&words("null", "null", "null")).unwrap();
+        let pair = PromptPair { before: "q q", query: "a b ", document: "c d", behind: "q" };
+        let cut = |limit, cut| tokenizer.prompt_pair_ids(&pair, limit, cut);
+        let whole = cut(7, false).unwrap();
+        assert_eq!((whole.ids.as_slice(), whole.cut), (&[5, 5, 1, 2, 3, 4, 5][..], PairCut::default()));
+        let shorter = cut(6, true).unwrap();
+        assert_eq!(shorter.ids, [5, 5, 1, 2, 3, 5]);
+        assert_eq!(shorter.cut, PairCut { query: false, document: true });
+        let shortest = cut(4, true).unwrap();
+        assert_eq!(shortest.ids, [5, 5, 1, 5]);
+        assert_eq!(shortest.cut, PairCut { query: true, document: true });
+        let said = "the pair has 7 tokens, 2 of the query and 2 of the document, expected at most 6 in all";
+        assert_eq!(cut(6, false).unwrap_err().to_string(), said);
+        assert_eq!(cut(3, true).unwrap_err().kind(), "too_long");
     }
 
     #[test]

@@ -97,6 +97,11 @@ impl<'a> Fields<'a> {
         Self { at, map: value.and_then(Value::as_object), faults }
     }
 
+    /// Where faults of this object go.
+    pub fn faults(&self) -> &'a Faults {
+        self.faults
+    }
+
     /// The value of a field, if present.
     pub fn get(&self, name: &str) -> Option<&'a Value> {
         self.map?.get(name).filter(|v| !v.is_null())

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::card::Card;
 use super::fields::{Faults, Fields};
-use crate::blocks::Pooling;
+use crate::blocks::{HeadActivation, Pooling, RowHeadsConfig, ScoreHeadConfig};
 use crate::record::{Modality, Preprocess, TemplateKind};
 
 /// What is known of a folder before its tensors are looked at.
@@ -103,6 +103,18 @@ impl<'a> CheckpointFolder<'a> {
         Fields::new(at, self.config.get(name), self.faults)
     }
 
+    /// The head of a cross encoder without a norm, of a model that tells so many token types apart; `None` where the folder
+    /// gives vectors.
+    pub fn classifier(&self, activation: HeadActivation, token_types: usize) -> Option<ScoreHeadConfig> {
+        let rerank = self.text.rerank.as_ref()?;
+        if rerank.answers.is_some() {
+            self.config.fault("architectures", "a classifier of one label: a reranker of this family has a head");
+            return None;
+        }
+        let token_types = if rerank.token_types { token_types.clamp(1, 2) as u8 } else { 1 };
+        Some(ScoreHeadConfig { activation, dense_bias: true, norm: false, token_types })
+    }
+
     /// Refuses what no family here computes: quantised weights, and the encoder as part of a decoder.
     pub fn refuse_common(&self) {
         for field in ["quantization", "quantization_config"] {
@@ -136,6 +148,24 @@ pub struct TextSettings {
     pub max_tokens: Option<usize>,
     /// Id of the token that the tokenizer pads with, where its files name one.
     pub padding: Option<u32>,
+    /// Of a model that scores pairs of texts; `None` of one that gives vectors.
+    pub rerank: Option<RerankSettings>,
+    /// Heads over rows that lie beside the weights ([`HEAD_FILES`]).
+    pub row_heads: Option<RowHeadsConfig>,
+}
+
+/// Files of heads over rows, without their ending; the tensors inside are called `weight` and `bias`.
+pub const HEAD_FILES: [&str; 2] = ["sparse_linear", "colbert_linear"];
+
+/// How a folder scores pairs of texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RerankSettings {
+    /// Whether the token types that the tokenizer gives reach the model.
+    pub token_types: bool,
+    /// Ids of the answers yes and no, of a language model that is asked; `None` of one with a head.
+    pub answers: Option<[u32; 2]>,
+    /// The instruction of a language model, where a file says another than the model card.
+    pub instruction: Option<String>,
 }
 
 impl TextSettings {

@@ -13,7 +13,9 @@ mod two_towers;
 
 pub use card::{AudioCard, Card, PixelLimits, PreprocessCard, TextCard, VisionCard};
 pub use fields::{Faults, FieldFault, Fields, FileFaults, listed, shown};
-pub use folder::{CheckpointFolder, FolderDetails, TemplateRule, TensorIndex, TextSettings, layers};
+pub use folder::{
+    CheckpointFolder, FolderDetails, HEAD_FILES, RerankSettings, TemplateRule, TensorIndex, TextSettings, layers,
+};
 pub use keys::{KeyMap, Pattern, source_name};
 pub use steps::{Fold, OneTask, Steps, TaskRules, TextFiles};
 pub use tokenizers::{is_wrongly_named, registered_tokenizer};

@@ -1,5 +1,5 @@
 //! BERT and sentence-transformers of its kind: text alone, one vector from the mean of the rows, from the first of them, or
-//! from whatever the pooling file says.
+//! from whatever the pooling file says; and cross encoders, which score a pair of texts.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -9,25 +9,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenRows;
 use crate::blocks::pool::pooled;
-use crate::blocks::{Pooling, TokenTable};
+use crate::blocks::{HeadActivation, Pooling, RowHeads, ScoreHead, ScoreHeadConfig, TokenTable};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps, layers};
 use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::encoder::{Encoder, EncoderShape, EncoderState};
 use crate::error::{ConfigError, RecordError};
 use crate::family::{
-    Architecture, CheckpointRules, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens,
-    config,
+    Architecture, CheckpointRules, Family, ModelSpec, Output, Outputs, PairForm, Pass, PassInput, RowActivations,
+    RowsWanted, StepKind, TextModel, Tokens, config,
 };
 use crate::flops::Shape;
 use crate::open::open_text;
-use crate::pass::{Layered, LayeredPass};
+use crate::pass::{Ending, Layered, LayeredPass};
 use crate::record::{Dtype, Preprocess, RecordFolder};
 
 /// The family.
 pub static FAMILY: Family = Family {
     name: "bert",
-    about: "BERT and sentence-transformers of its kind: text",
+    about: "BERT and sentence-transformers of its kind, cross encoders: text",
     read: config::<BertConfig>,
     checkpoint: Some(&RULES),
 };
@@ -68,6 +68,7 @@ const KEYS: KeyMap = KeyMap {
 
 /// From the names of a record to those of a checkpoint.
 pub(crate) const NAMES: &[(&str, &str)] = &[
+    ("head.", ""),
     ("embed_tokens.", "embeddings.word_embeddings."),
     ("backbone.positions.", "embeddings.position_embeddings."),
     ("backbone.token_types.", "embeddings.token_type_embeddings."),
@@ -83,8 +84,10 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     (".mlp.norm.", ".output.LayerNorm."),
 ];
 
-/// Kinds of rows a checkpoint distinguishes; only the first kind is used.
+/// Token types a checkpoint distinguishes; the rows of a single text are of the first.
 const TOKEN_TYPES: usize = 2;
+/// Pooler, nothing, classifier: what a cross encoder makes its score with.
+const HEAD_NAMES: [&str; 3] = ["pooler.dense", "", "classifier"];
 /// Poolings side by side that a configuration may ask for: each there is, twice. Published models have one or two.
 pub(crate) const MOST_POOLINGS: usize = 12;
 
@@ -116,18 +119,22 @@ pub struct BertConfig {
     /// Whether the rows up to the end of a prompt are left out of the poolings; the last row never is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skips_prompt: bool,
+    /// What makes a score of the pooled row; absent in a model that gives vectors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<ScoreHeadConfig>,
 }
 
 impl BertConfig {
-    /// Numbers of a whole vector: as many times `hidden` as there are poolings.
+    /// Numbers of a whole vector: as many times `hidden` as there are poolings; one where it is a score.
     pub fn vector(&self) -> usize {
-        self.hidden * (1 + self.more_poolings.len())
+        if self.head.is_some() { 1 } else { self.hidden * (1 + self.more_poolings.len()) }
     }
 
     /// Sizes of the encoder.
     pub fn shape(&self) -> EncoderShape {
         let Self { hidden, layers, heads, inner, norm_eps, positions, .. } = *self;
-        EncoderShape { hidden, layers, heads, inner, norm_eps, positions, first_position: 0, token_types: TOKEN_TYPES }
+        let (first_position, token_types, used_types) = (0, TOKEN_TYPES, used_types(self.head.as_ref()));
+        EncoderShape { hidden, layers, heads, inner, norm_eps, positions, first_position, token_types, used_types }
     }
 
     /// One task's encoder, `backbone.…`.
@@ -137,6 +144,8 @@ impl BertConfig {
             encoder: b.at("backbone", |b| Encoder::build(&self.shape(), b)),
             poolings: (self.pooling, self.more_poolings.clone()),
             padding: None,
+            head: score_head(self.head.as_ref(), HEAD_NAMES, b, self.hidden, self.norm_eps),
+            row_heads: RowHeads::default(),
         }
     }
 
@@ -188,6 +197,7 @@ impl Architecture for BertConfig {
             });
         }
         check_poolings(&self.more_poolings)?;
+        check_head(self.head.as_ref(), &self.more_poolings, TOKEN_TYPES)?;
         positive("text.norm_eps", self.norm_eps)
     }
 
@@ -201,6 +211,7 @@ impl Architecture for BertConfig {
             audio: None,
             ends: None,
             skips_prompt: self.skips_prompt,
+            outputs: outputs(self.head.as_ref()),
         }
     }
 
@@ -229,6 +240,45 @@ pub(crate) fn check_poolings(more: &[Pooling]) -> Result<(), ConfigError> {
     })
 }
 
+/// Refuses a head that does not fit what it stands behind.
+pub(crate) fn check_head(head: Option<&ScoreHeadConfig>, more: &[Pooling], types: usize) -> Result<(), ConfigError> {
+    let Some(head) = head else { return Ok(()) };
+    let fault = |field: &str, found: String, expected: String| {
+        Err(ConfigError::OutOfRange { field: field.into(), found, expected })
+    };
+    if !more.is_empty() {
+        return fault("text.more_poolings", more.len().to_string(), "none: a head reads one row".into());
+    }
+    if head.token_types == 0 || usize::from(head.token_types) > types {
+        return fault("text.head.token_types", head.token_types.to_string(), format!("1 to {types}"));
+    }
+    Ok(())
+}
+
+/// Token types that rows may have.
+pub(crate) fn used_types(head: Option<&ScoreHeadConfig>) -> usize {
+    head.map_or(1, |head| usize::from(head.token_types))
+}
+
+/// What comes out with a head or without one.
+pub(crate) fn outputs(head: Option<&ScoreHeadConfig>) -> Outputs {
+    match head {
+        Some(head) => Outputs::Scores(PairForm::Template { types: head.token_types }),
+        None => Outputs::default(),
+    }
+}
+
+/// The head, under `head`; its names there are those of a checkpoint.
+pub(crate) fn score_head(
+    config: Option<&ScoreHeadConfig>,
+    names: [&str; 3],
+    b: &Builder<'_>,
+    hidden: usize,
+    norm_eps: f64,
+) -> Option<ScoreHead> {
+    config.map(|config| b.at("head", |b| ScoreHead::build(config, names, b, hidden, norm_eps)))
+}
+
 /// An encoder in words.
 pub(crate) fn encoder_words(shape: &EncoderShape, max_tokens: usize, vocab: usize) -> String {
     let EncoderShape { layers, hidden, heads, .. } = shape;
@@ -246,6 +296,10 @@ pub struct BertText {
     pub(crate) poolings: (Pooling, Vec<Pooling>),
     /// Of RoBERTa, the id of padding, whose position it takes; the positions of texts begin behind it.
     pub(crate) padding: Option<u32>,
+    /// Of a reranker, what makes a score of the pooled row.
+    pub(crate) head: Option<ScoreHead>,
+    /// What rows give beside the vector.
+    pub(crate) row_heads: RowHeads,
 }
 
 impl BertText {
@@ -262,7 +316,11 @@ impl Layered for BertText {
     type State = EncoderState;
 
     fn enter(&self, rows: TokenRows, positions: Option<Vec<usize>>) -> EncoderState {
-        self.encoder.enter(rows, positions)
+        self.encoder.enter(rows, positions, &[])
+    }
+
+    fn enter_typed(&self, rows: TokenRows, positions: Option<Vec<usize>>, types: &[u8]) -> EncoderState {
+        self.encoder.enter(rows, positions, types)
     }
 
     fn layers(&self) -> usize {
@@ -276,6 +334,24 @@ impl Layered for BertText {
     fn leave(&self, state: EncoderState, skipped: &[usize]) -> Tensor<2> {
         let (rows, segments) = Encoder::leave(state);
         pooled(self.poolings.0, &self.poolings.1, rows, &segments, skipped)
+    }
+
+    fn end(&self, state: EncoderState, ending: &Ending) -> Output {
+        let (rows, segments) = Encoder::leave(state);
+        let (first, more) = &self.poolings;
+        let pooled = pooled(*first, more, rows.clone(), &segments, &ending.skipped);
+        match &self.head {
+            Some(head) => Output::Scores(head.forward(pooled)),
+            None => {
+                let RowsWanted { sparse, multi } = ending.wanted;
+                let weights = sparse.then(|| self.row_heads.weights(&rows)).flatten();
+                let rows = multi.then(|| self.row_heads.vectors(&rows)).flatten();
+                match (&weights, &rows) {
+                    (None, None) => Output::Vectors(pooled),
+                    _ => Output::Rows { vectors: pooled, weights, rows },
+                }
+            }
+        }
     }
 
     fn grouped(&self) -> Option<usize> {
@@ -320,7 +396,9 @@ impl TextModel for BertText {
 
     fn flops(&self, shape: &Shape) -> Option<u64> {
         match shape {
-            Shape::Text { tokens } => Some(self.encoder.flops(*tokens)),
+            Shape::Text { tokens } => {
+                Some(self.encoder.flops(*tokens) + self.head.as_ref().map_or(0, ScoreHead::flops))
+            }
             _ => None,
         }
     }
@@ -334,7 +412,10 @@ impl TextModel for BertText {
 fn read(folder: &CheckpointFolder<'_>) -> BertConfig {
     folder.refuse_common();
     let text = read_encoder(folder.config, folder.tensors, folder.text.pooling);
+    let head = folder.classifier(HeadActivation::Tanh, TOKEN_TYPES);
     BertConfig {
+        pooling: if head.is_some() { Pooling::Cls } else { text.pooling },
+        head,
         max_tokens: folder.text.limit(text.positions),
         more_poolings: folder.text.more_poolings.clone(),
         skips_prompt: folder.text.skips_prompt,
@@ -361,6 +442,7 @@ pub fn read_encoder(text: Fields<'_>, tensors: usize, pooling: Pooling) -> BertC
         pooling,
         more_poolings: Vec::new(),
         skips_prompt: false,
+        head: None,
     }
 }
 

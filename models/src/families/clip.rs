@@ -16,7 +16,7 @@ use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps, TextFi
 use crate::checks::nonzero;
 use crate::error::ConfigError;
 use crate::family::{
-    Architecture, CheckpointRules, Connected, Family, ImageEncoder, ImageForm, ModelSpec, Pass, PassInput,
+    Architecture, CheckpointRules, Connected, Family, ImageEncoder, ImageForm, ModelSpec, Outputs, Pass, PassInput,
     RowActivations, Similarity, StepKind, TextModel, TextRule, Tokens, TowerOutput, config,
 };
 use crate::flops::Shape;
@@ -114,6 +114,7 @@ impl Architecture for ClipConfig {
             audio: None,
             ends: None,
             skips_prompt: false,
+            outputs: Outputs::default(),
         }
     }
 

@@ -247,11 +247,11 @@ impl Architecture for MiniConfig {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.text.check()?;
-        if !self.text.more_poolings.is_empty() || self.text.skips_prompt {
+        if !self.text.more_poolings.is_empty() || self.text.skips_prompt || self.text.head.is_some() {
             // The connectors are trained to one vector of the encoder's width, and there is no prompt.
             return Err(ConfigError::OutOfRange {
                 field: "text.pooling".into(),
-                found: "several, or without the prompt".into(),
+                found: "several, or without the prompt, or a head".into(),
                 expected: "one pooling of all rows".into(),
             });
         }
@@ -449,7 +449,7 @@ impl Layered for MiniText {
     type State = EncoderState;
 
     fn enter(&self, rows: TokenRows, _: Option<Vec<usize>>) -> EncoderState {
-        self.encoder.enter(rows, None)
+        self.encoder.enter(rows, None, &[])
     }
 
     fn layers(&self) -> usize {

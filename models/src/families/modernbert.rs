@@ -1,5 +1,5 @@
 //! ModernBERT: a pre-norm encoder with rotary positions, gated MLPs, and layers that see a window beside those that see all
-//! (gte-modernbert, granite-embedding, Ettin).
+//! (gte-modernbert, granite-embedding, Ettin), and cross encoders of it (gte-reranker-modernbert).
 
 use std::any::Any;
 use std::sync::Arc;
@@ -14,26 +14,26 @@ use serde_json::Value;
 use crate::batch::TokenRows;
 use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::pool::pooled;
-use crate::blocks::{LayerNorm, Linear, Pooling, RotaryTable, TokenTable};
+use crate::blocks::{HeadActivation, LayerNorm, Linear, Pooling, RotaryTable, ScoreHead, ScoreHeadConfig, TokenTable};
 use crate::builder::Builder;
 use crate::capture;
 use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps};
 use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::error::ConfigError;
-use crate::families::bert::check_poolings;
+use crate::families::bert::{check_head, check_poolings, outputs, score_head};
 use crate::family::{
-    Architecture, CheckpointRules, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens,
-    config,
+    Architecture, CheckpointRules, Family, ModelSpec, Output, Pass, PassInput, RowActivations, StepKind, TextModel,
+    Tokens, config,
 };
 use crate::flops;
 use crate::flops::Shape;
-use crate::pass::{Layered, LayeredPass};
+use crate::pass::{Ending, Layered, LayeredPass};
 use crate::record::Preprocess;
 
 /// The family.
 pub static FAMILY: Family = Family {
     name: "modernbert",
-    about: "ModernBERT (gte-modernbert, granite-embedding): text",
+    about: "ModernBERT (gte-modernbert, granite-embedding, gte-reranker-modernbert): text",
     read: config::<ModernBertConfig>,
     checkpoint: Some(&RULES),
 };
@@ -57,11 +57,15 @@ static RULES: CheckpointRules = CheckpointRules {
     names: &[
         ("embed_tokens.", "embeddings.tok_embeddings."),
         ("backbone.norm.", "embeddings.norm."),
+        ("head.classifier.", "classifier."),
         ("backbone.", ""),
     ],
     read: |folder| Box::new(read(folder)),
     steps: Steps::TEXT,
 };
+
+/// Dense layer, norm, last layer: what a cross encoder makes its score with.
+const HEAD_NAMES: [&str; 3] = ["dense", "norm", "classifier"];
 
 /// Configuration of the family; plain data without defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,6 +99,9 @@ pub struct ModernBertConfig {
     /// Whether the rows up to the end of a prompt are left out of the poolings; the last row never is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skips_prompt: bool,
+    /// What makes a score of the pooled row; absent in a model that gives vectors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<ScoreHeadConfig>,
 }
 
 impl Architecture for ModernBertConfig {
@@ -115,6 +122,7 @@ impl Architecture for ModernBertConfig {
         multiple("text.hidden", self.hidden, "text.heads", self.heads)?;
         multiple("text head width", self.hidden / self.heads, "rotary pairs", 2)?;
         check_poolings(&self.more_poolings)?;
+        check_head(self.head.as_ref(), &self.more_poolings, 1)?;
         positive("text.norm_eps", self.norm_eps)?;
         positive("text.rope_theta", self.rope_theta)?;
         positive("text.window_rope_theta", self.window_rope_theta)
@@ -122,7 +130,7 @@ impl Architecture for ModernBertConfig {
 
     fn spec(&self) -> ModelSpec {
         ModelSpec {
-            vector: self.hidden * (1 + self.more_poolings.len()),
+            vector: if self.head.is_some() { 1 } else { self.hidden * (1 + self.more_poolings.len()) },
             hidden: self.hidden,
             vocab: self.vocab,
             max_tokens: self.max_tokens,
@@ -130,13 +138,15 @@ impl Architecture for ModernBertConfig {
             audio: None,
             ends: None,
             skips_prompt: self.skips_prompt,
+            outputs: outputs(self.head.as_ref()),
         }
     }
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
         let tokens = tokens.table(self.vocab, self.hidden);
         let encoder = b.at("backbone", |b| ModernBertEncoder::build(self, b));
-        Arc::new(ModernBertText { tokens, encoder, config: self.clone() })
+        let head = score_head(self.head.as_ref(), HEAD_NAMES, b, self.hidden, self.norm_eps);
+        Arc::new(ModernBertText { tokens, encoder, head, config: self.clone() })
     }
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
@@ -256,6 +266,7 @@ impl ModernBertLayer {
 struct ModernBertText {
     tokens: TokenTable,
     encoder: ModernBertEncoder,
+    head: Option<ScoreHead>,
     config: ModernBertConfig,
 }
 
@@ -299,6 +310,14 @@ impl Layered for ModernBertText {
         pooled(self.config.pooling, &self.config.more_poolings, rows, &segments, skipped)
     }
 
+    fn end(&self, state: State, ending: &Ending) -> Output {
+        let pooled = self.leave(state, &ending.skipped);
+        match &self.head {
+            Some(head) => Output::Scores(head.forward(pooled)),
+            None => Output::Vectors(pooled),
+        }
+    }
+
     fn grouped(&self) -> Option<usize> {
         self.encoder.layers.first().map(ModernBertLayer::parameters)
     }
@@ -319,7 +338,10 @@ impl TextModel for ModernBertText {
 
     fn flops(&self, shape: &Shape) -> Option<u64> {
         match shape {
-            Shape::Text { tokens } => Some(self.encoder.layers.iter().map(|layer| layer.flops(*tokens)).sum()),
+            Shape::Text { tokens } => {
+                let layers = self.encoder.layers.iter().map(|layer| layer.flops(*tokens)).sum::<u64>();
+                Some(layers + self.head.as_ref().map_or(0, ScoreHead::flops))
+            }
             _ => None,
         }
     }
@@ -355,6 +377,7 @@ fn read(folder: &CheckpointFolder<'_>) -> ModernBertConfig {
         }
     };
     let (rope_theta, window_rope_theta) = rope_thetas(folder);
+    let head = head(folder);
     ModernBertConfig {
         hidden: text.needed_size("hidden_size"),
         heads: text.needed_size("num_attention_heads"),
@@ -366,10 +389,28 @@ fn read(folder: &CheckpointFolder<'_>) -> ModernBertConfig {
         window_rope_theta,
         max_tokens: folder.text.limit(text.needed_size("max_position_embeddings")),
         vocab: text.needed_size("vocab_size"),
-        pooling: folder.text.pooling,
+        pooling: head.map_or(folder.text.pooling, |(_, pooling)| pooling),
         more_poolings: folder.text.more_poolings.clone(),
         skips_prompt: folder.text.skips_prompt,
+        head: head.map(|(head, _)| head),
     }
+}
+
+/// The head of a cross encoder, and which rows it reads.
+fn head(folder: &CheckpointFolder<'_>) -> Option<(ScoreHeadConfig, Pooling)> {
+    let head = folder.classifier(HeadActivation::Gelu, 1)?;
+    let text = folder.config;
+    text.only_text("classifier_activation", "gelu");
+    let pooling = match text.text("classifier_pooling") {
+        Some("mean") => Pooling::Mean,
+        Some("cls") | None => Pooling::Cls,
+        Some(_) => {
+            text.fault("classifier_pooling", "\"cls\" or \"mean\"");
+            Pooling::Cls
+        }
+    };
+    let dense_bias = text.flag("classifier_bias").unwrap_or(false);
+    Some((ScoreHeadConfig { dense_bias, norm: true, ..head }, pooling))
 }
 
 /// Bases of the rotary frequencies, of layers that see all and of window layers: as transformers 4 and 5 write them.

@@ -20,7 +20,7 @@ use crate::checkpoint::{
 use crate::error::{ConfigError, RecordError};
 use crate::family::{
     Architecture, AudioEncoder, AudioForm, CheckpointRules, Connected, Family, ImageEncoder, ImageForm, ModelSpec,
-    Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, TowerOutput, config,
+    Outputs, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, TowerOutput, config,
 };
 use crate::flops::Shape;
 use crate::open::open_text;
@@ -230,6 +230,7 @@ impl Architecture for OmniConfig {
             audio: self.audio.clone().map(AudioForm::Mel),
             ends: None,
             skips_prompt: false,
+            outputs: Outputs::default(),
         }
     }
 

@@ -1,5 +1,5 @@
-//! Plain Qwen3 text embedders (Qwen3-Embedding): the causal backbone, one vector from the last row or from whatever the
-//! pooling file says.
+//! Plain Qwen3 text models: embedders (Qwen3-Embedding), the causal backbone with one vector from the last row or from
+//! whatever the pooling file says; and rerankers (Qwen3-Reranker), which answer whether a document meets a query.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -12,23 +12,23 @@ use serde_json::Value;
 use crate::backbone::{Backbone, BackboneConfig, BackbonePass, Extras};
 use crate::batch::TokenRows;
 use crate::blocks::pool::pooled;
-use crate::blocks::{Pooling, TokenTable};
+use crate::blocks::{AnswerHead, Pooling, TokenTable};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps};
 use crate::error::ConfigError;
 use crate::families::bert::check_poolings;
 use crate::family::{
-    Architecture, CheckpointRules, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens,
-    config,
+    Architecture, CheckpointRules, Family, ModelSpec, Output, Outputs, PairForm, PairPrompt, Pass, PassInput,
+    RowActivations, StepKind, TextModel, Tokens, config,
 };
 use crate::flops::Shape;
-use crate::pass::{Layered, LayeredPass};
+use crate::pass::{Ending, Layered, LayeredPass};
 use crate::record::Preprocess;
 
 /// The family.
 pub static FAMILY: Family = Family {
     name: "qwen3",
-    about: "Qwen3 text embedders (Qwen3-Embedding): text",
+    about: "Qwen3 text embedders and rerankers (Qwen3-Embedding, Qwen3-Reranker): text",
     read: config::<Qwen3Config>,
     checkpoint: Some(&RULES),
 };
@@ -36,7 +36,7 @@ pub static FAMILY: Family = Family {
 static RULES: CheckpointRules = CheckpointRules {
     model_types: &["qwen3"],
     is_architecture: |name| name == "Qwen3Model" || name == "Qwen3ForCausalLM",
-    known_as: "a Qwen3 text embedder",
+    known_as: "a Qwen3 text model",
     keys: KeyMap {
         renames: &[("module.", ""), ("0.", ""), ("auto_model.", ""), ("model.", "")],
         endings: &[],
@@ -45,7 +45,7 @@ static RULES: CheckpointRules = CheckpointRules {
             (Pattern::Contains("rotary_emb.inv_freq"), "rotary frequencies are computed from the configuration"),
         ],
     },
-    names: &[("backbone.", "")],
+    names: &[("head.", ""), ("backbone.", "")],
     read: |folder| Box::new(read(folder)),
     steps: Steps::TEXT,
 };
@@ -64,6 +64,28 @@ pub struct Qwen3Config {
     /// Whether the rows up to the end of a prompt are left out of the poolings; the last row never is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skips_prompt: bool,
+    /// What makes a score of the pooled row; absent in a model that gives vectors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<AnswerHeadConfig>,
+}
+
+/// How a language model scores a pair: by how much likelier one answer is than another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerHeadConfig {
+    /// Ids of the answers yes and no.
+    pub answers: [u32; 2],
+    /// Whether the token table is the output table.
+    pub tied: bool,
+    /// What stands around a query and a document.
+    pub prompt: PairPrompt,
+}
+
+impl AnswerHeadConfig {
+    /// The output table by its name in a checkpoint.
+    fn table(&self) -> &'static str {
+        if self.tied { "embed_tokens" } else { "lm_head" }
+    }
 }
 
 impl Architecture for Qwen3Config {
@@ -73,12 +95,29 @@ impl Architecture for Qwen3Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.text.check()?;
-        check_poolings(&self.more_poolings)
+        check_poolings(&self.more_poolings)?;
+        let Some(head) = &self.head else { return Ok(()) };
+        let fault = |field: &str, found: String, expected: String| {
+            Err(ConfigError::OutOfRange { field: field.into(), found, expected })
+        };
+        let [yes, no] = head.answers;
+        if yes == no || yes.max(no) as usize >= self.text.vocab {
+            let expected = format!("two ids less than text.vocab, {}", self.text.vocab);
+            return fault("head.answers", format!("{:?}", head.answers), expected);
+        }
+        if !self.more_poolings.is_empty() || self.skips_prompt {
+            return fault(
+                "pooling",
+                "several, or without the prompt".into(),
+                "one pooling: a head reads one row".into(),
+            );
+        }
+        Ok(())
     }
 
     fn spec(&self) -> ModelSpec {
         ModelSpec {
-            vector: self.text.hidden * (1 + self.more_poolings.len()),
+            vector: if self.head.is_some() { 1 } else { self.text.hidden * (1 + self.more_poolings.len()) },
             hidden: self.text.hidden,
             vocab: self.text.vocab,
             max_tokens: self.text.max_tokens,
@@ -86,13 +125,20 @@ impl Architecture for Qwen3Config {
             audio: None,
             ends: None,
             skips_prompt: self.skips_prompt,
+            outputs: match &self.head {
+                Some(head) => Outputs::Scores(PairForm::Prompt(head.prompt.clone())),
+                None => Outputs::default(),
+            },
         }
     }
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
         let backbone = b.at("backbone", |b| Backbone::build(&self.text, b));
         let tokens = tokens.table(self.text.vocab, self.text.hidden);
-        Arc::new(Qwen3Text { tokens, backbone, config: self.clone() })
+        let head = self.head.as_ref().map(|head| {
+            b.at("head", |b| AnswerHead::build(b, head.table(), [self.text.vocab, self.text.hidden], head.answers))
+        });
+        Arc::new(Qwen3Text { tokens, backbone, head, config: self.clone() })
     }
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
@@ -109,6 +155,7 @@ impl Architecture for Qwen3Config {
 struct Qwen3Text {
     tokens: TokenTable,
     backbone: Backbone,
+    head: Option<AnswerHead>,
     config: Qwen3Config,
 }
 
@@ -138,6 +185,14 @@ impl Layered for Qwen3Text {
         let rows = self.backbone.finish(state.layers);
         pooled(self.config.pooling, &self.config.more_poolings, rows, &state.segments, skipped)
     }
+
+    fn end(&self, state: State, ending: &Ending) -> Output {
+        let pooled = self.leave(state, &ending.skipped);
+        match &self.head {
+            Some(head) => Output::Scores(head.forward(pooled)),
+            None => Output::Vectors(pooled),
+        }
+    }
 }
 
 impl TextModel for Qwen3Text {
@@ -155,7 +210,9 @@ impl TextModel for Qwen3Text {
 
     fn flops(&self, shape: &Shape) -> Option<u64> {
         match shape {
-            Shape::Text { tokens } => Some(self.backbone.flops(*tokens)),
+            Shape::Text { tokens } => {
+                Some(self.backbone.flops(*tokens) + self.head.as_ref().map_or(0, AnswerHead::flops))
+            }
             _ => None,
         }
     }
@@ -180,6 +237,8 @@ fn read(folder: &CheckpointFolder<'_>) -> Qwen3Config {
     }
     let (hidden, heads) = (text.needed_size("hidden_size"), text.needed_size("num_attention_heads"));
     let positions = text.needed_size("max_position_embeddings");
+    let head = head(folder);
+    let limit = folder.text.limit(positions);
     let backbone = BackboneConfig {
         hidden,
         layers: folder.layers("num_hidden_layers"),
@@ -191,15 +250,49 @@ fn read(folder: &CheckpointFolder<'_>) -> Qwen3Config {
         rope_theta: rope_theta(folder),
         causal: text.flag("is_causal").unwrap_or(true),
         qk_norm: true,
-        max_tokens: folder.text.limit(positions),
+        max_tokens: if head.is_some() { limit.min(PAIR_TOKENS) } else { limit },
         vocab: text.needed_size("vocab_size"),
     };
     Qwen3Config {
         text: backbone,
-        pooling: folder.text.pooling,
+        pooling: if head.is_some() { Pooling::LastToken } else { folder.text.pooling },
         more_poolings: folder.text.more_poolings.clone(),
         skips_prompt: folder.text.skips_prompt,
+        head,
     }
+}
+
+/// Where a pair is cut.
+///
+/// # Source
+/// Model card of Qwen3-Reranker: `max_length`.
+const PAIR_TOKENS: usize = 8192;
+
+/// The head of a reranker with its prompt.
+///
+/// # Source
+/// Model card of Qwen3-Reranker: `prefix`, `format_instruction`, `suffix`, and the score, the softmax over the logits of
+/// `no` and `yes`.
+fn head(folder: &CheckpointFolder<'_>) -> Option<AnswerHeadConfig> {
+    let rerank = folder.text.rerank.as_ref()?;
+    let Some(answers) = rerank.answers else {
+        folder.config.fault("architectures", "Qwen3ForCausalLM: a reranker of this family answers yes or no");
+        return None;
+    };
+    // The default of transformers' Qwen3Config.
+    let tied = folder.config.flag("tie_word_embeddings").unwrap_or(false);
+    let system = "Judge whether the Document meets the requirements based on the Query and the Instruct provided. Note that \
+                  the answer can only be \"yes\" or \"no\".";
+    let prompt = PairPrompt {
+        before: format!("<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"),
+        labels: ["<Instruct>: ", "\n<Query>: ", "\n<Document>: "].map(String::from),
+        behind: "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n".into(),
+        instruction: rerank
+            .instruction
+            .clone()
+            .unwrap_or_else(|| "Given a web search query, retrieve relevant passages that answer the query".into()),
+    };
+    Some(AnswerHeadConfig { answers, tied, prompt })
 }
 
 /// The base of plain rotary positions; any scaling is refused.

@@ -16,7 +16,7 @@ use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps, TextFiles, TwoTowers};
 use crate::error::ConfigError;
 use crate::family::{
-    Architecture, CheckpointRules, Connected, Family, ImageEncoder, ImageForm, ModelSpec, Pass, PassInput,
+    Architecture, CheckpointRules, Connected, Family, ImageEncoder, ImageForm, ModelSpec, Outputs, Pass, PassInput,
     RowActivations, Similarity, StepKind, TextModel, TextRule, Tokens, TowerOutput, config,
 };
 use crate::flops::Shape;
@@ -110,6 +110,7 @@ impl Architecture for SiglipConfig {
             audio: None,
             ends: None,
             skips_prompt: false,
+            outputs: Outputs::default(),
         }
     }
 

@@ -1,25 +1,27 @@
-//! XLM-RoBERTa and RoBERTa: the encoder of BERT with positions that begin behind the padding's (multilingual-e5, bge-m3's
-//! dense vectors, all-distilroberta's teachers).
+//! XLM-RoBERTa and RoBERTa: the encoder of BERT with positions that begin behind the padding's (multilingual-e5, bge-m3,
+//! all-distilroberta's teachers), and cross encoders of it (bge-reranker).
 
 use std::any::Any;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::blocks::Pooling;
+use crate::blocks::{HeadActivation, Pooling, RowHeads, RowHeadsConfig, ScoreHeadConfig};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps};
 use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::encoder::{Encoder, EncoderShape};
 use crate::error::ConfigError;
-use crate::families::bert::{BertText, NAMES, check_poolings, encoder_words, refuse_decoder};
-use crate::family::{Architecture, CheckpointRules, Family, ModelSpec, TextModel, Tokens, config};
+use crate::families::bert::{
+    BertText, NAMES, check_head, check_poolings, encoder_words, outputs, refuse_decoder, score_head, used_types,
+};
+use crate::family::{Architecture, CheckpointRules, Family, ModelSpec, Outputs, RowOutputs, TextModel, Tokens, config};
 use crate::record::Preprocess;
 
 /// The family.
 pub static FAMILY: Family = Family {
     name: "xlm_roberta",
-    about: "XLM-RoBERTa and RoBERTa (multilingual-e5, bge-m3 dense): text",
+    about: "XLM-RoBERTa and RoBERTa (multilingual-e5, bge-m3, bge-reranker): text",
     read: config::<XlmRobertaConfig>,
     checkpoint: Some(&RULES),
 };
@@ -49,6 +51,9 @@ static RULES: CheckpointRules = CheckpointRules {
     steps: Steps::TEXT,
 };
 
+/// Dense layer, nothing, last layer: what a cross encoder makes its score with.
+const HEAD_NAMES: [&str; 3] = ["classifier.dense", "", "classifier.out_proj"];
+
 /// Configuration of the family; plain data without defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,7 +72,7 @@ pub struct XlmRobertaConfig {
     pub positions: usize,
     /// Id of the padding, whose row of the position table the padding takes: a sequence begins behind it.
     pub padding: u32,
-    /// Kinds of rows; only the first is used.
+    /// Token types; the rows of a single text are of the first.
     pub token_types: usize,
     /// Longest sequence, both ends included.
     pub max_tokens: usize,
@@ -81,6 +86,12 @@ pub struct XlmRobertaConfig {
     /// Whether the rows up to the end of a prompt are left out of the poolings; the last row never is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skips_prompt: bool,
+    /// What makes a score of the pooled row; absent in a model that gives vectors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<ScoreHeadConfig>,
+    /// What rows give beside the vector; absent where that is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_heads: Option<RowHeadsConfig>,
 }
 
 impl XlmRobertaConfig {
@@ -91,8 +102,8 @@ impl XlmRobertaConfig {
 
     fn shape(&self) -> EncoderShape {
         let Self { hidden, layers, heads, inner, norm_eps, positions, token_types, .. } = *self;
-        let first_position = self.first_position();
-        EncoderShape { hidden, layers, heads, inner, norm_eps, positions, first_position, token_types }
+        let (first_position, used_types) = (self.first_position(), used_types(self.head.as_ref()));
+        EncoderShape { hidden, layers, heads, inner, norm_eps, positions, first_position, token_types, used_types }
     }
 }
 
@@ -122,12 +133,20 @@ impl Architecture for XlmRobertaConfig {
             });
         }
         check_poolings(&self.more_poolings)?;
+        check_head(self.head.as_ref(), &self.more_poolings, self.token_types)?;
+        if let (Some(_), Some(heads)) = (&self.head, &self.row_heads) {
+            return Err(ConfigError::OutOfRange {
+                field: "text.row_heads".into(),
+                found: format!("{heads:?}"),
+                expected: "none beside a head: a model that scores pairs gives nothing else".into(),
+            });
+        }
         positive("text.norm_eps", self.norm_eps)
     }
 
     fn spec(&self) -> ModelSpec {
         ModelSpec {
-            vector: self.hidden * (1 + self.more_poolings.len()),
+            vector: if self.head.is_some() { 1 } else { self.hidden * (1 + self.more_poolings.len()) },
             hidden: self.hidden,
             vocab: self.vocab,
             max_tokens: self.max_tokens,
@@ -135,6 +154,14 @@ impl Architecture for XlmRobertaConfig {
             audio: None,
             ends: None,
             skips_prompt: self.skips_prompt,
+            outputs: match &self.row_heads {
+                Some(heads) => Outputs::Vectors(RowOutputs {
+                    sparse: heads.sparse.then(|| heads.unweighted.clone()),
+                    // The first row stands for the whole.
+                    multi: heads.multi.then_some(1),
+                }),
+                None => outputs(self.head.as_ref()),
+            },
         }
     }
 
@@ -144,6 +171,11 @@ impl Architecture for XlmRobertaConfig {
             encoder: b.at("backbone", |b| Encoder::build(&self.shape(), b)),
             poolings: (self.pooling, self.more_poolings.clone()),
             padding: Some(self.padding),
+            head: score_head(self.head.as_ref(), HEAD_NAMES, b, self.hidden, self.norm_eps),
+            row_heads: match &self.row_heads {
+                Some(heads) => b.at("head", |b| RowHeads::build(heads, b, self.hidden)),
+                None => RowHeads::default(),
+            },
         })
     }
 
@@ -167,6 +199,8 @@ fn read(folder: &CheckpointFolder<'_>) -> XlmRobertaConfig {
         fields.fault("pad_token_id", "an id whose position leaves others behind it");
     }
     let most = positions.saturating_sub(padding as usize + 1);
+    let token_types = fields.size("type_vocab_size").unwrap_or(2);
+    let head = folder.classifier(HeadActivation::Tanh, token_types);
     XlmRobertaConfig {
         hidden: fields.needed_size("hidden_size"),
         layers: folder.layers("num_hidden_layers"),
@@ -175,11 +209,13 @@ fn read(folder: &CheckpointFolder<'_>) -> XlmRobertaConfig {
         norm_eps: fields.number("layer_norm_eps").unwrap_or(1e-12),
         positions,
         padding,
-        token_types: fields.size("type_vocab_size").unwrap_or(2),
+        token_types,
         max_tokens: folder.text.limit(most),
         vocab: fields.needed_size("vocab_size"),
-        pooling: folder.text.pooling,
+        pooling: if head.is_some() { Pooling::Cls } else { folder.text.pooling },
         more_poolings: folder.text.more_poolings.clone(),
         skips_prompt: folder.text.skips_prompt,
+        row_heads: if head.is_some() { None } else { folder.text.row_heads.clone() },
+        head,
     }
 }

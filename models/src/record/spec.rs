@@ -82,6 +82,15 @@ pub enum SourceAxes {
         /// Side of a patch in pixels.
         side: usize,
     },
+    /// A table `[rows, width]`, of which the record has one row less another: `[width]`.
+    RowDifference {
+        /// Rows of the table.
+        rows: usize,
+        /// The row that counts as it is.
+        plus: u32,
+        /// The row that is taken from it.
+        minus: u32,
+    },
 }
 
 impl TensorSpec {

@@ -10,7 +10,17 @@ import shutil
 import sys
 from pathlib import Path
 
-NAMES = ["xlm-roberta-tiny", "modernbert-tiny", "qwen3-embedding-tiny", "siglip-tiny", "clip-tiny"]
+NAMES = [
+    "xlm-roberta-tiny",
+    "modernbert-tiny",
+    "qwen3-embedding-tiny",
+    "bge-reranker-tiny",
+    "modernbert-reranker-tiny",
+    "qwen3-reranker-tiny",
+    "bge-m3-tiny",
+    "siglip-tiny",
+    "clip-tiny",
+]
 
 
 def main(fixtures, out):

@@ -1,6 +1,6 @@
 //! `omniburn compare`: the cosine of A with each B.
 
-use omniburn::{Cancel, Embedding, Engine, ErrorKind, Input, ItemError, Request, Role};
+use omniburn::{Cancel, Embedded, Engine, ErrorKind, Input, ItemError, OutputKind, Request, Role, max_sim};
 use serde::Serialize;
 
 use super::{open_engine, request};
@@ -11,11 +11,40 @@ use crate::output::{ErrorBody, Outputs, json_line, write_stdout};
 use crate::progress::say;
 use omniburn_cli::inputs::{Entry, Fault, TypedInput};
 
-#[derive(Serialize)]
-struct CosineLine<'a> {
+/// One of the three figures.
+#[derive(Serialize, Default)]
+struct ScoreLine<'a> {
     a: &'a str,
     b: &'a str,
-    cosine: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cosine: Option<f32>,
+    /// The sum of the products of weights that both have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sparse: Option<f32>,
+    /// The mean over the rows of A of the largest cosine with a row of B.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    multi: Option<f32>,
+}
+
+impl<'a> ScoreLine<'a> {
+    fn of(output: OutputKind, a: &'a str, b: &'a str, score: f32) -> Self {
+        let line = Self { a, b, ..Self::default() };
+        match output {
+            OutputKind::Dense => Self { cosine: Some(score), ..line },
+            OutputKind::Sparse => Self { sparse: Some(score), ..line },
+            OutputKind::Multi => Self { multi: Some(score), ..line },
+        }
+    }
+}
+
+/// How like two inputs are by one of their outputs.
+fn score(output: OutputKind, a: &Embedded, b: &Embedded) -> f32 {
+    let found = match output {
+        OutputKind::Dense => Some(a.embedding.cosine(&b.embedding)),
+        OutputKind::Sparse => a.sparse.as_ref().zip(b.sparse.as_ref()).map(|(a, b)| a.dot(b)),
+        OutputKind::Multi => a.multi.as_deref().zip(b.multi.as_deref()).map(|(a, b)| max_sim(a, b)),
+    };
+    found.expect("what was asked for was given, or refused before")
 }
 
 #[derive(Serialize)]
@@ -44,8 +73,12 @@ pub fn run(args: &CompareArgs, typed: &[TypedInput]) -> Outcome {
     let others = entries.split_off(1);
     let a = entries.remove(0);
     let role_of_b = if args.role == RoleArg::None { Role::None } else { Role::Document };
-    let requests = [args.role.into(), role_of_b].map(|role| request(&engine, &args.model, role));
-    let [for_a, for_b] = requests;
+    let output = OutputKind::from(args.output);
+    let [for_a, for_b] = [args.role.into(), role_of_b].map(|role| {
+        let request = request(&engine, &args.model, role)?.outputs([output]);
+        engine.embed_with(&[], &request)?;
+        Ok::<_, Failure>(request)
+    });
 
     let found = embed(&engine, vec![a.input], &for_a?.cancel(cancel.clone()))?.remove(0);
     let found = match found {
@@ -63,8 +96,8 @@ pub fn run(args: &CompareArgs, typed: &[TypedInput]) -> Outcome {
     let mut code = DONE;
     for (label, result) in labels.iter().zip(results) {
         match (result, args.json) {
-            (Ok(b), true) => json_line(&CosineLine { a: &a.label, b: label, cosine: found.cosine(&b) })?,
-            (Ok(b), false) => write_stdout(for_people(found.cosine(&b), label).as_bytes())?,
+            (Ok(b), true) => json_line(&ScoreLine::of(output, &a.label, label, score(output, &found, &b)))?,
+            (Ok(b), false) => write_stdout(for_people(score(output, &found, &b), label).as_bytes())?,
             (Err(fault), true) => {
                 code = SOME_FAILED;
                 json_line(&FailedLine { a: &a.label, b: Some(label), error: (&fault).into() })?;
@@ -86,13 +119,13 @@ fn embed(
     engine: &Engine,
     inputs: Vec<Result<Input, Fault>>,
     request: &Request,
-) -> Result<Vec<Result<Embedding, Fault>>, Failure> {
+) -> Result<Vec<Result<Embedded, Fault>>, Failure> {
     let good: Vec<Input> = inputs.iter().flatten().cloned().collect();
     let mut computed = engine.embed_with(&good, request)?.into_iter();
     let mut results = Vec::new();
     for input in inputs {
         results.push(match input.map(|_| computed.next().expect("one result an input")) {
-            Ok(Ok(embedded)) => Ok(embedded.embedding),
+            Ok(Ok(embedded)) => Ok(embedded),
             Ok(Err(e)) if e.kind() == ErrorKind::Cancelled => return Err(Failure::Interrupted),
             Ok(Err(e @ ItemError::Record(_))) => return Err(Failure::with_code(REFUSED, e)),
             Ok(Err(e)) => Err(Fault::from(&e)),

@@ -14,7 +14,7 @@ use omniburn_diagnostics::JournalEntry;
 use serde_json::value::RawValue;
 
 use super::{open_engine, request};
-use crate::args::{EmbedArgs, FormatArg};
+use crate::args::{EmbedArgs, FormatArg, OutputArg};
 use crate::failure::{DONE, Failure, Outcome, REFUSED, SOME_FAILED};
 use crate::interrupt::on_interrupt;
 use crate::output::{OutFile, Outputs, Sink, destination, line_of};
@@ -35,6 +35,11 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     }
     if args.format == FormatArg::Npy && args.segments {
         return Err(Failure::usage("--segments writes lines: in an array nobody could tell which row is whose"));
+    }
+    if args.format == FormatArg::Npy && args.output != [OutputArg::Dense] {
+        return Err(Failure::usage(
+            "--format npy holds one vector an input: --output sparse and multi are written as lines",
+        ));
     }
     let from_stdin = args.items.as_deref() == Some(Path::new("-"));
     if from_stdin && args.lines {
@@ -87,6 +92,12 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     on_interrupt(move || stop.cancel());
     let engine = open_engine(&args.model)?;
     let mut request = request(&engine, &args.model, args.role.into())?.cancel(cancel.clone());
+    request = request.outputs(args.output.iter().map(|output| (*output).into()));
+    if let Some(instruction) = &args.instruction {
+        request = request.instruction(instruction);
+    }
+    // Before any input is read.
+    engine.embed_with(&[], &request)?;
     if let Some(journal) = &journal {
         let journal = journal.clone();
         request = omniburn_diagnostics::journal(request, move |entry| journal.lock().note(entry));
@@ -99,7 +110,8 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     };
     let feed = Feed::start(sources).map_err(|e| Failure::with_code(SOME_FAILED, e))?;
     let bar = items_bar(total, "embedding", args.quiet);
-    let writer = Writer { sink, bar, by_segment: args.segments, failed: false, refused: None };
+    let dense = args.output.contains(&OutputArg::Dense);
+    let writer = Writer { sink, bar, by_segment: args.segments, dense, failed: false, refused: None };
     let mut job = Job { engine, request, cancel, feed, outputs, writer, journal, next_index: 0 };
     let done = job.run();
     let Writer { sink, bar, failed, refused, .. } = job.writer;
@@ -230,7 +242,7 @@ impl Job {
                     cancel.cancel();
                     break;
                 }
-                let own = of_line(request, entry.role, entry.task);
+                let own = of_line(request, entry.role, entry.task, entry.instruction);
                 let (index, id) = (*next_index, entry.id);
                 *next_index += 1;
                 match entry.input {
@@ -276,13 +288,19 @@ impl Job {
     }
 }
 
-/// The request of a line that says a role or a task of its own.
-fn of_line(request: &Request, role: Option<Role>, task: Option<String>) -> Option<Request> {
-    if role.is_none() && task.is_none() {
+/// The request of a line that says a role, a task or an instruction of its own.
+fn of_line(
+    request: &Request,
+    role: Option<Role>,
+    task: Option<String>,
+    instruction: Option<String>,
+) -> Option<Request> {
+    if role.is_none() && task.is_none() && instruction.is_none() {
         return None;
     }
     let request = role.into_iter().fold(request.clone(), Request::role);
-    Some(task.into_iter().fold(request, Request::task))
+    let request = task.into_iter().fold(request, Request::task);
+    Some(instruction.into_iter().fold(request, Request::instruction))
 }
 
 /// The file of `--journal`, written while the engine computes.
@@ -334,6 +352,8 @@ struct Writer {
     bar: ProgressBar,
     /// Whether each segment has its line.
     by_segment: bool,
+    /// Whether a line has the vector.
+    dense: bool,
     failed: bool,
     /// What was said of a part of the record that an input needed.
     refused: Option<String>,
@@ -354,8 +374,8 @@ impl Writer {
                 self.bar.inc(1);
                 let id = input.id.as_deref();
                 self.bar.suspend(|| match self.by_segment {
-                    true => self.sink.segments(input.index, id, &embedded),
-                    false => self.sink.vector(input.index, id, &embedded),
+                    true => self.sink.segments(input.index, id, &embedded, self.dense),
+                    false => self.sink.vector(input.index, id, &embedded, self.dense),
                 })
             }
             Err(e) => {

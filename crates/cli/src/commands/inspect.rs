@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use omniburn::record::{LargestInput, RecordHeader, copied_weights, is_scale, largest_inputs};
+use omniburn::record::{LargestInput, PairForm, RecordHeader, copied_weights, is_scale, largest_inputs};
 use omniburn::{DEFAULT_BUDGET_BYTES, Dtype, Modality, RecordFolder};
 use omniburn_convert::{ConvertOptions, TaskChoice, convert};
 use serde::Serialize;
@@ -39,6 +39,8 @@ struct RecordView {
     /// `model.json` without its lists of tensors.
     header: serde_json::Value,
     modalities: Vec<Modality>,
+    /// What comes out.
+    outputs: &'static [&'static str],
     modules: Vec<ModuleRow>,
     parameters_for_one_task: u64,
     bytes: u64,
@@ -113,6 +115,7 @@ fn record(args: &InspectArgs, record: &RecordFolder) -> Outcome {
             .into_iter()
             .filter(|m| *m == Modality::Text || header.templates.contains_key(m))
             .collect(),
+        outputs: header.family.spec().outputs.names(),
         parameters_for_one_task: modules.iter().filter(one_task).map(|row| row.parameters).sum(),
         modules,
         bytes,
@@ -189,7 +192,20 @@ fn for_people(header: &RecordHeader, view: &RecordView) -> String {
     }
     line("tasks", format!("{} (default {})", header.tasks.join(", "), header.default_task));
     let default = header.default_dim.map_or_else(String::new, |dim| format!(", {dim} unless another is asked for"));
-    line("dimensions", format!("{:?}{default}", header.dims));
+    match header.family.spec().outputs.pairs() {
+        None => {
+            line("dimensions", format!("{:?}{default}", header.dims));
+            if let more @ [_, _, ..] = view.outputs {
+                line("outputs", more.join(", "));
+            }
+        }
+        Some(form) => {
+            line("outputs", "the score of a query and a document, by omniburn rerank".into());
+            if let PairForm::Prompt(prompt) = form {
+                line("instruction", format!("{:?} unless another is given", prompt.instruction));
+            }
+        }
+    }
     line("modalities", view.modalities.iter().map(|m| m.name()).collect::<Vec<_>>().join(", "));
     let templates = header.templates.iter().map(|(m, t)| format!("{m} {}", t.kind.name()));
     line("templates", templates.collect::<Vec<_>>().join(", "));

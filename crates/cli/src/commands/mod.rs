@@ -14,6 +14,7 @@ pub mod models;
 #[cfg(feature = "hub")]
 pub mod pull;
 pub mod replay;
+pub mod rerank;
 mod user_folders;
 
 use std::path::{Path, PathBuf};

@@ -51,8 +51,18 @@ struct RecordRow {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Found {
-    Whole { name: String, family: &'static str, tasks: Vec<String>, dtype: String, dim: usize, bytes: u64 },
-    Refused { error: String },
+    Whole {
+        name: String,
+        family: &'static str,
+        tasks: Vec<String>,
+        dtype: String,
+        outputs: &'static [&'static str],
+        dim: usize,
+        bytes: u64,
+    },
+    Refused {
+        error: String,
+    },
 }
 
 /// Lists families, checkpoints and records. A broken record is listed with its reason.
@@ -121,6 +131,7 @@ fn record(path: PathBuf) -> RecordRow {
                 family: header.family.name(),
                 tasks: header.tasks.clone(),
                 dtype: header.dtype.to_string(),
+                outputs: header.family.spec().outputs.names(),
                 dim: header.dims.last().copied().unwrap_or_default(),
                 bytes: header.files.values().map(|file| file.bytes).sum(),
             }
@@ -146,9 +157,9 @@ fn for_people(listing: &Listing, folder: &Path) -> String {
     for RecordRow { path, found } in &listing.records {
         let path = path.display().to_string();
         match found {
-            Found::Whole { name, tasks, dtype, dim, bytes, .. } => {
-                let cells =
-                    [path, name.clone(), tasks.join(","), dtype.clone(), format!("dim {dim}"), mebibytes(*bytes)];
+            Found::Whole { name, tasks, dtype, outputs, dim, bytes, .. } => {
+                let gives = if outputs.contains(&"dense") { format!("dim {dim}") } else { outputs.join(",") };
+                let cells = [path, name.clone(), tasks.join(","), dtype.clone(), gives, mebibytes(*bytes)];
                 rows.push(cells.to_vec());
             }
             Found::Refused { error } => broken += &format!("  {path}: refused: {error}\n"),

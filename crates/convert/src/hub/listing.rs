@@ -1,5 +1,6 @@
 //! What a model on the hub holds, and which of its files a record is made from.
 
+use omniburn_models::checkpoint::HEAD_FILES;
 use serde_json::Value;
 
 use super::error::HubError;
@@ -231,6 +232,16 @@ pub(super) fn adapters(listing: &Listing) -> Vec<Listed> {
     listing.files.iter().filter(of).cloned().collect()
 }
 
+/// Heads over rows, in files of their own beside the weights.
+pub(super) fn heads(listing: &Listing, folders: &[String]) -> Vec<Listed> {
+    let of = |file: &&Listed| {
+        let (folder, name) = file.name.rsplit_once('/').unwrap_or(("", &file.name));
+        let head = name.strip_suffix(".safetensors").is_some_and(|name| HEAD_FILES.contains(&name));
+        head && folders.iter().any(|wanted| wanted == folder)
+    };
+    listing.files.iter().filter(of).cloned().collect()
+}
+
 /// Files without which nothing is converted and that a model lacks: configuration and tokenizer, in the folder of the
 /// transformer.
 pub(super) fn missing(listing: &Listing, folders: &[String]) -> Vec<String> {
@@ -282,6 +293,9 @@ mod tests {
             "train_script.py",
             "adapters/retrieval/adapter_config.json",
             "adapters/retrieval/adapter_model.safetensors",
+            "colbert_linear.safetensors",
+            "sparse_linear.pt",
+            "onnx/sparse_linear.safetensors",
         ];
         let listing = listing(&all);
         let modules = json!([{ "path": "" }, { "path": "1_Pooling" }, { "path": "2_Dense/" }]);
@@ -303,6 +317,7 @@ mod tests {
         );
         assert_eq!(weights(&listing, "1_Pooling"), Weights::None);
         assert_eq!(names(adapters(&listing)), ["adapters/retrieval/adapter_model.safetensors"]);
+        assert_eq!(names(heads(&listing, &folders)), ["colbert_linear.safetensors"]);
         assert!(missing(&listing, &folders).is_empty());
     }
 

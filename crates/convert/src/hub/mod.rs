@@ -198,6 +198,7 @@ impl Job<'_> {
             large.extend(listing::shards(&self.listing, index, &self.json(index)?)?);
         }
         large.extend(listing::adapters(&self.listing));
+        large.extend(listing::heads(&self.listing, &folders));
         // The largest first, so that no thread is left with it at the end.
         large.sort_by_key(|file| std::cmp::Reverse(file.bytes.unwrap_or(0)));
         fetched += self.fetch(&large)?;
@@ -324,6 +325,7 @@ fn offline(options: &HubOptions, cache: &Cache) -> Result<Pulled, HubError> {
         )));
     }
     needed.extend(listing::adapters(&listing));
+    needed.extend(listing::heads(&listing, &folders));
     let bytes = needed.iter().filter_map(|file| file.bytes).sum();
     Ok(Pulled { folder, commit, licence: None, files: needed.len(), bytes, fetched: 0 })
 }

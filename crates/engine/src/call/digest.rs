@@ -158,6 +158,8 @@ impl Input {
             (Source::VideoFrameFiles(_), Files::ByContent) => "frame bytes",
             (Source::VideoFrameFiles(_), Files::ByPlace) => "frame places",
             (Source::AudioSamples(..), _) => "samples",
+            (Source::Parts(_), _) => "parts",
+            (Source::Pair(_), _) => "pair",
         };
         let mut pieces = Pieces::new(kind);
         pieces.add(self.modality().name().as_bytes());
@@ -173,6 +175,11 @@ impl Input {
                 pieces.number(samples.len() as u64);
                 samples.iter().for_each(|sample| pieces.0.update(sample.to_le_bytes()));
             }
+            Source::Parts(parts) => {
+                pieces.number(parts.len() as u64);
+                parts.iter().try_for_each(|part| Some(pieces.add(part.key(files)?.as_bytes())))?;
+            }
+            Source::Pair(pair) => pair.iter().try_for_each(|part| Some(pieces.add(part.key(files)?.as_bytes())))?,
         }
         // Nothing for the default, so that digests noted before there was a choice stay what they are.
         match &self.1 {

@@ -26,6 +26,8 @@ pub enum CallEvent<'a> {
     Unit(UnitRan<'a>),
     /// An item has its result.
     Item(ItemDone<'a>),
+    /// A pair of a query and a document has its score.
+    Pair(PairDone<'a>),
 }
 
 /// What a call that has begun is computed with.
@@ -86,6 +88,23 @@ pub struct ItemDone<'a> {
     pub answered: Answered,
     /// What came of it.
     pub result: &'a Result<Embedded, ItemError>,
+}
+
+/// A pair of a query and a document with its score.
+#[derive(Debug, Clone, Copy)]
+pub struct PairDone<'a> {
+    /// The call it belongs to.
+    pub call: u64,
+    /// Place of the document.
+    pub index: usize,
+    /// Of query and document together; `None` where one could not be read.
+    pub digest: Option<InputDigest>,
+    /// The task it was scored for.
+    pub task: &'a str,
+    /// Who computed it.
+    pub answered: Answered,
+    /// The logit, or why there is none.
+    pub result: Result<f32, &'a ItemError>,
 }
 
 /// Who computed the result of an item.

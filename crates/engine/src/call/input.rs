@@ -26,6 +26,10 @@ pub(crate) enum Source {
     AudioFile(PathBuf),
     AudioBytes(Arc<[u8]>),
     AudioSamples(Arc<[f32]>, u32),
+    /// One item made of several.
+    Parts(Arc<[Input]>),
+    /// A query and a document.
+    Pair(Arc<[Input; 2]>),
 }
 
 impl Input {
@@ -86,6 +90,31 @@ impl Input {
         Self(Source::AudioSamples(samples.into(), rate_hz), TrackChoice::Default)
     }
 
+    /// One item made of several, such as an image with its caption: one vector. A family that takes no such items refuses it
+    /// with [`ErrorKind::ModalityAbsent`](crate::ErrorKind::ModalityAbsent) and its name.
+    pub fn parts(parts: impl IntoIterator<Item = Input>) -> Self {
+        Self(Source::Parts(parts.into_iter().collect()), TrackChoice::Default)
+    }
+
+    /// A query and a document, for a model that scores them.
+    pub(crate) fn pair(query: Input, document: Input) -> Self {
+        Self(Source::Pair(Arc::new([query, document])), TrackChoice::Default)
+    }
+
+    /// Whether it is a query and a document.
+    pub(crate) fn is_pair(&self) -> bool {
+        matches!(self.0, Source::Pair(_))
+    }
+
+    /// Bytes that are cut into tokens; `None` for what holds anything but text.
+    pub(crate) fn text_bytes(&self) -> Option<usize> {
+        match &self.0 {
+            Source::Text(text) => Some(text.len()),
+            Source::Pair(pair) => pair.iter().map(Self::text_bytes).sum(),
+            _ => None,
+        }
+    }
+
     /// Which audio or video track is meant, where a file holds several; by default the one that players choose. Other
     /// inputs have one, at index 0, and texts and images have none to choose from.
     ///
@@ -106,10 +135,15 @@ impl Input {
         }
     }
 
-    /// What kind of input it is.
+    /// What kind of input it is; of one made of several the first kind that is not text.
     pub fn modality(&self) -> Modality {
+        let of_all = |parts: &[Input]| {
+            parts.iter().map(Self::modality).find(|kind| *kind != Modality::Text).unwrap_or(Modality::Text)
+        };
         match &self.0 {
             Source::Text(_) => Modality::Text,
+            Source::Parts(parts) => of_all(parts),
+            Source::Pair(pair) => of_all(&pair[..]),
             Source::ImageFile(_) | Source::ImageBytes(_) | Source::ImagePixels(_) => Modality::Image,
             Source::VideoFile(_) | Source::VideoBytes(_) | Source::VideoFrames(_) | Source::VideoFrameFiles(_) => {
                 Modality::Video
@@ -126,8 +160,22 @@ impl fmt::Debug for Input {
             Source::ImageFile(path) | Source::VideoFile(path) | Source::AudioFile(path) => {
                 write!(f, "{}({})", self.modality(), path.display())
             }
+            Source::Parts(parts) => f.debug_tuple("Parts").field(parts).finish(),
+            Source::Pair(pair) => f.debug_tuple("Pair").field(pair).finish(),
             _ => write!(f, "{}(..)", self.modality()),
         }
+    }
+}
+
+impl From<&str> for Input {
+    fn from(text: &str) -> Self {
+        Input::text(text)
+    }
+}
+
+impl From<String> for Input {
+    fn from(text: String) -> Self {
+        Input::text(text)
     }
 }
 

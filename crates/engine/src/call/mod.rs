@@ -8,8 +8,9 @@ mod result;
 
 pub(crate) use digest::Files;
 pub use digest::{InputDigest, Sha256Digest};
-pub use event::{Answered, CallBegun, CallEvent, ItemDone, UnitRan};
+pub use event::{Answered, CallBegun, CallEvent, ItemDone, PairDone, UnitRan};
 pub(crate) use input::Source;
 pub use input::{Input, Role};
 pub use request::{Asked, Progress, Request};
-pub use result::{Embedded, Segment, Span, Timings};
+pub(crate) use result::{Answer, Scored};
+pub use result::{Embedded, OutputKind, Ranked, Segment, Span, Sparse, Timings, max_sim};

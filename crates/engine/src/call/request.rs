@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use omniburn_media::Truncation;
+use omniburn_models::family::RowsWanted;
 use omniburn_scheduler::{Cancel, Priority};
 
 use super::digest::{InputDigest, Pieces};
 use super::event::{CallEvent, Observer};
 use super::input::{Input, Role};
+use super::result::OutputKind;
 use crate::error::ItemError;
 
 /// How far a long call has come.
@@ -56,6 +58,9 @@ pub struct Request {
     pub(crate) dim: Option<usize>,
     pub(crate) truncation: Truncation,
     pub(crate) frames: Option<u32>,
+    pub(crate) instruction: Option<String>,
+    /// What is wanted beside the vector.
+    pub(crate) rows: RowsWanted,
     pub(crate) cancel: Option<Cancel>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) progress: Option<OnProgress>,
@@ -113,6 +118,27 @@ impl Request {
     pub fn frames(mut self, frames: u32) -> Self {
         assert!(frames > 0, "a video is seen in at least one frame");
         self.frames = Some(frames);
+        self
+    }
+
+    /// What is wanted of a text: its vector in any case, and what else the model gives of its tokens.
+    #[must_use]
+    pub fn outputs(mut self, outputs: impl IntoIterator<Item = OutputKind>) -> Self {
+        self.rows = RowsWanted::default();
+        for output in outputs {
+            match output {
+                OutputKind::Dense => {}
+                OutputKind::Sparse => self.rows.sparse = true,
+                OutputKind::Multi => self.rows.multi = true,
+            }
+        }
+        self
+    }
+
+    /// What a document is wanted for, in place of the model's own instruction; only for models that are given one.
+    #[must_use]
+    pub fn instruction(mut self, instruction: impl Into<String>) -> Self {
+        self.instruction = Some(instruction.into());
         self
     }
 
@@ -180,7 +206,8 @@ impl Request {
     /// Whether an input has one result under both.
     pub(crate) fn same_result(&self, other: &Self) -> bool {
         let result = |r: &Self| (r.role, r.dim, r.truncation, r.frames);
-        result(self) == result(other) && self.task == other.task
+        let texts = |r: &Self| (r.rows, r.task.clone(), r.instruction.clone());
+        result(self) == result(other) && texts(self) == texts(other)
     }
 
     /// Whether inputs of both, within one call, may be computed as one.
@@ -213,6 +240,13 @@ impl Request {
         pieces.number(self.dim.map_or(0, |dim| dim as u64));
         pieces.add(format!("{:?}", self.truncation).as_bytes());
         pieces.number(self.frames.unwrap_or(0).into());
+        if let Some(instruction) = &self.instruction {
+            pieces.add(b"instruction");
+            pieces.add(instruction.as_bytes());
+        }
+        if self.rows != RowsWanted::default() {
+            pieces.add(format!("{:?}", self.rows).as_bytes());
+        }
         pieces.finish()
     }
 }
@@ -226,6 +260,8 @@ impl fmt::Debug for Request {
             .field("dim", &self.dim)
             .field("truncation", &self.truncation)
             .field("frames", &self.frames)
+            .field("instruction", &self.instruction)
+            .field("rows", &self.rows)
             .finish_non_exhaustive()
     }
 }
@@ -244,6 +280,10 @@ mod tests {
             base.clone().dim(64),
             base.clone().truncation(Truncation::Left),
             base.clone().frames(8),
+            base.clone().instruction(""),
+            base.clone().instruction("find"),
+            base.clone().outputs([OutputKind::Sparse]),
+            base.clone().outputs([OutputKind::Dense, OutputKind::Multi]),
         ];
         assert!(others.iter().all(|other| key(other) != key(&base)));
         assert_ne!(base.key_of(input, "another"), key(&base));

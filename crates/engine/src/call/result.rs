@@ -1,7 +1,10 @@
-//! What comes out of an input: its vector, and what is known of how it was made.
+//! What comes out of an input: its vector, or the score of a pair, and what is known of how it was made.
 
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use omniburn_media::PairCut;
 use omniburn_models::record::Modality;
 
 use crate::embedding::Embedding;
@@ -11,6 +14,10 @@ use crate::embedding::Embedding;
 pub struct Embedded {
     /// The vector.
     pub embedding: Embedding,
+    /// A weight for each token of the text that has one, where [`OutputKind::Sparse`] was asked for.
+    pub sparse: Option<Sparse>,
+    /// A vector for each row of the text, where [`OutputKind::Multi`] was asked for.
+    pub multi: Option<Vec<Embedding>>,
     /// What it was made from.
     pub modality: Modality,
     /// Rows that entered the backbone, of all segments together.
@@ -26,9 +33,164 @@ pub struct Embedded {
 
 impl PartialEq for Embedded {
     fn eq(&self, other: &Self) -> bool {
-        let Self { embedding, modality, tokens, truncated, segments, timings: _ } = self;
-        (embedding, modality, tokens, truncated, segments)
-            == (&other.embedding, &other.modality, &other.tokens, &other.truncated, &other.segments)
+        let Self { embedding, sparse, multi, modality, tokens, truncated, segments, timings: _ } = self;
+        (embedding, sparse, multi) == (&other.embedding, &other.sparse, &other.multi)
+            && (modality, tokens, truncated, segments)
+                == (&other.modality, &other.tokens, &other.truncated, &other.segments)
+    }
+}
+
+/// What a model may give of an item, by the names that people type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OutputKind {
+    /// Its vector.
+    Dense,
+    /// Weights of the tokens of a text, over the vocabulary.
+    Sparse,
+    /// A vector for each row of a text, for late interaction.
+    Multi,
+}
+
+impl OutputKind {
+    /// Every kind.
+    pub const ALL: [OutputKind; 3] = [OutputKind::Dense, OutputKind::Sparse, OutputKind::Multi];
+
+    /// The name that people type.
+    pub fn name(self) -> &'static str {
+        match self {
+            OutputKind::Dense => "dense",
+            OutputKind::Sparse => "sparse",
+            OutputKind::Multi => "multi",
+        }
+    }
+}
+
+/// A sparse vector over the vocabulary: weights above zero by token id, ids ascending.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Sparse {
+    /// Token ids.
+    pub indices: Vec<u32>,
+    /// The weight of each.
+    pub values: Vec<f32>,
+}
+
+impl Sparse {
+    /// The largest weight of each id; ids in `unweighted` have none, and weights of zero are left out.
+    ///
+    /// # Source
+    /// FlagEmbedding, `M3Embedder._process_token_weights`.
+    pub(crate) fn of(ids: &[u32], weights: &[f32], unweighted: &[u32]) -> Self {
+        let mut best: BTreeMap<u32, f32> = BTreeMap::new();
+        for (id, weight) in ids.iter().zip(weights).filter(|(id, weight)| **weight > 0.0 && !unweighted.contains(id)) {
+            let place = best.entry(*id).or_insert(*weight);
+            *place = place.max(*weight);
+        }
+        let (indices, values) = best.into_iter().unzip();
+        Self { indices, values }
+    }
+
+    /// The sum of the products of weights that both have.
+    pub fn dot(&self, other: &Self) -> f32 {
+        let of_other: BTreeMap<u32, f32> = other.indices.iter().copied().zip(other.values.iter().copied()).collect();
+        let products =
+            self.indices.iter().zip(&self.values).filter_map(|(id, weight)| Some(weight * of_other.get(id)?));
+        products.sum()
+    }
+}
+
+/// How much a document's rows meet a query's: the mean over the query's rows of the largest cosine with a row of the
+/// document; 0 where either has no row.
+///
+/// # Source
+/// FlagEmbedding, `M3Embedder.compute_colbert_score`; Khattab and Zaharia 2020 (arXiv 2004.12832), with a mean for the sum.
+pub fn max_sim(query: &[Embedding], document: &[Embedding]) -> f32 {
+    if query.is_empty() || document.is_empty() {
+        return 0.0;
+    }
+    let best = |row: &Embedding| document.iter().map(|other| row.cosine(other)).fold(f32::MIN, f32::max);
+    query.iter().map(best).sum::<f32>() / query.len() as f32
+}
+
+/// How well a document meets a query.
+#[derive(Debug, Clone)]
+pub struct Ranked {
+    /// Its place among the documents as they were given.
+    pub index: usize,
+    /// From 0 to 1: the sigmoid of the logit.
+    pub score: f32,
+    /// What the model gives; any number.
+    pub logit: f32,
+    /// Rows of the pair that entered the backbone.
+    pub tokens: usize,
+    /// What was cut of the pair.
+    pub cut: PairCut,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+impl PartialEq for Ranked {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { index, score, logit, tokens, cut, timings: _ } = self;
+        (index, score, logit, tokens, cut) == (&other.index, &other.score, &other.logit, &other.tokens, &other.cut)
+    }
+}
+
+impl Ranked {
+    /// Sorts documents by their logits, the best first; those with equal logits stay in their order.
+    pub fn sort(documents: &mut [Ranked]) {
+        // None of them is NaN: the engine gives finite logits.
+        documents.sort_by(|one, other| other.logit.partial_cmp(&one.logit).unwrap_or(Ordering::Equal));
+    }
+}
+
+/// What a pair came to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Scored {
+    pub logit: f32,
+    pub tokens: usize,
+    pub cut: PairCut,
+    pub timings: Timings,
+}
+
+impl Scored {
+    pub(crate) fn ranked(self, index: usize) -> Ranked {
+        let Self { logit, tokens, cut, timings } = self;
+        let score = (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32;
+        Ranked { index, score, logit, tokens, cut, timings }
+    }
+}
+
+/// What came of an item: of a pair a score, of any other a vector.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Answer {
+    Vector(Embedded),
+    Score(Scored),
+}
+
+impl Answer {
+    pub(crate) fn timings_mut(&mut self) -> &mut Timings {
+        match self {
+            Answer::Vector(embedded) => &mut embedded.timings,
+            Answer::Score(scored) => &mut scored.timings,
+        }
+    }
+
+    /// # Panics
+    /// For the score of a pair: callers who give no pair have none.
+    pub(crate) fn into_vector(self) -> Embedded {
+        match self {
+            Answer::Vector(embedded) => embedded,
+            Answer::Score(_) => panic!("an item that is no pair has a vector"),
+        }
+    }
+
+    /// # Panics
+    /// For a vector: a pair has none.
+    pub(crate) fn into_score(self) -> Scored {
+        match self {
+            Answer::Score(scored) => scored,
+            Answer::Vector(_) => panic!("a pair has a score"),
+        }
     }
 }
 
@@ -63,4 +225,29 @@ pub struct Segment {
     pub embedding: Embedding,
     /// Rows that entered the backbone.
     pub tokens: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranked(index: usize, logit: f32) -> Ranked {
+        Scored { logit, tokens: 3, cut: PairCut::default(), timings: Timings::default() }.ranked(index)
+    }
+
+    #[test]
+    fn the_best_document_comes_first_and_ties_keep_their_order() {
+        // 30 and 40 are both 1 as a score in f32.
+        let mut documents: Vec<Ranked> =
+            [0.5, 30.0, -2.0, 0.5, 40.0].into_iter().enumerate().map(|(i, logit)| ranked(i, logit)).collect();
+        Ranked::sort(&mut documents);
+        assert_eq!(documents.iter().map(|one| one.index).collect::<Vec<_>>(), [4, 1, 0, 3, 2]);
+    }
+
+    #[test]
+    fn a_score_is_the_sigmoid_of_its_logit_and_lies_between_0_and_1() {
+        assert_eq!(ranked(0, 0.0).score, 0.5);
+        assert!((ranked(0, 2.606).score - 0.931_25).abs() < 1e-5);
+        assert_eq!([-1e30, 1e30].map(|logit| ranked(0, logit).score), [0.0, 1.0]);
+    }
 }

@@ -74,9 +74,7 @@ impl Estimator {
         for path in input.files() {
             check_file(path)?;
         }
-        if let Some(reason) = self.preparer.refusal(modality) {
-            return Err(ItemError::ModalityAbsent { modality, reason });
-        }
+        self.preparer.take(input)?;
         let look = (modality != Modality::Audio).then(|| self.preparer.look(modality));
         let target = look.as_ref().map(|look| match look {
             Look::Patches(preprocess) => ImageTarget::Patches(preprocess),
@@ -90,7 +88,9 @@ impl Estimator {
         };
         let audio = |source: &AudioSource| audio_track_estimate(source, &input.1, &self.preparer.mel_settings());
         let (need, frames) = match &input.0 {
-            Source::Text(text) => return Ok(self.long_text_need(text.len())),
+            Source::Text(_) | Source::Pair(_) | Source::Parts(_) => {
+                return Ok(self.long_text_need(input.text_bytes().unwrap_or(0), request));
+            }
             Source::ImageFile(path) => (image_estimate(ImageSource::File(path), target())?, 1),
             Source::ImageBytes(bytes) => (image_estimate(ImageSource::Bytes(bytes), target())?, 1),
             Source::ImagePixels(image) => (image_estimate(ImageSource::Pixels(image), target())?, 1),
@@ -125,12 +125,12 @@ impl Estimator {
 
     /// A text as tokens; `None` for other inputs, and for a long text where there is no room to cut it now.
     pub(crate) fn read_text(&self, input: &Input, request: &Request) -> Option<Result<Prepared, ItemError>> {
-        let Source::Text(text) = &input.0 else { return None };
-        let room = self.pool.try_reserve(request.resolved_priority(), TOKENISE_BYTES * text.len() as u64);
+        let bytes = input.text_bytes()?;
+        let room = self.pool.try_reserve(request.resolved_priority(), TOKENISE_BYTES * bytes as u64);
         // Short ones are cut in any case, so that what they need is known exactly: one at a time, within the base.
         let one = match room {
             Some(_) => None,
-            None if text.len() > SHORT_TEXT_BYTES => return None,
+            None if bytes > SHORT_TEXT_BYTES => return None,
             None => Some(self.short_text.lock().unwrap_or_else(PoisonError::into_inner)),
         };
         let prepared = self.preparer.prepare(input.clone(), request);
@@ -139,23 +139,30 @@ impl Estimator {
     }
 
     /// What a text needs from its tokens on.
-    pub(crate) fn text_need(&self, prepared: &Prepared) -> ItemNeed {
+    pub(crate) fn text_need(&self, prepared: &Prepared, request: &Request) -> ItemNeed {
         let rows = prepared.rows();
-        ItemNeed { share: self.budget.text_item(rows), rows, ..ItemNeed::default() }
+        ItemNeed { share: self.text_share(rows, request), rows, ..ItemNeed::default() }
+    }
+
+    /// What so many tokens need from there on, with vectors of their own where they are wanted: on the device, as they are
+    /// read back, and as they are kept.
+    fn text_share(&self, rows: usize, request: &Request) -> u64 {
+        let own = if request.rows.multi { 12 * self.header().family.spec().hidden as u64 } else { 0 };
+        self.budget.text_item(rows) + rows as u64 * own
     }
 
     /// What a text of so many bytes needs at most, before its tokens are counted.
-    fn long_text_need(&self, bytes: usize) -> ItemNeed {
+    fn long_text_need(&self, bytes: usize, request: &Request) -> ItemNeed {
         let family = &self.header().family;
         let rows = family.text_rule().rows(bytes, family.max_tokens());
         let media = MemoryEstimate { peak: TOKENISE_BYTES * bytes as u64, kept: 0 };
-        ItemNeed { media, share: self.budget.text_item(rows), streams: false, rows }
+        ItemNeed { media, share: self.text_share(rows, request), streams: false, rows }
     }
 
     /// What a prepared item needs from here to its vector.
-    pub(crate) fn need_of(&self, prepared: &Prepared, before: &ItemNeed) -> u64 {
+    pub(crate) fn need_of(&self, prepared: &Prepared, before: &ItemNeed, request: &Request) -> u64 {
         match prepared {
-            Prepared::Text { ids, .. } => self.budget.text_item(ids.len()),
+            Prepared::Text { sequence, .. } => self.text_share(sequence.len(), request),
             Prepared::Media(medium) => medium.rows.bytes() + self.share(self.shape_of(medium)),
             Prepared::Long(_) => before.bytes(),
         }

@@ -8,13 +8,14 @@ use omniburn_media::{
     ClipCutter, MediaError, MelPreprocess, SquareTarget, TrackChoice, Video, VideoOptions, VideoSource, decode_image,
     decode_image_file, image_patches, log_mel, sample_times, sampled_patches,
 };
-use omniburn_models::family::{AudioForm, ImageForm};
+use omniburn_media::{PairCut, PairIds, PromptPair, Truncation};
+use omniburn_models::family::{AudioForm, ImageForm, PairForm};
 use omniburn_models::record::{Modality, PixelPreprocess, RecordFolder, RecordHeader, SoundPreprocess};
 
 use super::prompt;
 use crate::call::{Input, Request, Source, Span};
 use crate::error::{ItemError, guarded};
-use crate::forms::{Frame, Medium, Rows, Squares, square_target};
+use crate::forms::{Frame, Medium, Rows, Sequence, Squares, square_target};
 
 /// Frames sampled from a video where neither the request nor the record says.
 const DEFAULT_FRAMES: u32 = 32;
@@ -26,10 +27,10 @@ const MEDIA_ROWS: usize = 8192;
 /// An input as numbers.
 pub(crate) enum Prepared {
     Text {
-        ids: Vec<u32>,
-        /// Rows in front that the poolings leave out: those up to the end of a prompt, where the record says so.
-        skipped: usize,
+        sequence: Sequence,
         truncated: bool,
+        /// Of a query and a document, what was cut of them.
+        pair: Option<PairCut>,
     },
     Media(Medium),
     /// Audio or video of more than one segment; one segment is in memory at a time.
@@ -55,7 +56,7 @@ impl Prepared {
     /// Rows it will be: tokens, patches of the tower or mel frames.
     pub(crate) fn rows(&self) -> usize {
         match self {
-            Prepared::Text { ids, .. } => ids.len(),
+            Prepared::Text { sequence, .. } => sequence.len(),
             Prepared::Media(medium) => medium.rows.rows(),
             Prepared::Long(long) => long.first.as_ref().map_or(0, |m| m.rows.rows()),
         }
@@ -92,12 +93,13 @@ impl Preparer {
         for path in input.files() {
             check_file(path)?;
         }
-        if let Some(reason) = self.refusal(modality) {
-            return Err(ItemError::ModalityAbsent { modality, reason });
-        }
+        self.take(&input)?;
         let track = input.1;
         let rows = match input.0 {
             Source::Text(text) => return self.prepare_text(&text, request),
+            Source::Pair(pair) => return self.prepare_pair(&pair, request),
+            // No family takes them: refused above.
+            Source::Parts(_) => return Err(ItemError::Empty { modality }),
             Source::ImageFile(path) => {
                 let image = self.image(&decode_image_file(&path)?);
                 image.map_err(|error| error.of(path.display().to_string()))?
@@ -191,7 +193,63 @@ impl Preparer {
         }
         let end = self.tokenizer.trailing_specials().first().copied();
         let read = self.header().family.text_rule().apply(ids.ids, limit, end);
-        Ok(Prepared::Text { ids: read, skipped, truncated: ids.truncated })
+        let sequence = Sequence { ids: read, types: Vec::new(), skipped };
+        Ok(Prepared::Text { sequence, truncated: ids.truncated, pair: None })
+    }
+
+    /// A query and a document as one sequence, as the model's pairs are laid out.
+    fn prepare_pair(&self, pair: &[Input; 2], request: &Request) -> Result<Prepared, ItemError> {
+        let [Input(Source::Text(query), _), Input(Source::Text(document), _)] = pair else {
+            let modality = pair.iter().map(Input::modality).find(|kind| *kind != Modality::Text);
+            let reason = format!("the family `{}` scores texts", self.header().family.name());
+            return Err(ItemError::ModalityAbsent { modality: modality.unwrap_or(Modality::Text), reason });
+        };
+        let (family, prompts) = (&self.header().family, &self.header().prompts);
+        let limit = family.max_tokens();
+        let (query, document) = ([&prompts.query, &**query].concat(), [&prompts.document, &**document].concat());
+        let PairIds { ids, types, cut } = match family.spec().outputs.pairs() {
+            Some(PairForm::Template { .. }) => self.tokenizer.pair_ids(&query, &document, limit, request.truncation)?,
+            Some(PairForm::Prompt(prompt)) => {
+                let [instruction, before_query, before_document] = &prompt.labels;
+                let asked = request.instruction.as_ref().unwrap_or(&prompt.instruction);
+                let query = [instruction, asked, before_query, &query, before_document].map(String::as_str).concat();
+                let (before, behind) = (prompt.before.as_str(), prompt.behind.as_str());
+                let pair = PromptPair { before, query: &query, document: &document, behind };
+                let cut = match request.truncation {
+                    Truncation::Error => false,
+                    Truncation::Right => true,
+                    Truncation::Left => {
+                        let reason =
+                            "a pair in a prompt is cut at the end of its document, never at a beginning".into();
+                        return Err(ItemError::Request { reason });
+                    }
+                };
+                self.tokenizer.prompt_pair_ids(&pair, limit, cut)?
+            }
+            None => return Err(ItemError::Request { reason: "the model scores no pairs".into() }),
+        };
+        if ids.is_empty() {
+            return Err(ItemError::Empty { modality: Modality::Text });
+        }
+        let types = self.token_types(types)?;
+        let truncated = cut.query || cut.document;
+        Ok(Prepared::Text { sequence: Sequence { ids, types, skipped: 0 }, truncated, pair: Some(cut) })
+    }
+
+    /// Token types as the model reads them; none where it tells none apart, or all are of type 0.
+    fn token_types(&self, types: Vec<u32>) -> Result<Vec<u8>, ItemError> {
+        let Some(PairForm::Template { types: known @ 2.. }) = self.header().family.spec().outputs.pairs() else {
+            return Ok(Vec::new());
+        };
+        if types.iter().all(|kind| *kind == 0) {
+            return Ok(Vec::new());
+        }
+        let read = types.into_iter().map(|kind| u8::try_from(kind).ok().filter(|kind| kind < known)).collect();
+        let unknown = || {
+            let source = format!("its template for pairs has more than the {known} token types of the model").into();
+            MediaError::Tokenizer { name: "tokenizer.json".into(), source }.into()
+        };
+        Option::ok_or_else(read, unknown)
     }
 
     /// Rows in front of a text with this prefix that its poolings leave out.
@@ -319,6 +377,18 @@ impl Preparer {
 
     fn media_limit(&self) -> usize {
         self.header().family.max_tokens().max(MEDIA_ROWS)
+    }
+
+    /// Refuses an input that is not taken, whatever is in it.
+    pub(crate) fn take(&self, input: &Input) -> Result<(), ItemError> {
+        let modality = input.modality();
+        let reason = match &input.0 {
+            Source::Parts(_) => {
+                Some(format!("the family `{}` takes no item made of several parts", self.header().family.name()))
+            }
+            _ => self.refusal(modality),
+        };
+        reason.map_or(Ok(()), |reason| Err(ItemError::ModalityAbsent { modality, reason }))
     }
 
     /// Why a modality is not taken; `None` where it is.

@@ -27,7 +27,7 @@ impl Preparer {
             Work { tokens, flops }
         };
         match self.prepare(input.clone(), request)? {
-            Prepared::Text { ids, .. } => Ok(count(ids.len(), Shape::Text { tokens: ids.len() })),
+            Prepared::Text { sequence, .. } => Ok(count(sequence.len(), Shape::Text { tokens: sequence.len() })),
             Prepared::Media(medium) => Ok(count(medium.tokens, shape(&medium))),
             Prepared::Long(mut long) => {
                 let mut all = Work::default();

@@ -7,9 +7,9 @@ mod run;
 mod stream;
 mod warm;
 
-pub(crate) use open::Session;
+pub(crate) use open::{Session, Wanted};
 pub use parts::VERIFY_SMALL_BYTES;
 pub use stream::EmbedIter;
-pub(crate) use stream::results;
+pub(crate) use stream::{results, scores};
 pub use warm::WarmPass;
 pub(crate) use warm::warm_up;

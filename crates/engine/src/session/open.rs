@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use omniburn_models::family::TextModel;
+use omniburn_models::family::{PairForm, TextModel};
 use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader};
 use omniburn_scheduler::Priority;
 
 use super::parts::Parts;
 use crate::backend::{BackendKind, BackendSpec, Capabilities};
 use crate::cache::{Flights, ResultCache};
-use crate::call::{CallBegun, CallEvent, Embedded, InputDigest, Request};
+use crate::call::{Answer, CallBegun, CallEvent, InputDigest, OutputKind, Request};
 use crate::error::{EngineError, ItemError};
 use crate::memory::{Budget, Pool, Reservation};
 use crate::options::EngineOptions;
@@ -43,6 +43,13 @@ pub(crate) struct Session {
     content_digest: String,
     /// Held while parts are opened.
     opening: Mutex<()>,
+}
+
+/// What a caller wants of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Vectors,
+    Scores,
 }
 
 impl Session {
@@ -142,9 +149,31 @@ impl Session {
         format!("{}/{device}/{dtype}", self.identity(self.task_of(request)))
     }
 
-    /// Whether the record has what a request names.
-    pub(crate) fn check(&self, request: &Request) -> Result<(), EngineError> {
+    /// Whether the record has what a request names, and gives what is wanted of it.
+    pub(crate) fn check(&self, request: &Request, wanted: Wanted) -> Result<(), EngineError> {
         let header = self.header();
+        let pairs = header.family.spec().outputs.pairs();
+        let model = || header.name.clone();
+        match (wanted, pairs) {
+            (Wanted::Vectors, Some(_)) => {
+                let gives = "scores of a query and a document, by `rerank`";
+                return Err(EngineError::OutputAbsent { model: model(), asked: "vectors", gives });
+            }
+            (Wanted::Scores, None) => {
+                let gives = "vectors, by `embed`";
+                return Err(EngineError::OutputAbsent { model: model(), asked: "scores of pairs", gives });
+            }
+            (Wanted::Vectors, None) | (Wanted::Scores, Some(_)) => {}
+        }
+        let gives = header.family.spec().outputs.names();
+        for (wanted, kind) in [(request.rows.sparse, OutputKind::Sparse), (request.rows.multi, OutputKind::Multi)] {
+            if wanted && !gives.contains(&kind.name()) {
+                return Err(EngineError::UnknownOutput { asked: kind.name(), gives });
+            }
+        }
+        if request.instruction.is_some() && !matches!(pairs, Some(PairForm::Prompt(_))) {
+            return Err(EngineError::NoInstruction { family: header.family.name() });
+        }
         check_task(header, request.task.as_deref().unwrap_or(&self.task))?;
         match request.dim {
             Some(asked) if !header.dims.contains(&asked) => {
@@ -188,7 +217,7 @@ impl Session {
     }
 
     /// The kept result of an input, where there is a cache and it has one.
-    pub(crate) fn cached(&self, key: &InputDigest) -> Option<Embedded> {
+    pub(crate) fn cached(&self, key: &InputDigest) -> Option<Answer> {
         self.cache.as_ref()?.find(key)
     }
 

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use burn::tensor::Tensor;
-use omniburn_media::LogMel;
+use omniburn_media::{LogMel, PairCut};
 use omniburn_models::family::{AudioForm, TextModel};
 use omniburn_models::record::Modality;
 use omniburn_scheduler::Priority;
 
 use super::open::Session;
 use super::plan::{Piece, plan_text, plan_tower};
-use crate::call::{CallEvent, Embedded, InputDigest, Request, Segment, Timings, UnitRan};
+use crate::call::{Answer, CallEvent, Embedded, InputDigest, Request, Scored, Segment, Sparse, Timings, UnitRan};
 use crate::embedding::{Embedding, EmbeddingError};
 use crate::error::ItemError;
-use crate::forms::{Medium, Rows, Squares, levels};
+use crate::forms::{Medium, Pooled, Rows, Sequence, Squares, levels};
 use crate::memory::{LEAST_UNIT_ROWS, MAX_UNIT_FRAMES, MAX_UNIT_PATCHES, MAX_UNIT_TOKENS, Reservation};
 use crate::prepare::{Long, Prepared};
 use crate::worker::{
@@ -42,7 +42,7 @@ pub(crate) fn compute(
     session: &Session,
     items: Vec<Item>,
     request: &Request,
-) -> Vec<(usize, Result<Embedded, ItemError>)> {
+) -> Vec<(usize, Result<Answer, ItemError>)> {
     if items.is_empty() {
         return Vec::new();
     }
@@ -56,8 +56,8 @@ pub(crate) fn compute(
     for Item { index, digest, prepared, prepared_in, reserved } in items {
         took.insert(index, prepared_in);
         match prepared {
-            Prepared::Text { ids, skipped, truncated } => {
-                texts.push(TextItem { index, digest, ids, skipped, truncated, reserved: Arc::new(reserved) });
+            Prepared::Text { sequence, truncated, pair } => {
+                texts.push(TextItem { index, digest, sequence, truncated, pair, reserved: Arc::new(reserved) });
             }
             Prepared::Media(medium) => media.push((index, Medium { digest, ..medium }, reserved)),
             Prepared::Long(segments) => long.push((index, digest, segments, reserved)),
@@ -69,8 +69,8 @@ pub(crate) fn compute(
         run.timed(|run| run.long_medium(&text, (index, digest), *segments));
     }
     for (index, result) in &mut run.results {
-        if let Ok(embedded) = result {
-            embedded.timings.tokenise = took.get(index).copied().unwrap_or_default();
+        if let Ok(answer) = result {
+            answer.timings_mut().tokenise = took.get(index).copied().unwrap_or_default();
         }
     }
     run.results
@@ -79,9 +79,10 @@ pub(crate) fn compute(
 struct TextItem {
     index: usize,
     digest: Option<InputDigest>,
-    ids: Vec<u32>,
-    skipped: usize,
+    sequence: Sequence,
     truncated: bool,
+    /// Of a query and a document, what was cut of them.
+    pair: Option<PairCut>,
     reserved: Arc<Reservation>,
 }
 
@@ -91,7 +92,7 @@ struct Run<'a> {
     request: &'a Request,
     /// By all units but those of texts.
     spent: Cell<Spent>,
-    results: Vec<(usize, Result<Embedded, ItemError>)>,
+    results: Vec<(usize, Result<Answer, ItemError>)>,
 }
 
 impl Run<'_> {
@@ -101,12 +102,13 @@ impl Run<'_> {
         self.spent.take();
         work(self);
         let Spent { queue, compute } = self.spent.take();
-        for embedded in self.results[before..].iter_mut().filter_map(|(_, result)| result.as_mut().ok()) {
-            embedded.timings = Timings { queue, compute, ..embedded.timings };
+        for answer in self.results[before..].iter_mut().filter_map(|(_, result)| result.as_mut().ok()) {
+            let timings = answer.timings_mut();
+            *timings = Timings { queue, compute, ..*timings };
         }
     }
 
-    fn finish(&mut self, index: usize, result: Result<Embedded, ItemError>) {
+    fn finish(&mut self, index: usize, result: Result<Answer, ItemError>) {
         self.results.push((index, result));
     }
 
@@ -156,7 +158,7 @@ impl Run<'_> {
     }
 
     fn texts(&mut self, text: &Arc<dyn TextModel>, items: Vec<TextItem>) {
-        let lengths: Vec<usize> = items.iter().map(|t| t.ids.len()).collect();
+        let lengths: Vec<usize> = items.iter().map(|t| t.sequence.len()).collect();
         let stage = text_body(&**text);
         // Texts that share a unit need no more than the sum of what each has reserved.
         for unit in plan_text(&lengths, |lengths| self.comfortable(stage, lengths, MAX_UNIT_TOKENS)) {
@@ -176,29 +178,20 @@ impl Run<'_> {
     ) {
         let texts = TextSet {
             text: Arc::clone(text),
-            sequences: items.iter().map(|t| t.ids.clone()).collect(),
-            skipped: items.iter().map(|t| t.skipped).collect(),
+            sequences: items.iter().map(|t| t.sequence.clone()).collect(),
+            wanted: self.request.rows,
             stage,
             reserved: items.iter().map(|t| Arc::clone(&t.reserved)).collect(),
         };
         let TextsBack { rows, mut spent, shared } = self.session.worker.texts(self.request, texts, batched);
         spent += before;
         // Of a pass that was shared, the call notes what was its own.
-        let own = items.iter().map(|t| t.ids.len()).sum::<usize>() as f64;
+        let own = items.iter().map(|t| t.sequence.len()).sum::<usize>() as f64;
         self.note((stage, own), items.iter().map(|t| t.digest), rows.as_ref().err());
         match rows {
             Ok(rows) => {
-                let Spent { queue, compute } = spent;
-                for (item, values) in items.iter().zip(rows) {
-                    let embedded = embedding(values, self.session.dim_of(self.request)).map(|embedding| Embedded {
-                        embedding,
-                        modality: Modality::Text,
-                        tokens: item.ids.len(),
-                        truncated: item.truncated,
-                        segments: Vec::new(),
-                        timings: Timings { queue, compute, ..Timings::default() },
-                    });
-                    self.finish(item.index, embedded.map_err(ItemError::from));
+                for (item, pooled) in items.iter().zip(rows) {
+                    self.finish(item.index, self.answer(item, pooled, spent));
                 }
             }
             Err(e) if gave_up(&e) || (items.len() == 1 && !shared) => {
@@ -207,6 +200,34 @@ impl Run<'_> {
             // Somebody in this pass is the culprit: alone, each shows its own result.
             Err(_) => items.iter().for_each(|item| self.text_unit((text, stage), &[*item], false, spent)),
         }
+    }
+
+    /// What a text, or a query and a document, came to.
+    fn answer(&self, item: &TextItem, pooled: Pooled, spent: Spent) -> Result<Answer, ItemError> {
+        let Spent { queue, compute } = spent;
+        let (tokens, timings) = (item.sequence.len(), Timings { queue, compute, ..Timings::default() });
+        if let Some(cut) = item.pair {
+            let logit = pooled.values.first().copied().filter(|logit| logit.is_finite());
+            let logit = logit.ok_or(EmbeddingError::NotFinite { index: 0 })?;
+            return Ok(Answer::Score(Scored { logit, tokens, cut, timings }));
+        }
+        let Pooled { values, weights, rows } = pooled;
+        let embedding = embedding(values, self.session.dim_of(self.request))?;
+        let forms = self.session.header().family.spec().outputs.rows();
+        let (unweighted, in_front) = forms.map_or((None, None), |forms| (forms.sparse.as_ref(), forms.multi));
+        let sparse = unweighted.filter(|_| self.request.rows.sparse).map(|unweighted| {
+            match weights.iter().position(|weight| !weight.is_finite()) {
+                Some(index) => Err(EmbeddingError::NotFinite { index }),
+                None => Ok(Sparse::of(&item.sequence.ids, &weights, unweighted)),
+            }
+        });
+        let multi = in_front.filter(|_| self.request.rows.multi).map(|in_front| {
+            let rows = rows.chunks_exact((rows.len() / tokens.max(1)).max(1)).skip(in_front);
+            rows.map(|row| Embedding::from_raw(row.to_vec())).collect::<Result<Vec<_>, _>>()
+        });
+        let (modality, truncated, segments) = (Modality::Text, item.truncated, Vec::new());
+        let (sparse, multi) = (sparse.transpose()?, multi.transpose()?);
+        Ok(Answer::Vector(Embedded { embedding, sparse, multi, modality, tokens, truncated, segments, timings }))
     }
 
     fn short_media(&mut self, text: &Arc<dyn TextModel>, items: Vec<(usize, Medium, Reservation)>) {
@@ -219,7 +240,7 @@ impl Run<'_> {
         let pooled = self.media(text, &media);
         for ((index, medium), values) in indices.into_iter().zip(&media).zip(pooled) {
             let result = values.and_then(|values| self.embedded(values, medium));
-            self.finish(index, result);
+            self.finish(index, result.map(Answer::Vector));
         }
     }
 
@@ -229,6 +250,8 @@ impl Run<'_> {
         let segment = medium.span.map(|span| Segment { span, embedding: embedding.clone(), tokens });
         Ok(Embedded {
             embedding,
+            sparse: None,
+            multi: None,
             modality,
             tokens,
             truncated: false,
@@ -248,7 +271,9 @@ impl Run<'_> {
         let result = self.segments(text, &mut long, digest).and_then(|(modality, segments)| {
             let embedding = unit_mean(&segments)?;
             let tokens = segments.iter().map(|s| s.tokens).sum();
-            Ok(Embedded { embedding, modality, tokens, truncated: false, segments, timings: Timings::default() })
+            let (sparse, multi, timings) = (None, None, Timings::default());
+            let truncated = false;
+            Ok(Answer::Vector(Embedded { embedding, sparse, multi, modality, tokens, truncated, segments, timings }))
         });
         self.finish(index, result);
     }
@@ -501,7 +526,8 @@ mod tests {
         let text = session.text_part(&Request::default()).unwrap();
         let item = |index, ids: &[u32]| {
             let reserved = Arc::new(session.pool.try_reserve(Priority::Background, 1).unwrap());
-            TextItem { index, digest: None, ids: ids.to_vec(), truncated: false, skipped: 0, reserved }
+            let sequence = ids.to_vec().into();
+            TextItem { index, digest: None, sequence, truncated: false, pair: None, reserved }
         };
         let request = Request::new(Role::None);
         let run = |items: Vec<TextItem>, count: usize| {

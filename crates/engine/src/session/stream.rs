@@ -13,10 +13,13 @@ use omniburn_models::record::Modality;
 use omniburn_scheduler::Priority;
 use rayon::prelude::*;
 
-use super::open::Session;
+use super::open::{Session, Wanted};
 use super::run::{self, Item};
 use crate::cache::{Flight, Lead, Turn};
-use crate::call::{Answered, Asked, CallEvent, Embedded, Files, Input, InputDigest, ItemDone, Progress, Request};
+use crate::call::{
+    Answer, Answered, Asked, CallEvent, Embedded, Files, Input, InputDigest, ItemDone, PairDone, Progress, Request,
+    Scored,
+};
 use crate::error::ItemError;
 use crate::memory::Reservation;
 use crate::prepare::{ItemNeed, Prepared};
@@ -48,7 +51,7 @@ impl<I: Iterator<Item: Into<Asked>>> Iterator for EmbedIter<I> {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ready.is_empty() {
-            self.ready.extend(self.stream.window());
+            self.ready.extend(self.stream.window().into_iter().map(|result| result.map(Answer::into_vector)));
         }
         self.ready.pop_front()
     }
@@ -111,14 +114,14 @@ struct Window {
     entries: Vec<Entry>,
     /// Where an input first stands in this window.
     first: HashMap<InputDigest, usize>,
-    /// Digest, kind and request of each entry, where the call is observed.
-    logged: Vec<(Option<InputDigest>, Modality, Arc<Request>)>,
+    /// Digest, kind and request of each entry, where the call is observed; no kind of a pair.
+    logged: Vec<(Option<InputDigest>, Option<Modality>, Arc<Request>)>,
     rows: usize,
 }
 
 enum Entry {
     /// Failed before anything was computed, or found in the cache.
-    Known(Box<Result<Embedded, ItemError>>),
+    Known(Box<Result<Answer, ItemError>>),
     /// The same as an earlier entry.
     Twin(usize),
     /// Being prepared.
@@ -206,7 +209,7 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
     }
 
     /// The results of the next window, in order; none when the inputs have ended.
-    pub(crate) fn window(&mut self) -> Vec<Result<Embedded, ItemError>> {
+    pub(crate) fn window(&mut self) -> Vec<Result<Answer, ItemError>> {
         let mut window = std::mem::take(&mut self.ahead);
         if window.entries.is_empty() {
             window = self.fill(true);
@@ -241,7 +244,8 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
             }
             let Some(inspected) = self.inspected.pop_front() else { break };
             let wait = empty_handed && window.holds_nothing();
-            let about = (inspected.digest, inspected.input.modality(), Arc::clone(&inspected.request));
+            let modality = (!inspected.input.is_pair()).then(|| inspected.input.modality());
+            let about = (inspected.digest, modality, Arc::clone(&inspected.request));
             let admitted = self.admit(inspected, &mut window, wait);
             if admitted.is_none() && self.request.observer.is_some() {
                 window.logged.push(about);
@@ -299,20 +303,21 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
             }
             if let Some(mut found) = self.session.cached(key) {
                 if let Known::Ready(_, took) = known {
-                    found.timings.tokenise = took;
+                    found.timings_mut().tokenise = took;
                 }
                 window.entries.push(Entry::Known(Box::new(Ok(found))));
                 return None;
             }
         }
-        let reserved = match self.session.make_room(input.modality(), &known.need(&self.session), &request, wait) {
-            Ok(Some(reserved)) => reserved,
-            Ok(None) => return Some(Inspected { key, digest, place, input, request, what: Ok(known) }),
-            Err(e) => {
-                window.entries.push(Entry::Known(Box::new(Err(e))));
-                return None;
-            }
-        };
+        let reserved =
+            match self.session.make_room(input.modality(), &known.need(&self.session, &request), &request, wait) {
+                Ok(Some(reserved)) => reserved,
+                Ok(None) => return Some(Inspected { key, digest, place, input, request, what: Ok(known) }),
+                Err(e) => {
+                    window.entries.push(Entry::Known(Box::new(Err(e))));
+                    return None;
+                }
+            };
         if let Some(key) = key {
             window.first.insert(key, window.entries.len());
         }
@@ -331,7 +336,7 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
                         true => Err(ItemError::Cancelled),
                         false => session.preparer.prepare(input, &request),
                     };
-                    reserved.shrink(prepared.as_ref().map_or(0, |p| session.estimator.need_of(p, &need)));
+                    reserved.shrink(prepared.as_ref().map_or(0, |p| session.estimator.need_of(p, &need, &request)));
                     (prepared, begun.elapsed(), reserved)
                 })
             }
@@ -340,8 +345,8 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
         None
     }
 
-    fn compute(&self, window: Window) -> Vec<Result<Embedded, ItemError>> {
-        let mut results: Vec<Option<Result<Embedded, ItemError>>> = Vec::new();
+    fn compute(&self, window: Window) -> Vec<Result<Answer, ItemError>> {
+        let mut results: Vec<Option<Result<Answer, ItemError>>> = Vec::new();
         let (mut groups, mut twins): (Vec<(Arc<Request>, Vec<Item>)>, _) = (Vec::new(), Vec::new());
         let mut leads: Vec<(usize, InputDigest, Lead, Option<Place>)> = Vec::new();
         let mut follows: Vec<(Arc<Flight>, Arc<Request>, Item)> = Vec::new();
@@ -418,18 +423,23 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
         if let Some(observer) = &self.request.observer {
             let about = window.logged.into_iter().zip(answered).zip(&results).enumerate();
             about.for_each(|(index, (((digest, modality, request), answered), result))| {
+                let (call, index, task) = (observer.call, self.done + index, self.session.task_of(&request));
+                let Some(modality) = modality else {
+                    let result = result.as_ref().map(|answer| answer.clone().into_score().logit);
+                    return observer.tell(&CallEvent::Pair(PairDone { call, index, digest, task, answered, result }));
+                };
                 observer.tell(&CallEvent::Item(ItemDone {
-                    call: observer.call,
-                    index: self.done + index,
+                    call,
+                    index,
                     digest,
                     modality,
                     role: request.role,
-                    task: self.session.task_of(&request),
+                    task,
                     dim: request.dim,
                     truncation: request.truncation,
                     frames: request.frames,
                     answered,
-                    result,
+                    result: &result.clone().map(Answer::into_vector),
                 }));
             });
         }
@@ -455,9 +465,9 @@ impl Window {
 }
 
 impl Known {
-    fn need(&self, session: &Session) -> ItemNeed {
+    fn need(&self, session: &Session, request: &Request) -> ItemNeed {
         match self {
-            Known::Ready(prepared, _) => session.estimator.text_need(prepared),
+            Known::Ready(prepared, _) => session.estimator.text_need(prepared, request),
             Known::Later(need) => *need,
         }
     }
@@ -465,7 +475,8 @@ impl Known {
 
 /// What can be said of an input without decoding it.
 fn inspect(session: &Session, (input, request): (Input, Arc<Request>)) -> Inspected {
-    if let Err(e) = session.check(&request) {
+    let wanted = if input.is_pair() { Wanted::Scores } else { Wanted::Vectors };
+    if let Err(e) = session.check(&request, wanted) {
         let what = Err(ItemError::Request { reason: e.to_string() });
         return Inspected { key: None, digest: None, place: None, input, request, what };
     }
@@ -486,17 +497,34 @@ fn inspect(session: &Session, (input, request): (Input, Arc<Request>)) -> Inspec
     Inspected { key, digest, place, input, request, what }
 }
 
-/// One result an input, in order.
+/// One vector an input, in order.
 pub(crate) fn results<I: Into<Asked>>(
     session: &Arc<Session>,
     inputs: impl ExactSizeIterator<Item = I>,
     request: Request,
 ) -> Vec<Result<Embedded, ItemError>> {
+    answers(session, inputs, request).map(|result| result.map(Answer::into_vector)).collect()
+}
+
+/// One score a pair, in order.
+pub(crate) fn scores(
+    session: &Arc<Session>,
+    pairs: impl ExactSizeIterator<Item = Input>,
+    request: Request,
+) -> Vec<Result<Scored, ItemError>> {
+    answers(session, pairs, request).map(|result| result.map(Answer::into_score)).collect()
+}
+
+fn answers<I: Into<Asked>>(
+    session: &Arc<Session>,
+    inputs: impl ExactSizeIterator<Item = I>,
+    request: Request,
+) -> impl Iterator<Item = Result<Answer, ItemError>> {
     let count = inputs.len();
     let mut stream = Stream::new(Arc::clone(session), inputs, request);
     let mut results = Vec::with_capacity(count);
     while results.len() < count {
         results.extend(stream.window());
     }
-    results
+    results.into_iter()
 }

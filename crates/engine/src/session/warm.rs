@@ -86,7 +86,7 @@ fn pass(session: &Arc<Session>, modality: Modality, rows: usize) -> Result<(), I
             // One text with filler behind it, and several of unlike lengths: these are laid out in other ways.
             let most = session.header().family.max_tokens();
             for lengths in [vec![(rows - 1).min(most)], vec![rows / 2 - 1, rows / 4 - 1, rows / 4 - 1]] {
-                let sequences = lengths.into_iter().map(|length| vec![0; length]).collect();
+                let sequences = lengths.into_iter().map(|length| vec![0; length].into()).collect();
                 let device = session.worker.device().clone();
                 session.worker.steps(&request, TextUnit::new(Arc::clone(&text), sequences, device))?;
             }

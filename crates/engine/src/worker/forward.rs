@@ -11,7 +11,7 @@ use omniburn_models::Segments;
 use omniburn_models::batch::{Grid, MelRows, PatchRows, TokenRows};
 use omniburn_models::blocks::TokenTable;
 use omniburn_models::family::{
-    AudioEncoder, Connected, ImageEncoder, Pass, PassInput, StepKind, TextModel, TowerOutput,
+    AudioEncoder, Connected, ImageEncoder, Output, Pass, PassInput, RowsWanted, StepKind, TextModel, TowerOutput,
 };
 use omniburn_models::towers::audio::{AudioConfig, AudioPass};
 use omniburn_models::towers::vision::VisionPass;
@@ -19,7 +19,7 @@ use omniburn_models::towers::vit::VitPass;
 
 use super::cost::{Load, Stage};
 use crate::error::ItemError;
-use crate::forms::{Frame, Levels, Squares};
+use crate::forms::{Frame, Levels, Pooled, Sequence, Squares};
 
 /// A unit of work that may be cut between its steps, so that nobody waits for all of it.
 pub(crate) trait Steps: Send + 'static {
@@ -37,9 +37,9 @@ pub(crate) trait Steps: Send + 'static {
 /// One pooled row for each sequence of ids.
 pub(crate) struct TextUnit {
     text: Arc<dyn TextModel>,
-    sequences: Vec<Vec<u32>>,
-    /// Rows that each sequence's poolings leave out in front.
-    skipped: Vec<usize>,
+    sequences: Vec<Sequence>,
+    wanted: RowsWanted,
+    lengths: Vec<usize>,
     device: Device,
     load: Load,
     pass: Option<Box<dyn Pass>>,
@@ -91,30 +91,66 @@ impl<P> Progress<P> {
 }
 
 impl TextUnit {
-    pub(crate) fn new(text: Arc<dyn TextModel>, sequences: Vec<Vec<u32>>, device: Device) -> Self {
-        let load = Load::of(sequences.iter().map(Vec::len));
-        Self { text, sequences, skipped: Vec::new(), device, load, pass: None }
+    pub(crate) fn new(text: Arc<dyn TextModel>, sequences: Vec<Sequence>, device: Device) -> Self {
+        let lengths: Vec<usize> = sequences.iter().map(Sequence::len).collect();
+        let load = Load::of(lengths.iter().copied());
+        Self { text, sequences, wanted: RowsWanted::default(), lengths, device, load, pass: None }
     }
 
-    /// The same with so many rows in front of each sequence left out of the poolings.
-    pub(crate) fn skipping(self, skipped: Vec<usize>) -> Self {
-        Self { skipped, ..self }
+    /// The same with what is wanted of each row.
+    pub(crate) fn wanting(self, wanted: RowsWanted) -> Self {
+        Self { wanted, ..self }
     }
 
     fn input(&mut self) -> Result<PassInput, ItemError> {
         let mut values = Vec::new();
-        for ids in &self.sequences {
-            gather(self.text.tokens(), ids, &mut values)?;
+        let (mut ids, mut types, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+        let typed = self.sequences.iter().any(|sequence| !sequence.types.is_empty());
+        for sequence in mem::take(&mut self.sequences) {
+            gather(self.text.tokens(), &sequence.ids, &mut values)?;
+            if typed {
+                let from = types.len();
+                types.extend(sequence.types);
+                types.resize(from + sequence.ids.len(), 0);
+            }
+            skipped.push(sequence.skipped);
+            ids.push(sequence.ids);
         }
         let rows = upload(values, self.text.tokens().hidden(), &self.device);
-        let segments = Segments::from_lengths(self.sequences.iter().map(Vec::len));
-        let positions = self.text.positions(&self.sequences);
-        Ok(PassInput { rows: TokenRows { rows, segments }, skipped: mem::take(&mut self.skipped), positions })
+        let segments = Segments::from_lengths(ids.iter().map(Vec::len));
+        let positions = self.text.positions(&ids);
+        Ok(PassInput { rows: TokenRows { rows, segments }, skipped, positions, types, wanted: self.wanted })
+    }
+}
+
+impl TextUnit {
+    /// What a pass gave, sequence by sequence.
+    fn pooled(&self, output: Output) -> Result<Vec<Pooled>, ItemError> {
+        let (vectors, weights, rows) = match output {
+            Output::Vectors(vectors) | Output::Scores(vectors) => (vectors, None, None),
+            Output::Rows { vectors, weights, rows } => (vectors, weights, rows),
+        };
+        let (mut weights, mut rows) = (self.split(weights)?, self.split(rows)?);
+        let each = read_rows(vectors)?.into_iter();
+        let pooled = each.map(|values| Pooled {
+            values,
+            weights: weights.next().unwrap_or_default(),
+            rows: rows.next().unwrap_or_default(),
+        });
+        Ok(pooled.collect())
+    }
+
+    /// What belongs to the rows of each sequence; nothing where nothing was wanted.
+    fn split(&self, of_rows: Option<Tensor<2>>) -> Result<std::vec::IntoIter<Vec<f32>>, ItemError> {
+        let Some(of_rows) = of_rows else { return Ok(Vec::new().into_iter()) };
+        let mut rows = read_rows(of_rows)?.into_iter();
+        let each = self.lengths.iter().map(|length| rows.by_ref().take(*length).flatten().collect());
+        Ok(each.collect::<Vec<_>>().into_iter())
     }
 }
 
 impl Steps for TextUnit {
-    type Out = Vec<Vec<f32>>;
+    type Out = Vec<Pooled>;
 
     fn next(&self) -> (Stage, Load) {
         let kind = self.pass.as_ref().map_or_else(|| self.text.first_step(), |pass| pass.next());
@@ -127,7 +163,8 @@ impl Steps for TextUnit {
             self.pass = Some(Arc::clone(&self.text).begin(input));
         }
         let pass = self.pass.as_mut().expect("begun above");
-        pass.step().map(read_rows).transpose()
+        let output = pass.step();
+        output.map(|output| self.pooled(output)).transpose()
     }
 }
 
@@ -477,8 +514,8 @@ impl Steps for MediaUnit {
             self.pass = Some(Arc::clone(&self.text).begin(input));
         }
         let pass = self.pass.as_mut().expect("begun above");
-        let Some(pooled) = pass.step() else { return Ok(None) };
-        read_rows(pooled).map(|mut rows| Some(rows.swap_remove(0)))
+        let Some(output) = pass.step() else { return Ok(None) };
+        read_rows(output.pooled()).map(|mut rows| Some(rows.swap_remove(0)))
     }
 }
 

@@ -13,6 +13,7 @@ use super::texts::{TextSet, Texts};
 use super::thread::{Job, Worker};
 use crate::call::Request;
 use crate::error::ItemError;
+use crate::forms::{Pooled, Sequence};
 
 /// What a request spent, beside the time of its own thread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,8 +33,8 @@ impl AddAssign for Spent {
 
 /// How texts came back.
 pub(crate) struct TextsBack {
-    /// A pooled row each.
-    pub rows: Result<Vec<Vec<f32>>, ItemError>,
+    /// What the pass gave for each.
+    pub rows: Result<Vec<Pooled>, ItemError>,
     pub spent: Spent,
     /// Whether other callers' texts were in the pass, which may be why it failed.
     pub shared: bool,
@@ -68,15 +69,15 @@ impl Worker {
 
     /// One pooled row for each text, beside texts of other callers where `batched` is allowed.
     pub(crate) fn texts(&self, request: &Request, texts: TextSet, batched: bool) -> TextsBack {
-        let TextSet { text, sequences, skipped, stage, reserved } = texts;
-        let load = Load::of(sequences.iter().map(Vec::len));
+        let TextSet { text, sequences, wanted, stage, reserved } = texts;
+        let load = Load::of(sequences.iter().map(Sequence::len));
         let device = self.device().clone();
         let first = TextUnit::new(Arc::clone(&text), Vec::new(), device.clone()).next().0;
         // Whoever computes the same part of the record computes the same, whatever its role.
         let form = batched.then_some(Arc::as_ptr(&text).cast::<()>() as u64);
         let size = Size { rows: load.rows as u64, pairs: load.pairs as u64, bytes: 0 };
         let out = Out::new();
-        let job = Texts { text, sequences, skipped, stage, device, reserved, out: out.clone() };
+        let job = Texts { text, sequences, wanted, stage, device, reserved, out: out.clone() };
         let asked = ask(request, size, form);
         let (outcome, spent, shared) = self.noted(request, (first, load.rows), asked, Job::Texts(Box::new(job)));
         TextsBack { rows: outcome.map(|()| out.take()), spent, shared }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use burn::tensor::Device;
-use omniburn_models::family::TextModel;
+use omniburn_models::family::{RowsWanted, TextModel};
 use omniburn_scheduler::{Priority, Size};
 
 use super::cost::{Load, Stage};
 use super::forward::TextUnit;
 use super::slices::{Out, Pace, Slices, slice};
 use crate::error::ItemError;
+use crate::forms::{Pooled, Sequence};
 use crate::memory::{LEAST_UNIT_ROWS, MAX_UNIT_TOKENS, Reservation};
 
 /// Rows of a pass of queries at most, where they are of several callers: products of 128 rows are as wide as they need to be,
@@ -21,9 +22,9 @@ const SHARED_QUERY_ROWS: u64 = 256;
 /// Texts of one call that are computed together.
 pub(crate) struct TextSet {
     pub text: Arc<dyn TextModel>,
-    pub sequences: Vec<Vec<u32>>,
-    /// Rows that each sequence's poolings leave out in front.
-    pub skipped: Vec<usize>,
+    pub sequences: Vec<Sequence>,
+    /// What is wanted of each row.
+    pub wanted: RowsWanted,
     /// The kind of step by whose time passes are planned.
     pub stage: Stage,
     /// What the texts have reserved: kept until the pass has ended, also where their caller leaves before.
@@ -33,12 +34,12 @@ pub(crate) struct TextSet {
 /// [`TextSet`] on its way to the device.
 pub(crate) struct Texts {
     pub text: Arc<dyn TextModel>,
-    pub sequences: Vec<Vec<u32>>,
-    pub skipped: Vec<usize>,
+    pub sequences: Vec<Sequence>,
+    pub wanted: RowsWanted,
     pub stage: Stage,
     pub device: Device,
     pub reserved: Vec<Arc<Reservation>>,
-    pub out: Out<Vec<Vec<f32>>>,
+    pub out: Out<Vec<Pooled>>,
 }
 
 impl Texts {
@@ -62,7 +63,8 @@ pub(crate) struct TextPass {
     unit: TextUnit,
     /// For each sequence of the unit, whose it is and which of theirs.
     places: Vec<(usize, usize)>,
-    callers: Vec<Out<Vec<Vec<f32>>>>,
+    /// Where each caller's results go, and what it wants of each row.
+    callers: Vec<(Out<Vec<Pooled>>, RowsWanted)>,
     _reserved: Vec<Arc<Reservation>>,
 }
 
@@ -72,23 +74,19 @@ impl TextPass {
         let first = all.first()?;
         let (text, device, together) = (Arc::clone(&first.text), first.device.clone(), all.len() > 1);
         let (mut rows, mut callers, mut reserved) = (Vec::new(), Vec::new(), Vec::new());
+        let mut wanted = RowsWanted::default();
         for (caller, texts) in all.into_iter().enumerate() {
-            let each = texts.sequences.into_iter().zip(texts.skipped).enumerate();
-            rows.extend(each.map(|(index, (ids, skipped))| ((caller, index), ids, skipped)));
-            callers.push(texts.out);
+            rows.extend(texts.sequences.into_iter().enumerate().map(|(index, ids)| ((caller, index), ids)));
+            wanted = wanted.or(texts.wanted);
+            callers.push((texts.out, texts.wanted));
             reserved.extend(texts.reserved);
         }
         if together {
             // As one call's are planned: longest first, so that neighbours are alike.
-            rows.sort_by_key(|(_, ids, _)| Reverse(ids.len()));
+            rows.sort_by_key(|(_, sequence)| Reverse(sequence.len()));
         }
-        let (mut places, mut sequences, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, ids, left_out) in rows {
-            places.push(place);
-            sequences.push(ids);
-            skipped.push(left_out);
-        }
-        let unit = TextUnit::new(text, sequences, device).skipping(skipped);
+        let (places, sequences) = rows.into_iter().unzip();
+        let unit = TextUnit::new(text, sequences, device).wanting(wanted);
         Some(Self { unit, places, callers, _reserved: reserved })
     }
 }
@@ -96,13 +94,21 @@ impl TextPass {
 impl Slices for TextPass {
     fn slice(&mut self, target: Option<Duration>, pace: &Pace) -> Result<bool, ItemError> {
         let Some(pooled) = slice(&mut self.unit, target, pace)? else { return Ok(false) };
-        let mut back: Vec<Vec<(usize, Vec<f32>)>> = self.callers.iter().map(|_| Vec::new()).collect();
-        for (&(caller, index), values) in self.places.iter().zip(pooled) {
-            back[caller].push((index, values));
+        let mut back: Vec<Vec<(usize, Pooled)>> = self.callers.iter().map(|_| Vec::new()).collect();
+        for (&(caller, index), mut pooled) in self.places.iter().zip(pooled) {
+            // What somebody else in the pass wanted of its rows is not this caller's.
+            let (_, RowsWanted { sparse, multi }) = self.callers[caller];
+            if !sparse {
+                pooled.weights = Vec::new();
+            }
+            if !multi {
+                pooled.rows = Vec::new();
+            }
+            back[caller].push((index, pooled));
         }
-        for (out, mut rows) in self.callers.iter().zip(back) {
+        for ((out, _), mut rows) in self.callers.iter().zip(back) {
             rows.sort_by_key(|(index, _)| *index);
-            out.put(rows.into_iter().map(|(_, values)| values).collect());
+            out.put(rows.into_iter().map(|(_, pooled)| pooled).collect());
         }
         Ok(true)
     }

@@ -1,0 +1,214 @@
+//! What the rows of a text give beside its vector: weights of tokens and vectors of rows, of bge-m3.
+
+use std::path::PathBuf;
+
+use omniburn::{
+    Dtype, Embedded, Embedding, Engine, EngineError, Input, OutputKind, Request, Role, Truncation, max_sim,
+};
+use omniburn_convert::{ConvertOptions, TaskChoice, convert};
+use omniburn_media::TextTokenizer;
+use serde_json::Value;
+
+use crate::support::*;
+
+/// Weights of tokens against the reference in f32, and sums of their products: they are not of unit length.
+const WEIGHT_BOUND: f32 = 1e-5;
+const NAME: &str = "bge-m3-tiny";
+/// Texts whose ids in a manifest are those of `tokenizer.json` alone; see `families`.
+const OTHER_IDS: [&str; 5] = ["space", "combining", "emoji", "code", "whitespace"];
+
+fn engine() -> (Twin, Engine) {
+    let twin = golden().twin(NAME);
+    let engine = builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
+    (twin, engine)
+}
+
+fn everything() -> Request {
+    Request::new(Role::Document).truncation(Truncation::Right).outputs(OutputKind::ALL)
+}
+
+fn embed(engine: &Engine, text: &str, request: &Request) -> Embedded {
+    engine.embed_with(&[Input::text(text)], request).unwrap().swap_remove(0).unwrap()
+}
+
+fn rows_of(values: &[f32], width: usize) -> Vec<Vec<f32>> {
+    values.chunks_exact(width).map(<[f32]>::to_vec).collect()
+}
+
+fn texts(twin: &Twin) -> Vec<&Value> {
+    twin.cases("text").filter(|case| !OTHER_IDS.contains(&str_of(&case["name"]))).collect()
+}
+
+#[test]
+fn weights_of_tokens_and_vectors_of_rows_equal_the_reference() {
+    let (twin, engine) = engine();
+    assert_eq!(engine.profile().outputs, ["dense", "sparse", "multi"]);
+    let (mut dense, mut sparse, mut multi) = (Worst::default(), Worst::default(), Worst::default());
+    for case in texts(&twin) {
+        let name = str_of(&case["name"]);
+        let got = embed(&engine, str_of(&case["text"]), &everything());
+        assert_eq!(got.tokens, ids_of(&case["input_ids"]).len(), "{name}");
+        let want = twin.tensor(str_of(&case["dense"]));
+        dense.see(compare(name, got.embedding.as_slice(), &want, embedding_bound()));
+        let weights = got.sparse.as_ref().expect("they were asked for");
+        assert_eq!(weights.indices, ids_of(&case["sparse_ids"]), "{name}");
+        if !weights.indices.is_empty() {
+            let want = twin.tensor(str_of(&case["sparse_weights"]));
+            sparse.see(compare(name, &weights.values, &want, WEIGHT_BOUND));
+        }
+        let rows = got.multi.as_ref().expect("they were asked for");
+        assert_eq!(rows.len(), got.tokens - 1, "{name}: the first row has none");
+        if let Some(key) = case["colbert"].as_str() {
+            let got: Vec<f32> = rows.iter().flat_map(|row| row.as_slice().to_vec()).collect();
+            multi.see(compare(name, &got, &twin.tensor(key), embedding_bound()));
+        }
+    }
+    dense.report("dense");
+    sparse.report("sparse");
+    multi.report("multi");
+    // Without being asked for, they are not computed.
+    let plain = embed(&engine, "a text", &Request::default());
+    assert_eq!((plain.sparse, plain.multi), (None, None));
+}
+
+#[test]
+fn texts_are_compared_by_their_rows_and_their_weights_as_the_reference_does() {
+    let (twin, engine) = engine();
+    let case = twin.cases("scores").next().unwrap();
+    let names = |key: &str| -> Vec<String> {
+        case[key].as_array().unwrap().iter().map(|name| str_of(name).to_string()).collect()
+    };
+    let (queries, documents) = (names("queries"), names("documents"));
+    let text = |name: &str| -> Embedded {
+        let case = twin.cases("text").find(|case| case["name"] == name).unwrap();
+        embed(&engine, str_of(&case["text"]), &everything())
+    };
+    let width = documents.len();
+    let wanted = |key: &str| rows_of(&twin.tensor(str_of(&case[key])), width);
+    let (sparse, colbert) = (wanted("sparse"), wanted("colbert"));
+    let mut compared = 0;
+    for (q, query) in queries.iter().enumerate().filter(|(_, name)| !OTHER_IDS.contains(&name.as_str())) {
+        for (d, document) in documents.iter().enumerate() {
+            let (one, other) = (text(query), text(document));
+            let weights = one.sparse.as_ref().unwrap().dot(other.sparse.as_ref().unwrap());
+            compare(&format!("{query} {document}"), &[weights], &[sparse[q][d]], 2e-5);
+            let rows = max_sim(one.multi.as_ref().unwrap(), other.multi.as_ref().unwrap());
+            compare(&format!("{query} {document}"), &[rows], &[colbert[q][d]], embedding_bound());
+            compared += 1;
+        }
+    }
+    assert!(compared >= 8, "{compared}");
+    assert_eq!(max_sim(&[], &[Embedding::from_raw(vec![1.0]).unwrap()]), 0.0);
+}
+
+#[test]
+fn outputs_have_the_same_bits_alone_in_any_batch_and_beside_others_that_want_less() {
+    let (twin, engine) = engine();
+    let texts: Vec<&str> = texts(&twin).into_iter().map(|case| str_of(&case["text"])).collect();
+    let alone: Vec<Embedded> = texts.iter().map(|text| embed(&engine, text, &everything())).collect();
+    let inputs: Vec<Input> = texts.iter().map(|text| Input::text(*text)).collect();
+    let together = engine.embed_with(&inputs, &everything()).unwrap();
+    for (got, want) in together.into_iter().zip(&alone) {
+        assert_eq!(&got.unwrap(), want);
+    }
+    let kinds = [vec![OutputKind::Dense], vec![OutputKind::Sparse], vec![OutputKind::Multi], OutputKind::ALL.to_vec()];
+    let engine = &engine;
+    std::thread::scope(|scope| {
+        for kinds in &kinds {
+            for (input, want) in inputs.iter().zip(&alone) {
+                scope.spawn(move || {
+                    let request = everything().outputs(kinds.iter().copied());
+                    let got = engine.embed_with(std::slice::from_ref(input), &request).unwrap().swap_remove(0).unwrap();
+                    assert_eq!(got.embedding, want.embedding);
+                    assert_eq!(got.sparse, want.sparse.clone().filter(|_| kinds.contains(&OutputKind::Sparse)));
+                    assert_eq!(got.multi, want.multi.clone().filter(|_| kinds.contains(&OutputKind::Multi)));
+                });
+            }
+        }
+    });
+    assert_eq!(engine.memory_in_use().1, 0);
+}
+
+#[test]
+fn an_output_that_a_model_has_not_is_refused_with_those_it_has() {
+    let twin = golden().twin("xlm-roberta-tiny");
+    let engine = builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
+    for kind in [OutputKind::Sparse, OutputKind::Multi] {
+        let error = engine.embed_with(&[], &Request::default().outputs([kind])).unwrap_err();
+        assert!(matches!(error, EngineError::UnknownOutput { .. }), "{error}");
+        assert_eq!(error.to_string(), format!("no output `{}` of this model; it gives dense", kind.name()));
+    }
+}
+
+/// A copy of the checkpoint without some of its files.
+fn without(files: &[&str]) -> PathBuf {
+    let copy = scratch().join(format!("outputs-{}", next()));
+    copy_folder(&golden().twin(NAME).folder, &copy);
+    files.iter().for_each(|file| std::fs::remove_file(copy.join(file)).unwrap());
+    copy
+}
+
+#[test]
+fn heads_are_read_from_safetensors_and_pickles_are_named_and_left_alone() {
+    let check = |folder: PathBuf| convert(&ConvertOptions { check: true, ..ConvertOptions::new(folder, "") });
+    let gives = |folder: PathBuf| {
+        let engine = builder(record(&folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
+        engine.profile().outputs
+    };
+    assert_eq!(gives(without(&["sparse_linear.safetensors"])), ["dense", "multi"]);
+    assert_eq!(gives(without(&["colbert_linear.safetensors", "colbert_linear.pt"])), ["dense", "sparse"]);
+    let pickles = without(&["sparse_linear.safetensors", "colbert_linear.safetensors"]);
+    let report = check(pickles.clone()).unwrap();
+    let said: Vec<&String> =
+        report.notes.iter().filter(|note| note.contains("is a pickle and is not opened")).collect();
+    assert_eq!(said.len(), 2, "{:?}", report.notes);
+    assert_eq!(gives(pickles), ["dense"]);
+    // A family that has no such heads takes no such files.
+    let other = scratch().join(format!("outputs-{}", next()));
+    copy_folder(&golden().twin("modernbert-tiny").folder, &other);
+    std::fs::copy(
+        golden().twin(NAME).folder.join("sparse_linear.safetensors"),
+        other.join("sparse_linear.safetensors"),
+    )
+    .unwrap();
+    let error = check(other).unwrap_err().to_string();
+    assert!(error.contains("nothing takes"), "{error}");
+}
+
+/// Mistakes move what rows give by more than ten tolerances: the comparisons above can fail.
+#[test]
+fn mistakes_in_heads_over_rows_show() {
+    let (twin, engine) = engine();
+    let (case, request) = (twin.cases("text").find(|case| case["name"] == "plain").unwrap(), everything());
+    let right = embed(&engine, str_of(&case["text"]), &request);
+    // Weights as the model gives them, before the largest of each token is taken, have more of them.
+    let weights = twin.tensor(str_of(&case["token_weights"]));
+    let tokenizer = TextTokenizer::from_file(&twin.folder.join("tokenizer.json")).unwrap();
+    assert_eq!(tokenizer.ids(str_of(&case["text"])).unwrap().len(), weights.len());
+    assert!(weights.iter().filter(|weight| **weight > 0.0).count() > right.sparse.as_ref().unwrap().indices.len());
+    // Another head: its bias is taken away.
+    let copy = without(&[]);
+    for (file, what) in [("colbert_linear", "multi"), ("sparse_linear", "sparse")] {
+        let path = copy.join(format!("{file}.safetensors"));
+        let bytes = std::fs::read(&path).unwrap();
+        let stored = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let zeros = vec![0u8; stored.tensor("bias").unwrap().data().len()];
+        let views = stored.tensors().into_iter().map(|(name, view)| {
+            let data = if name == "bias" { &zeros[..] } else { view.data() };
+            let changed = safetensors::tensor::TensorView::new(view.dtype(), view.shape().to_vec(), data).unwrap();
+            (name, changed)
+        });
+        std::fs::write(&path, safetensors::serialize(views.collect::<Vec<_>>(), None).unwrap()).unwrap();
+        println!("{what} without its bias");
+    }
+    let wrong = builder(record(&copy, Dtype::F32, TaskChoice::Default)).open().unwrap();
+    let wrong = embed(&wrong, str_of(&case["text"]), &request);
+    let far = |a: &[Embedding], b: &[Embedding]| {
+        let each = a.iter().zip(b).flat_map(|(a, b)| a.as_slice().iter().zip(b.as_slice()).map(|(a, b)| (a - b).abs()));
+        each.fold(0.0, f32::max)
+    };
+    let moved = far(right.multi.as_ref().unwrap(), wrong.multi.as_ref().unwrap()) / embedding_bound();
+    assert!(moved > 10.0, "{moved}");
+    assert_ne!(right.sparse, wrong.sparse);
+    assert_eq!(right.embedding, wrong.embedding, "the vector has no part in it");
+}

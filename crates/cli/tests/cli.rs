@@ -1085,7 +1085,7 @@ fn run_with_model(folder: &TempDir, args: &[&str]) -> Run {
 #[test]
 fn an_item_of_parts_is_read_and_refused_by_families_that_take_none() {
     let folder = small();
-    fs::write(folder.path().join("p.png"), fs::read(media().join("images/odd.png")).unwrap()).unwrap();
+    fs::write(folder.path().join("p.png"), fs::read(media("images/odd.png")).unwrap()).unwrap();
     let items = [
         json!({"id": 1, "parts": [{"image": "p.png"}, {"text": "a caption"}]}),
         json!({"id": 2, "parts": []}),

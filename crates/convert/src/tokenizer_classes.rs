@@ -292,7 +292,7 @@ pub(crate) fn rebuild(
             });
             part("pre_tokenizer", json!({"type": "Sequence", "pretokenizers": [split, byte_level(false, true)]}));
             part("model", model(file, pairs(Some(&token("unk_token")), false, false, Some("</w>")), true));
-            part("post_processor", around(&token("bos_token"), &token("eos_token"), vocabulary));
+            part("post_processor", around(&token("bos_token"), &token("eos_token"), Between::Two, vocabulary));
         }
     }
 }

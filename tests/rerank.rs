@@ -14,10 +14,10 @@ use omniburn_kernels::Segments;
 use omniburn_media::{PromptPair, TextTokenizer};
 use omniburn_models::batch::TokenRows;
 use omniburn_models::capture;
-use omniburn_models::checkpoint::rules_for;
 use omniburn_models::family::{Output, PassInput, TextModel};
 use omniburn_models::flops::Shape;
 use omniburn_models::record::TensorRole;
+use omniburn_models::registry::rules_for;
 use serde_json::{Value, json};
 
 use crate::support::*;

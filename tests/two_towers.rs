@@ -380,7 +380,7 @@ fn of_ids(record: &RecordFolder, ids: &[u32]) -> Vec<f32> {
             break row;
         }
     };
-    let row: Vec<f32> = row.into_data().try_to_vec().unwrap();
+    let row: Vec<f32> = row.pooled().into_data().try_to_vec().unwrap();
     let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
     row.iter().map(|value| value / length).collect()
 }

@@ -138,7 +138,10 @@ fn checkpoint_folder(source: &Path) -> Result<PathBuf, Failure> {
     let names: Vec<String> = caches.iter().map(|cache| cache.display().to_string()).collect();
     let names = names.join(" or ");
     let sought = if names.is_empty() { names } else { format!(", and none of that name in {names}") };
-    Err(Failure::usage(format!("{}: no such folder{sought}; `omniburn pull` fetches one", source.display())))
+    Err(Failure::usage(format!(
+        "{}: no such folder{sought}; nothing is downloaded: `omniburn pull` does that",
+        source.display()
+    )))
 }
 
 fn mebibytes(bytes: u64) -> String {

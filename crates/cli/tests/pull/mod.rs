@@ -177,7 +177,7 @@ fn content_that_is_not_what_the_hub_lists_is_thrown_away() {
 
     // More bytes than are listed, and fewer.
     let cache = self::cache();
-    for (bytes, kind) in [(weights().len() + 5, "more than"), (weights().len() - 5, "broke off")] {
+    for (bytes, kind) in [(weights().len() + 5, "more than"), (weights().len() - 5, "times in a row")] {
         hub.mishaps.lock().unwrap().altered.insert("model.safetensors".into(), vec![0; bytes]);
         let error = fetch(&hub, &cache).unwrap_err();
         assert!(error.to_string().contains(kind), "{error}");

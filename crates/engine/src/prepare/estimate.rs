@@ -75,7 +75,7 @@ impl Estimator {
             check_file(path)?;
         }
         self.preparer.take(input)?;
-        let look = (modality != Modality::Audio).then(|| self.preparer.look(modality));
+        let look = matches!(modality, Modality::Image | Modality::Video).then(|| self.preparer.look(modality));
         let target = look.as_ref().map(|look| match look {
             Look::Patches(preprocess) => ImageTarget::Patches(preprocess),
             Look::Squares(target) => ImageTarget::Fitted(*target),

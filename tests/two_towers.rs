@@ -421,7 +421,8 @@ fn fields_that_are_not_computed_are_refused_by_name() {
         let (parent, name) = pointer.rsplit_once('/').unwrap();
         Box::new(move |json| json.pointer_mut(parent).unwrap()[name] = value.clone())
     };
-    let cases: Vec<(&Twin, &str, Box<dyn Fn(&mut Value)>, &str)> = vec![
+    type Change = Box<dyn Fn(&mut Value)>;
+    let cases: Vec<(&Twin, &str, Change, &str)> = vec![
         (siglip, config, set("/text_config/hidden_act", json!("swish")), "text_config.hidden_act"),
         (siglip, config, set("/vision_config/hidden_act", json!(3)), "vision_config.hidden_act"),
         (siglip, config, set("/text_config/model_type", json!("clip_text_model")), "text_config.model_type"),

@@ -288,6 +288,7 @@ impl From<TokenRows> for PassInput {
 
 /// What a pass ends in.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, for as long as its rows are read")]
 pub enum Output {
     /// A vector for each sequence, not normalised: `[segments, vector]`.
     Vectors(Tensor<2>),

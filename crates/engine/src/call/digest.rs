@@ -177,9 +177,15 @@ impl Input {
             }
             Source::Parts(parts) => {
                 pieces.number(parts.len() as u64);
-                parts.iter().try_for_each(|part| Some(pieces.add(part.key(files)?.as_bytes())))?;
+                for part in parts.iter() {
+                    pieces.add(part.key(files)?.as_bytes());
+                }
             }
-            Source::Pair(pair) => pair.iter().try_for_each(|part| Some(pieces.add(part.key(files)?.as_bytes())))?,
+            Source::Pair(pair) => {
+                for part in pair.iter() {
+                    pieces.add(part.key(files)?.as_bytes());
+                }
+            }
         }
         // Nothing for the default, so that digests noted before there was a choice stay what they are.
         match &self.1 {

@@ -10,8 +10,8 @@ use ureq::http::HeaderMap;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Proxy};
 
-use super::HubOptions;
 use super::error::HubError;
+use super::options::HubOptions;
 
 /// Attempts without a byte of progress before a connection counts as broken.
 const MOST_TRIES: u32 = 4;

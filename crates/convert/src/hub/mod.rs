@@ -8,6 +8,7 @@
 //! | where | what |
 //! |---|---|
 //! | [`pull`] | the whole of it |
+//! | `options` | what to fetch, from where, to where |
 //! | `client` | HTTP: redirects, refusals, pauses, another try |
 //! | `listing` | what a model holds, and which of it is needed |
 //! | `download` | one file |
@@ -17,11 +18,8 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -30,75 +28,17 @@ mod client;
 mod download;
 pub mod error;
 mod listing;
+mod options;
 
 pub use error::HubError;
+pub use options::{Check, ENDPOINT, HubOptions, REVISION};
 
-use crate::Progress;
 use cache::Cache;
 use client::Client;
 use listing::{Listed, Listing, Weights};
 
-/// The public hub.
-pub const ENDPOINT: &str = "https://huggingface.co";
-/// The revision that is fetched unless another is named.
-pub const REVISION: &str = "main";
 /// Files that are fetched at a time.
 const CONNECTIONS: usize = 4;
-/// The first pause before another try; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-
-/// Looks at a checkpoint's small files before its weights are fetched, and says why it would not be converted.
-pub type Check = Arc<dyn Fn(&Path) -> Result<(), String> + Send + Sync>;
-
-/// What to fetch, from where, to where.
-#[derive(Clone)]
-pub struct HubOptions {
-    /// `ORG/NAME`, or the `NAME` of one of the first models, which have no organisation.
-    pub repo: String,
-    /// Branch, tag or commit.
-    pub revision: String,
-    /// The hub; a mirror, or a server for tests.
-    pub endpoint: String,
-    /// A token for models that are private or gated.
-    pub token: Option<String>,
-    /// The cache: the folder that holds `models--ORG--NAME`.
-    pub cache: PathBuf,
-    /// Fetch nothing: only what the cache holds.
-    pub offline: bool,
-    /// A proxy's address.
-    pub proxy: Option<String>,
-    /// Certificates in PEM form that count in place of the built-in ones.
-    pub certificates: Option<PathBuf>,
-    /// The first pause before another try.
-    pub first_pause: Duration,
-    /// Looks at the small files before the weights are fetched.
-    pub check: Option<Check>,
-    /// Set from another thread to stop; the call then gives [`HubError::Cancelled`].
-    pub cancel: Arc<AtomicBool>,
-    /// Hears bytes that are there and bytes in all, from any thread.
-    pub progress: Option<Progress>,
-}
-
-impl HubOptions {
-    /// The main branch of a model of the public hub, into a cache.
-    pub fn new(repo: impl Into<String>, cache: impl Into<PathBuf>) -> Self {
-        Self {
-            repo: repo.into(),
-            revision: REVISION.into(),
-            endpoint: ENDPOINT.into(),
-            token: None,
-            cache: cache.into(),
-            offline: false,
-            proxy: None,
-            certificates: None,
-            first_pause: FIRST_PAUSE,
-            check: None,
-            cancel: Arc::default(),
-            progress: None,
-        }
-    }
-}
-
 /// A checkpoint in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pulled {

@@ -40,7 +40,7 @@ pub struct HubOptions {
     pub first_pause: Duration,
     /// Looks at the small files before the weights are fetched.
     pub check: Option<Check>,
-    /// Set from another thread to stop; the call then gives [`HubError::Cancelled`].
+    /// Set from another thread to stop; the call then gives [`Cancelled`](super::HubError::Cancelled).
     pub cancel: Arc<AtomicBool>,
     /// Hears bytes that are there and bytes in all, from any thread.
     pub progress: Option<Progress>,

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use omniburn_models::FamilyConfig;
-use omniburn_models::blocks::Pooling;
 use omniburn_models::checkpoint::{Card, CheckpointFolder, FolderDetails, TextFiles, TextSettings};
 use omniburn_models::family::CheckpointRules;
 use omniburn_models::record::{Prompts, TOKENIZER_FILE};
@@ -13,12 +12,12 @@ use serde_json::Value;
 use crate::card::rules_of;
 use crate::error::{ConvertError, ShapeFault, TensorFaults};
 use crate::fields::{Faults, Fields};
-use crate::files::{CONFIG_FILE, MODULES_FILE, read_json, read_json_if_there};
+use crate::files::{CONFIG_FILE, MODULES_FILE, read_json_if_there};
 use crate::lora::ADAPTER_CONFIG;
-use crate::sentence_transformers::{Modules, Poolings, Settings, transformer_folder};
+use crate::sentence_transformers::{MEAN, Modules, Settings, class_alone, transformer_folder};
 use crate::side_files::added_token_id;
 use crate::source::{Source, not_a_folder};
-use crate::tokenizer_settings::SETTINGS_FILE;
+use crate::tokenizer_settings::{self, SETTINGS_FILE};
 
 /// A checkpoint's folder with its configuration and the headers of its weights.
 pub(crate) struct Checkpoint<'a> {
@@ -73,7 +72,13 @@ impl<'a> Checkpoint<'a> {
         }
         let folder = transformer_folder(root)?;
         let config_path = folder.join(CONFIG_FILE);
-        let config: Value = read_json(&config_path)?;
+        let config: Value = match read_json_if_there(&config_path)? {
+            Some(config) => config,
+            None => {
+                let missing = || ConvertError::MissingFiles { paths: vec![config_path.clone()] };
+                class_alone(root)?.ok_or_else(missing)?
+            }
+        };
         let (rules, card) = rules_of(&config_path, &config)?;
         let steps = &rules.steps;
         if steps.tasks.is_some() && folder != root {
@@ -82,11 +87,21 @@ impl<'a> Checkpoint<'a> {
             faults.check()?;
         }
         let modules = if steps.texts == TextFiles::Prompts { None } else { Modules::read(root)? };
-        let source = Source::open(&folder, &rules.keys)?;
+        let dense = modules.iter().flat_map(Modules::dense).enumerate();
+        let source =
+            Source::open(&folder, &rules.keys)?.with_modules(dense.map(|(i, path)| (format!("dense.{i}"), path)))?;
         if let Some(table) = steps.table {
             check_table(&source, table)?;
         }
         Ok(Self { root, folder, config, rules, card, source, modules })
+    }
+
+    /// The same with the table of token rows in place of what it is made of, where the family is such a table.
+    pub fn with_table(self) -> Self {
+        match self.rules.steps.static_table {
+            Some(names) => Self { source: self.source.with_table(names), ..self },
+            None => self,
+        }
     }
 
     /// Path of `config.json`.
@@ -125,8 +140,7 @@ impl<'a> Checkpoint<'a> {
             Ok(family)
         };
         // The configuration first: a field of it that is wrong is the nearest reason.
-        let unsaid =
-            TextSettings { pooling: Pooling::Mean, more_poolings: Vec::new(), skips_prompt: false, max_tokens: None };
+        let unsaid = TextSettings { head: MEAN, max_tokens: None, unknown: None };
         let mut family = configured(&unsaid)?;
         if steps.tasks.is_none() {
             refuse_adapter_beside(&self.folder)?;
@@ -134,12 +148,18 @@ impl<'a> Checkpoint<'a> {
         let mut settings = None;
         if steps.texts == TextFiles::SentenceTransformers {
             let mut found = Settings::read(self.root, &self.folder, self.modules.as_ref(), family.spec().hidden)?;
-            let Poolings { first, more, skips_prompt } = found.poolings.clone();
-            let max_tokens = match found.max_tokens {
-                Some(said) => Some(said),
-                None => tokenizer_limit(&self.folder, &mut found.read)?,
+            let (max_tokens, unknown) = match (found.max_tokens, steps.static_table) {
+                (_, Some(_)) => tokenizer_settings::limit_and_unknown(&self.folder)?,
+                (Some(said), None) => (Some(said), None),
+                (None, None) => (tokenizer_limit(&self.folder, &mut found.read)?, None),
             };
-            family = configured(&TextSettings { pooling: first, more_poolings: more, skips_prompt, max_tokens })?;
+            family = configured(&TextSettings { head: found.head.clone(), max_tokens, unknown })?;
+            if found.head != MEAN && family.config().head() != Some(&found.head) {
+                let faults = Faults::of(&self.root.join(MODULES_FILE));
+                let expected = format!("the mean of all rows, as the family is {}", family.name());
+                faults.add("type", format!("{:?}", found.head), expected);
+                faults.check()?;
+            }
             settings = Some(found);
         }
         let details = details.take();

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::card::Card;
 use super::fields::{Faults, Fields};
-use crate::blocks::Pooling;
+use crate::blocks::VectorHeadConfig;
 use crate::record::{Modality, Preprocess, TemplateKind};
 
 /// What is known of a folder before its tensors are looked at.
@@ -114,14 +114,12 @@ pub fn layers(fields: Fields<'_>, name: &str, tensors: usize) -> usize {
 /// What the files of sentence-transformers and of the tokenizer say of texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextSettings {
-    /// Which rows make the vector.
-    pub pooling: Pooling,
-    /// Poolings whose vectors stand behind the first one's.
-    pub more_poolings: Vec<Pooling>,
-    /// Whether rows up to the end of a prompt are left out of the poolings.
-    pub skips_prompt: bool,
+    /// From rows to the vector.
+    pub head: VectorHeadConfig,
     /// Where texts are cut, where a file says so.
     pub max_tokens: Option<usize>,
+    /// Id that the tokenizer gives to what it does not know, where the family is a static table.
+    pub unknown: Option<u32>,
 }
 
 impl TextSettings {

@@ -14,5 +14,5 @@ pub use card::{AudioCard, Card, PixelLimits, PreprocessCard, TextCard, VisionCar
 pub use fields::{Faults, FieldFault, Fields, FileFaults, listed, shown};
 pub use folder::{CheckpointFolder, FolderDetails, TemplateRule, TensorIndex, TextSettings, layers};
 pub use keys::{KeyMap, Pattern, source_name};
-pub use steps::{Fold, OneTask, Steps, TaskRules, TextFiles};
+pub use steps::{Fold, OneTask, StaticTable, Steps, TaskRules, TextFiles};
 pub use tokenizers::{is_wrongly_named, registered_tokenizer};

@@ -306,9 +306,9 @@ impl Attention {
             norms,
             rotary: Some(rotary.tables()),
             causal: self.causal,
-            window: None,
             low: self.qkv_proj.weight().is_low(),
             low_result: self.o_proj.weight().takes_bf16(),
+            ..Before::default()
         };
         let Attention { heads, kv_heads, head_dim, .. } = *self;
         let context = kernels::attend(qkv, HeadSizes { heads, kv_heads, head_dim }, segments, before);

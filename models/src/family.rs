@@ -290,6 +290,12 @@ pub struct ModelSpec {
 }
 
 impl ModelSpec {
+    /// Of a family that reads texts alone, with this many poolings whose vectors stand side by side.
+    pub fn of_texts(hidden: usize, vocab: usize, max_tokens: usize, poolings: usize, skips_prompt: bool) -> Self {
+        let vector = hidden * poolings;
+        Self { vector, hidden, vocab, max_tokens, image: None, audio: None, ends: None, skips_prompt }
+    }
+
     /// Whether there is a way in for a kind of input.
     pub fn takes(&self, modality: Modality) -> bool {
         match modality {

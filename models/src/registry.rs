@@ -8,12 +8,22 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::error::ConfigError;
-use crate::families::{bert, mini, modernbert, omni, qwen3, xlm_roberta};
+use crate::families::{bert, distilbert, gte, mini, modernbert, mpnet, nomic_bert, omni, qwen3, xlm_roberta};
 use crate::family::{Architecture, CheckpointRules, Family, FamilyConfig};
 
 /// Every family this build knows.
-pub static FAMILIES: &[&Family] =
-    &[&omni::FAMILY, &mini::FAMILY, &bert::FAMILY, &xlm_roberta::FAMILY, &modernbert::FAMILY, &qwen3::FAMILY];
+pub static FAMILIES: &[&Family] = &[
+    &omni::FAMILY,
+    &mini::FAMILY,
+    &bert::FAMILY,
+    &xlm_roberta::FAMILY,
+    &modernbert::FAMILY,
+    &qwen3::FAMILY,
+    &nomic_bert::FAMILY,
+    &distilbert::FAMILY,
+    &mpnet::FAMILY,
+    &gte::FAMILY,
+];
 
 thread_local! {
     /// Families from outside this crate that a record on this thread may be of.

@@ -163,6 +163,10 @@ impl Orders {
         let &[inputs, outputs] = spec.shape.as_slice() else { return None };
         match spec.axes {
             SourceAxes::Torch => None,
+            SourceAxes::InputsFirst => {
+                let form = || Form { shape: vec![inputs, outputs], order: Some(vec![1, 0]) };
+                Some(Self { torch: form(), last: form() })
+            }
             // Rows of the product are (tap, channel), which is the channels-last order.
             SourceAxes::Convolution { taps } => Some(Self {
                 torch: Form { shape: vec![outputs, inputs / taps, taps], order: Some(vec![0, 2, 1]) },
@@ -236,10 +240,13 @@ impl<'a> Recipes<'a> {
         if let Some(piece) = self.folded(spec, key) {
             return vec![piece];
         }
+        let name = self.named(&spec.name, key);
+        if spec.packed && self.source.get(&name).is_some() {
+            return plain(name, spec);
+        }
         if !spec.parts.is_empty() {
             return self.fused(spec, key);
         }
-        let name = self.named(&spec.name, key);
         let Some(Orders { torch, last }) = Orders::of(spec) else { return plain(name, spec) };
         // Where the two cannot be told apart, the layout's own comes first.
         let forms = match (self.rules.steps.channels_last, self.layout) {

@@ -1,5 +1,6 @@
 //! Blocks shared by towers and backbones.
 
+pub mod act;
 pub(crate) mod attention;
 pub mod encoder;
 pub(crate) mod filler;
@@ -12,7 +13,8 @@ pub(crate) mod taps;
 pub mod tokens;
 pub mod weights;
 
-pub use encoder::EncoderLayer;
+pub use act::{HIDDEN_ACTS, HiddenAct};
+pub use encoder::{EncoderLayer, EncoderSizes};
 pub use linear::Linear;
 pub use mlp::GeluMlp;
 pub use norm::{LayerNorm, RmsNorm};

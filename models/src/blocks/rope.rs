@@ -16,6 +16,17 @@ pub fn inverse_frequencies(base: f64, dim: usize) -> Vec<f32> {
     (0..dim / 2).map(|i| 1.0 / (base.powf(f64::from((2 * i) as f32 / dim as f32)) as f32)).collect()
 }
 
+/// The same with fixed NTK scaling: of the base times `factor`, and divided by `factor^(2/dim)`. A factor of one scales
+/// nothing.
+///
+/// # Source
+/// Su, "transformers and long texts" (kexue.fm/archives/9706), equation 6, as `NTKScalingRotaryEmbedding` of
+/// Alibaba-NLP/new-impl has it.
+pub fn ntk_frequencies(base: f64, dim: usize, factor: f64) -> Vec<f32> {
+    let shrink = factor.powf(2.0 / dim as f64) as f32;
+    inverse_frequencies(base * factor, dim).into_iter().map(|frequency| frequency / shrink).collect()
+}
+
 impl RotaryTable {
     /// A table for rows with the given angles: `angles[token]` holds `head_dim / 2` values, used by both halves.
     ///
@@ -48,7 +59,15 @@ impl RotaryTable {
     /// transformers, `Qwen3RotaryEmbedding`; positions are plain and consecutive for media too, which equals M-RoPE
     /// with three equal axes.
     pub fn sequence(positions: &[usize], head_dim: usize, base: f64, device: &Device) -> Self {
-        let frequencies = inverse_frequencies(base, head_dim);
+        Self::with_frequencies(positions, &inverse_frequencies(base, head_dim), device)
+    }
+
+    /// The same with the frequency of each pair of a head.
+    ///
+    /// # Shapes
+    /// - `frequencies`: `[head_dim / 2]`; returns: `[positions, head_dim]`
+    pub fn with_frequencies(positions: &[usize], frequencies: &[f32], device: &Device) -> Self {
+        let head_dim = 2 * frequencies.len();
         let angles = positions.iter().map(|&p| frequencies.iter().map(|f| p as f32 * f).collect());
         Self::from_angles(angles, head_dim, device)
     }

@@ -7,6 +7,7 @@ mod card;
 mod fields;
 mod folder;
 mod keys;
+mod spellings;
 mod steps;
 mod tokenizers;
 
@@ -14,5 +15,6 @@ pub use card::{AudioCard, Card, PixelLimits, PreprocessCard, TextCard, VisionCar
 pub use fields::{Faults, FieldFault, Fields, FileFaults, listed, shown};
 pub use folder::{CheckpointFolder, FolderDetails, TemplateRule, TensorIndex, TextSettings, layers};
 pub use keys::{KeyMap, Pattern, source_name};
+pub(crate) use spellings::{hidden_act, spelling};
 pub use steps::{Fold, OneTask, Steps, TaskRules, TextFiles};
 pub use tokenizers::{is_wrongly_named, registered_tokenizer};

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenRows;
 use crate::blocks::pool::pooled;
-use crate::blocks::{Pooling, TokenTable};
+use crate::blocks::{HiddenAct, Pooling, TokenTable};
 use crate::builder::Builder;
-use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps, layers};
+use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps, hidden_act, layers};
 use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::encoder::{Encoder, EncoderShape, EncoderState};
 use crate::error::{ConfigError, RecordError};
@@ -108,6 +108,9 @@ pub struct BertConfig {
     pub max_tokens: usize,
     /// Rows of the token table.
     pub vocab: usize,
+    /// What is between the products of the MLP; mostly GELU by erf.
+    #[serde(default, skip_serializing_if = "HiddenAct::is_gelu")]
+    pub act: HiddenAct,
     /// Which rows make the vector.
     pub pooling: Pooling,
     /// Poolings whose vectors stand behind the first one's, in this order; mostly none.
@@ -126,8 +129,20 @@ impl BertConfig {
 
     /// Sizes of the encoder.
     pub fn shape(&self) -> EncoderShape {
-        let Self { hidden, layers, heads, inner, norm_eps, positions, .. } = *self;
-        EncoderShape { hidden, layers, heads, inner, norm_eps, positions, first_position: 0, token_types: TOKEN_TYPES }
+        let Self { hidden, layers, heads, inner, norm_eps, positions, act, .. } = *self;
+        let (first_position, token_types) = (0, TOKEN_TYPES);
+        EncoderShape {
+            hidden,
+            layers,
+            heads,
+            inner,
+            norm_eps,
+            positions,
+            first_position,
+            token_types,
+            act,
+            buckets: None,
+        }
     }
 
     /// One task's encoder, `backbone.…`.
@@ -170,25 +185,8 @@ impl Architecture for BertConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        layer_count("text.layers", self.layers)?;
-        nonzero(&[
-            ("text.hidden", self.hidden),
-            ("text.heads", self.heads),
-            ("text.inner", self.inner),
-            ("text.positions", self.positions),
-            ("text.max_tokens", self.max_tokens),
-            ("text.vocab", self.vocab),
-        ])?;
-        multiple("text.hidden", self.hidden, "text.heads", self.heads)?;
-        if self.max_tokens > self.positions {
-            return Err(ConfigError::OutOfRange {
-                field: "text.max_tokens".into(),
-                found: self.max_tokens.to_string(),
-                expected: format!("at most text.positions, {}", self.positions),
-            });
-        }
-        check_poolings(&self.more_poolings)?;
-        positive("text.norm_eps", self.norm_eps)
+        check_encoder(&self.shape(), self.max_tokens, self.vocab)?;
+        check_poolings(&self.more_poolings)
     }
 
     fn spec(&self) -> ModelSpec {
@@ -217,6 +215,30 @@ impl Architecture for BertConfig {
     }
 }
 
+/// Checks sizes of an encoder with learned positions against each other.
+pub(crate) fn check_encoder(shape: &EncoderShape, max_tokens: usize, vocab: usize) -> Result<(), ConfigError> {
+    layer_count("text.layers", shape.layers)?;
+    nonzero(&[
+        ("text.hidden", shape.hidden),
+        ("text.heads", shape.heads),
+        ("text.inner", shape.inner),
+        ("text.positions", shape.positions),
+        ("text.max_tokens", max_tokens),
+        ("text.vocab", vocab),
+    ])?;
+    multiple("text.hidden", shape.hidden, "text.heads", shape.heads)?;
+    let most = shape.positions.saturating_sub(shape.first_position);
+    if max_tokens > most {
+        let behind = if shape.first_position > 0 { " behind the padding's" } else { "" };
+        return Err(ConfigError::OutOfRange {
+            field: "text.max_tokens".into(),
+            found: max_tokens.to_string(),
+            expected: format!("at most {most}: text.positions{behind}"),
+        });
+    }
+    positive("text.norm_eps", shape.norm_eps)
+}
+
 /// Refuses more poolings than any model has.
 pub(crate) fn check_poolings(more: &[Pooling]) -> Result<(), ConfigError> {
     if more.len() < MOST_POOLINGS {
@@ -235,7 +257,8 @@ pub(crate) fn encoder_words(shape: &EncoderShape, max_tokens: usize, vocab: usiz
     format!("{layers} encoder layers of {hidden}, {heads} heads, {max_tokens} tokens at most, table of {vocab} rows")
 }
 
-/// BERT or RoBERTa opened: word embeddings on the host, the encoder on its device.
+/// An encoder with learned positions opened (BERT, RoBERTa, DistilBERT, MPNet): word embeddings on the host, the encoder on
+/// its device.
 #[derive(Debug)]
 pub struct BertText {
     /// The word embeddings.
@@ -244,7 +267,7 @@ pub struct BertText {
     pub encoder: Encoder,
     /// The pooling, and those whose rows stand behind it.
     pub(crate) poolings: (Pooling, Vec<Pooling>),
-    /// Of RoBERTa, the id of padding, whose position it takes; the positions of texts begin behind it.
+    /// Of RoBERTa and MPNet, the id of padding, whose position it takes; the positions of texts begin behind it.
     pub(crate) padding: Option<u32>,
 }
 
@@ -358,6 +381,7 @@ pub fn read_encoder(text: Fields<'_>, tensors: usize, pooling: Pooling) -> BertC
         positions,
         max_tokens: text.size("max_seq_length").map_or(positions, |n| n.min(positions)),
         vocab: text.needed_size("vocab_size"),
+        act: hidden_act(text, "hidden_act"),
         pooling,
         more_poolings: Vec::new(),
         skips_prompt: false,
@@ -366,7 +390,6 @@ pub fn read_encoder(text: Fields<'_>, tensors: usize, pooling: Pooling) -> BertC
 
 /// Refuses what an encoder of this kind does not compute.
 pub(crate) fn refuse_decoder(text: Fields<'_>) {
-    text.only_text("hidden_act", "gelu");
     text.only_text("position_embedding_type", "absolute");
     text.only_flag("is_decoder", false);
     text.only_flag("add_cross_attention", false);

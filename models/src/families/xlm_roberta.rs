@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::blocks::Pooling;
+use crate::blocks::{HiddenAct, Pooling};
 use crate::builder::Builder;
-use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps};
-use crate::checks::{layer_count, multiple, nonzero, positive};
+use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps, hidden_act};
+use crate::checks::nonzero;
 use crate::encoder::{Encoder, EncoderShape};
 use crate::error::ConfigError;
-use crate::families::bert::{BertText, NAMES, check_poolings, encoder_words, refuse_decoder};
+use crate::families::bert::{BertText, NAMES, check_encoder, check_poolings, encoder_words, refuse_decoder};
 use crate::family::{Architecture, CheckpointRules, Family, ModelSpec, TextModel, Tokens, config};
 use crate::record::Preprocess;
 
@@ -73,6 +73,9 @@ pub struct XlmRobertaConfig {
     pub max_tokens: usize,
     /// Rows of the token table.
     pub vocab: usize,
+    /// What is between the products of the MLP; mostly GELU by erf.
+    #[serde(default, skip_serializing_if = "HiddenAct::is_gelu")]
+    pub act: HiddenAct,
     /// Which rows make the vector.
     pub pooling: Pooling,
     /// Poolings whose vectors stand behind the first one's, in this order; mostly none.
@@ -90,9 +93,20 @@ impl XlmRobertaConfig {
     }
 
     fn shape(&self) -> EncoderShape {
-        let Self { hidden, layers, heads, inner, norm_eps, positions, token_types, .. } = *self;
+        let Self { hidden, layers, heads, inner, norm_eps, positions, token_types, act, .. } = *self;
         let first_position = self.first_position();
-        EncoderShape { hidden, layers, heads, inner, norm_eps, positions, first_position, token_types }
+        EncoderShape {
+            hidden,
+            layers,
+            heads,
+            inner,
+            norm_eps,
+            positions,
+            first_position,
+            token_types,
+            act,
+            buckets: None,
+        }
     }
 }
 
@@ -102,27 +116,9 @@ impl Architecture for XlmRobertaConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        layer_count("text.layers", self.layers)?;
-        nonzero(&[
-            ("text.hidden", self.hidden),
-            ("text.heads", self.heads),
-            ("text.inner", self.inner),
-            ("text.positions", self.positions),
-            ("text.token_types", self.token_types),
-            ("text.max_tokens", self.max_tokens),
-            ("text.vocab", self.vocab),
-        ])?;
-        multiple("text.hidden", self.hidden, "text.heads", self.heads)?;
-        let most = self.positions.saturating_sub(self.first_position());
-        if self.max_tokens > most {
-            return Err(ConfigError::OutOfRange {
-                field: "text.max_tokens".into(),
-                found: self.max_tokens.to_string(),
-                expected: format!("at most {most}: text.positions behind the padding's"),
-            });
-        }
-        check_poolings(&self.more_poolings)?;
-        positive("text.norm_eps", self.norm_eps)
+        nonzero(&[("text.token_types", self.token_types)])?;
+        check_encoder(&self.shape(), self.max_tokens, self.vocab)?;
+        check_poolings(&self.more_poolings)
     }
 
     fn spec(&self) -> ModelSpec {
@@ -178,6 +174,7 @@ fn read(folder: &CheckpointFolder<'_>) -> XlmRobertaConfig {
         token_types: fields.size("type_vocab_size").unwrap_or(2),
         max_tokens: folder.text.limit(most),
         vocab: fields.needed_size("vocab_size"),
+        act: hidden_act(fields, "hidden_act"),
         pooling: folder.text.pooling,
         more_poolings: folder.text.more_poolings.clone(),
         skips_prompt: folder.text.skips_prompt,

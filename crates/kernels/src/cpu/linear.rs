@@ -28,6 +28,8 @@ pub enum Activation {
     GeluTanh,
     /// GELU by the error function.
     GeluErf,
+    /// No less than 0.
+    Relu,
     /// Between 0 and 6.
     Relu6,
     /// The matrix is gate and up side by side; `silu(gate) * up`, half as wide.
@@ -395,6 +397,7 @@ impl<S: Sums> Vectorized for Finish<'_, S> {
                     let value = match activation {
                         Activation::GeluTanh => math::gelu_tanh(value),
                         Activation::GeluErf => math::gelu_erf(value),
+                        Activation::Relu => math::relu(value),
                         Activation::Relu6 => math::relu6(value),
                         Activation::None | Activation::SwiGlu => value,
                     };

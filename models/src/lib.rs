@@ -19,6 +19,7 @@
 //! | [`towers`] | image and audio towers, their connectors, index maths |
 //! | [`blocks`] | linear, norms, rotary tables, attention, MLPs, pooling, token table |
 //! | [`capture`] | captured intermediates, with the feature `capture` |
+//! | [`evaluated`] | records whose figures are known in several types, and the fastest type of them |
 //! | [`flops`] | how much arithmetic a forward is, for reports |
 #![forbid(unsafe_code)]
 
@@ -31,6 +32,7 @@ pub mod checkpoint;
 mod checks;
 pub mod encoder;
 pub mod error;
+pub mod evaluated;
 pub mod families;
 pub mod family;
 pub mod flops;
@@ -45,7 +47,7 @@ pub mod towers;
 pub use error::{ConfigError, RecordError};
 pub use family::{Family, FamilyConfig};
 pub use omniburn_kernels::{
-    Bf16Product, Isa, IsaUnavailable, KernelRow, Segments, bucket, keep_tuning, self_test, settle_allocator,
-    trim_memory,
+    Bf16Product, Isa, IsaUnavailable, KernelChoice, KernelRow, KernelTime, Processor, Segments, TimedKernel, bucket,
+    keep_tuning, self_test, settle_allocator, trim_memory,
 };
 pub use registry::FAMILIES;

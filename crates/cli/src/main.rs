@@ -8,7 +8,7 @@
 //! | `output`, `progress` | results to standard output, everything else to standard error |
 //! | `failure`, `interrupt` | how a command ends |
 //!
-//! Only this crate reads the environment: `OMNIBURN_LOG`, and where the Hugging Face cache lies.
+//! Only this crate reads the environment: `OMNIBURN_LOG`, and where the Hugging Face cache and the user's cache folder lie.
 #![forbid(unsafe_code)]
 
 mod args;

@@ -128,7 +128,8 @@ impl Table {
             Some(path) => Engine::builder(path),
             None => Engine::mini_builder(),
         };
-        if let Some(dtype) = options.dtype {
+        // The figures of the card are those of f32; what is fastest here may be another type.
+        if let Some(dtype) = options.dtype.or(options.model.is_none().then_some(Dtype::F32)) {
             builder = builder.dtype(dtype);
         }
         let engine = builder.open().map_err(|e| e.to_string())?;

@@ -10,11 +10,13 @@ pub mod doctor;
 pub mod embed;
 mod hf_cache;
 pub mod inspect;
+mod kernels;
 pub mod models;
 pub mod replay;
 
 use std::path::{Path, PathBuf};
 
+use omniburn::kernels::KernelChoice;
 use omniburn::record::VERIFY_SMALL_BYTES;
 use omniburn::{BackendKind, BackendSpec, Engine, EngineBuilder, RecordFolder, Request, Role};
 use omniburn_convert::find_in_hf_cache;
@@ -24,14 +26,22 @@ use crate::failure::Failure;
 
 const HOW_TO_GET_A_MODEL: &str = "make a record with `omniburn convert CHECKPOINT OUT` and name it with --model OUT";
 
-/// Opens the record that `--model` names, or the model that ships.
+/// Opens the record that `--model` names, or the model that ships, with the kernels that were measured before.
 fn open_engine(args: &ModelArgs) -> Result<Engine, Failure> {
+    open_engine_with(args, kernels::kept)
+}
+
+/// As [`open_engine`], with a choice of kernels that is asked for only where nothing was forced and a CPU computes.
+fn open_engine_with(args: &ModelArgs, kernels: fn() -> Option<KernelChoice>) -> Result<Engine, Failure> {
     let mut builder = match &args.model {
         Some(path) => Engine::builder(checked(path)?),
         None => shipped()?,
     };
     if args.isa.is_some() {
         omniburn::Isa::force(args.isa).map_err(|error| Failure::usage(error.to_string()))?;
+    }
+    if args.isa.is_none() && args.device.kind == BackendKind::Flex {
+        builder = with_kernels(builder, kernels());
     }
     builder = builder.device(args.device);
     if let Some(task) = &args.task {
@@ -57,11 +67,24 @@ fn with_tuning(builder: EngineBuilder, device: BackendSpec) -> EngineBuilder {
     }
 }
 
+/// Gives an engine its choice of kernels, where there is one.
+fn with_kernels(builder: EngineBuilder, kernels: Option<KernelChoice>) -> EngineBuilder {
+    match kernels {
+        Some(choice) => builder.kernels(choice),
+        None => builder,
+    }
+}
+
 /// Where tuning of a device is kept: nowhere for flex, which tunes nothing, and where no cache folder is known.
 fn tuning_folder(device: BackendSpec) -> Option<PathBuf> {
     if device.kind == BackendKind::Flex {
         return None;
     }
+    Some(cache_folder()?.join("tuning"))
+}
+
+/// Where things are kept that can be found anew; `None` where no such folder is known.
+fn cache_folder() -> Option<PathBuf> {
     let own = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || std::env::home_dir().filter(|home| home.is_absolute());
     let cache = match std::env::consts::OS {
@@ -69,7 +92,7 @@ fn tuning_folder(device: BackendSpec) -> Option<PathBuf> {
         "macos" => home().map(|home| home.join("Library").join("Caches")),
         _ => own("XDG_CACHE_HOME").or_else(|| home().map(|home| home.join(".cache"))),
     };
-    cache.map(|cache| cache.join("omniburn").join("tuning"))
+    cache.map(|cache| cache.join("omniburn"))
 }
 
 #[cfg(feature = "mini")]

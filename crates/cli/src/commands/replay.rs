@@ -163,7 +163,8 @@ fn model(args: &ReplayArgs, entries: &[JournalEntry]) -> Result<ModelArgs, Failu
         frames: None,
         budget: args.budget,
         threads: args.threads,
-        isa: None,
+        // Its bits are those of its instructions; where they are not there, the report says so.
+        isa: logged.and_then(|open| open.instructions).filter(|isa| isa.is_available()),
     })
 }
 

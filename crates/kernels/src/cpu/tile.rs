@@ -322,6 +322,9 @@ pub unsafe fn byte_block(isa: Isa, block: Block<i8, u8, i32>) {
         match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Amx | Isa::Avx512Bf16 => bytes::block(block),
+            // Exact: with or without these products the result is the same.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 if is_x86_feature_detected!("avx512vnni") => bytes::block(block),
             _ => vectorize(isa, PlainBytes(block)),
         }
     }

@@ -818,7 +818,7 @@ mod tests {
         let (right, behind) = page(Isa::Avx512);
         assert_eq!(behind, Some(1.02));
         assert!(right.contains("Instructions: avx512, measured now in 31 ms, kept for later runs"), "{right}");
-        assert!(right.contains("avx512       chosen        1.02       100.00\n"), "{right}");
+        assert!(right.contains("avx512       chosen       1.02       100.00\n"), "{right}");
         assert!(right.contains("portable") && right.contains(" -\n") && right.contains("within 5 %"), "{right}");
         let (wrong, behind) = page(Isa::Avx512Bf16);
         assert!(behind == Some(1.6) && wrong.contains("1.60 times") && !wrong.contains("within 5 %"), "{wrong}");

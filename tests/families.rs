@@ -9,7 +9,7 @@ use omniburn_convert::{ConvertError, ConvertOptions, TaskChoice, convert};
 use omniburn_models::FAMILIES;
 use omniburn_models::checkpoint::rules_for;
 use omniburn_models::flops::Shape;
-use omniburn_models::record::TensorRole;
+use omniburn_models::record::{TensorRole, TensorSpec};
 use serde_json::Value;
 
 use crate::support::*;
@@ -83,9 +83,16 @@ impl Model {
             let prompt = case["prompt_text"].as_str().unwrap_or_default();
             let roles =
                 [(Role::Document, &prompts.document), (Role::Query, &prompts.query), (Role::None, &prompts.none)];
-            let role = roles.into_iter().find(|(_, own)| *own == prompt);
-            let (role, _) = role.unwrap_or_else(|| panic!("{}: no role has the prompt {prompt:?}", self.twin.name));
-            (str_of(&case["text"]).to_owned(), role, ids_of(&case["input_ids"]).len(), self.twin.tensor(vector))
+            let (text, tokens) = (str_of(&case["text"]), ids_of(&case["input_ids"]).len());
+            let (role, text) = match roles.into_iter().find(|(_, own)| *own == prompt) {
+                Some((role, _)) => (role, text.to_owned()),
+                // A prompt that no role takes stands in front of the text by hand.
+                None => {
+                    assert_eq!(prompts.none, "", "{}", self.twin.name);
+                    (Role::None, format!("{prompt}{text}"))
+                }
+            };
+            (text, role, tokens, self.twin.tensor(vector))
         };
         cases.map(text).filter(|(_, _, tokens, _)| *tokens <= engine.profile().max_tokens).collect()
     }
@@ -206,13 +213,13 @@ fn every_family_counts_the_operations_of_its_matrices() {
     for model in Model::all() {
         let record = open(&model.record(Dtype::F32));
         let family = &record.header().family;
-        let matrices: u64 = family
-            .text_tensors(0)
-            .iter()
-            .filter(|spec| spec.role == TensorRole::Linear)
-            .map(|spec| spec.elements() as u64)
-            .sum();
-        let count = |tokens| family.flops(&Shape::Text { tokens }).expect("a text goes in");
+        let specs = family.text_tensors(0);
+        let linear = specs.iter().filter(|spec| spec.role == TensorRole::Linear);
+        // Dense modules meet one vector a text.
+        let (dense, rest): (Vec<_>, Vec<_>) = linear.partition(|spec| spec.name.starts_with("dense."));
+        let elements = |specs: Vec<&TensorSpec>| specs.iter().map(|spec| spec.elements() as u64).sum::<u64>();
+        let (dense, matrices) = (elements(dense), elements(rest));
+        let count = |tokens| family.flops(&Shape::Text { tokens }).expect("a text goes in") - 2 * dense;
         // Every matrix meets each row once; attention grows with the square, and one row sees one row.
         let one = count(1) - 2 * matrices;
         assert!(one > 0 && one < count(1), "{}: {one}", model.twin.name);
@@ -306,6 +313,9 @@ fn every_family_refuses_a_header_that_lies() {
         if let Some(text) = config.get("text").and_then(Value::as_object) {
             fields.extend(sizes(text).iter().map(|name| format!("/text{name}")));
         }
+        for (i, dense) in config.get("dense").and_then(Value::as_array).into_iter().flatten().enumerate() {
+            fields.extend(sizes(dense.as_object().unwrap()).iter().map(|name| format!("/dense/{i}{name}")));
+        }
         for field in fields {
             for value in [0u64, 1 << 40] {
                 // What the configuration does not know of the padding or the longest text, no other part contradicts.
@@ -358,20 +368,41 @@ fn mistakes_in_a_familys_folder_show_in_its_vectors() {
             moved(what, copy);
         };
         config("another epsilon", &["layer_norm_eps", "norm_eps", "rms_norm_eps"], 0.05.into());
-        if model.family != "qwen3" {
+        let own = read(&model.twin.folder.join("config.json")).unwrap();
+        if own["head_dim"].is_null() && own["num_key_value_heads"].is_null() {
             config("twice the heads", &["num_attention_heads"], 8.into());
         }
         config("a window half as wide", &["local_attention"], 8.into());
         config("every layer over all rows", &["global_attn_every_n_layers"], 1.into());
-        config("another rotary base of window layers", &["local_rope_theta"], 10.0.into());
+        config("another rotary base of window layers", &["local_rope_theta", "rope_local_base_freq"], 10.0.into());
+        config("another rotary base", &["rope_theta", "global_rope_theta"], 100.0.into());
+        config("positions that are not stretched", &["rope_scaling"], Value::Null);
+        config("scores divided by another number", &["query_pre_attn_scalar"], 16.into());
+        if own["layer_types"].as_array().is_some_and(|kinds| kinds.contains(&"sliding_attention".into())) {
+            config("a narrower window", &["sliding_window"], 6.into());
+            config("every layer over a window", &["layer_types"], vec!["sliding_attention"; 4].into());
+        }
         if model.family == "xlm_roberta" {
             config("padding elsewhere", &["pad_token_id"], 5.into());
         }
-        if model.family == "qwen3" {
-            let copy = model.changed("rows that see later ones", |folder| {
-                edit(&folder.join("config.json"), |json| json["is_causal"] = false.into());
+        if matches!(model.family, "qwen3" | "llama") {
+            let (what, causal) = match own["is_causal"].as_bool().unwrap_or(own["model_type"] != "llama_bidirec") {
+                true => ("rows that see later ones", false),
+                false => ("rows that see only earlier ones", true),
+            };
+            let copy = model.changed(what, |folder| {
+                edit(&folder.join("config.json"), |json| json["is_causal"] = causal.into());
             });
-            moved("rows that see later ones", copy);
+            moved(what, copy);
+        }
+        let modules = model.twin.folder.join("modules.json");
+        if read(&modules).is_some_and(|list| list.to_string().contains("Dense")) {
+            let copy = model.changed("a Dense module less", |folder| {
+                edit(&folder.join("modules.json"), |list| {
+                    list.as_array_mut().unwrap().retain(|module| !module.to_string().contains("Dense"));
+                });
+            });
+            moved("no Dense modules", copy);
         }
         let pooling = model.twin.folder.join("1_Pooling/config.json");
         if pooling.is_file() {

@@ -18,11 +18,11 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::batch::TokenRows;
-use crate::blocks::{TokenTable, Weights};
+use crate::blocks::{TokenTable, VectorHeadConfig, Weights};
 use crate::builder::Builder;
 use crate::checkpoint::CheckpointRules;
 use crate::error::{ConfigError, RecordError};
-use crate::families::{bert, mini, modernbert, omni, qwen3, xlm_roberta};
+use crate::families::{bert, gemma3, llama, mini, modernbert, omni, qwen3, xlm_roberta};
 use crate::flops::Shape;
 use crate::record::{
     Dtype, MediaTemplate, Modality, Preprocess, RecordFolder, RecordHeader, TOWERS_FILE, TemplateKind, TensorSpec,
@@ -34,8 +34,16 @@ use crate::towers::speech::SpeechTower;
 use crate::towers::vision::VisionTower;
 
 /// Every family this build knows.
-pub static FAMILIES: &[&Family] =
-    &[&omni::FAMILY, &mini::FAMILY, &bert::FAMILY, &xlm_roberta::FAMILY, &modernbert::FAMILY, &qwen3::FAMILY];
+pub static FAMILIES: &[&Family] = &[
+    &omni::FAMILY,
+    &mini::FAMILY,
+    &bert::FAMILY,
+    &xlm_roberta::FAMILY,
+    &modernbert::FAMILY,
+    &qwen3::FAMILY,
+    &llama::FAMILY,
+    &gemma3::FAMILY,
+];
 
 /// A family of models: a name, and how a configuration of it is read.
 pub struct Family {
@@ -131,6 +139,12 @@ pub trait Architecture: erased_serde::Serialize + fmt::Debug + Any + Send + Sync
 
     /// One task's layers and connectors over `tokens`, with this many special rows where the family has such.
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel>;
+
+    /// What makes a vector of a text's rows, where the family has poolings and Dense modules to choose. What a folder's files
+    /// say of it must be here, or the folder is refused.
+    fn head(&self) -> Option<&VectorHeadConfig> {
+        None
+    }
 
     /// Lines for people: a name and what stands behind it.
     fn words(&self, preprocess: &Preprocess) -> Vec<(&'static str, String)>;

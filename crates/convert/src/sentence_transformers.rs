@@ -6,7 +6,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use omniburn_models::blocks::Pooling;
+use omniburn_models::blocks::{DenseActivation, DenseConfig, Pooling, VectorHeadConfig};
 use omniburn_models::record::Prompts;
 use serde_json::{Value, json};
 
@@ -21,6 +21,8 @@ pub(crate) const MODULES_FILE: &str = "modules.json";
 pub(crate) const PROMPTS_FILE: &str = "config_sentence_transformers.json";
 /// Where pooling lies by custom, for folders that lack the list of modules.
 const USUAL_POOLING: &str = "1_Pooling/config.json";
+/// Where the first Dense module lies by custom.
+const USUAL_DENSE: &str = "2_Dense/config.json";
 /// The transformer's own settings, under every name they have had; the first that is there and not empty counts.
 const TRANSFORMER_FILES: [&str; 7] = [
     "sentence_bert_config.json",
@@ -32,10 +34,11 @@ const TRANSFORMER_FILES: [&str; 7] = [
     "sentence_xlnet_config.json",
 ];
 /// Modules that are computed, by the last part of their type; `BERT` is what the first releases called a transformer.
-const MODULES: [(&str, Kind); 5] = [
+const MODULES: [(&str, Kind); 6] = [
     ("Transformer", Kind::Transformer),
     ("BERT", Kind::Transformer),
     ("Pooling", Kind::Pooling),
+    ("Dense", Kind::Dense),
     ("Normalize", Kind::Normalize),
     ("Dropout", Kind::Dropout),
 ];
@@ -62,6 +65,7 @@ const FLAGS: [(&str, Pooling); 6] = [
 enum Kind {
     Transformer,
     Pooling,
+    Dense,
     Normalize,
     /// Computes nothing once a model is trained.
     Dropout,
@@ -72,11 +76,27 @@ enum Kind {
 pub(crate) struct Modules {
     path: PathBuf,
     pooling: PathBuf,
+    dense: Vec<DenseFolder>,
     normalize: Vec<PathBuf>,
+    /// Whether the last module is one of them.
+    ends_normalized: bool,
     notes: Vec<String>,
 }
 
+/// Where a Dense module lies.
+#[derive(Debug, Clone)]
+struct DenseFolder {
+    path: PathBuf,
+    /// Whether a Normalize stands before it.
+    normalized: bool,
+}
+
 impl Modules {
+    /// Folders of the Dense modules, in their order.
+    pub fn dense(&self) -> impl Iterator<Item = &Path> {
+        self.dense.iter().map(|dense| dense.path.as_path())
+    }
+
     /// Reads the list of modules of a checkpoint; `None` where it has none.
     ///
     /// # Errors
@@ -110,7 +130,7 @@ impl Modules {
                 None => {
                     let kind = shown(module.get("type"));
                     let found = if folder.is_empty() { kind } else { format!("{kind} in {folder}") };
-                    let computed = "a module of sentence_transformers: Transformer, Pooling, Normalize or Dropout";
+                    let computed = "a module of sentence_transformers: Transformer, Pooling, Dense, Normalize or Dropout";
                     faults.add(format!("{at}type"), found, computed);
                 }
             }
@@ -122,14 +142,22 @@ impl Modules {
         }
         let order: Vec<Kind> = kinds.into_iter().filter(|kind| *kind != Kind::Dropout).collect();
         let (start, rest) = order.split_at(order.len().min(2));
-        if start != [Kind::Transformer, Kind::Pooling] || rest.iter().any(|kind| *kind != Kind::Normalize) {
+        let behind = [Kind::Dense, Kind::Normalize];
+        if start != [Kind::Transformer, Kind::Pooling] || rest.iter().any(|kind| !behind.contains(kind)) {
             let order: Vec<String> = order.iter().map(|kind| format!("{kind:?}")).collect();
-            faults.add("type", order.join(", "), "Transformer, Pooling and at most Normalize, in this order");
+            let expected = "Transformer, Pooling, then Dense and Normalize as many as there are, in this order";
+            faults.add("type", order.join(", "), expected);
             faults.check()?;
         }
+        let dense = found.iter().enumerate().filter(|(_, (kind, _))| *kind == Kind::Dense).map(|(i, (_, folder))| {
+            let before = found[..i].iter().rev().map(|(kind, _)| *kind).find(|kind| *kind != Kind::Dropout);
+            DenseFolder { path: root.join(folder), normalized: before == Some(Kind::Normalize) }
+        });
         Ok(Some(Self {
             pooling: folders(&found, Kind::Pooling, root).swap_remove(0),
+            dense: dense.collect(),
             normalize: folders(&found, Kind::Normalize, root),
+            ends_normalized: order.last() == Some(&Kind::Normalize),
             notes,
             path,
         }))
@@ -175,23 +203,14 @@ fn kind_of(value: Option<&Value>) -> Option<Kind> {
     MODULES.iter().find(|(module, _)| *module == last).map(|(_, kind)| *kind)
 }
 
-/// Which rows make the vector.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Poolings {
-    pub first: Pooling,
-    pub more: Vec<Pooling>,
-    pub skips_prompt: bool,
-}
-
-impl Poolings {
-    /// What is taken where nothing is said.
-    const MEAN: Self = Self { first: Pooling::Mean, more: Vec::new(), skips_prompt: false };
-}
+/// What is taken where nothing is said: the mean of all rows.
+pub(crate) const MEAN: VectorHeadConfig =
+    VectorHeadConfig { pooling: Pooling::Mean, more_poolings: Vec::new(), skips_prompt: false, dense: Vec::new() };
 
 /// Everything that the files of sentence-transformers say of a text model.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    pub poolings: Poolings,
+    pub head: VectorHeadConfig,
     pub prompts: Prompts,
     /// To how many numbers vectors are cut unless said otherwise, where they are.
     pub truncate_dim: Option<usize>,
@@ -223,23 +242,28 @@ impl Settings {
         reader.notes.extend(modules.notes.iter().cloned());
         let path = modules.pooling.join(CONFIG_FILE);
         let Some(value) = reader.json(&path)? else { return Err(ConvertError::MissingFiles { paths: vec![path] }) };
-        let poolings = reader.poolings(&path, &value, hidden)?;
+        let mut head = reader.poolings(&path, &value, hidden)?;
+        for dense in &modules.dense {
+            let one = reader.dense(dense, head.vector(hidden))?;
+            head.dense.push(one);
+        }
         for folder in &modules.normalize {
             reader.normalize(&folder.join(CONFIG_FILE))?;
         }
-        if modules.normalize.is_empty() {
+        if !modules.ends_normalized {
             reader.notes.push(format!(
-                "{MODULES_FILE} has no Normalize: sentence-transformers leaves vectors at the length they have; here each \
-                 has the same direction and length 1"
+                "{MODULES_FILE} has no Normalize{}: sentence-transformers leaves vectors at the length they have; here each \
+                 has the same direction and length 1",
+                if modules.normalize.is_empty() { "" } else { " at its end" }
             ));
         }
         let (prompts, truncate_dim) = reader.prompts(root, true)?;
         let Transformer { max_tokens, lowercase } = reader.transformer(transformer)?;
-        if poolings.skips_prompt && prompts == Prompts::default() {
+        if head.skips_prompt && prompts == Prompts::default() {
             reader.notes.push("include_prompt is false, and no role has a prompt: it changes nothing".into());
         }
         let Reader { read, notes } = reader;
-        Ok(Self { poolings, prompts, truncate_dim, max_tokens, lowercase, read, notes })
+        Ok(Self { head, prompts, truncate_dim, max_tokens, lowercase, read, notes })
     }
 }
 
@@ -269,7 +293,7 @@ impl Reader {
         let mut said = Vec::new();
         let path = root.join(USUAL_POOLING);
         if let Some(value) = self.json(&path)?
-            && self.poolings(&path, &value, hidden)? != Poolings::MEAN
+            && self.poolings(&path, &value, hidden)? != MEAN
         {
             said.push(format!("{USUAL_POOLING} asks for another pooling than the mean"));
         }
@@ -280,6 +304,9 @@ impl Reader {
         if lowercase {
             said.push("do_lower_case is set".into());
         }
+        if root.join(USUAL_DENSE).is_file() {
+            said.push(format!("{USUAL_DENSE} is there"));
+        }
         if !said.is_empty() {
             let faults = Faults::of(&root.join(MODULES_FILE));
             let because = said.join(", and ");
@@ -289,11 +316,11 @@ impl Reader {
         }
         self.notes.push(format!("no {MODULES_FILE}: the mean of all rows, as sentence-transformers takes it then"));
         let Self { read, notes } = self;
-        let (poolings, prompts) = (Poolings::MEAN, Prompts::default());
-        Ok(Settings { poolings, prompts, truncate_dim: None, max_tokens, lowercase, read, notes })
+        let (head, prompts) = (MEAN, Prompts::default());
+        Ok(Settings { head, prompts, truncate_dim: None, max_tokens, lowercase, read, notes })
     }
 
-    fn poolings(&mut self, path: &Path, value: &Value, hidden: usize) -> Result<Poolings, ConvertError> {
+    fn poolings(&mut self, path: &Path, value: &Value, hidden: usize) -> Result<VectorHeadConfig, ConvertError> {
         let faults = Faults::of(path);
         let fields = Fields::new("", Some(value), &faults);
         for (name, _) in fields.present() {
@@ -316,11 +343,40 @@ impl Reader {
         let skips_prompt = fields.flag("include_prompt") == Some(false);
         faults.check()?;
         let mut modes = modes.into_iter();
-        let first = modes.next().unwrap_or_else(|| {
+        let pooling = modes.next().unwrap_or_else(|| {
             self.notes.push(format!("{}: no pooling is chosen, so the mean of all rows is taken", short(path)));
             Pooling::Mean
         });
-        Ok(Poolings { first, more: modes.collect(), skips_prompt })
+        Ok(VectorHeadConfig { pooling, more_poolings: modes.collect(), skips_prompt, dense: Vec::new() })
+    }
+
+    /// A Dense module that takes `width` numbers.
+    fn dense(&mut self, dense: &DenseFolder, width: usize) -> Result<DenseConfig, ConvertError> {
+        let path = dense.path.join(CONFIG_FILE);
+        let Some(value) = self.json(&path)? else { return Err(ConvertError::MissingFiles { paths: vec![path] }) };
+        let faults = Faults::of(&path);
+        let fields = Fields::new("", Some(&value), &faults);
+        for (name, _) in fields.present() {
+            match name.as_str() {
+                "in_features" | "out_features" | "bias" | "use_residual" | "activation_function" => {}
+                "module_input_name" | "module_output_name" => fields.only_text(name, "sentence_embedding"),
+                _ => fields.fault(name, "no field of this name, as nothing is computed from it"),
+            }
+        }
+        let inputs = fields.needed_size("in_features");
+        if inputs != 0 && inputs != width {
+            fields.fault("in_features", format!("{width}, the numbers that go in"));
+        }
+        let found = DenseConfig {
+            inputs,
+            outputs: fields.needed_size("out_features"),
+            bias: fields.flag("bias").unwrap_or(true),
+            activation: activation(&fields, &value),
+            residual: fields.flag("use_residual").unwrap_or(false),
+            normalized: dense.normalized,
+        };
+        faults.check()?;
+        Ok(found)
     }
 
     /// A module without settings, or with the usual ones.
@@ -455,6 +511,22 @@ impl Reader {
                 _ if value.as_object().is_some_and(serde_json::Map::is_empty) => {}
                 _ => fields.fault(name, "nothing, as it is not computed"),
             }
+        }
+    }
+}
+
+/// The activation that a Dense module names: a class of torch, made without arguments. Where none is named it is tanh, and so
+/// it is for the library where a class is not torch's and the folder is not trusted: that is refused here.
+fn activation(fields: &Fields<'_>, file: &Value) -> DenseActivation {
+    let Some(value) = file.get("activation_function") else { return DenseActivation::Tanh };
+    let name = value.as_str().and_then(|name| name.strip_prefix("torch.nn.")).unwrap_or_default();
+    let class = name.rsplit('.').next().unwrap_or_default();
+    match DenseActivation::CLASSES.iter().find(|(known, _)| *known == class) {
+        Some((_, activation)) => *activation,
+        None => {
+            let known: Vec<&str> = DenseActivation::CLASSES.iter().map(|(name, _)| *name).collect();
+            fields.fault_at("activation_function", value, format!("a class of torch.nn: {}", known.join(", ")));
+            DenseActivation::Identity
         }
     }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use omniburn_models::FamilyConfig;
-use omniburn_models::blocks::Pooling;
 use omniburn_models::checkpoint::{CheckpointFolder, CheckpointRules, TextSettings, rules_for};
 use omniburn_models::record::{
     MediaTemplate, Modality, Preprocess, Prompts, RECORD_FORMAT, RecordHeader, TOKENS_FILE, TOWERS_FILE, TemplateKind,
@@ -19,7 +18,7 @@ use crate::lora::ADAPTER_CONFIG;
 use crate::maps::omni::Layout;
 use crate::maps::{mini, pieces};
 use crate::plan::{PartPlan, Plan, report, source_files};
-use crate::sentence_transformers::{self, Modules, Poolings, Settings};
+use crate::sentence_transformers::{self, MEAN, MODULES_FILE, Modules, Settings};
 use crate::side_files::tokenizer_ids_beyond;
 use crate::source::{CONFIG_FILE, Source, checkpoint_name, read_json_if_there};
 use crate::tokenizer_settings;
@@ -118,7 +117,8 @@ pub(crate) fn plan(
 ) -> Result<Plan, ConvertError> {
     let folder = from.folder;
     let config_path = folder.join(CONFIG_FILE);
-    let source = Source::open(folder, rules.keys())?;
+    let dense = from.modules.into_iter().flat_map(Modules::dense).enumerate();
+    let source = Source::open(folder, rules.keys())?.with_modules(dense.map(|(i, path)| (format!("dense.{i}"), path)))?;
     let tensors = source.names().count();
     let single = rules.read(from, root, tensors)?;
     let family = single.family.clone();
@@ -179,8 +179,7 @@ fn read(rules: &CheckpointRules, from: &Folder<'_>, root: &Value, tensors: usize
     let faults = Faults::of(&config);
     let fields = Fields::new("", Some(root), &faults);
     // The configuration first: a field of it that is wrong is the nearest reason.
-    let unsaid =
-        TextSettings { pooling: Pooling::Mean, more_poolings: Vec::new(), skips_prompt: false, max_tokens: None };
+    let unsaid = TextSettings { head: MEAN, max_tokens: None };
     (rules.read)(&CheckpointFolder { config: fields, faults: &faults, tensors, text: &unsaid });
     faults.check()?;
     let adapter = from.folder.join(ADAPTER_CONFIG);
@@ -193,12 +192,11 @@ fn read(rules: &CheckpointRules, from: &Folder<'_>, root: &Value, tensors: usize
     }
     let hidden = fields.needed_size("hidden_size");
     let mut settings = Settings::read(from.checkpoint, from.folder, from.modules, hidden)?;
-    let Poolings { first, more, skips_prompt } = settings.poolings;
     let max_tokens = match settings.max_tokens {
         Some(said) => Some(said),
         None => tokenizer_limit(from.folder, &mut settings.read)?,
     };
-    let text = TextSettings { pooling: first, more_poolings: more, skips_prompt, max_tokens };
+    let text = TextSettings { head: settings.head, max_tokens };
     let family = FamilyConfig::from_box((rules.read)(&CheckpointFolder {
         config: fields,
         faults: &faults,
@@ -207,6 +205,12 @@ fn read(rules: &CheckpointRules, from: &Folder<'_>, root: &Value, tensors: usize
     }));
     faults.check()?;
     family.check().map_err(|source| ConvertError::Config { path: config, source })?;
+    if family.config().head() != Some(&text.head) && text.head != MEAN {
+        let faults = Faults::of(&from.checkpoint.join(MODULES_FILE));
+        let expected = format!("the mean of all rows, as the family is {}", family.name());
+        faults.add("type", format!("{:?}", text.head), expected);
+        faults.check()?;
+    }
     let (whole, default_dim) = (family.vector(), settings.truncate_dim);
     Ok(Single {
         family,

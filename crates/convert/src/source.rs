@@ -34,6 +34,8 @@ struct Key {
     file: usize,
     /// The name in the file.
     own: String,
+    /// The name for people: with the folder in front, for a tensor of a module beside the weights.
+    shown: String,
 }
 
 impl Source {
@@ -49,7 +51,7 @@ impl Source {
                 if let Some(before) = keys.get(&canonical) {
                     twice.push(format!("{} and {own}", before.own));
                 } else {
-                    keys.insert(canonical, Key { file, own: own.clone() });
+                    keys.insert(canonical, Key { file, own: own.clone(), shown: own.clone() });
                 }
             }
         }
@@ -57,6 +59,34 @@ impl Source {
             return Err(ConvertError::Duplicates { names: twice });
         }
         Ok(Self { folder: folder.to_path_buf(), files, keys, index, notes })
+    }
+
+    /// The same with the weights of modules that lie in folders of their own; a tensor is called by the name of its module
+    /// and its own.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn with_modules<'a>(
+        mut self,
+        modules: impl IntoIterator<Item = (String, &'a Path)>,
+    ) -> Result<Self, ConvertError> {
+        for (module, folder) in modules {
+            let path = folder.join(SINGLE_FILE);
+            if !path.exists() {
+                let other = other_weights(folder, SAVE_MODULES);
+                return Err(other.unwrap_or(ConvertError::MissingFiles { paths: vec![path] }));
+            }
+            let safe = SafeFile::open(&path)?;
+            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            for own in safe.tensors.keys() {
+                let key = Key { file: self.files.len(), own: own.clone(), shown: format!("{name}/{own}") };
+                if let Some(before) = self.keys.insert(format!("{module}.{own}"), key) {
+                    return Err(ConvertError::Duplicates { names: vec![format!("{} and {name}/{own}", before.shown)] });
+                }
+            }
+            self.files.push(safe);
+        }
+        Ok(self)
     }
 
     /// The folder.
@@ -87,7 +117,7 @@ impl Source {
 
     /// The name a tensor has in its file; the canonical one where there is no such tensor.
     pub fn own_name<'a>(&'a self, canonical: &'a str) -> &'a str {
-        self.keys.get(canonical).map_or(canonical, |key| &key.own)
+        self.keys.get(canonical).map_or(canonical, |key| &key.shown)
     }
 
     /// Bytes of a tensor with their type; NaN and infinite values are an error.
@@ -140,7 +170,7 @@ fn open_files(folder: &Path, notes: &mut Vec<String>) -> Result<Opened, ConvertE
             Ok((vec![SafeFile::open(&single)?], None))
         }
         (false, true) => open_shards(folder, &index),
-        (false, false) => Err(other_weights(folder).unwrap_or(ConvertError::MissingFiles { paths: vec![single] })),
+        (false, false) => Err(other_weights(folder, SAVE).unwrap_or(ConvertError::MissingFiles { paths: vec![single] })),
     }
 }
 
@@ -170,6 +200,9 @@ const EXPORTS: [(&str, &str); 4] =
 const SAVE: &str =
     "save it as safetensors, with `AutoModel.from_pretrained(FOLDER).save_pretrained(OUT)` of transformers";
 
+/// How the modules of sentence-transformers do.
+const SAVE_MODULES: &str = "save it as safetensors, with `SentenceTransformer(FOLDER).save_pretrained(OUT)`";
+
 /// The format of a weight file that is not read.
 fn other_format(path: &Path) -> Option<&'static str> {
     let name = path.file_name()?.to_string_lossy().to_lowercase();
@@ -183,7 +216,7 @@ fn other_format(path: &Path) -> Option<&'static str> {
 }
 
 /// A refusal that names the weights a folder has in place of those that are read; `None` where it has none.
-fn other_weights(folder: &Path) -> Option<ConvertError> {
+fn other_weights(folder: &Path, save: &str) -> Option<ConvertError> {
     let entries = fs::read_dir(folder).ok()?;
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|e| e.path())).collect();
     paths.sort();
@@ -203,7 +236,7 @@ fn other_weights(folder: &Path) -> Option<ConvertError> {
     let way = if safetensors {
         format!("{SINGLE_FILE}, or shards with {INDEX_FILE}, would do")
     } else {
-        format!("{SINGLE_FILE} would do, which opens without running anything: {SAVE}")
+        format!("{SINGLE_FILE} would do, which opens without running anything: {save}")
     };
     (!found.is_empty()).then(|| ConvertError::OtherWeights { path: folder.into(), found, way })
 }

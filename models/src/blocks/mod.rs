@@ -3,6 +3,7 @@
 pub(crate) mod attention;
 pub mod encoder;
 pub(crate) mod filler;
+pub mod head;
 pub mod linear;
 pub mod mlp;
 pub mod norm;
@@ -13,10 +14,11 @@ pub mod tokens;
 pub mod weights;
 
 pub use encoder::EncoderLayer;
+pub use head::{DenseActivation, DenseConfig, VectorHead, VectorHeadConfig};
 pub use linear::Linear;
 pub use mlp::GeluMlp;
 pub use norm::{LayerNorm, RmsNorm};
 pub use pool::{Pooling, normalize_l2, unit_rows};
-pub use rope::RotaryTable;
+pub use rope::{Llama3Scaling, RotaryTable};
 pub use tokens::TokenTable;
 pub use weights::Weights;

@@ -8,7 +8,7 @@ mod keys;
 
 use serde_json::Value;
 
-use crate::blocks::Pooling;
+use crate::blocks::VectorHeadConfig;
 use crate::family::Architecture;
 
 pub use fields::{Faults, FieldFault, Fields, FileFaults, listed, shown};
@@ -78,12 +78,8 @@ pub fn layers(fields: Fields<'_>, name: &str, tensors: usize) -> usize {
 /// What the files of sentence-transformers and of the tokenizer say of texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextSettings {
-    /// Which rows make the vector.
-    pub pooling: Pooling,
-    /// Poolings whose vectors stand behind the first one's.
-    pub more_poolings: Vec<Pooling>,
-    /// Whether rows up to the end of a prompt are left out of the poolings.
-    pub skips_prompt: bool,
+    /// From rows to the vector.
+    pub head: VectorHeadConfig,
     /// Where texts are cut, where a file says so.
     pub max_tokens: Option<usize>,
 }

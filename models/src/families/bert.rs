@@ -8,8 +8,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenRows;
-use crate::blocks::pool::pooled;
-use crate::blocks::{Pooling, TokenTable};
+use crate::blocks::{TokenTable, VectorHead, VectorHeadConfig};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, CheckpointRules, Fields, KeyMap, Pattern, layers};
 use crate::encoder::{Encoder, EncoderShape, EncoderState};
@@ -82,8 +81,6 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
 
 /// Kinds of rows a checkpoint distinguishes; only the first kind is used.
 const TOKEN_TYPES: usize = 2;
-/// Poolings side by side that a configuration may ask for: each there is, twice. Published models have one or two.
-pub(crate) const MOST_POOLINGS: usize = 12;
 
 /// Configuration of the family, and of the text half of the mini family; plain data without defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,22 +102,12 @@ pub struct BertConfig {
     pub max_tokens: usize,
     /// Rows of the token table.
     pub vocab: usize,
-    /// Which rows make the vector.
-    pub pooling: Pooling,
-    /// Poolings whose vectors stand behind the first one's, in this order; mostly none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub more_poolings: Vec<Pooling>,
-    /// Whether the rows up to the end of a prompt are left out of the poolings; the last row never is.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub skips_prompt: bool,
+    /// From rows to the vector.
+    #[serde(flatten)]
+    pub head: VectorHeadConfig,
 }
 
 impl BertConfig {
-    /// Numbers of a whole vector: as many times `hidden` as there are poolings.
-    pub fn vector(&self) -> usize {
-        self.hidden * (1 + self.more_poolings.len())
-    }
-
     /// Sizes of the encoder.
     pub fn shape(&self) -> EncoderShape {
         let Self { hidden, layers, heads, inner, norm_eps, positions, .. } = *self;
@@ -132,7 +119,7 @@ impl BertConfig {
         BertText {
             tokens: tokens.table(self.vocab, self.hidden),
             encoder: b.at("backbone", |b| Encoder::build(&self.shape(), b)),
-            poolings: (self.pooling, self.more_poolings.clone()),
+            head: VectorHead::build(&self.head, b),
             padding: None,
         }
     }
@@ -184,25 +171,29 @@ impl Architecture for BertConfig {
                 expected: format!("at most text.positions, {}", self.positions),
             });
         }
-        check_poolings(&self.more_poolings)?;
+        self.head.check(self.hidden)?;
         positive("text.norm_eps", self.norm_eps)
     }
 
     fn spec(&self) -> ModelSpec {
         ModelSpec {
-            vector: self.vector(),
+            vector: self.head.vector(self.hidden),
             hidden: self.hidden,
             vocab: self.vocab,
             max_tokens: self.max_tokens,
             image: None,
             audio: None,
             ends: None,
-            skips_prompt: self.skips_prompt,
+            skips_prompt: self.head.skips_prompt,
         }
     }
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
         Arc::new(self.build(b, tokens))
+    }
+
+    fn head(&self) -> Option<&VectorHeadConfig> {
+        Some(&self.head)
     }
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
@@ -212,18 +203,6 @@ impl Architecture for BertConfig {
     fn as_any(&self) -> &dyn Any {
         self
     }
-}
-
-/// Refuses more poolings than any model has.
-pub(crate) fn check_poolings(more: &[Pooling]) -> Result<(), ConfigError> {
-    if more.len() < MOST_POOLINGS {
-        return Ok(());
-    }
-    Err(ConfigError::OutOfRange {
-        field: "text.more_poolings".into(),
-        found: more.len().to_string(),
-        expected: format!("at most {}", MOST_POOLINGS - 1),
-    })
 }
 
 /// An encoder in words.
@@ -239,8 +218,8 @@ pub struct BertText {
     pub tokens: TokenTable,
     /// The encoder.
     pub encoder: Encoder,
-    /// The pooling, and those whose rows stand behind it.
-    pub(crate) poolings: (Pooling, Vec<Pooling>),
+    /// From rows to the vector.
+    pub(crate) head: VectorHead,
     /// Of RoBERTa, the id of padding, whose position it takes; the positions of texts begin behind it.
     pub(crate) padding: Option<u32>,
 }
@@ -272,7 +251,7 @@ impl Layered for BertText {
 
     fn leave(&self, state: EncoderState, skipped: &[usize]) -> Tensor<2> {
         let (rows, segments) = Encoder::leave(state);
-        pooled(self.poolings.0, &self.poolings.1, rows, &segments, skipped)
+        self.head.forward(rows, &segments, skipped)
     }
 
     fn grouped(&self) -> Option<usize> {
@@ -317,7 +296,7 @@ impl TextModel for BertText {
 
     fn flops(&self, shape: &Shape) -> Option<u64> {
         match shape {
-            Shape::Text { tokens } => Some(self.encoder.flops(*tokens)),
+            Shape::Text { tokens } => Some(self.encoder.flops(*tokens) + self.head.flops()),
             _ => None,
         }
     }
@@ -330,17 +309,12 @@ impl TextModel for BertText {
 /// From a published folder to a configuration.
 fn read(folder: &CheckpointFolder<'_>) -> BertConfig {
     folder.refuse_common();
-    let text = read_encoder(folder.config, folder.tensors, folder.text.pooling);
-    BertConfig {
-        max_tokens: folder.text.limit(text.positions),
-        more_poolings: folder.text.more_poolings.clone(),
-        skips_prompt: folder.text.skips_prompt,
-        ..text
-    }
+    let text = read_encoder(folder.config, folder.tensors, folder.text.head.clone());
+    BertConfig { max_tokens: folder.text.limit(text.positions), ..text }
 }
 
 /// The encoder's configuration, as long as its positions; zeros where a fault was added.
-pub fn read_encoder(text: Fields<'_>, tensors: usize, pooling: Pooling) -> BertConfig {
+pub fn read_encoder(text: Fields<'_>, tensors: usize, head: VectorHeadConfig) -> BertConfig {
     refuse_decoder(text);
     if text.count("type_vocab_size").is_some_and(|n| n != 2) {
         text.fault("type_vocab_size", "2");
@@ -355,9 +329,7 @@ pub fn read_encoder(text: Fields<'_>, tensors: usize, pooling: Pooling) -> BertC
         positions,
         max_tokens: text.size("max_seq_length").map_or(positions, |n| n.min(positions)),
         vocab: text.needed_size("vocab_size"),
-        pooling,
-        more_poolings: Vec::new(),
-        skips_prompt: false,
+        head,
     }
 }
 

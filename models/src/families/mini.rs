@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::{TokenRows, upload};
 use crate::blocks::pool::means;
 use crate::blocks::taps::Taps;
-use crate::blocks::{GeluMlp, LayerNorm, Linear, Pooling, TokenTable, unit_rows};
+use crate::blocks::{GeluMlp, LayerNorm, Linear, Pooling, TokenTable, VectorHeadConfig, unit_rows};
 use crate::builder::Builder;
 use crate::capture;
 use crate::encoder::{Encoder, EncoderState};
@@ -124,7 +124,7 @@ impl MiniConfig {
             })
         };
         let (start, end) = (end_row(self.start), end_row(self.end));
-        MiniText { start, end, encoder, picture, speech, tokens, pooling: self.text.pooling }
+        MiniText { start, end, encoder, picture, speech, tokens, pooling: self.text.head.pooling }
     }
 
     /// Opens the word embeddings.
@@ -190,11 +190,11 @@ impl Architecture for MiniConfig {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.text.check()?;
-        if !self.text.more_poolings.is_empty() || self.text.skips_prompt {
+        if self.text.head != VectorHeadConfig::of(self.text.head.pooling) {
             // The connectors are trained to one vector of the encoder's width, and there is no prompt.
             return Err(ConfigError::OutOfRange {
                 field: "text.pooling".into(),
-                found: "several, or without the prompt".into(),
+                found: "several, without the prompt, or Dense modules behind it".into(),
                 expected: "one pooling of all rows".into(),
             });
         }

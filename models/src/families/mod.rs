@@ -4,6 +4,8 @@
 use crate::error::ConfigError;
 
 pub mod bert;
+pub mod gemma3;
+pub mod llama;
 pub mod mini;
 pub mod modernbert;
 pub mod omni;
@@ -11,6 +13,8 @@ pub mod qwen3;
 pub mod xlm_roberta;
 
 pub use bert::BertConfig;
+pub use gemma3::Gemma3Config;
+pub use llama::LlamaConfig;
 pub use mini::MiniConfig;
 pub use modernbert::ModernBertConfig;
 pub use omni::OmniConfig;

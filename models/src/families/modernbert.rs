@@ -13,13 +13,11 @@ use serde_json::Value;
 
 use crate::batch::TokenRows;
 use crate::blocks::filler::{with_filler, without_filler};
-use crate::blocks::pool::pooled;
-use crate::blocks::{LayerNorm, Linear, Pooling, RotaryTable, TokenTable};
+use crate::blocks::{LayerNorm, Linear, RotaryTable, TokenTable, VectorHead, VectorHeadConfig};
 use crate::builder::Builder;
 use crate::capture;
 use crate::checkpoint::{CheckpointFolder, CheckpointRules, KeyMap, Pattern};
 use crate::error::ConfigError;
-use crate::families::bert::check_poolings;
 use crate::families::{layer_count, multiple, nonzero, positive};
 use crate::family::{
     Architecture, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens, config,
@@ -85,14 +83,9 @@ pub struct ModernBertConfig {
     pub max_tokens: usize,
     /// Rows of the token table.
     pub vocab: usize,
-    /// Which rows make the vector.
-    pub pooling: Pooling,
-    /// Poolings whose vectors stand behind the first one's, in this order; mostly none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub more_poolings: Vec<Pooling>,
-    /// Whether the rows up to the end of a prompt are left out of the poolings; the last row never is.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub skips_prompt: bool,
+    /// From rows to the vector.
+    #[serde(flatten)]
+    pub head: VectorHeadConfig,
 }
 
 impl Architecture for ModernBertConfig {
@@ -112,7 +105,7 @@ impl Architecture for ModernBertConfig {
         ])?;
         multiple("text.hidden", self.hidden, "text.heads", self.heads)?;
         multiple("text head width", self.hidden / self.heads, "rotary pairs", 2)?;
-        check_poolings(&self.more_poolings)?;
+        self.head.check(self.hidden)?;
         positive("text.norm_eps", self.norm_eps)?;
         positive("text.rope_theta", self.rope_theta)?;
         positive("text.window_rope_theta", self.window_rope_theta)
@@ -120,21 +113,26 @@ impl Architecture for ModernBertConfig {
 
     fn spec(&self) -> ModelSpec {
         ModelSpec {
-            vector: self.hidden * (1 + self.more_poolings.len()),
+            vector: self.head.vector(self.hidden),
             hidden: self.hidden,
             vocab: self.vocab,
             max_tokens: self.max_tokens,
             image: None,
             audio: None,
             ends: None,
-            skips_prompt: self.skips_prompt,
+            skips_prompt: self.head.skips_prompt,
         }
     }
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
         let tokens = tokens.table(self.vocab, self.hidden);
         let encoder = b.at("backbone", |b| ModernBertEncoder::build(self, b));
-        Arc::new(ModernBertText { tokens, encoder, config: self.clone() })
+        let head = VectorHead::build(&self.head, b);
+        Arc::new(ModernBertText { tokens, encoder, head, config: self.clone() })
+    }
+
+    fn head(&self) -> Option<&VectorHeadConfig> {
+        Some(&self.head)
     }
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
@@ -224,14 +222,7 @@ impl ModernBertLayer {
     }
 
     fn flops(&self, tokens: usize) -> u64 {
-        // Rows of a window that lie in the sequence.
-        let pairs = match self.window {
-            None => tokens * tokens,
-            Some(window) => {
-                let reach = window.min(tokens.saturating_sub(1));
-                tokens + 2 * (reach * tokens - reach * (reach + 1) / 2)
-            }
-        };
+        let pairs = flops::pairs(tokens, self.window);
         let products = [&self.qkv, &self.attn_out, &self.mlp_in, &self.mlp_out];
         products.iter().map(|linear| linear.flops(tokens)).sum::<u64>()
             + flops::attention(pairs, self.attn_out.inputs())
@@ -254,6 +245,7 @@ impl ModernBertLayer {
 struct ModernBertText {
     tokens: TokenTable,
     encoder: ModernBertEncoder,
+    head: VectorHead,
     config: ModernBertConfig,
 }
 
@@ -294,7 +286,7 @@ impl Layered for ModernBertText {
     fn leave(&self, state: State, skipped: &[usize]) -> Tensor<2> {
         let rows = self.encoder.final_norm.forward(without_filler(state.hidden, &state.segments));
         let segments = state.segments.with_filler(0);
-        pooled(self.config.pooling, &self.config.more_poolings, rows, &segments, skipped)
+        self.head.forward(rows, &segments, skipped)
     }
 
     fn grouped(&self) -> Option<usize> {
@@ -317,7 +309,10 @@ impl TextModel for ModernBertText {
 
     fn flops(&self, shape: &Shape) -> Option<u64> {
         match shape {
-            Shape::Text { tokens } => Some(self.encoder.layers.iter().map(|layer| layer.flops(*tokens)).sum()),
+            Shape::Text { tokens } => {
+                let layers = self.encoder.layers.iter().map(|layer| layer.flops(*tokens));
+                Some(layers.sum::<u64>() + self.head.flops())
+            }
             _ => None,
         }
     }
@@ -364,9 +359,7 @@ fn read(folder: &CheckpointFolder<'_>) -> ModernBertConfig {
         window_rope_theta,
         max_tokens: folder.text.limit(text.needed_size("max_position_embeddings")),
         vocab: text.needed_size("vocab_size"),
-        pooling: folder.text.pooling,
-        more_poolings: folder.text.more_poolings.clone(),
-        skips_prompt: folder.text.skips_prompt,
+        head: folder.text.head.clone(),
     }
 }
 

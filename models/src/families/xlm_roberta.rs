@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::blocks::Pooling;
+use crate::blocks::{VectorHead, VectorHeadConfig};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, CheckpointRules, KeyMap, Pattern};
 use crate::encoder::{Encoder, EncoderShape};
 use crate::error::ConfigError;
-use crate::families::bert::{BertText, NAMES, check_poolings, encoder_words, refuse_decoder};
+use crate::families::bert::{BertText, NAMES, encoder_words, refuse_decoder};
 use crate::families::{layer_count, multiple, nonzero, positive};
 use crate::family::{Architecture, Family, ModelSpec, TextModel, Tokens, config};
 use crate::record::Preprocess;
@@ -72,14 +72,9 @@ pub struct XlmRobertaConfig {
     pub max_tokens: usize,
     /// Rows of the token table.
     pub vocab: usize,
-    /// Which rows make the vector.
-    pub pooling: Pooling,
-    /// Poolings whose vectors stand behind the first one's, in this order; mostly none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub more_poolings: Vec<Pooling>,
-    /// Whether the rows up to the end of a prompt are left out of the poolings; the last row never is.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub skips_prompt: bool,
+    /// From rows to the vector.
+    #[serde(flatten)]
+    pub head: VectorHeadConfig,
 }
 
 impl XlmRobertaConfig {
@@ -120,20 +115,20 @@ impl Architecture for XlmRobertaConfig {
                 expected: format!("at most {most}: text.positions behind the padding's"),
             });
         }
-        check_poolings(&self.more_poolings)?;
+        self.head.check(self.hidden)?;
         positive("text.norm_eps", self.norm_eps)
     }
 
     fn spec(&self) -> ModelSpec {
         ModelSpec {
-            vector: self.hidden * (1 + self.more_poolings.len()),
+            vector: self.head.vector(self.hidden),
             hidden: self.hidden,
             vocab: self.vocab,
             max_tokens: self.max_tokens,
             image: None,
             audio: None,
             ends: None,
-            skips_prompt: self.skips_prompt,
+            skips_prompt: self.head.skips_prompt,
         }
     }
 
@@ -141,9 +136,13 @@ impl Architecture for XlmRobertaConfig {
         Arc::new(BertText {
             tokens: tokens.table(self.vocab, self.hidden),
             encoder: b.at("backbone", |b| Encoder::build(&self.shape(), b)),
-            poolings: (self.pooling, self.more_poolings.clone()),
+            head: VectorHead::build(&self.head, b),
             padding: Some(self.padding),
         })
+    }
+
+    fn head(&self) -> Option<&VectorHeadConfig> {
+        Some(&self.head)
     }
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
@@ -177,8 +176,6 @@ fn read(folder: &CheckpointFolder<'_>) -> XlmRobertaConfig {
         token_types: fields.size("type_vocab_size").unwrap_or(2),
         max_tokens: folder.text.limit(most),
         vocab: fields.needed_size("vocab_size"),
-        pooling: folder.text.pooling,
-        more_poolings: folder.text.more_poolings.clone(),
-        skips_prompt: folder.text.skips_prompt,
+        head: folder.text.head.clone(),
     }
 }

@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-NAMES = ["xlm-roberta-tiny", "modernbert-tiny", "qwen3-embedding-tiny"]
+NAMES = ["xlm-roberta-tiny", "modernbert-tiny", "qwen3-embedding-tiny", "llama-bidirec-tiny", "gemma3-text-tiny"]
 
 
 def main(fixtures, out):

@@ -1,7 +1,7 @@
 //! omniburn-mini: MiniLM, EfficientNet-Lite, a Whisper encoder and the trained connectors, in one folder.
 
 use omniburn_models::FamilyConfig;
-use omniburn_models::blocks::Pooling;
+use omniburn_models::blocks::{Pooling, VectorHeadConfig};
 use omniburn_models::checkpoint::layers;
 use omniburn_models::families::mini::{PictureConfig, SpeechConfig};
 use omniburn_models::families::{MiniConfig, bert};
@@ -87,7 +87,7 @@ pub(crate) fn read(from: &Folder<'_>, root: &Value, tensors: usize) -> Result<Si
         preprocess.audio = Some(sound);
         speech
     });
-    let text = bert::read_encoder(text, tensors, Pooling::Mean);
+    let text = bert::read_encoder(text, tensors, VectorHeadConfig::of(Pooling::Mean));
     faults.check()?;
     let [start, end] = ends;
     Ok(Single {

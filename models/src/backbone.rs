@@ -269,7 +269,7 @@ impl Backbone {
             Some(scaling) => scaling.stretched(&plain),
             None => plain,
         };
-        RotaryTable::at_frequencies(positions, &frequencies, device)
+        RotaryTable::with_frequencies(positions, &frequencies, device)
     }
 }
 

@@ -20,9 +20,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::batch::TokenRows;
 use crate::blocks::{TokenTable, VectorHeadConfig, Weights};
 use crate::builder::Builder;
-use crate::checkpoint::CheckpointRules;
+use crate::checkpoint::{CheckpointRules, StaticTable};
 use crate::error::{ConfigError, RecordError};
-use crate::families::{bert, gemma3, llama, mini, modernbert, omni, qwen3, xlm_roberta};
+use crate::families::{bert, gemma3, llama, mini, model2vec, modernbert, omni, qwen3, xlm_roberta};
 use crate::flops::Shape;
 use crate::record::{
     Dtype, MediaTemplate, Modality, Preprocess, RecordFolder, RecordHeader, TOWERS_FILE, TemplateKind, TensorSpec,
@@ -43,6 +43,7 @@ pub static FAMILIES: &[&Family] = &[
     &qwen3::FAMILY,
     &llama::FAMILY,
     &gemma3::FAMILY,
+    &model2vec::FAMILY,
 ];
 
 /// A family of models: a name, and how a configuration of it is read.
@@ -143,6 +144,12 @@ pub trait Architecture: erased_serde::Serialize + fmt::Debug + Any + Send + Sync
     /// What makes a vector of a text's rows, where the family has poolings and Dense modules to choose. What a folder's files
     /// say of it must be here, or the folder is refused.
     fn head(&self) -> Option<&VectorHeadConfig> {
+        None
+    }
+
+    /// The tensors that a table of token rows is made of, where the model is such a table and nothing else. Its texts are cut by
+    /// `tokenizer.json` alone, without what other files say of it and without special tokens around a text.
+    fn static_table(&self) -> Option<StaticTable> {
         None
     }
 

@@ -14,6 +14,7 @@
 //! | `keymap`, `maps` | names and axis orders to recipes for the record's tensors |
 //! | `processor_files` | the preprocessor files of transformers 4 and 5 |
 //! | `single` | families published one way, without adapters |
+//! | `folded` | a table of token rows that is kept in several tensors |
 //! | `tokenizer_settings`, `tokenizer_classes` | the tokenizer as transformers makes it of all its files |
 //! | `tasks`, `templates` | which tasks and which media layouts |
 //! | `lora`, `layout` | the change of an adapter; transposing, fusing, rounding |
@@ -48,6 +49,7 @@ mod assemble;
 pub mod card;
 pub mod error;
 mod fields;
+mod folded;
 mod hf_config;
 mod keymap;
 mod layout;

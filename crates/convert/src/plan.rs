@@ -19,10 +19,10 @@ use crate::lora::Adapter;
 use crate::maps::omni::{self, KEYS, Layout, Recipes};
 use crate::report::{ConvertReport, DroppedTensor, LoraReport, ModuleDelta, Parameters, PartReport};
 use crate::safefile::Element;
-use crate::sentence_transformers::{MODULES_FILE, Modules, transformer_folder};
+use crate::sentence_transformers::{MODULES_FILE, Modules, class_alone, transformer_folder};
 use crate::side_files::{SideFiles, tokenizer_ids_beyond};
 use crate::single;
-use crate::source::{CONFIG_FILE, Source, checkpoint_name, not_a_folder, read_json};
+use crate::source::{CONFIG_FILE, Source, checkpoint_name, not_a_folder, read_json_if_there};
 use crate::tasks::{Survey, Tasks, adapters_in};
 use crate::templates::templates;
 use crate::tokenizer_settings::{self, TokenizerFiles};
@@ -69,7 +69,13 @@ impl Plan {
         }
         let folder = transformer_folder(&options.source)?;
         let config_path = folder.join(CONFIG_FILE);
-        let root: Value = read_json(&config_path)?;
+        let root: Value = match read_json_if_there(&config_path)? {
+            Some(root) => root,
+            None => {
+                let missing = || ConvertError::MissingFiles { paths: vec![config_path.clone()] };
+                class_alone(&options.source)?.ok_or_else(missing)?
+            }
+        };
         if let Some(rules) = single::Rules::of(&root) {
             let modules = Modules::read(&options.source)?;
             let from = single::Folder { checkpoint: &options.source, folder: &folder, modules: modules.as_ref() };
@@ -234,9 +240,9 @@ pub(crate) fn source_files(
     side: &[PathBuf],
     parts: &[PartPlan],
 ) -> Vec<SourceFile> {
-    let mut paths = vec![folder.join(CONFIG_FILE)];
-    // A tokenizer that was built from a vocabulary has no such file.
-    paths.extend(Some(folder.join(TOKENIZER_FILE)).filter(|path| path.is_file()));
+    // A tokenizer that was built from a vocabulary has no such file, a table of token rows no configuration.
+    let mut paths: Vec<PathBuf> =
+        [CONFIG_FILE, TOKENIZER_FILE].map(|file| folder.join(file)).into_iter().filter(|path| path.is_file()).collect();
     for path in side {
         // Two readers may have read the same file.
         if !paths.contains(path) {

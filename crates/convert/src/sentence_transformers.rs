@@ -34,9 +34,10 @@ const TRANSFORMER_FILES: [&str; 7] = [
     "sentence_xlnet_config.json",
 ];
 /// Modules that are computed, by the last part of their type; `BERT` is what the first releases called a transformer.
-const MODULES: [(&str, Kind); 6] = [
+const MODULES: [(&str, Kind); 7] = [
     ("Transformer", Kind::Transformer),
     ("BERT", Kind::Transformer),
+    ("StaticEmbedding", Kind::StaticEmbedding),
     ("Pooling", Kind::Pooling),
     ("Dense", Kind::Dense),
     ("Normalize", Kind::Normalize),
@@ -64,6 +65,8 @@ const FLAGS: [(&str, Pooling); 6] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Transformer,
+    /// A table of token rows, which makes a vector of them itself.
+    StaticEmbedding,
     Pooling,
     Dense,
     Normalize,
@@ -75,7 +78,8 @@ enum Kind {
 #[derive(Debug, Clone)]
 pub(crate) struct Modules {
     path: PathBuf,
-    pooling: PathBuf,
+    /// Absent where the first module makes vectors by itself.
+    pooling: Option<PathBuf>,
     dense: Vec<DenseFolder>,
     normalize: Vec<PathBuf>,
     /// Whether the last module is one of them.
@@ -130,7 +134,8 @@ impl Modules {
                 None => {
                     let kind = shown(module.get("type"));
                     let found = if folder.is_empty() { kind } else { format!("{kind} in {folder}") };
-                    let computed = "a module of sentence_transformers: Transformer, Pooling, Dense, Normalize or Dropout";
+                    let computed = "a module of sentence_transformers: Transformer, StaticEmbedding, Pooling, Dense, Normalize or \
+                                    Dropout";
                     faults.add(format!("{at}type"), found, computed);
                 }
             }
@@ -141,11 +146,14 @@ impl Modules {
             notes.push(format!("{MODULES_FILE}: Dropout changes nothing once a model is trained"));
         }
         let order: Vec<Kind> = kinds.into_iter().filter(|kind| *kind != Kind::Dropout).collect();
-        let (start, rest) = order.split_at(order.len().min(2));
+        let rest = match order.as_slice() {
+            [Kind::Transformer, Kind::Pooling, rest @ ..] | [Kind::StaticEmbedding, rest @ ..] => Some(rest),
+            _ => None,
+        };
         let behind = [Kind::Dense, Kind::Normalize];
-        if start != [Kind::Transformer, Kind::Pooling] || rest.iter().any(|kind| !behind.contains(kind)) {
+        if rest.is_none_or(|rest| rest.iter().any(|kind| !behind.contains(kind))) {
             let order: Vec<String> = order.iter().map(|kind| format!("{kind:?}")).collect();
-            let expected = "Transformer, Pooling, then Dense and Normalize as many as there are, in this order";
+            let expected = "Transformer and Pooling or StaticEmbedding, then Dense and Normalize, in this order";
             faults.add("type", order.join(", "), expected);
             faults.check()?;
         }
@@ -154,7 +162,7 @@ impl Modules {
             DenseFolder { path: root.join(folder), normalized: before == Some(Kind::Normalize) }
         });
         Ok(Some(Self {
-            pooling: folders(&found, Kind::Pooling, root).swap_remove(0),
+            pooling: folders(&found, Kind::Pooling, root).pop(),
             dense: dense.collect(),
             normalize: folders(&found, Kind::Normalize, root),
             ends_normalized: order.last() == Some(&Kind::Normalize),
@@ -178,13 +186,24 @@ pub(crate) fn transformer_folder(root: &Path) -> Result<PathBuf, ConvertError> {
     let first = value.as_ref().and_then(|value| value.get(0));
     let kind = first.and_then(|first| kind_of(first.get("type")));
     let at = first.and_then(|first| first.get("path")?.as_str()).unwrap_or_default().trim_matches('/');
-    if kind == Some(Kind::Transformer) && !at.is_empty() && is_inside(at) {
+    if matches!(kind, Some(Kind::Transformer | Kind::StaticEmbedding)) && !at.is_empty() && is_inside(at) {
         return Ok(root.join(at));
     }
     if !root.join(CONFIG_FILE).is_file() {
         Modules::read(root)?;
     }
     Ok(root.to_path_buf())
+}
+
+/// What stands in for the configuration of a folder whose first module has none: the class of the module as `model_type`.
+///
+/// # Errors
+/// As [`Modules::read`].
+pub(crate) fn class_alone(root: &Path) -> Result<Option<Value>, ConvertError> {
+    let value = read_json_if_there::<Value>(&root.join(MODULES_FILE))?;
+    let first = value.as_ref().and_then(|value| value.get(0)?.get("type"));
+    let found = kind_of(first) == Some(Kind::StaticEmbedding);
+    Ok(found.then(|| json!({"model_type": format!("{:?}", Kind::StaticEmbedding)})))
 }
 
 /// A path below the checkpoint's folder, or that folder.
@@ -240,9 +259,15 @@ impl Settings {
         let Some(modules) = modules else { return reader.without_modules(root, hidden) };
         reader.read.push(modules.path.clone());
         reader.notes.extend(modules.notes.iter().cloned());
-        let path = modules.pooling.join(CONFIG_FILE);
-        let Some(value) = reader.json(&path)? else { return Err(ConvertError::MissingFiles { paths: vec![path] }) };
-        let mut head = reader.poolings(&path, &value, hidden)?;
+        let mut head = match &modules.pooling {
+            Some(folder) => {
+                let path = folder.join(CONFIG_FILE);
+                let value = reader.json(&path)?;
+                let value = value.ok_or_else(|| ConvertError::MissingFiles { paths: vec![path.clone()] })?;
+                reader.poolings(&path, &value, hidden)?
+            }
+            None => MEAN,
+        };
         for dense in &modules.dense {
             let one = reader.dense(dense, head.vector(hidden))?;
             head.dense.push(one);

@@ -65,6 +65,9 @@ pub(crate) struct Ends {
     pub end: u32,
 }
 
+/// Shapes of tensors by canonical name.
+type Shapes = BTreeMap<String, Vec<usize>>;
+
 /// How the folder of a configuration is read, as its `model_type` tells; nothing where that is for the cards to say.
 #[derive(Clone, Copy)]
 pub(crate) enum Rules {
@@ -97,10 +100,10 @@ impl Rules {
         }
     }
 
-    fn read(self, from: &Folder<'_>, root: &Value, tensors: usize) -> Result<Single, ConvertError> {
+    fn read(self, from: &Folder<'_>, root: &Value, shapes: &Shapes) -> Result<Single, ConvertError> {
         match self {
-            Rules::Family(rules) => read(rules, from, root, tensors),
-            Rules::Mini => mini::read(from, root, tensors),
+            Rules::Family(rules) => read(rules, from, root, shapes),
+            Rules::Mini => mini::read(from, root, shapes.len()),
         }
     }
 }
@@ -118,10 +121,15 @@ pub(crate) fn plan(
     let folder = from.folder;
     let config_path = folder.join(CONFIG_FILE);
     let dense = from.modules.into_iter().flat_map(Modules::dense).enumerate();
-    let source = Source::open(folder, rules.keys())?.with_modules(dense.map(|(i, path)| (format!("dense.{i}"), path)))?;
-    let tensors = source.names().count();
-    let single = rules.read(from, root, tensors)?;
+    let source =
+        Source::open(folder, rules.keys())?.with_modules(dense.map(|(i, path)| (format!("dense.{i}"), path)))?;
+    let single = rules.read(from, root, &source.shapes())?;
     let family = single.family.clone();
+    let table = family.config().static_table();
+    let source = match table {
+        Some(names) => source.with_table(names),
+        None => source,
+    };
     family.check().map_err(|source| ConvertError::Config { path: config_path, source })?;
     check_choices(options, &single)?;
 
@@ -136,7 +144,10 @@ pub(crate) fn plan(
     }
     parts.push(part(text_file(single.task), Some(single.task.into()), family.text_tensors(0)));
     let taken = settle(rules.keys(), &source, parts.iter().flat_map(|part| &part.recipes), |_| None)?;
-    let mut tokenizer = tokenizer_settings::read(folder, root, family.vocab())?;
+    let mut tokenizer = match table {
+        Some(_) => tokenizer_settings::bare(folder)?,
+        None => tokenizer_settings::read(folder, root, family.vocab())?,
+    };
     if single.lowercase {
         sentence_transformers::lowercase(&mut tokenizer)?;
     }
@@ -174,14 +185,24 @@ pub(crate) fn plan(
 ///
 /// # Errors
 /// [`ConvertError::Fields`] with every field of a file that is wrong, [`ConvertError::Json`], [`ConvertError::Io`].
-fn read(rules: &CheckpointRules, from: &Folder<'_>, root: &Value, tensors: usize) -> Result<Single, ConvertError> {
+fn read(rules: &CheckpointRules, from: &Folder<'_>, root: &Value, shapes: &Shapes) -> Result<Single, ConvertError> {
     let config = from.folder.join(CONFIG_FILE);
     let faults = Faults::of(&config);
     let fields = Fields::new("", Some(root), &faults);
     // The configuration first: a field of it that is wrong is the nearest reason.
-    let unsaid = TextSettings { head: MEAN, max_tokens: None };
-    (rules.read)(&CheckpointFolder { config: fields, faults: &faults, tensors, text: &unsaid });
+    let unsaid = TextSettings { head: MEAN, max_tokens: None, unknown: None };
+    let told = |text: &TextSettings| {
+        FamilyConfig::from_box((rules.read)(&CheckpointFolder {
+            config: fields,
+            faults: &faults,
+            tensors: shapes.len(),
+            shapes,
+            text,
+        }))
+    };
+    let first = told(&unsaid);
     faults.check()?;
+    first.check().map_err(|source| ConvertError::Config { path: config.clone(), source })?;
     let adapter = from.folder.join(ADAPTER_CONFIG);
     if adapter.is_file() {
         // transformers would load it over these weights, or over others that it names.
@@ -190,19 +211,15 @@ fn read(rules: &CheckpointRules, from: &Folder<'_>, root: &Value, tensors: usize
         faults.add(ADAPTER_CONFIG, "an adapter beside the weights", expected);
         faults.check()?;
     }
-    let hidden = fields.needed_size("hidden_size");
+    let hidden = first.spec().hidden;
     let mut settings = Settings::read(from.checkpoint, from.folder, from.modules, hidden)?;
-    let max_tokens = match settings.max_tokens {
-        Some(said) => Some(said),
-        None => tokenizer_limit(from.folder, &mut settings.read)?,
+    let (max_tokens, unknown) = match (settings.max_tokens, first.config().static_table()) {
+        (_, Some(_)) => tokenizer_settings::limit_and_unknown(from.folder)?,
+        (Some(said), None) => (Some(said), None),
+        (None, None) => (tokenizer_limit(from.folder, &mut settings.read)?, None),
     };
-    let text = TextSettings { head: settings.head, max_tokens };
-    let family = FamilyConfig::from_box((rules.read)(&CheckpointFolder {
-        config: fields,
-        faults: &faults,
-        tensors,
-        text: &text,
-    }));
+    let text = TextSettings { head: settings.head, max_tokens, unknown };
+    let family = told(&text);
     faults.check()?;
     family.check().map_err(|source| ConvertError::Config { path: config, source })?;
     if family.config().head() != Some(&text.head) && text.head != MEAN {

@@ -5,11 +5,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use omniburn_models::checkpoint::StaticTable;
 use omniburn_models::record::Dtype;
 use serde::de::DeserializeOwned;
 
 use crate::error::ConvertError;
+use crate::folded::Folded;
 use crate::keymap::KeyMap;
+use crate::layout;
 use crate::safefile::{Pairs, SafeFile, StoredTensor};
 use crate::sentence_transformers::MODULES_FILE;
 
@@ -25,6 +28,7 @@ pub(crate) struct Source {
     files: Vec<SafeFile>,
     keys: BTreeMap<String, Key>,
     index: Option<PathBuf>,
+    folded: Option<Folded>,
     /// What a reader of the report should know.
     pub notes: Vec<String>,
 }
@@ -58,7 +62,7 @@ impl Source {
         if !twice.is_empty() {
             return Err(ConvertError::Duplicates { names: twice });
         }
-        Ok(Self { folder: folder.to_path_buf(), files, keys, index, notes })
+        Ok(Self { folder: folder.to_path_buf(), files, keys, index, folded: None, notes })
     }
 
     /// The same with the weights of modules that lie in folders of their own; a tensor is called by the name of its module
@@ -89,6 +93,23 @@ impl Source {
         Ok(self)
     }
 
+    /// The same with a table of token rows in place of the tensors that it is made of.
+    pub fn with_table(mut self, names: StaticTable) -> Self {
+        let places = [names.rows, names.mapping, names.weights]
+            .map(|name| self.keys.get(name).map(|key| (key.file, key.own.as_str())));
+        self.folded = Folded::of(names, &self.files, places);
+        if self.folded.is_some() {
+            self.keys.remove(names.mapping);
+            self.keys.remove(names.weights);
+        }
+        self
+    }
+
+    /// Shapes of all tensors, by canonical name.
+    pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.names().filter_map(|name| Some((name.to_string(), self.shape(name)?.to_vec()))).collect()
+    }
+
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -106,6 +127,9 @@ impl Source {
 
     /// What the header says of a tensor.
     pub fn get(&self, canonical: &str) -> Option<&StoredTensor> {
+        if let Some(folded) = self.table(canonical) {
+            return Some(&folded.tensor);
+        }
         let key = self.keys.get(canonical)?;
         self.files[key.file].tensors.get(&key.own)
     }
@@ -125,6 +149,9 @@ impl Source {
     /// # Panics
     /// If the tensor was not found to be there before.
     pub fn read(&self, canonical: &str) -> Result<(Dtype, Vec<u8>), ConvertError> {
+        if self.table(canonical).is_some() {
+            return Ok((Dtype::F32, layout::narrow(Dtype::F32, &self.read_f32(canonical)?)));
+        }
         let (file, own) = self.place(canonical);
         file.read(own)
     }
@@ -134,6 +161,9 @@ impl Source {
     /// # Panics
     /// As [`Source::read`].
     pub fn read_f32(&self, canonical: &str) -> Result<Vec<f32>, ConvertError> {
+        if let Some(folded) = self.table(canonical) {
+            return folded.values(&self.files[folded.file]);
+        }
         let (file, own) = self.place(canonical);
         file.read_f32(own)
     }
@@ -143,6 +173,9 @@ impl Source {
     /// # Panics
     /// As [`Source::read`].
     pub fn non_finite(&self, canonical: &str) -> Result<usize, ConvertError> {
+        if self.table(canonical).is_some() {
+            return Ok(layout::count_non_finite(Dtype::F32, &self.read(canonical)?.1));
+        }
         let (file, own) = self.place(canonical);
         file.non_finite(own)
     }
@@ -150,6 +183,10 @@ impl Source {
     /// The weight files and their index, for the record's list of sources.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.index.iter().cloned().chain(self.files.iter().map(|f| f.path().to_path_buf())).collect()
+    }
+
+    fn table(&self, canonical: &str) -> Option<&Folded> {
+        self.folded.as_ref().filter(|folded| folded.name == canonical)
     }
 
     fn place(&self, canonical: &str) -> (&SafeFile, &str) {
@@ -170,7 +207,9 @@ fn open_files(folder: &Path, notes: &mut Vec<String>) -> Result<Opened, ConvertE
             Ok((vec![SafeFile::open(&single)?], None))
         }
         (false, true) => open_shards(folder, &index),
-        (false, false) => Err(other_weights(folder, SAVE).unwrap_or(ConvertError::MissingFiles { paths: vec![single] })),
+        (false, false) => {
+            Err(other_weights(folder, SAVE).unwrap_or(ConvertError::MissingFiles { paths: vec![single] }))
+        }
     }
 }
 

@@ -270,7 +270,8 @@ pub(crate) fn rebuild(
         }
         Class::Gemma => {
             part("normalizer", json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"}));
-            let split = json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false});
+            let split =
+                json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false});
             part("pre_tokenizer", split);
             part("model", model(file, pairs(Some(&token("unk_token")), true, true, None), true));
         }

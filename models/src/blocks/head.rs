@@ -186,7 +186,7 @@ impl VectorHeadConfig {
         let mut width = self.pooled(hidden);
         for (i, dense) in self.dense.iter().enumerate() {
             let (inputs, outputs) = (format!("text.dense[{i}].inputs"), format!("text.dense[{i}].outputs"));
-            crate::families::nonzero(&[(&inputs, dense.inputs), (&outputs, dense.outputs)])?;
+            crate::families::nonzero(&[(inputs.as_str(), dense.inputs), (outputs.as_str(), dense.outputs)])?;
             if dense.inputs != width {
                 return Err(ConfigError::OutOfRange {
                     field: inputs,
@@ -307,7 +307,13 @@ mod tests {
                 }
                 DenseActivation::Silu => x * sigmoid(x),
                 DenseActivation::Sigmoid => sigmoid(x),
-                DenseActivation::LeakyRelu => if x > 0.0 { x } else { 0.01 * x },
+                DenseActivation::LeakyRelu => {
+                    if x > 0.0 {
+                        x
+                    } else {
+                        0.01 * x
+                    }
+                }
                 DenseActivation::Elu => elu(x, 1.0),
                 DenseActivation::Selu => 1.050_700_987_355_480_5 * elu(x, 1.673_263_242_354_377_2),
                 DenseActivation::Softplus => softplus(x),
@@ -348,7 +354,10 @@ mod tests {
         let good = head(vec![dense(8, 32), dense(32, 4)]);
         assert!(good.check(8).is_ok() && good.vector(8) == 4 && head(Vec::new()).vector(8) == 8);
         let refused = |head: VectorHeadConfig| head.check(8).unwrap_err().to_string();
-        assert_eq!(refused(head(vec![dense(8, 32), dense(31, 4)])), "text.dense[1].inputs = 31, expected 32, the numbers that go in");
+        assert_eq!(
+            refused(head(vec![dense(8, 32), dense(31, 4)])),
+            "text.dense[1].inputs = 31, expected 32, the numbers that go in"
+        );
         assert_eq!(refused(head(vec![dense(8, 0)])), "text.dense[0].outputs is zero");
         assert!(refused(head(vec![dense(8, 8); 17])).contains("text.dense = 17"));
         let many = VectorHeadConfig { more_poolings: vec![Pooling::Max; 12], ..VectorHeadConfig::of(Pooling::Cls) };

@@ -62,7 +62,8 @@ impl Llama3Scaling {
     pub fn stretched(&self, frequencies: &[f32]) -> Vec<f32> {
         let [factor, low, high] = [self.factor, self.low_freq_factor, self.high_freq_factor].map(|x| x as f32);
         let original = self.original_max_tokens as f32;
-        let lengths = [self.low_freq_factor, self.high_freq_factor].map(|turns| self.original_max_tokens as f64 / turns);
+        let lengths =
+            [self.low_freq_factor, self.high_freq_factor].map(|turns| self.original_max_tokens as f64 / turns);
         let [slow, fast] = lengths.map(|length| length as f32);
         let one = |&frequency: &f32| {
             let wavelength = (1.0 / frequency) * (2.0 * std::f64::consts::PI) as f32;
@@ -111,14 +112,14 @@ impl RotaryTable {
     /// transformers, `Qwen3RotaryEmbedding`; positions are plain and consecutive for media too, which equals M-RoPE
     /// with three equal axes.
     pub fn sequence(positions: &[usize], head_dim: usize, base: f64, device: &Device) -> Self {
-        Self::at_frequencies(positions, &inverse_frequencies(base, head_dim), device)
+        Self::with_frequencies(positions, &inverse_frequencies(base, head_dim), device)
     }
 
-    /// [`RotaryTable::sequence`] with inverse frequencies of one's own, one a pair of the head.
+    /// The same with the frequency of each pair of a head.
     ///
     /// # Shapes
     /// - `frequencies`: `[head_dim / 2]`; returns: `[positions, head_dim]`
-    pub fn at_frequencies(positions: &[usize], frequencies: &[f32], device: &Device) -> Self {
+    pub fn with_frequencies(positions: &[usize], frequencies: &[f32], device: &Device) -> Self {
         let angles = positions.iter().map(|&p| frequencies.iter().map(|f| p as f32 * f).collect());
         Self::from_angles(angles, 2 * frequencies.len(), device)
     }

@@ -6,6 +6,8 @@
 mod fields;
 mod keys;
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::blocks::VectorHeadConfig;
@@ -40,6 +42,8 @@ pub struct CheckpointFolder<'a> {
     pub faults: &'a Faults,
     /// Number of tensors.
     pub tensors: usize,
+    /// Shapes of the tensors, by their names in one spelling.
+    pub shapes: &'a BTreeMap<String, Vec<usize>>,
     /// What the other files say of texts.
     pub text: &'a TextSettings,
 }
@@ -82,6 +86,8 @@ pub struct TextSettings {
     pub head: VectorHeadConfig,
     /// Where texts are cut, where a file says so.
     pub max_tokens: Option<usize>,
+    /// Id that the tokenizer gives to what it does not know, where the family is a static table.
+    pub unknown: Option<u32>,
 }
 
 impl TextSettings {
@@ -89,6 +95,17 @@ impl TextSettings {
     pub fn limit(&self, positions: usize) -> usize {
         self.max_tokens.map_or(positions, |said| said.min(positions))
     }
+}
+
+/// Tensors of a checkpoint that make one table of token rows: `rows[mapping[id]] * weights[id]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StaticTable {
+    /// The rows.
+    pub rows: &'static str,
+    /// Which row each id takes; one each, in their order, where there is no such tensor.
+    pub mapping: &'static str,
+    /// What each id's row is multiplied by; nothing, where there is no such tensor.
+    pub weights: &'static str,
 }
 
 /// The rules for a folder whose `config.json` has this `model_type`.

@@ -222,10 +222,10 @@ impl Gemma3Layer {
         let before = Before {
             norms: Some((query, key, eps)),
             rotary: Some(rotary.tables()),
-            causal: false,
             window: self.window,
             low: self.qkv_proj.weight().is_low(),
             low_result: self.o_proj.weight().takes_bf16(),
+            ..Before::default()
         };
         let Self { heads, kv_heads, head_dim, .. } = *self;
         let qkv = self.qkv_proj.forward(normed); // [tokens, (heads + 2 kv_heads) * head_dim]
@@ -349,7 +349,10 @@ fn read(folder: &CheckpointFolder<'_>) -> Gemma3Config {
     text.only_text("hidden_activation", "gelu_pytorch_tanh");
     text.only_flag("attention_bias", false);
     if text.flag("use_bidirectional_attention") != Some(true) {
-        text.fault("use_bidirectional_attention", "true: rows that see only earlier ones are not computed in this family");
+        text.fault(
+            "use_bidirectional_attention",
+            "true: rows that see only earlier ones are not computed in this family",
+        );
     }
     if text.get("attn_logit_softcapping").is_some() {
         text.fault("attn_logit_softcapping", "nothing: scores are not capped");

@@ -155,7 +155,9 @@ pub(crate) fn rope(folder: &CheckpointFolder<'_>, takes_llama3: bool) -> (f64, O
         }
         theta = theta.or(rope.number("rope_theta"));
     }
-    for fields in [text, folder.inner("rope_parameters", "rope_parameters."), folder.inner("rope_scaling", "rope_scaling.")] {
+    for fields in
+        [text, folder.inner("rope_parameters", "rope_parameters."), folder.inner("rope_scaling", "rope_scaling.")]
+    {
         if fields.number("partial_rotary_factor").is_some_and(|factor| factor != 1.0) {
             fields.fault("partial_rotary_factor", "1.0");
         }

@@ -174,9 +174,16 @@ fn modules_lie_where_their_list_says_or_are_refused_by_name() {
             vec![(transformer.as_str(), ""), (&pooling, "1_Pooling"), (&dense, "2_Dense")],
             vec!["missing files", "2_Dense/model.safetensors"],
         ),
-        (vec![(&transformer, ""), (&dense, "2_Dense"), (&pooling, "1_Pooling")], vec!["type", "Transformer, Dense, Pooling"]),
         (
-            vec![(&transformer, ""), (&pooling, "1_Pooling"), ("sentence_transformers.models.LayerNorm", "2_LayerNorm")],
+            vec![(&transformer, ""), (&dense, "2_Dense"), (&pooling, "1_Pooling")],
+            vec!["type", "Transformer, Dense, Pooling"],
+        ),
+        (
+            vec![
+                (&transformer, ""),
+                (&pooling, "1_Pooling"),
+                ("sentence_transformers.models.LayerNorm", "2_LayerNorm"),
+            ],
             vec!["[2].type", "models.LayerNorm\" in 2_LayerNorm"],
         ),
         (vec![(&transformer, ""), ("mine.Pooling", "1_Pooling")], vec!["[1].type", "mine.Pooling"]),
@@ -237,7 +244,8 @@ fn dense_modules_are_read_or_refused_by_name() {
     assert!(header.sources.iter().any(|source| source.file == "2_Dense/model.safetensors"), "{:?}", header.sources);
     assert!(header.sources.iter().any(|source| source.file == "2_Dense/config.json"), "{:?}", header.sources);
     assert!(report.to_string().contains("no Normalize"), "{report}");
-    let two: [(Value, &[(&str, &[usize])]); 2] = [(config(32, 8), &[weight]), (config(8, 4), &[("linear.weight", &[4, 8])])];
+    let two: [(Value, &[(&str, &[usize])]); 2] =
+        [(config(32, 8), &[weight]), (config(8, 4), &[("linear.weight", &[4, 8])])];
     let (header, _) = with_dense(&two).header();
     assert_eq!(header.dims, [4]);
 

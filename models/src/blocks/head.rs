@@ -295,7 +295,8 @@ mod tests {
                 DenseActivation::Tanh => x.tanh(),
                 DenseActivation::Relu => x.max(0.0),
                 DenseActivation::Relu6 => x.clamp(0.0, 6.0),
-                // By the series of the error function, which converges everywhere.
+                // By the series of the error function, as far as it can be summed in f64.
+                DenseActivation::Gelu if x.abs() > 5.0 => x.max(0.0),
                 DenseActivation::Gelu => {
                     let z = x / 2f64.sqrt();
                     let (mut term, mut sum) = (z, z);

@@ -124,7 +124,7 @@ impl Architecture for ClipConfig {
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
         let hidden = self.text.hidden;
-        Arc::new(ClipText {
+        Arc::new(TowerText {
             tokens: tokens.table(self.text.vocab, hidden),
             tower: b.at("backbone", |b| TextTower::build(&self.text, true, b)),
             projection: b.linear("text_projection", hidden, self.vector),
@@ -149,15 +149,16 @@ impl Architecture for ClipConfig {
     }
 }
 
-/// The text half opened: token rows on the host, the tower and its projection on their device.
+/// The text half of a model of two towers opened: token rows on the host, the tower and what brings its last row into the
+/// common space on their device.
 #[derive(Debug)]
-struct ClipText {
-    tokens: TokenTable,
-    tower: TextTower,
-    projection: Linear,
+pub(crate) struct TowerText {
+    pub tokens: TokenTable,
+    pub tower: TextTower,
+    pub projection: Linear,
 }
 
-impl Layered for ClipText {
+impl Layered for TowerText {
     type State = TextTowerState;
 
     fn enter(&self, rows: TokenRows, _: Option<Vec<usize>>) -> TextTowerState {
@@ -181,7 +182,7 @@ impl Layered for ClipText {
     }
 }
 
-impl TextModel for ClipText {
+impl TextModel for TowerText {
     fn tokens(&self) -> &TokenTable {
         &self.tokens
     }

@@ -7,22 +7,19 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::TokenRows;
-use crate::blocks::{HiddenAct, Linear, TokenTable};
+use crate::blocks::HiddenAct;
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps, TextFiles, TwoTowers};
 use crate::error::ConfigError;
+use crate::families::clip::TowerText;
 use crate::family::{
-    Architecture, CheckpointRules, Connected, Family, ImageEncoder, ImageForm, ModelSpec, Outputs, Pass, PassInput,
-    RowActivations, Similarity, StepKind, TextModel, TextRule, Tokens, TowerOutput, config,
+    Architecture, CheckpointRules, Family, ImageEncoder, ImageForm, ModelSpec, Outputs, Similarity, TextModel,
+    TextRule, Tokens, config,
 };
-use crate::flops::Shape;
-use crate::pass::{Layered, LayeredPass};
 use crate::record::{ImageFilter, ImageFit, Preprocess, SquarePreprocess};
-use crate::towers::text::{TextTower, TextTowerConfig, TextTowerState};
+use crate::towers::text::{TextTower, TextTowerConfig};
 use crate::towers::vit::{VitConfig, VitHead, VitTower};
 
 /// The family.
@@ -120,10 +117,10 @@ impl Architecture for SiglipConfig {
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
         let (hidden, vector) = (self.text.hidden, self.vision.vector());
-        Arc::new(SiglipText {
+        Arc::new(TowerText {
             tokens: tokens.table(self.text.vocab, hidden),
             tower: b.at("backbone", |b| TextTower::build(&self.text, false, b)),
-            head: b.linear_biased("text_head", hidden, vector),
+            projection: b.linear_biased("text_head", hidden, vector),
         })
     }
 
@@ -142,69 +139,6 @@ impl Architecture for SiglipConfig {
 
     fn as_any(&self) -> &dyn Any {
         self
-    }
-}
-
-/// The text half opened: token rows on the host, the tower and its head on their device.
-#[derive(Debug)]
-struct SiglipText {
-    tokens: TokenTable,
-    tower: TextTower,
-    head: Linear,
-}
-
-impl Layered for SiglipText {
-    type State = TextTowerState;
-
-    fn enter(&self, rows: TokenRows, _: Option<Vec<usize>>) -> TextTowerState {
-        self.tower.enter(rows)
-    }
-
-    fn layers(&self) -> usize {
-        self.tower.layers()
-    }
-
-    fn layer(&self, index: usize, state: TextTowerState) -> TextTowerState {
-        self.tower.layer(index, state)
-    }
-
-    fn leave(&self, state: TextTowerState, _: &[usize]) -> Tensor<2> {
-        self.head.forward(self.tower.last_rows(state))
-    }
-
-    fn grouped(&self) -> Option<usize> {
-        Some(self.tower.layer_parameters())
-    }
-}
-
-impl TextModel for SiglipText {
-    fn tokens(&self) -> &TokenTable {
-        &self.tokens
-    }
-
-    fn first_step(&self) -> StepKind {
-        Layered::first_step(self)
-    }
-
-    fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass> {
-        Box::new(LayeredPass::new(self, input))
-    }
-
-    fn connect(&self, output: TowerOutput<'_>) -> Option<Connected> {
-        output.vectors().map(Connected::Vectors)
-    }
-
-    fn flops(&self, shape: &Shape) -> Option<u64> {
-        match shape {
-            Shape::Text { tokens } => Some(self.tower.flops(*tokens) + self.head.flops(1)),
-            // The image tower gives finished vectors.
-            Shape::Pixels { .. } => Some(0),
-            Shape::Patches { .. } | Shape::Mel { .. } => None,
-        }
-    }
-
-    fn activations(&self) -> RowActivations {
-        self.tower.activations()
     }
 }
 

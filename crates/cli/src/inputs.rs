@@ -402,7 +402,7 @@ struct Item {
     #[serde(default, deserialize_with = "given")]
     audio: Option<PathBuf>,
     #[serde(default, deserialize_with = "given")]
-    video: Option<Film>,
+    video: Option<VideoPart>,
     #[serde(default, deserialize_with = "given")]
     parts: Option<Vec<Part>>,
     #[serde(default, deserialize_with = "given")]
@@ -426,7 +426,7 @@ struct Part {
     #[serde(default, deserialize_with = "given")]
     audio: Option<PathBuf>,
     #[serde(default, deserialize_with = "given")]
-    video: Option<Film>,
+    video: Option<VideoPart>,
 }
 
 impl Part {
@@ -439,8 +439,8 @@ impl Part {
     /// The files it is read from.
     fn files(&self, folder: &Path) -> Vec<PathBuf> {
         let film = match &self.video {
-            Some(Film::File(path)) => std::slice::from_ref(path),
-            Some(Film::Frames(frames)) => frames,
+            Some(VideoPart::File(path)) => std::slice::from_ref(path),
+            Some(VideoPart::Frames(frames)) => frames,
             None => &[],
         };
         self.image.iter().chain(&self.audio).chain(film).map(|path| folder.join(path)).collect()
@@ -452,8 +452,8 @@ impl Part {
             Part { text: Some(text), .. } => (text.clone(), Ok(Input::text(text))),
             Part { image: Some(path), .. } => file_of(folder, &path, Medium::Image),
             Part { audio: Some(path), .. } => file_of(folder, &path, Medium::Audio),
-            Part { video: Some(Film::File(path)), .. } => file_of(folder, &path, Medium::Video),
-            Part { video: Some(Film::Frames(frames)), .. } => frames_of(folder, &frames),
+            Part { video: Some(VideoPart::File(path)), .. } => file_of(folder, &path, Medium::Video),
+            Part { video: Some(VideoPart::Frames(frames)), .. } => frames_of(folder, &frames),
             Part { text: None, image: None, audio: None, video: None } => return None,
         })
     }
@@ -495,28 +495,28 @@ enum ItemTrack {
 }
 
 #[derive(Debug)]
-enum Film {
+enum VideoPart {
     File(PathBuf),
     Frames(Vec<PathBuf>),
 }
 
-impl<'de> Deserialize<'de> for Film {
+impl<'de> Deserialize<'de> for VideoPart {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Film;
+            type Value = VideoPart;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("a path, or a list of paths of frames")
             }
-            fn visit_str<E>(self, path: &str) -> Result<Film, E> {
-                Ok(Film::File(path.into()))
+            fn visit_str<E>(self, path: &str) -> Result<VideoPart, E> {
+                Ok(VideoPart::File(path.into()))
             }
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut frames: A) -> Result<Film, A::Error> {
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut frames: A) -> Result<VideoPart, A::Error> {
                 let mut paths = Vec::new();
                 while let Some(path) = frames.next_element()? {
                     paths.push(path);
                 }
-                Ok(Film::Frames(paths))
+                Ok(VideoPart::Frames(paths))
             }
         }
         deserializer.deserialize_any(Visitor)
@@ -558,7 +558,7 @@ pub fn item(line: &[u8], folder: &Path, place: &str, tracks: &Tracks) -> Entry {
             let fault = |message: &str| Err(bad(message.into()));
             let files = parts.iter().flatten().chain([&only]).flat_map(|part| part.files(folder)).collect();
             let has_track = item.track.is_some();
-            let a_file = only.audio.is_some() || matches!(only.video, Some(Film::File(_)));
+            let a_file = only.audio.is_some() || matches!(only.video, Some(VideoPart::File(_)));
             let track = match &item.track {
                 Some(ItemTrack::Number(index)) => Some(TrackChoice::Index(*index)),
                 Some(ItemTrack::Text(text)) => track_of(text),
@@ -567,7 +567,7 @@ pub fn item(line: &[u8], folder: &Path, place: &str, tracks: &Tracks) -> Entry {
             let wrong_track = has_track && (!a_file || track.is_none());
             let tracks = match track {
                 Some(track) => &Tracks { audio: Some(track.clone()), video: Some(track) },
-                None if matches!(only.video, Some(Film::Frames(_))) => &Tracks::default(),
+                None if matches!(only.video, Some(VideoPart::Frames(_))) => &Tracks::default(),
                 None => tracks,
             };
             let (label, input) = match parts {

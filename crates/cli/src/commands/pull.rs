@@ -16,7 +16,7 @@ use super::{hf_cache, mebibytes, user_folders};
 use crate::args::PullArgs;
 use crate::failure::{DONE, Failure, Outcome};
 use crate::interrupt::on_interrupt;
-use crate::output::{json_line, write_stdout};
+use crate::output::{OutFile, destination, json_line, write_stdout};
 use crate::progress::{bytes_bar, transfer_bar};
 
 /// What a record in the user's data folder was made from, beside it.
@@ -125,8 +125,7 @@ fn make_record(
     cancel: &Arc<AtomicBool>,
 ) -> Result<String, Failure> {
     let parent = out.parent().unwrap_or(out);
-    let failed = |path: &Path, e: std::io::Error| Failure::usage(format!("{}: {e}", path.display()));
-    fs::create_dir_all(parent).map_err(|e| failed(parent, e))?;
+    fs::create_dir_all(parent).map_err(|e| Failure::usage(format!("{}: {e}", parent.display())))?;
     let mut options = ConvertOptions::new(&pulled.folder, out);
     options.tasks = task_choice(args.task.as_deref());
     options.dtype = args.dtype;
@@ -144,8 +143,9 @@ fn make_record(
     let report = convert(&options);
     bar.finish_and_clear();
     let report = report?;
-    let json = serde_json::to_vec(origin).expect("plain data always serialises");
-    fs::write(&note, json).map_err(|e| failed(&note, e))?;
+    let mut file = OutFile::create(&destination(&note)?)?;
+    file.write(&serde_json::to_vec(origin).expect("plain data always serialises"))?;
+    file.finish()?;
     Ok(for_people(&report))
 }
 

@@ -69,14 +69,14 @@ impl Cache {
         make_parent(&path)?;
         make_parent(&self.blob(etag))?;
         let file = File::options().create(true).append(true).open(&path).map_err(HubError::io(&path))?;
-        let mut told = false;
+        let mut said = false;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(file)),
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(_)) => return Ok(None),
             }
-            if !std::mem::replace(&mut told, true) {
+            if !std::mem::replace(&mut said, true) {
                 tracing::warn!("{}: another program fetches this file; waiting for it", path.display());
             }
             client.check_cancelled()?;

@@ -304,7 +304,7 @@ fn bert_equals_the_reference_in_hidden_rows_and_in_either_pooling() {
     let refs = Refs::of(BERT);
     let texts = refs.texts();
     let model = Bert::open(&record(&twin_folder(BERT), Dtype::F32, TaskChoice::Default));
-    assert_eq!((model.config.max_tokens, model.config.pooling), (80, Pooling::Mean));
+    assert_eq!((model.config.max_tokens, model.config.vector_head.pooling), (80, Pooling::Mean));
     let hidden = model.text.encoder.forward(word_rows(&model.text.tokens, &texts[2..3], &model.device));
     compare("hidden", &values(hidden), &refs.tensor("text/2/hidden"), feature_bound());
 
@@ -352,7 +352,7 @@ fn what_a_bert_folder_may_say_is_computed_or_refused_by_name() {
     std::fs::write(copy.folder.join("tokenizer_config.json"), r#"{"model_max_length": 50}"#).unwrap();
     copy.rename(|name| format!("bert.{name}"));
     let model = Bert::open(&copy.convert().unwrap());
-    assert_eq!((model.config.max_tokens, model.config.pooling), (50, Pooling::Mean));
+    assert_eq!((model.config.max_tokens, model.config.vector_head.pooling), (50, Pooling::Mean));
     let refs = Refs::of(BERT);
     let unit = |v: &[f32]| normalize_l2(v).unwrap();
     compare("prefixed", &unit(&model.embed(&refs.texts())[1]), &unit(&refs.tensor("text/1/mean")), embedding_bound());

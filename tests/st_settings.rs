@@ -24,6 +24,9 @@ struct Case {
     nested: Option<String>,
     /// JSON by path, or null for what is taken away.
     files: BTreeMap<String, Value>,
+    /// Tensors of Dense modules as lists, by file and name.
+    #[serde(default)]
+    weights: BTreeMap<String, BTreeMap<String, Value>>,
     /// Unit vectors by role, one a text.
     vectors: BTreeMap<String, Vec<Vec<f32>>>,
 }
@@ -40,6 +43,9 @@ impl Case {
                 std::fs::write(&place, content.to_string()).unwrap();
             }
         }
+        for (path, tensors) in &self.weights {
+            std::fs::write(folder.join(path), weights(tensors)).unwrap();
+        }
         if let Some(nested) = &self.nested {
             std::fs::create_dir_all(folder.join(nested)).unwrap();
             for file in ["config.json", "model.safetensors", "tokenizer.json", "sentence_bert_config.json"] {
@@ -47,6 +53,28 @@ impl Case {
             }
         }
     }
+}
+
+/// A safetensors file of lists of numbers, or of lists of them.
+fn weights(tensors: &BTreeMap<String, Value>) -> Vec<u8> {
+    let numbers = |list: &Value| -> Vec<u8> {
+        let number = |v: &Value| (v.as_f64().expect("a number") as f32).to_le_bytes();
+        list.as_array().expect("a list").iter().flat_map(number).collect()
+    };
+    let tensors = tensors.iter().map(|(name, value)| {
+        let rows = value.as_array().expect("a list");
+        let (shape, bytes) = match rows[0].as_array() {
+            Some(row) => (vec![rows.len(), row.len()], rows.iter().flat_map(numbers).collect()),
+            None => (vec![rows.len()], numbers(value)),
+        };
+        (name.clone(), shape, bytes)
+    });
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = tensors.collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+        (name.clone(), view.expect("as many numbers as the shape has"))
+    });
+    safetensors::serialize(views, None).expect("tensors serialise")
 }
 
 fn copy_folder(from: &Path, to: &Path) {

@@ -1,4 +1,7 @@
-//! The text backbone: pre-norm decoder layers, used causally (Qwen3) or bidirectionally (EuroBERT, Llama).
+//! The text backbone: pre-norm decoder layers, used causally (Qwen3, Mistral) or bidirectionally (EuroBERT, Llama), and text
+//! embedders that are such a backbone and nothing else.
+
+use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -8,11 +11,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenRows;
 use crate::blocks::filler::{with_filler, without_filler};
-use crate::blocks::{Linear, RmsNorm, RotaryTable};
+use crate::blocks::rope::inverse_frequencies;
+use crate::blocks::{
+    AnswerHead, Linear, Llama3Scaling, RmsNorm, RotaryTable, TokenTable, VectorHead, VectorHeadConfig,
+};
 use crate::builder::{Builder, FusedPart};
 use crate::capture;
 use crate::error::ConfigError;
-use crate::flops::{self, RowActivations};
+use crate::family::{ModelSpec, Output, Outputs, Pass, PassInput, StepKind, TextModel, Tokens};
+use crate::flops::{self, RowActivations, Shape};
+use crate::pass::{Ending, Layered, LayeredPass};
 
 /// Shape and constants of a [`Backbone`]; plain data without defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,6 +85,15 @@ impl BackboneConfig {
     }
 }
 
+/// What some decoders have beside a [`BackboneConfig`]; the default has none of it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct BackboneOptions {
+    /// Whether queries, keys and values have a bias each (Qwen2).
+    pub qkv_bias: bool,
+    /// How rotary positions are stretched, where they are (Llama 3.1).
+    pub rope_scaling: Option<Llama3Scaling>,
+}
+
 /// What a forward may be given beside its rows. All of it is optional; the omni family uses none.
 ///
 /// It stands in the signature from the first day so that families that need it (DeepStack, three-axis positions, a
@@ -102,13 +119,16 @@ pub struct BackbonePass {
 /// Decoder layers and a final norm.
 ///
 /// # Source
-/// transformers, `Qwen3Model` (causal, q/k norm) and `EuroBertModel` (bidirectional, none), revision 5.23.0.
+/// transformers, `Qwen3Model` (causal, q/k norm), `EuroBertModel` (bidirectional, none), `Qwen2Model` (with biases) and
+/// `LlamaModel` (stretched positions), revision 5.23.0.
 #[derive(Module, Debug)]
 pub struct Backbone {
     layers: Vec<BackboneLayer>,
     norm: RmsNorm,
     head_dim: usize,
     rope_theta: f64,
+    #[module(skip)]
+    rope_scaling: Option<Llama3Scaling>,
 }
 
 #[derive(Module, Debug)]
@@ -141,12 +161,18 @@ struct SwiGluMlp {
 impl Backbone {
     /// Layers and the final norm, without the token table.
     pub fn build(config: &BackboneConfig, b: &Builder<'_>) -> Self {
-        let layer = |i| b.at(format!("layers.{i}"), |b| BackboneLayer::build(config, b));
+        Self::build_with(config, BackboneOptions::default(), b)
+    }
+
+    /// [`Backbone::build`] of a decoder that has some of these options.
+    pub fn build_with(config: &BackboneConfig, options: BackboneOptions, b: &Builder<'_>) -> Self {
+        let layer = |i| b.at(format!("layers.{i}"), |b| BackboneLayer::build(config, options.qkv_bias, b));
         Self {
             layers: (0..config.layers).map(layer).collect(),
             norm: b.rms_norm("norm", config.hidden, config.norm_eps),
             head_dim: config.head_dim,
             rope_theta: config.rope_theta,
+            rope_scaling: options.rope_scaling,
         }
     }
 
@@ -239,16 +265,21 @@ impl Backbone {
 
     /// The table of given positions, one a row.
     pub fn rotary_at(&self, positions: &[usize], device: &Device) -> RotaryTable {
-        RotaryTable::sequence(positions, self.head_dim, self.rope_theta, device)
+        let plain = inverse_frequencies(self.rope_theta, self.head_dim);
+        let frequencies = match &self.rope_scaling {
+            Some(scaling) => scaling.stretched(&plain),
+            None => plain,
+        };
+        RotaryTable::with_frequencies(positions, &frequencies, device)
     }
 }
 
 impl BackboneLayer {
-    fn build(config: &BackboneConfig, b: &Builder<'_>) -> Self {
+    fn build(config: &BackboneConfig, qkv_bias: bool, b: &Builder<'_>) -> Self {
         let BackboneConfig { hidden, inner, norm_eps, .. } = *config;
         Self {
             input_layernorm: b.rms_norm("input_layernorm", hidden, norm_eps),
-            self_attn: b.at("self_attn", |b| Attention::build(config, b)),
+            self_attn: b.at("self_attn", |b| Attention::build(config, qkv_bias, b)),
             post_attention_layernorm: b.rms_norm("post_attention_layernorm", hidden, norm_eps),
             mlp: SwiGluMlp {
                 gate_up_proj: b.gate_up("mlp.gate_up_proj", hidden, inner, ["gate_proj", "up_proj"]),
@@ -279,12 +310,13 @@ impl BackboneLayer {
 }
 
 impl Attention {
-    fn build(config: &BackboneConfig, b: &Builder<'_>) -> Self {
+    fn build(config: &BackboneConfig, biased: bool, b: &Builder<'_>) -> Self {
         let (query, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         let parts = [("q_proj", query), ("k_proj", kv), ("v_proj", kv)];
+        let parts = parts.map(|(name, outputs)| FusedPart { name, outputs, biased });
         let head_norm = |name: &str| config.qk_norm.then(|| b.rms_norm(name, config.head_dim, config.norm_eps));
         Self {
-            qkv_proj: b.fused("qkv_proj", config.hidden, &parts.map(|(name, outputs)| FusedPart::plain(name, outputs))),
+            qkv_proj: b.fused("qkv_proj", config.hidden, &parts),
             q_norm: head_norm("q_norm"),
             k_norm: head_norm("k_norm"),
             o_proj: b.linear("o_proj", query, config.hidden),
@@ -320,5 +352,116 @@ impl SwiGluMlp {
     fn forward_onto(&self, normed: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
         let inner = self.gate_up_proj.forward_into(normed, Activation::SwiGlu, &self.down_proj);
         self.down_proj.forward_onto(inner, residual)
+    }
+}
+
+/// A text embedder that is a backbone between a token table and a head, opened.
+#[derive(Debug)]
+pub(crate) struct BackboneText {
+    tokens: TokenTable,
+    backbone: Backbone,
+    head: VectorHead,
+    /// Of a reranker, what makes a score of the pooled row.
+    answers: Option<AnswerHead>,
+}
+
+impl BackboneText {
+    /// The embedder: `backbone.…` and `dense.…`.
+    pub fn build(
+        text: &BackboneConfig,
+        options: BackboneOptions,
+        head: &VectorHeadConfig,
+        b: &Builder<'_>,
+        tokens: Tokens<'_>,
+    ) -> Self {
+        Self {
+            tokens: tokens.table(text.vocab, text.hidden),
+            backbone: b.at("backbone", |b| Backbone::build_with(text, options, b)),
+            head: VectorHead::build(head, b),
+            answers: None,
+        }
+    }
+
+    /// The same with a head that makes scores.
+    pub fn with_answers(self, answers: Option<AnswerHead>) -> Self {
+        Self { answers, ..self }
+    }
+
+    /// Sizes that other crates read.
+    pub fn spec(text: &BackboneConfig, head: &VectorHeadConfig) -> ModelSpec {
+        ModelSpec {
+            vector: head.vector(text.hidden),
+            hidden: text.hidden,
+            vocab: text.vocab,
+            max_tokens: text.max_tokens,
+            image: None,
+            audio: None,
+            ends: None,
+            skips_prompt: head.skips_prompt,
+            outputs: Outputs::default(),
+        }
+    }
+}
+
+/// A [`BackboneText`] between two of its layers.
+pub(crate) struct BackboneTextState {
+    layers: BackbonePass,
+    segments: Segments,
+}
+
+impl Layered for BackboneText {
+    type State = BackboneTextState;
+
+    fn enter(&self, rows: TokenRows, _: Option<Vec<usize>>) -> BackboneTextState {
+        let segments = rows.segments.clone();
+        BackboneTextState { layers: self.backbone.begin(rows, Extras::default()), segments }
+    }
+
+    fn layers(&self) -> usize {
+        self.backbone.layers()
+    }
+
+    fn layer(&self, _: usize, state: BackboneTextState) -> BackboneTextState {
+        BackboneTextState { layers: self.backbone.advance(state.layers), ..state }
+    }
+
+    fn leave(&self, state: BackboneTextState, skipped: &[usize]) -> Tensor<2> {
+        self.head.forward(self.backbone.finish(state.layers), &state.segments, skipped)
+    }
+
+    fn end(&self, state: BackboneTextState, ending: &Ending) -> Output {
+        let pooled = self.leave(state, &ending.skipped);
+        match &self.answers {
+            Some(head) => Output::Scores(head.forward(pooled)),
+            None => Output::Vectors(pooled),
+        }
+    }
+}
+
+impl TextModel for BackboneText {
+    fn tokens(&self) -> &TokenTable {
+        &self.tokens
+    }
+
+    fn first_step(&self) -> StepKind {
+        Layered::first_step(self)
+    }
+
+    fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass> {
+        Box::new(LayeredPass::new(self, input))
+    }
+
+    fn flops(&self, shape: &Shape) -> Option<u64> {
+        match shape {
+            Shape::Text { tokens } => {
+                let answers = self.answers.as_ref().map_or(0, AnswerHead::flops);
+                Some(self.backbone.flops(*tokens) + self.head.flops() + answers)
+            }
+            _ => None,
+        }
+    }
+
+    fn activations(&self) -> RowActivations {
+        self.backbone.activations()
     }
 }

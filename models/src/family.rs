@@ -18,7 +18,7 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::batch::TokenRows;
-use crate::blocks::TokenTable;
+use crate::blocks::{TokenTable, VectorHeadConfig};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, KeyMap, Steps};
 use crate::error::ConfigError;
@@ -109,6 +109,12 @@ pub trait Architecture: erased_serde::Serialize + fmt::Debug + Any + Send + Sync
 
     /// One task's layers and connectors over `tokens`, with this many special rows where the family has such.
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel>;
+
+    /// What makes a vector of a text's rows, where the family has poolings and Dense modules to choose. What a folder's files
+    /// say of it must be here, or the folder is refused.
+    fn vector_head(&self) -> Option<&VectorHeadConfig> {
+        None
+    }
 
     /// What the ids of a text become before the model reads them.
     fn text_rule(&self) -> TextRule {

@@ -44,6 +44,18 @@ pub fn product(rows: usize, inputs: usize, outputs: usize) -> u64 {
     MULTIPLY_ADD * rows as u64 * inputs as u64 * outputs as u64
 }
 
+/// Pairs of rows of one sequence that see each other, where a row sees all, or those at most `window` away.
+pub fn pairs(tokens: usize, window: Option<usize>) -> usize {
+    match window {
+        None => tokens * tokens,
+        Some(window) => {
+            // Rows of a window that lie in the sequence.
+            let reach = window.min(tokens.saturating_sub(1));
+            tokens + 2 * (reach * tokens - reach * (reach + 1) / 2)
+        }
+    }
+}
+
 /// Operations of scores and weighted sums over this many pairs of rows, all heads together `width` wide.
 pub fn attention(pairs: usize, width: usize) -> u64 {
     2 * MULTIPLY_ADD * pairs as u64 * width as u64

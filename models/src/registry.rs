@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::error::ConfigError;
-use crate::families::{bert, clip, mini, modernbert, omni, qwen3, siglip, xlm_roberta};
+use crate::families::{bert, clip, gemma3, llama, mini, model2vec, modernbert, omni, qwen3, siglip, xlm_roberta};
 use crate::family::{Architecture, CheckpointRules, Family, FamilyConfig};
 
 /// Every family this build knows.
@@ -19,6 +19,9 @@ pub static FAMILIES: &[&Family] = &[
     &xlm_roberta::FAMILY,
     &modernbert::FAMILY,
     &qwen3::FAMILY,
+    &llama::FAMILY,
+    &gemma3::FAMILY,
+    &model2vec::FAMILY,
     &siglip::FAMILY,
     &clip::FAMILY,
 ];

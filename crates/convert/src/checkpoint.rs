@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use omniburn_models::FamilyConfig;
-use omniburn_models::blocks::Pooling;
 use omniburn_models::checkpoint::{Card, CheckpointFolder, FolderDetails, TextFiles, TextSettings};
 use omniburn_models::family::CheckpointRules;
 use omniburn_models::record::{Prompts, TOKENIZER_FILE};
@@ -13,15 +12,15 @@ use serde_json::Value;
 use crate::card::rules_of;
 use crate::error::{ConvertError, ShapeFault, TensorFaults};
 use crate::fields::{Faults, Fields};
-use crate::files::{CONFIG_FILE, MODULES_FILE, read_json, read_json_if_there};
+use crate::files::{CONFIG_FILE, MODULES_FILE, read_json_if_there};
 use crate::lora::ADAPTER_CONFIG;
 use crate::rerank::{self, Rerank, TextFolder};
 use crate::row_heads;
-use crate::sentence_transformers::{Modules, Poolings, Settings, transformer_folder, two_towers_folder};
+use crate::sentence_transformers::{MEAN, Modules, Settings, class_alone, transformer_folder, two_towers_folder};
 use crate::side_files::added_token_id;
 use crate::source::{Source, not_a_folder};
 use crate::tasks::{RERANK_TASK, TaskChoice};
-use crate::tokenizer_settings::{SETTINGS_FILE, SPECIAL_FILE};
+use crate::tokenizer_settings::{self, SETTINGS_FILE, SPECIAL_FILE};
 
 /// A checkpoint's folder with its configuration and the headers of its weights.
 pub(crate) struct Checkpoint<'a> {
@@ -78,7 +77,13 @@ impl<'a> Checkpoint<'a> {
         }
         let folder = transformer_folder(root)?;
         let config_path = folder.join(CONFIG_FILE);
-        let config: Value = read_json(&config_path)?;
+        let config: Value = match read_json_if_there(&config_path)? {
+            Some(config) => config,
+            None => {
+                let missing = || ConvertError::MissingFiles { paths: vec![config_path.clone()] };
+                class_alone(root)?.ok_or_else(missing)?
+            }
+        };
         let (rules, card) = rules_of(&config_path, &config)?;
         let steps = &rules.steps;
         if steps.tasks.is_some() && folder != root {
@@ -91,11 +96,21 @@ impl<'a> Checkpoint<'a> {
             TextFiles::Tokenizer { .. } if two_towers_folder(root)?.is_some() => None,
             _ => Modules::read(root)?,
         };
-        let source = Source::open(&folder, &rules.keys)?;
+        let dense = modules.iter().flat_map(Modules::dense).enumerate();
+        let source =
+            Source::open(&folder, &rules.keys)?.with_modules(dense.map(|(i, path)| (format!("dense.{i}"), path)))?;
         if let Some(table) = steps.table {
             check_table(&source, table)?;
         }
         Ok(Self { root, folder, config, rules, card, source, modules })
+    }
+
+    /// The same with the table of token rows in place of what it is made of, where the family is such a table.
+    pub fn with_table(self) -> Self {
+        match self.rules.steps.static_table {
+            Some(names) => Self { source: self.source.with_table(names), ..self },
+            None => self,
+        }
     }
 
     /// Path of `config.json`.
@@ -135,10 +150,9 @@ impl<'a> Checkpoint<'a> {
         };
         // The configuration first: a field of it that is wrong is the nearest reason.
         let unsaid = TextSettings {
-            pooling: Pooling::Mean,
-            more_poolings: Vec::new(),
-            skips_prompt: false,
+            vector_head: MEAN,
             max_tokens: None,
+            unknown: None,
             padding: None,
             rerank: None,
             row_heads: None,
@@ -160,18 +174,24 @@ impl<'a> Checkpoint<'a> {
                     Settings::of_pairs(self.root, &self.folder, modules, asked, read.clone(), notes.clone())?
                 }
             };
-            let Poolings { first, more, skips_prompt } = found.poolings.clone();
-            let max_tokens = match found.max_tokens {
-                Some(said) => Some(said),
-                None => tokenizer_limit(&self.folder, &mut found.read)?,
+            let (max_tokens, unknown) = match (found.max_tokens, steps.static_table) {
+                (_, Some(_)) => tokenizer_settings::limit_and_unknown(&self.folder)?,
+                (Some(said), None) => (Some(said), None),
+                (None, None) => (tokenizer_limit(&self.folder, &mut found.read)?, None),
             };
             let rerank = rerank.map(|rerank| rerank.settings);
             let row_heads = row_heads::find(&texts, &mut found.notes)?;
-            let (pooling, more_poolings) = (first, more);
-            let text =
-                TextSettings { pooling, more_poolings, skips_prompt, max_tokens, rerank, row_heads, padding: None };
+            let vector_head = found.head.clone();
+            let text = TextSettings { vector_head, max_tokens, unknown, rerank, row_heads, padding: None };
             family = configured(&text)?;
-            if text.rerank.is_some() {
+            let pairs = text.rerank.is_some();
+            if !pairs && found.head != MEAN && family.config().vector_head() != Some(&found.head) {
+                let faults = Faults::of(&self.root.join(MODULES_FILE));
+                let expected = format!("the mean of all rows, as the family is {}", family.name());
+                faults.add("type", format!("{:?}", found.head), expected);
+                faults.check()?;
+            }
+            if pairs {
                 if family.spec().outputs.pairs().is_none() {
                     return Err(ConvertError::NoReranker { family: family.name() });
                 }

@@ -12,6 +12,7 @@
 //! | `checkpoint` | the folder opened and read by its family's rules, which stand in `omniburn-models` |
 //! | [`card`] | which family's rules; what no file of a supported checkpoint states |
 //! | `source`, `safefile`, `files` | shards and index; checked headers, tensors read one at a time; JSON files |
+//! | `folded` | a table of token rows that is kept in several tensors |
 //! | `recipes` | names and axis orders to recipes for the record's tensors |
 //! | `rerank`, `row_heads` | whether a folder gives vectors or scores pairs; heads over rows in files of their own |
 //! | `tasks`, `templates` | which tasks and which media layouts |
@@ -51,6 +52,7 @@ mod checkpoint;
 pub mod error;
 mod fields;
 mod files;
+mod folded;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod layout;

@@ -67,6 +67,7 @@ impl Plan {
         let checkpoint = Checkpoint::open(&options.source)?;
         let Reading { family, task, details, prompts, default_dim, lowercase, mut read, notes } =
             checkpoint.read(&options.tasks)?;
+        let checkpoint = checkpoint.with_table();
         let Checkpoint { root, ref folder, ref config, rules, ref card, ref source, .. } = checkpoint;
         let steps = &rules.steps;
 
@@ -98,7 +99,10 @@ impl Plan {
             }
         }
 
-        let mut tokenizer = tokenizer_settings::read(folder, config, family.vocab())?;
+        let mut tokenizer = match steps.static_table {
+            Some(_) => tokenizer_settings::bare(folder)?,
+            None => tokenizer_settings::read(folder, config, family.vocab())?,
+        };
         if lowercase {
             sentence_transformers::lowercase(&mut tokenizer)?;
         }
@@ -233,9 +237,9 @@ fn source_files(
     side: &[PathBuf],
     parts: &[PartPlan],
 ) -> Vec<SourceFile> {
-    let mut paths = vec![folder.join(CONFIG_FILE)];
-    // A tokenizer that was built from a vocabulary has no such file.
-    paths.extend(Some(folder.join(TOKENIZER_FILE)).filter(|path| path.is_file()));
+    // A tokenizer that was built from a vocabulary has no such file, a table of token rows no configuration.
+    let mut paths: Vec<PathBuf> =
+        [CONFIG_FILE, TOKENIZER_FILE].map(|file| folder.join(file)).into_iter().filter(|path| path.is_file()).collect();
     for path in side {
         // Two readers may have read the same file.
         if !paths.contains(path) {

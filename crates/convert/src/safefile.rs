@@ -65,6 +65,11 @@ pub(crate) struct StoredTensor {
 }
 
 impl StoredTensor {
+    /// A tensor in f32 that no file has.
+    pub fn made(shape: Vec<usize>) -> Self {
+        Self { element: Element::Float(Dtype::F32), shape, begin: 0, end: 0 }
+    }
+
     /// What is wrong with the type, if anything.
     pub fn dtype_fault(&self, name: &str) -> Option<DtypeFault> {
         match self.element {
@@ -184,11 +189,19 @@ impl SafeFile {
     }
 
     fn read_unchecked(&self, name: &str) -> Result<(Dtype, Vec<u8>), ConvertError> {
+        match self.read_any(name)? {
+            (Element::Float(dtype), bytes) => Ok((dtype, bytes)),
+            _ => panic!("{}: the type of {name} was not checked", self.path.display()),
+        }
+    }
+
+    /// Bytes of a tensor of whatever type.
+    ///
+    /// # Panics
+    /// If the tensor is not in the file.
+    pub fn read_any(&self, name: &str) -> Result<(Element, Vec<u8>), ConvertError> {
         let tensor =
             self.tensors.get(name).unwrap_or_else(|| panic!("{}: {name} was not checked", self.path.display()));
-        let Element::Float(dtype) = tensor.element else {
-            panic!("{}: the type of {name} was not checked", self.path.display());
-        };
         let mut bytes = vec![0u8; (tensor.end - tensor.begin) as usize];
         read_exact_at(&self.file, &mut bytes, self.data_start + tensor.begin).map_err(|e| match e.kind() {
             io::ErrorKind::UnexpectedEof => ConvertError::Corrupt {
@@ -198,7 +211,7 @@ impl SafeFile {
             },
             _ => ConvertError::io(&self.path)(e),
         })?;
-        Ok((dtype, bytes))
+        Ok((tensor.element, bytes))
     }
 }
 

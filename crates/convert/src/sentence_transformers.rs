@@ -6,7 +6,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use omniburn_models::blocks::Pooling;
+use omniburn_models::blocks::{DenseActivation, DenseConfig, Pooling, VectorHeadConfig};
 use omniburn_models::record::Prompts;
 use serde_json::{Value, json};
 
@@ -19,6 +19,8 @@ use crate::tokenizer_settings::{self, TokenizerFiles};
 pub(crate) const PROMPTS_FILE: &str = "config_sentence_transformers.json";
 /// Where pooling lies by custom, for folders that lack the list of modules.
 const USUAL_POOLING: &str = "1_Pooling/config.json";
+/// Where the first Dense module lies by custom.
+const USUAL_DENSE: &str = "2_Dense/config.json";
 /// The transformer's own settings, under every name they have had; the first that is there and not empty counts.
 const TRANSFORMER_FILES: [&str; 7] = [
     "sentence_bert_config.json",
@@ -30,10 +32,12 @@ const TRANSFORMER_FILES: [&str; 7] = [
     "sentence_xlnet_config.json",
 ];
 /// Modules that are computed, by the last part of their type; `BERT` is what the first releases called a transformer.
-const MODULES: [(&str, Kind); 6] = [
+const MODULES: [(&str, Kind); 8] = [
     ("Transformer", Kind::Transformer),
     ("BERT", Kind::Transformer),
+    ("StaticEmbedding", Kind::StaticEmbedding),
     ("Pooling", Kind::Pooling),
+    ("Dense", Kind::Dense),
     ("Normalize", Kind::Normalize),
     ("Dropout", Kind::Dropout),
     ("LogitScore", Kind::LogitScore),
@@ -62,7 +66,10 @@ const FLAGS: [(&str, Pooling); 6] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Transformer,
+    /// A table of token rows, which makes a vector of them itself.
+    StaticEmbedding,
     Pooling,
+    Dense,
     Normalize,
     /// Computes nothing once a model is trained.
     Dropout,
@@ -74,15 +81,33 @@ enum Kind {
 #[derive(Debug, Clone)]
 pub(crate) struct Modules {
     path: PathBuf,
-    /// Of a folder that gives vectors.
+    /// Of a folder that gives vectors; absent where the first module makes vectors by itself.
     pooling: Option<PathBuf>,
+    dense: Vec<DenseFolder>,
     normalize: Vec<PathBuf>,
+    /// Whether the last module is one of them.
+    ends_normalized: bool,
+    /// Whether they score pairs and give no vectors.
+    scores: bool,
     /// Of a language model that scores pairs.
     logit_score: Option<PathBuf>,
     notes: Vec<String>,
 }
 
+/// Where a Dense module lies.
+#[derive(Debug, Clone)]
+struct DenseFolder {
+    path: PathBuf,
+    /// Whether a Normalize stands before it.
+    normalized: bool,
+}
+
 impl Modules {
+    /// Folders of the Dense modules, in their order.
+    pub fn dense(&self) -> impl Iterator<Item = &Path> {
+        self.dense.iter().map(|dense| dense.path.as_path())
+    }
+
     /// Reads the list of modules of a checkpoint; `None` where it has none.
     ///
     /// # Errors
@@ -116,8 +141,8 @@ impl Modules {
                 None => {
                     let kind = shown(module.get("type"));
                     let found = if folder.is_empty() { kind } else { format!("{kind} in {folder}") };
-                    let computed =
-                        "a module of sentence_transformers: Transformer, Pooling, Normalize, Dropout or LogitScore";
+                    let computed = "a module of sentence_transformers: Transformer, StaticEmbedding, Pooling, Dense, \
+                                    Normalize, Dropout or LogitScore";
                     faults.add(format!("{at}type"), found, computed);
                 }
             }
@@ -134,20 +159,28 @@ impl Modules {
             [Kind::Transformer] => is_cross_encoder(root)?,
             _ => false,
         };
-        if scores {
-            let logit_score = folders(&found, Kind::LogitScore, root).pop();
-            return Ok(Some(Self { pooling: None, normalize: Vec::new(), logit_score, notes, path }));
-        }
-        let (start, rest) = order.split_at(order.len().min(2));
-        if start != [Kind::Transformer, Kind::Pooling] || rest.iter().any(|kind| *kind != Kind::Normalize) {
+        let rest = match order.as_slice() {
+            [Kind::Transformer, Kind::Pooling, rest @ ..] | [Kind::StaticEmbedding, rest @ ..] => Some(rest),
+            _ => None,
+        };
+        let behind = [Kind::Dense, Kind::Normalize];
+        if !scores && rest.is_none_or(|rest| rest.iter().any(|kind| !behind.contains(kind))) {
             let order: Vec<String> = order.iter().map(|kind| format!("{kind:?}")).collect();
-            faults.add("type", order.join(", "), "Transformer, Pooling and at most Normalize, in this order");
+            let expected = "Transformer and Pooling or StaticEmbedding, then Dense and Normalize, in this order";
+            faults.add("type", order.join(", "), expected);
             faults.check()?;
         }
+        let dense = found.iter().enumerate().filter(|(_, (kind, _))| *kind == Kind::Dense).map(|(i, (_, folder))| {
+            let before = found[..i].iter().rev().map(|(kind, _)| *kind).find(|kind| *kind != Kind::Dropout);
+            DenseFolder { path: root.join(folder), normalized: before == Some(Kind::Normalize) }
+        });
         Ok(Some(Self {
-            pooling: Some(folders(&found, Kind::Pooling, root).swap_remove(0)),
+            pooling: folders(&found, Kind::Pooling, root).pop(),
+            dense: dense.collect(),
             normalize: folders(&found, Kind::Normalize, root),
-            logit_score: None,
+            ends_normalized: order.last() == Some(&Kind::Normalize),
+            scores,
+            logit_score: folders(&found, Kind::LogitScore, root).pop(),
             notes,
             path,
         }))
@@ -155,7 +188,7 @@ impl Modules {
 
     /// Whether they score pairs and give no vectors.
     pub fn scores(&self) -> bool {
-        self.pooling.is_none()
+        self.scores
     }
 
     /// Folder of the module that takes the difference of two logits.
@@ -187,7 +220,7 @@ pub(crate) fn transformer_folder(root: &Path) -> Result<PathBuf, ConvertError> {
     let first = value.as_ref().and_then(|value| value.get(0));
     let kind = first.and_then(|first| kind_of(first.get("type")));
     let at = first.and_then(|first| first.get("path")?.as_str()).unwrap_or_default().trim_matches('/');
-    if kind == Some(Kind::Transformer) && !at.is_empty() && is_inside(at) {
+    if matches!(kind, Some(Kind::Transformer | Kind::StaticEmbedding)) && !at.is_empty() && is_inside(at) {
         return Ok(root.join(at));
     }
     if !root.join(CONFIG_FILE).is_file() {
@@ -216,6 +249,17 @@ pub(crate) fn two_towers_folder(root: &Path) -> Result<Option<PathBuf>, ConvertE
     Ok((is_clip && is_normal && is_inside(at)).then(|| root.join(at)))
 }
 
+/// What stands in for the configuration of a folder whose first module has none: the class of the module as `model_type`.
+///
+/// # Errors
+/// As [`Modules::read`].
+pub(crate) fn class_alone(root: &Path) -> Result<Option<Value>, ConvertError> {
+    let value = read_json_if_there::<Value>(&root.join(MODULES_FILE))?;
+    let first = value.as_ref().and_then(|value| value.get(0)?.get("type"));
+    let found = kind_of(first) == Some(Kind::StaticEmbedding);
+    Ok(found.then(|| json!({"model_type": format!("{:?}", Kind::StaticEmbedding)})))
+}
+
 /// A path below the checkpoint's folder, or that folder.
 fn is_inside(path: &str) -> bool {
     !path.contains('\\') && Path::new(path).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir))
@@ -234,23 +278,14 @@ fn kind_of(value: Option<&Value>) -> Option<Kind> {
     MODULES.iter().find(|(module, _)| *module == last).map(|(_, kind)| *kind)
 }
 
-/// Which rows make the vector.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Poolings {
-    pub first: Pooling,
-    pub more: Vec<Pooling>,
-    pub skips_prompt: bool,
-}
-
-impl Poolings {
-    /// What is taken where nothing is said.
-    const MEAN: Self = Self { first: Pooling::Mean, more: Vec::new(), skips_prompt: false };
-}
+/// What is taken where nothing is said: the mean of all rows.
+pub(crate) const MEAN: VectorHeadConfig =
+    VectorHeadConfig { pooling: Pooling::Mean, more_poolings: Vec::new(), skips_prompt: false, dense: Vec::new() };
 
 /// Everything that the files of sentence-transformers say of a text model.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    pub poolings: Poolings,
+    pub head: VectorHeadConfig,
     pub prompts: Prompts,
     /// To how many numbers vectors are cut unless said otherwise, where they are.
     pub truncate_dim: Option<usize>,
@@ -277,30 +312,41 @@ impl Settings {
         hidden: usize,
     ) -> Result<Self, ConvertError> {
         let mut reader = Reader { read: Vec::new(), notes: Vec::new() };
-        let Some((modules, pooling)) = modules.and_then(|modules| Some((modules, modules.pooling.as_ref()?))) else {
+        let Some(modules) = modules.filter(|modules| !modules.scores) else {
             return reader.without_modules(root, hidden);
         };
         reader.read.push(modules.path.clone());
         reader.notes.extend(modules.notes.iter().cloned());
-        let path = pooling.join(CONFIG_FILE);
-        let Some(value) = reader.json(&path)? else { return Err(ConvertError::MissingFiles { paths: vec![path] }) };
-        let poolings = reader.poolings(&path, &value, hidden)?;
+        let mut head = match &modules.pooling {
+            Some(folder) => {
+                let path = folder.join(CONFIG_FILE);
+                let value = reader.json(&path)?;
+                let value = value.ok_or_else(|| ConvertError::MissingFiles { paths: vec![path.clone()] })?;
+                reader.poolings(&path, &value, hidden)?
+            }
+            None => MEAN,
+        };
+        for dense in &modules.dense {
+            let one = reader.dense(dense, head.vector(hidden))?;
+            head.dense.push(one);
+        }
         for folder in &modules.normalize {
             reader.normalize(&folder.join(CONFIG_FILE))?;
         }
-        if modules.normalize.is_empty() {
+        if !modules.ends_normalized {
             reader.notes.push(format!(
-                "{MODULES_FILE} has no Normalize: sentence-transformers leaves vectors at the length they have; here each \
-                 has the same direction and length 1"
+                "{MODULES_FILE} has no Normalize{}: sentence-transformers leaves vectors at the length they have; here each \
+                 has the same direction and length 1",
+                if modules.normalize.is_empty() { "" } else { " at its end" }
             ));
         }
         let (prompts, truncate_dim) = reader.prompts(root, true)?;
         let Transformer { max_tokens, lowercase } = reader.transformer(transformer, Form::Rows)?;
-        if poolings.skips_prompt && prompts == Prompts::default() {
+        if head.skips_prompt && prompts == Prompts::default() {
             reader.notes.push("include_prompt is false, and no role has a prompt: it changes nothing".into());
         }
         let Reader { read, notes } = reader;
-        Ok(Self { poolings, prompts, truncate_dim, max_tokens, lowercase, read, notes })
+        Ok(Self { head, prompts, truncate_dim, max_tokens, lowercase, read, notes })
     }
 
     /// Reads the settings of a checkpoint that scores pairs; a language model is `asked`. What was read and noted before comes
@@ -325,7 +371,7 @@ impl Settings {
         let form = if asked { Form::Logits } else { Form::Scores };
         let Transformer { max_tokens, lowercase } = reader.transformer(transformer, form)?;
         let Reader { read, notes } = reader;
-        Ok(Self { poolings: Poolings::MEAN, prompts, truncate_dim: None, max_tokens, lowercase, read, notes })
+        Ok(Self { head: MEAN, prompts, truncate_dim: None, max_tokens, lowercase, read, notes })
     }
 }
 
@@ -377,7 +423,7 @@ impl Reader {
         let mut said = Vec::new();
         let path = root.join(USUAL_POOLING);
         if let Some(value) = self.json(&path)?
-            && self.poolings(&path, &value, hidden)? != Poolings::MEAN
+            && self.poolings(&path, &value, hidden)? != MEAN
         {
             said.push(format!("{USUAL_POOLING} asks for another pooling than the mean"));
         }
@@ -388,6 +434,9 @@ impl Reader {
         if lowercase {
             said.push("do_lower_case is set".into());
         }
+        if root.join(USUAL_DENSE).is_file() {
+            said.push(format!("{USUAL_DENSE} is there"));
+        }
         if !said.is_empty() {
             let faults = Faults::of(&root.join(MODULES_FILE));
             let because = said.join(", and ");
@@ -397,11 +446,11 @@ impl Reader {
         }
         self.notes.push(format!("no {MODULES_FILE}: the mean of all rows, as sentence-transformers takes it then"));
         let Self { read, notes } = self;
-        let (poolings, prompts) = (Poolings::MEAN, Prompts::default());
-        Ok(Settings { poolings, prompts, truncate_dim: None, max_tokens, lowercase, read, notes })
+        let (head, prompts) = (MEAN, Prompts::default());
+        Ok(Settings { head, prompts, truncate_dim: None, max_tokens, lowercase, read, notes })
     }
 
-    fn poolings(&mut self, path: &Path, value: &Value, hidden: usize) -> Result<Poolings, ConvertError> {
+    fn poolings(&mut self, path: &Path, value: &Value, hidden: usize) -> Result<VectorHeadConfig, ConvertError> {
         let faults = Faults::of(path);
         let fields = Fields::new("", Some(value), &faults);
         for (name, _) in fields.present() {
@@ -424,11 +473,40 @@ impl Reader {
         let skips_prompt = fields.flag("include_prompt") == Some(false);
         faults.check()?;
         let mut modes = modes.into_iter();
-        let first = modes.next().unwrap_or_else(|| {
+        let pooling = modes.next().unwrap_or_else(|| {
             self.notes.push(format!("{}: no pooling is chosen, so the mean of all rows is taken", short(path)));
             Pooling::Mean
         });
-        Ok(Poolings { first, more: modes.collect(), skips_prompt })
+        Ok(VectorHeadConfig { pooling, more_poolings: modes.collect(), skips_prompt, dense: Vec::new() })
+    }
+
+    /// A Dense module that takes `width` numbers.
+    fn dense(&mut self, dense: &DenseFolder, width: usize) -> Result<DenseConfig, ConvertError> {
+        let path = dense.path.join(CONFIG_FILE);
+        let Some(value) = self.json(&path)? else { return Err(ConvertError::MissingFiles { paths: vec![path] }) };
+        let faults = Faults::of(&path);
+        let fields = Fields::new("", Some(&value), &faults);
+        for (name, _) in fields.present() {
+            match name.as_str() {
+                "in_features" | "out_features" | "bias" | "use_residual" | "activation_function" => {}
+                "module_input_name" | "module_output_name" => fields.only_text(name, "sentence_embedding"),
+                _ => fields.fault(name, "no field of this name, as nothing is computed from it"),
+            }
+        }
+        let inputs = fields.needed_size("in_features");
+        if inputs != 0 && inputs != width {
+            fields.fault("in_features", format!("{width}, the numbers that go in"));
+        }
+        let found = DenseConfig {
+            inputs,
+            outputs: fields.needed_size("out_features"),
+            bias: fields.flag("bias").unwrap_or(true),
+            activation: activation(&fields, &value),
+            residual: fields.flag("use_residual").unwrap_or(false),
+            normalized: dense.normalized,
+        };
+        faults.check()?;
+        Ok(found)
     }
 
     /// A module without settings, or with the usual ones.
@@ -604,6 +682,22 @@ impl Reader {
                 _ if value.as_object().is_some_and(serde_json::Map::is_empty) => {}
                 _ => fields.fault(name, "nothing, as it is not computed"),
             }
+        }
+    }
+}
+
+/// The activation that a Dense module names: a class of torch, made without arguments. Where none is named it is tanh, and so
+/// it is for the library where a class is not torch's and the folder is not trusted: that is refused here.
+fn activation(fields: &Fields<'_>, file: &Value) -> DenseActivation {
+    let Some(value) = file.get("activation_function") else { return DenseActivation::Tanh };
+    let name = value.as_str().and_then(|name| name.strip_prefix("torch.nn.")).unwrap_or_default();
+    let class = name.rsplit('.').next().unwrap_or_default();
+    match DenseActivation::CLASSES.iter().find(|(known, _)| *known == class) {
+        Some((_, activation)) => *activation,
+        None => {
+            let known: Vec<&str> = DenseActivation::CLASSES.iter().map(|(name, _)| *name).collect();
+            fields.fault_at("activation_function", value, format!("a class of torch.nn: {}", known.join(", ")));
+            DenseActivation::Identity
         }
     }
 }

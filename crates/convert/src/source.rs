@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use omniburn_models::checkpoint::{HEAD_FILES, KeyMap, TensorIndex};
+use omniburn_models::checkpoint::{HEAD_FILES, KeyMap, StaticTable, TensorIndex};
 use omniburn_models::record::Dtype;
 
 use crate::error::ConvertError;
 use crate::files::{CONFIG_FILE, MODULES_FILE, read_json};
+use crate::folded::Folded;
+use crate::layout;
 use crate::safefile::{Pairs, SafeFile, StoredTensor};
 
 const SINGLE_FILE: &str = "model.safetensors";
@@ -21,6 +23,7 @@ pub(crate) struct Source {
     files: Vec<SafeFile>,
     keys: BTreeMap<String, Key>,
     index: Option<PathBuf>,
+    folded: Option<Folded>,
     /// What a reader of the report should know.
     pub notes: Vec<String>,
 }
@@ -30,6 +33,8 @@ struct Key {
     file: usize,
     /// The name in the file.
     own: String,
+    /// The name for people: with the folder in front, for a tensor of a module beside the weights.
+    shown: String,
 }
 
 impl Source {
@@ -45,7 +50,7 @@ impl Source {
                 if let Some(before) = keys.get(&canonical) {
                     twice.push(format!("{} and {own}", before.own));
                 } else {
-                    keys.insert(canonical, Key { file, own: own.clone() });
+                    keys.insert(canonical, Key { file, own: own.clone(), shown: own.clone() });
                 }
             }
         }
@@ -65,7 +70,47 @@ impl Source {
         if !twice.is_empty() {
             return Err(ConvertError::Duplicates { names: twice });
         }
-        Ok(Self { folder: folder.to_path_buf(), files, keys, index, notes })
+        Ok(Self { folder: folder.to_path_buf(), files, keys, index, folded: None, notes })
+    }
+
+    /// The same with the weights of modules that lie in folders of their own; a tensor is called by the name of its module
+    /// and its own.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn with_modules<'a>(
+        mut self,
+        modules: impl IntoIterator<Item = (String, &'a Path)>,
+    ) -> Result<Self, ConvertError> {
+        for (module, folder) in modules {
+            let path = folder.join(SINGLE_FILE);
+            if !path.exists() {
+                let other = other_weights(folder, SAVE_MODULES);
+                return Err(other.unwrap_or(ConvertError::MissingFiles { paths: vec![path] }));
+            }
+            let safe = SafeFile::open(&path)?;
+            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            for own in safe.tensors.keys() {
+                let key = Key { file: self.files.len(), own: own.clone(), shown: format!("{name}/{own}") };
+                if let Some(before) = self.keys.insert(format!("{module}.{own}"), key) {
+                    return Err(ConvertError::Duplicates { names: vec![format!("{} and {name}/{own}", before.shown)] });
+                }
+            }
+            self.files.push(safe);
+        }
+        Ok(self)
+    }
+
+    /// The same with a table of token rows in place of the tensors that it is made of.
+    pub fn with_table(mut self, names: StaticTable) -> Self {
+        let places = [names.rows, names.mapping, names.weights]
+            .map(|name| self.keys.get(name).map(|key| (key.file, key.own.as_str())));
+        self.folded = Folded::of(names, &self.files, places);
+        if self.folded.is_some() {
+            self.keys.remove(names.mapping);
+            self.keys.remove(names.weights);
+        }
+        self
     }
 
     /// The folder.
@@ -85,6 +130,9 @@ impl Source {
 
     /// What the header says of a tensor.
     pub fn get(&self, canonical: &str) -> Option<&StoredTensor> {
+        if let Some(folded) = self.table(canonical) {
+            return Some(&folded.tensor);
+        }
         let key = self.keys.get(canonical)?;
         self.files[key.file].tensors.get(&key.own)
     }
@@ -96,7 +144,7 @@ impl Source {
 
     /// The name a tensor has in its file; the canonical one where there is no such tensor.
     pub fn own_name<'a>(&'a self, canonical: &'a str) -> &'a str {
-        self.keys.get(canonical).map_or(canonical, |key| &key.own)
+        self.keys.get(canonical).map_or(canonical, |key| &key.shown)
     }
 
     /// Bytes of a tensor with their type; NaN and infinite values are an error.
@@ -104,6 +152,9 @@ impl Source {
     /// # Panics
     /// If the tensor was not found to be there before.
     pub fn read(&self, canonical: &str) -> Result<(Dtype, Vec<u8>), ConvertError> {
+        if self.table(canonical).is_some() {
+            return Ok((Dtype::F32, layout::narrow(Dtype::F32, &self.read_f32(canonical)?)));
+        }
         let (file, own) = self.place(canonical);
         file.read(own)
     }
@@ -113,6 +164,9 @@ impl Source {
     /// # Panics
     /// As [`Source::read`].
     pub fn read_f32(&self, canonical: &str) -> Result<Vec<f32>, ConvertError> {
+        if let Some(folded) = self.table(canonical) {
+            return folded.values(&self.files[folded.file]);
+        }
         let (file, own) = self.place(canonical);
         file.read_f32(own)
     }
@@ -122,6 +176,9 @@ impl Source {
     /// # Panics
     /// As [`Source::read`].
     pub fn non_finite(&self, canonical: &str) -> Result<usize, ConvertError> {
+        if self.table(canonical).is_some() {
+            return Ok(layout::count_non_finite(Dtype::F32, &self.read(canonical)?.1));
+        }
         let (file, own) = self.place(canonical);
         file.non_finite(own)
     }
@@ -129,6 +186,10 @@ impl Source {
     /// The weight files and their index, for the record's list of sources.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.index.iter().cloned().chain(self.files.iter().map(|f| f.path().to_path_buf())).collect()
+    }
+
+    fn table(&self, canonical: &str) -> Option<&Folded> {
+        self.folded.as_ref().filter(|folded| folded.name == canonical)
     }
 
     fn place(&self, canonical: &str) -> (&SafeFile, &str) {
@@ -172,7 +233,9 @@ fn open_files(folder: &Path, notes: &mut Vec<String>) -> Result<Opened, ConvertE
             Ok((vec![SafeFile::open(&single)?], None))
         }
         (false, true) => open_shards(folder, &index),
-        (false, false) => Err(other_weights(folder).unwrap_or(ConvertError::MissingFiles { paths: vec![single] })),
+        (false, false) => {
+            Err(other_weights(folder, SAVE).unwrap_or(ConvertError::MissingFiles { paths: vec![single] }))
+        }
     }
 }
 
@@ -202,6 +265,9 @@ const EXPORTS: [(&str, &str); 4] =
 const SAVE: &str =
     "save it as safetensors, with `AutoModel.from_pretrained(FOLDER).save_pretrained(OUT)` of transformers";
 
+/// How the modules of sentence-transformers do.
+const SAVE_MODULES: &str = "save it as safetensors, with `SentenceTransformer(FOLDER).save_pretrained(OUT)`";
+
 /// The format of a weight file that is not read.
 fn other_format(path: &Path) -> Option<&'static str> {
     let name = path.file_name()?.to_string_lossy().to_lowercase();
@@ -215,7 +281,7 @@ fn other_format(path: &Path) -> Option<&'static str> {
 }
 
 /// A refusal that names the weights a folder has in place of those that are read; `None` where it has none.
-fn other_weights(folder: &Path) -> Option<ConvertError> {
+fn other_weights(folder: &Path, save: &str) -> Option<ConvertError> {
     let entries = fs::read_dir(folder).ok()?;
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|e| e.path())).collect();
     paths.sort();
@@ -235,7 +301,7 @@ fn other_weights(folder: &Path) -> Option<ConvertError> {
     let way = if safetensors {
         format!("{SINGLE_FILE}, or shards with {INDEX_FILE}, would do")
     } else {
-        format!("{SINGLE_FILE} would do, which opens without running anything: {SAVE}")
+        format!("{SINGLE_FILE} would do, which opens without running anything: {save}")
     };
     (!found.is_empty()).then(|| ConvertError::OtherWeights { path: folder.into(), found, way })
 }

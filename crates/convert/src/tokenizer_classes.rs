@@ -3,7 +3,7 @@
 //! # Source
 //! transformers 5.24: `tokenization_auto.py` (which class), `tokenization_bert.py`, `tokenization_qwen2.py`,
 //! `tokenization_llama.py`, `tokenization_gpt2.py`, `tokenization_roberta.py`, `tokenization_xlm_roberta.py`,
-//! `tokenization_herbert.py`, `tokenization_clip.py`.
+//! `tokenization_herbert.py`, `tokenization_clip.py`, `tokenization_gemma.py`.
 
 use omniburn_models::checkpoint::{is_wrongly_named, registered_tokenizer};
 use serde_json::{Map, Value, json};
@@ -24,6 +24,7 @@ pub(crate) enum Class {
     XlmRoberta,
     Herbert,
     Clip,
+    Gemma,
 }
 
 /// Names that mean the plain class.
@@ -36,7 +37,7 @@ const OTHERS: &str = "\
     Albert Barthez Bartpho BertGeneration BertJapanese Bertweet BigBird BioGpt Blenderbot BlenderbotSmall ByT5 CTRL \
     Camembert Canine Clvp CodeGen CodeLlama Cohere ConvBert Cpm CpmAnt DPRContextEncoder DPRQuestionEncoder \
     DPRReader Deberta DebertaV2 Dia Esm Esmc FNet FSMT FastSpeech2Conformer Flaubert Funnel GPTNeoX GPTNeoXJapanese \
-    GPTSw3 Gemma Lasr LayoutLMv2 LayoutLMv3 LayoutXLM Luke M2M100 MBart MBart50 MLuke MPNet Marian MarkupLM Mgpstr \
+    GPTSw3 Lasr LayoutLMv2 LayoutLMv3 LayoutXLM Luke M2M100 MBart MBart50 MLuke MPNet Marian MarkupLM Mgpstr \
     MyT5 Nllb Nougat OpenAIGPT PLBart Parakeet Pegasus Perceiver Phobert ProphetNet Qwen3_5 Rag Reformer RemBert \
     RoCBert RoFormer SeamlessM4T Siglip Siglip2 Speech2Text SpeechT5 Splinter T5 Tapas Tipsv2 Udop VideoPrism Vits \
     Wav2Vec2CTC Wav2Vec2PhonemeCTC Whisper XGLM XLM XLNet";
@@ -53,6 +54,7 @@ impl Class {
             Class::XlmRoberta,
             Class::Herbert,
             Class::Clip,
+            Class::Gemma,
         ];
         all.iter().map(|class| class.name().to_string()).collect()
     }
@@ -69,6 +71,7 @@ impl Class {
             Class::XlmRoberta => "XLMRobertaTokenizer",
             Class::Herbert => "HerbertTokenizer",
             Class::Clip => "CLIPTokenizer",
+            Class::Gemma => "GemmaTokenizer",
         }
     }
 
@@ -111,6 +114,7 @@ impl Class {
             "XLMRobertaTokenizer" => Class::XlmRoberta,
             "HerbertTokenizer" => Class::Herbert,
             "CLIPTokenizer" => Class::Clip,
+            "GemmaTokenizer" => Class::Gemma,
             _ if PLAIN.contains(&name) => Class::Plain,
             _ if name.strip_suffix("Tokenizer").is_some_and(|short| listed(OTHERS, short)) => {
                 return Err(name.into());
@@ -124,7 +128,7 @@ impl Class {
         match self {
             Class::Bert | Class::Roberta => &["cls_token", "sep_token"],
             Class::XlmRoberta | Class::Clip => &["bos_token", "eos_token"],
-            Class::Plain | Class::Qwen2 | Class::Llama | Class::Gpt2 | Class::Herbert => &[],
+            Class::Plain | Class::Qwen2 | Class::Llama | Class::Gpt2 | Class::Herbert | Class::Gemma => &[],
         }
     }
 
@@ -152,6 +156,13 @@ impl Class {
                 ("sep_token", "</s>"),
                 ("cls_token", "<s>"),
                 ("unk_token", "<unk>"),
+                ("pad_token", "<pad>"),
+                ("mask_token", "<mask>"),
+            ],
+            Class::Gemma => &[
+                ("unk_token", "<unk>"),
+                ("bos_token", "<bos>"),
+                ("eos_token", "<eos>"),
                 ("pad_token", "<pad>"),
                 ("mask_token", "<mask>"),
             ],
@@ -251,6 +262,13 @@ pub(crate) fn rebuild(
                 json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": scheme, "split": false}),
             );
             part("model", model(file, pairs(None, true, true, None), true));
+        }
+        Class::Gemma => {
+            part("normalizer", json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"}));
+            let split =
+                json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false});
+            part("pre_tokenizer", split);
+            part("model", model(file, pairs(Some(&token("unk_token")), true, true, None), true));
         }
         Class::Gpt2 | Class::Roberta => {
             part("normalizer", Value::Null);
@@ -518,7 +536,7 @@ pub(crate) fn notes(
         let read = match class {
             Class::Bert => ["do_lower_case", "strip_accents", "tokenize_chinese_chars"].as_slice(),
             Class::Qwen2 | Class::Llama | Class::Gpt2 | Class::Roberta | Class::XlmRoberta => &["add_prefix_space"],
-            Class::Plain | Class::Herbert | Class::Clip => &[],
+            Class::Plain | Class::Herbert | Class::Clip | Class::Gemma => &[],
         };
         if read.contains(&key.as_str())
             || listed(WITHOUT_EFFECT, key)

@@ -150,6 +150,40 @@ pub(crate) fn read(folder: &Path, root: &Value, rows: usize) -> Result<Tokenizer
     Ok(found)
 }
 
+/// The tokenizer of a folder as its file alone says it, with nothing put around a text.
+///
+/// # Errors
+/// [`ConvertError::MissingFiles`] without a tokenizer, [`ConvertError::Json`], [`ConvertError::Io`].
+pub(crate) fn bare(folder: &Path) -> Result<TokenizerFiles, ConvertError> {
+    let path = folder.join(TOKENIZER_FILE);
+    let mut file: Map<String, Value> = read_json(&path)?;
+    let around = file.insert("post_processor".into(), Value::Null).is_some_and(|there| !there.is_null());
+    let notes = around.then(|| format!("{TOKENIZER_FILE}: no special tokens stand around a text"));
+    let content = Some(serde_json::to_vec(&file).map_err(ConvertError::json(&path))?);
+    Ok(TokenizerFiles { path, content, read: Vec::new(), notes: notes.into_iter().collect() })
+}
+
+/// Where a tokenizer's file cuts texts, and the id it gives to what it does not know.
+///
+/// # Source
+/// model2vec 0.10.0, `_get_unk_token_id`.
+/// # Errors
+/// As [`bare`].
+pub(crate) fn limit_and_unknown(folder: &Path) -> Result<(Option<usize>, Option<u32>), ConvertError> {
+    let file: Map<String, Value> = read_json(&folder.join(TOKENIZER_FILE))?;
+    let limit = file.get("truncation").and_then(|cut| cut.get("max_length")?.as_u64()).map(|limit| limit as usize);
+    let model = file.get("model");
+    let unknown = match model.and_then(|model| model.get("unk_token")?.as_str()) {
+        Some(token) => {
+            let added = file.get("added_tokens").and_then(Value::as_array).into_iter().flatten();
+            let mut added = added.filter(|listed| listed.get("content").and_then(Value::as_str) == Some(token));
+            added.next().and_then(|listed| listed.get("id")).or(model.and_then(|model| model.get("vocab")?.get(token)))
+        }
+        None => model.and_then(|model| model.get("unk_id")),
+    };
+    Ok((limit, unknown.and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok())))
+}
+
 /// Takes out the tokens that a class has of itself, no file names and the table has no row for: the library gives them an id
 /// with which its model fails, so texts that hold them have no vector to be equal to. Gives those it took out.
 fn leave_out(

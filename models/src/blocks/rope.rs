@@ -1,8 +1,10 @@
 //! Rotary tables: cosines and sines for given positions, computed on the host and never stored.
 
 use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::batch::upload;
+use crate::error::ConfigError;
 
 /// Cosines and sines of one row a token, `[tokens, head_dim]`, both halves alike.
 #[derive(Debug, Clone)]
@@ -14,6 +16,68 @@ pub struct RotaryTable {
 /// `base^(-2i/dim)` for `i` in `0..dim/2`, rounded to f32 where torch rounds: the exponent, the power, the quotient.
 pub fn inverse_frequencies(base: f64, dim: usize) -> Vec<f32> {
     (0..dim / 2).map(|i| 1.0 / (base.powf(f64::from((2 * i) as f32 / dim as f32)) as f32)).collect()
+}
+
+/// How Llama 3.1 stretches rotary positions to longer texts: slow pairs turn `factor` times slower, fast ones as before, those
+/// between them in between.
+///
+/// # Source
+/// transformers, `_compute_llama3_parameters` of `modeling_rope_utils`, revision 5.24.0.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Llama3Scaling {
+    /// How many times slower.
+    pub factor: f64,
+    /// Pairs that turn less often than this in `original_max_tokens` positions are slow.
+    pub low_freq_factor: f64,
+    /// Pairs that turn more often than this are fast.
+    pub high_freq_factor: f64,
+    /// Longest sequence before the stretching.
+    pub original_max_tokens: usize,
+}
+
+impl Llama3Scaling {
+    /// Checks numbers against each other.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        crate::checks::positive("rope_scaling.factor", self.factor)?;
+        crate::checks::positive("rope_scaling.low_freq_factor", self.low_freq_factor)?;
+        crate::checks::nonzero(&[("rope_scaling.original_max_tokens", self.original_max_tokens)])?;
+        if self.high_freq_factor.is_finite() && self.high_freq_factor > self.low_freq_factor {
+            return Ok(());
+        }
+        Err(ConfigError::OutOfRange {
+            field: "rope_scaling.high_freq_factor".into(),
+            found: self.high_freq_factor.to_string(),
+            expected: format!("more than low_freq_factor, {}", self.low_freq_factor),
+        })
+    }
+
+    /// The stretched form of inverse frequencies.
+    ///
+    /// # Numerics
+    /// f32, rounded after each operation as torch does: what it divides a number by, it takes the reciprocal of.
+    pub fn stretched(&self, frequencies: &[f32]) -> Vec<f32> {
+        let [factor, low, high] = [self.factor, self.low_freq_factor, self.high_freq_factor].map(|x| x as f32);
+        let original = self.original_max_tokens as f32;
+        let lengths =
+            [self.low_freq_factor, self.high_freq_factor].map(|turns| self.original_max_tokens as f64 / turns);
+        let [slow, fast] = lengths.map(|length| length as f32);
+        let one = |&frequency: &f32| {
+            let wavelength = (1.0 / frequency) * (2.0 * std::f64::consts::PI) as f32;
+            if wavelength > slow {
+                frequency / factor
+            } else if wavelength < fast {
+                frequency
+            } else {
+                let smooth = ((1.0 / wavelength) * original - low) / (high - low);
+                (1.0 - smooth) * frequency / factor + smooth * frequency
+            }
+        };
+        frequencies.iter().map(one).collect()
+    }
 }
 
 impl RotaryTable {
@@ -48,9 +112,16 @@ impl RotaryTable {
     /// transformers, `Qwen3RotaryEmbedding`; positions are plain and consecutive for media too, which equals M-RoPE
     /// with three equal axes.
     pub fn sequence(positions: &[usize], head_dim: usize, base: f64, device: &Device) -> Self {
-        let frequencies = inverse_frequencies(base, head_dim);
+        Self::with_frequencies(positions, &inverse_frequencies(base, head_dim), device)
+    }
+
+    /// The same with the frequency of each pair of a head.
+    ///
+    /// # Shapes
+    /// - `frequencies`: `[head_dim / 2]`; returns: `[positions, head_dim]`
+    pub fn with_frequencies(positions: &[usize], frequencies: &[f32], device: &Device) -> Self {
         let angles = positions.iter().map(|&p| frequencies.iter().map(|f| p as f32 * f).collect());
-        Self::from_angles(angles, head_dim, device)
+        Self::from_angles(angles, 2 * frequencies.len(), device)
     }
 
     /// Two coordinates a row, each over a quarter of the head's pairs: `[row * f, column * f]`.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::card::Card;
 use super::fields::{Faults, Fields};
-use crate::blocks::{HeadActivation, Pooling, RowHeadsConfig, ScoreHeadConfig};
+use crate::blocks::{HeadActivation, RowHeadsConfig, ScoreHeadConfig, VectorHeadConfig};
 use crate::record::{Modality, Preprocess, TemplateKind};
 
 /// What is known of a folder before its tensors are looked at.
@@ -138,14 +138,12 @@ pub fn layers(fields: Fields<'_>, name: &str, tensors: usize) -> usize {
 /// What the files of sentence-transformers and of the tokenizer say of texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextSettings {
-    /// Which rows make the vector.
-    pub pooling: Pooling,
-    /// Poolings whose vectors stand behind the first one's.
-    pub more_poolings: Vec<Pooling>,
-    /// Whether rows up to the end of a prompt are left out of the poolings.
-    pub skips_prompt: bool,
+    /// From rows to the vector.
+    pub vector_head: VectorHeadConfig,
     /// Where texts are cut, where a file says so.
     pub max_tokens: Option<usize>,
+    /// Id that the tokenizer gives to what it does not know, where the family is a static table.
+    pub unknown: Option<u32>,
     /// Id of the token that the tokenizer pads with, where its files name one.
     pub padding: Option<u32>,
     /// Of a model that scores pairs of texts; `None` of one that gives vectors.

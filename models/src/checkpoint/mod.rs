@@ -17,6 +17,6 @@ pub use folder::{
     CheckpointFolder, FolderDetails, HEAD_FILES, RerankSettings, TemplateRule, TensorIndex, TextSettings, layers,
 };
 pub use keys::{KeyMap, Pattern, source_name};
-pub use steps::{Fold, OneTask, Steps, TaskRules, TextFiles};
+pub use steps::{Fold, OneTask, StaticTable, Steps, TaskRules, TextFiles};
 pub use tokenizers::{is_wrongly_named, registered_tokenizer};
 pub use two_towers::TwoTowers;

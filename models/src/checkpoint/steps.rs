@@ -18,6 +18,9 @@ pub struct Steps {
     pub one: OneTask,
     /// Whether convolutions may lie with their channels last.
     pub channels_last: bool,
+    /// The tensors that a table of token rows is made of, where the model is such a table and nothing else. Its texts are cut by
+    /// `tokenizer.json` alone, without what other files say of it and without special tokens around a text.
+    pub static_table: Option<StaticTable>,
     /// Products that some exports keep in two and the record in one.
     pub folds: &'static [Fold],
     /// Whether files of preprocessors are laid over what the configuration says of media.
@@ -34,9 +37,21 @@ impl Steps {
         tasks: None,
         one: OneTask { name: "base", licence: "as its own page says" },
         channels_last: false,
+        static_table: None,
         folds: &[],
         processors: false,
     };
+}
+
+/// Tensors of a checkpoint that make one table of token rows: `rows[mapping[id]] * weights[id]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StaticTable {
+    /// The rows.
+    pub rows: &'static str,
+    /// Which row each id takes; one each, in their order, where there is no such tensor.
+    pub mapping: &'static str,
+    /// What each id's row is multiplied by; nothing, where there is no such tensor.
+    pub weights: &'static str,
 }
 
 /// Files that say how texts are read.

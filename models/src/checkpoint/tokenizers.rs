@@ -17,7 +17,10 @@ pub fn registered_tokenizer(model_type: &str) -> Option<&'static str> {
         | "qwen2_audio" | "qwen2_5_omni" | "qwen3_omni_moe" | "qwen3_asr" | "colqwen2" | "internvl" | "ovis2"
         | "audioflamingo3" | "lighton_ocr" => "Qwen2Tokenizer",
         "idefics" | "idefics2" => "LlamaTokenizer",
-        "llava" | "llava_next" | "vipllava" | "smolvlm" | "granite" | "olmo2" | "olmo3" => "TokenizersBackend",
+        "gemma" | "gemma2" | "gemma3" | "gemma3_text" => "GemmaTokenizer",
+        "llava" | "llava_next" | "vipllava" | "smolvlm" | "granite" | "olmo2" | "olmo3" | "mistral" => {
+            "TokenizersBackend"
+        }
         _ => return None,
     })
 }

@@ -8,8 +8,9 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenRows;
-use crate::blocks::pool::pooled;
-use crate::blocks::{HeadActivation, Pooling, RowHeads, ScoreHead, ScoreHeadConfig, TokenTable};
+use crate::blocks::{
+    HeadActivation, Pooling, RowHeads, ScoreHead, ScoreHeadConfig, TokenTable, VectorHead, VectorHeadConfig,
+};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps, layers};
 use crate::checks::{layer_count, multiple, nonzero, positive};
@@ -88,8 +89,6 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
 const TOKEN_TYPES: usize = 2;
 /// Pooler, nothing, classifier: what a cross encoder makes its score with.
 const HEAD_NAMES: [&str; 3] = ["pooler.dense", "", "classifier"];
-/// Poolings side by side that a configuration may ask for: each there is, twice. Published models have one or two.
-pub(crate) const MOST_POOLINGS: usize = 12;
 
 /// Configuration of the family, and of the text half of the mini family; plain data without defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -111,23 +110,18 @@ pub struct BertConfig {
     pub max_tokens: usize,
     /// Rows of the token table.
     pub vocab: usize,
-    /// Which rows make the vector.
-    pub pooling: Pooling,
-    /// Poolings whose vectors stand behind the first one's, in this order; mostly none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub more_poolings: Vec<Pooling>,
-    /// Whether the rows up to the end of a prompt are left out of the poolings; the last row never is.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub skips_prompt: bool,
+    /// From rows to the vector.
+    #[serde(flatten)]
+    pub vector_head: VectorHeadConfig,
     /// What makes a score of the pooled row; absent in a model that gives vectors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<ScoreHeadConfig>,
 }
 
 impl BertConfig {
-    /// Numbers of a whole vector: as many times `hidden` as there are poolings; one where it is a score.
+    /// Numbers of a whole vector; one where it is a score.
     pub fn vector(&self) -> usize {
-        if self.head.is_some() { 1 } else { self.hidden * (1 + self.more_poolings.len()) }
+        if self.head.is_some() { 1 } else { self.vector_head.vector(self.hidden) }
     }
 
     /// Sizes of the encoder.
@@ -142,7 +136,7 @@ impl BertConfig {
         BertText {
             tokens: tokens.table(self.vocab, self.hidden),
             encoder: b.at("backbone", |b| Encoder::build(&self.shape(), b)),
-            poolings: (self.pooling, self.more_poolings.clone()),
+            vector_head: VectorHead::build(&self.vector_head, b),
             padding: None,
             head: score_head(self.head.as_ref(), HEAD_NAMES, b, self.hidden, self.norm_eps),
             row_heads: RowHeads::default(),
@@ -196,8 +190,8 @@ impl Architecture for BertConfig {
                 expected: format!("at most text.positions, {}", self.positions),
             });
         }
-        check_poolings(&self.more_poolings)?;
-        check_head(self.head.as_ref(), &self.more_poolings, TOKEN_TYPES)?;
+        self.vector_head.check(self.hidden)?;
+        check_head(self.head.as_ref(), &self.vector_head, TOKEN_TYPES)?;
         positive("text.norm_eps", self.norm_eps)
     }
 
@@ -210,13 +204,17 @@ impl Architecture for BertConfig {
             image: None,
             audio: None,
             ends: None,
-            skips_prompt: self.skips_prompt,
+            skips_prompt: self.vector_head.skips_prompt,
             outputs: outputs(self.head.as_ref()),
         }
     }
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
         Arc::new(self.build(b, tokens))
+    }
+
+    fn vector_head(&self) -> Option<&VectorHeadConfig> {
+        Some(&self.vector_head)
     }
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
@@ -228,29 +226,20 @@ impl Architecture for BertConfig {
     }
 }
 
-/// Refuses more poolings than any model has.
-pub(crate) fn check_poolings(more: &[Pooling]) -> Result<(), ConfigError> {
-    if more.len() < MOST_POOLINGS {
-        return Ok(());
-    }
-    Err(ConfigError::OutOfRange {
-        field: "text.more_poolings".into(),
-        found: more.len().to_string(),
-        expected: format!("at most {}", MOST_POOLINGS - 1),
-    })
-}
-
 /// Refuses a head that does not fit what it stands behind.
-pub(crate) fn check_head(head: Option<&ScoreHeadConfig>, more: &[Pooling], types: usize) -> Result<(), ConfigError> {
+pub(crate) fn check_head(
+    head: Option<&ScoreHeadConfig>,
+    rows: &VectorHeadConfig,
+    types: usize,
+) -> Result<(), ConfigError> {
     let Some(head) = head else { return Ok(()) };
-    let fault = |field: &str, found: String, expected: String| {
-        Err(ConfigError::OutOfRange { field: field.into(), found, expected })
-    };
-    if !more.is_empty() {
-        return fault("text.more_poolings", more.len().to_string(), "none: a head reads one row".into());
-    }
+    rows.check_alone()?;
     if head.token_types == 0 || usize::from(head.token_types) > types {
-        return fault("text.head.token_types", head.token_types.to_string(), format!("1 to {types}"));
+        return Err(ConfigError::OutOfRange {
+            field: "text.head.token_types".into(),
+            found: head.token_types.to_string(),
+            expected: format!("1 to {types}"),
+        });
     }
     Ok(())
 }
@@ -292,8 +281,8 @@ pub struct BertText {
     pub tokens: TokenTable,
     /// The encoder.
     pub encoder: Encoder,
-    /// The pooling, and those whose rows stand behind it.
-    pub(crate) poolings: (Pooling, Vec<Pooling>),
+    /// From rows to the vector.
+    pub(crate) vector_head: VectorHead,
     /// Of RoBERTa, the id of padding, whose position it takes; the positions of texts begin behind it.
     pub(crate) padding: Option<u32>,
     /// Of a reranker, what makes a score of the pooled row.
@@ -333,13 +322,12 @@ impl Layered for BertText {
 
     fn leave(&self, state: EncoderState, skipped: &[usize]) -> Tensor<2> {
         let (rows, segments) = Encoder::leave(state);
-        pooled(self.poolings.0, &self.poolings.1, rows, &segments, skipped)
+        self.vector_head.forward(rows, &segments, skipped)
     }
 
     fn end(&self, state: EncoderState, ending: &Ending) -> Output {
         let (rows, segments) = Encoder::leave(state);
-        let (first, more) = &self.poolings;
-        let pooled = pooled(*first, more, rows.clone(), &segments, &ending.skipped);
+        let pooled = self.vector_head.forward(rows.clone(), &segments, &ending.skipped);
         match &self.head {
             Some(head) => Output::Scores(head.forward(pooled)),
             None => {
@@ -397,7 +385,8 @@ impl TextModel for BertText {
     fn flops(&self, shape: &Shape) -> Option<u64> {
         match shape {
             Shape::Text { tokens } => {
-                Some(self.encoder.flops(*tokens) + self.head.as_ref().map_or(0, ScoreHead::flops))
+                let head = self.head.as_ref().map_or(0, ScoreHead::flops);
+                Some(self.encoder.flops(*tokens) + self.vector_head.flops() + head)
             }
             _ => None,
         }
@@ -411,20 +400,18 @@ impl TextModel for BertText {
 /// From a published folder to a configuration.
 fn read(folder: &CheckpointFolder<'_>) -> BertConfig {
     folder.refuse_common();
-    let text = read_encoder(folder.config, folder.tensors, folder.text.pooling);
+    let text = read_encoder(folder.config, folder.tensors, folder.text.vector_head.clone());
     let head = folder.classifier(HeadActivation::Tanh, TOKEN_TYPES);
     BertConfig {
-        pooling: if head.is_some() { Pooling::Cls } else { text.pooling },
+        vector_head: if head.is_some() { VectorHeadConfig::of(Pooling::Cls) } else { text.vector_head },
         head,
         max_tokens: folder.text.limit(text.positions),
-        more_poolings: folder.text.more_poolings.clone(),
-        skips_prompt: folder.text.skips_prompt,
         ..text
     }
 }
 
 /// The encoder's configuration, as long as its positions; zeros where a fault was added.
-pub fn read_encoder(text: Fields<'_>, tensors: usize, pooling: Pooling) -> BertConfig {
+pub fn read_encoder(text: Fields<'_>, tensors: usize, vector_head: VectorHeadConfig) -> BertConfig {
     refuse_decoder(text);
     if text.count("type_vocab_size").is_some_and(|n| n != 2) {
         text.fault("type_vocab_size", "2");
@@ -439,9 +426,7 @@ pub fn read_encoder(text: Fields<'_>, tensors: usize, pooling: Pooling) -> BertC
         positions,
         max_tokens: text.size("max_seq_length").map_or(positions, |n| n.min(positions)),
         vocab: text.needed_size("vocab_size"),
-        pooling,
-        more_poolings: Vec::new(),
-        skips_prompt: false,
+        vector_head,
         head: None,
     }
 }

@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::batch::{TokenRows, upload};
 use crate::blocks::pool::means;
 use crate::blocks::taps::Taps;
-use crate::blocks::{GeluMlp, LayerNorm, Linear, Pooling, TokenTable, unit_rows};
+use crate::blocks::{GeluMlp, LayerNorm, Linear, Pooling, TokenTable, VectorHeadConfig, unit_rows};
 use crate::builder::Builder;
 use crate::capture;
 use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, OneTask, Pattern, Steps, TemplateRule, TextFiles, layers};
@@ -181,7 +181,7 @@ impl MiniConfig {
             })
         };
         let (start, end) = (end_row(self.start), end_row(self.end));
-        MiniText { start, end, encoder, picture, speech, tokens, pooling: self.text.pooling }
+        MiniText { start, end, encoder, picture, speech, tokens, pooling: self.text.vector_head.pooling }
     }
 
     /// Opens the word embeddings.
@@ -247,11 +247,12 @@ impl Architecture for MiniConfig {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.text.check()?;
-        if !self.text.more_poolings.is_empty() || self.text.skips_prompt || self.text.head.is_some() {
+        let one = VectorHeadConfig::of(self.text.vector_head.pooling);
+        if self.text.vector_head != one || self.text.head.is_some() {
             // The connectors are trained to one vector of the encoder's width, and there is no prompt.
             return Err(ConfigError::OutOfRange {
                 field: "text.pooling".into(),
-                found: "several, or without the prompt, or a head".into(),
+                found: "several, or without the prompt, or with Dense modules or a head behind it".into(),
                 expected: "one pooling of all rows".into(),
             });
         }
@@ -778,7 +779,7 @@ fn read(folder: &CheckpointFolder<'_>) -> MiniConfig {
         preprocess.audio = Some(sound);
         speech
     });
-    let text = bert::read_encoder(text, tensors, Pooling::Mean);
+    let text = bert::read_encoder(text, tensors, VectorHeadConfig::of(Pooling::Mean));
     let &[start, end] = folder.token_ids else { panic!("the two tokens of the steps are looked up before") };
     let media = [
         (Modality::Image, picture.is_some()),

@@ -3,7 +3,10 @@
 
 pub mod bert;
 pub mod clip;
+pub mod gemma3;
+pub mod llama;
 pub mod mini;
+pub mod model2vec;
 pub mod modernbert;
 pub mod omni;
 pub mod qwen3;
@@ -12,7 +15,10 @@ pub mod xlm_roberta;
 
 pub use bert::BertConfig;
 pub use clip::ClipConfig;
+pub use gemma3::Gemma3Config;
+pub use llama::LlamaConfig;
 pub use mini::MiniConfig;
+pub use model2vec::Model2VecConfig;
 pub use modernbert::ModernBertConfig;
 pub use omni::OmniConfig;
 pub use qwen3::Qwen3Config;

@@ -13,14 +13,16 @@ use serde_json::Value;
 
 use crate::batch::TokenRows;
 use crate::blocks::filler::{with_filler, without_filler};
-use crate::blocks::pool::pooled;
-use crate::blocks::{HeadActivation, LayerNorm, Linear, Pooling, RotaryTable, ScoreHead, ScoreHeadConfig, TokenTable};
+use crate::blocks::{
+    HeadActivation, LayerNorm, Linear, Pooling, RotaryTable, ScoreHead, ScoreHeadConfig, TokenTable, VectorHead,
+    VectorHeadConfig,
+};
 use crate::builder::Builder;
 use crate::capture;
 use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps};
 use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::error::ConfigError;
-use crate::families::bert::{check_head, check_poolings, outputs, score_head};
+use crate::families::bert::{check_head, outputs, score_head};
 use crate::family::{
     Architecture, CheckpointRules, Family, ModelSpec, Output, Pass, PassInput, RowActivations, StepKind, TextModel,
     Tokens, config,
@@ -91,14 +93,9 @@ pub struct ModernBertConfig {
     pub max_tokens: usize,
     /// Rows of the token table.
     pub vocab: usize,
-    /// Which rows make the vector.
-    pub pooling: Pooling,
-    /// Poolings whose vectors stand behind the first one's, in this order; mostly none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub more_poolings: Vec<Pooling>,
-    /// Whether the rows up to the end of a prompt are left out of the poolings; the last row never is.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub skips_prompt: bool,
+    /// From rows to the vector.
+    #[serde(flatten)]
+    pub vector_head: VectorHeadConfig,
     /// What makes a score of the pooled row; absent in a model that gives vectors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<ScoreHeadConfig>,
@@ -121,8 +118,8 @@ impl Architecture for ModernBertConfig {
         ])?;
         multiple("text.hidden", self.hidden, "text.heads", self.heads)?;
         multiple("text head width", self.hidden / self.heads, "rotary pairs", 2)?;
-        check_poolings(&self.more_poolings)?;
-        check_head(self.head.as_ref(), &self.more_poolings, 1)?;
+        self.vector_head.check(self.hidden)?;
+        check_head(self.head.as_ref(), &self.vector_head, 1)?;
         positive("text.norm_eps", self.norm_eps)?;
         positive("text.rope_theta", self.rope_theta)?;
         positive("text.window_rope_theta", self.window_rope_theta)
@@ -130,14 +127,14 @@ impl Architecture for ModernBertConfig {
 
     fn spec(&self) -> ModelSpec {
         ModelSpec {
-            vector: if self.head.is_some() { 1 } else { self.hidden * (1 + self.more_poolings.len()) },
+            vector: if self.head.is_some() { 1 } else { self.vector_head.vector(self.hidden) },
             hidden: self.hidden,
             vocab: self.vocab,
             max_tokens: self.max_tokens,
             image: None,
             audio: None,
             ends: None,
-            skips_prompt: self.skips_prompt,
+            skips_prompt: self.vector_head.skips_prompt,
             outputs: outputs(self.head.as_ref()),
         }
     }
@@ -145,8 +142,13 @@ impl Architecture for ModernBertConfig {
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
         let tokens = tokens.table(self.vocab, self.hidden);
         let encoder = b.at("backbone", |b| ModernBertEncoder::build(self, b));
+        let vector_head = VectorHead::build(&self.vector_head, b);
         let head = score_head(self.head.as_ref(), HEAD_NAMES, b, self.hidden, self.norm_eps);
-        Arc::new(ModernBertText { tokens, encoder, head, config: self.clone() })
+        Arc::new(ModernBertText { tokens, encoder, vector_head, head, config: self.clone() })
+    }
+
+    fn vector_head(&self) -> Option<&VectorHeadConfig> {
+        Some(&self.vector_head)
     }
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
@@ -236,14 +238,7 @@ impl ModernBertLayer {
     }
 
     fn flops(&self, tokens: usize) -> u64 {
-        // Rows of a window that lie in the sequence.
-        let pairs = match self.window {
-            None => tokens * tokens,
-            Some(window) => {
-                let reach = window.min(tokens.saturating_sub(1));
-                tokens + 2 * (reach * tokens - reach * (reach + 1) / 2)
-            }
-        };
+        let pairs = flops::pairs(tokens, self.window);
         let products = [&self.qkv, &self.attn_out, &self.mlp_in, &self.mlp_out];
         products.iter().map(|linear| linear.flops(tokens)).sum::<u64>()
             + flops::attention(pairs, self.attn_out.inputs())
@@ -266,6 +261,7 @@ impl ModernBertLayer {
 struct ModernBertText {
     tokens: TokenTable,
     encoder: ModernBertEncoder,
+    vector_head: VectorHead,
     head: Option<ScoreHead>,
     config: ModernBertConfig,
 }
@@ -307,7 +303,7 @@ impl Layered for ModernBertText {
     fn leave(&self, state: State, skipped: &[usize]) -> Tensor<2> {
         let rows = self.encoder.final_norm.forward(without_filler(state.hidden, &state.segments));
         let segments = state.segments.with_filler(0);
-        pooled(self.config.pooling, &self.config.more_poolings, rows, &segments, skipped)
+        self.vector_head.forward(rows, &segments, skipped)
     }
 
     fn end(&self, state: State, ending: &Ending) -> Output {
@@ -340,7 +336,8 @@ impl TextModel for ModernBertText {
         match shape {
             Shape::Text { tokens } => {
                 let layers = self.encoder.layers.iter().map(|layer| layer.flops(*tokens)).sum::<u64>();
-                Some(layers + self.head.as_ref().map_or(0, ScoreHead::flops))
+                let head = self.head.as_ref().map_or(0, ScoreHead::flops);
+                Some(layers + self.vector_head.flops() + head)
             }
             _ => None,
         }
@@ -389,9 +386,10 @@ fn read(folder: &CheckpointFolder<'_>) -> ModernBertConfig {
         window_rope_theta,
         max_tokens: folder.text.limit(text.needed_size("max_position_embeddings")),
         vocab: text.needed_size("vocab_size"),
-        pooling: head.map_or(folder.text.pooling, |(_, pooling)| pooling),
-        more_poolings: folder.text.more_poolings.clone(),
-        skips_prompt: folder.text.skips_prompt,
+        vector_head: match head {
+            Some((_, pooling)) => VectorHeadConfig::of(pooling),
+            None => folder.text.vector_head.clone(),
+        },
         head: head.map(|(head, _)| head),
     }
 }

@@ -4,25 +4,17 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
-use omniburn_kernels::Segments;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::backbone::{Backbone, BackboneConfig, BackbonePass, Extras};
-use crate::batch::TokenRows;
-use crate::blocks::pool::pooled;
-use crate::blocks::{AnswerHead, Pooling, TokenTable};
+use crate::backbone::{BackboneConfig, BackboneOptions, BackboneText};
+use crate::blocks::{AnswerHead, Llama3Scaling, Pooling, VectorHeadConfig};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps};
 use crate::error::ConfigError;
-use crate::families::bert::check_poolings;
 use crate::family::{
-    Architecture, CheckpointRules, Family, ModelSpec, Output, Outputs, PairForm, PairPrompt, Pass, PassInput,
-    RowActivations, StepKind, TextModel, Tokens, config,
+    Architecture, CheckpointRules, Family, ModelSpec, Outputs, PairForm, PairPrompt, TextModel, Tokens, config,
 };
-use crate::flops::Shape;
-use crate::pass::{Ending, Layered, LayeredPass};
 use crate::record::Preprocess;
 
 /// The family.
@@ -37,17 +29,20 @@ static RULES: CheckpointRules = CheckpointRules {
     model_types: &["qwen3"],
     is_architecture: |name| name == "Qwen3Model" || name == "Qwen3ForCausalLM",
     known_as: "a Qwen3 text model",
-    keys: KeyMap {
-        renames: &[("module.", ""), ("0.", ""), ("auto_model.", ""), ("model.", "")],
-        endings: &[],
-        drops: &[
-            (Pattern::Prefix("lm_head."), "an embedding takes no head: this one guesses words"),
-            (Pattern::Contains("rotary_emb.inv_freq"), "rotary frequencies are computed from the configuration"),
-        ],
-    },
+    keys: KEYS,
     names: &[("head.", ""), ("backbone.", "")],
     read: |folder| Box::new(read(folder)),
     steps: Steps::TEXT,
+};
+
+/// The names of published decoders.
+pub(crate) const KEYS: KeyMap = KeyMap {
+    renames: &[("module.", ""), ("0.", ""), ("auto_model.", ""), ("model.", "")],
+    endings: &[],
+    drops: &[
+        (Pattern::Prefix("lm_head."), "an embedding takes no head: this one guesses words"),
+        (Pattern::Contains("rotary_emb.inv_freq"), "rotary frequencies are computed from the configuration"),
+    ],
 };
 
 /// Configuration of the family; plain data without defaults.
@@ -56,14 +51,9 @@ static RULES: CheckpointRules = CheckpointRules {
 pub struct Qwen3Config {
     /// The backbone.
     pub text: BackboneConfig,
-    /// Which rows make the vector.
-    pub pooling: Pooling,
-    /// Poolings whose vectors stand behind the first one's, in this order; mostly none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub more_poolings: Vec<Pooling>,
-    /// Whether the rows up to the end of a prompt are left out of the poolings; the last row never is.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub skips_prompt: bool,
+    /// From rows to the vector.
+    #[serde(flatten)]
+    pub vector_head: VectorHeadConfig,
     /// What makes a score of the pooled row; absent in a model that gives vectors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<AnswerHeadConfig>,
@@ -95,50 +85,40 @@ impl Architecture for Qwen3Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.text.check()?;
-        check_poolings(&self.more_poolings)?;
+        self.vector_head.check(self.text.hidden)?;
         let Some(head) = &self.head else { return Ok(()) };
-        let fault = |field: &str, found: String, expected: String| {
-            Err(ConfigError::OutOfRange { field: field.into(), found, expected })
-        };
+        self.vector_head.check_alone()?;
         let [yes, no] = head.answers;
         if yes == no || yes.max(no) as usize >= self.text.vocab {
-            let expected = format!("two ids less than text.vocab, {}", self.text.vocab);
-            return fault("head.answers", format!("{:?}", head.answers), expected);
-        }
-        if !self.more_poolings.is_empty() || self.skips_prompt {
-            return fault(
-                "pooling",
-                "several, or without the prompt".into(),
-                "one pooling: a head reads one row".into(),
-            );
+            return Err(ConfigError::OutOfRange {
+                field: "head.answers".into(),
+                found: format!("{:?}", head.answers),
+                expected: format!("two ids less than text.vocab, {}", self.text.vocab),
+            });
         }
         Ok(())
     }
 
     fn spec(&self) -> ModelSpec {
-        ModelSpec {
-            vector: if self.head.is_some() { 1 } else { self.text.hidden * (1 + self.more_poolings.len()) },
-            hidden: self.text.hidden,
-            vocab: self.text.vocab,
-            max_tokens: self.text.max_tokens,
-            image: None,
-            audio: None,
-            ends: None,
-            skips_prompt: self.skips_prompt,
-            outputs: match &self.head {
-                Some(head) => Outputs::Scores(PairForm::Prompt(head.prompt.clone())),
-                None => Outputs::default(),
-            },
+        let spec = BackboneText::spec(&self.text, &self.vector_head);
+        match &self.head {
+            Some(head) => {
+                ModelSpec { vector: 1, outputs: Outputs::Scores(PairForm::Prompt(head.prompt.clone())), ..spec }
+            }
+            None => spec,
         }
     }
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
-        let backbone = b.at("backbone", |b| Backbone::build(&self.text, b));
-        let tokens = tokens.table(self.text.vocab, self.text.hidden);
         let head = self.head.as_ref().map(|head| {
             b.at("head", |b| AnswerHead::build(b, head.table(), [self.text.vocab, self.text.hidden], head.answers))
         });
-        Arc::new(Qwen3Text { tokens, backbone, head, config: self.clone() })
+        let text = BackboneText::build(&self.text, BackboneOptions::default(), &self.vector_head, b, tokens);
+        Arc::new(text.with_answers(head))
+    }
+
+    fn vector_head(&self) -> Option<&VectorHeadConfig> {
+        Some(&self.vector_head)
     }
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
@@ -150,86 +130,42 @@ impl Architecture for Qwen3Config {
     }
 }
 
-/// The family opened: token rows on the host, the backbone on its device.
-#[derive(Debug)]
-struct Qwen3Text {
-    tokens: TokenTable,
-    backbone: Backbone,
-    head: Option<AnswerHead>,
-    config: Qwen3Config,
-}
-
-/// A [`Qwen3Text`] between two of its layers.
-struct State {
-    layers: BackbonePass,
-    segments: Segments,
-}
-
-impl Layered for Qwen3Text {
-    type State = State;
-
-    fn enter(&self, rows: TokenRows, _: Option<Vec<usize>>) -> State {
-        let segments = rows.segments.clone();
-        State { layers: self.backbone.begin(rows, Extras::default()), segments }
-    }
-
-    fn layers(&self) -> usize {
-        self.backbone.layers()
-    }
-
-    fn layer(&self, _: usize, state: State) -> State {
-        State { layers: self.backbone.advance(state.layers), ..state }
-    }
-
-    fn leave(&self, state: State, skipped: &[usize]) -> Tensor<2> {
-        let rows = self.backbone.finish(state.layers);
-        pooled(self.config.pooling, &self.config.more_poolings, rows, &state.segments, skipped)
-    }
-
-    fn end(&self, state: State, ending: &Ending) -> Output {
-        let pooled = self.leave(state, &ending.skipped);
-        match &self.head {
-            Some(head) => Output::Scores(head.forward(pooled)),
-            None => Output::Vectors(pooled),
-        }
-    }
-}
-
-impl TextModel for Qwen3Text {
-    fn tokens(&self) -> &TokenTable {
-        &self.tokens
-    }
-
-    fn first_step(&self) -> StepKind {
-        Layered::first_step(self)
-    }
-
-    fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass> {
-        Box::new(LayeredPass::new(self, input))
-    }
-
-    fn flops(&self, shape: &Shape) -> Option<u64> {
-        match shape {
-            Shape::Text { tokens } => {
-                Some(self.backbone.flops(*tokens) + self.head.as_ref().map_or(0, AnswerHead::flops))
-            }
-            _ => None,
-        }
-    }
-
-    fn activations(&self) -> RowActivations {
-        self.backbone.activations()
-    }
-}
-
 /// From a published folder to a configuration.
 fn read(folder: &CheckpointFolder<'_>) -> Qwen3Config {
     folder.refuse_common();
+    folder.config.only_flag("attention_bias", false);
+    folder.config.only_flag("use_sliding_window", false);
+    let (rope_theta, _) = rope(folder, false);
+    let own = Decoder { head_dim: Some(128), causal: true, qk_norm: true, rope_theta };
+    let mut text = read_backbone(folder, &own);
+    let head = head(folder);
+    if head.is_some() {
+        text.max_tokens = text.max_tokens.min(PAIR_TOKENS);
+    }
+    let vector_head = match &head {
+        Some(_) => VectorHeadConfig::of(Pooling::LastToken),
+        None => folder.text.vector_head.clone(),
+    };
+    Qwen3Config { text, vector_head, head }
+}
+
+/// What decoders do not have in common.
+pub(crate) struct Decoder {
+    /// Width of a head where the configuration has none; `hidden / heads` where absent.
+    pub head_dim: Option<usize>,
+    /// Whether rows see only earlier ones, where the configuration does not say.
+    pub causal: bool,
+    /// Whether queries and keys are normalised per head.
+    pub qk_norm: bool,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+}
+
+/// The backbone of a decoder with SwiGLU MLPs in which every layer sees all there is to see.
+pub(crate) fn read_backbone(folder: &CheckpointFolder<'_>, own: &Decoder) -> BackboneConfig {
     let text = folder.config;
     text.only_text("hidden_act", "silu");
-    text.only_flag("attention_bias", false);
     text.only_flag("mlp_bias", false);
-    text.only_flag("use_sliding_window", false);
     if let Some(kinds) = text.list("layer_types", "a list of strings", Value::as_str)
         && kinds.iter().any(|kind| *kind != "full_attention")
     {
@@ -237,28 +173,19 @@ fn read(folder: &CheckpointFolder<'_>) -> Qwen3Config {
     }
     let (hidden, heads) = (text.needed_size("hidden_size"), text.needed_size("num_attention_heads"));
     let positions = text.needed_size("max_position_embeddings");
-    let head = head(folder);
-    let limit = folder.text.limit(positions);
-    let backbone = BackboneConfig {
+    BackboneConfig {
         hidden,
         layers: folder.layers("num_hidden_layers"),
         heads,
         kv_heads: text.size("num_key_value_heads").unwrap_or(heads),
-        head_dim: text.size("head_dim").unwrap_or(128),
+        head_dim: text.size("head_dim").or(own.head_dim).unwrap_or_else(|| hidden.checked_div(heads).unwrap_or(0)),
         inner: text.needed_size("intermediate_size"),
         norm_eps: text.number("rms_norm_eps").unwrap_or(1e-6),
-        rope_theta: rope_theta(folder),
-        causal: text.flag("is_causal").unwrap_or(true),
-        qk_norm: true,
-        max_tokens: if head.is_some() { limit.min(PAIR_TOKENS) } else { limit },
+        rope_theta: own.rope_theta,
+        causal: text.flag("is_causal").unwrap_or(own.causal),
+        qk_norm: own.qk_norm,
+        max_tokens: folder.text.limit(positions),
         vocab: text.needed_size("vocab_size"),
-    };
-    Qwen3Config {
-        text: backbone,
-        pooling: if head.is_some() { Pooling::LastToken } else { folder.text.pooling },
-        more_poolings: folder.text.more_poolings.clone(),
-        skips_prompt: folder.text.skips_prompt,
-        head,
     }
 }
 
@@ -295,30 +222,52 @@ fn head(folder: &CheckpointFolder<'_>) -> Option<AnswerHeadConfig> {
     Some(AnswerHeadConfig { answers, tied, prompt })
 }
 
-/// The base of plain rotary positions; any scaling is refused.
-fn rope_theta(folder: &CheckpointFolder<'_>) -> f64 {
+/// The base of the rotary positions, and how they are stretched: as Llama 3.1 does it, where the family takes that. Any other
+/// scaling is refused.
+pub(crate) fn rope(folder: &CheckpointFolder<'_>, takes_llama3: bool) -> (f64, Option<Llama3Scaling>) {
     let text = folder.config;
-    let plain = |rope: Fields<'_>| {
-        for kind in ["rope_type", "type"] {
-            rope.only_text(kind, "default");
-        }
-        if rope.number("partial_rotary_factor").is_some_and(|factor| factor != 1.0) {
-            rope.fault("partial_rotary_factor", "1.0");
-        }
-    };
-    let nested = ["rope_parameters", "rope_scaling"].into_iter().filter_map(|block| {
-        let at = if block == "rope_parameters" { "rope_parameters." } else { "rope_scaling." };
+    let (mut theta, mut scaling) = (None, None);
+    for (block, at) in [("rope_parameters", "rope_parameters."), ("rope_scaling", "rope_scaling.")] {
         let rope = folder.inner(block, at);
-        plain(rope);
-        rope.number("rope_theta")
-    });
-    let nested: Vec<f64> = nested.collect();
+        let kinds: Vec<(&str, &str)> =
+            ["rope_type", "type"].into_iter().filter_map(|field| Some((field, rope.text(field)?))).collect();
+        let stretched = takes_llama3 && kinds.iter().any(|(_, kind)| *kind == "llama3");
+        for (field, kind) in kinds {
+            if kind != "default" && !(stretched && kind == "llama3") {
+                let expected = if takes_llama3 { "\"default\" or \"llama3\"" } else { "\"default\"" };
+                rope.fault(field, expected);
+            }
+        }
+        if stretched {
+            scaling = scaling.or(Some(llama3(text, rope)));
+        }
+        theta = theta.or(rope.number("rope_theta"));
+    }
+    for fields in
+        [text, folder.inner("rope_parameters", "rope_parameters."), folder.inner("rope_scaling", "rope_scaling.")]
+    {
+        if fields.number("partial_rotary_factor").is_some_and(|factor| factor != 1.0) {
+            fields.fault("partial_rotary_factor", "1.0");
+        }
+    }
     let flat = text.number("rope_theta");
-    if let (Some(flat), Some(nested)) = (flat, nested.first())
-        && flat != *nested
+    if let (Some(flat), Some(nested)) = (flat, theta)
+        && flat != nested
     {
         text.fault("rope_theta", format!("{nested}, as rope_parameters says"));
     }
-    // The default of transformers' Qwen3Config.
-    nested.first().copied().or(flat).unwrap_or(10_000.0)
+    // The default of transformers' configurations.
+    (theta.or(flat).unwrap_or(10_000.0), scaling)
+}
+
+/// Llama 3.1's stretching.
+fn llama3(text: Fields<'_>, rope: Fields<'_>) -> Llama3Scaling {
+    let outer = text.size("original_max_position_embeddings");
+    let original = outer.or(rope.size("original_max_position_embeddings")).or(text.size("max_position_embeddings"));
+    Llama3Scaling {
+        factor: rope.needed_number("factor"),
+        low_freq_factor: rope.needed_number("low_freq_factor"),
+        high_freq_factor: rope.needed_number("high_freq_factor"),
+        original_max_tokens: original.unwrap_or(0),
+    }
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::blocks::{HeadActivation, Pooling, RowHeads, RowHeadsConfig, ScoreHeadConfig};
+use crate::blocks::{HeadActivation, Pooling, RowHeads, RowHeadsConfig, ScoreHeadConfig, VectorHead, VectorHeadConfig};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps};
 use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::encoder::{Encoder, EncoderShape};
 use crate::error::ConfigError;
 use crate::families::bert::{
-    BertText, NAMES, check_head, check_poolings, encoder_words, outputs, refuse_decoder, score_head, used_types,
+    BertText, NAMES, check_head, encoder_words, outputs, refuse_decoder, score_head, used_types,
 };
 use crate::family::{Architecture, CheckpointRules, Family, ModelSpec, Outputs, RowOutputs, TextModel, Tokens, config};
 use crate::record::Preprocess;
@@ -78,14 +78,9 @@ pub struct XlmRobertaConfig {
     pub max_tokens: usize,
     /// Rows of the token table.
     pub vocab: usize,
-    /// Which rows make the vector.
-    pub pooling: Pooling,
-    /// Poolings whose vectors stand behind the first one's, in this order; mostly none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub more_poolings: Vec<Pooling>,
-    /// Whether the rows up to the end of a prompt are left out of the poolings; the last row never is.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub skips_prompt: bool,
+    /// From rows to the vector.
+    #[serde(flatten)]
+    pub vector_head: VectorHeadConfig,
     /// What makes a score of the pooled row; absent in a model that gives vectors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<ScoreHeadConfig>,
@@ -132,8 +127,8 @@ impl Architecture for XlmRobertaConfig {
                 expected: format!("at most {most}: text.positions behind the padding's"),
             });
         }
-        check_poolings(&self.more_poolings)?;
-        check_head(self.head.as_ref(), &self.more_poolings, self.token_types)?;
+        self.vector_head.check(self.hidden)?;
+        check_head(self.head.as_ref(), &self.vector_head, self.token_types)?;
         if let (Some(_), Some(heads)) = (&self.head, &self.row_heads) {
             return Err(ConfigError::OutOfRange {
                 field: "text.row_heads".into(),
@@ -146,14 +141,14 @@ impl Architecture for XlmRobertaConfig {
 
     fn spec(&self) -> ModelSpec {
         ModelSpec {
-            vector: if self.head.is_some() { 1 } else { self.hidden * (1 + self.more_poolings.len()) },
+            vector: if self.head.is_some() { 1 } else { self.vector_head.vector(self.hidden) },
             hidden: self.hidden,
             vocab: self.vocab,
             max_tokens: self.max_tokens,
             image: None,
             audio: None,
             ends: None,
-            skips_prompt: self.skips_prompt,
+            skips_prompt: self.vector_head.skips_prompt,
             outputs: match &self.row_heads {
                 Some(heads) => Outputs::Vectors(RowOutputs {
                     sparse: heads.sparse.then(|| heads.unweighted.clone()),
@@ -169,7 +164,7 @@ impl Architecture for XlmRobertaConfig {
         Arc::new(BertText {
             tokens: tokens.table(self.vocab, self.hidden),
             encoder: b.at("backbone", |b| Encoder::build(&self.shape(), b)),
-            poolings: (self.pooling, self.more_poolings.clone()),
+            vector_head: VectorHead::build(&self.vector_head, b),
             padding: Some(self.padding),
             head: score_head(self.head.as_ref(), HEAD_NAMES, b, self.hidden, self.norm_eps),
             row_heads: match &self.row_heads {
@@ -177,6 +172,10 @@ impl Architecture for XlmRobertaConfig {
                 None => RowHeads::default(),
             },
         })
+    }
+
+    fn vector_head(&self) -> Option<&VectorHeadConfig> {
+        Some(&self.vector_head)
     }
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
@@ -212,9 +211,10 @@ fn read(folder: &CheckpointFolder<'_>) -> XlmRobertaConfig {
         token_types,
         max_tokens: folder.text.limit(most),
         vocab: fields.needed_size("vocab_size"),
-        pooling: if head.is_some() { Pooling::Cls } else { folder.text.pooling },
-        more_poolings: folder.text.more_poolings.clone(),
-        skips_prompt: folder.text.skips_prompt,
+        vector_head: match &head {
+            Some(_) => VectorHeadConfig::of(Pooling::Cls),
+            None => folder.text.vector_head.clone(),
+        },
         row_heads: if head.is_some() { None } else { folder.text.row_heads.clone() },
         head,
     }

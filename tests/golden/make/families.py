@@ -20,6 +20,8 @@ NAMES = [
     "bge-m3-tiny",
     "siglip-tiny",
     "clip-tiny",
+    "llama-bidirec-tiny",
+    "gemma3-text-tiny",
 ]
 
 

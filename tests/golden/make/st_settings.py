@@ -4,7 +4,8 @@
 
 Reads the twin bert-tiny, lays the files of a case over it, encodes a few texts with sentence-transformers 6.2.0 for the
 roles named, and writes tests/golden/refs/st-settings.json: by case the files, the roles and the vectors. The tests lay the
-same files over the same twin and convert that.
+same files over the same twin and convert that. Cases with Dense modules are folders that the library itself saves, with the
+weights of these modules, rounded to four digits, as lists.
 """
 import json
 import sys
@@ -66,6 +67,49 @@ CASES = {
 }
 
 
+def dense_cases():
+    """Modules behind the twin's transformer, by case."""
+    from sentence_transformers.base.modules.dense import Dense
+    from sentence_transformers.base.modules.normalize import Normalize
+    from sentence_transformers.sentence_transformer.modules.pooling import Pooling
+    from torch import nn
+
+    kinds = "Identity Tanh ReLU ReLU6 GELU SiLU Sigmoid LeakyReLU ELU SELU Softplus Softsign Mish Hardtanh Hardsigmoid Hardswish Tanhshrink"
+    mean = lambda: Pooling(32, "mean")  # noqa: E731
+    yield "dense as it is by default, and Normalize", [mean(), Dense(32, 8), Normalize()]
+    yield "dense to more numbers and back", [mean(), Dense(32, 48, bias=False, activation_function=nn.Identity()), Dense(48, 32, bias=False, activation_function=nn.Identity()), Normalize()]
+    yield "dense with a residual", [mean(), Dense(32, 32, activation_function=nn.SiLU(), use_residual=True)]
+    yield "dense with a residual of another width", [mean(), Dense(32, 6, activation_function=nn.Tanh(), use_residual=True)]
+    yield "dense behind Normalize", [mean(), Normalize(), Dense(32, 6, activation_function=nn.GELU())]
+    yield "dense behind two poolings", [Pooling(32, ["cls", "max"]), Dense(64, 6, activation_function=nn.Sigmoid())]
+    for kind in kinds.split():
+        yield f"dense with {kind}", [mean(), Dense(32, 5, activation_function=getattr(nn, kind)())]
+
+
+def saved(twin, modules):
+    """A folder that the library saves, and its model: files by path, weights of Dense modules by file and name."""
+    from safetensors.torch import load_file
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(modules=[twin[0], *modules], device="cpu")
+    with torch.no_grad():
+        for module in modules:
+            for weight in module.parameters():
+                # Large enough that every activation bends.
+                weight.copy_(torch.round(torch.randn(weight.shape) * (2.5 if weight.dim() == 1 else 0.8) * 1e4) / 1e4)
+    with tempfile.TemporaryDirectory() as place:
+        model.save_pretrained(place)
+        folder = Path(place)
+        files = {"modules.json": json.loads((folder / "modules.json").read_text())}
+        weights = {}
+        for path in sorted(folder.glob("*/config.json")):
+            files[str(path.relative_to(folder))] = json.loads(path.read_text())
+        for path in sorted(folder.glob("*/model.safetensors")):
+            tensors = load_file(path)
+            weights[str(path.relative_to(folder))] = {name: [[round(float(v), 4) for v in row] for row in t] if t.dim() > 1 else [round(float(v), 4) for v in t] for name, t in sorted(tensors.items())}
+    return model, files, weights
+
+
 def main():
     torch.manual_seed(5)
     torch.set_num_threads(1)
@@ -76,6 +120,13 @@ def main():
             model = opened(lay(TWIN, {**PLAIN, **files}, Path(place) / "folder", nested))
             vectors = {role: [[round(float(v), 7) for v in row] for row in encoded(model, role, TEXTS)] for role in roles}
         written.append({"name": name, "nested": nested, "files": files, "vectors": vectors})
+    with tempfile.TemporaryDirectory() as place:
+        twin = opened(lay(TWIN, PLAIN, Path(place) / "folder"))
+        for name, modules in dense_cases():
+            model, files, weights = saved(twin, modules)
+            rows = model.encode(TEXTS, normalize_embeddings=True)
+            vectors = {"none": [[round(float(v), 7) for v in row] for row in rows]}
+            written.append({"name": name, "nested": None, "files": files, "weights": weights, "vectors": vectors})
     listed = ",\n".join(json.dumps(case) for case in written)
     text = f'{{"texts": {json.dumps(TEXTS)},\n"cases": [\n{listed}\n]}}\n'
     (GOLDEN / "refs" / "st-settings.json").write_text(text)

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use omniburn_convert::{ConvertError, ConvertOptions, ConvertReport, convert};
-use omniburn_models::blocks::Pooling;
+use omniburn_models::blocks::{DenseActivation, Pooling};
 use omniburn_models::families::BertConfig;
 use omniburn_models::record::{Dtype, RecordHeader};
 use serde_json::{Value, json};
@@ -113,7 +113,8 @@ fn every_spelling_of_pooling_is_read() {
     let one = |value: Value| {
         let (header, _) = Bert::new().with(POOLING, value).header();
         let config = bert(&header).clone();
-        (std::iter::once(config.pooling).chain(config.more_poolings).collect::<Vec<_>>(), config.skips_prompt)
+        let head = config.vector_head;
+        (std::iter::once(head.pooling).chain(head.more_poolings).collect::<Vec<_>>(), head.skips_prompt)
     };
     assert_eq!(
         one(json!({"embedding_dimension": 32, "pooling_mode": "cls", "include_prompt": true})),
@@ -153,7 +154,7 @@ fn modules_lie_where_their_list_says_or_are_refused_by_name() {
         modules(&[(&transformer, ""), ("sentence_transformers.sentence_transformer.modules.pooling.Pooling", "rows")]),
     );
     let (header, report) = moved.header();
-    assert_eq!(bert(&header).pooling, Pooling::Cls);
+    assert_eq!(bert(&header).vector_head.pooling, Pooling::Cls);
     assert!(header.sources.iter().any(|source| source.file == "rows/config.json"), "{:?}", header.sources);
     assert!(report.to_string().contains("no Normalize"), "{report}");
     moved.without("rows").refused(&["missing files", "rows"]);
@@ -171,7 +172,19 @@ fn modules_lie_where_their_list_says_or_are_refused_by_name() {
     for (listed, names) in [
         (
             vec![(transformer.as_str(), ""), (&pooling, "1_Pooling"), (&dense, "2_Dense")],
-            vec!["[2].type", "models.Dense\" in 2_Dense"],
+            vec!["missing files", "2_Dense/model.safetensors"],
+        ),
+        (
+            vec![(&transformer, ""), (&dense, "2_Dense"), (&pooling, "1_Pooling")],
+            vec!["type", "Transformer, Dense, Pooling"],
+        ),
+        (
+            vec![
+                (&transformer, ""),
+                (&pooling, "1_Pooling"),
+                ("sentence_transformers.models.LayerNorm", "2_LayerNorm"),
+            ],
+            vec!["[2].type", "models.LayerNorm\" in 2_LayerNorm"],
         ),
         (vec![(&transformer, ""), ("mine.Pooling", "1_Pooling")], vec!["[1].type", "mine.Pooling"]),
         (vec![(&transformer, ""), (&pooling, "../elsewhere")], vec!["[1].path", "../elsewhere"]),
@@ -197,6 +210,76 @@ fn modules_lie_where_their_list_says_or_are_refused_by_name() {
         .refused(&["modules.json", "1_Pooling"]);
     let plain = Bert::new().without("modules.json").check().unwrap();
     assert!(plain.to_string().contains("no modules.json"), "{plain}");
+}
+
+/// The twin with Dense modules behind its pooling: the configuration of each and the shapes of its tensors.
+fn with_dense(modules_behind: &[(Value, &[(&str, &[usize])])]) -> Bert {
+    let old = |name: &str| format!("sentence_transformers.models.{name}");
+    let mut listed = vec![(old("Transformer"), String::new()), (old("Pooling"), "1_Pooling".into())];
+    let mut bert = Bert::new();
+    for (i, (config, tensors)) in modules_behind.iter().enumerate() {
+        let name = format!("{}_Dense", i + 2);
+        bert = bert.with(&format!("{name}/config.json"), config.clone());
+        let (mut header, mut bytes) = (serde_json::Map::new(), 0);
+        for (name, shape) in *tensors {
+            let end = bytes + 4 * shape.iter().product::<usize>();
+            header.insert((*name).into(), json!({"dtype": "F32", "shape": shape, "data_offsets": [bytes, end]}));
+            bytes = end;
+        }
+        let file = safetensors(&Value::from(header).to_string(), &vec![0; bytes]);
+        fs::write(bert.folder().join(&name).join("model.safetensors"), file).unwrap();
+        listed.push((old("Dense"), name));
+    }
+    let listed: Vec<(&str, &str)> = listed.iter().map(|(kind, path)| (kind.as_str(), path.as_str())).collect();
+    bert.with("modules.json", modules(&listed))
+}
+
+#[test]
+fn dense_modules_are_read_or_refused_by_name() {
+    let config = |inputs: usize, outputs: usize| json!({"in_features": inputs, "out_features": outputs, "bias": false, "activation_function": "torch.nn.modules.linear.Identity"});
+    let weight: (&str, &[usize]) = ("linear.weight", &[8, 32]);
+    let bert_with = |config: Value| with_dense(&[(config, &[weight])]);
+    let (header, report) = bert_with(config(32, 8)).header();
+    assert_eq!((header.dims.as_slice(), bert(&header).vector_head.dense.len()), (&[8][..], 1));
+    assert!(header.sources.iter().any(|source| source.file == "2_Dense/model.safetensors"), "{:?}", header.sources);
+    assert!(header.sources.iter().any(|source| source.file == "2_Dense/config.json"), "{:?}", header.sources);
+    assert!(report.to_string().contains("no Normalize"), "{report}");
+    let two: [(Value, &[(&str, &[usize])]); 2] =
+        [(config(32, 8), &[weight]), (config(8, 4), &[("linear.weight", &[4, 8])])];
+    let (header, _) = with_dense(&two).header();
+    assert_eq!(header.dims, [4]);
+
+    // Without a name the activation is tanh, without a word there is a bias.
+    let bare = json!({"in_features": 32, "out_features": 8});
+    let (header, _) = with_dense(&[(bare.clone(), &[weight, ("linear.bias", &[8])])]).header();
+    let dense = &bert(&header).vector_head.dense[0];
+    assert_eq!((dense.activation, dense.bias, dense.residual), (DenseActivation::Tanh, true, false));
+    bert_with(bare).refused(&["missing tensors", "dense.0.linear.bias"]);
+    let with = |field: &str, value: Value| {
+        let mut config = config(32, 8);
+        config[field] = value;
+        config
+    };
+    for class in ["PReLU", "Softmax", "GLU", "Threshold"] {
+        let name = format!("torch.nn.modules.activation.{class}");
+        bert_with(with("activation_function", name.into())).refused(&["2_Dense", "activation_function", class, "Tanh"]);
+    }
+    for other in [json!("mine.Tanh"), json!(null), json!("torch.tanh"), json!(3)] {
+        bert_with(with("activation_function", other)).refused(&["activation_function", "a class of torch.nn"]);
+    }
+    bert_with(with("module_input_name", "token_embeddings".into())).refused(&["module_input_name", "token_embeddings"]);
+    bert_with(with("in_features", 31.into())).refused(&["in_features", "31", "32, the numbers that go in"]);
+    bert_with(with("out_features", 0.into())).refused(&["out_features"]);
+    bert_with(with("dropout", 0.1.into())).refused(&["2_Dense", "dropout"]);
+    bert_with(with("out_features", 9.into())).refused(&["mis-shaped", "2_Dense/linear.weight", "[9, 32]"]);
+    bert_with(with("use_residual", true.into())).refused(&["missing tensors", "dense.0.residual.weight"]);
+    let left = with_dense(&[(config(32, 8), &[weight, ("linear.bias", &[8])])]);
+    left.refused(&["nothing takes", "2_Dense/linear.bias"]);
+    let pickled = bert_with(config(32, 8)).without("2_Dense/model.safetensors");
+    fs::write(pickled.folder().join("2_Dense/pytorch_model.bin"), [0; 16]).unwrap();
+    pickled.refused(&["pytorch_model.bin", "a pickle of PyTorch", "SentenceTransformer(FOLDER).save_pretrained"]);
+    // Without the list of modules the library does not see them.
+    bert_with(config(32, 8)).without("modules.json").refused(&["modules.json", "2_Dense/config.json is there"]);
 }
 
 #[test]

@@ -76,6 +76,7 @@ fn attentions(criterion: &mut Criterion) {
                 scale: 0.1,
                 causal,
                 window: None,
+                relative: None,
                 low,
             };
             let kind = if low { "low" } else { "f32" };

@@ -78,7 +78,8 @@ impl Model {
         builder(self.record(Dtype::F32)).open().expect("a fresh record opens")
     }
 
-    /// Texts with the role whose prompt the reference put in front, their ids and their vector.
+    /// Texts with the role whose prompt the reference put in front, their ids and their vector. A prompt that no role takes
+    /// is part of the text, where no role is one without a prompt.
     fn texts(&self, engine: &Engine) -> Vec<(String, Role, usize, Vec<f32>)> {
         let prompts = &engine.header().prompts;
         let other = |case: &Value| {
@@ -105,6 +106,11 @@ impl Model {
             (text, role, tokens, self.twin.tensor(vector))
         };
         cases.map(text).filter(|(_, _, tokens, _)| *tokens <= engine.profile().max_tokens).collect()
+    }
+
+    /// A checkpoint of the project itself.
+    fn golden(name: &str) -> Self {
+        Self { twin: golden().twin(name), family: "" }
     }
 
     /// A changed copy of the checkpoint.
@@ -150,6 +156,24 @@ fn vector_of(case: &Value) -> Option<&str> {
 
 /// A tensor of a checkpoint: name, type, shape, bytes.
 type Stored = (String, safetensors::Dtype, Vec<usize>, Vec<u8>);
+
+/// Changes the tensors of a checkpoint, given in the order of their names.
+fn retensored(folder: &Path, change: impl FnOnce(&mut Vec<Stored>)) {
+    let path = folder.join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Vec<_> = file
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| (name, view.dtype(), view.shape().to_vec(), view.data().to_vec()))
+        .collect();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    change(&mut tensors);
+    let views = tensors.iter().map(|(name, dtype, shape, data)| {
+        (name.clone(), safetensors::tensor::TensorView::new(*dtype, shape.clone(), data).unwrap())
+    });
+    std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
 
 /// As the reference embeds: what is too long is cut at its end.
 fn request(role: Role) -> Request {
@@ -265,22 +289,7 @@ fn every_family_counts_the_operations_of_its_matrices() {
 fn every_family_refuses_tensors_that_are_missing_left_over_or_of_another_shape() {
     for model in Model::all() {
         let refused = |what: &str, change: &dyn Fn(&mut Vec<Stored>)| {
-            let copy = model.changed(what, |folder| {
-                let path = folder.join("model.safetensors");
-                let bytes = std::fs::read(&path).unwrap();
-                let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-                let mut tensors: Vec<_> = file
-                    .tensors()
-                    .into_iter()
-                    .map(|(name, view)| (name, view.dtype(), view.shape().to_vec(), view.data().to_vec()))
-                    .collect();
-                tensors.sort_by(|a, b| a.0.cmp(&b.0));
-                change(&mut tensors);
-                let views = tensors.iter().map(|(name, dtype, shape, data)| {
-                    (name.clone(), safetensors::tensor::TensorView::new(*dtype, shape.clone(), data).unwrap())
-                });
-                std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
-            });
+            let copy = model.changed(what, |folder| retensored(folder, change));
             converted(&copy, Dtype::F32).expect_err(what).to_string()
         };
         let mut name = String::new();
@@ -352,7 +361,9 @@ fn every_family_refuses_a_header_that_lies() {
         for field in fields {
             for value in [0u64, 1 << 40] {
                 // What the configuration does not know of the padding or the longest text, no other part contradicts.
-                if value == 0 && (field.ends_with("/padding") || field.ends_with("/unknown")) {
+                let own = header["family"]["config"].pointer(&field).and_then(Value::as_u64);
+                let unchecked = field.ends_with("/padding") || field.ends_with("/unknown");
+                if value == 0 && unchecked || own == Some(value) {
                     continue;
                 }
                 let name = format!("{field} = {value}");
@@ -454,22 +465,36 @@ fn mistakes_in_a_familys_folder_show_in_its_vectors() {
             println!("{}: {what} moves a vector by {far:.0} tolerances", model.twin.name);
             assert!(far > 10.0, "{}: {what} moves a vector by {far:.1} tolerances", model.twin.name);
         };
+        let own = config_of(&model.twin.folder).unwrap();
+        // Every name that a field has in this folder.
         let config = |what: &str, fields: &[&str], value: Value| {
-            let own = config_of(&model.twin.folder).unwrap();
-            let Some(field) = fields.iter().find(|field| !own[**field].is_null()) else { return };
-            let copy = model.changed(what, |folder| edit(&folder.join("config.json"), |json| json[*field] = value));
+            let there: Vec<&&str> = fields.iter().filter(|field| !own[**field].is_null()).collect();
+            if there.is_empty() {
+                return;
+            }
+            let copy = model.changed(what, |folder| {
+                edit(&folder.join("config.json"), |json| {
+                    for field in there {
+                        json[*field] = value.clone();
+                    }
+                    if what == "twice the heads" {
+                        json.as_object_mut().unwrap().remove("head_dim");
+                    }
+                });
+            });
             moved(what, copy);
         };
-        config("another epsilon", &["layer_norm_eps", "norm_eps", "rms_norm_eps"], 0.05.into());
-        let own = config_of(&model.twin.folder).unwrap();
-        if own["head_dim"].is_null() && own["num_key_value_heads"].is_null() {
-            config("twice the heads", &["num_attention_heads"], 8.into());
+        config("another epsilon", &["layer_norm_eps", "layer_norm_epsilon", "norm_eps", "rms_norm_eps"], 0.05.into());
+        // The others have tensors as wide as their heads are many.
+        let as_many = model.family != "mpnet" && own["num_key_value_heads"].is_null();
+        if as_many && (own["head_dim"].is_null() || model.family == "nomic_bert") {
+            config("twice the heads", &["num_attention_heads", "n_head", "n_heads"], 8.into());
         }
         config("a window half as wide", &["local_attention"], 8.into());
         config("every layer over all rows", &["global_attn_every_n_layers"], 1.into());
         config("another rotary base of window layers", &["local_rope_theta", "rope_local_base_freq"], 10.0.into());
         if own["rope_parameters"].is_null() {
-            config("another rotary base", &["rope_theta", "global_rope_theta"], 100.0.into());
+            config("another rotary base", &["rope_theta", "global_rope_theta", "rotary_emb_base"], 100.0.into());
         }
         config("positions that are not stretched", &["rope_scaling"], Value::Null);
         config("scores divided by another number", &["query_pre_attn_scalar"], 16.into());
@@ -477,8 +502,24 @@ fn mistakes_in_a_familys_folder_show_in_its_vectors() {
             config("a narrower window", &["sliding_window"], 6.into());
             config("every layer over a window", &["layer_types"], vec!["sliding_attention"; 4].into());
         }
-        if model.family == "xlm_roberta" {
-            config("padding elsewhere", &["pad_token_id"], 5.into());
+        match model.family {
+            "xlm_roberta" => config("padding elsewhere", &["pad_token_id"], 5.into()),
+            "nomic_bert" => config("fewer experts", &["moe_top_k"], 1.into()),
+            "distilbert" => config("another activation", &["activation"], "relu".into()),
+            "mpnet" => {
+                config("another activation", &["hidden_act"], "relu".into());
+                let copy = model.changed("distances turned around", |folder| {
+                    retensored(folder, |tensors| {
+                        let bias =
+                            tensors.iter_mut().find(|tensor| tensor.0.contains("relative_attention_bias")).unwrap();
+                        // Earlier and later keys change places.
+                        let half = bias.3.len() / 2;
+                        bias.3.rotate_left(half);
+                    });
+                });
+                moved("distances turned around", copy);
+            }
+            _ => {}
         }
         if matches!(model.family, "qwen3" | "llama") {
             let (what, causal) = match own["is_causal"].as_bool().unwrap_or(own["model_type"] != "llama_bidirec") {
@@ -518,6 +559,221 @@ fn mistakes_in_a_familys_folder_show_in_its_vectors() {
         });
         moved("another prompt", copy);
     }
+}
+
+/// Fields of a golden checkpoint's `config.json` that change what is computed and are not computed, each with the name that the
+/// refusal gives.
+#[test]
+fn a_setting_that_is_not_computed_is_refused_by_name() {
+    let cases: &[(&str, &[(&str, Value, &str)])] = &[
+        (
+            "nomic-bert-tiny",
+            &[
+                ("activation_function", "geglu".into(), "activation_function"),
+                ("hidden_act", "gelu".into(), "hidden_act"),
+                ("prenorm", true.into(), "prenorm"),
+                ("parallel_block", true.into(), "parallel_block"),
+                ("use_rms_norm", true.into(), "use_rms_norm"),
+                ("causal", true.into(), "causal"),
+                ("qkv_proj_bias", true.into(), "qkv_proj_bias"),
+                ("mlp_fc1_bias", true.into(), "mlp_fc1_bias"),
+                ("mlp_fc2_bias", true.into(), "mlp_fc2_bias"),
+                ("rotary_emb_interleaved", true.into(), "rotary_emb_interleaved"),
+                ("rotary_emb_fraction", 0.5.into(), "rotary_emb_fraction"),
+                ("rotary_emb_scale_base", 512.into(), "rotary_emb_scale_base"),
+                ("rotary_scaling_factor", 2.into(), "rotary_scaling_factor"),
+                ("scale_attn_weights", false.into(), "scale_attn_weights"),
+                ("scale_attn_by_inverse_layer_idx", true.into(), "scale_attn_by_inverse_layer_idx"),
+                ("moe_every_n_layers", 2.into(), "moe_every_n_layers"),
+                ("head_dim", 8.into(), "head_dim"),
+                ("num_heads_kv", 2.into(), "num_heads_kv"),
+                ("rope_scaling", serde_json::json!({"rope_type": "dynamic", "factor": 2.0}), "rope_scaling.rope_type"),
+                ("rope_parameters", serde_json::json!({"rope_theta": 5.0}), "rotary_emb_base"),
+                // Both names of a field are there and differ.
+                ("n_inner", 80.into(), "intermediate_size"),
+                ("rotary_emb_base", 500.into(), "rope_theta"),
+                ("layer_norm_epsilon", 1e-5.into(), "layer_norm_eps"),
+            ],
+        ),
+        (
+            "nomic-moe-tiny",
+            &[
+                ("activation_function", "glu".into(), "activation_function"),
+                ("num_experts", 0.into(), "num_experts"),
+                ("num_shared_experts", 1.into(), "num_shared_experts"),
+                ("ffn_div", 2.into(), "ffn_div"),
+                ("moe_top_k", Value::Null, "moe_top_k"),
+                ("moe_normalize_expert_weights", true.into(), "moe_normalize_expert_weights"),
+                ("expert_choice_router", true.into(), "expert_choice_router"),
+                ("mlp_fc1_bias", false.into(), "mlp_fc1_bias"),
+            ],
+        ),
+        (
+            "distilbert-tiny",
+            &[
+                ("activation", "silu".into(), "activation"),
+                ("sinusoidal_pos_embds", "yes".into(), "sinusoidal_pos_embds"),
+                ("is_decoder", true.into(), "is_decoder"),
+                ("hidden_size", 32.into(), "hidden_size"),
+                ("quantization_config", serde_json::json!({"bits": 4}), "quantization_config"),
+            ],
+        ),
+        (
+            "mpnet-tiny",
+            &[
+                ("hidden_act", "silu".into(), "hidden_act"),
+                ("relative_attention_num_buckets", 64.into(), "relative_attention_num_buckets"),
+                ("max_position_embeddings", 2.into(), "max_position_embeddings"),
+                ("add_cross_attention", true.into(), "add_cross_attention"),
+            ],
+        ),
+        (
+            "gte-tiny",
+            &[
+                ("hidden_act", "relu".into(), "hidden_act"),
+                ("layer_norm_type", "rms_norm".into(), "layer_norm_type"),
+                ("position_embedding_type", "absolute".into(), "position_embedding_type"),
+                ("logn_attention_scale", true.into(), "logn_attention_scale"),
+                ("rope_scaling", serde_json::json!({"type": "dynamic", "factor": 2.0}), "rope_scaling.type"),
+                (
+                    "rope_scaling",
+                    serde_json::json!({"type": "ntk", "factor": 2.0, "mixed_b": 0.9}),
+                    "rope_scaling.mixed_b",
+                ),
+                ("rope_scaling", serde_json::json!({"type": "ntk"}), "rope_scaling.factor"),
+                ("rope_scaling", serde_json::json!({"type": "ntk", "factor": 0.5}), "rope_scaling.factor"),
+                ("rope_scaling", serde_json::json!({"factor": 2.0}), "rope_scaling.type"),
+                ("rope_parameters", serde_json::json!({"rope_type": "yarn"}), "rope_parameters.rope_type"),
+                ("rope_parameters", serde_json::json!({"rope_theta": 5.0}), "rope_theta"),
+            ],
+        ),
+    ];
+    for (name, fields) in cases {
+        let model = Model::golden(name);
+        for (field, value, want) in *fields {
+            let copy = model.changed("refused", |folder| {
+                edit(&folder.join("config.json"), |json| json[*field] = value.clone());
+            });
+            let error = converted(&copy, Dtype::F32).expect_err(&format!("{name}: {field} = {value}"));
+            let ConvertError::Fields { path, faults } = &error else { panic!("{name}: {field} = {value}: {error}") };
+            assert!(path.ends_with("config.json"), "{error}");
+            assert_eq!(faults.iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), [*want], "{name}: {error}");
+        }
+    }
+}
+
+/// Names of tensors as another library writes them, and matrices that lie apart there: the record is the same, byte for byte.
+#[test]
+fn other_spellings_of_a_checkpoint_give_the_same_record() {
+    // A matrix or bias in several of equal height, with their names.
+    fn apart(tensors: &mut Vec<Stored>, name: &str, names: &[&str]) {
+        let found = tensors.extract_if(.., |tensor| tensor.0.contains(name)).collect::<Vec<_>>();
+        for (own, dtype, mut shape, data) in found {
+            shape[0] /= names.len();
+            let parts = names.iter().zip(data.chunks_exact(data.len() / names.len()));
+            tensors.extend(parts.map(|(part, data)| (own.replace(name, part), dtype, shape.clone(), data.to_vec())));
+        }
+    }
+    fn renamed(tensors: &mut [Stored], prefix: &str, names: &[(&str, &str)]) {
+        for tensor in tensors {
+            let name = names.iter().fold(tensor.0.clone(), |name, (from, to)| name.replace(from, to));
+            tensor.0 = format!("{prefix}{name}");
+        }
+    }
+    let nomic = |tensors: &mut Vec<Stored>| {
+        apart(tensors, "attn.Wqkv", &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]);
+        renamed(
+            tensors,
+            "nomic_bert.",
+            &[
+                ("encoder.layers", "layers"),
+                ("emb_ln", "embeddings.LayerNorm"),
+                (".attn.out_proj", ".self_attn.o_proj"),
+                ("fc11", "up_proj"),
+                ("fc12", "gate_proj"),
+                ("fc2", "down_proj"),
+                ("norm1", "post_attention_layernorm"),
+                ("norm2", "post_mlp_layernorm"),
+            ],
+        );
+    };
+    let gte = |tensors: &mut Vec<Stored>| {
+        apart(tensors, "attention.qkv_proj", &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]);
+        apart(tensors, "up_gate_proj", &["up_proj", "gate_proj"]);
+        let names = [
+            ("encoder.layer", "layers"),
+            ("attention.o_proj", "self_attn.o_proj"),
+            ("attn_ln", "post_attention_layernorm"),
+            ("mlp_ln", "post_mlp_layernorm"),
+        ];
+        renamed(tensors, "gte.", &names);
+    };
+    let new = |tensors: &mut Vec<Stored>| {
+        apart(tensors, "qkv_proj", &["q_proj", "k_proj", "v_proj"]);
+        renamed(tensors, "new.", &[]);
+    };
+    let older = |prefix: &'static str| {
+        move |tensors: &mut Vec<Stored>| {
+            renamed(tensors, prefix, &[("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")]);
+            let (_, dtype, ..) = tensors[0];
+            tensors.push(("classifier.weight".into(), dtype, vec![0], Vec::new()));
+        }
+    };
+    type Change<'a> = &'a dyn Fn(&mut Vec<Stored>);
+    let (bert, roberta) = (older("bert."), older("roberta."));
+    let (distilbert, mpnet) = (older("distilbert."), older("mpnet."));
+    let cases: [(&str, Change<'_>); 7] = [
+        ("nomic-bert-tiny", &nomic),
+        ("gte-tiny", &gte),
+        ("gte-tiny", &new),
+        ("bert-tiny", &bert),
+        ("xlm-roberta-tiny", &roberta),
+        ("distilbert-tiny", &distilbert),
+        ("mpnet-tiny", &mpnet),
+    ];
+    for (name, change) in cases {
+        let model = Model::golden(name);
+        let copy = model.changed("spelled", |folder| retensored(folder, change));
+        let (own, other) = (model.record(Dtype::F32), converted(&copy, Dtype::F32).unwrap());
+        let mut parts = 0;
+        for entry in std::fs::read_dir(&own).unwrap().flatten() {
+            if entry.path().extension().is_some_and(|ending| ending == "bpk") {
+                let same =
+                    std::fs::read(entry.path()).unwrap() == std::fs::read(other.join(entry.file_name())).unwrap();
+                assert!(same, "{name}: {}", entry.path().display());
+                parts += 1;
+            }
+        }
+        assert!(parts >= 2, "{name}: {parts} parts");
+    }
+}
+
+/// Vectors of encoders under each activation that is computed, by the reference.
+#[test]
+fn activations_of_an_encoder_equal_the_reference() {
+    let golden = golden();
+    let refs = read(&golden.refs.join("activations.json")).unwrap();
+    let bytes = std::fs::read(golden.refs.join("activations.safetensors")).unwrap();
+    let vectors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let (mut worst, mut seen) = (Worst::default(), 0);
+    for case in refs["cases"].as_array().unwrap() {
+        let (name, act) = (str_of(&case["model"]), str_of(&case["act"]));
+        let copy = Model::golden(name).changed("activation", |folder| {
+            edit(&folder.join("config.json"), |json| json[str_of(&case["field"])] = act.into());
+        });
+        let engine = builder(converted(&copy, Dtype::F32).unwrap()).open().unwrap();
+        let got =
+            engine.embed_with(&[Input::text(str_of(&case["text"]))], &request(Role::None)).unwrap().swap_remove(0);
+        let got = got.unwrap();
+        assert_eq!(got.tokens, ids_of(&case["input_ids"]).len(), "{name}, {act}");
+        let want = vectors.tensor(str_of(&case["embedding"])).unwrap();
+        let want: Vec<f32> =
+            want.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        worst.see(compare(&format!("{name}, {act}"), got.embedding.as_slice(), &want, embedding_bound()));
+        seen += 1;
+    }
+    assert!(seen >= 28, "{seen} cases");
+    worst.report("activations");
 }
 
 /// Crates above the models tell inputs apart by the form of their data, and read folders as their families' rules say.

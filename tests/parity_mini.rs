@@ -341,7 +341,7 @@ fn what_a_bert_folder_may_say_is_computed_or_refused_by_name() {
     assert!(error.contains("[2].type") && error.contains("Dense"), "{error}");
 
     let copy = Copy::of(BERT);
-    copy.change("config.json", |json| json["hidden_act"] = "relu".into());
+    copy.change("config.json", |json| json["hidden_act"] = "silu".into());
     assert!(copy.convert().unwrap_err().to_string().contains("hidden_act"));
 
     // Names with the wrapper's prefix, no side files, a length from the tokenizer's own configuration.

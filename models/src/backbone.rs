@@ -18,7 +18,7 @@ use crate::blocks::{
 use crate::builder::{Builder, FusedPart};
 use crate::capture;
 use crate::error::ConfigError;
-use crate::family::{ModelSpec, Output, Outputs, Pass, PassInput, StepKind, TextModel, Tokens};
+use crate::family::{ModelSpec, Output, Pass, PassInput, StepKind, TextModel, Tokens};
 use crate::flops::{self, RowActivations, Shape};
 use crate::pass::{Ending, Layered, LayeredPass};
 
@@ -338,9 +338,9 @@ impl Attention {
             norms,
             rotary: Some(rotary.tables()),
             causal: self.causal,
-            window: None,
             low: self.qkv_proj.weight().is_low(),
             low_result: self.o_proj.weight().takes_bf16(),
+            ..Before::default()
         };
         let Attention { heads, kv_heads, head_dim, .. } = *self;
         let context = kernels::attend(qkv, HeadSizes { heads, kv_heads, head_dim }, segments, before);
@@ -389,17 +389,7 @@ impl BackboneText {
 
     /// Sizes that other crates read.
     pub fn spec(text: &BackboneConfig, head: &VectorHeadConfig) -> ModelSpec {
-        ModelSpec {
-            vector: head.vector(text.hidden),
-            hidden: text.hidden,
-            vocab: text.vocab,
-            max_tokens: text.max_tokens,
-            image: None,
-            audio: None,
-            ends: None,
-            skips_prompt: head.skips_prompt,
-            outputs: Outputs::default(),
-        }
+        ModelSpec::of_texts(text.hidden, text.vocab, text.max_tokens, head)
     }
 }
 

@@ -102,11 +102,16 @@ impl Builder<'_> {
     pub fn fused(&self, name: &str, inputs: usize, parts: &[FusedPart]) -> Linear {
         let outputs = parts.iter().map(|part| part.outputs).sum();
         let biased = parts.iter().any(|part| part.biased);
+        self.product(name, inputs, outputs, biased, |spec| with_parts(spec, parts))
+    }
+
+    /// The same of linears that a checkpoint may hold side by side already, under the record's own name.
+    pub fn packed(&self, name: &str, inputs: usize, parts: &[FusedPart]) -> Linear {
+        let outputs = parts.iter().map(|part| part.outputs).sum();
+        let biased = parts.iter().any(|part| part.biased);
         self.product(name, inputs, outputs, biased, |spec| {
-            let matrix = spec.shape.len() == 2;
-            let part =
-                |p: &FusedPart| SourcePart { name: p.name.into(), outputs: p.outputs, stored: matrix || p.biased };
-            TensorSpec { parts: parts.iter().map(part).collect(), ..spec }
+            let spec = with_parts(spec, parts);
+            TensorSpec { packed: true, ..spec }
         })
     }
 
@@ -118,7 +123,7 @@ impl Builder<'_> {
         })
     }
 
-    /// A convolution of a checkpoint as a product, with a bias.
+    /// A convolution of a checkpoint, or a matrix whose axes do not lie as PyTorch has them, as a product with a bias.
     pub fn convolution(&self, name: &str, inputs: usize, outputs: usize, axes: SourceAxes) -> Linear {
         self.product(name, inputs, outputs, true, |spec| match spec.shape.len() {
             2 => TensorSpec { axes, ..spec },
@@ -129,6 +134,17 @@ impl Builder<'_> {
     /// The same without a bias.
     pub fn convolution_unbiased(&self, name: &str, inputs: usize, outputs: usize, axes: SourceAxes) -> Linear {
         self.product(name, inputs, outputs, false, |spec| TensorSpec { axes, ..spec })
+    }
+
+    /// A narrow product in f32 whatever the record's type, without a bias: `{name}.weight`, `[outputs, inputs]` as in a
+    /// checkpoint.
+    pub fn narrow(&self, name: &str, inputs: usize, outputs: usize) -> Linear {
+        let values = self.host(&format!("{name}.weight"), [outputs, inputs]);
+        let weight = match self.reader {
+            Reader::Load(weights) => weights.narrow(&values, inputs, outputs),
+            Reader::Describe(_) => Weight::described(inputs, outputs),
+        };
+        Linear::new(weight, None)
     }
 
     fn product(
@@ -224,6 +240,13 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// A matrix or a bias that is made of these parts.
+fn with_parts(spec: TensorSpec, parts: &[FusedPart]) -> TensorSpec {
+    let matrix = spec.shape.len() == 2;
+    let part = |p: &FusedPart| SourcePart { name: p.name.into(), outputs: p.outputs, stored: matrix || p.biased };
+    TensorSpec { parts: parts.iter().map(part).collect(), ..spec }
 }
 
 /// A parameter that has a shape and never a value.

@@ -452,6 +452,21 @@ pub struct PairPrompt {
 }
 
 impl ModelSpec {
+    /// Of a family that reads texts alone and gives a vector for each.
+    pub fn of_texts(hidden: usize, vocab: usize, max_tokens: usize, head: &VectorHeadConfig) -> Self {
+        Self {
+            vector: head.vector(hidden),
+            hidden,
+            vocab,
+            max_tokens,
+            image: None,
+            audio: None,
+            ends: None,
+            skips_prompt: head.skips_prompt,
+            outputs: Outputs::default(),
+        }
+    }
+
     /// Whether there is a way in for a kind of input.
     pub fn takes(&self, modality: Modality) -> bool {
         match modality {

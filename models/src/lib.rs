@@ -15,6 +15,7 @@
 //! | [`checkpoint`] | how published folders of a family are read |
 //! | [`mod@pass`] | passes in steps |
 //! | [`encoder`] | post-norm text encoders with learned positions |
+//! | [`rotary_encoder`] | post-norm text encoders with rotary positions and a gated MLP |
 //! | [`backbone`] | the decoder-style text backbone, causal or not |
 //! | [`towers`] | image and audio towers, their connectors, index maths |
 //! | [`blocks`] | linear, norms, rotary tables, attention, MLPs, pooling, token table |
@@ -38,6 +39,7 @@ pub mod open;
 pub mod pass;
 pub mod record;
 pub mod registry;
+pub mod rotary_encoder;
 #[cfg(feature = "mini")]
 pub mod shipped;
 pub mod towers;

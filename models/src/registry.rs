@@ -8,7 +8,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::error::ConfigError;
-use crate::families::{bert, clip, gemma3, llama, mini, model2vec, modernbert, omni, qwen3, siglip, xlm_roberta};
+use crate::families::{
+    bert, clip, distilbert, gemma3, gte, llama, mini, model2vec, modernbert, mpnet, nomic_bert, omni, qwen3, siglip,
+    xlm_roberta,
+};
 use crate::family::{Architecture, CheckpointRules, Family, FamilyConfig};
 
 /// Every family this build knows.
@@ -19,6 +22,10 @@ pub static FAMILIES: &[&Family] = &[
     &xlm_roberta::FAMILY,
     &modernbert::FAMILY,
     &qwen3::FAMILY,
+    &nomic_bert::FAMILY,
+    &distilbert::FAMILY,
+    &mpnet::FAMILY,
+    &gte::FAMILY,
     &llama::FAMILY,
     &gemma3::FAMILY,
     &model2vec::FAMILY,

@@ -26,6 +26,7 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("tokenizers", &["{tokenizers}", "tests/golden/media"]),
     ("references", &["{fixtures}/refs", "{fixtures}/published", "tests/golden/media"]),
     ("families", &["{fixtures}", "tests/golden"]),
+    ("encoders", &["tests/golden/twins", "tests/golden/refs"]),
     ("animations", &["tests/golden/media"]),
     ("codecs", &["tests/golden/media"]),
     ("films", &["tests/golden/media/films"]),

@@ -171,6 +171,10 @@ impl Orders {
         let &[inputs, outputs] = spec.shape.as_slice() else { return None };
         match spec.axes {
             SourceAxes::Torch | SourceAxes::RowDifference { .. } => None,
+            SourceAxes::InputsFirst => {
+                let form = || Form { shape: vec![inputs, outputs], order: Some(vec![1, 0]) };
+                Some(Self { torch: form(), last: form() })
+            }
             // Rows of the product are (tap, channel), which is the channels-last order.
             SourceAxes::Convolution { taps } => Some(Self {
                 torch: Form { shape: vec![outputs, inputs / taps, taps], order: Some(vec![0, 2, 1]) },
@@ -247,6 +251,10 @@ impl<'a> Recipes<'a> {
         }
         if let Some(piece) = self.folded(spec, key) {
             return vec![piece];
+        }
+        let name = self.named(&spec.name, key);
+        if spec.packed && self.source.get(&name).is_some() {
+            return plain(name, spec);
         }
         if !spec.parts.is_empty() {
             return self.fused(spec, key);

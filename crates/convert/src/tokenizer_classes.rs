@@ -3,7 +3,7 @@
 //! # Source
 //! transformers 5.24: `tokenization_auto.py` (which class), `tokenization_bert.py`, `tokenization_qwen2.py`,
 //! `tokenization_llama.py`, `tokenization_gpt2.py`, `tokenization_roberta.py`, `tokenization_xlm_roberta.py`,
-//! `tokenization_herbert.py`, `tokenization_clip.py`, `tokenization_gemma.py`.
+//! `tokenization_herbert.py`, `tokenization_clip.py`, `tokenization_gemma.py`, `tokenization_mpnet.py`.
 
 use omniburn_models::checkpoint::{is_wrongly_named, registered_tokenizer};
 use serde_json::{Map, Value, json};
@@ -25,6 +25,7 @@ pub(crate) enum Class {
     Herbert,
     Clip,
     Gemma,
+    Mpnet,
 }
 
 /// Names that mean the plain class.
@@ -37,7 +38,7 @@ const OTHERS: &str = "\
     Albert Barthez Bartpho BertGeneration BertJapanese Bertweet BigBird BioGpt Blenderbot BlenderbotSmall ByT5 CTRL \
     Camembert Canine Clvp CodeGen CodeLlama Cohere ConvBert Cpm CpmAnt DPRContextEncoder DPRQuestionEncoder \
     DPRReader Deberta DebertaV2 Dia Esm Esmc FNet FSMT FastSpeech2Conformer Flaubert Funnel GPTNeoX GPTNeoXJapanese \
-    GPTSw3 Lasr LayoutLMv2 LayoutLMv3 LayoutXLM Luke M2M100 MBart MBart50 MLuke MPNet Marian MarkupLM Mgpstr \
+    GPTSw3 Lasr LayoutLMv2 LayoutLMv3 LayoutXLM Luke M2M100 MBart MBart50 MLuke Marian MarkupLM Mgpstr \
     MyT5 Nllb Nougat OpenAIGPT PLBart Parakeet Pegasus Perceiver Phobert ProphetNet Qwen3_5 Rag Reformer RemBert \
     RoCBert RoFormer SeamlessM4T Siglip Siglip2 Speech2Text SpeechT5 Splinter T5 Tapas Tipsv2 Udop VideoPrism Vits \
     Wav2Vec2CTC Wav2Vec2PhonemeCTC Whisper XGLM XLM XLNet";
@@ -55,6 +56,7 @@ impl Class {
             Class::Herbert,
             Class::Clip,
             Class::Gemma,
+            Class::Mpnet,
         ];
         all.iter().map(|class| class.name().to_string()).collect()
     }
@@ -72,6 +74,7 @@ impl Class {
             Class::Herbert => "HerbertTokenizer",
             Class::Clip => "CLIPTokenizer",
             Class::Gemma => "GemmaTokenizer",
+            Class::Mpnet => "MPNetTokenizer",
         }
     }
 
@@ -115,6 +118,7 @@ impl Class {
             "HerbertTokenizer" => Class::Herbert,
             "CLIPTokenizer" => Class::Clip,
             "GemmaTokenizer" => Class::Gemma,
+            "MPNetTokenizer" => Class::Mpnet,
             _ if PLAIN.contains(&name) => Class::Plain,
             _ if name.strip_suffix("Tokenizer").is_some_and(|short| listed(OTHERS, short)) => {
                 return Err(name.into());
@@ -126,7 +130,7 @@ impl Class {
     /// Names of the tokens it puts around every text.
     pub fn ends(self) -> &'static [&'static str] {
         match self {
-            Class::Bert | Class::Roberta => &["cls_token", "sep_token"],
+            Class::Bert | Class::Roberta | Class::Mpnet => &["cls_token", "sep_token"],
             Class::XlmRoberta | Class::Clip => &["bos_token", "eos_token"],
             Class::Plain | Class::Qwen2 | Class::Llama | Class::Gpt2 | Class::Herbert | Class::Gemma => &[],
         }
@@ -179,8 +183,28 @@ impl Class {
                 ("unk_token", "<|endoftext|>"),
                 ("pad_token", "<|endoftext|>"),
             ],
+            Class::Mpnet => &[
+                ("bos_token", "<s>"),
+                ("eos_token", "</s>"),
+                ("unk_token", "[UNK]"),
+                ("sep_token", "</s>"),
+                ("pad_token", "<pad>"),
+                ("cls_token", "<s>"),
+                ("mask_token", "<mask>"),
+            ],
         };
         tokens.iter().find(|(key, _)| *key == name).map(|(_, token)| *token)
+    }
+
+    /// A token of a name whose text alone is known, as the class makes it: MPNet's are normalised, and its mask takes the
+    /// spaces before it.
+    pub fn token_of(self, name: &str, text: &str) -> Named {
+        match self {
+            Class::Mpnet => {
+                Named::Token(Added { lstrip: name == "mask_token", normalized: true, ..Added::special(text) })
+            }
+            _ => Named::Text(text.into()),
+        }
     }
 }
 
@@ -206,7 +230,7 @@ pub(crate) fn rebuild(
     let byte_level = |prefix: bool, use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": use_regex});
     match class {
         Class::Plain => {}
-        Class::Bert => {
+        Class::Bert | Class::Mpnet => {
             let unk = token("unk_token");
             if !vocabulary.has(&unk) {
                 settings.faults.add("unk_token", format!("\"{unk}\""), "a token of the vocabulary, for unknown words");
@@ -231,7 +255,12 @@ pub(crate) fn rebuild(
                     false,
                 ),
             );
-            part("post_processor", around(&token("cls_token"), &token("sep_token"), Between::OneTypeEach, vocabulary));
+            let (cls, sep) = (token("cls_token"), token("sep_token"));
+            let post_processor = match class {
+                Class::Mpnet => roberta_ends(&cls, &sep, vocabulary),
+                _ => around(&cls, &sep, Between::OneTypeEach, vocabulary),
+            };
+            part("post_processor", post_processor);
         }
         Class::Qwen2 => {
             let prefix = settings.maybe_flag("add_prefix_space").unwrap_or(false);
@@ -380,6 +409,12 @@ fn around(first: &str, last: &str, between: Between, vocabulary: &Vocabulary<'_>
         "pair": pair,
         "special_tokens": tokens,
     })
+}
+
+/// The same where two of the last stand between the texts of a pair.
+fn roberta_ends(first: &str, last: &str, vocabulary: &Vocabulary<'_>) -> Value {
+    let (cls, sep) = (vocabulary.id(first).unwrap_or(0), vocabulary.id(last).unwrap_or(2));
+    json!({"type": "RobertaProcessing", "sep": [last, sep], "cls": [first, cls], "trim_offsets": true, "add_prefix_space": false})
 }
 
 /// The normaliser that came with a SentencePiece model, which is all that the class keeps.
@@ -534,7 +569,7 @@ pub(crate) fn notes(
     let mut unread = Vec::new();
     for (key, value) in settings.all() {
         let read = match class {
-            Class::Bert => ["do_lower_case", "strip_accents", "tokenize_chinese_chars"].as_slice(),
+            Class::Bert | Class::Mpnet => ["do_lower_case", "strip_accents", "tokenize_chinese_chars"].as_slice(),
             Class::Qwen2 | Class::Llama | Class::Gpt2 | Class::Roberta | Class::XlmRoberta => &["add_prefix_space"],
             Class::Plain | Class::Herbert | Class::Clip | Class::Gemma => &[],
         };

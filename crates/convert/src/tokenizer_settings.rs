@@ -517,6 +517,10 @@ fn add_tokens(settings: &Settings<'_>, class: Class, vocabulary: &mut Vocabulary
         let is_null = settings.nulls.iter().any(|null| null == name);
         let default = class.default_token(name).filter(|_| !is_null).map(|text| Named::Text(text.into()));
         if let Some(value) = there.or(default) {
+            let value = match value {
+                Named::Text(text) => class.token_of(name, &text),
+                token => token,
+            };
             named.push((name.into(), value));
         }
     }

@@ -200,6 +200,10 @@ pub(crate) fn attend(qkv: &Tensor<2>, sizes: HeadSizes, segments: &Segments, bef
         Some((cos, sin)) => Some((Contiguous::of(cos)?, Contiguous::of(sin)?)),
         None => None,
     };
+    let relative = match &before.relative {
+        Some(relative) => Some(Contiguous::of(relative)?),
+        None => None,
+    };
     let stride = (heads + 2 * kv_heads) * head_dim;
     let at = |head: usize| Columns { values: &qkv.values()[head * head_dim..], stride };
     let bounds: Vec<(usize, usize)> = segments.iter().collect();
@@ -218,6 +222,7 @@ pub(crate) fn attend(qkv: &Tensor<2>, sizes: HeadSizes, segments: &Segments, bef
         scale: (1.0 / (head_dim as f64).sqrt()) as f32,
         causal: before.causal,
         window: before.window,
+        relative: relative.as_ref().map(Contiguous::values),
         low: before.low,
     };
     let isa = Isa::current();
@@ -252,6 +257,7 @@ pub(crate) fn separate(
         scale: scale as f32,
         causal,
         window: None,
+        relative: None,
         low: false,
     };
     let isa = Isa::current();

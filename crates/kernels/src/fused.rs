@@ -44,6 +44,7 @@ pub fn project(x: Tensor<2>, weight: &Weight, after: After) -> Tensor<2> {
         Activation::GeluTanh => gelu_tanh(product),
         Activation::GeluErf => gelu_erf(product),
         Activation::GeluQuick => product.clone() * sigmoid(product * 1.702),
+        Activation::Relu => product.clamp_min(0.0),
         Activation::Relu6 => product.clamp(0.0, 6.0),
         Activation::SwiGlu => swiglu(product),
     };
@@ -75,6 +76,9 @@ pub struct Before {
     pub causal: bool,
     /// Rows at most this far away in their segment are seen; all where absent.
     pub window: Option<usize>,
+    /// What is added to the scaled scores by how far a key is from the query, `[heads, 2 * reach + 1]`: column
+    /// `reach + key - query`. No segment is longer than `reach + 1`.
+    pub relative: Option<Tensor<2>>,
     /// Whether products may round to bf16 on the way ([`Weight::is_low`]).
     pub low: bool,
     /// Whether the result may come in bf16.
@@ -89,10 +93,15 @@ pub struct Before {
 /// # Numerics
 /// Norms, rotary and softmax in f32; products too unless `low`.
 /// # Panics
-/// If the segments do not cover the rows.
+/// If the segments do not cover the rows, or one is longer than `relative` reaches.
 pub fn attend(qkv: Tensor<2>, sizes: HeadSizes, segments: &Segments, before: Before) -> Tensor<2> {
     let [tokens, _] = qkv.dims();
     assert_eq!(segments.rows(), tokens, "segments must cover the rows");
+    if let Some(relative) = &before.relative {
+        let ([_, columns], longest) = (relative.dims(), segments.iter().map(|(_, len)| len).max().unwrap_or(0));
+        assert!(columns % 2 == 1 && longest <= columns / 2 + 1, "{longest} rows, {columns} distances");
+        assert!(!before.causal, "distances are on both sides");
+    }
     #[cfg(feature = "flex")]
     if let Some(result) = crate::flex::attend(&qkv, sizes, segments, &before) {
         return result;
@@ -117,11 +126,12 @@ pub fn attend(qkv: Tensor<2>, sizes: HeadSizes, segments: &Segments, before: Bef
     let key = place(cut(heads, kv_heads), norms.map(|(_, key, eps)| (key, *eps)));
     let value = cut(heads + kv_heads, kv_heads);
     let scale = 1.0 / (head_dim as f64).sqrt();
-    let context = match before.window {
-        None => attention(query, key, value, segments, scale, before.causal),
-        Some(window) => {
+    let context = match (before.window, &before.relative) {
+        (None, None) => attention(query, key, value, segments, scale, before.causal),
+        (window, relative) => {
             assert!(!before.causal, "a window is on both sides");
-            crate::rectangle::attention(&query, &key, &value, segments, scale, Sight::Window(window))
+            let sight = window.map_or(Sight::All, Sight::Window);
+            crate::rectangle::attention(&query, &key, &value, segments, scale, sight, relative.as_ref())
         }
     };
     context.reshape([tokens, heads * head_dim])

@@ -90,10 +90,11 @@ pub trait TowerOps: Backend {
         portable::attention::<Self>(query, key, value, scale, causal)
     }
 
-    /// The same, bidirectional, with an additive mask: minus infinity where a row is hidden.
+    /// The same, bidirectional, with an additive mask: minus infinity where a row is hidden, a bias where one is added.
     ///
     /// # Shapes
-    /// - as [`TowerOps::tower_attention`]; `hidden`: `[batch, 1, 1, seq]`, or `[batch, 1, seq, seq]` where rows differ
+    /// - as [`TowerOps::tower_attention`]; `hidden`: `[batch, 1, 1, seq]`, or `[batch, 1, seq, seq]` where rows differ, or
+    ///   `[batch, heads, seq, seq]` where heads do
     #[fusion(default)]
     fn tower_attention_hiding(
         query: FloatTensor<Self>,
@@ -245,5 +246,5 @@ pub fn attention(
         return context;
     }
     let sight = if causal { Sight::Earlier } else { Sight::All };
-    crate::rectangle::attention(&query, &key, &value, segments, scale, sight)
+    crate::rectangle::attention(&query, &key, &value, segments, scale, sight, None)
 }

@@ -90,9 +90,23 @@ impl Rectangle {
         let data = TensorData::new(added.collect::<Vec<f32>>(), [self.count, 1, 1, self.len]);
         Some(Tensor::from_data(data, (device, DType::F32)))
     }
+
+    /// What is added to the scores by distance, with the attention mask where there is one: `[count, heads, len, len]`.
+    fn relative(&self, relative: &Tensor<2>, hidden: Option<Tensor<4>>) -> Tensor<4> {
+        let ([heads, columns], len) = (relative.dims(), self.len);
+        let reach = columns / 2;
+        // Rows of padding may lie further apart than the table reaches; no row of the sequence sees them.
+        let column = |row: usize, key: usize| (reach + key).saturating_sub(row).min(columns - 1) as i32;
+        let taken: Vec<i32> = (0..len).flat_map(|row| (0..len).map(move |key| column(row, key))).collect();
+        let bias = relative.clone().select(1, index(&taken, &relative.device())).reshape([1, heads, len, len]);
+        match hidden {
+            Some(hidden) => bias + hidden,
+            None => bias.repeat_dim(0, self.count),
+        }
+    }
 }
 
-/// See [`crate::attention`].
+/// See [`crate::attention`]; `relative` as in [`crate::Before`].
 pub(crate) fn attention(
     query: &Tensor<3>,
     key: &Tensor<3>,
@@ -100,6 +114,7 @@ pub(crate) fn attention(
     segments: &Segments,
     scale: f64,
     sight: Sight,
+    relative: Option<&Tensor<2>>,
 ) -> Tensor<3> {
     let ([_, heads, head_dim], device) = (query.dims(), query.device());
     let (rectangles, places) = Rectangle::of(segments);
@@ -108,6 +123,10 @@ pub(crate) fn attention(
         // Later rows are hidden from a causal row anyway.
         let causal = sight == Sight::Earlier;
         let hidden = if causal { None } else { rectangle.hidden(sight, &device) };
+        let hidden = match relative {
+            Some(relative) => Some(rectangle.relative(relative, hidden)),
+            None => hidden,
+        };
         let context: Tensor<4> = Tensor::from_dispatch(match hidden {
             Some(hidden) => Dispatch::tower_attention_hiding(query, key, value, hidden.into_dispatch(), scale),
             None => Dispatch::tower_attention(query, key, value, scale, causal),
@@ -140,6 +159,37 @@ mod tests {
         assert_eq!((&taken[..5], &taken[16..19]), (&[0, 1, 2, 2, 2][..], &[23, 24, 24][..]));
         let places = places.unwrap();
         assert_eq!((places.len(), places[2], places[3], places[23], places[24]), (26, 2, 32, 16, 17));
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn distances_are_counted_in_rectangles_as_in_segments() {
+        use crate::{Before, HeadSizes, attend};
+
+        let (device, heads, head_dim) = (Device::flex(), 2, 8);
+        for lengths in [&[5, 5][..], &[3, 20, 2], &[13]] {
+            let (segments, longest) = (Segments::from_lengths(lengths.iter().copied()), lengths.iter().max().unwrap());
+            let rows = segments.rows();
+            let values = |count: usize, step: f32| (0..count).map(|i| (i as f32 * step).sin()).collect::<Vec<f32>>();
+            let tensor = |values, shape| Tensor::<2>::from_data(TensorData::new::<f32, _>(values, shape), &device);
+            let qkv = tensor(values(rows * 3 * heads * head_dim, 0.7), [rows, 3 * heads * head_dim]);
+            let columns = 2 * longest + 1;
+            let relative = tensor(values(heads * columns, 1.3), [heads, columns]);
+            let before = Before { relative: Some(relative.clone()), ..Before::default() };
+            let want = attend(qkv.clone(), HeadSizes { heads, kv_heads: heads, head_dim }, &segments, before);
+            let part = |part: usize| {
+                let columns = part * heads * head_dim..(part + 1) * heads * head_dim;
+                // Padding, as other devices have it.
+                let cut = qkv.clone().slice([0..rows, columns]).reshape([rows, heads, head_dim]);
+                Tensor::cat(vec![cut, Tensor::zeros([3, heads, head_dim], &device)], 0)
+            };
+            let padded = segments.with_filler(3);
+            let scale = 1.0 / (head_dim as f64).sqrt();
+            let got = attention(&part(0), &part(1), &part(2), &padded, scale, Sight::All, Some(&relative));
+            let got = got.slice_dim(0, 0..rows).reshape([rows, heads * head_dim]);
+            let far: Vec<f32> = (got - want).abs().max().into_data().try_to_vec().unwrap();
+            assert!(far[0] < 2e-6, "{lengths:?}: {far:?}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use crate::{Segments, ops, portable};
+use crate::{Before, HeadSizes, Segments, attend, ops, portable};
 
 /// Largest difference of an operation in f32 (`NUMERICS.md`, "each operation").
 const OPERATION: f32 = 5e-6;
@@ -60,6 +60,7 @@ struct Doors {
     gelu_tanh: fn(Tensor<2>) -> Tensor<2>,
     gelu_erf: fn(Tensor<2>) -> Tensor<2>,
     attention: fn(Tensor<3>, Tensor<3>, Tensor<3>, &Segments, f64, bool) -> Tensor<3>,
+    attend: fn(Tensor<2>, HeadSizes, &Segments, Before) -> Tensor<2>,
     convolution: fn(Tensor<4>, Tensor<4>, Tensor<1>, ConvOptions<2>) -> Tensor<4>,
 }
 
@@ -74,6 +75,7 @@ impl Default for Doors {
             gelu_tanh: ops::gelu_tanh,
             gelu_erf: ops::gelu_erf,
             attention: ops::attention,
+            attend,
             convolution: |x, weight, bias, options| conv2d(x, weight, Some(bias), options).clamp(0.0, 6.0),
         }
     }
@@ -178,6 +180,7 @@ fn run(doors: &Doors, device: &Device, product_bound: f32) -> Vec<KernelRow> {
     norms(&mut rows, doors, device);
     pointwise(&mut rows, doors, device);
     attentions(&mut rows, doors, device, product_bound);
+    distances(&mut rows, doors, device, product_bound);
     convolutions(&mut rows, doors, device, product_bound);
     rows.0
 }
@@ -392,6 +395,66 @@ fn attention_formula(
     out
 }
 
+/// Attention with a bias by distance, from the fused projection on: lengths that fold into one rectangle, that do not, and
+/// that need padding.
+fn distances(rows: &mut Rows, doors: &Doors, device: &Device, bound: f32) {
+    let (heads, head_dim) = (3, 8);
+    for lengths in [&[7, 7][..], &[3, 20, 2], &[1], &[37]] {
+        let (count, longest) = (lengths.iter().sum::<usize>(), *lengths.iter().max().expect("a segment"));
+        // A table that reaches further than the longest segment.
+        let columns = 2 * longest + 3;
+        let qkv = Values::new([count, 3 * heads * head_dim], 23, 1.0);
+        let relative = Values::new([heads, columns], 24, 2.0);
+        let shape = format!("segments {lengths:?}, {heads} heads of {head_dim}");
+        rows.add("attention by distance", shape, bound, || {
+            let segments = Segments::from_lengths(lengths.iter().copied());
+            let (dx, dr) = (qkv.on(device), relative.on(device));
+            let sizes = HeadSizes { heads, kv_heads: heads, head_dim };
+            let before = Before { relative: Some(dr.clone()), ..Before::default() };
+            let case = Case::of(|| (doors.attend)(dx.clone(), sizes, &segments, before));
+            let scale = 1.0 / (head_dim as f64).sqrt();
+            let bodies = segments.iter().map(|(start, len)| {
+                let cut = |part: usize| {
+                    let columns = part * heads * head_dim..(part + 1) * heads * head_dim;
+                    let rows = dx.clone().slice([start..start + len, columns]);
+                    rows.reshape([1, len, heads, head_dim]).swap_dims(1, 2).into_dispatch()
+                };
+                let row = |row: usize| dr.clone().slice([0..heads, columns / 2 - row..columns / 2 - row + len]);
+                let bias = Tensor::stack::<3>((0..len).map(row).collect(), 1); // [heads, len, len]
+                let bias = bias.reshape([1, heads, len, len]).into_dispatch();
+                let body = portable::attention_hiding::<Dispatch>(cut(0), cut(1), cut(2), bias, scale);
+                Tensor::<4>::from_dispatch(body).swap_dims(1, 2).reshape([len, heads * head_dim])
+            });
+            let body: Tensor<2> = Tensor::cat(bodies.collect(), 0);
+            case.portable(body).formula(distances_formula(&segments, heads, &qkv, &relative))
+        });
+    }
+}
+
+fn distances_formula(segments: &Segments, heads: usize, qkv: &Values<2>, relative: &Values<2>) -> Vec<f64> {
+    let ([count, width], [_, columns]) = (qkv.shape, relative.shape);
+    let head_dim = width / heads / 3;
+    let at =
+        |row: usize, part: usize, head: usize, d: usize| qkv.at(row * width + (part * heads + head) * head_dim + d);
+    let mut out = vec![0.0; count * heads * head_dim];
+    for (start, len) in segments.iter() {
+        for (row, head) in (0..len).flat_map(|row| (0..heads).map(move |head| (row, head))) {
+            let weight = |key: usize| {
+                let dot: f64 = (0..head_dim).map(|d| at(start + row, 0, head, d) * at(start + key, 1, head, d)).sum();
+                let bias = relative.at(head * columns + columns / 2 + key - row);
+                (dot / (head_dim as f64).sqrt() + bias).exp()
+            };
+            let weights: Vec<f64> = (0..len).map(weight).collect();
+            let total: f64 = weights.iter().sum();
+            for d in 0..head_dim {
+                let sum: f64 = weights.iter().enumerate().map(|(key, w)| w * at(start + key, 2, head, d)).sum();
+                out[((start + row) * heads + head) * head_dim + d] = sum / total;
+            }
+        }
+    }
+    out
+}
+
 /// The convolution path of the image tower: a stem, depthwise kernels of 3 and 5, products of one pixel, ReLU6, what is
 /// odd of the padding at the bottom and right. No body of ours stands in it, so it is compared with its formula alone.
 fn convolutions(rows: &mut Rows, doors: &Doors, device: &Device, bound: f32) {
@@ -460,7 +523,7 @@ mod tests {
             assert!(row.ok, "{row:?}");
         }
         let kernels = ["linear", "rms_norm", "layer_norm", "rotary", "swiglu", "gelu_tanh", "gelu_erf", "attention"];
-        for kernel in kernels {
+        for kernel in kernels.into_iter().chain(["attention by distance"]) {
             assert!(rows.iter().any(|r| r.kernel == kernel && r.against == "portable body"), "{kernel}");
             assert!(rows.iter().any(|r| r.kernel == kernel && r.against == "formula in f64"), "{kernel}");
         }
@@ -487,6 +550,11 @@ mod tests {
             ops::attention(q, k, v, &Segments::single(rows), scale, causal)
         };
         assert_eq!(seen(Doors { attention: one, ..right() }), both("attention"));
+        let turned = |x: Tensor<2>, sizes, s: &Segments, before: Before| {
+            let relative = before.relative.clone().map(|table| table.flip([1]));
+            attend(x, sizes, s, Before { relative, ..before })
+        };
+        assert_eq!(seen(Doors { attend: turned, ..right() }), both("attention by distance"));
         assert_eq!(seen(Doors { gelu_erf: ops::gelu_tanh, ..right() }), both("gelu_erf"));
         assert_eq!(seen(Doors { gelu_tanh: ops::gelu_erf, ..right() }), both("gelu_tanh"));
         assert_eq!(seen(Doors { rms_norm: |x, w, _| ops::rms_norm(x, w, 1e-3), ..right() }), both("rms_norm"));

@@ -50,6 +50,7 @@ fn after(x: f64, activation: Activation) -> f64 {
         }
         Activation::GeluErf => gelu_erf(x),
         Activation::GeluQuick => x / (1.0 + (-1.702 * x).exp()),
+        Activation::Relu => x.max(0.0),
         Activation::Relu6 => x.clamp(0.0, 6.0),
     }
 }
@@ -129,6 +130,7 @@ fn activations() -> impl Strategy<Value = Activation> {
         Activation::GeluTanh,
         Activation::GeluErf,
         Activation::GeluQuick,
+        Activation::Relu,
         Activation::Relu6,
         Activation::SwiGlu,
     ])
@@ -261,7 +263,7 @@ proptest! {
     fn attention_equals_its_formula_and_segments_do_not_meet(
         lengths in prop::collection::vec(1_usize..70, 1..4), group in 1_usize..4, kv_heads in 1_usize..3,
         half in 1_usize..20, causal: bool, normed: bool, rotated: bool, seed in 0_u32..1000,
-        window in prop::option::of(0_usize..40),
+        window in prop::option::of(0_usize..40), beyond in prop::option::of(0_usize..5),
     ) {
         let (width, heads) = (2 * half, group * kv_heads);
         let rows: usize = lengths.iter().sum();
@@ -277,7 +279,11 @@ proptest! {
             rotary: rotated.then_some((&cos[..], &sin[..])),
         };
         let heads_of = Heads { query: heads, key: kv_heads, width };
-        let job = |qkv| Attention { window, ..attended(qkv, stride, heads_of, placing, &segments, causal) };
+        // A table of distances that reaches as far as the longest segment, or further.
+        let columns = |beyond: usize| 2 * (lengths.iter().max().unwrap() - 1 + beyond) + 1;
+        let relative = beyond.map(|beyond| noise(heads * columns(beyond), seed + 4));
+        let relative = relative.as_deref();
+        let job = |qkv| Attention { window, relative, ..attended(qkv, stride, heads_of, placing, &segments, causal) };
         let want = formula(&job(&qkv), heads, kv_heads, width);
         for isa in Isa::available() {
             let out = |low| written(rows * heads * width, |out| attention(isa, &Attention { low, ..job(&qkv) }, Out::F32(out)));
@@ -311,7 +317,20 @@ fn attended<'a>(
 ) -> Attention<'a> {
     let at = |head: usize| Columns { values: &qkv[head * heads.width..], stride };
     let (key, value) = (at(heads.query), at(heads.query + heads.key));
-    Attention { query: at(0), key, value, heads, placing, segments, scale: 0.3, causal, window: None, low: false }
+    let query = at(0);
+    Attention {
+        query,
+        key,
+        value,
+        heads,
+        placing,
+        segments,
+        scale: 0.3,
+        causal,
+        window: None,
+        relative: None,
+        low: false,
+    }
 }
 
 fn formula(a: &Attention, heads: usize, kv_heads: usize, width: usize) -> Vec<f64> {
@@ -341,9 +360,18 @@ fn formula(a: &Attention, heads: usize, kv_heads: usize, width: usize) -> Vec<f6
                 let window = a.window.unwrap_or(len);
                 let (hidden, seen) = (row.saturating_sub(window), len.min(row + window + 1));
                 let seen = if a.causal { row + 1 } else { seen };
-                let score =
-                    |key: &Vec<f64>| f64::from(a.scale) * key.iter().zip(&query).map(|(k, q)| k * q).sum::<f64>();
-                let scores: Vec<f64> = keys[hidden..seen].iter().map(score).collect();
+                let by_distance = |key: usize| {
+                    let at = |table: &[f32]| {
+                        let columns = table.len() / heads;
+                        f64::from(table[head * columns + columns / 2 + key - row])
+                    };
+                    a.relative.map_or(0.0, at)
+                };
+                let score = |key: usize| {
+                    let product: f64 = keys[key].iter().zip(&query).map(|(k, q)| k * q).sum();
+                    f64::from(a.scale) * product + by_distance(key)
+                };
+                let scores: Vec<f64> = (hidden..seen).map(score).collect();
                 let most = scores.iter().copied().fold(f64::MIN, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
                 let total: f64 = weights.iter().sum();
@@ -376,9 +404,19 @@ fn long_sums_and_many_rows_equal_their_formula() {
     let (len, heads, width) = (700, 2, 64);
     let (stride, segments) = (3 * heads * width, [(0, len)]);
     let qkv = noise(len * stride, 9);
-    for (causal, window) in [(false, None), (true, None), (false, Some(64)), (false, Some(300)), (true, Some(7))] {
+    let distances = noise(heads * (2 * len - 1), 10);
+    for (causal, window, relative) in [
+        (false, None, None),
+        (true, None, None),
+        (false, Some(64), None),
+        (false, Some(300), None),
+        (true, Some(7), None),
+        (false, None, Some(&distances[..])),
+        (false, Some(300), Some(&distances[..])),
+    ] {
         let heads = Heads { query: heads, key: heads, width };
-        let job = Attention { window, ..attended(&qkv, stride, heads, Placing::default(), &segments, causal) };
+        let job =
+            Attention { window, relative, ..attended(&qkv, stride, heads, Placing::default(), &segments, causal) };
         let want = formula(&job, 2, 2, width);
         for isa in Isa::available() {
             let got = written(len * 2 * width, |out| attention(isa, &job, Out::F32(out)));
@@ -398,7 +436,7 @@ fn results_in_bf16_are_those_in_f32_rounded() {
     let (gain, qkv) = (noise(inputs, 7), noise(rows * 60, 8));
     let (heads, segments) = (Heads { query: 2, key: 2, width: 10 }, [(0, 7), (7, 12)]);
     for isa in Isa::available() {
-        for activation in [Activation::None, Activation::SwiGlu, Activation::GeluErf] {
+        for activation in [Activation::None, Activation::SwiGlu, Activation::GeluErf, Activation::Relu] {
             let epilogue = Epilogue { activation, ..Epilogue::default() };
             let wide = run(isa, &x, rows, &weight, true, epilogue);
             let low: Vec<u16> =

@@ -14,6 +14,8 @@ pub enum HiddenAct {
     GeluTanh,
     /// GELU by a sigmoid, `x / (1 + e^-1.702x)`.
     GeluQuick,
+    /// What is negative becomes zero.
+    Relu,
 }
 
 /// Names of activations in published configurations.
@@ -28,15 +30,22 @@ pub const HIDDEN_ACTS: [(&str, HiddenAct); 7] = [
     ("gelu_fast", HiddenAct::GeluTanh),
     ("gelu_accurate", HiddenAct::GeluTanh),
     ("quick_gelu", HiddenAct::GeluQuick),
+    ("relu", HiddenAct::Relu),
 ];
 
 impl HiddenAct {
+    /// Whether it is GELU by the error function, which most encoders have.
+    pub fn is_gelu(&self) -> bool {
+        *self == Self::Gelu
+    }
+
     /// As products take it.
     pub fn activation(self) -> Activation {
         match self {
             Self::Gelu => Activation::GeluErf,
             Self::GeluTanh => Activation::GeluTanh,
             Self::GeluQuick => Activation::GeluQuick,
+            Self::Relu => Activation::Relu,
         }
     }
 }

@@ -19,15 +19,25 @@ pub(crate) fn self_attention(
     rotary: Option<&RotaryTable>,
     out: &Linear,
 ) -> Tensor<2> {
+    let before = Before { rotary: rotary.map(RotaryTable::tables), ..Before::default() };
+    self_attention_with(qkv, normed, heads, segments, before, out)
+}
+
+/// The same with whatever comes before the scores; types are chosen here.
+///
+/// # Shapes
+/// As [`self_attention`].
+pub(crate) fn self_attention_with(
+    qkv: &Linear,
+    normed: Tensor<2>,
+    heads: usize,
+    segments: &Segments,
+    before: Before,
+    out: &Linear,
+) -> Tensor<2> {
     let [_, width] = normed.dims();
     let head_dim = width / heads;
-    let low = qkv.weight().is_low();
+    let before = Before { low: qkv.weight().is_low(), low_result: out.weight().takes_bf16(), ..before };
     let qkv = qkv.forward(normed); // [rows, 3 * hidden]
-    let before = Before {
-        rotary: rotary.map(RotaryTable::tables),
-        low,
-        low_result: out.weight().takes_bf16(),
-        ..Before::default()
-    };
     kernels::attend(qkv, HeadSizes { heads, kv_heads: heads, head_dim }, segments, before)
 }

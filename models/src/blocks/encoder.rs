@@ -2,13 +2,28 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use omniburn_kernels::{Activation, Segments};
+use omniburn_kernels::{Before, Segments};
 
-use super::attention::self_attention;
-use super::{LayerNorm, Linear};
+use super::attention::self_attention_with;
+use super::{HiddenAct, LayerNorm, Linear};
 use crate::builder::{Builder, FusedPart};
 use crate::capture;
 use crate::flops;
+
+/// Sizes of an [`EncoderLayer`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EncoderSizes {
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Width of the MLP.
+    pub inner: usize,
+    /// Attention heads; divides `hidden`.
+    pub heads: usize,
+    /// Epsilon of both LayerNorms.
+    pub norm_eps: f64,
+    /// What is between the products of the MLP.
+    pub act: HiddenAct,
+}
 
 /// Attention and MLP, each added to what it read and normalised afterwards.
 ///
@@ -23,11 +38,14 @@ pub struct EncoderLayer {
     fc2: Linear,
     mlp_norm: LayerNorm,
     heads: usize,
+    #[module(skip)]
+    act: HiddenAct,
 }
 
 impl EncoderLayer {
     /// A block; query, key and value lie side by side.
-    pub fn build(b: &Builder<'_>, hidden: usize, inner: usize, heads: usize, norm_eps: f64) -> Self {
+    pub fn build(b: &Builder<'_>, sizes: &EncoderSizes) -> Self {
+        let EncoderSizes { hidden, inner, heads, norm_eps, act } = *sizes;
         let qkv = ["query", "key", "value"].map(|name| FusedPart::biased(name, hidden));
         Self {
             qkv: b.fused("attention.qkv", hidden, &qkv),
@@ -37,6 +55,7 @@ impl EncoderLayer {
             fc2: b.linear_biased("mlp.fc2", inner, hidden),
             mlp_norm: b.layer_norm("mlp.norm", hidden, norm_eps),
             heads,
+            act,
         }
     }
 
@@ -57,17 +76,25 @@ impl EncoderLayer {
         [&self.qkv, &self.out, &self.fc1, &self.fc2].iter().map(|linear| linear.inputs() * linear.outputs()).sum()
     }
 
-    /// Every row sees all rows of its own segment. `name` is the block's path in the taps.
+    /// Every row sees all rows of its own segment; `relative` is added to the scores by distance. `name` is the block's path
+    /// in the taps.
     ///
     /// # Shapes
-    /// - `hidden`: `[tokens, hidden]`; returns: as `hidden`
+    /// - `hidden`: `[tokens, hidden]`; `relative`: `[heads, 2 * reach + 1]`; returns: as `hidden`
     /// # Numerics
-    /// The residual stream, norms and softmax are f32; products are in the weights' type. GELU by erf.
-    pub fn forward(&self, hidden: Tensor<2>, segments: &Segments, name: &str) -> Tensor<2> {
-        let context = self_attention(&self.qkv, hidden.clone(), self.heads, segments, None, &self.out);
+    /// The residual stream, norms and softmax are f32; products are in the weights' type.
+    pub fn forward(
+        &self,
+        hidden: Tensor<2>,
+        segments: &Segments,
+        relative: Option<Tensor<2>>,
+        name: &str,
+    ) -> Tensor<2> {
+        let before = Before { relative, ..Before::default() };
+        let context = self_attention_with(&self.qkv, hidden.clone(), self.heads, segments, before, &self.out);
         let context = capture::pass(|| format!("{name}.context"), context);
         let hidden = self.attention_norm.forward(self.out.forward_onto(context, hidden));
-        let inner = self.fc1.forward_into(hidden.clone(), Activation::GeluErf, &self.fc2);
+        let inner = self.fc1.forward_into(hidden.clone(), self.act.activation(), &self.fc2);
         let hidden = self.mlp_norm.forward(self.fc2.forward_onto(inner, hidden));
         capture::pass(|| name.into(), hidden)
     }

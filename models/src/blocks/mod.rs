@@ -17,7 +17,7 @@ pub mod tokens;
 pub mod weights;
 
 pub use act::{HIDDEN_ACTS, HiddenAct};
-pub use encoder::EncoderLayer;
+pub use encoder::{EncoderLayer, EncoderSizes};
 pub use head::{DenseActivation, DenseConfig, VectorHead, VectorHeadConfig};
 pub use linear::Linear;
 pub use mlp::GeluMlp;

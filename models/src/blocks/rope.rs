@@ -18,6 +18,17 @@ pub fn inverse_frequencies(base: f64, dim: usize) -> Vec<f32> {
     (0..dim / 2).map(|i| 1.0 / (base.powf(f64::from((2 * i) as f32 / dim as f32)) as f32)).collect()
 }
 
+/// The same with fixed NTK scaling: of the base times `factor`, and divided by `factor^(2/dim)`. A factor of one scales
+/// nothing.
+///
+/// # Source
+/// Su, "transformers and long texts" (kexue.fm/archives/9706), equation 6, as `NTKScalingRotaryEmbedding` of
+/// Alibaba-NLP/new-impl has it.
+pub fn ntk_frequencies(base: f64, dim: usize, factor: f64) -> Vec<f32> {
+    let shrink = factor.powf(2.0 / dim as f64) as f32;
+    inverse_frequencies(base * factor, dim).into_iter().map(|frequency| frequency / shrink).collect()
+}
+
 /// How Llama 3.1 stretches rotary positions to longer texts: slow pairs turn `factor` times slower, fast ones as before, those
 /// between them in between.
 ///

@@ -4,8 +4,9 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 use omniburn_kernels as kernels;
 use omniburn_kernels::Weight;
-use omniburn_kernels::cpu::pack::PanelFormat;
+use omniburn_kernels::cpu::pack::{ColumnOrder, Packed, PanelFormat, PanelLayout};
 
+use crate::batch::upload;
 use crate::record::{Dtype, Part};
 
 /// A part of a record, seen by a module that is being built on a device.
@@ -51,6 +52,19 @@ impl<'a> Weights<'a> {
         };
         let packed = self.part.packed(name, format);
         Weight::packed(packed, self.compute != Dtype::F32)
+    }
+
+    /// A small matrix in f32 from its values on the host, `[outputs, inputs]`, for products in f32 whatever the compute type
+    /// is. On flex it is brought into panels: flex's own product of a matrix this narrow gives a row other bits in other
+    /// company.
+    pub fn narrow(&self, values: &[f32], inputs: usize, outputs: usize) -> Weight {
+        let turned = (0..inputs * outputs).map(|at| values[at % outputs * inputs + at / outputs]);
+        let turned: Vec<f32> = turned.collect(); // [inputs, outputs]
+        if kernels::is_flex(self.device) {
+            let layout = PanelLayout::new(PanelFormat::F32, inputs, outputs, ColumnOrder::Plain);
+            return Weight::packed(Packed::from_f32(layout, &turned), false);
+        }
+        Weight::plain(upload(turned, [inputs, outputs], self.device))
     }
 
     /// A table or convolution in f32, whatever it is stored in.

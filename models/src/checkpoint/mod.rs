@@ -7,6 +7,7 @@ mod card;
 mod fields;
 mod folder;
 mod keys;
+mod spellings;
 mod steps;
 mod tokenizers;
 mod two_towers;
@@ -17,6 +18,7 @@ pub use folder::{
     CheckpointFolder, FolderDetails, HEAD_FILES, RerankSettings, TemplateRule, TensorIndex, TextSettings, layers,
 };
 pub use keys::{KeyMap, Pattern, source_name};
+pub(crate) use spellings::{hidden_act, spelling};
 pub use steps::{Fold, OneTask, StaticTable, Steps, TaskRules, TextFiles};
 pub use tokenizers::{is_wrongly_named, registered_tokenizer};
 pub use two_towers::TwoTowers;

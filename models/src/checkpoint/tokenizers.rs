@@ -10,9 +10,11 @@ const WRONGLY_NAMED: [&str; 8] =
 /// The class that the library has for a model type, of those whose text backbones are converted.
 pub fn registered_tokenizer(model_type: &str) -> Option<&'static str> {
     Some(match model_type {
-        "bert" => "BertTokenizer",
+        "bert" | "distilbert" | "nomic_bert" => "BertTokenizer",
         "clip" => "CLIPTokenizer",
         "siglip" => "SiglipTokenizer",
+        "mpnet" => "MPNetTokenizer",
+        "gte" => "XLMRobertaTokenizer",
         "qwen2" | "qwen2_moe" | "qwen3" | "qwen3_moe" | "qwen2_vl" | "qwen2_5_vl" | "qwen3_vl" | "qwen3_vl_moe"
         | "qwen2_audio" | "qwen2_5_omni" | "qwen3_omni_moe" | "qwen3_asr" | "colqwen2" | "internvl" | "ovis2"
         | "audioflamingo3" | "lighton_ocr" => "Qwen2Tokenizer",

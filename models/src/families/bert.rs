@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenRows;
 use crate::blocks::{
-    HeadActivation, Pooling, RowHeads, ScoreHead, ScoreHeadConfig, TokenTable, VectorHead, VectorHeadConfig,
+    HeadActivation, HiddenAct, Pooling, RowHeads, ScoreHead, ScoreHeadConfig, TokenTable, VectorHead, VectorHeadConfig,
 };
 use crate::builder::Builder;
-use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps, layers};
+use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps, hidden_act, layers};
 use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::encoder::{Encoder, EncoderShape, EncoderState};
 use crate::error::{ConfigError, RecordError};
@@ -110,6 +110,9 @@ pub struct BertConfig {
     pub max_tokens: usize,
     /// Rows of the token table.
     pub vocab: usize,
+    /// What is between the products of the MLP; mostly GELU by erf.
+    #[serde(default, skip_serializing_if = "HiddenAct::is_gelu")]
+    pub act: HiddenAct,
     /// From rows to the vector.
     #[serde(flatten)]
     pub vector_head: VectorHeadConfig,
@@ -126,9 +129,21 @@ impl BertConfig {
 
     /// Sizes of the encoder.
     pub fn shape(&self) -> EncoderShape {
-        let Self { hidden, layers, heads, inner, norm_eps, positions, .. } = *self;
+        let Self { hidden, layers, heads, inner, norm_eps, positions, act, .. } = *self;
         let (first_position, token_types, used_types) = (0, TOKEN_TYPES, used_types(self.head.as_ref()));
-        EncoderShape { hidden, layers, heads, inner, norm_eps, positions, first_position, token_types, used_types }
+        EncoderShape {
+            hidden,
+            layers,
+            heads,
+            inner,
+            norm_eps,
+            positions,
+            first_position,
+            token_types,
+            used_types,
+            act,
+            buckets: None,
+        }
     }
 
     /// One task's encoder, `backbone.…`.
@@ -173,39 +188,17 @@ impl Architecture for BertConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        layer_count("text.layers", self.layers)?;
-        nonzero(&[
-            ("text.hidden", self.hidden),
-            ("text.heads", self.heads),
-            ("text.inner", self.inner),
-            ("text.positions", self.positions),
-            ("text.max_tokens", self.max_tokens),
-            ("text.vocab", self.vocab),
-        ])?;
-        multiple("text.hidden", self.hidden, "text.heads", self.heads)?;
-        if self.max_tokens > self.positions {
-            return Err(ConfigError::OutOfRange {
-                field: "text.max_tokens".into(),
-                found: self.max_tokens.to_string(),
-                expected: format!("at most text.positions, {}", self.positions),
-            });
-        }
+        check_encoder(&self.shape(), self.max_tokens, self.vocab)?;
         self.vector_head.check(self.hidden)?;
-        check_head(self.head.as_ref(), &self.vector_head, TOKEN_TYPES)?;
-        positive("text.norm_eps", self.norm_eps)
+        check_head(self.head.as_ref(), &self.vector_head, TOKEN_TYPES)
     }
 
     fn spec(&self) -> ModelSpec {
+        let spec = ModelSpec::of_texts(self.hidden, self.vocab, self.max_tokens, &self.vector_head);
         ModelSpec {
-            vector: self.vector(),
-            hidden: self.hidden,
-            vocab: self.vocab,
-            max_tokens: self.max_tokens,
-            image: None,
-            audio: None,
-            ends: None,
-            skips_prompt: self.vector_head.skips_prompt,
+            vector: if self.head.is_some() { 1 } else { spec.vector },
             outputs: outputs(self.head.as_ref()),
+            ..spec
         }
     }
 
@@ -224,6 +217,30 @@ impl Architecture for BertConfig {
     fn as_any(&self) -> &dyn Any {
         self
     }
+}
+
+/// Checks sizes of an encoder with learned positions against each other.
+pub(crate) fn check_encoder(shape: &EncoderShape, max_tokens: usize, vocab: usize) -> Result<(), ConfigError> {
+    layer_count("text.layers", shape.layers)?;
+    nonzero(&[
+        ("text.hidden", shape.hidden),
+        ("text.heads", shape.heads),
+        ("text.inner", shape.inner),
+        ("text.positions", shape.positions),
+        ("text.max_tokens", max_tokens),
+        ("text.vocab", vocab),
+    ])?;
+    multiple("text.hidden", shape.hidden, "text.heads", shape.heads)?;
+    let most = shape.positions.saturating_sub(shape.first_position);
+    if max_tokens > most {
+        let behind = if shape.first_position > 0 { " behind the padding's" } else { "" };
+        return Err(ConfigError::OutOfRange {
+            field: "text.max_tokens".into(),
+            found: max_tokens.to_string(),
+            expected: format!("at most {most}: text.positions{behind}"),
+        });
+    }
+    positive("text.norm_eps", shape.norm_eps)
 }
 
 /// Refuses a head that does not fit what it stands behind.
@@ -274,7 +291,8 @@ pub(crate) fn encoder_words(shape: &EncoderShape, max_tokens: usize, vocab: usiz
     format!("{layers} encoder layers of {hidden}, {heads} heads, {max_tokens} tokens at most, table of {vocab} rows")
 }
 
-/// BERT or RoBERTa opened: word embeddings on the host, the encoder on its device.
+/// An encoder with learned positions opened (BERT, RoBERTa, DistilBERT, MPNet): word embeddings on the host, the encoder on
+/// its device.
 #[derive(Debug)]
 pub struct BertText {
     /// The word embeddings.
@@ -283,7 +301,7 @@ pub struct BertText {
     pub encoder: Encoder,
     /// From rows to the vector.
     pub(crate) vector_head: VectorHead,
-    /// Of RoBERTa, the id of padding, whose position it takes; the positions of texts begin behind it.
+    /// Of RoBERTa and MPNet, the id of padding, whose position it takes; the positions of texts begin behind it.
     pub(crate) padding: Option<u32>,
     /// Of a reranker, what makes a score of the pooled row.
     pub(crate) head: Option<ScoreHead>,
@@ -426,6 +444,7 @@ pub fn read_encoder(text: Fields<'_>, tensors: usize, vector_head: VectorHeadCon
         positions,
         max_tokens: text.size("max_seq_length").map_or(positions, |n| n.min(positions)),
         vocab: text.needed_size("vocab_size"),
+        act: hidden_act(text, "hidden_act"),
         vector_head,
         head: None,
     }
@@ -433,7 +452,6 @@ pub fn read_encoder(text: Fields<'_>, tensors: usize, vector_head: VectorHeadCon
 
 /// Refuses what an encoder of this kind does not compute.
 pub(crate) fn refuse_decoder(text: Fields<'_>) {
-    text.only_text("hidden_act", "gelu");
     text.only_text("position_embedding_type", "absolute");
     text.only_flag("is_decoder", false);
     text.only_flag("add_cross_attention", false);

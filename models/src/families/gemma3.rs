@@ -21,8 +21,8 @@ use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::error::ConfigError;
 use crate::families::qwen3::KEYS;
 use crate::family::{
-    Architecture, CheckpointRules, Family, ModelSpec, Outputs, Pass, PassInput, RowActivations, StepKind, TextModel,
-    Tokens, config,
+    Architecture, CheckpointRules, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens,
+    config,
 };
 use crate::flops;
 use crate::flops::Shape;
@@ -109,17 +109,7 @@ impl Architecture for Gemma3Config {
     }
 
     fn spec(&self) -> ModelSpec {
-        ModelSpec {
-            vector: self.vector_head.vector(self.hidden),
-            hidden: self.hidden,
-            vocab: self.vocab,
-            max_tokens: self.max_tokens,
-            image: None,
-            audio: None,
-            ends: None,
-            skips_prompt: self.vector_head.skips_prompt,
-            outputs: Outputs::default(),
-        }
+        ModelSpec::of_texts(self.hidden, self.vocab, self.max_tokens, &self.vector_head)
     }
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {

@@ -3,11 +3,15 @@
 
 pub mod bert;
 pub mod clip;
+pub mod distilbert;
 pub mod gemma3;
+pub mod gte;
 pub mod llama;
 pub mod mini;
 pub mod model2vec;
 pub mod modernbert;
+pub mod mpnet;
+pub mod nomic_bert;
 pub mod omni;
 pub mod qwen3;
 pub mod siglip;
@@ -15,11 +19,15 @@ pub mod xlm_roberta;
 
 pub use bert::BertConfig;
 pub use clip::ClipConfig;
+pub use distilbert::DistilBertConfig;
 pub use gemma3::Gemma3Config;
+pub use gte::GteConfig;
 pub use llama::LlamaConfig;
 pub use mini::MiniConfig;
 pub use model2vec::Model2VecConfig;
 pub use modernbert::ModernBertConfig;
+pub use mpnet::MpnetConfig;
+pub use nomic_bert::NomicBertConfig;
 pub use omni::OmniConfig;
 pub use qwen3::Qwen3Config;
 pub use siglip::SiglipConfig;

@@ -16,8 +16,8 @@ use crate::checkpoint::{CheckpointFolder, KeyMap, StaticTable, Steps};
 use crate::checks::nonzero;
 use crate::error::ConfigError;
 use crate::family::{
-    Architecture, CheckpointRules, Family, ModelSpec, Outputs, Pass, PassInput, RowActivations, StepKind, TextModel,
-    Tokens, config,
+    Architecture, CheckpointRules, Family, ModelSpec, Pass, PassInput, RowActivations, StepKind, TextModel, Tokens,
+    config,
 };
 use crate::flops::Shape;
 use crate::pass::{Layered, LayeredPass};
@@ -92,17 +92,7 @@ impl Architecture for Model2VecConfig {
     }
 
     fn spec(&self) -> ModelSpec {
-        ModelSpec {
-            vector: self.vector_head.vector(self.hidden),
-            hidden: self.hidden,
-            vocab: self.vocab,
-            max_tokens: self.max_tokens,
-            image: None,
-            audio: None,
-            ends: None,
-            skips_prompt: self.vector_head.skips_prompt,
-            outputs: Outputs::default(),
-        }
+        ModelSpec::of_texts(self.hidden, self.vocab, self.max_tokens, &self.vector_head)
     }
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {

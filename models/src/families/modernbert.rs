@@ -126,16 +126,11 @@ impl Architecture for ModernBertConfig {
     }
 
     fn spec(&self) -> ModelSpec {
+        let spec = ModelSpec::of_texts(self.hidden, self.vocab, self.max_tokens, &self.vector_head);
         ModelSpec {
-            vector: if self.head.is_some() { 1 } else { self.vector_head.vector(self.hidden) },
-            hidden: self.hidden,
-            vocab: self.vocab,
-            max_tokens: self.max_tokens,
-            image: None,
-            audio: None,
-            ends: None,
-            skips_prompt: self.vector_head.skips_prompt,
+            vector: if self.head.is_some() { 1 } else { spec.vector },
             outputs: outputs(self.head.as_ref()),
+            ..spec
         }
     }
 

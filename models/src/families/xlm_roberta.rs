@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::blocks::{HeadActivation, Pooling, RowHeads, RowHeadsConfig, ScoreHeadConfig, VectorHead, VectorHeadConfig};
+use crate::blocks::{
+    HeadActivation, HiddenAct, Pooling, RowHeads, RowHeadsConfig, ScoreHeadConfig, VectorHead, VectorHeadConfig,
+};
 use crate::builder::Builder;
-use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps};
-use crate::checks::{layer_count, multiple, nonzero, positive};
+use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps, hidden_act};
+use crate::checks::nonzero;
 use crate::encoder::{Encoder, EncoderShape};
 use crate::error::ConfigError;
 use crate::families::bert::{
-    BertText, NAMES, check_head, encoder_words, outputs, refuse_decoder, score_head, used_types,
+    BertText, NAMES, check_encoder, check_head, encoder_words, outputs, refuse_decoder, score_head, used_types,
 };
 use crate::family::{Architecture, CheckpointRules, Family, ModelSpec, Outputs, RowOutputs, TextModel, Tokens, config};
 use crate::record::Preprocess;
@@ -78,6 +80,9 @@ pub struct XlmRobertaConfig {
     pub max_tokens: usize,
     /// Rows of the token table.
     pub vocab: usize,
+    /// What is between the products of the MLP; mostly GELU by erf.
+    #[serde(default, skip_serializing_if = "HiddenAct::is_gelu")]
+    pub act: HiddenAct,
     /// From rows to the vector.
     #[serde(flatten)]
     pub vector_head: VectorHeadConfig,
@@ -96,9 +101,21 @@ impl XlmRobertaConfig {
     }
 
     fn shape(&self) -> EncoderShape {
-        let Self { hidden, layers, heads, inner, norm_eps, positions, token_types, .. } = *self;
+        let Self { hidden, layers, heads, inner, norm_eps, positions, token_types, act, .. } = *self;
         let (first_position, used_types) = (self.first_position(), used_types(self.head.as_ref()));
-        EncoderShape { hidden, layers, heads, inner, norm_eps, positions, first_position, token_types, used_types }
+        EncoderShape {
+            hidden,
+            layers,
+            heads,
+            inner,
+            norm_eps,
+            positions,
+            first_position,
+            token_types,
+            used_types,
+            act,
+            buckets: None,
+        }
     }
 }
 
@@ -108,25 +125,8 @@ impl Architecture for XlmRobertaConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        layer_count("text.layers", self.layers)?;
-        nonzero(&[
-            ("text.hidden", self.hidden),
-            ("text.heads", self.heads),
-            ("text.inner", self.inner),
-            ("text.positions", self.positions),
-            ("text.token_types", self.token_types),
-            ("text.max_tokens", self.max_tokens),
-            ("text.vocab", self.vocab),
-        ])?;
-        multiple("text.hidden", self.hidden, "text.heads", self.heads)?;
-        let most = self.positions.saturating_sub(self.first_position());
-        if self.max_tokens > most {
-            return Err(ConfigError::OutOfRange {
-                field: "text.max_tokens".into(),
-                found: self.max_tokens.to_string(),
-                expected: format!("at most {most}: text.positions behind the padding's"),
-            });
-        }
+        nonzero(&[("text.token_types", self.token_types)])?;
+        check_encoder(&self.shape(), self.max_tokens, self.vocab)?;
         self.vector_head.check(self.hidden)?;
         check_head(self.head.as_ref(), &self.vector_head, self.token_types)?;
         if let (Some(_), Some(heads)) = (&self.head, &self.row_heads) {
@@ -136,7 +136,7 @@ impl Architecture for XlmRobertaConfig {
                 expected: "none beside a head: a model that scores pairs gives nothing else".into(),
             });
         }
-        positive("text.norm_eps", self.norm_eps)
+        Ok(())
     }
 
     fn spec(&self) -> ModelSpec {
@@ -211,6 +211,7 @@ fn read(folder: &CheckpointFolder<'_>) -> XlmRobertaConfig {
         token_types,
         max_tokens: folder.text.limit(most),
         vocab: fields.needed_size("vocab_size"),
+        act: hidden_act(fields, "hidden_act"),
         vector_head: match &head {
             Some(_) => VectorHeadConfig::of(Pooling::Cls),
             None => folder.text.vector_head.clone(),

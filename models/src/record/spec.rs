@@ -40,6 +40,8 @@ pub struct TensorSpec {
     pub columns: ColumnOrder,
     /// What a checkpoint keeps apart and the record side by side; empty where they are the same tensor.
     pub parts: Vec<SourcePart>,
+    /// Whether a checkpoint may have the parts side by side already, under this tensor's own name.
+    pub packed: bool,
     /// How the axes lie in a checkpoint.
     pub axes: SourceAxes,
 }
@@ -61,6 +63,8 @@ pub enum SourceAxes {
     /// As PyTorch has them: outputs first for a matrix, and as in the record for anything else.
     #[default]
     Torch,
+    /// A matrix as in the record: inputs first.
+    InputsFirst,
     /// A one-dimensional convolution `[outputs, channels, taps]`, in the record a matrix over `(tap, channel)`.
     Convolution {
         /// Taps of the convolution.
@@ -105,7 +109,15 @@ impl TensorSpec {
     }
 
     fn new(name: String, shape: Vec<usize>, role: TensorRole) -> Self {
-        Self { name, shape, role, columns: ColumnOrder::Plain, parts: Vec::new(), axes: SourceAxes::Torch }
+        Self {
+            name,
+            shape,
+            role,
+            columns: ColumnOrder::Plain,
+            parts: Vec::new(),
+            packed: false,
+            axes: SourceAxes::Torch,
+        }
     }
 
     /// A small tensor kept in f32.

@@ -22,6 +22,7 @@ NAMES = [
     "clip-tiny",
     "llama-bidirec-tiny",
     "gemma3-text-tiny",
+    "nomic-bert-tiny",
 ]
 
 

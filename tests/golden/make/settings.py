@@ -2,10 +2,11 @@
 
   python settings.py
 
-Reads tests/golden/twins/{bert-tiny,omni-small-tiny,omni-nano-tiny}, lays the files of each case over a copy and loads it with
+Reads tests/golden/twins/{bert-tiny,mpnet-tiny,omni-small-tiny,omni-nano-tiny}, lays the files of each case over a copy and loads it with
 transformers (AutoTokenizer, AutoImageProcessor, AutoVideoProcessor, AutoFeatureExtractor; no weights are read). Writes
 tests/golden/refs/tokenizer_settings.json and tests/golden/refs/processor_settings.json: the files laid over, and what the
-library made of them. Written with transformers 5.24.0 and, for the processors, torchvision 0.29.2; without torchvision,
+library made of them. Written with transformers 5.24.0 (the cases of MPNet with 5.23.0, which gives the same for all others) and,
+for the processors, torchvision 0.29.2; without torchvision,
 which other makers must not find (their images are those of the library's other backend), the second file is left as it is.
 """
 import copy
@@ -33,6 +34,10 @@ PLAIN = {"tokenizer_class": "PreTrainedTokenizerFast", **SPECIAL}
 
 def bert(**more):
     return {"tokenizer_config.json": {"tokenizer_class": "BertTokenizer", **SPECIAL, **more}}
+
+
+def mpnet(**more):
+    return {"tokenizer_config.json": {"tokenizer_class": "MPNetTokenizer", **more}}
 
 
 def read(name, file="tokenizer.json"):
@@ -102,6 +107,12 @@ def tokenizers():
     yield "no post-processor under the plain class", b, {"tokenizer_config.json": PLAIN, **without(b, "post_processor")}
     yield "a vocabulary alone", b, {**bert(do_lower_case=False), "vocab.txt": vocabulary(b), "tokenizer.json": None}
     yield "a vocabulary alone without settings", b, {"vocab.txt": vocabulary(b), "tokenizer.json": None}
+    m = "mpnet-tiny"
+    yield "the class of MPNet over a file that keeps case", m, {**mpnet(), **normal(m, lowercase=False)}
+    yield "case kept under the class of MPNet", m, mpnet(do_lower_case=False)
+    yield "the class of MPNet by the model's type alone", m, {"tokenizer_config.json": None, **normal(m, lowercase=False)}
+    yield "tokens of MPNet that no file lists", m, {**mpnet(), "tokenizer.json": {**read(m), "added_tokens": [], "post_processor": None}}
+    yield "other tokens around a text under the class of MPNet", m, mpnet(cls_token="[UNK]", sep_token="<mask>")
     own = read(s, "tokenizer_config.json")
     own_nano = read(n, "tokenizer_config.json")
     yield "byte pairs under their class", s, {"tokenizer_config.json": {**own, "tokenizer_class": "Qwen2Tokenizer"}}

@@ -98,7 +98,7 @@ def draw(r, base):
     wordpiece = kind == "WordPiece"
     root = "bert" if wordpiece or maybe(0.4) else "omni"
     c = {}
-    own = ["BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer"] if wordpiece else \
+    own = ["BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "MPNetTokenizer", "MPNetTokenizerFast"] if wordpiece else \
         ["XLMRobertaTokenizer", "XLMRobertaTokenizerFast"] if kind == "Unigram" else \
         ["Qwen2Tokenizer", "Qwen2TokenizerFast", "GPT2Tokenizer", "RobertaTokenizerFast", "LlamaTokenizerFast", "HerbertTokenizerFast"]
     which = r.random()

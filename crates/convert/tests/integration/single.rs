@@ -171,7 +171,7 @@ fn every_wrong_field_of_the_small_model_is_named() {
     let root = tempfile::tempdir().unwrap();
     let ends = added(&[("[CLS]", 101), ("[SEP]", 102)]);
     let mut config = config();
-    config["text_config"]["hidden_act"] = json!("relu");
+    config["text_config"]["hidden_act"] = json!("silu");
     config["picture_config"]["blocks"][2] = json!([6, 40, 2, 2]);
     config["picture_connector"]["weights"] = json!([0.5, 0.5]);
     config["speech_config"]["encoder_layers"] = json!(100_000);

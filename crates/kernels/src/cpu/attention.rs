@@ -80,6 +80,9 @@ pub struct Attention<'a> {
     pub causal: bool,
     /// Rows at most this far away are seen; all where absent.
     pub window: Option<usize>,
+    /// What is added to the scaled scores by how far a key is from the query: for each query head as many values on both
+    /// sides of the middle one, which is the row's own; later keys behind it.
+    pub relative: Option<&'a [f32]>,
     /// Whether products may round queries, keys, values and weights to bf16, where the instructions multiply such.
     pub low: bool,
 }
@@ -145,6 +148,10 @@ pub fn attention(isa: Isa, a: &Attention, out: Out) {
     }
     for norm in [a.placing.query_norm, a.placing.key_norm].into_iter().flatten() {
         assert_eq!(norm.len(), width, "gain of a head");
+    }
+    if let Some(relative) = a.relative {
+        let (columns, longest) = (relative.len() / query, a.segments.iter().map(|s| s.1).max().unwrap_or(0));
+        assert!(relative.len() == query * columns && columns % 2 == 1 && longest <= columns / 2 + 1, "distances");
     }
     if let Some((cos, sin)) = a.placing.rotary {
         assert!(width.is_multiple_of(2), "rotary pairs");
@@ -535,8 +542,10 @@ impl<T: Value> Vectorized for Softmax<'_, T> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        let Attention { scale, causal, window, .. } = *self.task.a;
+        let Attention { causal, window, relative, heads, .. } = *self.task.a;
         let width = self.task.panels.width;
+        // A bias is added to scores that are scaled.
+        let scale = if relative.is_some() { 1.0 } else { self.task.a.scale };
         unsafe {
             for r in 0..self.rows {
                 let position = self.task.first + r;
@@ -555,6 +564,18 @@ impl<T: Value> Vectorized for Softmax<'_, T> {
                         T::store(V::splat(0.0), weights.add(i));
                     }
                     continue;
+                }
+                if let Some(relative) = relative {
+                    let columns = relative.len() / heads.query;
+                    let bias = relative[self.task.head * columns..][..columns].as_ptr();
+                    // The column of the first key of this step, counted from the row's own in the middle.
+                    let first = (columns / 2 + self.start).wrapping_sub(position);
+                    for i in (hidden..seen).step_by(LANES) {
+                        let count = LANES.min(seen - i);
+                        let score = V::load_part(scores.add(i), count).mul(V::splat(self.task.a.scale));
+                        let bias = V::load_part(bias.wrapping_add(first.wrapping_add(i)), count);
+                        score.add(bias).store_part(scores.add(i), count);
+                    }
                 }
                 for i in (0..hidden).chain(seen..self.padded) {
                     *scores.add(i) = f32::NEG_INFINITY;

@@ -30,6 +30,8 @@ pub enum Activation {
     GeluErf,
     /// GELU by a sigmoid: `x / (1 + e^-1.702x)`.
     GeluQuick,
+    /// No less than 0.
+    Relu,
     /// Between 0 and 6.
     Relu6,
     /// The matrix is gate and up side by side; `silu(gate) * up`, half as wide.
@@ -398,6 +400,7 @@ impl<S: Sums> Vectorized for Finish<'_, S> {
                         Activation::GeluTanh => math::gelu_tanh(value),
                         Activation::GeluErf => math::gelu_erf(value),
                         Activation::GeluQuick => math::gelu_quick(value),
+                        Activation::Relu => math::relu(value),
                         Activation::Relu6 => math::relu6(value),
                         Activation::None | Activation::SwiGlu => value,
                     };

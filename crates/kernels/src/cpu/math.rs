@@ -71,6 +71,12 @@ pub unsafe fn gelu_erf<V: Lanes>(x: V) -> V {
     }
 }
 
+/// `max(x, 0)`; NaN stays NaN.
+#[inline(always)]
+pub unsafe fn relu<V: Lanes>(x: V) -> V {
+    unsafe { x.max(V::splat(0.0)) }
+}
+
 /// `min(max(x, 0), 6)`; NaN stays NaN.
 #[inline(always)]
 pub unsafe fn relu6<V: Lanes>(x: V) -> V {

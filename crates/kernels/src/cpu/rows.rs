@@ -165,6 +165,7 @@ impl Vectorized for Activate<'_> {
                         Activation::GeluTanh => math::gelu_tanh(part(i)),
                         Activation::GeluErf => math::gelu_erf(part(i)),
                         Activation::GeluQuick => math::gelu_quick(part(i)),
+                        Activation::Relu => math::relu(part(i)),
                         Activation::Relu6 => math::relu6(part(i)),
                         Activation::SwiGlu => math::silu(part(i)).mul(part(self.narrow + i)),
                     };

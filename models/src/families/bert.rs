@@ -122,11 +122,6 @@ pub struct BertConfig {
 }
 
 impl BertConfig {
-    /// Numbers of a whole vector; one where it is a score.
-    pub fn vector(&self) -> usize {
-        if self.head.is_some() { 1 } else { self.vector_head.vector(self.hidden) }
-    }
-
     /// Sizes of the encoder.
     pub fn shape(&self) -> EncoderShape {
         let Self { hidden, layers, heads, inner, norm_eps, positions, act, .. } = *self;

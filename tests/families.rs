@@ -110,7 +110,9 @@ impl Model {
 
     /// A checkpoint of the project itself.
     fn golden(name: &str) -> Self {
-        Self { twin: golden().twin(name), family: "" }
+        let twin = golden().twin(name);
+        let rules = config_of(&twin.folder).as_ref().and_then(rules_for).expect("some family takes it");
+        Self { twin, family: "", rules }
     }
 
     /// A changed copy of the checkpoint.

@@ -336,9 +336,12 @@ fn what_a_bert_folder_may_say_is_computed_or_refused_by_name() {
     assert!(error.contains("pooling_mode_attention_tokens"), "{error}");
 
     let copy = Copy::of(BERT);
+    copy.change("modules.json", |json| json[2]["type"] = "sentence_transformers.models.LSTM".into());
+    let error = copy.convert().unwrap_err().to_string();
+    assert!(error.contains("[2].type") && error.contains("LSTM"), "{error}");
     copy.change("modules.json", |json| json[2]["type"] = "sentence_transformers.models.Dense".into());
     let error = copy.convert().unwrap_err().to_string();
-    assert!(error.contains("[2].type") && error.contains("Dense"), "{error}");
+    assert!(error.contains("missing files") && error.contains("2_Normalize"), "{error}");
 
     let copy = Copy::of(BERT);
     copy.change("config.json", |json| json["hidden_act"] = "silu".into());

@@ -33,6 +33,9 @@ pub static FAMILIES: &[&Family] = &[
     &clip::FAMILY,
 ];
 
+/// Published checkpoints of each family, a TOML file for people who choose one.
+pub const PUBLISHED: &str = include_str!("../cards/published.toml");
+
 thread_local! {
     /// Families from outside this crate that a record on this thread may be of.
     static OTHERS: RefCell<Vec<&'static Family>> = const { RefCell::new(Vec::new()) };

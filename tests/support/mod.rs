@@ -130,7 +130,7 @@ impl Set {
             name: name.into(),
             folder: assembled::whole(&self.checkpoints, name),
             media: self.refs.join("media"),
-            cases: manifest["cases"].as_array().expect("cases").clone(),
+            cases: manifest["cases"].as_array().cloned().unwrap_or_default(),
             tensors: std::fs::read(self.refs.join(format!("{name}.safetensors"))).expect("reference tensors"),
             manifest,
         }

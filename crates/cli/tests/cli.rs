@@ -768,7 +768,18 @@ fn records_of_other_families_and_in_int8_are_converted_and_inspected() {
     assert_eq!(run_in(&["convert", &twin("bert-tiny"), "bert"]).code, 0);
     assert!(run_in(&["inspect", "bert"]).stdout.contains("2 encoder layers of 32, 4 heads, 80 tokens at most"));
     let listed = run_in(&["models", "--records", ".", "--json"]).lines().remove(0);
-    assert_eq!(listed["families"].as_array().unwrap().len(), omniburn::record::FAMILIES.len());
+    let families = listed["families"].as_array().unwrap();
+    assert_eq!(families.len(), omniburn::record::FAMILIES.len());
+    for family in families {
+        let first = &family["published"][0];
+        assert!(["parity", "written"].contains(&family["status"].as_str().unwrap()), "{family}");
+        assert!(first["licence"].is_string() && !first["outputs"].as_array().unwrap().is_empty(), "{family}");
+    }
+    let shown = run_in(&["models", "--records", "."]).stdout;
+    assert!(
+        shown.contains("in parity") && shown.contains("BAAI/bge-m3") && shown.contains("dense,sparse,multi"),
+        "{shown}"
+    );
     assert_eq!(listed["records"].as_array().unwrap().len(), 3);
 
     let omni = run_in(&["convert", &twin("omni-nano-tiny"), "omni", "--dtype", "int8"]);

@@ -7,7 +7,9 @@
 use std::path::Path;
 
 use omniburn_models::family::CheckpointRules;
+use omniburn_models::record::Modality;
 use omniburn_models::registry;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::ConvertError;
@@ -21,6 +23,74 @@ pub use omniburn_models::checkpoint::{AudioCard, Card, PixelLimits, PreprocessCa
 /// If a card compiled in is malformed, which a test excludes.
 pub fn all() -> Vec<Card> {
     registry::rules().into_iter().flat_map(of).collect()
+}
+
+/// A family with checkpoints of it that are published, for people who choose one.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedFamily {
+    /// Name of the family, as in a record's header.
+    pub name: String,
+    /// How far the family is known to be right.
+    pub status: Status,
+    /// Kinds of input.
+    pub kinds: Vec<Modality>,
+    /// Outputs that checkpoints of it have, as `--output` names them; scores are those of `rerank`.
+    pub outputs: Vec<String>,
+    /// Its checkpoints, at least one.
+    pub checkpoints: Vec<Published>,
+}
+
+/// A published checkpoint. Nothing is computed from these facts.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// Its name where it is published.
+    pub id: String,
+    /// Licence of its weights.
+    pub licence: String,
+    /// Numbers of a vector, where it is cut to several; none of a reranker.
+    #[serde(default)]
+    pub dims: Vec<usize>,
+    /// Roles that have a prompt.
+    #[serde(default)]
+    pub prompts: String,
+    /// Its outputs where it has fewer than the family.
+    #[serde(default)]
+    pub outputs: Vec<String>,
+}
+
+/// How far a family is known to be right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// A tiny checkpoint of its layout equals its reference library in the tests.
+    Parity,
+    /// Its layout is read, and no reference has been compared.
+    Written,
+}
+
+impl Status {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Status::Parity => "in parity",
+            Status::Written => "written",
+        }
+    }
+}
+
+/// Published checkpoints of every family.
+///
+/// # Panics
+/// If the list compiled in is malformed, which a test excludes.
+pub fn published() -> Vec<PublishedFamily> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct List {
+        family: Vec<PublishedFamily>,
+    }
+    toml::from_str::<List>(omniburn_models::registry::PUBLISHED).expect("the list compiled in is well formed").family
 }
 
 fn of(rules: &CheckpointRules) -> Vec<Card> {
@@ -107,5 +177,34 @@ mod tests {
         let root = json!({"text_config": {"model_type": "bert"}});
         let error = rules_of(Path::new("config.json"), &root).unwrap_err().to_string();
         assert!(error.contains("text_config.model_type") && error.contains("qwen3_vl_text"), "{error}");
+    }
+    #[test]
+    fn every_family_has_published_checkpoints_and_every_entry_a_family() {
+        let list = published();
+        let known: Vec<&str> = registry::FAMILIES.iter().map(|family| family.name).collect();
+        let mut named: Vec<&str> = list.iter().map(|family| family.name.as_str()).collect();
+        named.sort_unstable();
+        let mut wanted = known.clone();
+        wanted.sort_unstable();
+        assert_eq!(named, wanted);
+        let mut ids = Vec::new();
+        for family in &list {
+            assert!(!family.kinds.is_empty() && !family.checkpoints.is_empty(), "{}", family.name);
+            for Published { id, dims, outputs, .. } in &family.checkpoints {
+                let own = if outputs.is_empty() { &family.outputs } else { outputs };
+                assert!(own.iter().all(|output| family.outputs.contains(output)), "{id}");
+                assert_eq!(dims.is_empty(), *own == ["scores"], "{id}");
+                assert!(dims.is_sorted() && !ids.contains(id), "{id}");
+                ids.push(id.clone());
+            }
+            let outputs = ["dense", "sparse", "multi", "scores"];
+            assert!(family.outputs.iter().all(|output| outputs.contains(&output.as_str())), "{}", family.name);
+        }
+        // What a conversion knows of a checkpoint stands in the list, too.
+        for card in all() {
+            let family = list.iter().find(|family| family.name == card.family).unwrap();
+            let own = family.checkpoints.iter().find(|own| own.id == card.id).unwrap_or_else(|| panic!("{}", card.id));
+            assert_eq!(own.dims, card.dims);
+        }
     }
 }

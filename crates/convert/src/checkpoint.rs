@@ -59,8 +59,20 @@ pub(crate) struct Reading {
 /// # Errors
 /// As [`Checkpoint::open`] gives them before it opens the weights.
 pub(crate) fn check_family(root: &Path) -> Result<(), ConvertError> {
-    let path = transformer_folder(root)?.join(CONFIG_FILE);
-    rules_of(&path, &read_json(&path)?).map(|_| ())
+    let (path, config) = configuration(root, &transformer_folder(root)?)?;
+    rules_of(&path, &config).map(|_| ())
+}
+
+/// The configuration of a checkpoint, or what its first module says where it has none, and the file it would stand in.
+fn configuration(root: &Path, folder: &Path) -> Result<(PathBuf, Value), ConvertError> {
+    let path = folder.join(CONFIG_FILE);
+    match read_json_if_there(&path)? {
+        Some(config) => Ok((path, config)),
+        None => match class_alone(root)? {
+            Some(config) => Ok((path, config)),
+            None => Err(ConvertError::MissingFiles { paths: vec![path] }),
+        },
+    }
 }
 
 impl<'a> Checkpoint<'a> {
@@ -76,14 +88,7 @@ impl<'a> Checkpoint<'a> {
             return Err(ConvertError::SourceMissing { path: root.to_path_buf() });
         }
         let folder = transformer_folder(root)?;
-        let config_path = folder.join(CONFIG_FILE);
-        let config: Value = match read_json_if_there(&config_path)? {
-            Some(config) => config,
-            None => {
-                let missing = || ConvertError::MissingFiles { paths: vec![config_path.clone()] };
-                class_alone(root)?.ok_or_else(missing)?
-            }
-        };
+        let (config_path, config) = configuration(root, &folder)?;
         let (rules, card) = rules_of(&config_path, &config)?;
         let steps = &rules.steps;
         if steps.tasks.is_some() && folder != root {

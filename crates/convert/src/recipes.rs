@@ -253,7 +253,7 @@ impl<'a> Recipes<'a> {
             return vec![piece];
         }
         let name = self.named(&spec.name, key);
-        if spec.packed && self.source.get(&name).is_some() {
+        if spec.packed && (self.source.get(&name).is_some() || self.lacks_packed(spec, &name, key)) {
             return plain(name, spec);
         }
         if !spec.parts.is_empty() {
@@ -271,6 +271,15 @@ impl<'a> Recipes<'a> {
             (true, _) => vec![torch, last],
         };
         vec![Piece::Tensor(Input { name, forms })]
+    }
+
+    /// Whether a checkpoint that packs this product in other layers has it here neither packed nor in parts: then the packed
+    /// tensor is the one that is missing.
+    fn lacks_packed(&self, spec: &TensorSpec, name: &str, key: Option<&str>) -> bool {
+        let numberless = |name: &str| name.split('.').filter(|part| part.parse::<usize>().is_err()).collect::<String>();
+        let there = |piece: &Piece| matches!(piece, Piece::Tensor(input) if self.source.get(&input.name).is_some());
+        let wanted = numberless(name);
+        self.source.names().any(|other| numberless(other) == wanted) && !self.fused(spec, key).iter().any(there)
     }
 
     /// Parts side by side: `path.fused.leaf` of the record is `path.part.leaf` of a checkpoint for each part.

@@ -62,7 +62,8 @@ impl Source {
             }
             let safe = SafeFile::open(&path)?;
             for own in safe.tensors.keys() {
-                let before = keys.insert(format!("{name}.{own}"), Key { file: files.len(), own: own.clone() });
+                let key = Key { file: files.len(), own: own.clone(), shown: format!("{name}.{own}") };
+                let before = keys.insert(format!("{name}.{own}"), key);
                 twice.extend(before.map(|before| format!("{} and {own} of {}", before.own, path.display())));
             }
             files.push(safe);

@@ -160,7 +160,7 @@ pub(crate) fn bare(folder: &Path) -> Result<TokenizerFiles, ConvertError> {
     let around = file.insert("post_processor".into(), Value::Null).is_some_and(|there| !there.is_null());
     let notes = around.then(|| format!("{TOKENIZER_FILE}: no special tokens stand around a text"));
     let content = Some(serde_json::to_vec(&file).map_err(ConvertError::json(&path))?);
-    Ok(TokenizerFiles { path, content, read: Vec::new(), notes: notes.into_iter().collect() })
+    Ok(TokenizerFiles { path, content, read: Vec::new(), notes: notes.into_iter().collect(), token_types: false })
 }
 
 /// Where a tokenizer's file cuts texts, and the id it gives to what it does not know.

@@ -22,7 +22,7 @@ pub enum HiddenAct {
 ///
 /// # Source
 /// transformers, `ACT2FN` of `activations`, revision 5.23.0.
-pub const HIDDEN_ACTS: [(&str, HiddenAct); 7] = [
+pub const HIDDEN_ACTS: [(&str, HiddenAct); 8] = [
     ("gelu", HiddenAct::Gelu),
     ("gelu_python", HiddenAct::Gelu),
     ("gelu_new", HiddenAct::GeluTanh),

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use omniburn::RecordFolder;
 use omniburn::record::FAMILIES;
-use omniburn_convert::card::{self, Card};
+use omniburn::{Modality, RecordFolder};
+use omniburn_convert::card::{self, Card, Published, PublishedFamily, Status};
 use serde::Serialize;
 
 use super::{mebibytes, table, user_folders};
@@ -28,6 +28,19 @@ struct Listing {
 struct FamilyRow {
     name: &'static str,
     about: &'static str,
+    status: Status,
+    kinds: Vec<Modality>,
+    outputs: Vec<String>,
+    published: Vec<PublishedRow>,
+}
+
+#[derive(Serialize)]
+struct PublishedRow {
+    id: String,
+    licence: String,
+    dims: Vec<usize>,
+    prompts: Vec<String>,
+    outputs: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -83,7 +96,7 @@ pub fn run(args: &ModelsArgs) -> Outcome {
     }
     paths.sort();
     let listing = Listing {
-        families: FAMILIES.iter().map(|family| FamilyRow { name: family.name, about: family.about }).collect(),
+        families: families(),
         checkpoints: card::all().into_iter().map(checkpoint).collect(),
         records: paths.into_iter().map(record).collect(),
     };
@@ -108,6 +121,26 @@ fn find_records(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
             find_records(&entry.path(), depth - 1, found);
         }
     }
+}
+
+/// Every family of this build with what is published of it, in the order of the build's list.
+fn families() -> Vec<FamilyRow> {
+    let list = card::published();
+    let row = |family: &&'static omniburn::record::Family| {
+        let known = list.iter().find(|known| known.name == family.name);
+        let PublishedFamily { status, kinds, outputs, checkpoints, .. } =
+            known.cloned().expect("a test holds that every family of the build is in the list");
+        let of = |Published { id, licence, dims, prompts, outputs: own }| PublishedRow {
+            id,
+            licence,
+            dims,
+            prompts: prompts.split(", ").filter(|role| !role.is_empty()).map(String::from).collect(),
+            outputs: if own.is_empty() { outputs.clone() } else { own },
+        };
+        let published = checkpoints.into_iter().map(of).collect();
+        FamilyRow { name: family.name, about: family.about, status, kinds, outputs, published }
+    };
+    FAMILIES.iter().map(row).collect()
 }
 
 fn checkpoint(card: Card) -> CheckpointRow {
@@ -143,10 +176,21 @@ fn record(path: PathBuf) -> RecordRow {
 
 fn for_people(listing: &Listing, folder: &Path) -> String {
     let mut text = String::from("Families\n");
-    text += &table(&listing.families.iter().map(|f| vec![f.name.into(), f.about.into()]).collect::<Vec<_>>());
-    text += "\nCheckpoints that omniburn convert reads\n";
+    let row = |f: &FamilyRow| vec![f.name.into(), f.status.words().into(), f.about.into()];
+    text += &table(&listing.families.iter().map(row).collect::<Vec<_>>());
+    text += "\nPublished checkpoints that omniburn pull and omniburn convert read, with licence, outputs and sizes of a vector\n";
+    let mut rows = Vec::new();
+    for one in listing.families.iter().flat_map(|family| &family.published) {
+        let sizes = one.dims.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        let prompts = match one.prompts.as_slice() {
+            [] => String::new(),
+            roles => format!("prompts: {}", roles.join(", ")),
+        };
+        rows.push(vec![one.id.clone(), one.licence.clone(), one.outputs.join(","), sizes, prompts]);
+    }
+    text += &table(&rows);
     for c in &listing.checkpoints {
-        text += &format!("  {} ({})\n    tasks {}\n", c.id, c.licence, c.tasks.join(", "));
+        text += &format!("  {} holds the tasks {}\n", c.id, c.tasks.join(", "));
     }
     if listing.records.is_empty() {
         return text

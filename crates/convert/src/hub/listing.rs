@@ -243,13 +243,16 @@ pub(super) fn heads(listing: &Listing, folders: &[String]) -> Vec<Listed> {
 }
 
 /// Files without which nothing is converted and that a model lacks: configuration and tokenizer, in the folder of the
-/// transformer.
-pub(super) fn missing(listing: &Listing, folders: &[String]) -> Vec<String> {
+/// transformer. A static table, the first of its modules, has no configuration.
+pub(super) fn missing(listing: &Listing, folders: &[String], modules: Option<&Value>) -> Vec<String> {
+    let class = modules.and_then(|modules| modules.get(0)?.get("type")?.as_str());
+    let is_table = class.is_some_and(|class| class.rsplit('.').next() == Some("StaticEmbedding"));
     let there = |name: &str| {
         let has = |folder: &String| listing.files.iter().any(|file| file.name == joined(folder, name));
         folders.iter().any(has)
     };
-    [CONFIG, TOKENIZER].into_iter().filter(|name| !there(name)).map(String::from).collect()
+    let needed: &[&str] = if is_table { &[TOKENIZER] } else { &[CONFIG, TOKENIZER] };
+    needed.iter().filter(|name| !there(name)).map(|name| name.to_string()).collect()
 }
 
 fn joined(folder: &str, name: &str) -> String {
@@ -318,7 +321,7 @@ mod tests {
         assert_eq!(weights(&listing, "1_Pooling"), Weights::None);
         assert_eq!(names(adapters(&listing)), ["adapters/retrieval/adapter_model.safetensors"]);
         assert_eq!(names(heads(&listing, &folders)), ["colbert_linear.safetensors"]);
-        assert!(missing(&listing, &folders).is_empty());
+        assert!(missing(&listing, &folders, Some(&modules)).is_empty());
     }
 
     #[test]
@@ -332,7 +335,13 @@ mod tests {
         assert!(shards(&sharded, &index, &json!([])).is_err());
         let pickled = listing(&["pytorch_model.bin", "training_args.bin", "config.json"]);
         assert_eq!(weights(&pickled, ""), Weights::Other(vec!["pytorch_model.bin".into()]));
-        assert_eq!(missing(&pickled, &[String::new()]), ["tokenizer.json"]);
+        assert_eq!(missing(&pickled, &[String::new()], None), ["tokenizer.json"]);
+        let table =
+            listing(&["modules.json", "0_StaticEmbedding/tokenizer.json", "0_StaticEmbedding/model.safetensors"]);
+        let modules = json!([{ "type": "sentence_transformers.models.StaticEmbedding", "path": "0_StaticEmbedding" }]);
+        let folders = module_folders("org/name", Some(&modules)).unwrap();
+        assert!(missing(&table, &folders, Some(&modules)).is_empty());
+        assert_eq!(missing(&table, &folders, None), ["config.json"]);
     }
 
     #[test]

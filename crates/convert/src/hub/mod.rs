@@ -121,7 +121,7 @@ impl Job<'_> {
             }
         };
         let folders = listing::module_folders(&self.options.repo, modules.as_ref())?;
-        let missing = listing::missing(&self.listing, &folders);
+        let missing = listing::missing(&self.listing, &folders, modules.as_ref());
         let (repo, commit) = (self.options.repo.clone(), self.listing.commit.clone());
         if !missing.is_empty() {
             return Err(HubError::Incomplete { repo, commit, files: missing });
@@ -239,7 +239,7 @@ fn offline(options: &HubOptions, cache: &Cache) -> Result<Pulled, HubError> {
     let listing = Listing { commit: commit.clone(), files, licence: None };
     let modules = fs::read(folder.join(listing::MODULES)).ok().and_then(|text| serde_json::from_slice(&text).ok());
     let folders = listing::module_folders(&options.repo, modules.as_ref())?;
-    let mut lacking = listing::missing(&listing, &folders);
+    let mut lacking = listing::missing(&listing, &folders, modules.as_ref());
     let mut needed = listing::side_files(&listing, &folders);
     for folder_name in &folders {
         match listing::weights(&listing, folder_name) {

@@ -135,7 +135,7 @@ fn families() -> Vec<FamilyRow> {
             licence,
             dims,
             prompts: prompts.split(", ").filter(|role| !role.is_empty()).map(String::from).collect(),
-            outputs: if own.is_empty() { outputs.clone() } else { own },
+            outputs: if own.is_empty() { vec!["dense".into()] } else { own },
         };
         let published = checkpoints.into_iter().map(of).collect();
         FamilyRow { name: family.name, about: family.about, status, kinds, outputs, published }
@@ -176,17 +176,19 @@ fn record(path: PathBuf) -> RecordRow {
 
 fn for_people(listing: &Listing, folder: &Path) -> String {
     let mut text = String::from("Families\n");
-    let row = |f: &FamilyRow| vec![f.name.into(), f.status.words().into(), f.about.into()];
+    let row = |f: &FamilyRow| vec![f.name.into(), format!("{} ({})", f.about, f.status.words())];
     text += &table(&listing.families.iter().map(row).collect::<Vec<_>>());
     text += "\nPublished checkpoints that omniburn pull and omniburn convert read, with licence, outputs and sizes of a vector\n";
     let mut rows = Vec::new();
     for one in listing.families.iter().flat_map(|family| &family.published) {
-        let sizes = one.dims.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-        let prompts = match one.prompts.as_slice() {
-            [] => String::new(),
-            roles => format!("prompts: {}", roles.join(", ")),
-        };
-        rows.push(vec![one.id.clone(), one.licence.clone(), one.outputs.join(","), sizes, prompts]);
+        let mut facts = vec![one.licence.clone(), one.outputs.join(", ")];
+        if !one.dims.is_empty() {
+            facts.push(one.dims.iter().map(usize::to_string).collect::<Vec<_>>().join(", "));
+        }
+        if !one.prompts.is_empty() {
+            facts.push(format!("prompts of {}", one.prompts.join(" and ")));
+        }
+        rows.push(vec![one.id.clone(), facts.join("; ")]);
     }
     text += &table(&rows);
     for c in &listing.checkpoints {

@@ -1,9 +1,12 @@
 //! Every set of instructions this machine has, in every type products are computed in: vectors of the tiny checkpoints
-//! against those of the reference, and the law that company changes no bit.
+//! against those of the reference, and the law that company changes no bit. Sets that were chosen, and sets that are forced.
 //!
-//! The choice is the whole process's, so this test has a process of its own.
+//! What is forced counts for the whole process, so these tests have processes of their own.
 
-use omniburn::{Dtype, Embedding, Engine, Input, Isa, Role};
+use std::sync::Arc;
+
+use omniburn::kernels::{Isa, IsaUnavailable, KernelChoice, Processor};
+use omniburn::{Dtype, Embedding, Engine, EngineError, Input, Request, ResultCache, Role};
 
 use crate::faults::in_a_process_of_its_own;
 use crate::parity_text::text;
@@ -78,4 +81,97 @@ fn int8_is_computed_only_where_it_is_stored() {
     let twin = golden().twin("omni-small-tiny");
     let error = builder(twin.record(Dtype::F32)).dtype(Dtype::Int8).open().unwrap_err();
     assert!(error.to_string().contains("int8"), "{error}");
+}
+
+/// A choice as plain data, whatever a measurement would say.
+fn choice(isa: Isa) -> KernelChoice {
+    KernelChoice { isa, processor: Processor::here(), times: Vec::new() }
+}
+
+/// Every set of this machine forced, chosen for one of several engines that are open at once, and chosen against what is
+/// forced.
+#[test]
+fn chosen_instructions_give_the_bits_of_the_forced_ones_and_each_engine_keeps_its_own() {
+    let name = "chosen_instructions_give_the_bits_of_the_forced_ones_and_each_engine_keeps_its_own";
+    in_a_process_of_its_own("instructions", name, || {
+        let twin = golden().twin("omni-nano-tiny");
+        let inputs = inputs(&twin);
+        let open = |stored, kernels: Option<Isa>| {
+            let builder = Engine::builder(twin.record(stored)).dtype(stored);
+            kernels.into_iter().fold(builder, |builder, isa| builder.kernels(choice(isa))).open().unwrap()
+        };
+        for stored in [Dtype::Bf16, Dtype::Int8] {
+            let forced: Vec<Vec<Vec<f32>>> = Isa::available()
+                .map(|isa| {
+                    Isa::force(Some(isa)).unwrap();
+                    let engine = open(stored, None);
+                    assert_eq!(engine.profile().instructions, Some(isa));
+                    vectors(&engine, &inputs)
+                })
+                .collect();
+            Isa::force(None).unwrap();
+            assert!(forced.len() == 1 || forced.first() != forced.last(), "sets of the same bits prove nothing");
+            let engines: Vec<Engine> = Isa::available().map(|isa| open(stored, Some(isa))).collect();
+            for ((engine, isa), forced) in engines.iter().zip(Isa::available()).zip(&forced) {
+                assert_eq!(engine.profile().instructions, Some(isa));
+                assert!(vectors(engine, &inputs) == *forced, "{isa} chosen, {stored}");
+                // Beside the others, all at once.
+                std::thread::scope(|scope| {
+                    for other in &engines {
+                        scope.spawn(|| vectors(other, &inputs));
+                    }
+                    assert!(vectors(engine, &inputs) == *forced, "{isa} beside others, {stored}");
+                });
+            }
+            let by_flags = Isa::available().position(|isa| isa == Isa::by_flags()).unwrap();
+            assert!(vectors(&open(stored, None), &inputs) == forced[by_flags], "without a choice, {stored}");
+            Isa::force(Some(Isa::Portable)).unwrap();
+            assert!(engines.iter().all(|engine| vectors(engine, &inputs) == forced[0]), "what is forced wins");
+            assert_eq!(engines.last().unwrap().profile().instructions, Some(Isa::Portable));
+            Isa::force(None).unwrap();
+        }
+    });
+}
+
+#[test]
+fn results_kept_for_engines_with_other_instructions_do_not_mix() {
+    let twin = golden().twin("omni-small-tiny");
+    let cache = ResultCache::new(1 << 20);
+    let open = |isa| {
+        let builder = Engine::builder(twin.record(Dtype::Bf16)).dtype(Dtype::Bf16).cache(Arc::clone(&cache));
+        builder.kernels(choice(isa)).open().unwrap()
+    };
+    let input = [Input::text(text(&twin, "plain"))];
+    let richest = Isa::available().last().unwrap();
+    let (plain, rich) = (vectors(&open(Isa::Portable), &input), vectors(&open(richest), &input));
+    assert!(richest == Isa::Portable || plain != rich, "{richest} gives the bits of the portable set");
+    let hits = cache.stats().hits;
+    assert_eq!(vectors(&open(Isa::Portable), &input), plain);
+    assert_eq!(cache.stats().hits, hits + 1, "what the same instructions computed is found");
+}
+
+#[test]
+fn a_choice_of_another_processor_is_refused_by_name() {
+    let absent = Isa::ALL.into_iter().find(|isa| !isa.is_available()).expect("no machine has them all");
+    let record = golden().twin("omni-small-tiny").record(Dtype::F32);
+    let error = Engine::builder(record).kernels(choice(absent)).open().unwrap_err();
+    assert!(matches!(error, EngineError::Instructions(IsaUnavailable(isa)) if isa == absent), "{error}");
+    assert!(error.to_string().contains(absent.name()), "{error}");
+}
+
+#[test]
+fn an_engine_computes_in_the_type_that_is_said_beforehand() {
+    let twin = golden().twin("omni-small-tiny");
+    for stored in [Dtype::F32, Dtype::Bf16, Dtype::Int8] {
+        let record = open(&twin.record(stored));
+        for isa in Isa::available() {
+            let engine = Engine::builder(record.path()).kernels(choice(isa)).open().unwrap();
+            let said = omniburn::record::default_dtype(record.header(), Some(&choice(isa)));
+            assert_eq!(engine.profile().dtype, said, "{stored} with {isa}");
+        }
+    }
+    let shipped = Engine::mini().unwrap();
+    assert_eq!(shipped.profile().dtype, omniburn::record::default_dtype(shipped.record().header(), None));
+    let request = Request::new(Role::None);
+    assert!(shipped.embed_with(&[Input::text("a")], &request).unwrap()[0].is_ok());
 }

@@ -214,7 +214,7 @@ pub struct ModelArgs {
     /// Threads to compute with on the CPU [default: one a core]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
-    /// Processor instructions to compute with: portable, neon, avx2, avx512, avx512-bf16 or amx [default: the richest there]
+    /// Processor instructions to compute with: portable, neon, avx2, avx512, avx512-bf16 or amx [default: the fastest]
     #[arg(long, value_name = "NAME")]
     pub isa: Option<Isa>,
 }
@@ -417,7 +417,7 @@ pub struct RerankArgs {
 
 The journal holds digests and settings, no content and no path: give the inputs again, in any order. They are matched by \
 digest, and each is embedded twice, alone and with the inputs it shared a unit of work with. Role, task, dimension, truncation and frames \
-are the journal's; so are device and type unless said otherwise.
+are the journal's; so are device and type unless said otherwise, and the processor's instructions where they are there.
 
 Whoever guesses an input can tell by its digest that the guess is right.
 
@@ -505,7 +505,9 @@ pub struct ModelsArgs {
 #[command(
     long_about = "Examine this machine, its devices and a model on them: one page to paste into a bug report.
 
-It says what this build is and runs on, and which devices start. On one of them it then compares every operation with \
+It says what this build is and runs on, and which devices start. On the CPU it measures, once for each processor and \
+version, which of the processor's instructions are the fastest, keeps that in the user's cache for every later run, and times \
+texts and an image with each of them. On one device it then compares every operation with \
 its portable body and its formula, fixed items with their stored vectors (the model that ships has some, a record with \
 a selftest.json too) and with themselves in a batch, and measures for two seconds what queries wait for beside \
 background work. The page holds no path, no name of a user and nothing of your files.
@@ -514,6 +516,7 @@ Exit codes: 0 all is well, 1 a check failed, 4 the device cannot be used.",
     after_help = "Examples:
   omniburn doctor
   omniburn doctor --model records/small --json
+  omniburn doctor --measure-again
   omniburn doctor --device wgpu"
 )]
 pub struct DoctorArgs {
@@ -523,6 +526,9 @@ pub struct DoctorArgs {
     /// The device to examine; one that is missing is then an error [default: flex]
     #[arg(long, value_name = "NAME[:N]")]
     pub device: Option<BackendSpec>,
+    /// Measure anew which of the processor's instructions are the fastest, and keep that in place of what was kept
+    #[arg(long)]
+    pub measure_again: bool,
     /// One JSON object
     #[arg(long)]
     pub json: bool,
@@ -581,7 +587,7 @@ pub struct BenchArgs {
     /// Threads to compute with on the CPU [default: one a core]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
-    /// Processor instructions to compute with: portable, neon, avx2, avx512, avx512-bf16 or amx [default: the richest there]
+    /// Processor instructions to compute with: portable, neon, avx2, avx512, avx512-bf16 or amx [default: the fastest]
     #[arg(long, value_name = "NAME")]
     pub isa: Option<Isa>,
     /// No progress on standard error

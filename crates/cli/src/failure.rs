@@ -71,6 +71,7 @@ impl From<EngineError> for Failure {
             EngineError::BackendMissing { .. }
             | EngineError::DeviceUnavailable { .. }
             | EngineError::DtypeUnsupported { .. }
+            | EngineError::Instructions(_)
             | EngineError::Thread(_) => DEVICE,
             _ => SOME_FAILED,
         };

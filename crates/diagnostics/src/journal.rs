@@ -6,6 +6,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
+use omniburn::kernels::Isa;
 use omniburn::probe::{Answered, CallBegun, CallEvent, ItemDone, Sha256Digest, UnitRan};
 use omniburn::{
     Dtype, Embedded, Embedding, ErrorKind, InputDigest, ItemError, Modality, Priority, Request, Role, Truncation,
@@ -64,6 +65,10 @@ pub struct JournalOpen {
     /// Threads the CPU backend computes with; none where it is one a core.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
+    /// The processor's instructions it computes with; none on a device that is no CPU, and in journals from before they
+    /// were noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<Isa>,
     /// Processor family and operating system.
     pub platform: String,
 }
@@ -229,6 +234,7 @@ impl From<&CallBegun<'_>> for JournalOpen {
             device: begun.device.into(),
             dtype: begun.dtype,
             threads: begun.threads,
+            instructions: begun.instructions,
             platform: platform(),
         }
     }

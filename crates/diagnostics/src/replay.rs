@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use omniburn::kernels::Isa;
 use omniburn::{
     Cancel, Engine, EngineError, ErrorKind, Input, InputDigest, Priority, Progress, Request, Role, Truncation,
 };
@@ -218,11 +219,14 @@ pub fn replay(
 fn elsewhere(engine: &Engine, logged: &JournalOpen) -> Vec<String> {
     let here = engine.profile();
     let threads = |threads: Option<usize>| threads.map_or("one a core".into(), |n| n.to_string());
+    // Journals from before instructions were noted say nothing of them.
+    let instructions = |isa: Option<Isa>| isa.map_or("none".into(), |isa| isa.to_string());
     let pairs = [
         ("version", logged.version.clone(), env!("CARGO_PKG_VERSION").to_string()),
         ("device", logged.device.clone(), here.device),
         ("type", logged.dtype.to_string(), here.dtype.to_string()),
         ("threads", threads(logged.threads), threads(here.threads)),
+        ("instructions", instructions(logged.instructions.or(here.instructions)), instructions(here.instructions)),
         ("platform", logged.platform.clone(), platform()),
     ];
     let others = pairs.into_iter().filter(|(_, logged, here)| logged != here);

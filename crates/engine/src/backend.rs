@@ -8,8 +8,8 @@ use std::str::FromStr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use burn::tensor::{DType, Device, Tensor};
-use omniburn_models::Isa;
-use omniburn_models::record::Dtype;
+use omniburn_models::record::{Dtype, RecordHeader};
+use omniburn_models::{Isa, KernelChoice};
 
 use crate::error::{EngineError, panic_message};
 
@@ -86,19 +86,19 @@ impl fmt::Display for BackendSpec {
 pub struct Capabilities {
     /// The types it computes products in.
     pub dtypes: Vec<Dtype>,
-    /// Whether products in bf16 are faster than in f32: on a CPU where it has instructions for them, on a GPU taken for
-    /// granted where bf16 is among the types.
+    /// Whether products in bf16 are faster than in f32: on a CPU where the instructions that are used multiply such, on a GPU
+    /// taken for granted where bf16 is among the types.
     pub fast_low_precision: bool,
 }
 
 impl BackendSpec {
     /// Starts the device, or finds it running: a runtime is set up once a process and shared by every engine. `tuning` is as
-    /// in [`crate::EngineBuilder::tuning`].
+    /// in [`crate::EngineBuilder::tuning`], `isa` what a CPU computes with.
     ///
     /// # Errors
     /// [`EngineError::BackendMissing`] if this build has no such backend, [`EngineError::DeviceUnavailable`] if the
     /// machine has no such device.
-    pub(crate) fn device(self, tuning: Option<&Path>) -> Result<(Device, Capabilities), EngineError> {
+    pub(crate) fn device(self, tuning: Option<&Path>, isa: Isa) -> Result<(Device, Capabilities), EngineError> {
         static STARTED: OnceLock<Mutex<HashMap<BackendSpec, Device>>> = OnceLock::new();
         let mut started = STARTED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
         let device = match started.get(&self) {
@@ -119,7 +119,7 @@ impl BackendSpec {
             Dtype::Bf16 | Dtype::F16 => device.supports_dtype(dtype.burn()),
         };
         let dtypes = Dtype::ALL.into_iter().filter(of_device).collect();
-        let fast_low_precision = self.kind != BackendKind::Flex || Isa::current() >= Isa::Avx512Bf16;
+        let fast_low_precision = self.kind != BackendKind::Flex || multiplies_bf16(isa);
         let capabilities = Capabilities { dtypes, fast_low_precision };
         Ok((device, capabilities))
     }
@@ -131,7 +131,7 @@ impl BackendSpec {
     /// [`EngineError::BackendMissing`] if this build has no such backend, [`EngineError::DeviceUnavailable`] if the
     /// machine has no such device or it does not compute.
     pub fn probe(self, tuning: Option<&Path>) -> Result<Capabilities, EngineError> {
-        let (device, capabilities) = self.device(tuning)?;
+        let (device, capabilities) = self.device(tuning, Isa::current())?;
         let unavailable = |reason| EngineError::DeviceUnavailable { asked: self.to_string(), reason };
         // Missing drivers show as late as here, some as a panic.
         let sum = || Tensor::<1>::ones([3], (&device, DType::F32)).sum().try_into_data();
@@ -204,6 +204,20 @@ impl BackendSpec {
     }
 }
 
+/// Whether a set of instructions multiplies bf16.
+fn multiplies_bf16(isa: Isa) -> bool {
+    isa >= Isa::Avx512Bf16
+}
+
+/// The type that products of a record are computed in on the CPU of this machine unless another is asked for, by an engine
+/// that is given this choice of kernels.
+pub fn default_dtype(header: &RecordHeader, kernels: Option<&KernelChoice>) -> Dtype {
+    let isa = Isa::resolved(kernels.map(|choice| choice.isa));
+    let here = Capabilities { dtypes: Dtype::ALL.to_vec(), fast_low_precision: multiplies_bf16(isa) };
+    let chosen = here.choose(None, header.dtype, "flex");
+    chosen.expect("nothing was asked for that the device could lack")
+}
+
 impl Capabilities {
     /// The type to compute products in: the one asked for, or the record's own where that is fast, or f32.
     ///
@@ -242,7 +256,7 @@ mod tests {
     fn a_probe_says_what_a_device_can_do_or_what_is_missing() {
         let found = BackendSpec::default().probe(None).unwrap();
         assert!(found.dtypes.contains(&Dtype::F32));
-        assert_eq!(found.fast_low_precision, Isa::current() >= Isa::Avx512Bf16);
+        assert_eq!(found.fast_low_precision, multiplies_bf16(Isa::current()));
         for (kind, name, compiled) in BackendKind::ALL {
             let missing = BackendSpec { kind, index: None }.probe(None);
             assert!(compiled || matches!(missing, Err(EngineError::BackendMissing { .. })), "{name}");

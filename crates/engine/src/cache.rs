@@ -130,8 +130,8 @@ impl Drop for Lead {
 
 /// Results kept for inputs that come again, up to a number of bytes; the longest unused goes first.
 ///
-/// The key is the embedding identity (record, task), the device, the type computed in, the request, and the digest of the
-/// input's content; a file that changes is another input. One cache may serve several engines.
+/// The key is the embedding identity (record, task), the device, the type computed in, a CPU's instructions, the request, and the
+/// digest of the input's content; a file that changes is another input. One cache may serve several engines.
 #[derive(Debug)]
 pub struct ResultCache {
     most_bytes: u64,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader};
+use omniburn_models::{Isa, KernelChoice};
 use omniburn_scheduler::SchedulerPolicy;
 
 use crate::backend::{BackendSpec, Capabilities};
@@ -52,6 +53,8 @@ pub struct Profile {
     pub dtype: Dtype,
     /// Threads the CPU backend computes with; `None` where it is one a core.
     pub threads: Option<usize>,
+    /// The processor's instructions it computes with; none on a device that is no CPU.
+    pub instructions: Option<Isa>,
 }
 
 /// Settings of an engine to be opened; see [`Engine::builder`].
@@ -157,6 +160,16 @@ impl EngineBuilder {
     #[must_use]
     pub fn tuning(mut self, folder: impl Into<PathBuf>) -> Self {
         self.options.tuning = Some(folder.into());
+        self
+    }
+
+    /// The processor's instructions that the CPU backend computes with, chosen by measurement ([`KernelChoice::measure`], or one
+    /// that was kept); by default what the processor's flags say ([`Isa::by_flags`]). It counts for this engine alone: each
+    /// of two engines of a process keeps its own, and results kept for both ([`EngineBuilder::cache`]) do not mix. What
+    /// [`Isa::force`] says wins over it. Vectors have the bits of the same instructions when they are forced.
+    #[must_use]
+    pub fn kernels(mut self, choice: KernelChoice) -> Self {
+        self.options.kernels = Some(choice);
         self
     }
 
@@ -349,6 +362,7 @@ impl Engine {
             device: session.spec.to_string(),
             dtype: session.compute(),
             threads: session.threads,
+            instructions: session.instructions(),
         }
     }
 

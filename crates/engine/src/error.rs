@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use omniburn_media::MediaError;
-use omniburn_models::RecordError;
 use omniburn_models::record::{Dtype, Modality};
+use omniburn_models::{IsaUnavailable, RecordError};
 use omniburn_scheduler::{GaveUp, Priority, Refused};
 use serde::{Deserialize, Serialize};
 
@@ -345,6 +345,9 @@ pub enum EngineError {
         /// The budget's answer.
         source: ItemError,
     },
+    /// The engine was given a choice of kernels for another processor.
+    #[error("the choice of kernels is of another processor: {0}")]
+    Instructions(#[source] IsaUnavailable),
     /// A worker thread could not be started.
     #[error("no thread for the device: {0}")]
     Thread(#[source] std::io::Error),

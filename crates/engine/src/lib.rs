@@ -73,6 +73,11 @@ pub mod media {
     };
 }
 
+/// The processor's instructions that a CPU computes with, chosen by measurement.
+pub mod kernels {
+    pub use omniburn_models::{Isa, IsaUnavailable, KernelChoice, KernelTime, Processor, TimedKernel};
+}
+
 /// What lies in a record and what its model takes: for tools that show records, and for tests.
 pub mod record {
     pub use omniburn_media::{MelPreprocess, VisionPreprocess};
@@ -81,6 +86,7 @@ pub mod record {
     pub use omniburn_models::record::{RecordHeader, TemplateKind};
     pub use omniburn_models::{FAMILIES, Family, FamilyConfig};
 
+    pub use crate::backend::default_dtype;
     pub use crate::memory::{LargestInput, copied_weights, largest_inputs};
     pub use crate::prepare::{mel_preprocess, vision_preprocess};
     pub use crate::session::VERIFY_SMALL_BYTES;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use omniburn_models::KernelChoice;
 use omniburn_models::record::{Dtype, Modality};
 use omniburn_scheduler::SchedulerPolicy;
 
@@ -42,6 +43,8 @@ pub(crate) struct EngineOptions {
     pub verify: bool,
     /// Where a device other than flex keeps what tuning found; `None`: nowhere.
     pub tuning: Option<PathBuf>,
+    /// What the CPU backend computes with; `None`: what the processor's flags say.
+    pub kernels: Option<KernelChoice>,
     /// The program asked to decode videos whose codec nothing here decodes (HEVC, VP9); `None`: they are refused by name.
     pub ffmpeg: Option<PathBuf>,
 }
@@ -60,6 +63,7 @@ impl Default for EngineOptions {
             threads: None,
             verify: false,
             tuning: None,
+            kernels: None,
             ffmpeg: Some("ffmpeg".into()),
         }
     }

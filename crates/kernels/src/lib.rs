@@ -10,6 +10,7 @@
 //! | [`Weight`], [`project`], [`attend`] | a product with what follows it, attention with what comes before it: one pass on flex |
 //! | [`Segments`] | where each sequence begins in packed rows; there is no padding and no mask above this room |
 //! | [`bucket`], [`filler`] | numbers of rows that come again, off flex |
+//! | [`KernelChoice`] | which of a processor's instructions are the fastest, by a short timing |
 //! | [`keep_tuning`] | where a GPU's tuning is kept, if anywhere |
 //! | [`PackedTower`] | the convolution tower on flex |
 //! | [`self_test`] | every operation on a device against its portable body and its formula |
@@ -20,6 +21,7 @@
 //! [`TowerOps`] is not listed for panics, so every GPU feature switches on `gpu`.
 
 mod bucket;
+mod choice;
 mod conv;
 pub mod cpu;
 #[cfg(feature = "gpu")]
@@ -38,6 +40,7 @@ mod tuning;
 mod weight;
 
 pub use bucket::{bucket, filler};
+pub use choice::{KernelChoice, KernelTime, Processor, TimedKernel, fastest_isa};
 pub use conv::{ConvWeights, PackedBottleneck, PackedTower};
 pub use cpu::isa::{Isa, IsaUnavailable};
 pub use cpu::linear::Activation;

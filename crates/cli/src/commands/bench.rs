@@ -122,6 +122,18 @@ pub fn run(args: &BenchArgs) -> Outcome {
     Ok(if failed { SOME_FAILED } else { DONE })
 }
 
+/// The inputs of a case and how they go: one as somebody who waits, several as a job.
+pub(super) fn inputs(engine: &Engine, case: &str) -> Result<(Vec<Input>, Request), Fault> {
+    let case: Case = case.parse().map_err(bad)?;
+    let inputs = case.inputs(engine)?;
+    let request = Request::new(Role::None).priority(priority(inputs.len()));
+    Ok((inputs, request))
+}
+
+fn priority(inputs: usize) -> Priority {
+    if inputs == 1 { Priority::Interactive } else { Priority::Background }
+}
+
 enum Line<'a> {
     Peak(PeakLine<'a>),
     Case(CaseLine<'a>),
@@ -206,8 +218,7 @@ impl Timed {
 fn time(engine: &Engine, args: &BenchArgs, case: &Case, request: &Request) -> Result<Option<Timed>, Fault> {
     let inputs = case.inputs(engine)?;
     // One item is somebody who waits; several are a job, as they are for `embed`.
-    let priority = if inputs.len() == 1 { Priority::Interactive } else { Priority::Background };
-    let request = request.clone().priority(priority);
+    let request = request.clone().priority(priority(inputs.len()));
     let mut work = Work::default();
     for input in &inputs {
         let one = engine.work(input, &request).map_err(|e| Fault::from(&e))?;

@@ -9,6 +9,7 @@ use omniburn::media::{VideoSource, is_animation};
 use omniburn::{Cancel, Embedding, Engine, ErrorKind, Input, Request, Role};
 use serde::Deserialize;
 
+use super::{kernels, with_kernels};
 use crate::failure::{DONE, Failure, Outcome, SOME_FAILED};
 use crate::interrupt::on_interrupt;
 use crate::output::write_stdout;
@@ -53,7 +54,7 @@ pub fn run() -> Outcome {
     let stop = cancel.clone();
     on_interrupt(move || stop.cancel());
     let started = Instant::now();
-    let engine = Engine::mini()?;
+    let engine = with_kernels(Engine::mini_builder(), kernels::kept()).open()?;
     let opened = started.elapsed();
 
     let files = files();

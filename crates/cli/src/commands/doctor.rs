@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use omniburn::kernels::{Isa, KernelChoice};
 use omniburn::probe::KernelRow;
-use omniburn::{BackendKind, BackendSpec, DurationStats, Engine, EngineError};
+use omniburn::{BackendKind, BackendSpec, DurationStats, Engine, EngineError, Modality};
 use omniburn_diagnostics::{ItemRow, LoadReport, SelfTest, Stored, load_test, self_test};
 use serde::Serialize;
 
-use super::{checked, mebibytes, shipped, table, tuning_folder, with_tuning};
+use super::{bench, checked, kernels, mebibytes, shipped, table, tuning_folder, with_kernels, with_tuning};
 use crate::args::DoctorArgs;
 use crate::failure::{DONE, Failure, INTERRUPTED, Outcome, SOME_FAILED};
 use crate::interrupt::on_interrupt;
@@ -21,8 +22,20 @@ use crate::progress::items_bar;
 
 /// How long queries are asked beside background work.
 const LOAD: Duration = Duration::from_secs(2);
-/// Steps of the progress bar: machine, devices, model, operations, vectors, load.
-const STEPS: u64 = 6;
+/// Steps of the progress bar: machine, devices, instructions, model, operations, vectors, load, times of instructions.
+const STEPS: u64 = 8;
+/// What is timed with each set of instructions: few rows, many rows, and a convolution where the model has one.
+const CASES: [(&str, Modality); 3] =
+    [("text:1x16", Modality::Text), ("text:16x128", Modality::Text), ("image:224", Modality::Image)];
+/// Rounds of a case at most, and how long they may take; three are run anyway.
+const ROUNDS: usize = 15;
+const ROUNDS_TIME: Duration = Duration::from_millis(1500);
+/// A set that takes so many times as long as another in the first round of a case runs no second one.
+const HOPELESS: f64 = 3.0;
+/// A set that would take longer than this, by its first case, does not run the next ones.
+const LONGEST: Duration = Duration::from_secs(10);
+/// How much longer than the fastest the chosen set may take without a word.
+const WITHIN: f64 = 1.05;
 
 /// Instruction sets as users call them, with the names Linux gives them on x86 and on ARM.
 const INSTRUCTIONS: [(&str, &[&str]); 7] = [
@@ -49,6 +62,8 @@ struct Report {
     items: Vec<Item>,
     stored_vectors: Option<String>,
     load: Option<Load>,
+    /// The processor's instructions, where a CPU computes.
+    instructions: Option<Instructions>,
     /// What is not well, a sentence each.
     failures: Vec<String>,
     ok: bool,
@@ -129,6 +144,30 @@ struct Load {
     background_hold: Times,
 }
 
+#[derive(Debug, Serialize)]
+struct Instructions {
+    /// What the engine computes with.
+    chosen: Isa,
+    /// `measured now` or `measured before`.
+    by: &'static str,
+    /// Whether later runs find it.
+    kept: bool,
+    /// What the measurement took, where it was made now.
+    measured_ms: Option<f64>,
+    /// Every set that is there, the richest first.
+    sets: Vec<SetTimes>,
+    /// How many times as long as the fastest set the chosen one takes, in the case where that is most.
+    behind: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct SetTimes {
+    instructions: Isa,
+    /// The best of one or several runs of each case, in the order of the cases; `null` where one would have taken too long.
+    ms: Vec<Option<f64>>,
+    cases: Vec<&'static str>,
+}
+
 /// Milliseconds.
 #[derive(Debug, Serialize)]
 struct Times {
@@ -154,7 +193,11 @@ pub fn run(args: &DoctorArgs) -> Outcome {
     report.backends =
         BackendKind::ALL.into_iter().map(|(kind, ..)| backend(BackendSpec { kind, index: None })).collect();
     bar.inc(1);
-    let engine = open(args.model.as_deref(), args.device);
+    let on_cpu = args.device.unwrap_or_default().kind == BackendKind::Flex;
+    let choice = on_cpu.then(|| choose(args.measure_again));
+    bar.inc(1);
+    let engine = open(args.model.as_deref(), args.device, choice.as_ref().map(|(choice, _)| choice.clone()));
+    report.instructions = choice.map(|(_, instructions)| instructions);
     bar.inc(1);
     let outcome = match engine {
         Ok(engine) => {
@@ -162,6 +205,10 @@ pub fn run(args: &DoctorArgs) -> Outcome {
             // The progress of the self-test is that of the bar: its two parts take about as long as each other.
             report.take(self_test(&engine, &|_| bar.inc(1)));
             report.take_load(load_test(&engine, LOAD));
+            bar.inc(1);
+            if let Some(instructions) = &mut report.instructions {
+                instructions.take(time_sets(&engine));
+            }
             bar.inc(1);
             report.ok = report.failures.is_empty();
             Ok(if report.ok { DONE } else { SOME_FAILED })
@@ -180,7 +227,94 @@ pub fn run(args: &DoctorArgs) -> Outcome {
     outcome
 }
 
-fn open(model: Option<&Path>, device: Option<BackendSpec>) -> Result<Engine, Failure> {
+/// The choice of kernels: the one that is kept, else one that is measured and kept.
+fn choose(again: bool) -> (KernelChoice, Instructions) {
+    let kept = if again { None } else { kernels::kept() };
+    let (choice, by, kept, measured_ms) = match kept {
+        Some(choice) => (choice, "measured before", true, None),
+        None => {
+            let started = Instant::now();
+            let (choice, kept) = kernels::measure();
+            (choice, "measured now", kept, Some(ms(started.elapsed())))
+        }
+    };
+    let instructions = Instructions { chosen: choice.isa, by, kept, measured_ms, sets: Vec::new(), behind: None };
+    (choice, instructions)
+}
+
+/// The times of every set that is there, in each case that the model takes.
+fn time_sets(engine: &Engine) -> Vec<SetTimes> {
+    let takes = engine.profile().modalities;
+    let sets: Vec<Isa> = Isa::ALL.into_iter().rev().filter(|isa| isa.is_available()).collect();
+    let mut found: Vec<SetTimes> =
+        sets.iter().map(|&instructions| SetTimes { instructions, ms: Vec::new(), cases: Vec::new() }).collect();
+    for (case, _) in CASES.into_iter().filter(|(_, modality)| takes.contains(modality)) {
+        // A model that reads no text so long has no such case.
+        let Ok((inputs, request)) = bench::inputs(engine, case) else { continue };
+        let run = |isa| {
+            Isa::force(Some(isa)).expect("it is there");
+            let started = Instant::now();
+            let results = engine.embed_with(&inputs, &request).ok()?;
+            results.iter().all(Result::is_ok).then(|| ms(started.elapsed()))
+        };
+        // Whatever comes first finds parts closed and memory fresh.
+        let Some(first) = sets.first().copied() else { continue };
+        let Some(_) = run(first) else { continue };
+        let best = best_of(&sets, run, |isa, least_ms| {
+            let by_the_case_before = found.iter().filter_map(|set| Some((set.instructions, (*set.ms.first()?)?)));
+            let before: Vec<(Isa, f64)> = by_the_case_before.collect();
+            let least = before.iter().map(|(_, ms)| *ms).reduce(f64::min);
+            let own = before.iter().find(|(of, _)| *of == isa).map(|(_, ms)| *ms);
+            let times = own.zip(least).map_or(1.0, |(own, least)| own / least);
+            least_ms * times <= LONGEST.as_secs_f64() * 1e3
+        });
+        for (set, ms) in found.iter_mut().zip(best) {
+            set.ms.push(ms);
+            set.cases.push(case);
+        }
+    }
+    let _ = Isa::force(None);
+    found
+}
+
+/// The best time of each set, in turns: those that are far behind in the first round run no second one, and those that
+/// `worth` says no to, by the best time so far, run none.
+fn best_of(sets: &[Isa], run: impl Fn(Isa) -> Option<f64>, worth: impl Fn(Isa, f64) -> bool) -> Vec<Option<f64>> {
+    let begun = Instant::now();
+    let mut best: Vec<Option<f64>> = vec![None; sets.len()];
+    for round in 0..ROUNDS {
+        if round >= 3 && begun.elapsed() > ROUNDS_TIME {
+            break;
+        }
+        for (at, &isa) in sets.iter().enumerate() {
+            let least = best.iter().flatten().copied().reduce(f64::min);
+            let skipped = match (round, best[at], least) {
+                (0, _, Some(least)) => !worth(isa, least),
+                (0, _, None) => false,
+                (_, Some(own), Some(least)) => own > HOPELESS * least,
+                (_, None, _) | (_, _, None) => true,
+            };
+            if !skipped && let Some(ms) = run(isa) {
+                best[at] = Some(best[at].map_or(ms, |own| own.min(ms)));
+            }
+        }
+    }
+    best
+}
+
+impl Instructions {
+    fn take(&mut self, sets: Vec<SetTimes>) {
+        let chosen = sets.iter().find(|set| set.instructions == self.chosen);
+        let behind = chosen.into_iter().flat_map(|chosen| chosen.ms.iter().enumerate()).filter_map(|(case, own)| {
+            let all = sets.iter().filter_map(|set| set.ms.get(case).copied().flatten());
+            Some((*own)? / all.reduce(f64::min)?)
+        });
+        self.behind = behind.reduce(f64::max).map(|behind| (behind * 1e3).round() / 1e3);
+        self.sets = sets;
+    }
+}
+
+fn open(model: Option<&Path>, device: Option<BackendSpec>, kernels: Option<KernelChoice>) -> Result<Engine, Failure> {
     let device = device.unwrap_or_default();
     // Before the record, so that a device that is not there is told as that.
     device.probe(tuning_folder(device).as_deref())?;
@@ -188,7 +322,7 @@ fn open(model: Option<&Path>, device: Option<BackendSpec>) -> Result<Engine, Fai
         Some(path) => Engine::builder(checked(path)?),
         None => shipped()?,
     };
-    Ok(with_tuning(builder, device).device(device).open()?)
+    Ok(with_kernels(with_tuning(builder, device), kernels).device(device).open()?)
 }
 
 impl Report {
@@ -457,6 +591,9 @@ fn for_people(report: &Report) -> String {
     if let Some(load) = &report.load {
         load_lines(&mut text, load);
     }
+    if let Some(instructions) = &report.instructions {
+        instruction_lines(&mut text, instructions);
+    }
     text.push('\n');
     for failure in &report.failures {
         let _ = writeln!(text, "FAILED: {failure}");
@@ -553,9 +690,33 @@ fn load_lines(text: &mut String, load: &Load) {
     *text += &table(&rows);
 }
 
+fn instruction_lines(text: &mut String, found: &Instructions) {
+    let Instructions { chosen, by, kept, measured_ms, sets, behind } = found;
+    let kept = if *kept { "kept for later runs" } else { "not kept: there is no cache folder that takes it" };
+    let took = measured_ms.map_or(String::new(), |ms| format!(" in {ms:.0} ms"));
+    let _ = writeln!(text, "\nInstructions: {chosen}, {by}{took}, {kept}; times in ms");
+    let cases = sets.first().map(|set| &set.cases[..]).unwrap_or_default();
+    let mut rows = vec![["with", ""].into_iter().chain(cases.iter().copied()).map(String::from).collect::<Vec<_>>()];
+    for set in sets {
+        let times = set.ms.iter().map(|ms| ms.map_or("-".into(), |ms| format!("{ms:.2}")));
+        let mark = if set.instructions == *chosen { "chosen" } else { "" };
+        rows.push([vec![set.instructions.to_string(), mark.into()], times.collect()].concat());
+    }
+    *text += &table(&rows);
+    match behind {
+        Some(behind) if *behind > WITHIN => {
+            let _ = writeln!(
+                text,
+                "  Another set is {behind:.2} times as fast in a case: `omniburn doctor --measure-again` while nothing else runs"
+            );
+        }
+        Some(_) => text.push_str("  The chosen one is within 5 % of the fastest in every case.\n"),
+        None => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use omniburn::Modality;
     use omniburn_diagnostics::StoredDistance;
 
     use super::*;
@@ -616,6 +777,51 @@ mod tests {
         assert!(page.contains("FAILED: attention (odd) is 1.0e-3 from its portable body"), "{page}");
         assert!(page.contains("attention  FAILED") && !page.contains("All is well"), "{page}");
         assert_eq!(report(Vec::new(), Vec::new(), Stored::Absent).failures, ["nothing was examined"]);
+    }
+
+    #[test]
+    fn every_set_is_timed_in_turns_and_one_that_is_far_behind_once() {
+        use std::cell::RefCell;
+        let sets = [Isa::Amx, Isa::Avx512, Isa::Avx2, Isa::Portable];
+        let ran = RefCell::new(Vec::new());
+        let run = |isa| {
+            ran.borrow_mut().push(isa);
+            let slow = if ran.borrow().len() == 1 { 2.0 } else { 1.0 };
+            Some(slow * [9.0, 4.0, 1.2, 1.0][sets.iter().rev().position(|set| *set == isa).unwrap()])
+        };
+        let best = best_of(&sets, run, |isa, first| isa != Isa::Portable || first > 5.0);
+        assert_eq!(best, [Some(1.0), Some(1.2), Some(4.0), None]);
+        let count = |isa| ran.borrow().iter().filter(|ran| **ran == isa).count();
+        assert_eq!([count(Isa::Amx), count(Isa::Avx512), count(Isa::Avx2)], [ROUNDS, ROUNDS, 1]);
+        assert_eq!(ran.borrow()[..5], [Isa::Amx, Isa::Avx512, Isa::Avx2, Isa::Amx, Isa::Avx512]);
+    }
+
+    #[test]
+    fn the_page_marks_the_chosen_set_and_says_when_another_is_faster() {
+        let page = |chosen| {
+            let (by, kept, measured_ms) = ("measured now", true, Some(31.0));
+            let mut found = Instructions { chosen, by, kept, measured_ms, sets: Vec::new(), behind: None };
+            let set = |instructions, ms: [Option<f64>; 2]| SetTimes {
+                instructions,
+                ms: ms.to_vec(),
+                cases: vec!["text:1x16", "text:16x128"],
+            };
+            found.take(vec![
+                set(Isa::Avx512Bf16, [Some(1.0), Some(160.0)]),
+                set(Isa::Avx512, [Some(1.02), Some(100.0)]),
+                set(Isa::Portable, [Some(9.0), None]),
+            ]);
+            let mut text = String::new();
+            instruction_lines(&mut text, &found);
+            (text, found.behind)
+        };
+        let (right, behind) = page(Isa::Avx512);
+        assert_eq!(behind, Some(1.02));
+        assert!(right.contains("Instructions: avx512, measured now in 31 ms, kept for later runs"), "{right}");
+        assert!(right.contains("avx512       chosen       1.02       100.00\n"), "{right}");
+        assert!(right.contains("portable") && right.contains(" -\n") && right.contains("within 5 %"), "{right}");
+        let (wrong, behind) = page(Isa::Avx512Bf16);
+        assert!(behind == Some(1.6) && wrong.contains("1.60 times") && !wrong.contains("within 5 %"), "{wrong}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use omniburn::{Asked, Cancel, Embedded, Engine, ItemError, Request, Role};
 use omniburn_diagnostics::JournalEntry;
 use serde_json::value::RawValue;
 
-use super::{open_engine, request};
+use super::{kernels, open_engine_with, request};
 use crate::args::{EmbedArgs, FormatArg, OutputArg};
 use crate::failure::{DONE, Failure, Outcome, REFUSED, SOME_FAILED};
 use crate::interrupt::on_interrupt;
@@ -75,6 +75,7 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
         }
         outputs.refuse_folder(model)?;
     }
+    let typed_inputs = typed.len();
     let total = (args.items.is_none() && !args.lines).then_some(typed.len() as u64);
     let sources = Sources {
         typed,
@@ -90,7 +91,8 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     let cancel = Cancel::new();
     let stop = cancel.clone();
     on_interrupt(move || stop.cancel());
-    let engine = open_engine(&args.model)?;
+    let many = args.items.is_some() || args.lines || typed_inputs >= kernels::MANY_INPUTS;
+    let engine = open_engine_with(&args.model, if many { kernels::kept_or_measured } else { kernels::kept })?;
     let mut request = request(&engine, &args.model, args.role.into())?.cancel(cancel.clone());
     request = request.outputs(args.output.iter().map(|output| (*output).into()));
     if let Some(instruction) = &args.instruction {

@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
-use omniburn::record::{LargestInput, PairForm, RecordHeader, copied_weights, is_scale, largest_inputs};
+use omniburn::kernels::Isa;
+use omniburn::record::{LargestInput, PairForm, RecordHeader, copied_weights, default_dtype, is_scale, largest_inputs};
 use omniburn::{DEFAULT_BUDGET_BYTES, Dtype, Modality, RecordFolder};
 use omniburn_convert::{ConvertOptions, TaskChoice, convert};
 use serde::Serialize;
 
-use super::{checkpoint_folder, is_checkpoint, mebibytes, table};
+use super::{checkpoint_folder, is_checkpoint, kernels, mebibytes, table};
 use crate::args::InspectArgs;
 use crate::failure::{DONE, Failure, Outcome, REFUSED};
 use crate::output::{json_line, write_stdout};
@@ -46,9 +47,18 @@ struct RecordView {
     bytes: u64,
     budget: u64,
     needs: Vec<NeedRow>,
-    /// Bytes copied where products are computed in f32, which is what flex does unless told otherwise.
+    /// Bytes copied where products are computed in f32.
     copies_f32: Copies,
+    /// What the CPU of this machine computes with unless told otherwise.
+    computes: Computes,
     verified: bool,
+}
+
+/// The type and the instructions that products are computed in.
+#[derive(Debug, Serialize)]
+struct Computes {
+    dtype: Dtype,
+    instructions: Isa,
 }
 
 /// Weights in memory that do not lie mapped as they are stored.
@@ -122,6 +132,7 @@ fn record(args: &InspectArgs, record: &RecordFolder) -> Outcome {
         budget,
         needs: needs(record, budget),
         copies_f32,
+        computes: computes(header),
         verified: args.verify,
     };
     if args.json {
@@ -130,6 +141,13 @@ fn record(args: &InspectArgs, record: &RecordFolder) -> Outcome {
         write_stdout(for_people(header, &view).as_bytes())?;
     }
     Ok(DONE)
+}
+
+/// As `embed` would choose on a CPU.
+fn computes(header: &RecordHeader) -> Computes {
+    let choice = kernels::kept();
+    let instructions = Isa::resolved(choice.as_ref().map(|choice| choice.isa));
+    Computes { dtype: default_dtype(header, choice.as_ref()), instructions }
 }
 
 fn text_file(task: &str) -> String {
@@ -239,6 +257,8 @@ fn for_people(header: &RecordHeader, view: &RecordView) -> String {
             mebibytes(sound)
         ),
     );
+    let Computes { dtype, instructions } = &view.computes;
+    line("computes", format!("in {dtype} with {instructions} on the CPU of this machine, unless told otherwise"));
     for source in &header.sources {
         line("source", format!("{} ({}, sha256 {})", source.file, mebibytes(source.bytes), source.sha256));
     }

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod embed;
 mod hf_cache;
 pub mod inspect;
+mod kernels;
 pub mod models;
 #[cfg(feature = "hub")]
 pub mod pull;
@@ -19,6 +20,7 @@ mod user_folders;
 
 use std::path::{Path, PathBuf};
 
+use omniburn::kernels::KernelChoice;
 use omniburn::record::VERIFY_SMALL_BYTES;
 use omniburn::{BackendKind, BackendSpec, Engine, EngineBuilder, RecordFolder, Request, Role};
 use omniburn_convert::find_in_hf_cache;
@@ -28,14 +30,22 @@ use crate::failure::Failure;
 
 const HOW_TO_GET_A_MODEL: &str = "make a record with `omniburn convert CHECKPOINT OUT` and name it with --model OUT, or fetch one with `omniburn pull ORG/NAME`";
 
-/// Opens the record that `--model` names, or the model that ships.
+/// Opens the record that `--model` names, or the model that ships, with the kernels that were measured before.
 fn open_engine(args: &ModelArgs) -> Result<Engine, Failure> {
+    open_engine_with(args, kernels::kept)
+}
+
+/// As [`open_engine`], with a choice of kernels that is asked for only where nothing was forced and a CPU computes.
+fn open_engine_with(args: &ModelArgs, kernels: fn() -> Option<KernelChoice>) -> Result<Engine, Failure> {
     let mut builder = match &args.model {
         Some(path) => Engine::builder(checked(path)?),
         None => shipped()?,
     };
     if args.isa.is_some() {
         omniburn::Isa::force(args.isa).map_err(|error| Failure::usage(error.to_string()))?;
+    }
+    if args.isa.is_none() && args.device.kind == BackendKind::Flex {
+        builder = with_kernels(builder, kernels());
     }
     builder = builder.device(args.device);
     if let Some(task) = &args.task {
@@ -57,6 +67,14 @@ fn open_engine(args: &ModelArgs) -> Result<Engine, Failure> {
 fn with_tuning(builder: EngineBuilder, device: BackendSpec) -> EngineBuilder {
     match tuning_folder(device) {
         Some(folder) => builder.tuning(folder),
+        None => builder,
+    }
+}
+
+/// Gives an engine its choice of kernels, where there is one.
+fn with_kernels(builder: EngineBuilder, kernels: Option<KernelChoice>) -> EngineBuilder {
+    match kernels {
+        Some(choice) => builder.kernels(choice),
         None => builder,
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use omniburn::{BackendSpec, Cancel, Engine, EngineError, ErrorKind, Input, Progress};
+use omniburn::{BackendSpec, Cancel, Engine, EngineError, ErrorKind, Input, Isa, Progress};
 use omniburn_diagnostics::{ItemOutcome, JournalEntry, JournalItem, ReplayError, ReplayOptions, Replayed, replay};
 use serde::Serialize;
 
@@ -163,8 +163,14 @@ fn model(args: &ReplayArgs, entries: &[JournalEntry]) -> Result<ModelArgs, Failu
         frames: None,
         budget: args.budget,
         threads: args.threads,
-        isa: None,
+        // Its bits are those of its instructions; where they are not there, the report says so.
+        isa: logged.and_then(|open| open.instructions.or_else(richest)).filter(|isa| isa.is_available()),
     })
+}
+
+/// What journals from before instructions were noted were computed with.
+fn richest() -> Option<Isa> {
+    Isa::available().last()
 }
 
 /// The inputs given; one that is none is said, and its item will be missing.

@@ -32,6 +32,11 @@ pub fn omniburn() -> Command {
     for name in ["OMNIBURN_LOG"].iter().chain(&cache).chain(&older) {
         command.env_remove(name);
     }
+    // Below a file there can be no folder: what others keep is not found, and nothing is kept for others.
+    let nowhere = if cfg!(windows) { r"\\.\NUL\nowhere" } else { "/dev/null/nowhere" };
+    for name in ["XDG_CACHE_HOME", "LOCALAPPDATA"] {
+        command.env(name, nowhere);
+    }
     command
 }
 

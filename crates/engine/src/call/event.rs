@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use omniburn_media::Truncation;
+use omniburn_models::Isa;
 use omniburn_models::record::{Dtype, Modality};
 use omniburn_scheduler::Priority;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,8 @@ pub struct CallBegun<'a> {
     pub dtype: Dtype,
     /// Threads the CPU backend computes with; `None` where it is one a core.
     pub threads: Option<usize>,
+    /// The processor's instructions it computes with; none on a device that is no CPU.
+    pub instructions: Option<Isa>,
 }
 
 /// A unit of work as it ran.

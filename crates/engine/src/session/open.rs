@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use omniburn_models::family::{PairForm, TextModel};
 use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader};
+use omniburn_models::{Isa, IsaUnavailable};
 use omniburn_scheduler::Priority;
 
 use super::parts::Parts;
@@ -39,6 +40,8 @@ pub(crate) struct Session {
     calls: AtomicU64,
     pub spec: BackendSpec,
     pub capabilities: Capabilities,
+    /// The chosen instructions of a CPU.
+    isa: Option<Isa>,
     /// Of the header, which is long: hashed once.
     content_digest: String,
     /// Held while parts are opened.
@@ -59,7 +62,12 @@ impl Session {
         let header = record.header();
         let task = options.task.unwrap_or_else(|| header.default_task.clone());
         check_task(header, &task)?;
-        let (device, capabilities) = options.device.device(options.tuning.as_deref())?;
+        let chosen = options.kernels.map(|choice| choice.isa);
+        if let Some(isa) = chosen.filter(|isa| !isa.is_available()) {
+            return Err(EngineError::Instructions(IsaUnavailable(isa)));
+        }
+        let isa = Isa::resolved(chosen);
+        let (device, capabilities) = options.device.device(options.tuning.as_deref(), isa)?;
         let compute = capabilities.choose(options.dtype, header.dtype, &options.device.to_string())?;
         let parts = Arc::new(Parts::open(Arc::clone(&record), device, compute, options.verify)?);
         let (costs, metrics) = (Arc::<Costs>::default(), Arc::<Metrics>::default());
@@ -69,6 +77,7 @@ impl Session {
             costs: Arc::clone(&costs),
             metrics: Arc::clone(&metrics),
             time_slice: options.time_slice,
+            isa: chosen,
         };
         let worker = Worker::start(options.threads, options.scheduler, pace).map_err(EngineError::Thread)?;
         // The weights on the device's thread and the tokenizer on this one: each takes about as long as the other.
@@ -115,6 +124,7 @@ impl Session {
             calls: AtomicU64::default(),
             spec: options.device,
             capabilities,
+            isa: chosen,
             content_digest,
             opening: Mutex::default(),
         };
@@ -138,15 +148,22 @@ impl Session {
         self.parts.compute()
     }
 
+    /// What a CPU computes with now; none elsewhere.
+    pub(crate) fn instructions(&self) -> Option<Isa> {
+        (self.spec.kind == BackendKind::Flex).then(|| Isa::resolved(self.isa))
+    }
+
     /// The embedding identity for a task.
     pub(crate) fn identity(&self, task: &str) -> String {
         format!("omniburn/{}/{}/{task}", self.header().format, self.content_digest)
     }
 
-    /// What results of a request are results of: the record, the task, and where and in what type they are computed.
+    /// What results of a request are results of: the record, the task, and where, in what type and with which of a CPU's
+    /// instructions they are computed.
     pub(crate) fn result_identity(&self, request: &Request) -> String {
         let (device, dtype) = (self.spec, self.compute());
-        format!("{}/{device}/{dtype}", self.identity(self.task_of(request)))
+        let instructions = self.instructions().map_or("", Isa::name);
+        format!("{}/{device}/{dtype}/{instructions}", self.identity(self.task_of(request)))
     }
 
     /// Whether the record has what a request names, and gives what is wanted of it.
@@ -203,6 +220,7 @@ impl Session {
             device: &device,
             dtype: self.compute(),
             threads: self.threads,
+            instructions: self.instructions(),
         }));
         request.observer = Some(observer);
     }

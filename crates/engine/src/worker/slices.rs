@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
+use omniburn_models::Isa;
 
 use super::cost::Costs;
 use super::forward::{Steps, device_error};
@@ -20,6 +21,8 @@ pub(crate) struct Pace {
     pub metrics: Arc<Metrics>,
     /// How long background work has the device at a time.
     pub time_slice: Duration,
+    /// What a CPU computes with, where it was chosen; it is there.
+    pub isa: Option<Isa>,
 }
 
 /// Work that is computed a time slice at a time.

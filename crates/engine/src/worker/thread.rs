@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
+use omniburn_models::Isa;
 use omniburn_scheduler::{Ask, Priority, Scheduler, SchedulerPolicy, Size, Ticket, Turn, Waiting};
 
 use super::slices::{Once, Out, Pace, Slices};
@@ -60,6 +61,7 @@ impl Worker {
         let scheduler = Arc::new(Scheduler::new(policy));
         let (taken, device) = (Closing(Arc::clone(&scheduler)), pace.device.clone());
         thread::Builder::new().name("omniburn-device".into()).spawn(move || {
+            Isa::choose_for_thread(pace.isa).expect("an engine checks its choice of kernels");
             // The worker is the pool's first thread, so that a job runs here and not beside here.
             let builder = rayon::ThreadPoolBuilder::new()
                 .num_threads(threads.unwrap_or(0))
@@ -207,6 +209,7 @@ mod tests {
             costs: Arc::default(),
             metrics: Arc::default(),
             time_slice: Duration::ZERO,
+            isa: None,
         };
         let worker = Worker::start(Some(2), SchedulerPolicy::default(), pace).unwrap();
         let name = |worker: &Worker| worker.begin(|| thread::current().name().map(str::to_string)).wait().unwrap();

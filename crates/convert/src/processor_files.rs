@@ -23,6 +23,8 @@ use crate::square_files::{CLIP_MEAN, CLIP_STD, square, triple};
 const PROCESSOR_FILE: &str = "processor_config.json";
 const IMAGE_FILE: &str = "preprocessor_config.json";
 const VIDEO_FILE: &str = "video_preprocessor_config.json";
+/// The files that say how images and videos are prepared.
+pub(crate) const PREPROCESSOR_FILES: [&str; 3] = [PROCESSOR_FILE, IMAGE_FILE, VIDEO_FILE];
 /// Pillow's number for bicubic, the one filter images are resized with.
 const BICUBIC: u64 = 3;
 /// Frames taken of a video where nothing says how many.
@@ -99,7 +101,7 @@ impl ProcessorFiles {
     /// [`ConvertError::Fields`] with every field of a file that is wrong, [`ConvertError::Json`], [`ConvertError::Io`].
     pub fn read(folder: &Path, otherwise: &Preprocess) -> Result<Self, ConvertError> {
         let mut files = Self::default();
-        let paths = [PROCESSOR_FILE, IMAGE_FILE, VIDEO_FILE].map(|file| folder.join(file));
+        let paths = PREPROCESSOR_FILES.map(|file| folder.join(file));
         let mut values = [None, None, None];
         for (path, value) in paths.iter().zip(&mut values) {
             *value = read_json_if_there::<Map<String, Value>>(path)?.map(Value::Object);

@@ -21,6 +21,8 @@ use crate::tokenizer_settings::{self, SETTINGS_FILE};
 const CROSS_ENCODER: &str = "CrossEncoder";
 const CLASSIFIER: &str = "ForSequenceClassification";
 const LANGUAGE_MODEL: &str = "ForCausalLM";
+/// A chat template in a file of its own.
+pub(crate) const TEMPLATE_FILE: &str = "chat_template.jinja";
 /// The answers that a language model is asked for.
 const ANSWERS: [&str; 2] = ["yes", "no"];
 /// Words of the prompt that a chat template must have for it to be the prompt that is written here.
@@ -218,7 +220,7 @@ fn default_prompt(st: &Value) -> Option<String> {
 
 /// Refuses a chat template of a folder of modules that is not the prompt which is written here.
 fn check_template(folder: &Path, read: &mut Vec<PathBuf>) -> Result<(), ConvertError> {
-    let beside = folder.join("chat_template.jinja");
+    let beside = folder.join(TEMPLATE_FILE);
     let (path, text) = match std::fs::read_to_string(&beside) {
         Ok(text) => {
             read.push(beside.clone());

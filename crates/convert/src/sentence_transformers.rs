@@ -22,7 +22,7 @@ const USUAL_POOLING: &str = "1_Pooling/config.json";
 /// Where the first Dense module lies by custom.
 const USUAL_DENSE: &str = "2_Dense/config.json";
 /// The transformer's own settings, under every name they have had; the first that is there and not empty counts.
-const TRANSFORMER_FILES: [&str; 7] = [
+pub(crate) const TRANSFORMER_FILES: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
     "sentence_distilbert_config.json",

@@ -13,8 +13,10 @@ use crate::folded::Folded;
 use crate::layout;
 use crate::safefile::{Pairs, SafeFile, StoredTensor};
 
-const SINGLE_FILE: &str = "model.safetensors";
-const INDEX_FILE: &str = "model.safetensors.index.json";
+/// The weights, where one file holds them.
+pub(crate) const SINGLE_FILE: &str = "model.safetensors";
+/// The list of tensors and the shards that hold them.
+pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// The weights of a checkpoint, by canonical name.
 #[derive(Debug)]

@@ -28,6 +28,9 @@ pub(crate) const SETTINGS_FILE: &str = "tokenizer_config.json";
 pub(crate) const SPECIAL_FILE: &str = "special_tokens_map.json";
 const ADDED_FILE: &str = "added_tokens.json";
 pub(crate) const VOCAB_FILE: &str = "vocab.txt";
+/// The files beside `tokenizer.json` that a tokenizer is made of.
+#[cfg(feature = "hub")]
+pub(crate) const TOKENIZER_FILES: [&str; 4] = [SETTINGS_FILE, SPECIAL_FILE, ADDED_FILE, VOCAB_FILE];
 
 /// The tokens that have a name of their own, in the library's order.
 const NAMES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];

@@ -1,47 +1,33 @@
 //! What a model on the hub holds, and which of its files a record is made from.
 
 use omniburn_models::checkpoint::HEAD_FILES;
+use omniburn_models::record::TOKENIZER_FILE;
 use serde_json::Value;
 
 use super::error::HubError;
+use crate::files::{CONFIG_FILE, MODULES_FILE};
+use crate::lora::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
+use crate::processor_files::PREPROCESSOR_FILES;
+use crate::rerank::TEMPLATE_FILE;
+use crate::sentence_transformers::{PROMPTS_FILE, TRANSFORMER_FILES};
+use crate::source::{INDEX_FILE, SINGLE_FILE};
+use crate::tokenizer_settings::TOKENIZER_FILES;
 
 /// Bytes of a listing at most: tens of thousands of files.
 pub(super) const MOST_LISTING: u64 = 32 << 20;
 /// Bytes of a JSON file that is read to choose further files.
 pub(super) const MOST_JSON: u64 = 64 << 20;
 
-const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
-pub(super) const MODULES: &str = "modules.json";
-const CONFIG: &str = "config.json";
-const TOKENIZER: &str = "tokenizer.json";
 const ADAPTERS: &str = "adapters/";
 
-/// Small files beside the weights that `convert` reads, in the folder of a model and of each of its modules.
-const SIDE_FILES: [&str; 22] = [
-    CONFIG,
-    TOKENIZER,
-    MODULES,
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "preprocessor_config.json",
-    "video_preprocessor_config.json",
-    "processor_config.json",
-    "chat_template.json",
-    "chat_template.jinja",
-    "config_sentence_transformers.json",
-    "sentence_bert_config.json",
-    "sentence_roberta_config.json",
-    "sentence_distilbert_config.json",
-    "sentence_camembert_config.json",
-    "sentence_albert_config.json",
-    "sentence_xlm-roberta_config.json",
-    "sentence_xlnet_config.json",
-];
+/// Whether `convert` reads a small file of this name, in the folder of a model or of one of its modules.
+fn is_side_file(name: &str) -> bool {
+    [CONFIG_FILE, MODULES_FILE, PROMPTS_FILE, TOKENIZER_FILE, INDEX_FILE, TEMPLATE_FILE].contains(&name)
+        || TOKENIZER_FILES.contains(&name)
+        || TRANSFORMER_FILES.contains(&name)
+        || PREPROCESSOR_FILES.contains(&name)
+}
+
 /// Endings of weights in formats that are not read.
 const OTHER_WEIGHTS: [&str; 9] = [".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack", ".npz"];
 
@@ -140,14 +126,72 @@ fn is_inside(name: &str) -> bool {
         && !name.chars().any(char::is_control)
 }
 
+/// What a record is made from, as far as it is known before the indexes of shards are read.
+#[derive(Debug)]
+pub(super) struct Needed {
+    folders: Vec<String>,
+    /// Small files: whatever `convert` reads beside weights, the indexes of shards, and the configurations of adapters.
+    pub side: Vec<Listed>,
+    weights: Vec<Listed>,
+    indexes: Vec<Listed>,
+    /// Weights in formats that are not read, in folders that have no others.
+    pub other: Vec<String>,
+    /// Files without which nothing is converted and that the model lacks: configuration and tokenizer, in the folder of the
+    /// transformer. A static table, the first of its modules, has no configuration.
+    pub missing: Vec<String>,
+}
+
+impl Needed {
+    /// Of a model whose list of modules is given, if it has one.
+    ///
+    /// # Errors
+    /// As [`module_folders`].
+    pub fn of(listing: &Listing, repo: &str, modules: Option<&Value>) -> Result<Self, HubError> {
+        let folders = module_folders(repo, modules)?;
+        let (mut weights, mut indexes, mut other) = (Vec::new(), Vec::new(), Vec::new());
+        for folder in &folders {
+            match weights_in(listing, folder) {
+                Weights::Single(file) => weights.push(file),
+                Weights::Index(file) => indexes.push(file),
+                Weights::Other(found) => other.extend(found),
+                Weights::None => {}
+            }
+        }
+        let (side, missing) = (side_files(listing, &folders), missing(listing, &folders, modules));
+        Ok(Self { folders, side, weights, indexes, other, missing })
+    }
+
+    /// Whether the model has weights in the format that is read.
+    pub fn has_weights(&self) -> bool {
+        !self.weights.is_empty() || !self.indexes.is_empty()
+    }
+
+    /// The large files: weights, shards, adapters and heads. `read` gives the content of an index.
+    ///
+    /// # Errors
+    /// As [`shards`], and what `read` says.
+    pub fn large(
+        &self,
+        listing: &Listing,
+        read: impl Fn(&Listed) -> Result<Value, HubError>,
+    ) -> Result<Vec<Listed>, HubError> {
+        let mut files = self.weights.clone();
+        for index in &self.indexes {
+            files.extend(shards(listing, index, &read(index)?)?);
+        }
+        files.extend(adapters(listing));
+        files.extend(heads(listing, &self.folders));
+        Ok(files)
+    }
+}
+
 /// The small files to begin with: whatever `convert` reads beside weights, in the model's folder and in those that `folders`
 /// names, and what belongs to adapters.
-pub(super) fn side_files(listing: &Listing, folders: &[String]) -> Vec<Listed> {
+fn side_files(listing: &Listing, folders: &[String]) -> Vec<Listed> {
     let wanted = |file: &&Listed| {
         let (folder, name) = file.name.rsplit_once('/').unwrap_or(("", &file.name));
         let here = folders.iter().any(|wanted| wanted == folder);
-        (here && (SIDE_FILES.contains(&name) || name == INDEX))
-            || (file.name.starts_with(ADAPTERS) && name == "adapter_config.json")
+        (here && is_side_file(name)) || (file.name.starts_with(ADAPTERS) && name == ADAPTER_CONFIG)
     };
     listing.files.iter().filter(wanted).cloned().collect()
 }
@@ -156,13 +200,13 @@ pub(super) fn side_files(listing: &Listing, folders: &[String]) -> Vec<Listed> {
 ///
 /// # Errors
 /// A path that leaves the model; what else is wrong with the file, `convert` says.
-pub(super) fn module_folders(repo: &str, modules: Option<&Value>) -> Result<Vec<String>, HubError> {
+fn module_folders(repo: &str, modules: Option<&Value>) -> Result<Vec<String>, HubError> {
     let mut folders = vec![String::new()];
     for module in modules.and_then(Value::as_array).into_iter().flatten() {
         let path = module.get("path").and_then(Value::as_str).unwrap_or_default();
         let path = path.trim_start_matches("./").trim_end_matches('/');
         if !path.is_empty() && !is_inside(path) {
-            let reason = format!("{MODULES} names the folder {path:?}, which is not inside the model");
+            let reason = format!("{MODULES_FILE} names the folder {path:?}, which is not inside the model");
             return Err(HubError::Answer { url: repo.into(), reason });
         }
         if !folders.iter().any(|known| known == path) {
@@ -174,7 +218,7 @@ pub(super) fn module_folders(repo: &str, modules: Option<&Value>) -> Result<Vec<
 
 /// Which weights there are in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Weights {
+enum Weights {
     /// One file.
     Single(Listed),
     /// The index that names the shards.
@@ -186,15 +230,15 @@ pub(super) enum Weights {
 }
 
 /// The weights in a folder; one file counts before an index, as it does for `convert`.
-pub(super) fn weights(listing: &Listing, folder: &str) -> Weights {
+fn weights_in(listing: &Listing, folder: &str) -> Weights {
     let of = |name: &str| {
         let path = joined(folder, name);
         listing.files.iter().find(|file| file.name == path).cloned()
     };
-    if let Some(single) = of(WEIGHTS) {
+    if let Some(single) = of(SINGLE_FILE) {
         return Weights::Single(single);
     }
-    if let Some(index) = of(INDEX) {
+    if let Some(index) = of(INDEX_FILE) {
         return Weights::Index(index);
     }
     let here = listing.files.iter().filter(|file| file.name.rsplit_once('/').map_or("", |(at, _)| at) == folder);
@@ -210,7 +254,7 @@ pub(super) fn weights(listing: &Listing, folder: &str) -> Weights {
 ///
 /// # Errors
 /// [`HubError::Answer`] for an index that is none, or that names a file which the model has not.
-pub(super) fn shards(listing: &Listing, index: &Listed, content: &Value) -> Result<Vec<Listed>, HubError> {
+fn shards(listing: &Listing, index: &Listed, content: &Value) -> Result<Vec<Listed>, HubError> {
     let wrong = |reason: String| HubError::Answer { url: index.name.clone(), reason };
     let map = content.get("weight_map").and_then(Value::as_object);
     let map = map.ok_or_else(|| wrong("no `weight_map` of tensors and their files".into()))?;
@@ -227,13 +271,14 @@ pub(super) fn shards(listing: &Listing, index: &Listed, content: &Value) -> Resu
 }
 
 /// Weights of adapters, each beside its configuration.
-pub(super) fn adapters(listing: &Listing) -> Vec<Listed> {
-    let of = |file: &&Listed| file.name.starts_with(ADAPTERS) && file.name.ends_with("/adapter_model.safetensors");
+fn adapters(listing: &Listing) -> Vec<Listed> {
+    let name = |file: &Listed| file.name.rsplit_once('/').is_some_and(|(_, name)| name == ADAPTER_WEIGHTS);
+    let of = |file: &&Listed| file.name.starts_with(ADAPTERS) && name(file);
     listing.files.iter().filter(of).cloned().collect()
 }
 
 /// Heads over rows, in files of their own beside the weights.
-pub(super) fn heads(listing: &Listing, folders: &[String]) -> Vec<Listed> {
+fn heads(listing: &Listing, folders: &[String]) -> Vec<Listed> {
     let of = |file: &&Listed| {
         let (folder, name) = file.name.rsplit_once('/').unwrap_or(("", &file.name));
         let head = name.strip_suffix(".safetensors").is_some_and(|name| HEAD_FILES.contains(&name));
@@ -242,16 +287,15 @@ pub(super) fn heads(listing: &Listing, folders: &[String]) -> Vec<Listed> {
     listing.files.iter().filter(of).cloned().collect()
 }
 
-/// Files without which nothing is converted and that a model lacks: configuration and tokenizer, in the folder of the
-/// transformer. A static table, the first of its modules, has no configuration.
-pub(super) fn missing(listing: &Listing, folders: &[String], modules: Option<&Value>) -> Vec<String> {
+/// See [`Needed::missing`].
+fn missing(listing: &Listing, folders: &[String], modules: Option<&Value>) -> Vec<String> {
     let class = modules.and_then(|modules| modules.get(0)?.get("type")?.as_str());
     let is_table = class.is_some_and(|class| class.rsplit('.').next() == Some("StaticEmbedding"));
     let there = |name: &str| {
         let has = |folder: &String| listing.files.iter().any(|file| file.name == joined(folder, name));
         folders.iter().any(has)
     };
-    let needed: &[&str] = if is_table { &[TOKENIZER] } else { &[CONFIG, TOKENIZER] };
+    let needed: &[&str] = if is_table { &[TOKENIZER_FILE] } else { &[CONFIG_FILE, TOKENIZER_FILE] };
     needed.iter().filter(|name| !there(name)).map(|name| name.to_string()).collect()
 }
 
@@ -313,35 +357,39 @@ mod tests {
             "tokenizer.json",
             "tokenizer_config.json",
         ];
-        assert_eq!(names(side_files(&listing, &folders)), expected);
-        assert!(matches!(weights(&listing, ""), Weights::Single(file) if file.name == "model.safetensors"));
-        assert!(
-            matches!(weights(&listing, "2_Dense"), Weights::Single(file) if file.name == "2_Dense/model.safetensors")
-        );
-        assert_eq!(weights(&listing, "1_Pooling"), Weights::None);
-        assert_eq!(names(adapters(&listing)), ["adapters/retrieval/adapter_model.safetensors"]);
-        assert_eq!(names(heads(&listing, &folders)), ["colbert_linear.safetensors"]);
-        assert!(missing(&listing, &folders, Some(&modules)).is_empty());
+        let needed = Needed::of(&listing, "org/name", Some(&modules)).unwrap();
+        assert!(needed.has_weights() && needed.other.is_empty() && needed.missing.is_empty());
+        let large = needed.large(&listing, |index| panic!("{index:?} is no index")).unwrap();
+        assert_eq!(names(needed.side), expected);
+        let expected = [
+            "model.safetensors",
+            "2_Dense/model.safetensors",
+            "adapters/retrieval/adapter_model.safetensors",
+            "colbert_linear.safetensors",
+        ];
+        assert_eq!(names(large), expected);
+        assert_eq!(weights_in(&listing, "1_Pooling"), Weights::None);
     }
 
     #[test]
     fn shards_come_from_the_index_and_pickles_are_named() {
         let sharded = listing(&["model.safetensors.index.json", "model-1.safetensors", "model-2.safetensors", "x.bin"]);
-        let Weights::Index(index) = weights(&sharded, "") else { panic!("an index") };
+        let Weights::Index(index) = weights_in(&sharded, "") else { panic!("an index") };
         let map = json!({ "weight_map": { "a": "model-2.safetensors", "b": "model-1.safetensors", "c": "model-1.safetensors" } });
         assert_eq!(names(shards(&sharded, &index, &map).unwrap()), ["model-1.safetensors", "model-2.safetensors"]);
         let map = json!({ "weight_map": { "a": "model-3.safetensors" } });
         assert!(shards(&sharded, &index, &map).unwrap_err().to_string().contains("model-3.safetensors"));
         assert!(shards(&sharded, &index, &json!([])).is_err());
         let pickled = listing(&["pytorch_model.bin", "training_args.bin", "config.json"]);
-        assert_eq!(weights(&pickled, ""), Weights::Other(vec!["pytorch_model.bin".into()]));
-        assert_eq!(missing(&pickled, &[String::new()], None), ["tokenizer.json"]);
+        let needed = Needed::of(&pickled, "org/name", None).unwrap();
+        assert!(!needed.has_weights());
+        assert_eq!((needed.other, needed.missing), (vec!["pytorch_model.bin".into()], vec!["tokenizer.json".into()]));
         let table =
             listing(&["modules.json", "0_StaticEmbedding/tokenizer.json", "0_StaticEmbedding/model.safetensors"]);
         let modules = json!([{ "type": "sentence_transformers.models.StaticEmbedding", "path": "0_StaticEmbedding" }]);
-        let folders = module_folders("org/name", Some(&modules)).unwrap();
-        assert!(missing(&table, &folders, Some(&modules)).is_empty());
-        assert_eq!(missing(&table, &folders, None), ["config.json"]);
+        let needed = Needed::of(&table, "org/name", Some(&modules)).unwrap();
+        assert!(needed.missing.is_empty() && needed.has_weights());
+        assert_eq!(missing(&table, &needed.folders, None), ["config.json"]);
     }
 
     #[test]

@@ -35,7 +35,10 @@ pub use options::{Check, ENDPOINT, HubOptions, REVISION};
 
 use cache::Cache;
 use client::Client;
-use listing::{Listed, Listing, Weights};
+use listing::{Listed, Listing, Needed};
+
+use crate::files::MODULES_FILE;
+use crate::source::SINGLE_FILE;
 
 /// Files that are fetched at a time.
 const CONNECTIONS: usize = 4;
@@ -110,9 +113,8 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn run(&self) -> Result<Pulled, HubError> {
-        let modules = self.listing.files.iter().find(|file| file.name == listing::MODULES).cloned();
+        let modules = self.listing.files.iter().find(|file| file.name == MODULES_FILE).cloned();
         let mut fetched = 0;
-        let mut files = Vec::new();
         let modules = match modules {
             None => None,
             Some(file) => {
@@ -120,29 +122,26 @@ impl Job<'_> {
                 Some(self.json(&file)?)
             }
         };
-        let folders = listing::module_folders(&self.options.repo, modules.as_ref())?;
-        let missing = listing::missing(&self.listing, &folders, modules.as_ref());
+        let needed = Needed::of(&self.listing, &self.options.repo, modules.as_ref())?;
         let (repo, commit) = (self.options.repo.clone(), self.listing.commit.clone());
-        if !missing.is_empty() {
-            return Err(HubError::Incomplete { repo, commit, files: missing });
+        if !needed.missing.is_empty() {
+            return Err(HubError::Incomplete { repo, commit, files: needed.missing });
         }
-        let (weights, indexes) = self.choose_weights(&folders)?;
-        let side = listing::side_files(&self.listing, &folders);
-        fetched += self.fetch(&side)?;
-        files.extend(side);
+        if !needed.other.is_empty() {
+            return Err(HubError::Weights { repo, found: needed.other });
+        }
+        if !needed.has_weights() {
+            return Err(HubError::Incomplete { repo, commit, files: vec![SINGLE_FILE.into()] });
+        }
+        fetched += self.fetch(&needed.side)?;
         if let Some(check) = &self.options.check {
             check(&self.cache.snapshot(&commit)).map_err(|reason| HubError::Refused { repo, reason })?;
         }
-        let mut large = weights;
-        for index in &indexes {
-            large.extend(listing::shards(&self.listing, index, &self.json(index)?)?);
-        }
-        large.extend(listing::adapters(&self.listing));
-        large.extend(listing::heads(&self.listing, &folders));
+        let mut large = needed.large(&self.listing, |index| self.json(index))?;
         // The largest first, so that no thread is left with it at the end.
         large.sort_by_key(|file| std::cmp::Reverse(file.bytes.unwrap_or(0)));
         fetched += self.fetch(&large)?;
-        files.extend(large);
+        let files = [needed.side, large].concat();
         if self.options.revision != commit {
             self.cache.set_commit(&self.options.revision, &commit)?;
         }
@@ -152,37 +151,9 @@ impl Job<'_> {
         Ok(Pulled { folder, commit, licence, files: files.len(), bytes, fetched })
     }
 
-    /// Weights in the folders of a model and its modules, and indexes whose shards are needed.
-    fn choose_weights(&self, folders: &[String]) -> Result<(Vec<Listed>, Vec<Listed>), HubError> {
-        let (mut weights, mut indexes, mut other) = (Vec::new(), Vec::new(), Vec::new());
-        for folder in folders {
-            match listing::weights(&self.listing, folder) {
-                Weights::Single(file) => weights.push(file),
-                Weights::Index(file) => indexes.push(file),
-                Weights::Other(found) => other.extend(found),
-                Weights::None => {}
-            }
-        }
-        let repo = || self.options.repo.clone();
-        if !other.is_empty() {
-            return Err(HubError::Weights { repo: repo(), found: other });
-        }
-        if weights.is_empty() && indexes.is_empty() {
-            let files = vec!["model.safetensors".into()];
-            return Err(HubError::Incomplete { repo: repo(), commit: self.listing.commit.clone(), files });
-        }
-        Ok((weights, indexes))
-    }
-
     /// A JSON file that was fetched.
     fn json(&self, file: &Listed) -> Result<Value, HubError> {
-        let path = self.cache.snapshot(&self.listing.commit).join(&file.name);
-        if cache::bytes_of(&path)? > listing::MOST_JSON {
-            return Err(HubError::Answer { url: file.name.clone(), reason: "too large for a JSON file".into() });
-        }
-        let text = fs::read(&path).map_err(HubError::io(&path))?;
-        let wrong = |e: serde_json::Error| HubError::Answer { url: file.name.clone(), reason: e.to_string() };
-        serde_json::from_slice(&text).map_err(wrong)
+        json(&self.cache.snapshot(&self.listing.commit), file)
     }
 
     /// Fetches files, several at a time. The first error ends all; bytes that came stay. Returns the bytes fetched.
@@ -237,25 +208,11 @@ fn offline(options: &HubOptions, cache: &Cache) -> Result<Pulled, HubError> {
     let mut files = Vec::new();
     list(&folder, String::new(), &mut files)?;
     let listing = Listing { commit: commit.clone(), files, licence: None };
-    let modules = fs::read(folder.join(listing::MODULES)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    let folders = listing::module_folders(&options.repo, modules.as_ref())?;
-    let mut lacking = listing::missing(&listing, &folders, modules.as_ref());
-    let mut needed = listing::side_files(&listing, &folders);
-    for folder_name in &folders {
-        match listing::weights(&listing, folder_name) {
-            Weights::Single(file) => needed.push(file),
-            Weights::Index(index) => {
-                let path = folder.join(&index.name);
-                let text = fs::read(&path).map_err(HubError::io(&path))?;
-                let content = serde_json::from_slice(&text)
-                    .map_err(|e| HubError::Answer { url: index.name.clone(), reason: e.to_string() })?;
-                needed.extend(listing::shards(&listing, &index, &content)?);
-            }
-            Weights::Other(_) | Weights::None => {}
-        }
-    }
-    if !needed.iter().any(|file| file.name.ends_with(".safetensors")) {
-        lacking.push("model.safetensors".into());
+    let modules = fs::read(folder.join(MODULES_FILE)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let mut needed = Needed::of(&listing, &options.repo, modules.as_ref())?;
+    let mut lacking = std::mem::take(&mut needed.missing);
+    if !needed.has_weights() {
+        lacking.push(SINGLE_FILE.into());
     }
     if !lacking.is_empty() {
         return Err(missing(format!(
@@ -264,10 +221,21 @@ fn offline(options: &HubOptions, cache: &Cache) -> Result<Pulled, HubError> {
             if lacking.len() > 1 { "are" } else { "is" }
         )));
     }
-    needed.extend(listing::adapters(&listing));
-    needed.extend(listing::heads(&listing, &folders));
-    let bytes = needed.iter().filter_map(|file| file.bytes).sum();
-    Ok(Pulled { folder, commit, licence: None, files: needed.len(), bytes, fetched: 0 })
+    let large = needed.large(&listing, |index| json(&folder, index))?;
+    let files = [needed.side, large].concat();
+    let bytes = files.iter().filter_map(|file| file.bytes).sum();
+    Ok(Pulled { folder, commit, licence: None, files: files.len(), bytes, fetched: 0 })
+}
+
+/// A JSON file of a checkpoint in the cache.
+fn json(folder: &Path, file: &Listed) -> Result<Value, HubError> {
+    let path = folder.join(&file.name);
+    if cache::bytes_of(&path)? > listing::MOST_JSON {
+        return Err(HubError::Answer { url: file.name.clone(), reason: "too large for a JSON file".into() });
+    }
+    let text = fs::read(&path).map_err(HubError::io(&path))?;
+    let wrong = |e: serde_json::Error| HubError::Answer { url: file.name.clone(), reason: e.to_string() };
+    serde_json::from_slice(&text).map_err(wrong)
 }
 
 /// Files below a folder, links followed; none where there is no such folder.

@@ -184,7 +184,27 @@ pub struct PullArgs {
     pub json: bool,
 }
 
-/// Which model, and how it computes.
+/// Where a model computes, and with what.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ComputeArgs {
+    /// Where to compute: flex (the CPU), wgpu, vulkan, metal, webgpu or cuda, with :N for the Nth
+    #[arg(long, value_name = "NAME[:N]", default_value = "flex")]
+    pub device: BackendSpec,
+    /// The type to compute in [default: the best the record and the device allow]
+    #[arg(long, value_parser = dtypes(&Dtype::ALL))]
+    pub dtype: Option<Dtype>,
+    /// Memory the job may take above the opened model, decoding included, such as 512MiB or 2GiB [default: 4GiB]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub budget: Option<u64>,
+    /// Threads to compute with on the CPU [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Processor instructions to compute with: portable, neon, avx2, avx512, avx512-bf16 or amx [default: the fastest]
+    #[arg(long, value_name = "NAME")]
+    pub isa: Option<Isa>,
+}
+
+/// Which model, what of it, and how it computes.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
     /// Record folder, made by `omniburn convert`, or the ORG/NAME that `omniburn pull` fetched [default: the model that ships]
@@ -196,27 +216,15 @@ pub struct ModelArgs {
     /// One of the record's dimensions [default: the full width]
     #[arg(long, value_name = "N")]
     pub dim: Option<usize>,
-    /// Where to compute: flex (the CPU), wgpu, vulkan, metal, webgpu or cuda, with :N for the Nth
-    #[arg(long, value_name = "NAME[:N]", default_value = "flex")]
-    pub device: BackendSpec,
-    /// The type to compute in [default: the best the record and the device allow]
-    #[arg(long, value_parser = dtypes(&Dtype::ALL))]
-    pub dtype: Option<Dtype>,
     /// What happens to a text longer than the model reads
     #[arg(long, value_enum, default_value_t = TruncateArg::Error)]
     pub truncate: TruncateArg,
     /// Frames sampled from a video, or from each of its segments [default: the record's, else 32]
     #[arg(long, value_name = "N")]
     pub frames: Option<NonZeroU32>,
-    /// Memory the job may take above the opened model, decoding included, such as 512MiB or 2GiB [default: 4GiB]
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    pub budget: Option<u64>,
-    /// Threads to compute with on the CPU [default: one a core]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<NonZeroUsize>,
-    /// Processor instructions to compute with: portable, neon, avx2, avx512, avx512-bf16 or amx [default: the fastest]
-    #[arg(long, value_name = "NAME")]
-    pub isa: Option<Isa>,
+    /// Where it computes, and how.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
 }
 
 /// Inputs as typed. Their order across the kinds is read from the matches; see [`typed_in_order`].
@@ -387,18 +395,9 @@ pub struct RerankArgs {
     /// What happens to a pair longer than the model reads: right and left cut the longer text first
     #[arg(long, value_enum, default_value_t = TruncateArg::Error)]
     pub truncate: TruncateArg,
-    /// Where to compute: flex (the CPU), wgpu, vulkan, metal, webgpu or cuda, with :N for the Nth
-    #[arg(long, value_name = "NAME[:N]", default_value = "flex")]
-    pub device: BackendSpec,
-    /// The type to compute in [default: the best the record and the device allow]
-    #[arg(long, value_parser = dtypes(&Dtype::ALL))]
-    pub dtype: Option<Dtype>,
-    /// Memory the job may take above the opened model, such as 512MiB or 2GiB [default: 4GiB]
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    pub budget: Option<u64>,
-    /// Threads to compute with on the CPU [default: one a core]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<NonZeroUsize>,
+    /// Where it computes, and how.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
     /// Lines without the document, and no progress on standard error
     #[arg(long)]
     pub quiet: bool,
@@ -566,12 +565,6 @@ pub struct BenchArgs {
     /// Cases with commas between [default: some of each kind that the model takes]
     #[arg(long, value_name = "CASES")]
     pub cases: Option<String>,
-    /// Where to compute
-    #[arg(long, value_name = "NAME[:N]", default_value = "flex")]
-    pub device: BackendSpec,
-    /// The type to compute in [default: the best the record and the device allow]
-    #[arg(long, value_parser = dtypes(&Dtype::ALL))]
-    pub dtype: Option<Dtype>,
     /// How long each case is run, and three times at least
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     pub seconds: f64,
@@ -581,15 +574,9 @@ pub struct BenchArgs {
     /// Begin with what the machine can do at most
     #[arg(long)]
     pub peak: bool,
-    /// Memory for the work beside the weights, such as 512MiB or 2GiB [default: 4GiB]
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    pub budget: Option<u64>,
-    /// Threads to compute with on the CPU [default: one a core]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<NonZeroUsize>,
-    /// Processor instructions to compute with: portable, neon, avx2, avx512, avx512-bf16 or amx [default: the fastest]
-    #[arg(long, value_name = "NAME")]
-    pub isa: Option<Isa>,
+    /// Where it computes, and how.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
     /// No progress on standard error
     #[arg(long)]
     pub quiet: bool,

@@ -449,13 +449,9 @@ fn model(args: &BenchArgs) -> ModelArgs {
         model: args.model.clone(),
         task: None,
         dim: None,
-        device: args.device,
-        dtype: args.dtype,
+        compute: args.compute,
         truncate: TruncateArg::Error,
         frames: None,
-        budget: args.budget,
-        threads: args.threads,
-        isa: args.isa,
     }
 }
 

@@ -25,7 +25,7 @@ use omniburn::record::VERIFY_SMALL_BYTES;
 use omniburn::{BackendKind, BackendSpec, Engine, EngineBuilder, RecordFolder, Request, Role};
 use omniburn_convert::find_in_hf_cache;
 
-use crate::args::ModelArgs;
+use crate::args::{ComputeArgs, ModelArgs};
 use crate::failure::Failure;
 
 const HOW_TO_GET_A_MODEL: &str = "make a record with `omniburn convert CHECKPOINT OUT` and name it with --model OUT, or fetch one with `omniburn pull ORG/NAME`";
@@ -41,26 +41,27 @@ fn open_engine_with(args: &ModelArgs, kernels: fn() -> Option<KernelChoice>) -> 
         Some(path) => Engine::builder(checked(path)?),
         None => shipped()?,
     };
-    if args.isa.is_some() {
-        omniburn::Isa::force(args.isa).map_err(|error| Failure::usage(error.to_string()))?;
+    let ComputeArgs { device, dtype, budget, threads, isa } = args.compute;
+    if isa.is_some() {
+        omniburn::Isa::force(isa).map_err(|error| Failure::usage(error.to_string()))?;
     }
-    if args.isa.is_none() && args.device.kind == BackendKind::Flex {
+    if isa.is_none() && device.kind == BackendKind::Flex {
         builder = with_kernels(builder, kernels());
     }
-    builder = builder.device(args.device);
+    builder = builder.device(device);
     if let Some(task) = &args.task {
         builder = builder.task(task);
     }
-    if let Some(dtype) = args.dtype {
+    if let Some(dtype) = dtype {
         builder = builder.dtype(dtype);
     }
-    if let Some(budget) = args.budget {
+    if let Some(budget) = budget {
         builder = builder.budget(budget);
     }
-    if let Some(threads) = args.threads {
+    if let Some(threads) = threads {
         builder = builder.threads(threads.get());
     }
-    Ok(with_tuning(builder, args.device).open()?)
+    Ok(with_tuning(builder, device).open()?)
 }
 
 /// Lets a device other than flex keep its tuning in the user's cache.

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::embed::{open_items, unreadable};
 use super::open_engine;
-use crate::args::{ModelArgs, ReplayArgs, TruncateArg};
+use crate::args::{ComputeArgs, ModelArgs, ReplayArgs, TruncateArg};
 use crate::failure::{DONE, Failure, Outcome, SOME_FAILED};
 use crate::interrupt::on_interrupt;
 use crate::output::{Outputs, json_line};
@@ -153,19 +153,16 @@ fn model(args: &ReplayArgs, entries: &[JournalEntry]) -> Result<ModelArgs, Failu
         (None, Some(open)) => open.device.parse()?,
         (None, None) => BackendSpec::default(),
     };
-    Ok(ModelArgs {
-        model: args.model.clone(),
-        task: None,
-        dim: None,
+    let compute = ComputeArgs {
         device,
         dtype: args.dtype.or(logged.map(|open| open.dtype)),
-        truncate: TruncateArg::Error,
-        frames: None,
         budget: args.budget,
         threads: args.threads,
         // Its bits are those of its instructions; where they are not there, the report says so.
         isa: logged.and_then(|open| open.instructions.or_else(richest)).filter(|isa| isa.is_available()),
-    })
+    };
+    let (model, truncate) = (args.model.clone(), TruncateArg::Error);
+    Ok(ModelArgs { model, task: None, dim: None, compute, truncate, frames: None })
 }
 
 /// What journals from before instructions were noted were computed with.

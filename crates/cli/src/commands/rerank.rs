@@ -145,13 +145,9 @@ fn model(args: &RerankArgs) -> ModelArgs {
         model: Some(args.model.clone()),
         task: None,
         dim: None,
-        device: args.device,
-        dtype: args.dtype,
+        compute: args.compute,
         truncate: args.truncate,
         frames: None,
-        budget: args.budget,
-        threads: args.threads,
-        isa: None,
     }
 }
 

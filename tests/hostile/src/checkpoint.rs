@@ -11,7 +11,7 @@ use omniburn_convert::{ConvertOptions, TaskChoice, convert};
 use omniburn_media::TextTokenizer;
 use tempfile::TempDir;
 
-use crate::places::{copy_tree, read, scratch, twin};
+use crate::places::{copy_tree, golden_checkpoint, read, scratch};
 
 /// A checkpoint of the goldens and the file of it that is damaged.
 type Case = (&'static str, &'static str);
@@ -100,7 +100,7 @@ fn checked(cases: &[Case], data: &[u8]) {
     let folder = COPIES.with_borrow_mut(|copies| {
         let copy = copies.entry(case).or_insert_with(|| {
             let copy = scratch();
-            copy_tree(&twin(case.0), copy.path());
+            copy_tree(&golden_checkpoint(case.0), copy.path());
             copy
         });
         copy.path().to_path_buf()
@@ -110,7 +110,7 @@ fn checked(cases: &[Case], data: &[u8]) {
     check(folder.clone());
     // A seed is the header alone; the data behind it is a hole of the length that the true file has.
     if case.1.ends_with(".safetensors") {
-        let data_bytes = data_length(&read(&twin(case.0).join(case.1)));
+        let data_bytes = data_length(&read(&golden_checkpoint(case.0).join(case.1)));
         let hole = file.len() as u64 + data_bytes;
         let opened = fs::OpenOptions::new().write(true).open(&place).and_then(|file| file.set_len(hole));
         opened.expect("a scratch file can be made longer");
@@ -142,7 +142,7 @@ fn header_length(file: &[u8]) -> u64 {
 
 fn seeds(cases: &[Case]) -> Vec<Vec<u8>> {
     let seed = |(index, (name, file)): (usize, &Case)| {
-        let path = twin(name).join(file);
+        let path = golden_checkpoint(name).join(file);
         let mut bytes = match *file {
             // No golden has this one.
             "config_sentence_transformers.json" => br#"{"prompts":{"query":"Query: ","document":"Document: "}}"#.into(),
@@ -191,7 +191,7 @@ mod tests {
         for cases in [CONFIGS, SIDE_FILES, ADAPTERS, SAFETENSORS, SHARDS, TOKENIZERS] {
             for (case, seed) in cases.iter().zip(seeds(cases)) {
                 let copy = scratch();
-                copy_tree(&twin(case.0), copy.path());
+                copy_tree(&golden_checkpoint(case.0), copy.path());
                 let place = copy.path().join(case.1);
                 let data_bytes = if case.1.ends_with(".safetensors") { data_length(&read(&place)) } else { 0 };
                 fs::write(&place, &seed[1..]).unwrap();

@@ -3,7 +3,7 @@
 //! | where | what |
 //! |---|---|
 //! | [`targets`] | the table: a name, a body, valid files to begin with, a limit of memory |
-//! | `pictures`, `sound`, `film` | media, through the functions that the engine calls |
+//! | `image`, `audio`, `video` | media, through the functions that the engine calls |
 //! | `checkpoint`, `record`, `items` | JSON, safetensors, record folders, lines of `--items` |
 //! | `places` | where valid files are, and folders to put damaged ones into |
 //! | [`mutate`] | a valid file into a damaged one |
@@ -17,16 +17,16 @@
 use std::path::Path;
 use std::{fs, io};
 
+mod audio;
 mod checkpoint;
-mod film;
+mod image;
 mod items;
 pub mod mutate;
 pub mod panics;
-mod pictures;
 mod places;
 mod record;
 pub mod runner;
-mod sound;
+mod video;
 
 /// A thing that reads what others wrote.
 #[derive(Debug, Clone, Copy)]
@@ -72,34 +72,34 @@ pub fn targets() -> Vec<Target> {
         target("tokenizer", checkpoint::tokenizer, checkpoint::tokenizer_seeds, 256, 2),
         target("record", record::header, record::header_seeds, 64, 10),
         target("parts", record::parts, record::part_seeds, 64, 3),
-        target("png", pictures::png, pictures::png_seeds, PICTURE_MIB, 40),
-        target("jpeg", pictures::body, pictures::jpeg_seeds, PICTURE_MIB, 40),
-        target("webp", pictures::body, pictures::webp_seeds, PICTURE_MIB, 15),
-        target("gif", pictures::body, pictures::gif_seeds, PICTURE_MIB, 40),
-        target("bmp", pictures::body, pictures::bmp_seeds, PICTURE_MIB, 200),
-        target("tiff", pictures::body, pictures::tiff_seeds, PICTURE_MIB, 200),
-        target("pcm", sound::body, sound::pcm_seeds, SOUND_MIB, 4),
-        target("flac", sound::body, sound::flac_seeds, SOUND_MIB, 80),
-        target("mpeg", sound::body, sound::mpeg_seeds, SOUND_MIB, 4),
-        target("ogg", sound::ogg, sound::ogg_seeds, SOUND_MIB, 4),
-        target("mp4-sound", sound::body, sound::mp4_seeds, SOUND_MIB, 3),
-        target("mkv-sound", sound::body, sound::mkv_seeds, SOUND_MIB, 4),
-        target("mp4-film", film::body, film::mp4_seeds, FILM_MIB, 1),
-        target("mkv-film", film::body, film::mkv_seeds, FILM_MIB, 1),
-        target("animation", film::animation, film::animation_seeds, FILM_MIB, 5),
+        target("png", image::png, image::png_seeds, IMAGE_MIB, 40),
+        target("jpeg", image::body, image::jpeg_seeds, IMAGE_MIB, 40),
+        target("webp", image::body, image::webp_seeds, IMAGE_MIB, 15),
+        target("gif", image::body, image::gif_seeds, IMAGE_MIB, 40),
+        target("bmp", image::body, image::bmp_seeds, IMAGE_MIB, 200),
+        target("tiff", image::body, image::tiff_seeds, IMAGE_MIB, 200),
+        target("pcm", audio::body, audio::pcm_seeds, AUDIO_MIB, 4),
+        target("flac", audio::body, audio::flac_seeds, AUDIO_MIB, 80),
+        target("mpeg", audio::body, audio::mpeg_seeds, AUDIO_MIB, 4),
+        target("ogg", audio::ogg, audio::ogg_seeds, AUDIO_MIB, 4),
+        target("mp4-audio", audio::body, audio::mp4_seeds, AUDIO_MIB, 3),
+        target("mkv-audio", audio::body, audio::mkv_seeds, AUDIO_MIB, 4),
+        target("mp4-video", video::body, video::mp4_seeds, VIDEO_MIB, 1),
+        target("mkv-video", video::body, video::mkv_seeds, VIDEO_MIB, 1),
+        target("animation", video::animation, video::animation_seeds, VIDEO_MIB, 5),
     ];
     if cfg!(feature = "av1") {
-        all.push(target("av1-film", film::body, film::av1_seeds, FILM_MIB, 1));
+        all.push(target("av1-video", video::body, video::av1_seeds, VIDEO_MIB, 1));
     }
     all
 }
 
 /// 178,956,970 pixels of 8 bytes as decoded, the same at 3 bytes, and what a decoder holds beside them.
-const PICTURE_MIB: usize = 2560;
+const IMAGE_MIB: usize = 2560;
 /// A segment of 240 s at the highest rate that is read, 768 kHz, as f32, doubled where a vector grows.
-const SOUND_MIB: usize = 1536;
+const AUDIO_MIB: usize = 1536;
 /// Reference images of the largest H.264 level; an animation holds two canvases.
-const FILM_MIB: usize = 2560;
+const VIDEO_MIB: usize = 2560;
 
 /// The target of a name.
 #[must_use]

@@ -14,7 +14,7 @@ pub fn samples() -> PathBuf {
 }
 
 /// A checkpoint of the goldens.
-pub fn twin(name: &str) -> PathBuf {
+pub fn golden_checkpoint(name: &str) -> PathBuf {
     golden().join("twins").join(name)
 }
 

@@ -10,21 +10,21 @@ use omniburn_models::record::digest::sha256_hex;
 use omniburn_models::record::{HEADER_FILE, RecordFolder, RecordHeader, TOKENS_FILE, TOWERS_FILE, text_file};
 use tempfile::TempDir;
 
-use crate::places::{read, scratch, twin};
+use crate::places::{golden_checkpoint, read, scratch};
 
-const TWINS: [&str; 3] = ["bert-tiny", "mini-tiny", "omni-nano-tiny-unified"];
+const CHECKPOINTS: [&str; 3] = ["bert-tiny", "mini-tiny", "omni-nano-tiny-unified"];
 
 /// Records made from the checkpoints of the goldens, one a thread; inputs are put into them.
 fn with_records<R>(work: impl FnOnce(&[(TempDir, RecordHeader)]) -> R) -> R {
     thread_local! {
-        static RECORDS: Vec<(TempDir, RecordHeader)> = TWINS.iter().map(|name| made(name)).collect();
+        static RECORDS: Vec<(TempDir, RecordHeader)> = CHECKPOINTS.iter().map(|name| made(name)).collect();
     }
     RECORDS.with(|records| work(records))
 }
 
 fn made(name: &str) -> (TempDir, RecordHeader) {
     let folder = scratch();
-    convert(&ConvertOptions::new(twin(name), folder.path().join("record"))).expect("a golden converts");
+    convert(&ConvertOptions::new(golden_checkpoint(name), folder.path().join("record"))).expect("a golden converts");
     let header =
         serde_json::from_slice(&read(&folder.path().join("record").join(HEADER_FILE))).expect("a valid header");
     (folder, header)
@@ -102,12 +102,12 @@ pub fn header_seeds() -> Vec<Vec<u8>> {
         seed.insert(0, index as u8);
         seed
     };
-    TWINS.iter().enumerate().map(seed).collect()
+    CHECKPOINTS.iter().enumerate().map(seed).collect()
 }
 
 pub fn part_seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
-    for (index, name) in TWINS.iter().enumerate() {
+    for (index, name) in CHECKPOINTS.iter().enumerate() {
         let (folder, header) = made(name);
         let names = header.files.keys().filter(|name| name.ends_with(".bpk"));
         for (place, file) in names.enumerate() {

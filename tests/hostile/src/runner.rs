@@ -203,7 +203,7 @@ fn child(target: &Target, seconds: f64, seed: u64, mut progress: File, allocator
     let (mut runs, mut slowest) = (0, Duration::ZERO);
     while start.elapsed().as_secs_f64() < seconds {
         let input = input(&seeds, seed, runs);
-        progress.rewind().and_then(|()| progress.write_all(&runs.to_le_bytes())).expect("progress can be told");
+        progress.rewind().and_then(|()| progress.write_all(&runs.to_le_bytes())).expect("progress can be written");
         match once(target, &input, allocator) {
             Ok(took) => slowest = slowest.max(took),
             Err(why) => {

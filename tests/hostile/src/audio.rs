@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use omniburn_media::{AudioReader, AudioSource, SEGMENT_SECONDS};
 
-use crate::pictures::check;
+use crate::image::check;
 use crate::places::{golden, samples, with_endings};
 
 /// The rate in hertz that an input is read at: that of most valid files, which then pass without the filter that would
@@ -31,7 +31,7 @@ pub fn body(data: &[u8]) {
             assert!(segment.samples.len() as f64 <= (SEGMENT_SECONDS + 1.0) * f64::from(rate_hz), "a segment ends");
             assert!(segment.start_s == 0.0 && segment.end_s > 0.0, "{} to {}", segment.start_s, segment.end_s);
         }
-        Ok(None) => panic!("a sound without a segment is an error"),
+        Ok(None) => panic!("audio without a segment is an error"),
         Err(error) => check(&error),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use omniburn_media::{Video, VideoOptions, VideoSource, has_images, is_animation, sample_times};
 
-use crate::pictures::{check, with_png_sums};
+use crate::image::{check, with_png_sums};
 use crate::places::{golden, with_endings};
 
 /// Frames that are asked for.
@@ -18,21 +18,21 @@ pub fn body(data: &[u8]) {
             check(&error);
         }
     }
-    let mut film = match Video::open(&source, &VideoOptions { ffmpeg: None, ..VideoOptions::default() }) {
-        Ok(film) => film,
+    let mut video = match Video::open(&source, &VideoOptions { ffmpeg: None, ..VideoOptions::default() }) {
+        Ok(video) => video,
         Err(error) => return check(&error),
     };
-    let length = film.duration_s();
-    assert!(length.is_finite() && length >= 0.0, "a film of {length} s");
+    let length = video.duration_s();
+    assert!(length.is_finite() && length >= 0.0, "a video of {length} s");
     let mut seen = 0;
-    let read = film.frames_at(&sample_times(0.0..length, FRAMES), &mut |index, frame| {
+    let read = video.frames_at(&sample_times(0.0..length, FRAMES), &mut |index, frame| {
         assert_eq!(index, seen, "frames come in order");
         assert_eq!(frame.pixels().len(), frame.width().0 as usize * frame.height().0 as usize * 3);
         seen += 1;
         Ok(())
     });
     match read {
-        Ok(()) => assert_eq!(seen, FRAMES, "a film that is read gives every frame asked for"),
+        Ok(()) => assert_eq!(seen, FRAMES, "a video that is read gives every frame asked for"),
         Err(error) => check(&error),
     }
 }
@@ -45,16 +45,16 @@ pub fn animation(data: &[u8]) {
     }
 }
 
-fn films(endings: &[&str]) -> Vec<Vec<u8>> {
+fn videos(endings: &[&str]) -> Vec<Vec<u8>> {
     with_endings(&golden().join("media/films"), endings, 16_000)
 }
 
 pub fn mp4_seeds() -> Vec<Vec<u8>> {
-    films(&["mp4", "mov"])
+    videos(&["mp4", "mov"])
 }
 
 pub fn mkv_seeds() -> Vec<Vec<u8>> {
-    films(&["mkv"])
+    videos(&["mkv"])
 }
 
 pub fn animation_seeds() -> Vec<Vec<u8>> {

@@ -142,13 +142,23 @@ fn unknown(path: &Path, root: &Value, of_text: Option<&Value>) -> ConvertError {
         );
     }
     let found = format!("{}, with architectures {}", shown(own), shown(architectures));
+    let near = own.and_then(Value::as_str).and_then(|own| nearest(own, &rules));
+    let near = near.map_or(String::new(), |name| format!("; the nearest that is read is \"{name}\""));
+    expected += &near;
     if root.get("text_config").is_some() {
         let found = format!("{}, in a checkpoint of model_type {found}", shown(of_text));
-        faults.add("text_config.model_type", found, format!("one of {known}"));
+        faults.add("text_config.model_type", found, format!("one of {known}{near}"));
     } else {
         faults.add("model_type", found, expected);
     }
     faults.refusal().into()
+}
+
+/// The model type that is read and most like this one, where one is much like it.
+fn nearest(own: &str, rules: &[&'static CheckpointRules]) -> Option<&'static str> {
+    let likeness = |name: &str| strsim::jaro_winkler(own, name);
+    let types = rules.iter().flat_map(|rules| rules.model_types).copied().filter(|name| likeness(name) > 0.8);
+    types.max_by(|one, other| likeness(one).total_cmp(&likeness(other)))
 }
 
 #[cfg(test)]
@@ -177,6 +187,15 @@ mod tests {
         let root = json!({"text_config": {"model_type": "bert"}});
         let error = rules_of(Path::new("config.json"), &root).unwrap_err().to_string();
         assert!(error.contains("text_config.model_type") && error.contains("qwen3_vl_text"), "{error}");
+        let refused =
+            |own: &str| rules_of(Path::new("config.json"), &json!({"model_type": own})).unwrap_err().to_string();
+        for (own, near) in
+            [("xlm-roberta-xl", "xlm-roberta"), ("clipseg", "clip"), ("modernbert-decoder", "modernbert")]
+        {
+            let error = refused(own);
+            assert!(error.contains(&format!("the nearest that is read is \"{near}\"")), "{error}");
+        }
+        assert!(!refused("a_new_kind").contains("the nearest"), "{}", refused("a_new_kind"));
     }
     #[test]
     fn every_family_has_published_checkpoints_and_every_entry_a_family() {

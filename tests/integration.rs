@@ -7,6 +7,7 @@ mod composed;
 mod direct;
 mod support;
 
+mod adapters;
 mod backends;
 mod batching;
 mod controls;

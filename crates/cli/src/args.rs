@@ -86,6 +86,10 @@ pub enum Command {
 SOURCE holds config.json, tokenizer.json, model.safetensors or shards with an index, and optionally \
 adapters/<task>/adapter_{model.safetensors,config.json}. Adapters are merged. Nothing is downloaded: `omniburn pull` does that.
 
+--adapter merges LoRA and DoRA adapters of PEFT into the weights of any family, each for a task of its own where several are \
+given or one is named: patterns of ranks, alphas and modules, biases, tables and modules saved whole are read as PEFT reads \
+them. A variant that is not computed, a tensor that fits nothing and a module without its tensors are refused by name.
+
 Of a sentence-transformers folder modules.json, pooling, prompts, lengths and truncate_dim are kept in the record; a module \
 or setting that is not computed is refused by name. Its prompts go to --role query and document; default_prompt_name's \
 stands in front of every input that has no prompt of its role. What no vector depends on is said in the report.
@@ -98,6 +102,8 @@ ORG/NAME is looked for where huggingface_hub does: HF_HUB_CACHE, HUGGINGFACE_HUB
   omniburn convert checkpoints/jina-embeddings-v5-omni-small records/small
   omniburn convert jinaai/jina-embeddings-v5-omni-nano records/nano --task all
   omniburn convert checkpoints/small records/exact --dtype f32 --report report.json
+  omniburn convert checkpoints/bge-base records/mine --adapter finetuned
+  omniburn convert Qwen/Qwen3-Embedding-0.6B records/two --adapter law=adapters/law --adapter code=adapters/code
   omniburn convert checkpoints/small --check"
 )]
 pub struct ConvertArgs {
@@ -111,9 +117,10 @@ pub struct ConvertArgs {
     /// folder could be read as either
     #[arg(long, value_name = "NAME|all|none")]
     pub task: Option<String>,
-    /// An adapter folder in place of the checkpoint's own
-    #[arg(long, value_name = "DIR")]
-    pub adapter: Option<PathBuf>,
+    /// An adapter folder, or ORG/NAME in the Hugging Face cache, to merge in place of the checkpoint's own; may repeat, each
+    /// for a task of its own, as in law=DIR
+    #[arg(long, value_name = "[NAME=]DIR")]
+    pub adapter: Vec<PathBuf>,
     /// Type of the matrices; int8 has one scale a row, and computes in f32 unless `embed --dtype int8` says otherwise
     #[arg(long, default_value = "bf16", value_parser = dtypes(&Dtype::ALL))]
     pub dtype: Dtype,

@@ -88,6 +88,9 @@ impl<'a> Checkpoint<'a> {
             return Err(ConvertError::SourceMissing { path: root.to_path_buf() });
         }
         let folder = transformer_folder(root)?;
+        if !folder.join(CONFIG_FILE).is_file() {
+            refuse_adapter(&folder, "an adapter without the weights that it changes")?;
+        }
         let (config_path, config) = configuration(root, &folder)?;
         let (rules, card) = rules_of(&config_path, &config)?;
         let steps = &rules.steps;
@@ -164,7 +167,7 @@ impl<'a> Checkpoint<'a> {
         };
         let mut family = configured(&unsaid)?;
         if steps.tasks.is_none() {
-            refuse_adapter_beside(&self.folder)?;
+            refuse_adapter(&self.folder, "an adapter beside the weights")?;
         }
         let mut settings = None;
         let mut task = steps.one.name;
@@ -268,13 +271,15 @@ fn check_table(source: &Source, table: &str) -> Result<(), ConvertError> {
     Err(ConvertError::Tensors { path: source.folder().to_path_buf(), faults })
 }
 
-/// Refuses an adapter that transformers would load over the weights, or over others that it names.
-fn refuse_adapter_beside(folder: &Path) -> Result<(), ConvertError> {
+/// Refuses a folder with an adapter that transformers would load over the weights, or over others that it names.
+fn refuse_adapter(folder: &Path, found: &str) -> Result<(), ConvertError> {
     let adapter = folder.join(ADAPTER_CONFIG);
     if adapter.is_file() {
         let faults = Faults::of(&adapter);
-        let expected = "nothing: this family merges none; `merge_and_unload` of PEFT does, and saves what is read here";
-        faults.add(ADAPTER_CONFIG, "an adapter beside the weights", expected);
+        let base = read_json::<Value>(&adapter)?;
+        let base = base.get("base_model_name_or_path").and_then(Value::as_str).unwrap_or("the weights it was made for");
+        let expected = format!("nothing: convert a folder with {base} alone, and give this one as its adapter (--adapter)");
+        faults.add(ADAPTER_CONFIG, found, expected);
         faults.check()?;
     }
     Ok(())

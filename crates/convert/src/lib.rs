@@ -19,7 +19,8 @@
 //! | `sentence_transformers` | modules, pooling, prompts and lengths of such folders |
 //! | `side_files`, `processor_files`, `square_files` | prompts; the preprocessor files of transformers 4 and 5 |
 //! | `tokenizer_settings`, `tokenizer_classes`, `tokenizer_tokens` | the tokenizer as transformers makes it of all its files |
-//! | `lora`, `layout` | the change of an adapter; transposing, fusing, rounding |
+//! | `lora_config`, `lora` | what PEFT says of an adapter; the change it makes |
+//! | `layout` | transposing, fusing, rounding |
 //! | `assemble` | the data |
 //! | `hub` | a checkpoint from a hub into the cache of this machine |
 //! | [`report`], [`error`] | what was done, and why not |
@@ -57,6 +58,7 @@ mod folded;
 pub mod hub;
 mod layout;
 mod lora;
+mod lora_config;
 mod options;
 mod plan;
 mod processor_files;
@@ -76,7 +78,7 @@ mod tokenizer_settings;
 mod tokenizer_tokens;
 
 pub use error::ConvertError;
-pub use options::{ConvertOptions, Progress};
+pub use options::{ConvertOptions, GivenAdapter, Progress};
 pub use recipes::Layout;
 pub use report::ConvertReport;
 pub use source::find_in_hf_cache;
@@ -128,7 +130,7 @@ fn check_overlap(options: &ConvertOptions) -> Result<(), ConvertError> {
     let out = resolved(&folder::destination(&options.out).map_err(RecordError::from)?);
     let overlap =
         |how, read: &Path| Err(ConvertError::Overlap { out: options.out.clone(), how, read: read.to_path_buf() });
-    for read in std::iter::once(&options.source).chain(&options.adapter) {
+    for read in std::iter::once(&options.source).chain(options.adapters.iter().map(|given| &given.folder)) {
         let real = resolved(read);
         if out == real {
             return overlap("is the same folder as", read);

@@ -12,6 +12,27 @@ use crate::tasks::TaskChoice;
 /// Hears bytes done and bytes in all. Every tensor of the record counts when it is written and again when it is checked.
 pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
 
+/// An adapter given by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenAdapter {
+    /// The task that it makes; of several without a name, the folder's.
+    pub task: Option<String>,
+    /// Its folder.
+    pub folder: PathBuf,
+}
+
+impl GivenAdapter {
+    /// The adapter of a folder, for whatever task is chosen.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { task: None, folder: folder.into() }
+    }
+
+    /// The adapter of a folder, for a task.
+    pub fn named(task: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
+        Self { task: Some(task.into()), folder: folder.into() }
+    }
+}
+
 /// What to convert, to where, and how.
 #[derive(Clone)]
 pub struct ConvertOptions {
@@ -21,8 +42,8 @@ pub struct ConvertOptions {
     pub out: PathBuf,
     /// Which tasks.
     pub tasks: TaskChoice,
-    /// An adapter folder for the one task chosen, instead of the checkpoint's own.
-    pub adapter: Option<PathBuf>,
+    /// Adapters merged in place of the checkpoint's own: one for the task chosen, or each for a task of its own.
+    pub adapters: Vec<GivenAdapter>,
     /// Type of the matrices.
     pub dtype: Dtype,
     /// Templates instead of the defaults.
@@ -45,7 +66,7 @@ impl ConvertOptions {
             source: source.into(),
             out: out.into(),
             tasks: TaskChoice::Default,
-            adapter: None,
+            adapters: Vec::new(),
             dtype: Dtype::Bf16,
             templates: BTreeMap::new(),
             check: false,

@@ -11,6 +11,7 @@ use crate::error::ConvertError;
 use crate::files::{CONFIG_FILE, MODULES_FILE, read_json};
 use crate::folded::Folded;
 use crate::layout;
+use crate::lora::ADAPTER_CONFIG;
 use crate::safefile::{Pairs, SafeFile, StoredTensor};
 
 /// The weights, where one file holds them.
@@ -378,8 +379,8 @@ pub(crate) fn checkpoint_name(folder: &Path) -> String {
     name_of(&absolute).unwrap_or_else(|| "checkpoint".into())
 }
 
-/// The newest snapshot of `ORG/NAME`, or of a `NAME` without an organisation, in a Hugging Face cache, if it holds a
-/// configuration.
+/// The newest snapshot of `ORG/NAME`, or of a `NAME` without an organisation, in a Hugging Face cache, if it holds the
+/// configuration of a checkpoint or of an adapter.
 ///
 /// `cache_root` is the folder that holds `models--ORG--NAME`. The snapshot is the one `refs/main` names; without such a
 /// reference, the one changed last. Nothing is downloaded.
@@ -395,7 +396,8 @@ pub fn find_in_hf_cache(cache_root: &Path, org_name: &str) -> Option<PathBuf> {
     }
     let model = cache_root.join(format!("models--{}", parts.join("--")));
     // A model of sentence-transformers may have its configuration in a folder inside.
-    let complete = |folder: &PathBuf| [CONFIG_FILE, MODULES_FILE].iter().any(|file| folder.join(file).is_file());
+    let files = [CONFIG_FILE, MODULES_FILE, ADAPTER_CONFIG];
+    let complete = |folder: &PathBuf| files.iter().any(|file| folder.join(file).is_file());
     let named = fs::read_to_string(model.join("refs").join("main")).ok();
     if let Some(revision) = named.as_deref().map(str::trim).filter(|r| plain(r)) {
         let snapshot = model.join("snapshots").join(revision);

@@ -358,7 +358,7 @@ fn names_of_every_wrapper_and_age_are_known() {
     assert!(report.contains("masked words: cls.predictions") && report.contains("next sentence: cls.seq"), "{report}");
     Bert::new()
         .with("adapter_config.json", json!({"peft_type": "LORA"}))
-        .refused(&["adapter_config.json", "merge_and_unload"]);
+        .refused(&["adapter_config.json", "--adapter"]);
     Bert::new()
         .change("config.json", |json| json["quantization_config"] = json!({"bits": 4}))
         .refused(&["quantization_config"]);

@@ -269,8 +269,6 @@ fn magnitudes_and_biases_are_read_for_what_they_are() {
 fn what_several_tasks_share_and_what_a_head_shares_is_not_changed() {
     let error = refused("qwen3-embedding-tiny", &[&adapter("qwen3-table"), &adapter("qwen3-plain-table")]);
     assert!(matches!(&error, ConvertError::AdapterShared { tensors, .. } if tensors.contains(&"embed_tokens.weight".into())), "{error}");
-    let error = refused("qwen3-reranker-tiny", &[&adapter("qwen3-plain-table")]);
-    assert!(error.to_string().contains("embed_tokens"), "{error}");
     let of_head = altered("qwen3-plain-table", |config, tensors| {
         config["target_modules"] = json!(["embed_tokens"]);
         tensors.retain(|t| t.0.contains("lora_embedding"));

@@ -11,14 +11,17 @@
 //! | `plan` | the one way from a folder to a record: everything that is decided without data |
 //! | `checkpoint` | the folder opened and read by its family's rules, which stand in `omniburn-models` |
 //! | [`card`] | which family's rules; what no file of a supported checkpoint states |
-//! | `source`, `safefile`, `files` | shards and index; checked headers, tensors read one at a time; JSON files |
+//! | `source`, `weights` | tensors by canonical name; files of them, and what is undone as they are read |
+//! | `safefile`, `files` | checked headers, tensors read one at a time; JSON files |
 //! | `folded` | a table of token rows that is kept in several tensors |
+//! | `quantized` | weights of 8 bits with scales beside them |
 //! | `recipes` | names and axis orders to recipes for the record's tensors |
 //! | `rerank`, `row_heads` | whether a folder gives vectors or scores pairs; heads over rows in files of their own |
 //! | `tasks`, `templates` | which tasks and which media layouts |
 //! | `sentence_transformers` | modules, pooling, prompts and lengths of such folders |
 //! | `side_files`, `processor_files`, `square_files` | prompts; the preprocessor files of transformers 4 and 5 |
 //! | `tokenizer_settings`, `tokenizer_classes`, `tokenizer_tokens` | the tokenizer as transformers makes it of all its files |
+//! | `gguf` | a GGUF file in the place of a folder: header, packed types, tokenizer, names |
 //! | `lora_config`, `lora` | what PEFT says of an adapter; the change it makes |
 //! | `layout` | transposing, fusing, rounding |
 //! | `assemble` | the data |
@@ -54,6 +57,7 @@ pub mod error;
 mod fields;
 mod files;
 mod folded;
+mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod layout;
@@ -62,6 +66,7 @@ mod lora_config;
 mod options;
 mod plan;
 mod processor_files;
+mod quantized;
 mod recipes;
 pub mod report;
 mod rerank;
@@ -76,13 +81,14 @@ mod templates;
 mod tokenizer_classes;
 mod tokenizer_settings;
 mod tokenizer_tokens;
+mod weights;
 
 pub use error::ConvertError;
-pub use options::{ConvertOptions, GivenAdapter, Progress};
+pub use options::{ConvertOptions, Progress};
 pub use recipes::Layout;
 pub use report::ConvertReport;
 pub use source::find_in_hf_cache;
-pub use tasks::{BASE_TASK, EMBED_TASK, RERANK_TASK, TaskChoice};
+pub use tasks::{BASE_TASK, EMBED_TASK, GivenAdapter, RERANK_TASK, TaskChoice};
 
 /// Converts a checkpoint, or with [`ConvertOptions::check`] says what a conversion would do.
 ///

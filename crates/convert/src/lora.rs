@@ -13,13 +13,12 @@ use std::path::{Path, PathBuf};
 use omniburn_models::checkpoint::KeyMap;
 
 use crate::error::{ConvertError, DtypeFault, ShapeFault};
+use crate::files::ADAPTER_CONFIG;
 use crate::layout;
 use crate::lora_config::{Biases, LoraConfig};
 use crate::report::DroppedTensor;
 use crate::safefile::SafeFile;
 
-/// File name of an adapter's configuration.
-pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// File name of an adapter's tensors.
 pub(crate) const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 /// The same as a pickle, which is never opened.
@@ -346,7 +345,8 @@ impl Adapter {
             if saved && !self.whole.contains_key(name) {
                 missing.push(format!("{name} (modules_to_save)"));
             }
-            if let Some(module) = name.strip_suffix(WEIGHT).filter(|_| target.shape.len() >= 2 && target.torch) {
+            let told = self.config.tells_targets() && target.shape.len() >= 2 && target.torch;
+            if let Some(module) = name.strip_suffix(WEIGHT).filter(|_| told) {
                 let mut named = false;
                 for prefix in prefixes {
                     named |= self.config.has_factors(&format!("{prefix}{module}"), target.linear)?;

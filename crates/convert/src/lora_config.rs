@@ -83,6 +83,8 @@ enum Modules {
     Pattern(Pattern),
     /// Whole names, or their ends after a dot.
     Names(Vec<String>),
+    /// Nothing is said: those with tensors.
+    Untold,
 }
 
 /// Layers that are changed, of modules that are told by the ends of their names.
@@ -133,9 +135,6 @@ impl LoraConfig {
         refuse_variants(fields);
         let targets = modules(fields, "target_modules");
         let layers = layers(fields, targets.as_ref());
-        if targets.is_none() && fields.get("target_modules").is_none() && root.is_object() {
-            fields.fault("target_modules", "a list of modules, a pattern, or \"all-linear\"");
-        }
         let saved = fields.texts("modules_to_save");
         let saved = saved.into_iter().filter_map(|name| {
             let whole = format!(r"(^|.*\.){name}($|\..*)");
@@ -158,7 +157,7 @@ impl LoraConfig {
                 }
             },
             base: fields.get("base_model_name_or_path").and_then(Value::as_str).map(str::to_string),
-            targets: targets.unwrap_or(Modules::Names(Vec::new())),
+            targets: targets.unwrap_or(Modules::Untold),
             excluded: modules(fields, "exclude_modules"),
             layers,
             saved: saved.collect(),
@@ -203,7 +202,7 @@ impl LoraConfig {
     /// Whether a module has factors; `linear` is false of tables and convolutions.
     pub fn has_factors(&self, module: &str, linear: bool) -> Result<bool, ConvertError> {
         let excluded = match &self.excluded {
-            None | Some(Modules::AllLinear) => false,
+            None | Some(Modules::AllLinear | Modules::Untold) => false,
             Some(Modules::Pattern(pattern)) => self.matches(pattern, module)?,
             Some(Modules::Names(names)) => names.iter().any(|name| ends_in(module, name)),
         };
@@ -221,7 +220,13 @@ impl LoraConfig {
             Modules::Names(names) if names.iter().any(|name| name == module) => Ok(true),
             Modules::Names(names) if names.iter().any(|name| ends_in(module, name)) => self.in_layers(module),
             Modules::Names(_) => Ok(false),
+            Modules::Untold => Ok(true),
         }
+    }
+
+    /// Whether the file says which modules have factors.
+    pub fn tells_targets(&self) -> bool {
+        !matches!(self.targets, Modules::Untold)
     }
 
     /// Whether a tensor belongs to a module that is saved whole.

@@ -7,31 +7,10 @@ use std::sync::atomic::AtomicBool;
 
 use omniburn_models::record::{Dtype, Modality, TemplateKind};
 
-use crate::tasks::TaskChoice;
+use crate::tasks::{GivenAdapter, TaskChoice};
 
 /// Hears bytes done and bytes in all. Every tensor of the record counts when it is written and again when it is checked.
 pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
-
-/// An adapter given by hand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GivenAdapter {
-    /// The task that it makes; of several without a name, the folder's.
-    pub task: Option<String>,
-    /// Its folder.
-    pub folder: PathBuf,
-}
-
-impl GivenAdapter {
-    /// The adapter of a folder, for whatever task is chosen.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { task: None, folder: folder.into() }
-    }
-
-    /// The adapter of a folder, for a task.
-    pub fn named(task: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
-        Self { task: Some(task.into()), folder: folder.into() }
-    }
-}
 
 /// What to convert, to where, and how.
 #[derive(Clone)]

@@ -96,9 +96,10 @@ impl Plan {
         })?;
         let adapters = settle_adapters(&parts, source, &rules.keys, &taken)?;
 
-        let mut tokenizer = match steps.static_table {
-            Some(_) => tokenizer_settings::bare(folder)?,
-            None => tokenizer_settings::read(folder, config, family.vocab())?,
+        let mut tokenizer = match (&checkpoint.gguf, steps.static_table) {
+            (Some(gguf), _) => TokenizerFiles::built(root, gguf.tokenizer.clone()),
+            (None, Some(_)) => tokenizer_settings::bare(folder)?,
+            (None, None) => tokenizer_settings::read(folder, config, family.vocab())?,
         };
         if lowercase {
             sentence_transformers::lowercase(&mut tokenizer)?;
@@ -286,7 +287,8 @@ fn source_files(
     side: &[PathBuf],
     parts: &[PartPlan],
 ) -> Vec<SourceFile> {
-    // A tokenizer that was built from a vocabulary has no such file, a table of token rows no configuration.
+    // A tokenizer that was built from a vocabulary has no such file, a table of token rows no configuration, and a GGUF file
+    // none of them.
     let mut paths: Vec<PathBuf> =
         [CONFIG_FILE, TOKENIZER_FILE].map(|file| folder.join(file)).into_iter().filter(|path| path.is_file()).collect();
     for path in side {
@@ -299,6 +301,7 @@ fn source_files(
     paths.extend(adapters.flat_map(|(_, adapter)| adapter.paths()));
     paths.extend(source.paths());
     let name = |path: &Path| match path.strip_prefix(checkpoint) {
+        Ok(inside) if inside.as_os_str().is_empty() => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         Ok(inside) => inside.to_string_lossy().replace('\\', "/"),
         // An adapter from elsewhere: its own folder is name enough.
         Err(_) => {

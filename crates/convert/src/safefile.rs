@@ -31,6 +31,14 @@ pub(crate) enum Element {
 }
 
 impl Element {
+    /// Its name, where it is a type that is not read as it is.
+    pub fn other(self) -> Option<&'static str> {
+        match self {
+            Element::Other(name) => Some(name),
+            Element::Float(_) | Element::Packed(_) => None,
+        }
+    }
+
     /// The type of this name, with its size in bytes.
     fn parse(name: &str) -> Option<(Self, u64)> {
         const OTHERS: [(&str, u64); 12] = [

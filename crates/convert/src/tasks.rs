@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use omniburn_models::checkpoint::{Card, TaskRules};
 
 use crate::error::ConvertError;
-use crate::lora::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
-use crate::options::GivenAdapter;
+use crate::files::ADAPTER_CONFIG;
+use crate::lora::ADAPTER_WEIGHTS;
 use crate::recipes::Layout;
 use crate::source::{Source, checkpoint_name};
 
@@ -33,6 +33,27 @@ pub enum TaskChoice {
     All,
     /// The base weights, without any adapter.
     None,
+}
+
+/// An adapter given by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenAdapter {
+    /// The task that it makes; of several without a name, the folder's.
+    pub task: Option<String>,
+    /// Its folder.
+    pub folder: PathBuf,
+}
+
+impl GivenAdapter {
+    /// The adapter of a folder, for whatever task is chosen.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { task: None, folder: folder.into() }
+    }
+
+    /// The adapter of a folder, for a task.
+    pub fn named(task: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
+        Self { task: Some(task.into()), folder: folder.into() }
+    }
 }
 
 /// One task of the record and where its own tensors come from.

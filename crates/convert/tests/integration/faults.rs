@@ -621,7 +621,7 @@ fn every_variant_of_lora_that_is_not_plain_is_refused_by_its_field() {
     let cases = [
         ("peft_type", json!("LOHA")),
         ("bias", json!("some")),
-        ("target_modules", json!(null)),
+        ("target_modules", json!(7)),
         ("target_modules", json!("(")),
         ("exclude_modules", json!(7)),
         ("layers_to_transform", json!("first")),

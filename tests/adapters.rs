@@ -43,7 +43,9 @@ fn converted(options: &ConvertOptions) -> (Engine, ConvertReport) {
 /// What an engine gives for an output's input: a vector, or a logit.
 fn given(engine: &Engine, output: &Value, request: &Request) -> Vec<f32> {
     if let Some(query) = output["query"].as_str() {
-        return vec![engine.rerank_with(query, &[str_of(&output["document"])], request).unwrap().remove(0).unwrap().logit];
+        return vec![
+            engine.rerank_with(query, &[str_of(&output["document"])], request).unwrap().remove(0).unwrap().logit,
+        ];
     }
     let input = match output["image"].as_str() {
         Some(name) => Input::image_file(golden().refs.join(format!("media/images/{name}.png"))),
@@ -76,7 +78,9 @@ fn every_adapter_gives_what_peft_gives_with_it() {
             assert!(apart > 10.0 * bound, "{name}: the twin alone is {apart:.1e} away");
         }
         assert_eq!(report.lora.len(), 1, "{name}");
-        assert!(report.merged > 0 && report.lora[0].modules.values().all(|module| module.mean_relative_norm > Some(0.0)));
+        assert!(
+            report.merged > 0 && report.lora[0].modules.values().all(|module| module.mean_relative_norm > Some(0.0))
+        );
     }
     worst.report("adapters");
 }
@@ -98,10 +102,7 @@ fn the_report_says_what_an_adapter_brings_and_what_no_vector_depends_on() {
 
 #[test]
 fn several_adapters_are_tasks_of_one_record_and_each_gives_what_it_gives_alone() {
-    let both = vec![
-        GivenAdapter::named("one", adapter("bert-list")),
-        GivenAdapter::new(adapter("bert-pattern")),
-    ];
+    let both = vec![GivenAdapter::named("one", adapter("bert-list")), GivenAdapter::new(adapter("bert-pattern"))];
     let (engine, report) = converted(&options("bert-tiny", both.clone()));
     assert_eq!((report.tasks, report.default_task.as_str()), (vec!["one".to_string(), "bert-pattern".into()], "one"));
     for (task, name) in [("one", "bert-list"), ("bert-pattern", "bert-pattern")] {
@@ -171,7 +172,8 @@ fn altered(name: &str, change: impl FnOnce(&mut Value, &mut Tensors)) -> PathBuf
         .iter()
         .map(|(name, shape, values)| (name, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()))
         .collect();
-    let views = bytes.iter().map(|(name, shape, b)| (*name, TensorView::new(StDtype::F32, (*shape).clone(), b).unwrap()));
+    let views =
+        bytes.iter().map(|(name, shape, b)| (*name, TensorView::new(StDtype::F32, (*shape).clone(), b).unwrap()));
     safetensors::serialize_to_file(views, None, &tensor_file).unwrap();
     folder
 }
@@ -185,7 +187,9 @@ fn refused(twin_name: &str, adapters: &[&Path]) -> ConvertError {
 
 #[test]
 fn an_adapter_of_another_base_is_refused_with_what_it_was_made_for() {
-    for (twin_name, name) in [("bert-tiny", "qwen3-table"), ("qwen3-embedding-tiny", "modernbert-linears"), ("modernbert-tiny", "bert-list")] {
+    for (twin_name, name) in
+        [("bert-tiny", "qwen3-table"), ("qwen3-embedding-tiny", "modernbert-linears"), ("modernbert-tiny", "bert-list")]
+    {
         let error = refused(twin_name, &[&adapter(name)]);
         let ConvertError::LoraTargetMissing { keys, base: Some(base), .. } = &error else { panic!("{error}") };
         assert!(error.exit_code() == 3 && keys.len() >= 4 && error.to_string().contains(base), "{error}");
@@ -199,7 +203,8 @@ fn an_adapter_of_another_base_is_refused_with_what_it_was_made_for() {
 #[test]
 fn tensors_and_configuration_must_name_the_same_modules() {
     let query = "base_model.model.encoder.layer.1.attention.self.query.";
-    let error = refused("bert-tiny", &[&altered("bert-list", |_, tensors| tensors.retain(|t| !t.0.starts_with(query)))]);
+    let error =
+        refused("bert-tiny", &[&altered("bert-list", |_, tensors| tensors.retain(|t| !t.0.starts_with(query)))]);
     let ConvertError::LoraFactorsMissing { missing, .. } = &error else { panic!("{error}") };
     assert_eq!(missing, &["encoder.layer.1.attention.self.query.weight (target_modules)"]);
 
@@ -209,37 +214,71 @@ fn tensors_and_configuration_must_name_the_same_modules() {
 
     let bias = "base_model.model.encoder.layer.0.attention.self.key.base_layer.bias";
     let error = refused("bert-tiny", &[&altered("bert-pattern", |_, tensors| tensors.retain(|t| t.0 != bias))]);
-    assert!(matches!(&error, ConvertError::LoraFactorsMissing { missing, .. } if missing == &["encoder.layer.0.attention.self.key.bias (bias)"]), "{error}");
+    assert!(
+        matches!(&error, ConvertError::LoraFactorsMissing { missing, .. } if missing == &["encoder.layer.0.attention.self.key.bias (bias)"]),
+        "{error}"
+    );
     let norm = "base_model.model.encoder.layer.1.output.LayerNorm.bias";
     let error = refused("bert-tiny", &[&altered("bert-everything", |_, tensors| tensors.retain(|t| t.0 != norm))]);
-    assert!(matches!(&error, ConvertError::LoraFactorsMissing { missing, .. } if missing == &["encoder.layer.1.output.LayerNorm.bias (bias)"]), "{error}");
+    assert!(
+        matches!(&error, ConvertError::LoraFactorsMissing { missing, .. } if missing == &["encoder.layer.1.output.LayerNorm.bias (bias)"]),
+        "{error}"
+    );
     // A bias outside `base_layer` is one that PEFT does not find.
     let moved = altered("bert-pattern", |_, tensors| {
         let tensor = tensors.iter_mut().find(|t| t.0 == bias).unwrap();
         tensor.0 = bias.replace("base_layer.", "");
     });
     let error = refused("bert-tiny", &[&moved]);
-    assert!(matches!(&error, ConvertError::LoraTargetMissing { keys, .. } if keys == &[bias.replace("base_layer.", "")]), "{error}");
+    assert!(
+        matches!(&error, ConvertError::LoraTargetMissing { keys, .. } if keys == &[bias.replace("base_layer.", "")]),
+        "{error}"
+    );
 
-    let error = refused("xlm-roberta-tiny", &[&altered("roberta-layers", |_, tensors| tensors.retain(|t| !t.0.contains("LayerNorm")))]);
+    let error = refused(
+        "xlm-roberta-tiny",
+        &[&altered("roberta-layers", |_, tensors| tensors.retain(|t| !t.0.contains("LayerNorm")))],
+    );
     let ConvertError::LoraFactorsMissing { missing, .. } = &error else { panic!("{error}") };
     assert!(missing.contains(&"embeddings.LayerNorm.weight (modules_to_save)".into()), "{error}");
-    let error = refused("bert-tiny", &[&altered("bert-list", |config, _| config["modules_to_save"] = json!(["classifier", "nowhere"]))]);
-    assert!(matches!(&error, ConvertError::LoraFactorsMissing { missing, .. } if missing == &["nowhere (modules_to_save)"]), "{error}");
+    let error = refused(
+        "bert-tiny",
+        &[&altered("bert-list", |config, _| config["modules_to_save"] = json!(["classifier", "nowhere"]))],
+    );
+    assert!(
+        matches!(&error, ConvertError::LoraFactorsMissing { missing, .. } if missing == &["nowhere (modules_to_save)"]),
+        "{error}"
+    );
 
     // A switch and its tensors.
     let error = refused("bert-tiny", &[&altered("bert-list", |config, _| config["use_dora"] = json!(true))]);
     assert!(matches!(&error, ConvertError::LoraOrphans { keys, .. } if keys.len() == 8), "{error}");
-    let error = refused("modernbert-tiny", &[&altered("modernbert-linears", |config, _| config["use_dora"] = json!(false))]);
-    assert!(matches!(&error, ConvertError::LoraTargetMissing { keys, .. } if keys.iter().all(|key| key.ends_with("lora_magnitude_vector"))), "{error}");
+    let error =
+        refused("modernbert-tiny", &[&altered("modernbert-linears", |config, _| config["use_dora"] = json!(false))]);
+    assert!(
+        matches!(&error, ConvertError::LoraTargetMissing { keys, .. } if keys.iter().all(|key| key.ends_with("lora_magnitude_vector"))),
+        "{error}"
+    );
     let error = refused("bert-tiny", &[&altered("bert-factor-bias", |config, _| config["lora_bias"] = json!(false))]);
-    assert!(matches!(&error, ConvertError::LoraTargetMissing { keys, .. } if keys.iter().all(|key| key.ends_with("lora_B.bias"))), "{error}");
+    assert!(
+        matches!(&error, ConvertError::LoraTargetMissing { keys, .. } if keys.iter().all(|key| key.ends_with("lora_B.bias"))),
+        "{error}"
+    );
 
     // A tensor that fits nothing, and one of another size.
-    let error = refused("bert-tiny", &[&altered("bert-list", |_, tensors| tensors.push(("base_model.model.a.b".into(), vec![1], vec![1.0])))]);
-    assert!(matches!(&error, ConvertError::LoraTargetMissing { keys, .. } if keys == &["base_model.model.a.b"]), "{error}");
+    let error = refused(
+        "bert-tiny",
+        &[&altered("bert-list", |_, tensors| tensors.push(("base_model.model.a.b".into(), vec![1], vec![1.0])))],
+    );
+    assert!(
+        matches!(&error, ConvertError::LoraTargetMissing { keys, .. } if keys == &["base_model.model.a.b"]),
+        "{error}"
+    );
     let word = "base_model.model.embeddings.word_embeddings.weight";
-    let error = refused("bert-tiny", &[&altered("bert-list", |_, tensors| tensors.push((word.into(), vec![2, 32], vec![1.0; 64])))]);
+    let error = refused(
+        "bert-tiny",
+        &[&altered("bert-list", |_, tensors| tensors.push((word.into(), vec![2, 32], vec![1.0; 64])))],
+    );
     assert!(matches!(&error, ConvertError::LoraShape { faults, .. } if faults[0].tensor == word), "{error}");
 }
 
@@ -260,32 +299,48 @@ fn magnitudes_and_biases_are_read_for_what_they_are() {
     });
     let (engine, _) = converted(&options("qwen3-embedding-tiny", vec![GivenAdapter::new(&renamed)]));
     compare("renamed", &given(&engine, &outputs[0], &request()), &wanted(&outputs[0]), embedding_bound());
-    let bad = altered("qwen3-table", |_, tensors| tensors.iter_mut().find(|t| t.0.contains("magnitude")).unwrap().2[3] = f32::NAN);
+    let bad = altered("qwen3-table", |_, tensors| {
+        tensors.iter_mut().find(|t| t.0.contains("magnitude")).unwrap().2[3] = f32::NAN
+    });
     let error = refused("qwen3-embedding-tiny", &[&bad]);
-    assert!(matches!(&error, ConvertError::NonFinite { faults, .. } if faults.len() == 1 && faults[0].tensor.contains("lora_magnitude_vector")), "{error}");
+    assert!(
+        matches!(&error, ConvertError::NonFinite { faults, .. } if faults.len() == 1 && faults[0].tensor.contains("lora_magnitude_vector")),
+        "{error}"
+    );
 }
 
 #[test]
 fn what_several_tasks_share_and_what_a_head_shares_is_not_changed() {
     let error = refused("qwen3-embedding-tiny", &[&adapter("qwen3-table"), &adapter("qwen3-plain-table")]);
-    assert!(matches!(&error, ConvertError::AdapterShared { tensors, .. } if tensors.contains(&"embed_tokens.weight".into())), "{error}");
+    assert!(
+        matches!(&error, ConvertError::AdapterShared { tensors, .. } if tensors.contains(&"embed_tokens.weight".into())),
+        "{error}"
+    );
     let of_head = altered("qwen3-plain-table", |config, tensors| {
         config["target_modules"] = json!(["embed_tokens"]);
         tensors.retain(|t| t.0.contains("lora_embedding"));
     });
     let error = refused("qwen3-reranker-tiny", &[&of_head]);
-    assert!(matches!(&error, ConvertError::AdapterTied { tensors, .. } if tensors == &["embed_tokens.weight"]), "{error}");
+    assert!(
+        matches!(&error, ConvertError::AdapterTied { tensors, .. } if tensors == &["embed_tokens.weight"]),
+        "{error}"
+    );
 }
 
 #[test]
 fn an_adapter_s_folder_without_its_base_or_without_safetensors_is_refused_with_the_way_out() {
     let options = ConvertOptions::new(adapter("bert-list"), scratch().join("no-record"));
     let error = convert(&options).unwrap_err().to_string();
-    assert!(error.contains("without the weights") && error.contains("bert-tiny") && error.contains("--adapter"), "{error}");
+    assert!(
+        error.contains("without the weights") && error.contains("bert-tiny") && error.contains("--adapter"),
+        "{error}"
+    );
     let pickled = scratch().join(format!("pickled-{}", next()));
     copy_folder(&adapter("bert-list"), &pickled);
     std::fs::rename(pickled.join("adapter_model.safetensors"), pickled.join("adapter_model.bin")).unwrap();
     let error = refused("bert-tiny", &[&pickled]);
     assert!(matches!(&error, ConvertError::OtherWeights { found, .. } if found[0].contains("pickle")), "{error}");
-    assert!(matches!(refused("bert-tiny", &[Path::new("no-such-folder")]), ConvertError::MissingFiles { paths } if paths.len() == 2));
+    assert!(
+        matches!(refused("bert-tiny", &[Path::new("no-such-folder")]), ConvertError::MissingFiles { paths } if paths.len() == 2)
+    );
 }

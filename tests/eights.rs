@@ -82,7 +82,9 @@ fn other_ways_to_quantise_are_refused_by_name() {
     let cases: &[(&str, &dyn Fn(&mut Value))] = &[
         ("quantization_config.format", &|said| said["format"] = json!("pack-quantized")),
         ("quantization_config.config_groups", &|said| said["config_groups"] = json!(null)),
-        ("quantization_config.sparsity_config", &|said| said["sparsity_config"] = json!({"format": "sparse-24-bitmask"})),
+        ("quantization_config.sparsity_config", &|said| {
+            said["sparsity_config"] = json!({"format": "sparse-24-bitmask"})
+        }),
         ("quantization_config.a_field_of_next_year", &|said| said["a_field_of_next_year"] = json!(3)),
         (".num_bits", &|said| said["config_groups"]["group_0"]["weights"]["num_bits"] = json!(4)),
         (".actorder", &|said| said["config_groups"]["group_0"]["weights"]["actorder"] = json!("group")),

@@ -375,7 +375,9 @@ fn choices_that_these_families_do_not_have_are_refused() {
     assert!(matches!(convert(&asked), Err(ConvertError::UnknownTask { known, .. }) if known == ["retrieval"]));
     let mut asked = options();
     asked.adapters = vec![omniburn_convert::GivenAdapter::new("adapter")];
-    assert!(matches!(convert(&asked), Err(ConvertError::MissingFiles { paths }) if paths[0].ends_with("adapter_config.json")));
+    assert!(
+        matches!(convert(&asked), Err(ConvertError::MissingFiles { paths }) if paths[0].ends_with("adapter_config.json"))
+    );
     let mut asked = options();
     asked.templates = BTreeMap::from([(Modality::Image, TemplateKind::Bare)]);
     assert!(matches!(convert(&asked), Err(ConvertError::TemplateFixed { modality: Modality::Image, .. })));

@@ -379,7 +379,9 @@ impl NonFiniteCheck {
         }
         for adapter in &self.adapters {
             let file = adapter.short_name();
-            counts.extend(adapter.non_finite(&self.names)?.into_iter().map(|(key, count)| (format!("{file}: {key}"), count)));
+            counts.extend(
+                adapter.non_finite(&self.names)?.into_iter().map(|(key, count)| (format!("{file}: {key}"), count)),
+            );
         }
         let bad = counts.into_iter().filter(|(_, count)| *count > 0);
         Ok(bad.map(|(tensor, count)| NonFiniteFault { tensor, count }).collect())

@@ -312,7 +312,8 @@ fn refuse_adapter(folder: &Path, found: &str) -> Result<(), ConvertError> {
         let faults = Faults::of(&adapter);
         let base = read_json::<Value>(&adapter)?;
         let base = base.get("base_model_name_or_path").and_then(Value::as_str).unwrap_or("the weights it was made for");
-        let expected = format!("nothing: convert a folder with {base} alone, and give this one as its adapter (--adapter)");
+        let expected =
+            format!("nothing: convert a folder with {base} alone, and give this one as its adapter (--adapter)");
         faults.add(ADAPTER_CONFIG, found, expected);
         faults.check()?;
     }

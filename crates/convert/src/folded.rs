@@ -114,7 +114,9 @@ fn floats(file: &SafeFile, name: &str) -> Result<Vec<f32>, ConvertError> {
             Ok(values.collect())
         }
         (Element::Other("I8"), bytes) => Ok(bytes.iter().map(|&byte| f32::from(byte as i8)).collect()),
-        (Element::Other(kind), _) => Err(corrupt(file.path(), name, format!("{kind}, where numbers are expected"))),
+        (Element::Other(kind) | Element::Packed(kind), _) => {
+            Err(corrupt(file.path(), name, format!("{kind}, where numbers are expected")))
+        }
     }
 }
 

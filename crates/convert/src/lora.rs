@@ -266,7 +266,9 @@ impl Adapter {
         let mut found = Findings::default();
         for (name, f) in &self.factors {
             match targets.get(name) {
-                Some(target) if target.torch && target.shape.len() >= 2 => self.check_factors(name, f, target, targets, &mut found),
+                Some(target) if target.torch && target.shape.len() >= 2 => {
+                    self.check_factors(name, f, target, targets, &mut found)
+                }
                 other => found.lost(name, f.keys(), other.is_none(), unused, shared),
             }
         }
@@ -370,7 +372,8 @@ impl Adapter {
         }
         let keys = || self.file.tensors.keys().filter_map(|key| key.strip_prefix(WRAPPER));
         let held = |module: &str| keys().any(|key| key.match_indices('.').any(|(at, _)| key[..at].ends_with(module)));
-        missing.extend(self.config.saved().filter(|module| !held(module)).map(|name| format!("{name} (modules_to_save)")));
+        missing
+            .extend(self.config.saved().filter(|module| !held(module)).map(|name| format!("{name} (modules_to_save)")));
         Ok(missing)
     }
 
@@ -408,7 +411,8 @@ impl Adapter {
         let (mut a, mut b) = (self.file.read_f32(&f.a)?, self.file.read_f32(&f.b)?);
         if f.table {
             // The change of a table is that of its transpose.
-            (a, b) = (layout::permute(&b, &[shape[1], f.rank], &[1, 0]), layout::permute(&a, &[f.rank, shape[0]], &[1, 0]));
+            (a, b) =
+                (layout::permute(&b, &[shape[1], f.rank], &[1, 0]), layout::permute(&a, &[f.rank, shape[0]], &[1, 0]));
         }
         let inputs = shape[1..].iter().product();
         let Some(magnitude) = &f.magnitude else {

@@ -268,7 +268,11 @@ impl LoraConfig {
     fn captures<'a>(&self, pattern: &Pattern, module: &'a str) -> Result<Option<Captures<'a>>, ConvertError> {
         pattern.regex.captures(module).map_err(|reason| {
             let faults = Faults::of(&self.path);
-            faults.add(&pattern.field, &pattern.text, format!("a pattern that comes to an end on `{module}`: {reason}"));
+            faults.add(
+                &pattern.field,
+                &pattern.text,
+                format!("a pattern that comes to an end on `{module}`: {reason}"),
+            );
             faults.refusal().into()
         })
     }
@@ -344,9 +348,9 @@ fn modules(fields: Fields<'_>, field: &str) -> Option<Modules> {
             let whole = format!(r"(?:{text})\z");
             Pattern::new(&fields.path(field), text, &whole, fields.faults()).map(Modules::Pattern)
         }
-        _ => fields.list(field, "a list of modules or a pattern", Value::as_str).map(|names| {
-            Modules::Names(names.into_iter().map(str::to_string).collect())
-        }),
+        _ => fields
+            .list(field, "a list of modules or a pattern", Value::as_str)
+            .map(|names| Modules::Names(names.into_iter().map(str::to_string).collect())),
     }
 }
 
@@ -455,7 +459,8 @@ mod tests {
     /// Each case as PEFT 0.21.2's `check_target_module_exists` decides it.
     #[test]
     fn modules_are_told_as_peft_tells_them() {
-        let has = |change: &dyn Fn(&mut Value), module: &str| config(change).unwrap().has_factors(module, true).unwrap();
+        let has =
+            |change: &dyn Fn(&mut Value), module: &str| config(change).unwrap().has_factors(module, true).unwrap();
         let names = |c: &mut Value| c["target_modules"] = json!(["query", "layer.1.output.dense"]);
         assert!(has(&names, "encoder.layer.0.attention.self.query") && has(&names, "query"));
         assert!(!has(&names, "encoder.layer.0.attention.self.subquery"));

@@ -301,7 +301,9 @@ fn source_files(
     paths.extend(adapters.flat_map(|(_, adapter)| adapter.paths()));
     paths.extend(source.paths());
     let name = |path: &Path| match path.strip_prefix(checkpoint) {
-        Ok(inside) if inside.as_os_str().is_empty() => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        Ok(inside) if inside.as_os_str().is_empty() => {
+            path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        }
         Ok(inside) => inside.to_string_lossy().replace('\\', "/"),
         // An adapter from elsewhere: its own folder is name enough.
         Err(_) => {

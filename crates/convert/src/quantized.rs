@@ -106,7 +106,10 @@ impl Scheme {
         let mut widened: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
         for (name, eight) in weights {
             let shape = source.shape(&name).map(<[usize]>::to_vec).unwrap_or_default();
-            let scale = ["_scale_inv", "_scale"].map(|end| format!("{name}{end}")).into_iter().find(|s| source.get(s).is_some());
+            let scale = ["_scale_inv", "_scale"]
+                .map(|end| format!("{name}{end}"))
+                .into_iter()
+                .find(|s| source.get(s).is_some());
             let Some(scale) = scale else {
                 faults.missing.push(format!("{name}_scale"));
                 continue;

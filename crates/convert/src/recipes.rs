@@ -174,7 +174,7 @@ impl Orders {
         match spec.axes {
             SourceAxes::Torch | SourceAxes::RowDifference { .. } => None,
             SourceAxes::InputsFirst => {
-                let form = || Form { shape: vec![inputs, outputs], order: Some(vec![1, 0]) };
+                let form = || Form { shape: vec![inputs, outputs], order: Some(vec![1, 0]), torch: false };
                 Some(Self { torch: form(), last: form() })
             }
             // Rows of the product are (tap, channel), which is the channels-last order.
@@ -185,7 +185,11 @@ impl Orders {
             // Patch rows are (channel, time, row, column), which is torch's order.
             SourceAxes::Patches { channels, frames, side } => Some(Self {
                 torch: Form { shape: vec![outputs, channels, frames, side, side], order: None, torch: true },
-                last: Form { shape: vec![outputs, frames, side, side, channels], order: Some(vec![0, 4, 1, 2, 3]), torch: false },
+                last: Form {
+                    shape: vec![outputs, frames, side, side, channels],
+                    order: Some(vec![0, 4, 1, 2, 3]),
+                    torch: false,
+                },
             }),
             SourceAxes::Image { channels, side } => Some(Self {
                 torch: Form { shape: vec![outputs, channels, side, side], order: None, torch: true },

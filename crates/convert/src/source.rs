@@ -11,8 +11,8 @@ use omniburn_models::record::Dtype;
 use crate::error::{ConvertError, NonFiniteFault, TensorFaults};
 use crate::files::{ADAPTER_CONFIG, CONFIG_FILE, MODULES_FILE, read_json};
 use crate::folded::Folded;
-use crate::layout;
 use crate::gguf::reader::GgufFile;
+use crate::layout;
 use crate::safefile::{Element, Pairs, SafeFile, StoredTensor};
 use crate::weights::{RowChange, Scaled, WeightFile, from_pairs};
 
@@ -409,7 +409,7 @@ fn other_weights(folder: &Path, save: &str) -> Option<ConvertError> {
         }
     }
     let way = if found.iter().any(|file| file.ends_with(".gguf (GGUF)")) {
-        "a GGUF file is read where it is named itself".into()
+        format!("{SINGLE_FILE} would do, and a GGUF file is read where it is named itself")
     } else if safetensors {
         format!("{SINGLE_FILE}, or shards with {INDEX_FILE}, would do")
     } else {

@@ -111,7 +111,8 @@ impl Tasks {
         if *choice == TaskChoice::None && !adapters.is_empty() {
             return Err(ConvertError::AdapterChoice { choice: "no task" });
         }
-        let plan = |(name, adapter): (String, Option<PathBuf>)| TaskPlan { name, key: None, adapter, special_rows: false };
+        let plan =
+            |(name, adapter): (String, Option<PathBuf>)| TaskPlan { name, key: None, adapter, special_rows: false };
         let mut plans: Vec<TaskPlan> = match adapters {
             [] => vec![plan((name.into(), None))],
             [GivenAdapter { task: None, folder }] => vec![plan((name.into(), Some(folder.clone())))],
@@ -230,7 +231,9 @@ impl Survey<'_> {
             }
             chosen => with.choose(chosen, &[])?,
         };
-        tasks.notes.extend(given.iter().map(|(task, folder)| format!("task `{task}`: the adapter given, {}", folder_name(folder))));
+        tasks.notes.extend(
+            given.iter().map(|(task, folder)| format!("task `{task}`: the adapter given, {}", folder_name(folder))),
+        );
         Ok(tasks)
     }
 

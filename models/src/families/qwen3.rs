@@ -36,8 +36,7 @@ static RULES: CheckpointRules = CheckpointRules {
 };
 
 /// As llama.cpp writes it.
-const GGUF: &[GgufRules] =
-    &[GgufRules { architectures: &["qwen3"], model_type: "qwen3", ..GgufRules::DECODER }];
+const GGUF: &[GgufRules] = &[GgufRules { architectures: &["qwen3"], model_type: "qwen3", ..GgufRules::DECODER }];
 
 /// The names of published decoders.
 pub(crate) const KEYS: KeyMap = KeyMap {

@@ -11,7 +11,9 @@ Writes tests/golden/gguf/<name>.gguf, tests/golden/refs/ggufs.json (texts, ids a
 tests/golden/refs/gguf-blocks.json (one block of each packed type with its values).
 """
 import json
+import math
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -24,8 +26,10 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from gguf import GGMLQuantizationType as T  # noqa: E402
 from gguf import quants  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
-from transformers import AutoConfig, AutoModel, BertConfig, BertModel  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+from tokenizers import Tokenizer  # noqa: E402
+from transformers import AutoConfig, AutoModel, BertConfig, LlamaConfig, LlamaModel  # noqa: E402
+from transformers.tokenization_utils_base import generate_merges  # noqa: E402
 
 GOLDEN = HERE.parent
 TWINS, REFS, OUT = GOLDEN / "twins", GOLDEN / "refs", GOLDEN / "gguf"
@@ -88,8 +92,8 @@ def pairs(rows, heads):
     return rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
-def write(name, arch, folder, config, weights, kinds, pooling, fields, tokenizer, seed):
-    """One file; gives the values that a reader finds, by the names of transformers."""
+def write(name, arch, folder, config, weights, kinds, pooling, fields, tokenizer, seed, extra=()):
+    """One file; gives the values that a reader finds, by the names of the checkpoint."""
     random = np.random.default_rng(seed)
     OUT.mkdir(exist_ok=True)
     writer = gguf.GGUFWriter(OUT / f"{name}.gguf", gguf.MODEL_ARCH_NAMES[arch])
@@ -111,7 +115,7 @@ def write(name, arch, folder, config, weights, kinds, pooling, fields, tokenizer
     for index, (key, value) in enumerate(weights.items()):
         if key.startswith("pooler.") or "position_ids" in key:
             continue
-        new = names.get_name(key, try_suffixes=(".weight", ".bias"))
+        new = key if key.startswith("dense_") else names.get_name(key, try_suffixes=(".weight", ".bias"))
         assert new, key
         value = value.float().numpy()
         kind = kinds(index, new, value)
@@ -125,6 +129,8 @@ def write(name, arch, folder, config, weights, kinds, pooling, fields, tokenizer
         stored, read = packed(changed, kind, random)
         writer.add_tensor(new, stored, raw_dtype=None if kind in (T.F32, T.F16) else kind)
         found[key] = torch.from_numpy(np.ascontiguousarray(undo(read)))
+    for new, value in extra:
+        writer.add_tensor(new, value)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -137,12 +143,15 @@ def of_bert(writer, config):
     writer.add_causal_attention(False)
 
 
-def of_decoder(writer, config):
+def of_decoder(writer, config, theta=None):
     writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(config.head_dim)
-    writer.add_value_length(config.head_dim)
+    if getattr(config, "head_dim", None):
+        writer.add_key_length(config.head_dim)
+        writer.add_value_length(config.head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_rope_freq_base(theta or config.rope_parameters["rope_theta"])
+    if getattr(config, "is_causal", True) is False:
+        writer.add_causal_attention(False)
 
 
 def word_pieces(writer, folder, tokens, types):
@@ -171,29 +180,121 @@ def byte_level(pre):
     return add
 
 
+def gemma(writer, config):
+    of_decoder(writer, config, config.rope_parameters["full_attention"]["rope_theta"])
+    # As config.json has it: the class halves it. llama.cpp takes every sixth layer for one that sees all, unless it is told.
+    writer.add_sliding_window(12)
+    writer.add_uint32(f"{writer.arch}.attention.sliding_window_pattern", 3)
+    writer.add_dense_features_dims("dense_2", 48, 96)
+    writer.add_dense_features_dims("dense_3", 96, 48)
+
+
+def both_ways(writer, config):
+    of_decoder(writer, config)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_causal_attention(False)
+
+
+def nomic(writer, config):
+    of_bert(writer, config)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+
+
+def sentence_piece(writer, folder, tokens, types):
+    """Pieces with scores; merges follow from them, as SentencePiece has it."""
+    is_byte = [len(token) == 6 and token.startswith("<0x") for token in tokens]
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([scores_of(folder).get(token, -10000.0) for token in tokens])
+    writer.add_token_types([gguf.TokenType.BYTE if byte else kind for byte, kind in zip(is_byte, types)])
+    writer.add_bos_token_id(tokens.index("<bos>"))
+    writer.add_eos_token_id(tokens.index("<eos>"))
+    writer.add_unk_token_id(tokens.index("<unk>"))
+    writer.add_pad_token_id(tokens.index("<pad>"))
+    writer.add_add_bos_token(True)
+    writer.add_add_eos_token(True)
+    writer.add_add_space_prefix(False)
+
+
+def scores_of(folder):
+    """A score for each piece that is made of two: the later it is made, the lower."""
+    file = json.loads((folder / "tokenizer.json").read_text())
+    found = {}
+    for index, merge in enumerate(file["model"]["merges"]):
+        left, right = merge if isinstance(merge, list) else merge.split(" ")
+        found.setdefault(left + right, -float(index))
+    return found
+
+
+def from_scores(folder):
+    """The tokenizer that transformers makes of such pieces."""
+    file = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary, scores = file["model"]["vocab"], scores_of(folder)
+    by_score = {piece: scores.get(piece, -10000.0) for piece, _ in sorted(vocabulary.items(), key=lambda item: item[1])}
+    file["model"]["merges"] = generate_merges(vocabulary, by_score)
+    return Tokenizer.from_str(json.dumps(file))
+
+
+def rope_factors(config):
+    """As `generate_extra_tensors` of llama.cpp's LlamaModel."""
+    rope = config.rope_parameters
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+    length, found = rope["original_max_position_embeddings"], []
+    for i in range(0, config.head_dim, 2):
+        wave = 2 * math.pi * rope["rope_theta"] ** (i / config.head_dim)
+        if wave < length / high:
+            found.append(1.0)
+        elif wave > length / low:
+            found.append(rope["factor"])
+        else:
+            smooth = (length / wave - low) / (high - low)
+            found.append(1 / ((1 - smooth) / rope["factor"] + smooth))
+    return np.array(found, dtype=np.float32)
+
+
 def pooled(rows, pooling):
     return {"mean": rows.mean(0), "cls": rows[0], "last": rows[-1]}[pooling]
 
 
 def texts_of(twin):
+    """Texts with whatever the reference set puts in front of them, and their ids."""
     said = json.loads((REFS / f"{twin}.json").read_text())
     if "texts" in said:
         return [(case["text"], case["ids"]) for case in said["texts"]]
-    return [(case["text"], case["input_ids"]) for case in said["cases"] if case["kind"] == "text" and not case.get("prompt_text")]
+    own = [case for case in said["cases"] if case["kind"] == "text" and len(case["input_ids"]) <= 96]
+    return [((case.get("prompt_text") or "") + case["text"], case["input_ids"]) for case in own][:14]
 
 
-def vectors(model, weights, twin, pooling):
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    assert not unexpected and all(name.startswith("pooler.") or "position_ids" in name for name in missing), (missing, unexpected)
-    found = []
+def opened(twin, config, weights):
+    """The model of transformers with these values, read as it reads a checkpoint."""
+    with tempfile.TemporaryDirectory() as place:
+        config.save_pretrained(place)
+        save_file({name: value.contiguous() for name, value in weights.items()}, Path(place) / "model.safetensors", metadata={"format": "pt"})
+        kind = LlamaModel if isinstance(config, LlamaConfig) else AutoModel
+        model, report = kind.from_pretrained(place, config=config, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+    odd = [name for name in [*report["missing_keys"], *report["unexpected_keys"]] if "pooler" not in name and "position_ids" not in name]
+    assert not odd, (twin, odd)
+    return model.eval()
+
+
+def vectors(config, weights, twin, pooling, tokenizer=None):
+    dense = [weights.pop(name) for name in ("dense_2.weight", "dense_3.weight") if name in weights]
+    model, found = opened(twin, config, weights), []
     with torch.no_grad():
         for text, ids in texts_of(twin):
-            if not ids or len(ids) > 96:
+            ids = tokenizer.encode(text).ids if tokenizer else ids
+            if not ids:
                 continue
-            ids = torch.tensor([ids])
-            row = pooled(model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0], pooling)
+            mask = torch.ones(1, len(ids), dtype=torch.long)
+            if isinstance(config, LlamaConfig):
+                # Every row sees every row.
+                mask = torch.zeros(1, 1, len(ids), len(ids))
+            row = pooled(model(input_ids=torch.tensor([ids]), attention_mask=mask).last_hidden_state[0], pooling)
+            for matrix in dense:
+                row = matrix @ row
             vector = [round(float(v), 8) for v in row / row.norm()]
-            found.append({"text": text, "tokens": ids.shape[1], "vector": vector})
+            found.append({"text": text, "tokens": len(ids), "vector": vector})
     return found
 
 
@@ -221,30 +322,42 @@ def main():
     torch.set_num_threads(1)
     written = []
 
-    def made(name, arch, twin, config, model, weights, kinds, pooling, fields, tokenizer, seed):
-        read = write(name, arch, TWINS / twin, config, weights, kinds, pooling, fields, tokenizer, seed)
-        found = vectors(model.eval(), read, twin, pooling)
+    def made(name, arch, twin, kinds, pooling, fields, tokenizer, config=None, weights=None, extra=(), own_ids=None):
+        config = config or AutoConfig.from_pretrained(TWINS / twin)
+        weights = weights or own_weights(twin)
+        read = write(name, arch, TWINS / twin, config, weights, kinds, pooling, fields, tokenizer, len(written) + 1, extra)
+        found = vectors(config, read, twin, pooling, own_ids)
         print(f"{name}: {(OUT / f'{name}.gguf').stat().st_size} bytes, {len(found)} texts")
         written.append({"file": f"{name}.gguf", "architecture": gguf.MODEL_ARCH_NAMES[arch], "texts": found})
 
-    def eager(twin):
-        return AutoConfig.from_pretrained(TWINS / twin), AutoModel.from_pretrained(TWINS / twin, dtype=torch.float32, attn_implementation="eager")
-
-    config, model = eager("bert-tiny")
-    arch = gguf.MODEL_ARCH.BERT
+    arch = gguf.MODEL_ARCH
     plain, small = cycle(T.F32), cycle(T.Q8_0, T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.F16, T.BF16)
-    made("bert-f32", arch, "bert-tiny", config, model, own_weights("bert-tiny"), plain, "mean", of_bert, word_pieces, 1)
-    made("bert-packed", arch, "bert-tiny", config, model, own_weights("bert-tiny"), small, "cls", of_bert, word_pieces, 2)
+    made("bert-f32", arch.BERT, "bert-tiny", plain, "mean", of_bert, word_pieces)
+    made("bert-packed", arch.BERT, "bert-tiny", small, "cls", of_bert, word_pieces)
     # Wide enough for the blocks of 256.
     wide = BertConfig(
-        vocab_size=config.vocab_size, hidden_size=256, num_hidden_layers=1, num_attention_heads=4, intermediate_size=256,
-        max_position_embeddings=64, type_vocab_size=2, layer_norm_eps=1e-12, attn_implementation="eager",
+        vocab_size=111, hidden_size=256, num_hidden_layers=1, num_attention_heads=4, intermediate_size=256,
+        max_position_embeddings=48, type_vocab_size=2, layer_norm_eps=1e-12,
     )
     torch.manual_seed(3)
-    model = BertModel(wide, add_pooling_layer=False)
-    made("bert-k", arch, "bert-tiny", wide, model, dict(model.state_dict()), cycle(T.Q4_K, T.Q6_K, T.Q5_K), "mean", of_bert, word_pieces, 3)
-    config, model = eager("qwen3-embedding-tiny")
-    made("qwen3-q8", gguf.MODEL_ARCH.QWEN3, "qwen3-embedding-tiny", config, model, own_weights("qwen3-embedding-tiny"), cycle(T.Q8_0), "last", of_decoder, byte_level("qwen2"), 4)
+    random = dict(AutoModel.from_config(wide).state_dict())
+    made("bert-k", arch.BERT, "bert-tiny", cycle(T.Q4_K, T.Q6_K, T.Q5_K), "mean", of_bert, word_pieces, wide, random)
+    made("qwen3-q8", arch.QWEN3, "qwen3-embedding-tiny", cycle(T.Q8_0), "last", of_decoder, byte_level("qwen2"))
+    made("qwen2-q4", arch.QWEN2, "qwen2-tiny", cycle(T.Q8_0, T.Q4_0), "last", of_decoder, byte_level("qwen2"))
+    made("nomic-bert", arch.NOMIC_BERT, "nomic-bert-tiny", cycle(T.Q8_0), "mean", nomic, word_pieces)
+    gemma_config = AutoConfig.from_pretrained(TWINS / "gemma3-text-tiny")
+    # What llama.cpp computes with: the file does not hold it.
+    gemma_config.query_pre_attn_scalar = gemma_config.head_dim
+    weights = own_weights("gemma3-text-tiny")
+    for name in ("2_Dense", "3_Dense"):
+        dense = load_file(TWINS / "gemma3-text-tiny" / name / "model.safetensors")
+        weights[f"dense_{name[0]}.weight"] = dense["linear.weight"]
+    own = from_scores(TWINS / "gemma3-text-tiny")
+    made("gemma-embedding", arch.GEMMA_EMBEDDING, "gemma3-text-tiny", cycle(T.Q8_0), "mean", gemma, sentence_piece, gemma_config, weights, own_ids=own)
+    said = json.loads((TWINS / "llama-bidirec-tiny" / "config.json").read_text())
+    llama = LlamaConfig(**{key: value for key, value in said.items() if key not in ("model_type", "architectures", "pooling", "temperature", "torch_dtype")})
+    factors = [("rope_freqs.weight", rope_factors(llama))]
+    made("llama", arch.LLAMA, "llama-bidirec-tiny", cycle(T.Q8_0), "mean", both_ways, byte_level("llama-bpe"), llama, extra=factors)
 
     listed = ",\n".join(json.dumps(case) for case in written)
     (REFS / "ggufs.json").write_text(f"[\n{listed}\n]\n")

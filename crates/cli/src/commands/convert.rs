@@ -73,10 +73,13 @@ pub fn run(args: &ConvertArgs) -> Outcome {
 
 /// `--adapter` of a conversion: a folder, or a task and a folder, each also by its name in the cache.
 fn given_adapter(said: &Path) -> GivenAdapter {
-    let folder = |path: &Path| if path.exists() { None } else { cached_folder(path) }.unwrap_or_else(|| path.to_path_buf());
+    let folder =
+        |path: &Path| if path.exists() { None } else { cached_folder(path) }.unwrap_or_else(|| path.to_path_buf());
     match said.to_str().and_then(|text| text.split_once('=')) {
         // A folder may have the sign in its name.
-        Some((task, rest)) if !said.exists() && !task.contains(['/', '\\']) => GivenAdapter::named(task, folder(rest.as_ref())),
+        Some((task, rest)) if !said.exists() && !task.contains(['/', '\\']) => {
+            GivenAdapter::named(task, folder(rest.as_ref()))
+        }
         _ => GivenAdapter::new(folder(said)),
     }
 }

@@ -64,7 +64,8 @@ pub(crate) fn open(path: &Path) -> Result<(&'static CheckpointRules, Value, Sour
     let (rules, own) = rules_of(&file, &faults)?;
     let said = Said { file: &file, faults: &faults, architecture: architecture(&file).unwrap_or_default() };
     let mut notes = vec![
-        "GGUF holds no prompts, and no settings of sentence-transformers but the pooling: roles put nothing in front".into(),
+        "GGUF holds no prompts, and no settings of sentence-transformers but the pooling: roles put nothing in front"
+            .into(),
     ];
     let config = said.config(own, &mut notes);
     let pooling = said.pooling();
@@ -100,11 +101,9 @@ fn architecture(file: &GgufFile) -> Option<&str> {
 }
 
 /// The rules for a file's architecture, its family's and those of the format.
-fn rules_of(
-    file: &GgufFile,
-    faults: &Faults,
-) -> Result<(&'static CheckpointRules, &'static GgufRules), ConvertError> {
-    let of_format = || registry::rules().into_iter().flat_map(|rules| rules.steps.gguf.iter().map(move |own| (rules, own)));
+fn rules_of(file: &GgufFile, faults: &Faults) -> Result<(&'static CheckpointRules, &'static GgufRules), ConvertError> {
+    let of_format =
+        || registry::rules().into_iter().flat_map(|rules| rules.steps.gguf.iter().map(move |own| (rules, own)));
     let found = |key: &str| file.metadata.get(key).map_or_else(|| "nothing".into(), ToString::to_string);
     if file.metadata.get("general.type").is_some_and(|kind| *kind != Meta::Text("model".into())) {
         faults.add("general.type", found("general.type"), "\"model\"");
@@ -112,8 +111,7 @@ fn rules_of(
     if file.metadata.get("split.count").is_some_and(|count| *count != Meta::Count(1)) {
         faults.add("split.count", found("split.count"), "1: `llama-gguf-split --merge` makes one file of several");
     }
-    let known = architecture(file)
-        .and_then(|name| of_format().find(|(_, own)| own.architectures.contains(&name)));
+    let known = architecture(file).and_then(|name| of_format().find(|(_, own)| own.architectures.contains(&name)));
     if known.is_none() {
         let names: Vec<String> =
             of_format().flat_map(|(_, own)| own.architectures).map(|name| format!("\"{name}\"")).collect();
@@ -189,7 +187,10 @@ impl Said<'_> {
             config.insert("vocab_size".into(), table.shape.first().copied().unwrap_or(0).into());
         }
         if let Some(types) = self.file.metadata.get("tokenizer.ggml.token_type_count") {
-            config.insert("type_vocab_size".into(), if let Meta::Count(n) = types { json!(n) } else { json!(types.to_string()) });
+            config.insert(
+                "type_vocab_size".into(),
+                if let Meta::Count(n) = types { json!(n) } else { json!(types.to_string()) },
+            );
         }
         config.insert("tie_word_embeddings".into(), (!self.file.tensors.contains_key(OUTPUT)).into());
         self.check(own);
@@ -203,9 +204,10 @@ impl Said<'_> {
     fn check(&self, own: &GgufRules) {
         let prefix = format!("{}.", self.architecture);
         for key in self.file.metadata.keys().filter_map(|key| key.strip_prefix(&prefix)) {
-            let of_dense = own.dense.iter().any(|name| {
-                key.strip_prefix(name).is_some_and(|rest| rest == "_feat_in" || rest == "_feat_out")
-            });
+            let of_dense = own
+                .dense
+                .iter()
+                .any(|name| key.strip_prefix(name).is_some_and(|rest| rest == "_feat_in" || rest == "_feat_out"));
             if !of_dense && !UNDERSTOOD.contains(&key) && !own.fields.iter().any(|(read, _)| *read == key) {
                 self.fault(key, "nothing: this is not computed");
             }
@@ -238,7 +240,10 @@ impl Said<'_> {
             }
         }
         if self.get("classifier.output_labels").is_some() {
-            self.fault("classifier.output_labels", "nothing: rerankers and classifiers are converted from their folder");
+            self.fault(
+                "classifier.output_labels",
+                "nothing: rerankers and classifiers are converted from their folder",
+            );
         }
     }
 
@@ -248,7 +253,10 @@ impl Said<'_> {
             Some(2) => Some(Pooling::Cls),
             Some(3) => Some(Pooling::LastToken),
             Some(4) => {
-                self.fault("pooling_type", "1 (mean), 2 (first) or 3 (last): rerankers are converted from their folder");
+                self.fault(
+                    "pooling_type",
+                    "1 (mean), 2 (first) or 3 (last): rerankers are converted from their folder",
+                );
                 None
             }
             _ => {

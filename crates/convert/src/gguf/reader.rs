@@ -271,7 +271,9 @@ impl GgufFile {
             None => ALIGNMENT,
             Some(Meta::Count(said)) if said.is_power_of_two() && (8..=1 << 20).contains(said) => *said,
             Some(other) => {
-                return Err(header.corrupt(None, format!("general.alignment: {other:?}, expected a power of 2 from 8 on")));
+                return Err(
+                    header.corrupt(None, format!("general.alignment: {other:?}, expected a power of 2 from 8 on"))
+                );
             }
         };
         let mut found = BTreeMap::new();
@@ -385,7 +387,10 @@ fn check_places(
         let expected = reached.checked_next_multiple_of(alignment);
         if expected != Some(tensor.begin) {
             let expected = expected.unwrap_or(reached);
-            return Err((Some(name.clone()), format!("begins at byte {} of the data, expected {expected}", tensor.begin)));
+            return Err((
+                Some(name.clone()),
+                format!("begins at byte {} of the data, expected {expected}", tensor.begin),
+            ));
         }
         if tensor.end > data {
             let reason = format!("lies at bytes {} to {} of {data} bytes of data", tensor.begin, tensor.end);

@@ -67,7 +67,8 @@ const READ: [&str; 17] = [
 /// How GPT-2 splits.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 /// How Qwen2 splits.
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// How Llama 3 splits.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
@@ -270,14 +271,22 @@ fn word_piece(said: &Said<'_>, tokens: &Tokens<'_>, notes: &mut Vec<String>) -> 
     });
     let tokens = Tokens { texts: texts.collect(), kinds: tokens.kinds.clone(), scores: None };
     let vocabulary = tokens.vocabulary(said)?;
-    let plain = |id: &usize| ![kind::CONTROL, kind::UNKNOWN, kind::USER_DEFINED, kind::UNUSED].contains(&tokens.kinds[*id]);
+    let plain =
+        |id: &usize| ![kind::CONTROL, kind::UNKNOWN, kind::USER_DEFINED, kind::UNUSED].contains(&tokens.kinds[*id]);
     // What brackets hold is no word of a text.
-    let capital = |(text, id): (&&str, &usize)| plain(id) && !text.starts_with('[') && text.chars().any(|c| c.is_ascii_uppercase());
+    let capital = |(text, id): (&&str, &usize)| {
+        plain(id) && !text.starts_with('[') && text.chars().any(|c| c.is_ascii_uppercase())
+    };
     let lowercase = !vocabulary.iter().any(capital);
-    let letters = if lowercase { "no word of the vocabulary has a capital letter: texts are put into small ones" } else { "words of the vocabulary have capital letters: texts keep theirs" };
+    let letters = if lowercase {
+        "no word of the vocabulary has a capital letter: texts are put into small ones"
+    } else {
+        "words of the vocabulary have capital letters: texts keep theirs"
+    };
     notes.push(format!("GGUF does not say how letters are read; {letters}"));
     let unknown = said.id("unknown_token_id", &tokens).map_or("[UNK]", |id| &tokens.texts[id]);
-    let template = template(said, &tokens, true, [&["cls_token_id", "bos_token_id"], &["seperator_token_id", "eos_token_id"]])?;
+    let template =
+        template(said, &tokens, true, [&["cls_token_id", "bos_token_id"], &["seperator_token_id", "eos_token_id"]])?;
     let normalizer = json!({"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
         "strip_accents": null, "lowercase": lowercase});
     let model = json!({"type": "WordPiece", "unk_token": unknown, "continuing_subword_prefix": "##",
@@ -290,7 +299,8 @@ fn word_piece(said: &Said<'_>, tokens: &Tokens<'_>, notes: &mut Vec<String>) -> 
 fn byte_level(said: &Said<'_>, tokens: &Tokens<'_>) -> Option<Value> {
     let pre = said.text("pre")?;
     let Some((_, pattern, digits, composed, whole)) = SPLITS.iter().find(|(names, ..)| names.contains(&pre)) else {
-        let known: Vec<String> = SPLITS.iter().flat_map(|(names, ..)| *names).map(|name| format!("\"{name}\"")).collect();
+        let known: Vec<String> =
+            SPLITS.iter().flat_map(|(names, ..)| *names).map(|name| format!("\"{name}\"")).collect();
         said.fault("pre", &format!("one of {}", known.join(", ")));
         return None;
     };
@@ -299,9 +309,15 @@ fn byte_level(said: &Said<'_>, tokens: &Tokens<'_>) -> Option<Value> {
     for (index, merge) in said.texts("merges")?.iter().enumerate() {
         // A space inside a part is written as the sign of the byte.
         match merge.split_once(' ') {
-            Some((left, right)) if !left.is_empty() && !right.is_empty() && !right.contains(' ') => merges.push([left, right]),
+            Some((left, right)) if !left.is_empty() && !right.is_empty() && !right.contains(' ') => {
+                merges.push([left, right])
+            }
             _ => {
-                said.faults.add(format!("{PREFIX}merges[{index}]"), format!("{merge:?}"), "two parts and a space between them");
+                said.faults.add(
+                    format!("{PREFIX}merges[{index}]"),
+                    format!("{merge:?}"),
+                    "two parts and a space between them",
+                );
                 return None;
             }
         }
@@ -334,7 +350,8 @@ fn sentence_piece(said: &Said<'_>, tokens: &Tokens<'_>) -> Option<Value> {
         return None;
     };
     let vocabulary = tokens.vocabulary(said)?;
-    let template = template(said, tokens, true, [&["bos_token_id"], &["eos_token_id"]]).filter(|_| said.get("add_eos_token").is_some());
+    let template = template(said, tokens, true, [&["bos_token_id"], &["eos_token_id"]])
+        .filter(|_| said.get("add_eos_token").is_some());
     let Some(template) = template else {
         said.fault("add_eos_token", "true or false");
         return None;

@@ -7,12 +7,15 @@ mod composed;
 mod direct;
 mod support;
 
+mod adapters;
 mod backends;
 mod batching;
 mod controls;
+mod eights;
 mod failure;
 mod families;
 mod faults;
+mod ggufs;
 mod instructions;
 mod laws;
 mod layouts;

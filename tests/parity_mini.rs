@@ -374,8 +374,10 @@ fn choices_that_these_families_do_not_have_are_refused() {
     asked.tasks = TaskChoice::Named("poetry".into());
     assert!(matches!(convert(&asked), Err(ConvertError::UnknownTask { known, .. }) if known == ["retrieval"]));
     let mut asked = options();
-    asked.adapter = Some("adapter".into());
-    assert!(matches!(convert(&asked), Err(ConvertError::NoAdapters { family: "mini" })));
+    asked.adapters = vec![omniburn_convert::GivenAdapter::new("adapter")];
+    assert!(
+        matches!(convert(&asked), Err(ConvertError::MissingFiles { paths }) if paths[0].ends_with("adapter_config.json"))
+    );
     let mut asked = options();
     asked.templates = BTreeMap::from([(Modality::Image, TemplateKind::Bare)]);
     assert!(matches!(convert(&asked), Err(ConvertError::TemplateFixed { modality: Modality::Image, .. })));

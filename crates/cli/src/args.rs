@@ -83,8 +83,15 @@ pub enum Command {
 #[command(
     long_about = "Turn a Hugging Face checkpoint into a record folder.
 
-SOURCE holds config.json, tokenizer.json, model.safetensors or shards with an index, and optionally \
+SOURCE is a GGUF file, or holds config.json, tokenizer.json, model.safetensors or shards with an index, and optionally \
 adapters/<task>/adapter_{model.safetensors,config.json}. Adapters are merged. Nothing is downloaded: `omniburn pull` does that.
+
+Packed weights of a GGUF file, and weights of 8 bits with scales (fp8, compressed-tensors), are widened to --dtype; the report \
+says how large they were. What a file says and is not computed is refused by its key, GPTQ, AWQ and bitsandbytes by their name.
+
+--adapter merges LoRA and DoRA adapters of PEFT into the weights of any family, each for a task of its own where several are \
+given or one is named: patterns of ranks, alphas and modules, biases, tables and modules saved whole are read as PEFT reads \
+them. A variant that is not computed, a tensor that fits nothing and a module without its tensors are refused by name.
 
 Of a sentence-transformers folder modules.json, pooling, prompts, lengths and truncate_dim are kept in the record; a module \
 or setting that is not computed is refused by name. Its prompts go to --role query and document; default_prompt_name's \
@@ -98,10 +105,13 @@ ORG/NAME is looked for where huggingface_hub does: HF_HUB_CACHE, HUGGINGFACE_HUB
   omniburn convert checkpoints/jina-embeddings-v5-omni-small records/small
   omniburn convert jinaai/jina-embeddings-v5-omni-nano records/nano --task all
   omniburn convert checkpoints/small records/exact --dtype f32 --report report.json
+  omniburn convert Qwen3-Embedding-0.6B-Q8_0.gguf records/qwen3
+  omniburn convert checkpoints/bge-base records/mine --adapter finetuned
+  omniburn convert Qwen/Qwen3-Embedding-0.6B records/two --adapter law=adapters/law --adapter code=adapters/code
   omniburn convert checkpoints/small --check"
 )]
 pub struct ConvertArgs {
-    /// Checkpoint folder, or ORG/NAME found in the Hugging Face cache of this machine
+    /// Checkpoint folder, GGUF file, or ORG/NAME found in the Hugging Face cache of this machine
     #[arg(value_name = "SOURCE")]
     pub source: PathBuf,
     /// Record folder to write; may be left out with --check
@@ -111,9 +121,10 @@ pub struct ConvertArgs {
     /// folder could be read as either
     #[arg(long, value_name = "NAME|all|none")]
     pub task: Option<String>,
-    /// An adapter folder in place of the checkpoint's own
-    #[arg(long, value_name = "DIR")]
-    pub adapter: Option<PathBuf>,
+    /// An adapter folder, or ORG/NAME in the Hugging Face cache, to merge in place of the checkpoint's own; may repeat, each
+    /// for a task of its own, as in law=DIR
+    #[arg(long, value_name = "[NAME=]DIR")]
+    pub adapter: Vec<PathBuf>,
     /// Type of the matrices; int8 has one scale a row, and computes in f32 unless `embed --dtype int8` says otherwise
     #[arg(long, default_value = "bf16", value_parser = dtypes(&Dtype::ALL))]
     pub dtype: Dtype,

@@ -1133,6 +1133,44 @@ fn a_folder_that_could_be_either_is_refused_until_the_task_is_said() {
 }
 
 #[test]
+fn adapters_given_by_name_are_tasks_of_the_record_and_a_gguf_file_is_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let (base, file) = (golden().join("twins/bert-tiny"), golden().join("gguf/bert-f32.gguf"));
+    let convert = |source: &Path, out: &str, more: &[String]| {
+        let source = [source.as_os_str(), out.as_ref()];
+        run(omniburn().current_dir(&folder).arg("convert").args(source).args(["--dtype", "f32"]).args(more))
+    };
+    let adapter =
+        |name: &str, given: &str| format!("--adapter={name}{}", golden().join("adapters").join(given).display());
+    let two = [adapter("first=", "bert-list"), adapter("", "bert-pattern")];
+    for (source, out) in [(&base, "folder"), (&file, "file")] {
+        let done = convert(source, out, &two);
+        assert!(
+            done.code == 0 && done.stdout.contains("tasks       first, bert-pattern (default first)"),
+            "{} {}",
+            done.stdout,
+            done.stderr
+        );
+    }
+    let vector = |model: &str, task: &str| {
+        let run = run(omniburn().current_dir(&folder).args(["embed", "--model", model, "--task", task, "red car"]));
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        run.lines()[0]["embedding"].clone()
+    };
+    assert_eq!(vector("folder", "first"), vector("file", "first"));
+    assert_ne!(vector("folder", "first"), vector("folder", "bert-pattern"));
+    let twice = convert(&base, "more", &[adapter("a=", "bert-list"), adapter("a=", "bert-pattern")]);
+    assert!(twice.code == 2 && twice.stderr.contains("two adapters for task `a`"), "{}", twice.stderr);
+    let other = convert(&base, "more", &[adapter("", "qwen3-table")]);
+    assert!(other.code == 3 && other.stderr.contains("made for qwen3-embedding-tiny"), "{}", other.stderr);
+    let cut = folder.path().join("cut.gguf");
+    fs::write(&cut, &fs::read(&file).unwrap()[..5000]).unwrap();
+    let cut = convert(&cut, "more", &[]);
+    assert!(cut.code == 3 && cut.stderr.contains("cut.gguf: corrupt"), "{}", cut.stderr);
+    assert!(!folder.path().join("more").exists());
+}
+
+#[test]
 fn sparse_and_multi_outputs_are_lines_and_compare_by_them() {
     let folder = with_record("bge-m3-tiny", &["--dtype", "f32"]);
     let run = embed(&folder, &["--output", "sparse,multi", "a bear of China"]);

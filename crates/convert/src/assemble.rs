@@ -37,6 +37,7 @@ pub(crate) fn write(plan: Plan, options: &ConvertOptions) -> Result<ConvertRepor
 
     let check = NonFiniteCheck::new(&source, &parts);
     let mut losses = Losses::new();
+    let mut merged: BTreeMap<usize, Changes> = BTreeMap::new();
     for part in parts {
         tracing::info!(file = part.file, tensors = part.recipes.len(), "writing");
         let adapter = part.adapter.as_ref().map(|(index, _)| *index);
@@ -44,9 +45,11 @@ pub(crate) fn write(plan: Plan, options: &ConvertOptions) -> Result<ConvertRepor
             .map_err(|error| check.complete(error))?;
         losses.extend(lost);
         if let Some(index) = adapter {
-            fill_norms(&mut report, index, &changes);
+            // A part that all tasks share is changed by the one adapter there is.
+            merged.entry(index).or_default().extend(changes);
         }
     }
+    merged.iter().for_each(|(index, changes)| fill_norms(&mut report, *index, changes));
     match &tokenizer.content {
         Some(content) => writer.write_file(TOKENIZER_FILE, content)?,
         None => writer.copy_file(TOKENIZER_FILE, &tokenizer.path)?,
@@ -148,7 +151,7 @@ fn write_part(
 
 /// A tensor of the record, with its scales behind it where it is stored in int8.
 fn tensors(recipe: Recipe, shared: &Arc<Shared>) -> Vec<PartTensor> {
-    let dtype = stored_dtype(&recipe.spec, &shared.source, &recipe, shared.dtype);
+    let dtype = stored_dtype(&recipe, &shared.source, shared.adapter.as_deref(), shared.dtype);
     let spec = recipe.spec.clone();
     if dtype != Dtype::Int8 {
         let shared = Arc::clone(shared);
@@ -200,7 +203,7 @@ impl Shared {
         let spec = &recipe.spec;
         let width = spec.elements() / spec.row_count();
         let rows = match (spec.role, recipe.pieces.as_slice()) {
-            (TensorRole::Tokens, [Piece::Tensor(input)]) => {
+            (TensorRole::Tokens, [Piece::Tensor(input)]) if !self.changes(input) => {
                 let (dtype, bytes) = self.source.read(&input.name)?;
                 let pieces = bytes.par_chunks(ROWS * width * dtype.bytes());
                 let pieces: Vec<Int8Rows> =
@@ -228,7 +231,10 @@ impl Shared {
     fn make(&self, recipe: &Recipe, dtype: Dtype) -> Result<Vec<u8>, ConvertError> {
         stop_if(&self.cancel)?;
         let bytes = match (recipe.spec.role, recipe.pieces.as_slice()) {
-            (TensorRole::Tokens, [Piece::Tensor(input)]) => return Ok(self.source.read(&input.name)?.1),
+            (TensorRole::Tokens, [Piece::Tensor(input)]) if !self.changes(input) => {
+                return Ok(self.source.read(&input.name)?.1);
+            }
+            (TensorRole::Tokens, [Piece::Tensor(input)]) => layout::narrow(dtype, &self.values(input)?),
             (TensorRole::Tokens, _) => unreachable!("the token table is one tensor"),
             (TensorRole::Exact, pieces) => layout::narrow(dtype, &self.rows(pieces)?),
             (TensorRole::Rows, pieces) => layout::narrow(dtype, &self.noted(recipe, pieces, dtype)?),
@@ -268,19 +274,24 @@ impl Shared {
 
     fn piece(&self, piece: &Piece) -> Result<Vec<f32>, ConvertError> {
         match piece {
-            Piece::Tensor(input) => self.merged(input),
+            Piece::Tensor(input) => self.values(input),
             Piece::Zeros(n) => Ok(vec![0.0; *n]),
             Piece::FoldedWeight { outer, inner } => {
                 let (middle, inputs) = (inner.forms[0].shape[0], inner.forms[0].shape[1]);
-                Ok(layout::product(&self.plain(outer)?, &self.plain(inner)?, middle, inputs))
+                Ok(layout::product(&self.values(outer)?, &self.values(inner)?, middle, inputs))
             }
             Piece::FoldedBias { outer, inner, own } => {
                 let middle = inner.forms[0].shape[0];
-                let mut bias = layout::product(&self.plain(outer)?, &self.plain(inner)?, middle, 1);
-                for (bias, own) in bias.iter_mut().zip(self.plain(own)?) {
+                let mut bias = layout::product(&self.values(outer)?, &self.values(inner)?, middle, 1);
+                for (bias, own) in bias.iter_mut().zip(self.values(own)?) {
                     *bias += own;
                 }
                 Ok(bias)
+            }
+            Piece::RowDifference { table, plus, minus } if self.changes(table) => {
+                let (rows, width) = (self.values(table)?, table.forms[0].shape[1]);
+                let row = |index: &u32| &rows[*index as usize * width..][..width];
+                Ok(row(plus).iter().zip(row(minus)).map(|(plus, minus)| plus - minus).collect())
             }
             Piece::RowDifference { table, plus, minus } => {
                 let (dtype, bytes) = self.source.read(&table.name)?;
@@ -291,20 +302,26 @@ impl Shared {
         }
     }
 
-    /// A tensor in the order computed with, with the adapter's change added where it has one.
-    fn merged(&self, input: &Input) -> Result<Vec<f32>, ConvertError> {
-        let mut values = self.plain(input)?;
-        if let (Some(adapter), [_, inputs]) = (&self.adapter, input.forms[0].shape.as_slice())
-            && let Some(change) = adapter.merge(&input.name, &mut values, *inputs)?
-        {
-            self.changes.lock().unwrap_or_else(PoisonError::into_inner).insert(input.name.clone(), change);
-        }
-        Ok(values)
+    /// Whether the adapter changes a tensor.
+    fn changes(&self, input: &Input) -> bool {
+        self.adapter.as_ref().is_some_and(|adapter| adapter.changes(&input.name))
     }
 
-    fn plain(&self, input: &Input) -> Result<Vec<f32>, ConvertError> {
-        let values = self.source.read_f32(&input.name)?;
+    /// A tensor in the order computed with, as the adapter leaves it where it changes it.
+    fn values(&self, input: &Input) -> Result<Vec<f32>, ConvertError> {
         let form = self.source.shape(&input.name).and_then(|shape| input.form(shape)).expect("the shape was checked");
+        let read = || self.source.read_f32(&input.name);
+        let values = match self.adapter.as_ref().filter(|adapter| adapter.changes(&input.name)) {
+            None => read()?,
+            Some(adapter) => {
+                let (values, change) = adapter.changed(&input.name, &form.shape, read)?;
+                if let Some(change) = change {
+                    let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+                    changes.insert(input.name.clone(), change);
+                }
+                values
+            }
+        };
         Ok(match &form.order {
             Some(order) => layout::permute(&values, &form.shape, order),
             None => values,
@@ -339,7 +356,8 @@ impl NonFiniteCheck {
         let mut names: Vec<String> = inputs.map(|input| input.name.clone()).collect();
         names.sort();
         names.dedup();
-        let adapters = parts.iter().filter_map(|part| part.adapter.as_ref()).map(|(_, a)| Arc::clone(a)).collect();
+        let of_tasks = parts.iter().filter(|part| part.task.is_some()).filter_map(|part| part.adapter.as_ref());
+        let adapters = of_tasks.map(|(_, adapter)| Arc::clone(adapter)).collect();
         Self { source: Arc::clone(source), names, adapters }
     }
 
@@ -361,7 +379,9 @@ impl NonFiniteCheck {
         }
         for adapter in &self.adapters {
             let file = adapter.short_name();
-            counts.extend(adapter.non_finite()?.into_iter().map(|(key, count)| (format!("{file}: {key}"), count)));
+            counts.extend(
+                adapter.non_finite(&self.names)?.into_iter().map(|(key, count)| (format!("{file}: {key}"), count)),
+            );
         }
         let bad = counts.into_iter().filter(|(_, count)| *count > 0);
         Ok(bad.map(|(tensor, count)| NonFiniteFault { tensor, count }).collect())

@@ -12,8 +12,10 @@ use serde_json::Value;
 use crate::card::rules_of;
 use crate::error::{ConvertError, ShapeFault, TensorFaults};
 use crate::fields::{Faults, Fields};
-use crate::files::{CONFIG_FILE, MODULES_FILE, read_json_if_there};
-use crate::lora::ADAPTER_CONFIG;
+use crate::files::{ADAPTER_CONFIG, CONFIG_FILE, MODULES_FILE, read_json, read_json_if_there};
+use crate::gguf::reader::is_gguf;
+use crate::gguf::{self, Gguf};
+use crate::quantized::Scheme;
 use crate::rerank::{self, Rerank, TextFolder};
 use crate::row_heads;
 use crate::sentence_transformers::{MEAN, Modules, Settings, class_alone, transformer_folder, two_towers_folder};
@@ -33,6 +35,8 @@ pub(crate) struct Checkpoint<'a> {
     pub rules: &'static CheckpointRules,
     pub card: Option<Card>,
     pub source: Source,
+    /// What a GGUF file holds beside its weights, where that is the checkpoint.
+    pub gguf: Option<Gguf>,
     modules: Option<Modules>,
 }
 
@@ -81,6 +85,19 @@ impl<'a> Checkpoint<'a> {
     /// # Errors
     /// [`ConvertError`] where it is no folder, where no family takes it, and of its weights' headers.
     pub fn open(root: &'a Path) -> Result<Self, ConvertError> {
+        if root.is_file() && is_gguf(root) {
+            let (rules, config, source, gguf) = gguf::open(root)?;
+            return Ok(Self {
+                root,
+                folder: root.to_path_buf(),
+                config,
+                rules,
+                card: None,
+                source,
+                gguf: Some(gguf),
+                modules: None,
+            });
+        }
         if root.is_file() {
             return Err(not_a_folder(root));
         }
@@ -88,8 +105,12 @@ impl<'a> Checkpoint<'a> {
             return Err(ConvertError::SourceMissing { path: root.to_path_buf() });
         }
         let folder = transformer_folder(root)?;
-        let (config_path, config) = configuration(root, &folder)?;
+        if !folder.join(CONFIG_FILE).is_file() {
+            refuse_adapter(&folder, "an adapter without the weights that it changes")?;
+        }
+        let (config_path, mut config) = configuration(root, &folder)?;
         let (rules, card) = rules_of(&config_path, &config)?;
+        let scheme = Scheme::take(&config_path, &mut config)?;
         let steps = &rules.steps;
         if steps.tasks.is_some() && folder != root {
             let faults = Faults::of(&root.join(MODULES_FILE));
@@ -102,12 +123,15 @@ impl<'a> Checkpoint<'a> {
             _ => Modules::read(root)?,
         };
         let dense = modules.iter().flat_map(Modules::dense).enumerate();
-        let source =
+        let mut source =
             Source::open(&folder, &rules.keys)?.with_modules(dense.map(|(i, path)| (format!("dense.{i}"), path)))?;
+        if let Some(scheme) = scheme {
+            scheme.apply(&mut source)?;
+        }
         if let Some(table) = steps.table {
             check_table(&source, table)?;
         }
-        Ok(Self { root, folder, config, rules, card, source, modules })
+        Ok(Self { root, folder, config, rules, card, source, gguf: None, modules })
     }
 
     /// The same with the table of token rows in place of what it is made of, where the family is such a table.
@@ -118,9 +142,9 @@ impl<'a> Checkpoint<'a> {
         }
     }
 
-    /// Path of `config.json`.
+    /// Path of `config.json`, or of the file that says it all.
     pub fn config_path(&self) -> PathBuf {
-        self.folder.join(CONFIG_FILE)
+        if self.gguf.is_some() { self.root.to_path_buf() } else { self.folder.join(CONFIG_FILE) }
     }
 
     /// Reads the configuration, and what other files say of texts; `asked` tells vectors from scores where files leave it open.
@@ -162,9 +186,22 @@ impl<'a> Checkpoint<'a> {
             rerank: None,
             row_heads: None,
         };
+        if let Some(gguf) = &self.gguf {
+            let family = configured(&TextSettings { vector_head: gguf.head.clone(), ..unsaid })?;
+            return Ok(Reading {
+                family,
+                task: steps.one.name,
+                details: details.take(),
+                prompts: Some(Prompts::default()),
+                default_dim: None,
+                lowercase: false,
+                read: Vec::new(),
+                notes: gguf.notes.clone(),
+            });
+        }
         let mut family = configured(&unsaid)?;
         if steps.tasks.is_none() {
-            refuse_adapter_beside(&self.folder)?;
+            refuse_adapter(&self.folder, "an adapter beside the weights")?;
         }
         let mut settings = None;
         let mut task = steps.one.name;
@@ -268,13 +305,16 @@ fn check_table(source: &Source, table: &str) -> Result<(), ConvertError> {
     Err(ConvertError::Tensors { path: source.folder().to_path_buf(), faults })
 }
 
-/// Refuses an adapter that transformers would load over the weights, or over others that it names.
-fn refuse_adapter_beside(folder: &Path) -> Result<(), ConvertError> {
+/// Refuses a folder with an adapter that transformers would load over the weights, or over others that it names.
+fn refuse_adapter(folder: &Path, found: &str) -> Result<(), ConvertError> {
     let adapter = folder.join(ADAPTER_CONFIG);
     if adapter.is_file() {
         let faults = Faults::of(&adapter);
-        let expected = "nothing: this family merges none; `merge_and_unload` of PEFT does, and saves what is read here";
-        faults.add(ADAPTER_CONFIG, "an adapter beside the weights", expected);
+        let base = read_json::<Value>(&adapter)?;
+        let base = base.get("base_model_name_or_path").and_then(Value::as_str).unwrap_or("the weights it was made for");
+        let expected =
+            format!("nothing: convert a folder with {base} alone, and give this one as its adapter (--adapter)");
+        faults.add(ADAPTER_CONFIG, found, expected);
         faults.check()?;
     }
     Ok(())

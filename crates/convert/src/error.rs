@@ -111,6 +111,11 @@ impl fmt::Display for IdFault {
     }
 }
 
+/// What an adapter was made for, behind a sentence that says what does not fit.
+fn made_for(base: &Option<String>) -> String {
+    base.as_ref().map(|base| format!("; the adapter was made for {base}")).unwrap_or_default()
+}
+
 pub(crate) fn joined<T: fmt::Display>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -169,6 +174,35 @@ pub enum ConvertError {
         /// What was chosen.
         choice: &'static str,
     },
+    /// Two adapters were given for one task.
+    #[error("two adapters for task `{task}`: name the tasks, as NAME=FOLDER")]
+    AdapterTwice {
+        /// The task.
+        task: String,
+    },
+    /// An adapter of several tasks changes what all of them read.
+    #[error(
+        "{}: changes tensors that all tasks of a record share: {}; convert this task alone",
+        adapter.display(), tensors.join(", ")
+    )]
+    AdapterShared {
+        /// The adapter file.
+        adapter: PathBuf,
+        /// Canonical names of the tensors.
+        tensors: Vec<String>,
+    },
+    /// An adapter changes a table that is also the output table of the model.
+    #[error(
+        "{}: changes {}, which is the output table too: whether that changes with it is told by no file; \
+         `merge_and_unload` of PEFT decides, and saves what is read here",
+        adapter.display(), tensors.join(", ")
+    )]
+    AdapterTied {
+        /// The adapter file.
+        adapter: PathBuf,
+        /// Canonical names of the tensors.
+        tensors: Vec<String>,
+    },
     /// A template was given for a medium the checkpoint has no tower for.
     #[error("a template was given for {modality}, but this checkpoint takes {}", joined(takes))]
     TemplateModality {
@@ -201,12 +235,6 @@ pub enum ConvertError {
         modality: Modality,
         /// The template it has.
         template: TemplateKind,
-    },
-    /// An adapter was given and the family takes none.
-    #[error("the family `{family}` takes no adapter")]
-    NoAdapters {
-        /// The family.
-        family: &'static str,
     },
     /// Files the checkpoint needs, or that one of its files names, are not there.
     #[error("missing files: {}", paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
@@ -330,12 +358,30 @@ pub enum ConvertError {
         tasks: Vec<String>,
     },
     /// Adapter tensors without a weight they could change.
-    #[error("{}: adapter tensors without a target: {}", adapter.display(), keys.join(", "))]
+    #[error("{}: adapter tensors without a target: {}{}", adapter.display(), keys.join(", "), made_for(base))]
     LoraTargetMissing {
         /// The adapter file.
         adapter: PathBuf,
         /// All their names.
         keys: Vec<String>,
+        /// The checkpoint that the adapter says it was made for.
+        base: Option<String>,
+    },
+    /// Adapter tensors of modules that the adapter's configuration does not name.
+    #[error("{}: adapter tensors of modules that target_modules does not name: {}", adapter.display(), keys.join(", "))]
+    LoraNotTargeted {
+        /// The adapter file.
+        adapter: PathBuf,
+        /// All their names.
+        keys: Vec<String>,
+    },
+    /// Tensors that the adapter's configuration names and its file does not hold.
+    #[error("{}: the adapter's configuration names tensors that it does not hold: {}", adapter.display(), missing.join(", "))]
+    LoraFactorsMissing {
+        /// The adapter file.
+        adapter: PathBuf,
+        /// What would change, each with the field that names it.
+        missing: Vec<String>,
     },
     /// Adapter tensors whose other half is missing.
     #[error("{}: adapter tensors without their other half: {}", adapter.display(), keys.join(", "))]
@@ -346,12 +392,14 @@ pub enum ConvertError {
         keys: Vec<String>,
     },
     /// Adapter tensors of another shape than rank and target give.
-    #[error("{}: mis-shaped adapter tensors: {}", adapter.display(), joined(faults))]
+    #[error("{}: mis-shaped adapter tensors: {}{}", adapter.display(), joined(faults), made_for(base))]
     LoraShape {
         /// The adapter file.
         adapter: PathBuf,
         /// All of them.
         faults: Vec<ShapeFault>,
+        /// The checkpoint that the adapter says it was made for.
+        base: Option<String>,
     },
     /// Adapter tensors whose elements are not f32, bf16 or f16.
     #[error("{}: adapter tensors of a wrong type: {}", adapter.display(), joined(faults))]
@@ -392,7 +440,7 @@ impl ConvertError {
             | ConvertError::AdapterChoice { .. }
             | ConvertError::TemplateModality { .. }
             | ConvertError::TemplateFixed { .. }
-            | ConvertError::NoAdapters { .. }
+            | ConvertError::AdapterTwice { .. }
             | ConvertError::TwoReadings { .. }
             | ConvertError::NoReranker { .. }
             | ConvertError::TemplateIds { asked: true, .. }

@@ -10,6 +10,8 @@ use crate::error::ConvertError;
 
 /// The configuration.
 pub(crate) const CONFIG_FILE: &str = "config.json";
+/// The configuration of an adapter.
+pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// The list of modules, without which a folder is not one of sentence-transformers.
 pub(crate) const MODULES_FILE: &str = "modules.json";
 

@@ -6,6 +6,7 @@ use omniburn_models::checkpoint::StaticTable;
 
 use crate::error::ConvertError;
 use crate::safefile::{Element, SafeFile, StoredTensor};
+use crate::weights::WeightFile;
 
 /// Where the tensors of such a table lie.
 #[derive(Debug)]
@@ -28,16 +29,16 @@ pub(crate) type Place<'a> = Option<(usize, &'a str)>;
 impl Folded {
     /// The table of tensors that lie in `files`, where it is not one tensor of floats; a tensor that is there has to have a
     /// shape that goes with the others, or the table is left for what it is, and nothing takes the others.
-    pub fn of(names: StaticTable, files: &[SafeFile], [rows, mapping, weights]: [Place<'_>; 3]) -> Option<Self> {
+    pub fn of(names: StaticTable, files: &[WeightFile], [rows, mapping, weights]: [Place<'_>; 3]) -> Option<Self> {
         let (file, rows) = rows?;
-        let tensor = &files[file].tensors[rows];
+        let tensor = &files[file].tensors()[rows];
         let &[count, width] = tensor.shape.as_slice() else { return None };
         if [mapping, weights].into_iter().flatten().any(|(at, _)| at != file) {
             return None;
         }
         let bytes = tensor.element == Element::Other("I8");
         let [mapping, weights] = [mapping, weights].map(|place| place.map(|(_, name)| name.to_string()));
-        let length = |name: &String| match files[file].tensors[name].shape.as_slice() {
+        let length = |name: &String| match files[file].tensors()[name].shape.as_slice() {
             &[length] => Some(length),
             _ => None,
         };
@@ -113,7 +114,9 @@ fn floats(file: &SafeFile, name: &str) -> Result<Vec<f32>, ConvertError> {
             Ok(values.collect())
         }
         (Element::Other("I8"), bytes) => Ok(bytes.iter().map(|&byte| f32::from(byte as i8)).collect()),
-        (Element::Other(kind), _) => Err(corrupt(file.path(), name, format!("{kind}, where numbers are expected"))),
+        (Element::Other(kind) | Element::Packed(kind), _) => {
+            Err(corrupt(file.path(), name, format!("{kind}, where numbers are expected")))
+        }
     }
 }
 

@@ -236,6 +236,45 @@ pub(crate) fn add_low_rank(weight: &mut [f32], inputs: usize, a: &[f32], b: &[f3
     (added.sqrt(), there.sqrt())
 }
 
+/// Brings each row to a length of its own: `row · length / |row|`.
+///
+/// # Shapes
+/// - `weight`: `[lengths.len(), inputs]`
+/// # Numerics
+/// Norms are summed in f64 and rounded to f32 once; a row of zeros becomes NaN, as in the reference, and is refused.
+pub(crate) fn set_row_lengths(weight: &mut [f32], inputs: usize, lengths: &[f32]) {
+    weight.par_chunks_mut(inputs).zip(lengths.par_iter()).for_each(|(row, length)| {
+        let norm = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt() as f32;
+        let factor = length / norm;
+        row.iter_mut().for_each(|value| *value *= factor);
+    });
+}
+
+/// The same of columns.
+///
+/// # Shapes
+/// - `weight`: `[rows, lengths.len()]`
+pub(crate) fn set_column_lengths(weight: &mut [f32], lengths: &[f32]) {
+    let mut squares = vec![0.0f64; lengths.len()];
+    for row in weight.chunks_exact(lengths.len()) {
+        for (sum, &value) in squares.iter_mut().zip(row) {
+            *sum += f64::from(value).powi(2);
+        }
+    }
+    let factors: Vec<f32> = squares.iter().zip(lengths).map(|(sum, length)| length / sum.sqrt() as f32).collect();
+    weight.par_chunks_mut(lengths.len()).for_each(|row| {
+        row.iter_mut().zip(&factors).for_each(|(value, factor)| *value *= factor);
+    });
+}
+
+/// Frobenius norms of the difference of two weights, and of the second.
+pub(crate) fn distance(changed: &[f32], before: &[f32]) -> (f64, f64) {
+    let (added, there) = changed.iter().zip(before).fold((0.0, 0.0), |(added, there), (&new, &old)| {
+        (added + (f64::from(new) - f64::from(old)).powi(2), there + f64::from(old).powi(2))
+    });
+    (added.sqrt(), there.sqrt())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

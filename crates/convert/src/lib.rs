@@ -11,15 +11,19 @@
 //! | `plan` | the one way from a folder to a record: everything that is decided without data |
 //! | `checkpoint` | the folder opened and read by its family's rules, which stand in `omniburn-models` |
 //! | [`card`] | which family's rules; what no file of a supported checkpoint states |
-//! | `source`, `safefile`, `files` | shards and index; checked headers, tensors read one at a time; JSON files |
+//! | `source`, `weights` | tensors by canonical name; files of them, and what is undone as they are read |
+//! | `safefile`, `files` | checked headers, tensors read one at a time; JSON files |
 //! | `folded` | a table of token rows that is kept in several tensors |
+//! | `quantized` | weights of 8 bits with scales beside them |
 //! | `recipes` | names and axis orders to recipes for the record's tensors |
 //! | `rerank`, `row_heads` | whether a folder gives vectors or scores pairs; heads over rows in files of their own |
 //! | `tasks`, `templates` | which tasks and which media layouts |
 //! | `sentence_transformers` | modules, pooling, prompts and lengths of such folders |
 //! | `side_files`, `processor_files`, `square_files` | prompts; the preprocessor files of transformers 4 and 5 |
 //! | `tokenizer_settings`, `tokenizer_classes`, `tokenizer_tokens` | the tokenizer as transformers makes it of all its files |
-//! | `lora`, `layout` | the change of an adapter; transposing, fusing, rounding |
+//! | `gguf` | a GGUF file in the place of a folder: header, packed types, tokenizer, names |
+//! | `lora_config`, `lora` | what PEFT says of an adapter; the change it makes |
+//! | `layout` | transposing, fusing, rounding |
 //! | `assemble` | the data |
 //! | `hub` | a checkpoint from a hub into the cache of this machine |
 //! | [`report`], [`error`] | what was done, and why not |
@@ -53,13 +57,16 @@ pub mod error;
 mod fields;
 mod files;
 mod folded;
+mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod layout;
 mod lora;
+mod lora_config;
 mod options;
 mod plan;
 mod processor_files;
+mod quantized;
 mod recipes;
 pub mod report;
 mod rerank;
@@ -74,13 +81,14 @@ mod templates;
 mod tokenizer_classes;
 mod tokenizer_settings;
 mod tokenizer_tokens;
+mod weights;
 
 pub use error::ConvertError;
 pub use options::{ConvertOptions, Progress};
 pub use recipes::Layout;
 pub use report::ConvertReport;
 pub use source::find_in_hf_cache;
-pub use tasks::{BASE_TASK, EMBED_TASK, RERANK_TASK, TaskChoice};
+pub use tasks::{BASE_TASK, EMBED_TASK, GivenAdapter, RERANK_TASK, TaskChoice};
 
 /// Converts a checkpoint, or with [`ConvertOptions::check`] says what a conversion would do.
 ///
@@ -128,7 +136,7 @@ fn check_overlap(options: &ConvertOptions) -> Result<(), ConvertError> {
     let out = resolved(&folder::destination(&options.out).map_err(RecordError::from)?);
     let overlap =
         |how, read: &Path| Err(ConvertError::Overlap { out: options.out.clone(), how, read: read.to_path_buf() });
-    for read in std::iter::once(&options.source).chain(&options.adapter) {
+    for read in std::iter::once(&options.source).chain(options.adapters.iter().map(|given| &given.folder)) {
         let real = resolved(read);
         if out == real {
             return overlap("is the same folder as", read);

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use omniburn_models::record::{Dtype, Modality, TemplateKind};
 
-use crate::tasks::TaskChoice;
+use crate::tasks::{GivenAdapter, TaskChoice};
 
 /// Hears bytes done and bytes in all. Every tensor of the record counts when it is written and again when it is checked.
 pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
@@ -21,8 +21,8 @@ pub struct ConvertOptions {
     pub out: PathBuf,
     /// Which tasks.
     pub tasks: TaskChoice,
-    /// An adapter folder for the one task chosen, instead of the checkpoint's own.
-    pub adapter: Option<PathBuf>,
+    /// Adapters merged in place of the checkpoint's own: one for the task chosen, or each for a task of its own.
+    pub adapters: Vec<GivenAdapter>,
     /// Type of the matrices.
     pub dtype: Dtype,
     /// Templates instead of the defaults.
@@ -45,7 +45,7 @@ impl ConvertOptions {
             source: source.into(),
             out: out.into(),
             tasks: TaskChoice::Default,
-            adapter: None,
+            adapters: Vec::new(),
             dtype: Dtype::Bf16,
             templates: BTreeMap::new(),
             check: false,

@@ -4,7 +4,7 @@
 //! recipes; recipes and checkpoint are settled against each other, with nothing left over; the report says what was decided.
 //! What differs between families is data in their rules: none is named here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,9 +18,10 @@ use crate::checkpoint::{Checkpoint, Reading};
 use crate::error::{ConvertError, IdFault};
 use crate::fields::Faults;
 use crate::files::CONFIG_FILE;
-use crate::lora::Adapter;
+use crate::lora::{Adapter, Target, Targets};
+use crate::lora_config::last_word;
 use crate::options::ConvertOptions;
-use crate::recipes::{Input, Layout, Piece, Recipe, Recipes, Taken, settle};
+use crate::recipes::{Layout, Piece, Recipe, Recipes, Taken, settle};
 use crate::report::{ConvertReport, DroppedTensor, LoraReport, ModuleDelta, Parameters, PartReport};
 use crate::safefile::Element;
 use crate::sentence_transformers;
@@ -82,8 +83,8 @@ impl Plan {
             adapters: &adapters,
         });
         let tasks = match &survey {
-            Some(survey) => survey.choose(&options.tasks, options.adapter.as_deref())?,
-            None => Tasks::one(task, family.name(), &options.tasks, options.adapter.as_deref())?,
+            Some(survey) => survey.choose(&options.tasks, &options.adapters)?,
+            None => Tasks::one(task, &options.tasks, &options.adapters)?,
         };
         let special_token_ids = special_ids(&checkpoint, &details, &tasks)?;
 
@@ -93,15 +94,12 @@ impl Plan {
             let of_another_task = survey.as_ref().and_then(|survey| survey.other_task_reason(&tasks, canonical));
             of_another_task.or_else(|| recipes.unfolded_reason(canonical))
         })?;
-        for part in &parts {
-            if let Some((_, adapter)) = &part.adapter {
-                adapter.check_targets(&targets(&part.recipes))?;
-            }
-        }
+        let adapters = settle_adapters(&parts, source, &rules.keys, &taken)?;
 
-        let mut tokenizer = match steps.static_table {
-            Some(_) => tokenizer_settings::bare(folder)?,
-            None => tokenizer_settings::read(folder, config, family.vocab())?,
+        let mut tokenizer = match (&checkpoint.gguf, steps.static_table) {
+            (Some(gguf), _) => TokenizerFiles::built(root, gguf.tokenizer.clone()),
+            (None, Some(_)) => tokenizer_settings::bare(folder)?,
+            (None, None) => tokenizer_settings::read(folder, config, family.vocab())?,
         };
         if lowercase {
             sentence_transformers::lowercase(&mut tokenizer)?;
@@ -136,6 +134,9 @@ impl Plan {
             None => (rules.known_as, steps.one.licence),
         };
         let mut report = report(options, known, layout, &header, source, &parts, &taken);
+        for (lora, dropped) in report.lora.iter_mut().zip(adapters) {
+            lora.dropped = dropped;
+        }
         report.notes = [&source.notes, &details.notes, &notes, &tasks.notes, &side.notes, &tokenizer.notes]
             .into_iter()
             .flatten()
@@ -175,27 +176,34 @@ fn parts(
     special: usize,
     keys: &KeyMap,
 ) -> Result<Vec<PartPlan>, ConvertError> {
+    let mut opened = Vec::new();
+    for plan in &tasks.plans {
+        opened.push(match &plan.adapter {
+            Some(folder) => Some(Arc::new(Adapter::open(folder, keys)?)),
+            None => None,
+        });
+    }
+    // What several tasks share is as the checkpoint has it.
+    let only = match opened.as_slice() {
+        [Some(adapter)] => Some((0, Arc::clone(adapter))),
+        _ => None,
+    };
     let shared = |file: &str, specs: Vec<TensorSpec>| PartPlan {
         file: file.into(),
         task: None,
         recipes: recipes.of(specs, None),
-        adapter: None,
+        adapter: only.clone(),
     };
     let mut parts = vec![shared(TOKENS_FILE, family.token_tensors())];
     let towers = family.tower_tensors();
     if !towers.is_empty() {
         parts.push(shared(TOWERS_FILE, towers));
     }
-    let mut opened = 0;
-    for plan in &tasks.plans {
-        let adapter = match &plan.adapter {
-            Some(folder) => {
-                opened += 1;
-                Some((opened - 1, Arc::new(Adapter::open(folder, keys)?)))
-            }
-            None => None,
-        };
+    let mut index = 0;
+    for (plan, adapter) in tasks.plans.iter().zip(opened) {
         let rows = if plan.special_rows { special } else { 0 };
+        let adapter = adapter.map(|adapter| (index, adapter));
+        index += usize::from(adapter.is_some());
         parts.push(PartPlan {
             file: text_file(&plan.name),
             task: Some(plan.name.clone()),
@@ -206,14 +214,56 @@ fn parts(
     Ok(parts)
 }
 
-/// Weights an adapter may change: the matrices of a task's own part, by name to `[outputs, inputs]`.
-fn targets(recipes: &[Recipe]) -> BTreeMap<&str, &[usize]> {
-    let linear = recipes.iter().filter(|recipe| recipe.spec.role == TensorRole::Linear);
-    let tensors = linear.flat_map(|recipe| &recipe.pieces).filter_map(|piece| match piece {
-        Piece::Tensor(Input { name, forms }) => Some((name.as_str(), forms[0].shape.as_slice())),
-        _ => None,
-    });
-    tensors.collect()
+/// Checks every adapter against what it may change, and gives what is left aside of each, in the order of the tasks.
+///
+/// An adapter may change its own task's part, and what all tasks share where there is one task.
+fn settle_adapters(
+    parts: &[PartPlan],
+    source: &Source,
+    keys: &KeyMap,
+    taken: &Taken,
+) -> Result<Vec<Vec<DroppedTensor>>, ConvertError> {
+    let shared = parts.iter().filter(|part| part.task.is_none()).flat_map(|part| &part.recipes);
+    let shared: BTreeSet<&str> = shared.flat_map(Recipe::inputs).map(|input| input.name.as_str()).collect();
+    let unused = |name: &str| {
+        let own = source.own_name(name);
+        let dropped = taken.dropped.iter().find(|(dropped, _)| dropped == own).map(|(_, reason)| reason.clone());
+        dropped.or_else(|| keys.drop_reason(name).filter(|_| !taken.names.contains(name)).map(str::to_string))
+    };
+    let mut aside = Vec::new();
+    for part in parts.iter().filter(|part| part.task.is_some()) {
+        let Some((index, adapter)) = &part.adapter else { continue };
+        let own = parts.iter().enumerate().filter(|(_, part)| part.adapter.as_ref().is_some_and(|(of, _)| of == index));
+        aside.push(adapter.check(&targets(own, source), &unused, &|name| shared.contains(name))?);
+    }
+    Ok(aside)
+}
+
+/// Tensors of some parts that an adapter may change.
+fn targets<'a>(parts: impl Iterator<Item = (usize, &'a PartPlan)>, source: &Source) -> Targets {
+    let mut targets = Targets::new();
+    let mut output_tables = BTreeSet::new();
+    for (part, plan) in parts {
+        for recipe in &plan.recipes {
+            for piece in &recipe.pieces {
+                if let Piece::RowDifference { table, .. } = piece {
+                    output_tables.insert(table.name.clone());
+                }
+                for input in piece.inputs() {
+                    let Some(shape) = source.shape(&input.name) else { continue };
+                    let linear = recipe.spec.role == TensorRole::Linear && shape.len() == 2;
+                    let torch = input.form(shape).is_some_and(|form| form.torch);
+                    let new = Target { shape: shape.to_vec(), part, linear, torch, tied: false };
+                    let target = targets.entry(input.name.clone()).or_insert(new);
+                    target.tied |= recipe.spec.role == TensorRole::Tokens;
+                }
+            }
+        }
+    }
+    for (name, target) in &mut targets {
+        target.tied &= output_tables.contains(name);
+    }
+    targets
 }
 
 /// Every id that will be looked up must have a row.
@@ -237,7 +287,8 @@ fn source_files(
     side: &[PathBuf],
     parts: &[PartPlan],
 ) -> Vec<SourceFile> {
-    // A tokenizer that was built from a vocabulary has no such file, a table of token rows no configuration.
+    // A tokenizer that was built from a vocabulary has no such file, a table of token rows no configuration, and a GGUF file
+    // none of them.
     let mut paths: Vec<PathBuf> =
         [CONFIG_FILE, TOKENIZER_FILE].map(|file| folder.join(file)).into_iter().filter(|path| path.is_file()).collect();
     for path in side {
@@ -246,9 +297,13 @@ fn source_files(
             paths.push(path.clone());
         }
     }
-    paths.extend(parts.iter().filter_map(|part| part.adapter.as_ref()).flat_map(|(_, adapter)| adapter.paths()));
+    let adapters = parts.iter().filter(|part| part.task.is_some()).filter_map(|part| part.adapter.as_ref());
+    paths.extend(adapters.flat_map(|(_, adapter)| adapter.paths()));
     paths.extend(source.paths());
     let name = |path: &Path| match path.strip_prefix(checkpoint) {
+        Ok(inside) if inside.as_os_str().is_empty() => {
+            path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        }
         Ok(inside) => inside.to_string_lossy().replace('\\', "/"),
         // An adapter from elsewhere: its own folder is name enough.
         Err(_) => {
@@ -260,16 +315,19 @@ fn source_files(
 }
 
 /// Type a tensor of a record is stored in.
-pub(crate) fn stored_dtype(spec: &TensorSpec, source: &Source, recipe: &Recipe, dtype: Dtype) -> Dtype {
-    match spec.role {
+pub(crate) fn stored_dtype(recipe: &Recipe, source: &Source, adapter: Option<&Adapter>, dtype: Dtype) -> Dtype {
+    // A table that was changed is no longer what its type held exactly.
+    let changed = || recipe.inputs().any(|input| adapter.is_some_and(|adapter| adapter.changes(&input.name)));
+    match recipe.spec.role {
         TensorRole::Linear | TensorRole::Rows => dtype,
         TensorRole::Exact => Dtype::F32,
         TensorRole::Scale => Dtype::F16,
-        TensorRole::Tokens if dtype == Dtype::Int8 => dtype,
+        TensorRole::Tokens if dtype == Dtype::Int8 || dtype == Dtype::F32 && changed() => dtype,
         TensorRole::Tokens => recipe
             .inputs()
             .find_map(|input| match source.get(&input.name)?.element {
-                Element::Float(dtype) => Some(dtype),
+                Element::Float(own) => Some(own),
+                Element::Packed(_) => Some(dtype),
                 Element::Other(_) => None,
             })
             .expect("the table's type was checked"),
@@ -323,7 +381,7 @@ fn report(
 fn part_report(part: &PartPlan, source: &Source, dtype: Dtype) -> PartReport {
     let elements = |recipe: &Recipe| recipe.spec.elements() as u64;
     let bytes = |recipe: &Recipe| {
-        let stored = stored_dtype(&recipe.spec, source, recipe, dtype);
+        let stored = stored_dtype(recipe, source, part.adapter.as_ref().map(|(_, adapter)| &**adapter), dtype);
         let scales = if stored == Dtype::Int8 { recipe.spec.scale().elements() * Dtype::F16.bytes() } else { 0 };
         // Panels are padded.
         let matrix =
@@ -340,12 +398,12 @@ fn part_report(part: &PartPlan, source: &Source, dtype: Dtype) -> PartReport {
 
 /// The kind of module a weight belongs to: the last word before `.weight`.
 pub(crate) fn module_kind(name: &str) -> &str {
-    name.trim_end_matches(".weight").rsplit('.').next().unwrap_or(name)
+    last_word(name.trim_end_matches(".weight"))
 }
 
 fn lora_report(task: &str, adapter: &Adapter) -> LoraReport {
     let mut modules: BTreeMap<String, ModuleDelta> = BTreeMap::new();
-    for (name, scale) in adapter.targets() {
+    for (name, scale) in adapter.factors() {
         let module = modules.entry(module_kind(name).into()).or_insert(ModuleDelta {
             count: 0,
             scale: (scale, scale),
@@ -356,10 +414,13 @@ fn lora_report(task: &str, adapter: &Adapter) -> LoraReport {
     }
     LoraReport {
         task: task.into(),
-        rank: adapter.rank,
-        alpha: adapter.alpha,
-        rank_stabilised: adapter.rank_stabilised,
+        rank: adapter.config.rank,
+        alpha: adapter.config.alpha,
+        rank_stabilised: adapter.config.rank_stabilised,
+        magnitudes: adapter.config.magnitudes,
         modules,
+        replaced: adapter.replaced().map(str::to_string).collect(),
+        dropped: Vec::new(),
     }
 }
 

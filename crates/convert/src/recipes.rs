@@ -20,6 +20,8 @@ pub(crate) struct Form {
     pub shape: Vec<usize>,
     /// Axis `i` of the result is axis `order[i]` of the tensor; absent where nothing moves.
     pub order: Option<Vec<usize>>,
+    /// Whether the axes lie as a module of PyTorch has them.
+    pub torch: bool,
 }
 
 /// A tensor of the checkpoint, by canonical name, with the forms it may have; the first that fits is taken.
@@ -32,7 +34,7 @@ pub(crate) struct Input {
 impl Input {
     /// A tensor that has one shape in every layout.
     pub fn plain(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
-        Self { name: name.into(), forms: vec![Form { shape: shape.into(), order: None }] }
+        Self { name: name.into(), forms: vec![Form { shape: shape.into(), order: None, torch: true }] }
     }
 
     /// The form that fits a shape.
@@ -120,7 +122,7 @@ impl fmt::Display for Layout {
             Layout::Mlx => "mlx (one set of connectors, channels-last convolutions)",
             Layout::TorchTasks => "torch-tasks (connectors and special rows per task)",
             Layout::TorchMerged => "torch-merged (one task, adapter merged)",
-            Layout::Single => "single (one set of weights, no adapters)",
+            Layout::Single => "single (one set of weights)",
         })
     }
 }
@@ -172,22 +174,26 @@ impl Orders {
         match spec.axes {
             SourceAxes::Torch | SourceAxes::RowDifference { .. } => None,
             SourceAxes::InputsFirst => {
-                let form = || Form { shape: vec![inputs, outputs], order: Some(vec![1, 0]) };
+                let form = || Form { shape: vec![inputs, outputs], order: Some(vec![1, 0]), torch: false };
                 Some(Self { torch: form(), last: form() })
             }
             // Rows of the product are (tap, channel), which is the channels-last order.
             SourceAxes::Convolution { taps } => Some(Self {
-                torch: Form { shape: vec![outputs, inputs / taps, taps], order: Some(vec![0, 2, 1]) },
-                last: Form { shape: vec![outputs, taps, inputs / taps], order: None },
+                torch: Form { shape: vec![outputs, inputs / taps, taps], order: Some(vec![0, 2, 1]), torch: true },
+                last: Form { shape: vec![outputs, taps, inputs / taps], order: None, torch: false },
             }),
             // Patch rows are (channel, time, row, column), which is torch's order.
             SourceAxes::Patches { channels, frames, side } => Some(Self {
-                torch: Form { shape: vec![outputs, channels, frames, side, side], order: None },
-                last: Form { shape: vec![outputs, frames, side, side, channels], order: Some(vec![0, 4, 1, 2, 3]) },
+                torch: Form { shape: vec![outputs, channels, frames, side, side], order: None, torch: true },
+                last: Form {
+                    shape: vec![outputs, frames, side, side, channels],
+                    order: Some(vec![0, 4, 1, 2, 3]),
+                    torch: false,
+                },
             }),
             SourceAxes::Image { channels, side } => Some(Self {
-                torch: Form { shape: vec![outputs, channels, side, side], order: None },
-                last: Form { shape: vec![outputs, side, side, channels], order: Some(vec![0, 3, 1, 2]) },
+                torch: Form { shape: vec![outputs, channels, side, side], order: None, torch: true },
+                last: Form { shape: vec![outputs, side, side, channels], order: Some(vec![0, 3, 1, 2]), torch: false },
             }),
         }
     }

@@ -40,8 +40,14 @@ pub struct LoraReport {
     pub alpha: f64,
     /// Whether the scale is alpha divided by the square root of the rank.
     pub rank_stabilised: bool,
+    /// Whether rows have lengths of the adapter's own (DoRA).
+    pub magnitudes: bool,
     /// By kind of module, such as `q_proj`.
     pub modules: BTreeMap<String, ModuleDelta>,
+    /// Tensors of the checkpoint that the adapter brings whole.
+    pub replaced: Vec<String>,
+    /// Tensors of the adapter left aside, as no vector depends on what they change.
+    pub dropped: Vec<DroppedTensor>,
 }
 
 /// Parameters of the model for one task, as the checkpoint counts them.
@@ -151,10 +157,22 @@ fn mebibytes(n: u64) -> String {
     format!("{:.1} MiB", n as f64 / (1 << 20) as f64)
 }
 
+/// One line a reason, each between two strings.
+fn write_dropped(f: &mut fmt::Formatter<'_>, before: &str, dropped: &[DroppedTensor], behind: &str) -> fmt::Result {
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for dropped in dropped {
+        by_reason.entry(&dropped.reason).or_default().push(&dropped.name);
+    }
+    by_reason
+        .into_iter()
+        .try_for_each(|(reason, names)| write!(f, "{before}dropped, as {reason}: {}{behind}", names.join(", ")))
+}
+
 impl fmt::Display for LoraReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.rank_stabilised { ", rank-stabilised" } else { "" };
-        write!(f, "{}: rank {}, alpha {}{kind}", self.task, self.rank, self.alpha)?;
+        let magnitudes = if self.magnitudes { ", with magnitudes (DoRA)" } else { "" };
+        write!(f, "{}: rank {}, alpha {}{kind}{magnitudes}", self.task, self.rank, self.alpha)?;
         for (module, delta) in &self.modules {
             let (low, high) = delta.scale;
             let scale = if low == high { format!("{low}") } else { format!("{low} to {high}") };
@@ -163,7 +181,10 @@ impl fmt::Display for LoraReport {
                 write!(f, ", |delta|/|W| {norm:.4} on average")?;
             }
         }
-        Ok(())
+        if !self.replaced.is_empty() {
+            write!(f, "\n    brings whole: {}", self.replaced.join(", "))?;
+        }
+        write_dropped(f, "\n    ", &self.dropped, "")
     }
 }
 
@@ -178,13 +199,7 @@ impl fmt::Display for ConvertReport {
         writeln!(f, "templates   {}", if templates.is_empty() { "none".into() } else { templates.join(", ") })?;
         let counts = (self.mapped, self.merged, self.dropped.len());
         writeln!(f, "tensors     {} mapped, {} merged, {} dropped", counts.0, counts.1, counts.2)?;
-        let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for dropped in &self.dropped {
-            by_reason.entry(&dropped.reason).or_default().push(&dropped.name);
-        }
-        for (reason, names) in by_reason {
-            writeln!(f, "  dropped, as {reason}: {}", names.join(", "))?;
-        }
+        write_dropped(f, "  ", &self.dropped, "\n")?;
         for lora in &self.lora {
             writeln!(f, "  adapter {lora}")?;
         }

@@ -24,11 +24,21 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 pub(crate) enum Element {
     /// A float type a record can be made from.
     Float(Dtype),
+    /// A type whose values are widened to f32 as they are read, by name.
+    Packed(&'static str),
     /// Any other type of the format, by name.
     Other(&'static str),
 }
 
 impl Element {
+    /// Its name, where it is a type that is not read as it is.
+    pub fn other(self) -> Option<&'static str> {
+        match self {
+            Element::Other(name) => Some(name),
+            Element::Float(_) | Element::Packed(_) => None,
+        }
+    }
+
     /// The type of this name, with its size in bytes.
     fn parse(name: &str) -> Option<(Self, u64)> {
         const OTHERS: [(&str, u64); 12] = [
@@ -59,9 +69,9 @@ impl Element {
 pub(crate) struct StoredTensor {
     pub element: Element,
     pub shape: Vec<usize>,
-    /// Where its bytes begin and end, counted from the end of the header.
-    begin: u64,
-    end: u64,
+    /// Where its bytes begin and end, counted from where the data begin.
+    pub begin: u64,
+    pub end: u64,
 }
 
 impl StoredTensor {
@@ -73,7 +83,7 @@ impl StoredTensor {
     /// What is wrong with the type, if anything.
     pub fn dtype_fault(&self, name: &str) -> Option<DtypeFault> {
         match self.element {
-            Element::Float(_) => None,
+            Element::Float(_) | Element::Packed(_) => None,
             Element::Other(found) => Some(DtypeFault { tensor: name.into(), found: found.into() }),
         }
     }
@@ -278,13 +288,15 @@ fn check_coverage(tensors: &BTreeMap<String, StoredTensor>, data_bytes: u64) -> 
     Ok(())
 }
 
+/// Reads bytes from a place in a file.
 #[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+pub(crate) fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
 }
 
+/// Reads bytes from a place in a file.
 #[cfg(windows)]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+pub(crate) fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         let n = std::os::windows::fs::FileExt::seek_read(file, bytes, offset)?;
         if n == 0 {

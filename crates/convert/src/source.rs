@@ -1,4 +1,5 @@
-//! A checkpoint folder: one safetensors file or shards with an index, opened lazily and known by canonical names.
+//! The weights of a checkpoint, opened lazily and known by canonical names: one safetensors file or shards with an index, or
+//! a GGUF file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,11 +8,13 @@ use std::path::{Path, PathBuf};
 use omniburn_models::checkpoint::{HEAD_FILES, KeyMap, StaticTable, TensorIndex};
 use omniburn_models::record::Dtype;
 
-use crate::error::ConvertError;
-use crate::files::{CONFIG_FILE, MODULES_FILE, read_json};
+use crate::error::{ConvertError, NonFiniteFault, TensorFaults};
+use crate::files::{ADAPTER_CONFIG, CONFIG_FILE, MODULES_FILE, read_json};
 use crate::folded::Folded;
+use crate::gguf::reader::GgufFile;
 use crate::layout;
-use crate::safefile::{Pairs, SafeFile, StoredTensor};
+use crate::safefile::{Element, Pairs, SafeFile, StoredTensor};
+use crate::weights::{RowChange, Scaled, WeightFile, from_pairs};
 
 /// The weights, where one file holds them.
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
@@ -22,10 +25,12 @@ pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 #[derive(Debug)]
 pub(crate) struct Source {
     folder: PathBuf,
-    files: Vec<SafeFile>,
+    files: Vec<WeightFile>,
     keys: BTreeMap<String, Key>,
     index: Option<PathBuf>,
     folded: Option<Folded>,
+    /// Scales of other tensors.
+    beside: BTreeSet<String>,
     /// What a reader of the report should know.
     pub notes: Vec<String>,
 }
@@ -37,6 +42,19 @@ struct Key {
     own: String,
     /// The name for people: with the folder in front, for a tensor of a module beside the weights.
     shown: String,
+    /// What is undone as the tensor is read.
+    change: Option<RowChange>,
+}
+
+impl Key {
+    /// A tensor that is called in its file as people call it.
+    fn of(file: usize, own: &str) -> Self {
+        Self { file, own: own.into(), shown: own.into(), change: None }
+    }
+
+    fn shown(self, shown: String) -> Self {
+        Self { shown, ..self }
+    }
 }
 
 impl Source {
@@ -52,7 +70,7 @@ impl Source {
                 if let Some(before) = keys.get(&canonical) {
                     twice.push(format!("{} and {own}", before.own));
                 } else {
-                    keys.insert(canonical, Key { file, own: own.clone(), shown: own.clone() });
+                    keys.insert(canonical, Key::of(file, own));
                 }
             }
         }
@@ -64,7 +82,7 @@ impl Source {
             }
             let safe = SafeFile::open(&path)?;
             for own in safe.tensors.keys() {
-                let key = Key { file: files.len(), own: own.clone(), shown: format!("{name}.{own}") };
+                let key = Key::of(files.len(), own).shown(format!("{name}.{own}"));
                 let before = keys.insert(format!("{name}.{own}"), key);
                 twice.extend(before.map(|before| format!("{} and {own} of {}", before.own, path.display())));
             }
@@ -73,7 +91,38 @@ impl Source {
         if !twice.is_empty() {
             return Err(ConvertError::Duplicates { names: twice });
         }
-        Ok(Self { folder: folder.to_path_buf(), files, keys, index, folded: None, notes })
+        let files = files.into_iter().map(WeightFile::Safe).collect();
+        Ok(Self { folder: folder.to_path_buf(), files, keys, index, folded: None, beside: BTreeSet::new(), notes })
+    }
+
+    /// The weights of a GGUF file: `named` gives the published name of a tensor and what is undone as it is read; `aside` is
+    /// read by others.
+    ///
+    /// # Errors
+    /// [`ConvertError::Duplicates`], [`ConvertError::Corrupt`] where a tensor cannot be changed back.
+    pub fn of_gguf(
+        file: GgufFile,
+        map: &KeyMap,
+        named: impl Fn(&str) -> (String, Option<RowChange>),
+        aside: &str,
+    ) -> Result<Self, ConvertError> {
+        let mut keys: BTreeMap<String, Key> = BTreeMap::new();
+        let mut twice = Vec::new();
+        for (own, tensor) in file.tensors.iter().filter(|(own, _)| *own != aside) {
+            let (name, change) = named(own);
+            if let Some(reason) = change.as_ref().and_then(|change| change.fault(&tensor.shape)) {
+                let (path, tensor) = (file.path().to_path_buf(), Some(own.clone()));
+                return Err(ConvertError::Corrupt { path, tensor, reason });
+            }
+            if let Some(before) = keys.insert(map.canonical(&name), Key { change, ..Key::of(0, own) }) {
+                twice.push(format!("{} and {own}", before.own));
+            }
+        }
+        if !twice.is_empty() {
+            return Err(ConvertError::Duplicates { names: twice });
+        }
+        let (folder, files) = (file.path().to_path_buf(), vec![WeightFile::Gguf(file)]);
+        Ok(Self { folder, files, keys, index: None, folded: None, beside: BTreeSet::new(), notes: Vec::new() })
     }
 
     /// The same with the weights of modules that lie in folders of their own; a tensor is called by the name of its module
@@ -94,12 +143,12 @@ impl Source {
             let safe = SafeFile::open(&path)?;
             let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
             for own in safe.tensors.keys() {
-                let key = Key { file: self.files.len(), own: own.clone(), shown: format!("{name}/{own}") };
+                let key = Key::of(self.files.len(), own).shown(format!("{name}/{own}"));
                 if let Some(before) = self.keys.insert(format!("{module}.{own}"), key) {
                     return Err(ConvertError::Duplicates { names: vec![format!("{} and {name}/{own}", before.shown)] });
                 }
             }
-            self.files.push(safe);
+            self.files.push(WeightFile::Safe(safe));
         }
         Ok(self)
     }
@@ -116,14 +165,14 @@ impl Source {
         self
     }
 
-    /// The folder.
+    /// The folder, or the file where there is one alone.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Canonical names, sorted.
+    /// Canonical names, sorted, without those of scales.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.keys.keys().map(String::as_str)
+        self.keys.keys().map(String::as_str).filter(|name| !self.beside.contains(*name))
     }
 
     /// Whether some canonical name begins so.
@@ -137,7 +186,7 @@ impl Source {
             return Some(&folded.tensor);
         }
         let key = self.keys.get(canonical)?;
-        self.files[key.file].tensors.get(&key.own)
+        self.files[key.file].tensors().get(&key.own)
     }
 
     /// Shape of a tensor.
@@ -158,8 +207,62 @@ impl Source {
         if self.table(canonical).is_some() {
             return Ok((Dtype::F32, layout::narrow(Dtype::F32, &self.read_f32(canonical)?)));
         }
-        let (file, own) = self.place(canonical);
-        file.read(own)
+        let (file, key) = self.place(canonical);
+        let wide = || file.read(&key.own).map(|(dtype, bytes)| layout::widen(dtype, &bytes));
+        let values = match &key.change {
+            None => return file.read(&key.own),
+            Some(RowChange::FromPairs { heads }) => from_pairs(&wide()?, file.tensors()[&key.own].shape[0], *heads),
+            Some(RowChange::LessOne) => wide()?.into_iter().map(|value| value - 1.0).collect(),
+            Some(RowChange::Scaled(scaled)) => {
+                let values = self.scaled(file.safe(), key, scaled)?;
+                let count = values.iter().filter(|value| !value.is_finite()).count();
+                if count > 0 {
+                    let faults = vec![NonFiniteFault { tensor: key.own.clone(), count }];
+                    return Err(ConvertError::NonFinite { path: file.path().to_path_buf(), faults });
+                }
+                values
+            }
+        };
+        Ok((Dtype::F32, layout::narrow(Dtype::F32, &values)))
+    }
+
+    /// Values of 8 bits times their scales.
+    fn scaled(&self, file: &SafeFile, key: &Key, scaled: &Scaled) -> Result<Vec<f32>, ConvertError> {
+        let scales = self.read_f32(&scaled.scale)?;
+        let zeros = scaled.zero.as_ref().map(|zero| self.whole_numbers(zero)).transpose()?;
+        let columns = file.tensors[&key.own].shape[1];
+        Ok(scaled.values(&file.read_any(&key.own)?.1, columns, &scales, zeros.as_deref()))
+    }
+
+    /// A tensor of floats, or of whole numbers of 8 bits.
+    fn whole_numbers(&self, canonical: &str) -> Result<Vec<f32>, ConvertError> {
+        let (file, key) = self.place(canonical);
+        match file.safe().read_any(&key.own)? {
+            (Element::Other("I8"), bytes) => Ok(bytes.into_iter().map(|byte| f32::from(byte as i8)).collect()),
+            _ => self.read_f32(canonical),
+        }
+    }
+
+    /// Takes a weight of 8 bits for one with scales, which stand for nothing else then.
+    ///
+    /// # Errors
+    /// [`ConvertError::Tensors`] where its scales are no floats.
+    pub fn scale(&mut self, canonical: &str, scaled: Scaled) -> Result<(), ConvertError> {
+        let mut faults = TensorFaults::default();
+        let fault = |name: &str| self.get(name).and_then(|tensor| tensor.dtype_fault(self.own_name(name)));
+        faults.wrong_dtype.extend(fault(&scaled.scale));
+        faults.wrong_dtype.extend(scaled.zero.as_deref().and_then(fault).filter(|fault| fault.found != "I8"));
+        if !faults.is_empty() {
+            return Err(ConvertError::Tensors { path: self.folder.clone(), faults });
+        }
+        let of_inputs = canonical.strip_suffix("weight").map(|module| format!("{module}input_scale"));
+        self.beside.extend([Some(scaled.scale.clone()), scaled.zero.clone(), of_inputs].into_iter().flatten());
+        let Some(key) = self.keys.get_mut(canonical) else { return Ok(()) };
+        if let Some(tensor) = self.files[key.file].tensors_mut().get_mut(&key.own) {
+            tensor.element = Element::Packed(scaled.eight.name());
+        }
+        key.change = Some(RowChange::Scaled(scaled));
+        Ok(())
     }
 
     /// Values of a tensor as f32; NaN and infinite values are an error.
@@ -168,10 +271,9 @@ impl Source {
     /// As [`Source::read`].
     pub fn read_f32(&self, canonical: &str) -> Result<Vec<f32>, ConvertError> {
         if let Some(folded) = self.table(canonical) {
-            return folded.values(&self.files[folded.file]);
+            return folded.values(self.files[folded.file].safe());
         }
-        let (file, own) = self.place(canonical);
-        file.read_f32(own)
+        self.read(canonical).map(|(dtype, bytes)| layout::widen(dtype, &bytes))
     }
 
     /// Number of NaN and infinite values in a tensor.
@@ -182,8 +284,13 @@ impl Source {
         if self.table(canonical).is_some() {
             return Ok(layout::count_non_finite(Dtype::F32, &self.read(canonical)?.1));
         }
-        let (file, own) = self.place(canonical);
-        file.non_finite(own)
+        let (file, key) = self.place(canonical);
+        let Some(RowChange::Scaled(scaled)) = &key.change else { return file.non_finite(&key.own) };
+        let of_scales = self.non_finite(&scaled.scale)?;
+        if of_scales > 0 {
+            return Ok(of_scales);
+        }
+        Ok(self.scaled(file.safe(), key, scaled)?.iter().filter(|value| !value.is_finite()).count())
     }
 
     /// The weight files and their index, for the record's list of sources.
@@ -195,9 +302,9 @@ impl Source {
         self.folded.as_ref().filter(|folded| folded.name == canonical)
     }
 
-    fn place(&self, canonical: &str) -> (&SafeFile, &str) {
+    fn place(&self, canonical: &str) -> (&WeightFile, &Key) {
         let key = self.keys.get(canonical).unwrap_or_else(|| panic!("{canonical} was not checked to be there"));
-        (&self.files[key.file], &key.own)
+        (&self.files[key.file], key)
     }
 }
 
@@ -301,7 +408,9 @@ fn other_weights(folder: &Path, save: &str) -> Option<ConvertError> {
             found.push(format!("{name}/ ({format})"));
         }
     }
-    let way = if safetensors {
+    let way = if found.iter().any(|file| file.ends_with(".gguf (GGUF)")) {
+        format!("{SINGLE_FILE} would do, and a GGUF file is read where it is named itself")
+    } else if safetensors {
         format!("{SINGLE_FILE}, or shards with {INDEX_FILE}, would do")
     } else {
         format!("{SINGLE_FILE} would do, which opens without running anything: {save}")
@@ -378,8 +487,8 @@ pub(crate) fn checkpoint_name(folder: &Path) -> String {
     name_of(&absolute).unwrap_or_else(|| "checkpoint".into())
 }
 
-/// The newest snapshot of `ORG/NAME`, or of a `NAME` without an organisation, in a Hugging Face cache, if it holds a
-/// configuration.
+/// The newest snapshot of `ORG/NAME`, or of a `NAME` without an organisation, in a Hugging Face cache, if it holds the
+/// configuration of a checkpoint or of an adapter.
 ///
 /// `cache_root` is the folder that holds `models--ORG--NAME`. The snapshot is the one `refs/main` names; without such a
 /// reference, the one changed last. Nothing is downloaded.
@@ -395,7 +504,8 @@ pub fn find_in_hf_cache(cache_root: &Path, org_name: &str) -> Option<PathBuf> {
     }
     let model = cache_root.join(format!("models--{}", parts.join("--")));
     // A model of sentence-transformers may have its configuration in a folder inside.
-    let complete = |folder: &PathBuf| [CONFIG_FILE, MODULES_FILE].iter().any(|file| folder.join(file).is_file());
+    let files = [CONFIG_FILE, MODULES_FILE, ADAPTER_CONFIG];
+    let complete = |folder: &PathBuf| files.iter().any(|file| folder.join(file).is_file());
     let named = fs::read_to_string(model.join("refs").join("main")).ok();
     if let Some(revision) = named.as_deref().map(str::trim).filter(|r| plain(r)) {
         let snapshot = model.join("snapshots").join(revision);

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use omniburn_models::checkpoint::{Card, TaskRules};
 
 use crate::error::ConvertError;
-use crate::lora::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
+use crate::files::ADAPTER_CONFIG;
+use crate::lora::ADAPTER_WEIGHTS;
 use crate::recipes::Layout;
 use crate::source::{Source, checkpoint_name};
 
@@ -32,6 +33,27 @@ pub enum TaskChoice {
     All,
     /// The base weights, without any adapter.
     None,
+}
+
+/// An adapter given by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenAdapter {
+    /// The task that it makes; of several without a name, the folder's.
+    pub task: Option<String>,
+    /// Its folder.
+    pub folder: PathBuf,
+}
+
+impl GivenAdapter {
+    /// The adapter of a folder, for whatever task is chosen.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { task: None, folder: folder.into() }
+    }
+
+    /// The adapter of a folder, for a task.
+    pub fn named(task: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
+        Self { task: Some(task.into()), folder: folder.into() }
+    }
 }
 
 /// One task of the record and where its own tensors come from.
@@ -79,28 +101,50 @@ pub(crate) fn adapters_in(folder: &Path) -> Result<BTreeMap<String, PathBuf>, Co
 }
 
 impl Tasks {
-    /// The task of a checkpoint that has one alone.
+    /// The task of a checkpoint that has one alone, or the tasks that adapters make of it: one adapter without a name is
+    /// merged into the task there is, others make a task each.
     ///
     /// # Errors
-    /// [`ConvertError::UnknownTask`] for another one, [`ConvertError::NoAdapters`].
-    pub fn one(
-        name: &str,
-        family: &'static str,
-        choice: &TaskChoice,
-        adapter: Option<&Path>,
-    ) -> Result<Self, ConvertError> {
-        if let TaskChoice::Named(asked) = choice
-            && asked != name
-            && (asked != EMBED_TASK || name == RERANK_TASK)
-        {
-            return Err(ConvertError::UnknownTask { asked: asked.clone(), known: vec![name.into()] });
+    /// [`ConvertError::UnknownTask`] for another one, [`ConvertError::AdapterChoice`], [`ConvertError::AdapterTwice`],
+    /// [`ConvertError::TaskName`].
+    pub fn one(name: &str, choice: &TaskChoice, adapters: &[GivenAdapter]) -> Result<Self, ConvertError> {
+        if *choice == TaskChoice::None && !adapters.is_empty() {
+            return Err(ConvertError::AdapterChoice { choice: "no task" });
         }
-        if adapter.is_some() {
-            return Err(ConvertError::NoAdapters { family });
+        let plan =
+            |(name, adapter): (String, Option<PathBuf>)| TaskPlan { name, key: None, adapter, special_rows: false };
+        let mut plans: Vec<TaskPlan> = match adapters {
+            [] => vec![plan((name.into(), None))],
+            [GivenAdapter { task: None, folder }] => vec![plan((name.into(), Some(folder.clone())))],
+            several => by_task(several)?.into_iter().map(|(name, folder)| plan((name, Some(folder)))).collect(),
+        };
+        if let TaskChoice::Named(asked) = choice {
+            let known: Vec<String> = plans.iter().map(|plan| plan.name.clone()).collect();
+            if known.contains(asked) {
+                plans.retain(|plan| plan.name == *asked);
+            } else if asked != name && (asked != EMBED_TASK || name == RERANK_TASK) {
+                return Err(ConvertError::UnknownTask { asked: asked.clone(), known });
+            }
         }
-        let plan = TaskPlan { name: name.into(), key: None, adapter: None, special_rows: false };
-        Ok(Self { plans: vec![plan], default: name.into(), notes: Vec::new() })
+        Ok(Self { default: plans[0].name.clone(), plans, notes: Vec::new() })
     }
+}
+
+/// Adapters given by hand with the task of each, in their order.
+///
+/// # Errors
+/// [`ConvertError::AdapterTwice`], [`ConvertError::TaskName`].
+fn by_task(adapters: &[GivenAdapter]) -> Result<Vec<(String, PathBuf)>, ConvertError> {
+    let mut named: Vec<(String, PathBuf)> = Vec::new();
+    for GivenAdapter { task, folder } in adapters {
+        let task = task.clone().unwrap_or_else(|| folder_name(folder));
+        check_name(&task)?;
+        if named.iter().any(|(before, _)| *before == task) {
+            return Err(ConvertError::AdapterTwice { task });
+        }
+        named.push((task, folder.clone()));
+    }
+    Ok(named)
 }
 
 /// Everything the choice of tasks depends on.
@@ -138,8 +182,13 @@ impl Survey<'_> {
     ///
     /// # Errors
     /// [`ConvertError::UnknownTask`], [`ConvertError::AdapterChoice`], [`ConvertError::AdapterMissing`],
-    /// [`ConvertError::AdaptersBesideMerged`], [`ConvertError::TaskName`].
-    pub fn choose(&self, choice: &TaskChoice, adapter: Option<&Path>) -> Result<Tasks, ConvertError> {
+    /// [`ConvertError::AdaptersBesideMerged`], [`ConvertError::TaskName`], [`ConvertError::AdapterTwice`].
+    pub fn choose(&self, choice: &TaskChoice, given: &[GivenAdapter]) -> Result<Tasks, ConvertError> {
+        let adapter = match given {
+            [] => None,
+            [GivenAdapter { task: None, folder }] => Some(folder.as_path()),
+            several => return self.named(choice, by_task(several)?),
+        };
         match (choice, adapter) {
             (TaskChoice::All, Some(_)) => return Err(ConvertError::AdapterChoice { choice: "all tasks" }),
             (TaskChoice::None, Some(_)) => return Err(ConvertError::AdapterChoice { choice: "no task" }),
@@ -153,6 +202,38 @@ impl Survey<'_> {
         for plan in &tasks.plans {
             check_name(&plan.name)?;
         }
+        Ok(tasks)
+    }
+
+    /// Adapters given for tasks by name, in place of the checkpoint's own or beside them: they alone, unless all tasks or
+    /// another one is chosen.
+    fn named(&self, choice: &TaskChoice, given: Vec<(String, PathBuf)>) -> Result<Tasks, ConvertError> {
+        match (self.layout, choice) {
+            (_, TaskChoice::None) => return Err(ConvertError::AdapterChoice { choice: "no task" }),
+            (Layout::TorchMerged, _) => {
+                return Err(ConvertError::AdapterChoice { choice: "tasks by name, as these weights are of one task" });
+            }
+            _ => {}
+        }
+        let mut adapters = self.adapters.clone();
+        adapters.extend(given.iter().cloned());
+        let with = Survey { adapters: &adapters, ..*self };
+        let mut tasks = match choice {
+            TaskChoice::Default => {
+                let mut plans = Vec::new();
+                let mut notes = Vec::new();
+                for (name, _) in &given {
+                    let one = with.choose(&TaskChoice::Named(name.clone()), &[])?;
+                    plans.extend(one.plans);
+                    notes = one.notes;
+                }
+                Tasks { default: plans[0].name.clone(), plans, notes }
+            }
+            chosen => with.choose(chosen, &[])?,
+        };
+        tasks.notes.extend(
+            given.iter().map(|(task, folder)| format!("task `{task}`: the adapter given, {}", folder_name(folder))),
+        );
         Ok(tasks)
     }
 

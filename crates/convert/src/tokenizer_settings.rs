@@ -49,6 +49,14 @@ pub(crate) struct TokenizerFiles {
     pub token_types: bool,
 }
 
+impl TokenizerFiles {
+    /// A tokenizer that was made of something else, such as the metadata of the file at `path`.
+    pub fn built(path: &Path, content: Vec<u8>) -> Self {
+        let path = path.to_path_buf();
+        Self { path, content: Some(content), read: Vec::new(), notes: Vec::new(), token_types: false }
+    }
+}
+
 /// Reads all files of a folder's tokenizer; `root` is its `config.json`, and `rows` those of the token table.
 ///
 /// # Errors

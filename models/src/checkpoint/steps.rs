@@ -1,5 +1,7 @@
 //! What a conversion does beside reading a configuration and one set of weights, as data that a family states.
 
+use super::gguf::GgufRules;
+
 /// Steps of a conversion, as a family asks for them.
 #[derive(Debug, Clone, Copy)]
 pub struct Steps {
@@ -25,6 +27,8 @@ pub struct Steps {
     pub folds: &'static [Fold],
     /// Whether files of preprocessors are laid over what the configuration says of media.
     pub processors: bool,
+    /// How GGUF files are read, by architecture; none where none are.
+    pub gguf: &'static [GgufRules],
 }
 
 impl Steps {
@@ -40,6 +44,7 @@ impl Steps {
         static_table: None,
         folds: &[],
         processors: false,
+        gguf: &[],
     };
 }
 

@@ -12,7 +12,7 @@ use crate::blocks::{
     HeadActivation, HiddenAct, Pooling, RowHeads, ScoreHead, ScoreHeadConfig, TokenTable, VectorHead, VectorHeadConfig,
 };
 use crate::builder::Builder;
-use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps, hidden_act, layers};
+use crate::checkpoint::{CheckpointFolder, Fields, GgufRules, KeyMap, Pattern, Steps, hidden_act, layers};
 use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::encoder::{Encoder, EncoderShape, EncoderState};
 use crate::error::{ConfigError, RecordError};
@@ -40,8 +40,42 @@ static RULES: CheckpointRules = CheckpointRules {
     keys: KEYS,
     names: NAMES,
     read: |folder| Box::new(read(folder)),
-    steps: Steps::TEXT,
+    steps: Steps { gguf: GGUF, ..Steps::TEXT },
 };
+
+/// As llama.cpp writes it.
+const GGUF: &[GgufRules] = &[GgufRules {
+    architectures: &["bert"],
+    model_type: "bert",
+    names: &[
+        ("token_embd.", "embeddings.word_embeddings."),
+        ("position_embd.", "embeddings.position_embeddings."),
+        ("token_types.", "embeddings.token_type_embeddings."),
+        ("token_embd_norm.", "embeddings.LayerNorm."),
+        ("blk.", "encoder.layer."),
+        (".attn_q.", ".attention.self.query."),
+        (".attn_k.", ".attention.self.key."),
+        (".attn_v.", ".attention.self.value."),
+        (".attn_output.", ".attention.output.dense."),
+        (".attn_output_norm.", ".attention.output.LayerNorm."),
+        (".ffn_up.", ".intermediate.dense."),
+        (".ffn_down.", ".output.dense."),
+        (".layer_output_norm.", ".output.LayerNorm."),
+    ],
+    fields: &[
+        ("context_length", "max_position_embeddings"),
+        ("embedding_length", "hidden_size"),
+        ("block_count", "num_hidden_layers"),
+        ("feed_forward_length", "intermediate_size"),
+        ("attention.head_count", "num_attention_heads"),
+        ("attention.layer_norm_epsilon", "layer_norm_eps"),
+        ("attention.causal", "is_decoder"),
+    ],
+    constants: &[("hidden_act", "\"gelu\"")],
+    rotary_pairs: false,
+    norms_from_zero: false,
+    dense: &[],
+}];
 
 /// Whether a class of transformers is this family with whatever head.
 fn is_architecture(name: &str) -> bool {

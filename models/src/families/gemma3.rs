@@ -16,7 +16,7 @@ use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::{Linear, RmsNorm, RotaryTable, TokenTable, VectorHead, VectorHeadConfig};
 use crate::builder::{Builder, FusedPart};
 use crate::capture;
-use crate::checkpoint::{CheckpointFolder, Steps};
+use crate::checkpoint::{CheckpointFolder, GgufRules, Steps};
 use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::error::ConfigError;
 use crate::families::qwen3::KEYS;
@@ -44,8 +44,52 @@ static RULES: CheckpointRules = CheckpointRules {
     keys: KEYS,
     names: &[("backbone.", "")],
     read: |folder| Box::new(read(folder)),
-    steps: Steps::TEXT,
+    steps: Steps { gguf: GGUF, ..Steps::TEXT },
 };
+
+/// As llama.cpp writes EmbeddingGemma.
+const GGUF: &[GgufRules] = &[GgufRules {
+    architectures: &["gemma-embedding"],
+    model_type: "gemma3_text",
+    names: &[
+        ("token_embd.", "embed_tokens."),
+        ("output_norm.", "norm."),
+        ("blk.", "layers."),
+        (".attn_q_norm.", ".self_attn.q_norm."),
+        (".attn_k_norm.", ".self_attn.k_norm."),
+        (".attn_norm.", ".input_layernorm."),
+        (".attn_q.", ".self_attn.q_proj."),
+        (".attn_k.", ".self_attn.k_proj."),
+        (".attn_v.", ".self_attn.v_proj."),
+        (".attn_output.", ".self_attn.o_proj."),
+        (".post_attention_norm.", ".post_attention_layernorm."),
+        (".ffn_norm.", ".pre_feedforward_layernorm."),
+        (".post_ffw_norm.", ".post_feedforward_layernorm."),
+        (".ffn_gate.", ".mlp.gate_proj."),
+        (".ffn_up.", ".mlp.up_proj."),
+        (".ffn_down.", ".mlp.down_proj."),
+    ],
+    fields: &[
+        ("context_length", "max_position_embeddings"),
+        ("embedding_length", "hidden_size"),
+        ("block_count", "num_hidden_layers"),
+        ("feed_forward_length", "intermediate_size"),
+        ("attention.head_count", "num_attention_heads"),
+        ("attention.head_count_kv", "num_key_value_heads"),
+        ("attention.key_length", "head_dim"),
+        // Scores are divided by the square root of a head's numbers there.
+        ("attention.key_length", "query_pre_attn_scalar"),
+        ("attention.layer_norm_rms_epsilon", "rms_norm_eps"),
+        ("attention.sliding_window", "sliding_window"),
+        ("attention.sliding_window_pattern", "sliding_window_pattern"),
+        ("rope.freq_base", "rope_theta"),
+        ("rope.freq_base_swa", "rope_local_base_freq"),
+    ],
+    constants: &[("hidden_activation", "\"gelu_pytorch_tanh\""), ("use_bidirectional_attention", "true")],
+    rotary_pairs: false,
+    norms_from_zero: true,
+    dense: &["dense_2", "dense_3"],
+}];
 
 /// Configuration of the family; plain data without defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

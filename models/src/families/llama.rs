@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::backbone::{BackboneConfig, BackboneOptions, BackboneText};
 use crate::blocks::{Llama3Scaling, VectorHeadConfig};
 use crate::builder::Builder;
-use crate::checkpoint::{CheckpointFolder, Steps};
+use crate::checkpoint::{CheckpointFolder, GgufRules, Steps};
 use crate::error::ConfigError;
 use crate::families::qwen3::{Decoder, KEYS, read_backbone, rope};
 use crate::family::{Architecture, CheckpointRules, Family, ModelSpec, TextModel, Tokens, config};
@@ -34,8 +34,14 @@ static RULES: CheckpointRules = CheckpointRules {
     keys: KEYS,
     names: &[("backbone.", "")],
     read: |folder| Box::new(read(folder)),
-    steps: Steps::TEXT,
+    steps: Steps { gguf: GGUF, ..Steps::TEXT },
 };
+
+/// As llama.cpp writes them: it turns the rows of a Llama's queries and keys, Mistral's with them.
+const GGUF: &[GgufRules] = &[
+    GgufRules { architectures: &["llama"], model_type: "llama", rotary_pairs: true, ..GgufRules::DECODER },
+    GgufRules { architectures: &["qwen2"], model_type: "qwen2", ..GgufRules::DECODER },
+];
 
 /// Configuration of the family; plain data without defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

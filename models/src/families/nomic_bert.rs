@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::blocks::rope::inverse_frequencies;
 use crate::blocks::{VectorHead, VectorHeadConfig};
 use crate::builder::Builder;
-use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps, spelling};
+use crate::checkpoint::{CheckpointFolder, Fields, GgufRules, KeyMap, Pattern, Steps, spelling};
 use crate::checks::{layer_count, multiple, nonzero, positive, small};
 use crate::error::ConfigError;
 use crate::family::{Architecture, CheckpointRules, Family, ModelSpec, TextModel, Tokens, config};
@@ -85,8 +85,46 @@ static RULES: CheckpointRules = CheckpointRules {
         (".mlp.norm.", ".norm2."),
     ],
     read: |folder| Box::new(read(folder)),
-    steps: Steps::TEXT,
+    steps: Steps { gguf: GGUF, ..Steps::TEXT },
 };
+
+/// As llama.cpp writes it: v1 and v1.5, without experts.
+const GGUF: &[GgufRules] = &[GgufRules {
+    architectures: &["nomic-bert"],
+    model_type: "nomic_bert",
+    names: &[
+        ("token_embd.", "embeddings.word_embeddings."),
+        ("token_types.", "embeddings.token_type_embeddings."),
+        ("token_embd_norm.", "emb_ln."),
+        ("blk.", "encoder.layers."),
+        (".attn_qkv.", ".attn.Wqkv."),
+        (".attn_output.", ".attn.out_proj."),
+        (".attn_output_norm.", ".norm1."),
+        (".ffn_up.", ".mlp.fc11."),
+        (".ffn_gate.", ".mlp.fc12."),
+        (".ffn_down.", ".mlp.fc2."),
+        (".layer_output_norm.", ".norm2."),
+    ],
+    fields: &[
+        ("context_length", "n_positions"),
+        ("embedding_length", "n_embd"),
+        ("block_count", "n_layer"),
+        ("feed_forward_length", "n_inner"),
+        ("attention.head_count", "n_head"),
+        ("attention.layer_norm_epsilon", "layer_norm_epsilon"),
+        ("attention.causal", "causal"),
+        ("rope.freq_base", "rotary_emb_base"),
+    ],
+    constants: &[
+        ("activation_function", "\"swiglu\""),
+        ("qkv_proj_bias", "false"),
+        ("mlp_fc1_bias", "false"),
+        ("mlp_fc2_bias", "false"),
+    ],
+    rotary_pairs: false,
+    norms_from_zero: false,
+    dense: &[],
+}];
 
 /// Configuration of the family; plain data without defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::backbone::{BackboneConfig, BackboneOptions, BackboneText};
 use crate::blocks::{AnswerHead, Llama3Scaling, Pooling, VectorHeadConfig};
 use crate::builder::Builder;
-use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps};
+use crate::checkpoint::{CheckpointFolder, Fields, GgufRules, KeyMap, Pattern, Steps};
 use crate::error::ConfigError;
 use crate::family::{
     Architecture, CheckpointRules, Family, ModelSpec, Outputs, PairForm, PairPrompt, TextModel, Tokens, config,
@@ -32,8 +32,11 @@ static RULES: CheckpointRules = CheckpointRules {
     keys: KEYS,
     names: &[("head.", ""), ("backbone.", "")],
     read: |folder| Box::new(read(folder)),
-    steps: Steps::TEXT,
+    steps: Steps { gguf: GGUF, ..Steps::TEXT },
 };
+
+/// As llama.cpp writes it.
+const GGUF: &[GgufRules] = &[GgufRules { architectures: &["qwen3"], model_type: "qwen3", ..GgufRules::DECODER }];
 
 /// The names of published decoders.
 pub(crate) const KEYS: KeyMap = KeyMap {

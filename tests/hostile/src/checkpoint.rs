@@ -11,7 +11,7 @@ use omniburn_convert::{ConvertOptions, TaskChoice, convert};
 use omniburn_media::TextTokenizer;
 use tempfile::TempDir;
 
-use crate::places::{copy_tree, golden_checkpoint, read, scratch};
+use crate::places::{copy_tree, golden, golden_checkpoint, read, scratch};
 
 /// A checkpoint of the goldens and the file of it that is damaged.
 type Case = (&'static str, &'static str);
@@ -84,6 +84,46 @@ pub fn tokenizer(data: &[u8]) {
         Err(error) => assert!(!error.to_string().is_empty()),
     }
     checked(TOKENIZERS, data);
+}
+
+/// GGUF files whose headers are damaged.
+const GGUFS: [&str; 3] = ["bert-packed", "qwen3-q8", "gemma-embedding"];
+
+/// The header of a GGUF file, with nothing behind it and then with a hole of the length that the true file has.
+pub fn gguf(data: &[u8]) {
+    thread_local! {
+        static PLACE: TempDir = scratch();
+    }
+    let Some((first, file)) = data.split_first() else { return };
+    let (_, data_bytes) = gguf_parts(GGUFS[usize::from(*first) % GGUFS.len()]);
+    let place = PLACE.with(|folder| folder.path().join("model.gguf"));
+    fs::write(&place, file).expect("a scratch file can be written");
+    check(place.clone());
+    let opened = fs::OpenOptions::new().write(true).open(&place);
+    opened
+        .and_then(|opened| opened.set_len(file.len() as u64 + data_bytes))
+        .expect("a scratch file can be made longer");
+    check(place);
+}
+
+/// The header of a GGUF file of the goldens up to where its data begin, and the length of its data.
+fn gguf_parts(name: &str) -> (Vec<u8>, u64) {
+    let mut bytes = read(&golden().join("gguf").join(format!("{name}.gguf")));
+    // The name of the last tensor stands in the header alone, and its number of axes, sizes, type and offset behind it.
+    let last = bytes.windows(TENSOR_END.len()).rposition(|window| window == TENSOR_END).expect("a tensor of weights");
+    let axes = u32::from_le_bytes(*bytes[last + TENSOR_END.len()..].first_chunk().expect("a number of axes"));
+    let end = last + TENSOR_END.len() + 4 + 8 * axes as usize + 4 + 8;
+    let data = (bytes.len() - end.next_multiple_of(32)) as u64;
+    bytes.truncate(end.next_multiple_of(32));
+    (bytes, data)
+}
+
+/// How the name of the last tensor of those files ends.
+const TENSOR_END: &[u8] = b".weight";
+
+pub fn gguf_seeds() -> Vec<Vec<u8>> {
+    let seed = |(index, name): (usize, &&str)| [vec![index as u8], gguf_parts(name).0].concat();
+    GGUFS.iter().enumerate().map(seed).collect()
 }
 
 fn chosen<'a>(cases: &[Case], data: &'a [u8]) -> Option<(Case, &'a [u8])> {
@@ -184,6 +224,21 @@ pub fn tokenizer_seeds() -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_seed_of_a_gguf_file_is_accepted_as_it_is() {
+        for (name, seed) in GGUFS.iter().zip(gguf_seeds()) {
+            let place = scratch();
+            let path = place.path().join("model.gguf");
+            fs::write(&path, &seed[1..]).unwrap();
+            let length = seed.len() as u64 - 1 + gguf_parts(name).1;
+            fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length).unwrap();
+            let options = ConvertOptions { check: true, ..ConvertOptions::new(path, "no-such-folder/record") };
+            if let Err(error) = convert(&options) {
+                panic!("{name}: {error}");
+            }
+        }
+    }
 
     /// A target whose valid files are refused proves nothing.
     #[test]

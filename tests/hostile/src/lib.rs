@@ -68,6 +68,7 @@ pub fn targets() -> Vec<Target> {
         target("side-files", checkpoint::side_files, checkpoint::side_file_seeds, 64, 4),
         target("adapter", checkpoint::adapter, checkpoint::adapter_seeds, 64, 4),
         target("safetensors", checkpoint::safetensors, checkpoint::safetensors_seeds, 64, 10),
+        target("gguf", checkpoint::gguf, checkpoint::gguf_seeds, 64, 10),
         target("shards", checkpoint::shards, checkpoint::shards_seeds, 64, 10),
         target("tokenizer", checkpoint::tokenizer, checkpoint::tokenizer_seeds, 256, 2),
         target("record", record::header, record::header_seeds, 64, 10),

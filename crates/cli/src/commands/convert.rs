@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use omniburn_convert::{ConvertOptions, ConvertReport, TaskChoice, convert};
+use omniburn_convert::{ConvertOptions, ConvertReport, GivenAdapter, TaskChoice, convert};
 use omniburn_output::folder;
 use omniburn_output::identity::resolved;
 
-use super::{checkpoint_folder, peak_memory};
+use super::{cached_folder, checkpoint_folder, peak_memory};
 use crate::args::ConvertArgs;
 use crate::failure::{DONE, Failure, Outcome};
 use crate::interrupt::on_interrupt;
@@ -27,7 +27,7 @@ pub fn run(args: &ConvertArgs) -> Outcome {
             return Err(Failure::usage(format!("--template: {modality} is given twice")));
         }
     }
-    options.adapter.clone_from(&args.adapter);
+    options.adapters = args.adapter.iter().map(|said| given_adapter(said)).collect();
     options.dtype = args.dtype;
     options.check = args.check;
     options.force = args.force;
@@ -35,7 +35,7 @@ pub fn run(args: &ConvertArgs) -> Outcome {
     if let Some(to) = &report_to {
         let outputs = Outputs::of([("--report", to)]);
         outputs.refuse_folder(&options.source)?;
-        args.adapter.iter().try_for_each(|adapter| outputs.refuse_folder(adapter))?;
+        options.adapters.iter().try_for_each(|adapter| outputs.refuse_folder(&adapter.folder))?;
         let inside = |out: &PathBuf| to.resolved().is_some_and(|file| file.starts_with(record_at(out)));
         if !args.check && args.out.as_ref().is_some_and(inside) {
             let file = to.named().display();
@@ -69,6 +69,19 @@ pub fn run(args: &ConvertArgs) -> Outcome {
         _ => write_stdout(for_people(&report).as_bytes())?,
     }
     Ok(DONE)
+}
+
+/// `--adapter` of a conversion: a folder, or a task and a folder, each also by its name in the cache.
+fn given_adapter(said: &Path) -> GivenAdapter {
+    let folder =
+        |path: &Path| if path.exists() { None } else { cached_folder(path) }.unwrap_or_else(|| path.to_path_buf());
+    match said.to_str().and_then(|text| text.split_once('=')) {
+        // A folder may have the sign in its name.
+        Some((task, rest)) if !said.exists() && !task.contains(['/', '\\']) => {
+            GivenAdapter::named(task, folder(rest.as_ref()))
+        }
+        _ => GivenAdapter::new(folder(said)),
+    }
 }
 
 /// Where the record will lie, links resolved.

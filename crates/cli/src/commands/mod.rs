@@ -149,11 +149,10 @@ fn checkpoint_folder(source: &Path) -> Result<PathBuf, Failure> {
     if source.exists() {
         return Ok(source.to_path_buf());
     }
-    let caches = hf_cache::folders(|name| std::env::var_os(name), std::env::home_dir());
-    if let Some(found) = source.to_str().and_then(|name| caches.iter().find_map(|cache| find_in_hf_cache(cache, name)))
-    {
+    if let Some(found) = cached_folder(source) {
         return Ok(found);
     }
+    let caches = hf_caches();
     let names: Vec<String> = caches.iter().map(|cache| cache.display().to_string()).collect();
     let names = names.join(" or ");
     let sought = if names.is_empty() { names } else { format!(", and none of that name in {names}") };
@@ -161,6 +160,16 @@ fn checkpoint_folder(source: &Path) -> Result<PathBuf, Failure> {
         "{}: no such folder{sought}; nothing is downloaded: `omniburn pull` does that",
         source.display()
     )))
+}
+
+/// The folder of `ORG/NAME` in the Hugging Face caches of this machine.
+fn cached_folder(name: &Path) -> Option<PathBuf> {
+    let name = name.to_str()?;
+    hf_caches().iter().find_map(|cache| find_in_hf_cache(cache, name))
+}
+
+fn hf_caches() -> Vec<PathBuf> {
+    hf_cache::folders(|name| std::env::var_os(name), std::env::home_dir())
 }
 
 fn mebibytes(bytes: u64) -> String {

@@ -556,17 +556,18 @@ fn adapter_tensors_without_a_target_are_refused_by_name() {
     for other in [
         "base_model.model.language_model.layers.9.self_attn.q_proj",
         "base_model.model.language_model.layers.0.self_attn.qkv_proj",
-        // A tower is shared by all tasks.
-        "base_model.model.vision_tower.blocks.0.attn.proj",
-        "base_model.model.language_model.embed_tokens",
+        "base_model.model.vision_tower.blocks.9.attn.proj",
+        // A convolution whose channels lie last is none that PEFT was trained around.
+        "base_model.model.audio_tower.conv1",
     ] {
         let error = lora_refusal(|lora| {
+            lora.config["target_modules"] = json!([&[other.rsplit('.').next().unwrap()][..], &ALL_KINDS].concat());
             for (half, key) in [("lora_A", Q_A), ("lora_B", Q_B)] {
                 let array = lora.arrays[key].clone();
                 lora.arrays.insert(format!("{other}.{half}.weight"), array);
             }
         });
-        let ConvertError::LoraTargetMissing { keys, adapter } = error else { panic!("{error}") };
+        let ConvertError::LoraTargetMissing { keys, adapter, .. } = error else { panic!("{error}") };
         assert_eq!(keys, [format!("{other}.lora_A.weight"), format!("{other}.lora_B.weight")]);
         assert!(adapter.ends_with("adapters/retrieval/adapter_model.safetensors"));
     }
@@ -619,11 +620,14 @@ fn two_adapter_keys_for_one_weight_are_refused() {
 fn every_variant_of_lora_that_is_not_plain_is_refused_by_its_field() {
     let cases = [
         ("peft_type", json!("LOHA")),
-        ("use_dora", json!(true)),
-        ("bias", json!("all")),
-        ("lora_bias", json!(true)),
-        ("fan_in_fan_out", json!(true)),
-        ("modules_to_save", json!(["embed_tokens"])),
+        ("bias", json!("some")),
+        ("target_modules", json!(7)),
+        ("target_modules", json!("(")),
+        ("exclude_modules", json!(7)),
+        ("layers_to_transform", json!("first")),
+        ("modules_to_save", json!("embed_tokens")),
+        ("kasa_config", json!({"beta": 1})),
+        ("arrow_config", json!({"top_k": 3})),
         ("layer_replication", json!([[0, 2]])),
         ("use_qalora", json!(true)),
         ("alora_invocation_tokens", json!([1])),
@@ -644,8 +648,12 @@ fn every_variant_of_lora_that_is_not_plain_is_refused_by_its_field() {
         });
         assert_eq!(fields_of(error, "adapter_config.json"), [field]);
     }
-    let error = lora_refusal(|lora| lora.config["alpha_pattern"] = json!({".*q_proj": 4}));
-    assert_eq!(fields_of(error, "adapter_config.json"), ["alpha_pattern..*q_proj"]);
+    let error = lora_refusal(|lora| lora.config["alpha_pattern"] = json!({"[q_proj": 4}));
+    assert_eq!(fields_of(error, "adapter_config.json"), ["alpha_pattern.[q_proj"]);
+    let error = lora_refusal(|lora| {
+        (lora.config["target_modules"], lora.config["layers_to_transform"]) = (json!(".*_proj"), json!([0]));
+    });
+    assert_eq!(fields_of(error, "adapter_config.json"), ["layers_to_transform"]);
     let error = lora_refusal(|lora| drop(lora.config.as_object_mut().unwrap().remove("r")));
     assert_eq!(fields_of(error, "adapter_config.json"), ["r"]);
 }

@@ -358,7 +358,7 @@ fn names_of_every_wrapper_and_age_are_known() {
     assert!(report.contains("masked words: cls.predictions") && report.contains("next sentence: cls.seq"), "{report}");
     Bert::new()
         .with("adapter_config.json", json!({"peft_type": "LORA"}))
-        .refused(&["adapter_config.json", "merge_and_unload"]);
+        .refused(&["adapter_config.json", "--adapter"]);
     Bert::new()
         .change("config.json", |json| json["quantization_config"] = json!({"bits": 4}))
         .refused(&["quantization_config"]);
@@ -399,5 +399,9 @@ fn what_no_family_takes_is_refused_with_what_it_is_and_what_would_do() {
     let bert = Bert::new().with("model.gguf", json!(1));
     let error = convert(&ConvertOptions { check: true, ..ConvertOptions::new(bert.folder().join("model.gguf"), "") });
     let error = error.unwrap_err().to_string();
-    assert!(error.contains("GGUF") && error.contains("a folder with config.json"), "{error}");
+    assert!(error.contains("model.gguf: corrupt: cut"), "{error}");
+    let bert = Bert::new().with("model.onnx", json!(1));
+    let error = convert(&ConvertOptions { check: true, ..ConvertOptions::new(bert.folder().join("model.onnx"), "") });
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("ONNX") && error.contains("a folder with config.json"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! Which tasks a record holds, under which names, with which templates, prompts, dimensions and preprocessing.
 
-use omniburn_convert::{ConvertError, ConvertOptions, TaskChoice};
+use omniburn_convert::{ConvertError, ConvertOptions, GivenAdapter, TaskChoice};
 use omniburn_models::record::{Dtype, Modality, TemplateKind};
 use serde_json::json;
 
@@ -112,7 +112,9 @@ fn an_adapter_given_by_hand_is_merged_into_the_one_task_chosen() {
     checkpoint.adapters.clear();
     let set = |choice: TaskChoice| {
         let folder = folder.clone();
-        move |o: &mut ConvertOptions| (o.tasks, o.adapter, o.force) = (choice.clone(), Some(folder.clone()), true)
+        move |o: &mut ConvertOptions| {
+            (o.tasks, o.adapters, o.force) = (choice.clone(), vec![GivenAdapter::new(&folder)], true);
+        }
     };
     let report = checkpoint.convert_with(set(named("classification"))).unwrap();
     assert_eq!(report.tasks, ["classification"]);

@@ -1,0 +1,18 @@
+//! GGUF files: one file that holds weights, sizes and tokenizer of a model, mostly packed.
+//!
+//! | where | what |
+//! |---|---|
+//! | `reader` | the header, checked against the file's length; tensors read one at a time |
+//! | `blocks` | packed types widened to f32 |
+//! | `tokenizer` | `tokenizer.ggml.*` to a `tokenizer.json` |
+//! | `checkpoint` | architecture, sizes and names by the rules of a family |
+//!
+//! The reader is the house's own: of the published crates, `gguf`, `gguf-rs` and `ggus` believe the counts of a header
+//! before they look at the file's length and widen nothing, and `candle-core` brings a tensor library of its own.
+
+mod blocks;
+mod checkpoint;
+pub(crate) mod reader;
+mod tokenizer;
+
+pub(crate) use checkpoint::{Gguf, open};

@@ -24,6 +24,9 @@ mod kind {
     pub const UNUSED: u8 = 5;
 }
 
+/// Bytes of a piece of SentencePiece at most; published ones have less than a hundred.
+const LONGEST_PIECE: usize = 512;
+
 /// Keys that no id of a text depends on.
 const NEUTRAL: [&str; 14] = [
     "token_type_count",
@@ -349,6 +352,11 @@ fn sentence_piece(said: &Said<'_>, tokens: &Tokens<'_>) -> Option<Value> {
         said.fault("scores", "a list of numbers");
         return None;
     };
+    // Every way to part a piece is looked up.
+    if tokens.texts.iter().any(|text| text.len() > LONGEST_PIECE) {
+        said.fault("tokens", &format!("pieces of at most {LONGEST_PIECE} bytes"));
+        return None;
+    }
     let vocabulary = tokens.vocabulary(said)?;
     let template = template(said, tokens, true, [&["bos_token_id"], &["eos_token_id"]])
         .filter(|_| said.get("add_eos_token").is_some());

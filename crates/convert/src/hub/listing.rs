@@ -5,8 +5,8 @@ use omniburn_models::record::TOKENIZER_FILE;
 use serde_json::Value;
 
 use super::error::HubError;
-use crate::files::{CONFIG_FILE, MODULES_FILE};
-use crate::lora::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
+use crate::files::{ADAPTER_CONFIG, CONFIG_FILE, MODULES_FILE};
+use crate::lora::ADAPTER_WEIGHTS;
 use crate::processor_files::PREPROCESSOR_FILES;
 use crate::rerank::TEMPLATE_FILE;
 use crate::sentence_transformers::{PROMPTS_FILE, TRANSFORMER_FILES};

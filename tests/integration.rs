@@ -14,6 +14,7 @@ mod failure;
 mod families;
 mod faults;
 mod instructions;
+mod items;
 mod laws;
 mod layouts;
 mod mini;

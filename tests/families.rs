@@ -20,6 +20,12 @@ use crate::support::*;
 /// class (`XLMRobertaTokenizer`), as we do: our ids for them are compared with transformers' by `tokenizer_settings`.
 const OTHER_IDS: [(&str, [&str; 5]); 1] = [("bge-m3-tiny", ["space", "combining", "emoji", "code", "whitespace"])];
 
+/// Checkpoints whose manifest has texts in a prompt of its maker and not in the family's.
+const OTHER_PROMPTS: [&str; 1] = ["qwen3-vl-tiny"];
+
+/// Matrices that rows of towers go through, by the beginning of their names.
+const CONNECTORS: [&str; 2] = ["merger.", "deepstack."];
+
 /// Matrices behind the pooling, by the beginning of their names.
 const BEHIND_THE_POOLING: [&str; 3] = ["text_head.", "text_projection.", "dense."];
 /// Texts that a maker cuts earlier than the folder's own files say.
@@ -43,6 +49,7 @@ impl Model {
                 .flatten()
                 .map(|entry| entry.file_name().to_string_lossy().into_owned())
                 .filter(|name| set.refs.join(format!("{name}.json")).is_file())
+                .filter(|name| !OTHER_PROMPTS.contains(&name.as_str()))
                 .collect();
             names.sort();
             for name in names {
@@ -94,9 +101,11 @@ impl Model {
             let prompt = case["prompt_text"].as_str().unwrap_or_default();
             let roles =
                 [(Role::Document, &prompts.document), (Role::Query, &prompts.query), (Role::None, &prompts.none)];
-            let (text, tokens) = (str_of(&case["text"]), ids_of(&case["input_ids"]).len());
+            let named = || self.twin.text_named(str_of(&case["items"][0][1]));
+            let (text, tokens) =
+                (case["text"].as_str().map_or_else(named, String::from), ids_of(&case["input_ids"]).len());
             let (role, text) = match roles.into_iter().find(|(_, own)| *own == prompt) {
-                Some((role, _)) => (role, text.to_owned()),
+                Some((role, _)) => (role, text),
                 // A prompt that no role takes stands in front of the text by hand.
                 None => {
                     assert_eq!(prompts.none, "", "{}", self.twin.name);
@@ -150,9 +159,12 @@ fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
     std::fs::write(path, serde_json::to_vec_pretty(&value).unwrap()).unwrap();
 }
 
-/// The tensor of a text's vector in a manifest.
+/// The tensor of a text's vector in a manifest. Texts with an instruction are compared in `items.rs`.
 fn vector_of(case: &Value) -> Option<&str> {
-    (case["kind"] == "text" && case["input_ids"].is_array() && case["text"].is_string())
+    // A manifest of items says a text by its name in the set.
+    let named = case["items"].as_array().is_some_and(|items| items.len() == 1) && case["convention"] == "published";
+    let text = (case["text"].is_string() || named) && case["instruction"].is_null();
+    (case["kind"] == "text" && case["input_ids"].is_array() && text)
         .then(|| case["embedding"].as_str().or(case["dense"].as_str()))?
 }
 
@@ -267,6 +279,7 @@ fn every_family_counts_the_operations_of_its_matrices() {
         let specs = family.text_tensors(0);
         // Heads over rows are computed where they are asked for.
         let linear = specs.iter().filter(|spec| spec.role == TensorRole::Linear && !spec.name.starts_with("head."));
+        let linear = linear.filter(|spec| !CONNECTORS.iter().any(|name| spec.name.starts_with(name)));
         // These meet one vector a text.
         let (behind, rest): (Vec<_>, Vec<_>) =
             linear.partition(|spec| BEHIND_THE_POOLING.iter().any(|name| spec.name.starts_with(name)));
@@ -471,7 +484,8 @@ fn mistakes_in_a_familys_folder_show_in_its_vectors() {
         // Every name that a field has in this folder.
         let config = |what: &str, fields: &[&str], value: Value| {
             let there: Vec<&&str> = fields.iter().filter(|field| !own[**field].is_null()).collect();
-            if there.is_empty() {
+            // Of a configuration whose texts have one of their own, in `items.rs`.
+            if there.is_empty() || own["text_config"].is_object() {
                 return;
             }
             let copy = model.changed(what, |folder| {

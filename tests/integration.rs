@@ -17,6 +17,7 @@ mod families;
 mod faults;
 mod ggufs;
 mod instructions;
+mod items;
 mod laws;
 mod layouts;
 mod mini;

@@ -65,6 +65,11 @@ impl Model {
                     let config = read(&set.checkpoints.join(name).join("config.json"));
                     config.is_some_and(|config| rules_for(&config).is_some())
                 })
+                // Pairs with media are compared in `items.rs`.
+                .filter(|name| {
+                    let refs = read(&set.refs.join(format!("{name}.json"))).expect("a manifest is JSON");
+                    refs["cases"].as_array().is_some_and(|cases| cases.iter().any(|case| case["kind"] == "pair"))
+                })
                 .collect();
             names.sort();
             found.extend(names.iter().map(|name| Self::of(set.twin(name))));

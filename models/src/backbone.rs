@@ -10,7 +10,7 @@ use omniburn_kernels::{Activation, Before, HeadSizes, Segments};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenRows;
-use crate::blocks::filler::{with_filler, without_filler};
+use crate::blocks::filler::{padded, with_filler, without_filler};
 use crate::blocks::rope::inverse_frequencies;
 use crate::blocks::{
     AnswerHead, Linear, Llama3Scaling, RmsNorm, RotaryTable, TokenTable, VectorHead, VectorHeadConfig,
@@ -94,10 +94,7 @@ pub struct BackboneOptions {
     pub rope_scaling: Option<Llama3Scaling>,
 }
 
-/// What a forward may be given beside its rows. All of it is optional; the omni family uses none.
-///
-/// It stands in the signature from the first day so that families that need it (DeepStack, three-axis positions, a
-/// key-value cache) change no caller.
+/// What a forward may be given beside its rows; all of it is optional.
 #[derive(Debug, Default)]
 pub struct Extras {
     /// Rows added to the residual stream after layer `i`, `[tokens, hidden]` each (DeepStack).
@@ -224,8 +221,13 @@ impl Backbone {
         let TokenRows { rows, segments } = input;
         let (rows, segments) = with_filler(rows, segments);
         let rows = capture::pass(|| "backbone.rows".into(), rows);
-        let rotary = extras.rotary.unwrap_or_else(|| self.rotary(&segments, &rows.device()));
-        BackbonePass { hidden: rows, segments, rotary, add_after_layer: extras.add_after_layer, next: 0 }
+        let rotary = match extras.rotary {
+            Some(rotary) => rotary.with_filler(segments.filler()),
+            None => self.rotary(&segments, &rows.device()),
+        };
+        let added = extras.add_after_layer.into_iter();
+        let add_after_layer = added.map(|added| padded(added, segments.filler())).collect();
+        BackbonePass { hidden: rows, segments, rotary, add_after_layer, next: 0 }
     }
 
     /// Runs one more layer.

@@ -12,7 +12,7 @@ pub struct TokenRows {
     pub segments: Segments,
 }
 
-/// An image's or clip's patches along time, height and width.
+/// Patches, or merged patches, of an image or clip along time, height and width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Grid {
     /// Temporal groups; 1 for an image.
@@ -28,6 +28,20 @@ impl Grid {
     pub fn patches(self) -> usize {
         self.t * self.h * self.w
     }
+}
+
+/// Rows of a medium among packed rows of a backbone.
+#[derive(Debug, Clone)]
+pub struct MediaRows {
+    /// Place of the first of them among the packed rows.
+    pub start: usize,
+    /// How many there are.
+    pub rows: usize,
+    /// How they lie, where they are merged patches.
+    pub grid: Option<Grid>,
+    /// Rows that are added to the residual stream at their place, the first after the first layer and so on: `[rows, hidden]`
+    /// each; mostly none.
+    pub added: Vec<Tensor<2>>,
 }
 
 /// Packed patch rows of one or more images or clips, each in the order

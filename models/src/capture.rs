@@ -15,6 +15,8 @@
 //! | `vision.positions` | `[patches, hidden]` | the blended position rows |
 //! | `vision.blocks.{i}`, `.context` | `[patches, hidden]` | residual stream and attention's result |
 //! | `merger.norm`, `merger.features` | `[patches, hidden]`, `[rows, hidden]` | the connector |
+//! | `deepstack.{i}.norm`, `deepstack.{i}.features` | `[rows, 4 hidden]`, `[rows, hidden]` | connectors of tapped blocks |
+//! | `audio.conv2d1` to `audio.conv2d3` | `[frames * bands, channels]` of a chunk | after each convolution's GELU |
 //! | `audio.conv1`, `audio.conv2` | `[frames, hidden]`, `[rows, hidden]` | after each convolution's GELU |
 //! | `audio.stem` | `[rows, hidden]` | with positions |
 //! | `audio.layers.{i}`, `.context` | `[rows, hidden]` | residual stream and attention's result |

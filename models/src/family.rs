@@ -17,17 +17,19 @@ use serde::de::DeserializeOwned;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::batch::TokenRows;
+use crate::batch::{MediaRows, MelRows, TokenRows};
 use crate::blocks::{TokenTable, VectorHeadConfig};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, KeyMap, Steps};
 use crate::error::ConfigError;
 use crate::flops::Shape;
+use crate::items::{ItemPrompt, PartsForm};
 use crate::record::{MediaTemplate, Modality, Preprocess, TemplateKind, TensorSpec};
-use crate::towers::audio::{AudioConfig, AudioTower};
+use crate::towers::audio::{AudioConfig, AudioPass, AudioTower};
+use crate::towers::chunked::{ChunkedConfig, ChunkedPass, ChunkedTower};
 use crate::towers::conv::ConvTower;
 use crate::towers::speech::SpeechTower;
-use crate::towers::vision::VisionTower;
+use crate::towers::vision::{VisionFeatures, VisionTower};
 use crate::towers::vit::VitTower;
 
 pub use crate::flops::{Activations, RowActivations};
@@ -121,6 +123,17 @@ pub trait Architecture: erased_serde::Serialize + fmt::Debug + Any + Send + Sync
         TextRule::AsTheyAre
     }
 
+    /// How items of several parts are written; `None` where the family takes none.
+    fn parts_form(&self) -> Option<&PartsForm> {
+        None
+    }
+
+    /// What stands around an item that becomes a vector; `None` where a role's prefix and a medium's template are all.
+    /// Families that have it have [`Architecture::parts_form`] too.
+    fn item_prompt(&self) -> Option<&ItemPrompt> {
+        None
+    }
+
     /// From the cosine of a text and an image to a logit, where the checkpoint has learnt one.
     fn similarity(&self) -> Option<Similarity> {
         None
@@ -186,17 +199,91 @@ pub enum ImageEncoder {
 pub enum AudioEncoder {
     /// Reads mel frames in windows that are cut anywhere.
     Mel(Box<AudioTower>),
+    /// Reads mel frames of whole clips, and gives rows of the text model.
+    Chunked(Box<ChunkedTower>),
     /// Reads windows of speech, each for itself.
     Windows(Box<SpeechTower>),
+}
+
+/// A pass of an [`AudioEncoder`] that reads packed mel frames, between two steps.
+#[derive(Debug)]
+pub enum AudioEncoderPass {
+    /// Of [`AudioEncoder::Mel`].
+    Mel(AudioPass),
+    /// Of [`AudioEncoder::Chunked`].
+    Chunked(ChunkedPass),
+}
+
+impl AudioEncoderPass {
+    /// Rows of the next step, where that is of a stem which goes piece by piece.
+    pub fn in_stem(&self) -> Option<usize> {
+        match self {
+            AudioEncoderPass::Mel(_) => None,
+            AudioEncoderPass::Chunked(pass) => pass.in_stem(),
+        }
+    }
+}
+
+impl AudioEncoder {
+    /// The first step of a pass over packed windows; `None` where each window goes through by itself.
+    ///
+    /// # Shapes
+    /// - `input.rows`: `[frames, mels]`
+    pub fn begin(&self, input: MelRows) -> Option<AudioEncoderPass> {
+        match self {
+            AudioEncoder::Mel(tower) => Some(AudioEncoderPass::Mel(tower.begin(input))),
+            AudioEncoder::Chunked(tower) => Some(AudioEncoderPass::Chunked(tower.begin(input))),
+            AudioEncoder::Windows(_) => None,
+        }
+    }
+
+    /// Runs one more step of a pass of this encoder; `None` for a pass of another.
+    pub fn advance(&self, pass: AudioEncoderPass) -> Option<AudioEncoderPass> {
+        match (self, pass) {
+            (AudioEncoder::Mel(tower), AudioEncoderPass::Mel(pass)) => Some(AudioEncoderPass::Mel(tower.advance(pass))),
+            (AudioEncoder::Chunked(tower), AudioEncoderPass::Chunked(pass)) => {
+                Some(AudioEncoderPass::Chunked(tower.advance(pass)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether every step of a pass but its end has run.
+    pub fn is_done(&self, pass: &AudioEncoderPass) -> bool {
+        match (self, pass) {
+            (AudioEncoder::Mel(tower), AudioEncoderPass::Mel(pass)) => tower.is_done(pass),
+            (AudioEncoder::Chunked(tower), AudioEncoderPass::Chunked(pass)) => tower.is_done(pass),
+            _ => true,
+        }
+    }
+
+    /// The rows of a pass, `[rows, width]`; `None` for a pass of another encoder.
+    pub fn finish(&self, pass: AudioEncoderPass) -> Option<Tensor<2>> {
+        match (self, pass) {
+            (AudioEncoder::Mel(tower), AudioEncoderPass::Mel(pass)) => Some(tower.finish(pass)),
+            (AudioEncoder::Chunked(tower), AudioEncoderPass::Chunked(pass)) => Some(tower.finish(pass)),
+            _ => None,
+        }
+    }
+
+    /// Rows that a window of this many frames gives.
+    pub fn window_rows(&self, frames: usize) -> usize {
+        match self {
+            AudioEncoder::Chunked(tower) => tower.config().features(frames),
+            AudioEncoder::Mel(_) | AudioEncoder::Windows(_) => AudioConfig::window_rows(frames),
+        }
+    }
 }
 
 /// What towers hand to a task's connector.
 #[derive(Debug)]
 pub enum TowerOutput<'a> {
     /// Rows of the patches of one item, `[patches, tower hidden]`.
-    Patches(Tensor<2>),
+    Patches(VisionFeatures),
     /// Rows of the mel frames of one item, `[rows, tower hidden]`, and their tower.
     Mel(&'a AudioTower, Tensor<2>),
+    /// Rows of the mel frames of one item that are rows of the text model already, `[rows, hidden]`.
+    Audio(Tensor<2>),
     /// The mean map of one item, `[1, channels, side, side]`; a vector is a map of one cell.
     Pixels(Tensor<4>),
     /// Rows of windows of speech, one segment a window.
@@ -215,10 +302,26 @@ impl TowerOutput<'_> {
 /// What a connector makes of a tower's output.
 #[derive(Debug)]
 pub enum Connected {
-    /// Rows that stand in a sequence of the text model, `[tokens, hidden]`.
-    Rows(Tensor<2>),
+    /// Rows that stand in a sequence of the text model.
+    Rows(FeatureRows),
     /// Finished vectors, `[items, vector]`.
     Vectors(Tensor<2>),
+}
+
+/// Rows of a medium for a sequence of the text model.
+#[derive(Debug)]
+pub struct FeatureRows {
+    /// The rows, `[rows, hidden]`.
+    pub rows: Tensor<2>,
+    /// What is added to the residual stream at their place, the first after the first layer and so on (DeepStack):
+    /// `[rows, hidden]` each; mostly none.
+    pub added: Vec<Tensor<2>>,
+}
+
+impl From<Tensor<2>> for FeatureRows {
+    fn from(rows: Tensor<2>) -> Self {
+        Self { rows, added: Vec::new() }
+    }
 }
 
 /// One task's half of a model: token rows, the layers that read them, connectors.
@@ -267,6 +370,8 @@ pub struct PassInput {
     pub types: Vec<u8>,
     /// What is wanted of each row, beside what stands for the sequences.
     pub wanted: RowsWanted,
+    /// Where rows of media lie, in the order of their rows; none in texts.
+    pub media: Vec<MediaRows>,
 }
 
 /// What is wanted of each row of a pass.
@@ -288,7 +393,14 @@ impl RowsWanted {
 
 impl From<TokenRows> for PassInput {
     fn from(rows: TokenRows) -> Self {
-        Self { rows, skipped: Vec::new(), positions: None, types: Vec::new(), wanted: RowsWanted::default() }
+        Self {
+            rows,
+            skipped: Vec::new(),
+            positions: None,
+            types: Vec::new(),
+            wanted: RowsWanted::default(),
+            media: Vec::new(),
+        }
     }
 }
 
@@ -594,6 +706,8 @@ impl Similarity {
 pub enum AudioForm {
     /// As mel frames in windows that are cut anywhere.
     Mel(AudioConfig),
+    /// As mel frames of whole clips, each of which is one window.
+    Chunked(ChunkedConfig),
     /// As windows of speech.
     Windows {
         /// Mel bands.
@@ -608,7 +722,26 @@ impl AudioForm {
     pub fn mels(&self) -> usize {
         match self {
             AudioForm::Mel(config) => config.mels,
+            AudioForm::Chunked(config) => config.mels,
             AudioForm::Windows { mels, .. } => *mels,
+        }
+    }
+
+    /// Lengths in frames of the windows of a clip, none of which sees another; `None` where clips come cut already.
+    pub fn windows(&self, frames: usize) -> Option<Vec<usize>> {
+        match self {
+            AudioForm::Mel(config) => Some(config.windows(frames)),
+            AudioForm::Chunked(_) => Some(vec![frames]),
+            AudioForm::Windows { .. } => None,
+        }
+    }
+
+    /// Rows of the text model that a clip of this many frames gives; `None` where clips come cut already.
+    pub fn features(&self, frames: usize) -> Option<usize> {
+        match self {
+            AudioForm::Mel(config) => Some(config.features(frames)),
+            AudioForm::Chunked(config) => Some(config.features(frames)),
+            AudioForm::Windows { .. } => None,
         }
     }
 }
@@ -713,8 +846,22 @@ impl FamilyConfig {
         Builder::describe("", |b| self.config.text_model(b, Tokens::Described(special_rows))).1
     }
 
+    /// How items of several parts are written; `None` where the family takes none.
+    pub fn parts_form(&self) -> Option<&PartsForm> {
+        self.config.parts_form()
+    }
+
+    /// What stands around an item that becomes a vector, where the family has a prompt for it.
+    pub fn item_prompt(&self) -> Option<&ItemPrompt> {
+        self.config.item_prompt()
+    }
+
     /// Operations from what towers and backbone read to a vector; `None` where the family has no such way in.
     pub fn flops(&self, shape: &Shape) -> Option<u64> {
+        if let Shape::Parts { parts, tokens } = shape {
+            let parts = parts.iter().map(|part| self.flops(part)).sum::<Option<u64>>()?;
+            return Some(parts + self.flops(&Shape::Text { tokens: *tokens })?);
+        }
         let text = Builder::describe("", |b| self.config.text_model(b, Tokens::Described(0))).0;
         let (image, audio) = Builder::describe("", |b| (self.config.image_encoder(b), self.config.audio_encoder(b))).0;
         let tower = match (shape, image, audio) {
@@ -725,6 +872,9 @@ impl FamilyConfig {
             (Shape::Pixels { count }, Some(ImageEncoder::Pixels(tower)), _) => *count as u64 * tower.flops(),
             (Shape::Pixels { count }, Some(ImageEncoder::Vectors(tower)), _) => *count as u64 * tower.flops(),
             (Shape::Mel { clips, .. }, _, Some(AudioEncoder::Mel(tower))) => {
+                clips.iter().map(|&frames| tower.flops(frames)).sum()
+            }
+            (Shape::Mel { clips, .. }, _, Some(AudioEncoder::Chunked(tower))) => {
                 clips.iter().map(|&frames| tower.flops(frames)).sum()
             }
             (Shape::Mel { clips, .. }, _, Some(AudioEncoder::Windows(tower))) => {
@@ -744,7 +894,7 @@ impl FamilyConfig {
             Some(ImageEncoder::Patches(tower)) => {
                 let config = tower.config();
                 found.patch = RowActivations { values: tower.patch_values_alive(), heads: config.heads };
-                found.patch_hidden = config.hidden;
+                found.patch_hidden = config.hidden * (1 + config.taps.len());
             }
             Some(ImageEncoder::Pixels(tower)) => found.image = tower.values_alive(),
             Some(ImageEncoder::Vectors(tower)) => found.image = tower.values_alive(),
@@ -754,6 +904,11 @@ impl FamilyConfig {
             Some(AudioEncoder::Mel(tower)) => {
                 found.frame = RowActivations { values: tower.frame_values(), heads: tower.config().heads };
                 found.frame_hidden = tower.config().hidden;
+            }
+            Some(AudioEncoder::Chunked(tower)) => {
+                found.frame = RowActivations { values: tower.frame_values(), heads: tower.config().heads };
+                found.frame_hidden = tower.config().output;
+                found.stem = tower.chunk_values();
             }
             Some(AudioEncoder::Windows(tower)) => found.frame = tower.activations(),
             None => {}
@@ -778,6 +933,15 @@ impl FamilyConfig {
             let only = MediaTemplate { kind: TemplateKind::Noeos, start: Some(start), end: Some(end) };
             if let Some((modality, found)) = templates.iter().find(|(_, template)| **template != only) {
                 return Some((format!("templates.{modality}"), format!("{found:?}"), format!("{only:?}")));
+            }
+        } else if self.parts_form().is_some() {
+            // Media stand between ends wherever they stand.
+            let open = |template: &MediaTemplate| {
+                template.kind != TemplateKind::Wrapped || template.start.is_none() || template.end.is_none()
+            };
+            if let Some((modality, found)) = templates.iter().find(|(_, template)| open(template)) {
+                let expected = "wrapped, with the ids of both ends".into();
+                return Some((format!("templates.{modality}"), format!("{found:?}"), expected));
             }
         } else if matches!(spec.image, Some(ImageForm::Pixels { .. })) {
             // A whole image without ends of its own stands in no sequence.
@@ -822,7 +986,9 @@ impl FamilyConfig {
         if let (Some(ImageForm::Pixels { image_size, .. }), Some(p)) = (spec.image, &preprocess.letterbox) {
             sizes.push(("preprocess.letterbox.image_size".into(), p.image_size as usize, image_size));
         }
-        if let (Some(AudioForm::Windows { mels, .. }), Some(p)) = (&spec.audio, &preprocess.audio) {
+        if let (Some(AudioForm::Windows { mels, .. } | AudioForm::Chunked(ChunkedConfig { mels, .. })), Some(p)) =
+            (&spec.audio, &preprocess.audio)
+        {
             sizes.push(("preprocess.audio.mels".into(), p.mels as usize, *mels));
         }
         if let (Some(ImageForm::Pixels { image_size, .. }), Some(p)) = (spec.image, &preprocess.square)

@@ -37,6 +37,13 @@ pub enum Shape {
         /// Rows that enter the backbone, of all clips together.
         tokens: usize,
     },
+    /// Texts and media in one sequence.
+    Parts {
+        /// The media, each without rows that enter the backbone.
+        parts: Vec<Shape>,
+        /// Rows that enter the backbone, of all of them together.
+        tokens: usize,
+    },
 }
 
 /// Operations of `[rows, inputs]` times `[inputs, outputs]`.
@@ -77,12 +84,14 @@ pub struct Activations {
     pub text: RowActivations,
     /// A patch of a tower.
     pub patch: RowActivations,
-    /// Numbers of a feature row of the image tower.
+    /// Numbers of a feature row of the image tower, those of tapped blocks with it.
     pub patch_hidden: usize,
     /// A mel frame of a tower.
     pub frame: RowActivations,
     /// Numbers of a feature row of the audio tower.
     pub frame_hidden: usize,
+    /// Of a unit of mel frames once, whatever its length: what the stem keeps alive for a chunk.
+    pub stem: usize,
     /// A letterboxed image.
     pub image: usize,
 }

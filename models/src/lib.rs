@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`record`] | `model.json`, mapped tensor files, writing and verifying |
 //! | [`family`] | what a family is |
+//! | [`items`] | how an item of texts and media becomes one sequence |
 //! | [`registry`] | the list of families, and what is found by name |
 //! | [`open`] | parts of a record as modules of its family |
 //! | [`families`] | one file a family: configuration, forward pass, names in checkpoints |
@@ -17,6 +18,7 @@
 //! | [`encoder`] | post-norm text encoders with learned positions |
 //! | [`rotary_encoder`] | post-norm text encoders with rotary positions and a gated MLP |
 //! | [`backbone`] | the decoder-style text backbone, causal or not |
+//! | `media_text` | a backbone whose sequences hold rows of media, with three-axis positions and DeepStack |
 //! | [`towers`] | image and audio towers, their connectors, index maths |
 //! | [`blocks`] | linear, norms, rotary tables, attention, MLPs, pooling, token table |
 //! | [`capture`] | captured intermediates, with the feature `capture` |
@@ -35,6 +37,8 @@ pub mod error;
 pub mod families;
 pub mod family;
 pub mod flops;
+pub mod items;
+mod media_text;
 pub mod open;
 pub mod pass;
 pub mod record;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use crate::batch::TokenRows;
+use crate::batch::{MediaRows, TokenRows};
 use crate::family::{Output, Pass, PassInput, RowsWanted, StepKind};
 
 /// Matrices of layers that run in one step, in values: six layers of 384 take 2 ms for a query.
@@ -30,6 +30,25 @@ pub trait Layered: Send + Sync {
     fn enter_typed(&self, rows: TokenRows, positions: Option<Vec<usize>>, types: &[u8]) -> Self::State {
         assert!(types.is_empty(), "a model without token types is given some");
         self.enter(rows, positions)
+    }
+
+    /// [`Layered::enter_typed`] with where rows of media lie. Whoever gives them other positions, or adds something to them
+    /// between layers, enters here.
+    ///
+    /// # Panics
+    /// Where something is to be added between layers of a model that adds nothing: its own connectors gave it.
+    fn enter_media(
+        &self,
+        rows: TokenRows,
+        positions: Option<Vec<usize>>,
+        types: &[u8],
+        media: Vec<MediaRows>,
+    ) -> Self::State {
+        assert!(
+            media.iter().all(|media| media.added.is_empty()),
+            "a model that adds no rows between layers is given some"
+        );
+        self.enter_typed(rows, positions, types)
     }
 
     /// Number of layers.
@@ -66,8 +85,8 @@ pub trait Layered: Send + Sync {
     /// # Shapes
     /// - `input.rows.rows`: `[tokens, hidden]`; returns: `[segments, vector]`
     fn run(&self, input: PassInput) -> Tensor<2> {
-        let PassInput { rows, skipped, positions, types, .. } = input;
-        let state = self.enter_typed(rows, positions, &types);
+        let PassInput { rows, skipped, positions, types, media, .. } = input;
+        let state = self.enter_media(rows, positions, &types, media);
         let state = (0..self.layers()).fold(state, |state, index| self.layer(index, state));
         self.leave(state, &skipped)
     }
@@ -107,8 +126,8 @@ impl<M: Layered> LayeredPass<M> {
         let model = &self.model;
         self.at = match mem::replace(&mut self.at, At::Over) {
             At::Start(input) => {
-                let PassInput { rows, positions, types, .. } = *input;
-                At::Layer(0, model.enter_typed(rows, positions, &types))
+                let PassInput { rows, positions, types, media, .. } = *input;
+                At::Layer(0, model.enter_media(rows, positions, &types, media))
             }
             At::Layer(index, state) if index < model.layers() => At::Layer(index + 1, model.layer(index, state)),
             At::Layer(_, state) => return Some(model.end(state, &self.ending)),

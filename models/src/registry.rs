@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::error::ConfigError;
 use crate::families::{
-    bert, clip, distilbert, gemma3, gte, llama, mini, model2vec, modernbert, mpnet, nomic_bert, omni, qwen3, siglip,
-    xlm_roberta,
+    bert, bidirlm_omni, clip, distilbert, gemma3, gte, llama, mini, model2vec, modernbert, mpnet, nomic_bert, omni,
+    qwen3, qwen3_vl, siglip, xlm_roberta,
 };
 use crate::family::{Architecture, CheckpointRules, Family, FamilyConfig};
 
@@ -29,6 +29,8 @@ pub static FAMILIES: &[&Family] = &[
     &llama::FAMILY,
     &gemma3::FAMILY,
     &model2vec::FAMILY,
+    &qwen3_vl::FAMILY,
+    &bidirlm_omni::FAMILY,
     &siglip::FAMILY,
     &clip::FAMILY,
 ];

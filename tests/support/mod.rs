@@ -151,6 +151,22 @@ impl Twin {
         tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
     }
 
+    /// A reference tensor of whole numbers.
+    pub fn numbers(&self, key: &str) -> Vec<i32> {
+        let file = SafeTensors::deserialize(&self.tensors).expect("a safetensors file");
+        let tensor = file.tensor(key).unwrap_or_else(|e| panic!("{}: {key}: {e}", self.name));
+        assert_eq!(tensor.dtype(), safetensors::Dtype::I32, "{key}");
+        tensor.data().chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    }
+
+    /// A text of the set by name.
+    pub fn text_named(&self, name: &str) -> String {
+        let media: Value = serde_json::from_slice(&std::fs::read(self.media.join("media.json")).unwrap()).unwrap();
+        let texts = media["texts"].as_array().into_iter().flatten();
+        let found = texts.into_iter().find(|text| text["name"] == name);
+        str_of(&found.unwrap_or_else(|| panic!("no text {name}"))["text"]).into()
+    }
+
     /// The record of this model with every task, converted once a process.
     pub fn record(&self, dtype: Dtype) -> PathBuf {
         record(&self.folder, dtype, TaskChoice::All)

@@ -108,8 +108,8 @@ Of a sentence-transformers folder modules.json, pooling, prompts, lengths and tr
 or setting that is not computed is refused by name. Its prompts go to --role query and document; default_prompt_name's \
 stands in front of every input that has no prompt of its role. What no vector depends on is said in the report.
 
-A classifier of one label that reads pairs (cross encoders, bge-reranker) and Qwen3-Reranker become rerankers: records for \
-`omniburn rerank`. Where the files leave open what a folder is, --task embed or --task rerank says it.
+A classifier of one label that reads pairs (cross encoders, bge-reranker), Qwen3-Reranker and Qwen3-VL-Reranker become \
+rerankers: records for `omniburn rerank`. Where the files leave open what a folder is, --task embed or --task rerank says it.
 
 ORG/NAME is looked for where huggingface_hub does: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, ~/.cache.",
     after_help = "Examples:
@@ -392,13 +392,15 @@ A line has the place of the document among those given, its score from 0 to 1, t
 {\"index\": 2, \"score\": 0.9312, \"logit\": 2.606, \"document\": \"...\"}. Documents with equal logits keep their order. Where a \
 pair was cut, \"truncated\" says what of: query, document or both.
 
-QUERY and DOC are told as in `omniburn embed`: a file that is there, else a text. --items reads documents as JSON lines, \
-{\"text\": \"...\"} with an optional \"id\" that comes back; they come behind those that were typed.
+QUERY and DOC are told as in `omniburn embed`: a file that is there, else a text. Images and videos are for models that read \
+them. --items reads documents as JSON lines, as `omniburn embed` does, {\"text\": \"...\"} with an optional \"id\" that comes \
+back; they come behind those that were typed.
 
 A failed document gives a line with an error behind the others, and the exit code is 1.",
     after_help = "Examples:
   omniburn rerank --model records/bge-reranker \"what is a panda?\" \"a bear of China\" \"a city in France\"
   omniburn rerank --model records/qwen3-reranker --instruction \"Find a proof\" --top 3 \"primes\" notes/*.md
+  omniburn rerank --model records/qwen3-vl-reranker \"a red bicycle\" photos/*.jpg \"a bicycle of red steel\"
   omniburn rerank --model records/bge-reranker --items documents.jsonl --truncate right \"what is a panda?\""
 )]
 pub struct RerankArgs {

@@ -1054,6 +1054,42 @@ fn documents_come_from_items_and_failed_ones_are_lines_behind_the_others() {
 }
 
 #[test]
+fn images_are_ranked_beside_texts_and_embedded_with_their_captions() {
+    let folder = reranker("qwen3-vl-rerank-tiny");
+    let refs: Value =
+        serde_json::from_slice(&fs::read(golden().join("refs/qwen3-vl-rerank-tiny.json")).unwrap()).unwrap();
+    let media: Value = serde_json::from_slice(&fs::read(golden().join("refs/media/media.json")).unwrap()).unwrap();
+    let plain = media["texts"].as_array().unwrap().iter().find(|text| text["name"] == "plain").unwrap();
+    let run = rerank(&folder, &[plain["text"].as_str().unwrap(), &media("images/odd.png"), "a text", "none.png"]);
+    assert_eq!((run.code, kinds(&run)), (1, ["ok", "ok", "not_found"].map(String::from).to_vec()), "{}", run.stdout);
+    let image = run.lines().into_iter().find(|line| line["index"] == 0).unwrap();
+    let case =
+        refs["cases"].as_array().unwrap().iter().find(|case| case["document"] == json!([["image", "odd"]])).unwrap();
+    let file = fs::read(golden().join("refs/qwen3-vl-rerank-tiny.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+    let want = tensors.tensor(case["margin"].as_str().unwrap()).unwrap().data().to_vec();
+    let want = f32::from_le_bytes([want[0], want[1], want[2], want[3]]);
+    assert!((image["logit"].as_f64().unwrap() as f32 - want).abs() < 1e-5, "{image} {want}");
+
+    let folder = reranker("qwen3-vl-embed-tiny");
+    let items = [
+        json!({"id": 1, "parts": [{"text": "a caption"}, {"image": media("images/odd.png")}]}),
+        json!({"id": 2, "parts": [{"image": media("images/odd.png")}, {"text": "a caption"}]}),
+        json!({"id": 3, "text": "a caption", "instruction": "Find the image"}),
+        json!({"id": 4, "text": "a caption"}),
+        json!({"id": 5, "parts": [{"audio": "a.wav"}, {"text": "a caption"}]}),
+    ];
+    fs::write(folder.path().join("items.jsonl"), items.map(|item| item.to_string()).join("\n")).unwrap();
+    let run = verb(&folder, "embed", &["--items", "items.jsonl"]);
+    assert_eq!(kinds(&run), ["ok", "ok", "ok", "ok", "modality_absent"], "{}", run.stdout);
+    let lines = run.lines();
+    // Images are read before texts, in whatever order they come.
+    assert_eq!(lines[0]["embedding"], lines[1]["embedding"]);
+    assert_eq!((&lines[0]["modality"], &lines[3]["modality"]), (&json!("image"), &json!("text")));
+    assert_ne!(lines[2]["embedding"], lines[3]["embedding"]);
+}
+
+#[test]
 fn a_verb_that_a_model_cannot_do_says_what_it_can() {
     let folder = reranker("qwen3-reranker-tiny");
     let run = embed(&folder, &["a text"]);

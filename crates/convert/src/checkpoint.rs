@@ -210,7 +210,7 @@ impl<'a> Checkpoint<'a> {
             let texts = TextFolder { checkpoint: self.root, folder: &self.folder, modules, config: &self.config };
             let rerank = rerank::find(&texts, asked)?;
             let mut found = match &rerank {
-                None => Settings::read(self.root, &self.folder, modules, family.spec().hidden)?,
+                None => Settings::read(self.root, &self.folder, modules, family.spec().hidden, steps.pooling)?,
                 Some(Rerank { settings, read, notes }) => {
                     let asked = settings.answers.is_some();
                     Settings::of_pairs(self.root, &self.folder, modules, asked, read.clone(), notes.clone())?
@@ -245,7 +245,7 @@ impl<'a> Checkpoint<'a> {
         if let TextFiles::Tokenizer { padded } = steps.texts {
             self.refuse_modules()?;
             // Without modules nothing in these files may change a vector but the length of a text.
-            let found = Settings::read(self.root, &self.folder, None, family.spec().hidden)?;
+            let found = Settings::read(self.root, &self.folder, None, family.spec().hidden, steps.pooling)?;
             read = found.read;
             let max_tokens = match found.max_tokens {
                 Some(said) => Some(said),

@@ -92,7 +92,10 @@ impl Plan {
         let parts = parts(&recipes, &family, &tasks, special_token_ids.len(), &rules.keys)?;
         let taken = settle(&rules.keys, source, parts.iter().flat_map(|part| &part.recipes), |canonical| {
             let of_another_task = survey.as_ref().and_then(|survey| survey.other_task_reason(&tasks, canonical));
-            of_another_task.or_else(|| recipes.unfolded_reason(canonical))
+            let unused = || details.unused.iter().find(|(start, _)| canonical.starts_with(start));
+            of_another_task
+                .or_else(|| recipes.unfolded_reason(canonical))
+                .or_else(|| unused().map(|(_, reason)| reason.clone()))
         })?;
         let adapters = settle_adapters(&parts, source, &rules.keys, &taken)?;
 

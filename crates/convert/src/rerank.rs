@@ -20,14 +20,18 @@ use crate::tokenizer_settings::{self, SETTINGS_FILE};
 /// `model_type` of a folder of sentence-transformers that scores pairs.
 const CROSS_ENCODER: &str = "CrossEncoder";
 const CLASSIFIER: &str = "ForSequenceClassification";
-const LANGUAGE_MODEL: &str = "ForCausalLM";
+/// Classes of language models, of texts alone and with media.
+const LANGUAGE_MODELS: [&str; 2] = ["ForCausalLM", "ForConditionalGeneration"];
 /// A chat template in a file of its own.
 pub(crate) const TEMPLATE_FILE: &str = "chat_template.jinja";
 /// The answers that a language model is asked for.
 const ANSWERS: [&str; 2] = ["yes", "no"];
-/// Words of the prompt that a chat template must have for it to be the prompt that is written here.
-const PROMPT_WORDS: [&str; 5] =
-    ["Judge whether the Document meets the requirements", "<Instruct>: ", "<Query>: ", "<Document>: ", "<think>"];
+/// Words of the prompt that a chat template must have for it to be the prompt that is written here: of models that read texts,
+/// and of those that read media too.
+const PROMPT_WORDS: [&[&str]; 2] = [
+    &["Judge whether the Document meets the requirements", "<Instruct>: ", "<Query>: ", "<Document>: ", "<think>"],
+    &["Judge whether the Document meets the requirements", "<Instruct>: ", "<Query>:", "<Document>:"],
+];
 
 /// A folder of a model that reads texts.
 pub(crate) struct TextFolder<'a> {
@@ -59,7 +63,9 @@ pub(crate) fn find(from: &TextFolder<'_>, asked: &TaskChoice) -> Result<Option<R
     let config = Faults::of(&from.folder.join(CONFIG_FILE));
     let fields = Fields::new("", Some(root), &config);
     let class = root.get("architectures").and_then(|list| list.get(0)?.as_str()).unwrap_or_default();
-    let (classifier, language_model) = (class.ends_with(CLASSIFIER), class.ends_with(LANGUAGE_MODEL));
+    let classifier = class.ends_with(CLASSIFIER);
+    let kind = LANGUAGE_MODELS.iter().position(|end| class.ends_with(end));
+    let language_model = kind.is_some();
     let labels = labels(root);
     let st: Option<Value> = read_json_if_there(&from.checkpoint.join(PROMPTS_FILE))?;
     let cross_encoder = st.as_ref().and_then(|st| st.get("model_type")?.as_str()) == Some(CROSS_ENCODER);
@@ -94,8 +100,8 @@ pub(crate) fn find(from: &TextFolder<'_>, asked: &TaskChoice) -> Result<Option<R
             ANSWERS[0], ANSWERS[1]
         ));
         settings.instruction = st.as_ref().filter(|_| cross_encoder).and_then(default_prompt);
-        if from.modules.is_some() {
-            check_template(from.folder, &mut read)?;
+        if let (Some(_), Some(kind)) = (from.modules, kind) {
+            check_template(from.folder, PROMPT_WORDS[kind], &mut read)?;
         }
     } else if classifier {
         if labels != 1 {
@@ -106,7 +112,7 @@ pub(crate) fn find(from: &TextFolder<'_>, asked: &TaskChoice) -> Result<Option<R
     } else {
         fields.fault(
             "architectures",
-            format!("a class that ends in {CLASSIFIER} with one label, or in {LANGUAGE_MODEL}"),
+            format!("a class that ends in {CLASSIFIER} with one label, or in {}", LANGUAGE_MODELS.join(" or ")),
         );
     }
     config.check()?;
@@ -117,7 +123,8 @@ pub(crate) fn find(from: &TextFolder<'_>, asked: &TaskChoice) -> Result<Option<R
 
 /// Rows of the token table.
 pub(crate) fn rows(root: &Value) -> usize {
-    root.get("vocab_size").and_then(Value::as_u64).and_then(|rows| usize::try_from(rows).ok()).unwrap_or(0)
+    let own = root.get("vocab_size").or_else(|| root.get("text_config")?.get("vocab_size"));
+    own.and_then(Value::as_u64).and_then(|rows| usize::try_from(rows).ok()).unwrap_or(0)
 }
 
 /// Labels of a classifier, as transformers counts them: two where nothing says how many.
@@ -219,7 +226,7 @@ fn default_prompt(st: &Value) -> Option<String> {
 }
 
 /// Refuses a chat template of a folder of modules that is not the prompt which is written here.
-fn check_template(folder: &Path, read: &mut Vec<PathBuf>) -> Result<(), ConvertError> {
+fn check_template(folder: &Path, words: &[&str], read: &mut Vec<PathBuf>) -> Result<(), ConvertError> {
     let beside = folder.join(TEMPLATE_FILE);
     let (path, text) = match std::fs::read_to_string(&beside) {
         Ok(text) => {
@@ -235,7 +242,7 @@ fn check_template(folder: &Path, read: &mut Vec<PathBuf>) -> Result<(), ConvertE
         Err(e) => return Err(ConvertError::io(beside)(e)),
     };
     let text = text.unwrap_or_default();
-    let missing: Vec<&str> = PROMPT_WORDS.into_iter().filter(|word| !text.contains(word)).collect();
+    let missing: Vec<&str> = words.iter().copied().filter(|word| !text.contains(word)).collect();
     if missing.is_empty() {
         return Ok(());
     }

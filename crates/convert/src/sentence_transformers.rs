@@ -300,7 +300,8 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Reads the settings of a checkpoint at `root` whose transformer lies in a folder of its own or the same, with the
-    /// modules that were read of it; `hidden` is the width of a row.
+    /// modules that were read of it; `hidden` is the width of a row, and `otherwise` which rows make the vector where nothing
+    /// says so.
     ///
     /// # Errors
     /// [`ConvertError::Fields`] with every field of a file that is wrong or asks for what is not computed,
@@ -310,10 +311,11 @@ impl Settings {
         transformer: &Path,
         modules: Option<&Modules>,
         hidden: usize,
+        otherwise: Pooling,
     ) -> Result<Self, ConvertError> {
         let mut reader = Reader { read: Vec::new(), notes: Vec::new() };
         let Some(modules) = modules.filter(|modules| !modules.scores) else {
-            return reader.without_modules(root, hidden);
+            return reader.without_modules(root, hidden, otherwise);
         };
         reader.read.push(modules.path.clone());
         reader.notes.extend(modules.notes.iter().cloned());
@@ -417,15 +419,18 @@ impl Reader {
         Ok(value)
     }
 
-    /// A folder without a list of modules: sentence-transformers takes the mean of all rows there and no prompts, and
-    /// does not see the files that say otherwise. Files that do are a contradiction, and are refused.
-    fn without_modules(mut self, root: &Path, hidden: usize) -> Result<Settings, ConvertError> {
+    /// A folder without a list of modules: sentence-transformers takes the mean of all rows there, unless the family has
+    /// another pooling of its own, and no prompts, and does not see the files that say otherwise. Files that do are a
+    /// contradiction, and are refused.
+    fn without_modules(mut self, root: &Path, hidden: usize, otherwise: Pooling) -> Result<Settings, ConvertError> {
         let mut said = Vec::new();
         let path = root.join(USUAL_POOLING);
+        let head = VectorHeadConfig::of(otherwise);
+        let words = if otherwise == Pooling::Mean { "the mean" } else { "that of the family" };
         if let Some(value) = self.json(&path)?
-            && self.poolings(&path, &value, hidden)? != MEAN
+            && self.poolings(&path, &value, hidden)? != head
         {
-            said.push(format!("{USUAL_POOLING} asks for another pooling than the mean"));
+            said.push(format!("{USUAL_POOLING} asks for another pooling than {words}"));
         }
         if self.prompts(root, false)? != (Prompts::default(), None) {
             said.push(format!("{PROMPTS_FILE} has prompts or a truncate_dim"));
@@ -444,9 +449,12 @@ impl Reader {
             faults.add(MODULES_FILE, "nothing", expected);
             faults.check()?;
         }
-        self.notes.push(format!("no {MODULES_FILE}: the mean of all rows, as sentence-transformers takes it then"));
+        self.notes.push(match otherwise {
+            Pooling::Mean => format!("no {MODULES_FILE}: the mean of all rows, as sentence-transformers takes it then"),
+            _ => format!("no {MODULES_FILE}: pooled as models of this family are ({otherwise:?})"),
+        });
         let Self { read, notes } = self;
-        let (head, prompts) = (MEAN, Prompts::default());
+        let prompts = Prompts::default();
         Ok(Settings { head, prompts, truncate_dim: None, max_tokens, lowercase, read, notes })
     }
 

@@ -1,9 +1,11 @@
 //! Forms of data between the threads that prepare inputs and the one that computes them: patches, mel frames, whole images,
 //! and the ids around them. A family is known here by the form that its towers read, and by nothing else.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use omniburn_media::{LogMel, PatchGrid, ResizeFilter, RgbImage, SquareFit, SquareTarget, square_image};
+use omniburn_media::{LogMel, PairCut, PatchGrid, ResizeFilter, RgbImage, SquareFit, SquareTarget, square_image};
+use omniburn_models::batch::Grid;
 use omniburn_models::record::{ImageFilter, ImageFit, Modality, Preprocess};
 
 use crate::call::{InputDigest, Span};
@@ -41,13 +43,15 @@ pub(crate) struct Pooled {
     pub rows: Vec<f32>,
 }
 
-/// An image, a clip or an audio as what its tower reads, with the ids around it.
+/// An image, a clip, an audio, or several of them with texts, as what their towers read and what stands around that.
 pub(crate) struct Medium {
     pub modality: Modality,
     pub rows: Rows,
-    pub frame: Frame,
+    pub layout: Layout,
     /// Rows that will enter the backbone.
     pub tokens: usize,
+    /// Of a query and a document, what was cut of them.
+    pub pair: Option<PairCut>,
     /// Where it lies in the audio or video it was cut from.
     pub span: Option<Span>,
     /// Of the input it is of, where the call has a journal.
@@ -63,6 +67,8 @@ pub(crate) enum Rows {
     Squares(Arc<Squares>),
     /// Speech, window by window.
     Clips(Arc<Vec<LogMel>>),
+    /// Several media of one sequence; none of them is several itself.
+    Parts(Vec<Rows>),
 }
 
 /// Whole images of one size: bytes of red, green and blue, row by row.
@@ -128,6 +134,7 @@ impl Rows {
             Rows::Mel(mel) => 4 * mel.values().len() as u64,
             Rows::Squares(squares) => squares.pixels.len() as u64,
             Rows::Clips(clips) => clips.iter().map(|mel| 4 * mel.values().len() as u64).sum(),
+            Rows::Parts(parts) => parts.iter().map(Rows::bytes).sum(),
         }
     }
 
@@ -138,6 +145,15 @@ impl Rows {
             // As many cells as the map of an image has.
             Rows::Squares(squares) => squares.count * (squares.side as usize / 32).pow(2),
             Rows::Clips(clips) => clips.iter().map(LogMel::frames).sum(),
+            Rows::Parts(parts) => parts.iter().map(Rows::rows).sum(),
+        }
+    }
+
+    /// The media of it, one or several.
+    pub(crate) fn parts(&self) -> &[Rows] {
+        match self {
+            Rows::Parts(parts) => parts,
+            one => std::slice::from_ref(one),
         }
     }
 }
@@ -155,5 +171,57 @@ impl Frame {
     /// Rows of the whole sequence around `features` rows.
     pub(crate) fn tokens(&self, features: usize) -> usize {
         self.before.len() + features + self.after.len()
+    }
+}
+
+/// What stands in a sequence with media, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Layout {
+    pub sections: Vec<Section>,
+}
+
+/// A stretch of a sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Section {
+    Ids(Vec<u32>),
+    Features(FeatureSpan),
+}
+
+/// Feature rows of a medium that stand together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FeatureSpan {
+    /// Which medium of [`Rows::parts`].
+    pub part: usize,
+    /// Which of its feature rows.
+    pub rows: Range<usize>,
+    /// How they lie, where they are merged patches at places of their own.
+    pub grid: Option<Grid>,
+}
+
+impl Layout {
+    /// All feature rows of one medium inside a frame.
+    pub(crate) fn framed(frame: Frame, features: usize) -> Self {
+        let span = FeatureSpan { part: 0, rows: 0..features, grid: None };
+        let mut layout = Self::default();
+        layout.ids(frame.before);
+        layout.sections.push(Section::Features(span));
+        layout.ids(frame.after);
+        layout
+    }
+
+    /// Puts ids behind what is there.
+    pub(crate) fn ids(&mut self, ids: Vec<u32>) {
+        if !ids.is_empty() {
+            self.sections.push(Section::Ids(ids));
+        }
+    }
+
+    /// Rows of the whole sequence.
+    pub(crate) fn tokens(&self) -> usize {
+        let rows = |section: &Section| match section {
+            Section::Ids(ids) => ids.len(),
+            Section::Features(span) => span.rows.len(),
+        };
+        self.sections.iter().map(rows).sum()
     }
 }

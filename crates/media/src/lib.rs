@@ -32,7 +32,7 @@ mod video;
 
 pub use crate::audio::{
     AudioReader, AudioSegment, AudioSource, LogMel, MelPreprocess, SEGMENT_SECONDS, audio_estimate,
-    audio_track_estimate, log_mel,
+    audio_track_estimate, log_mel, log_mel_mirrored,
 };
 pub use crate::encoding::{NotText, TextEncoding};
 pub use crate::error::MediaError;

@@ -146,6 +146,12 @@ impl TextTokenizer {
         &self.specials.trailing
     }
 
+    /// The ids that the tokenizer puts before every text. Often empty.
+    #[must_use]
+    pub fn leading_specials(&self) -> &[u32] {
+        &self.specials.leading
+    }
+
     /// One more than the highest id, added tokens included: the rows that a token table must have at least.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
@@ -167,6 +173,12 @@ impl TextTokenizer {
                 || token.is_some_and(|token| self.inner.get_added_vocabulary().is_special_token(&token))
         };
         Ok(ids.len() - usize::from(ids.last().is_some_and(special)))
+    }
+
+    /// The text of a token by its id, added tokens included.
+    #[must_use]
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
     }
 
     /// The id of a token by its exact text, added tokens included.

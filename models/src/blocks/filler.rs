@@ -11,13 +11,25 @@ use crate::capture;
 /// # Shapes
 /// - `rows`: `[rows, width]`; returns: `[rows + filler, width]`
 pub(crate) fn with_filler(rows: Tensor<2>, segments: Segments) -> (Tensor<2>, Segments) {
-    let ([count, width], device) = (rows.dims(), rows.device());
+    let ([count, _], device) = (rows.dims(), rows.device());
     let filler = if capture::listens() { 0 } else { filler(count, &device) };
     if filler == 0 {
         return (rows, segments);
     }
-    let zeros = Tensor::zeros([filler, width], (&device, DType::F32));
-    (Tensor::cat(vec![rows, zeros], 0), segments.with_filler(filler))
+    (padded(rows, filler), segments.with_filler(filler))
+}
+
+/// Rows with this many rows of zeros behind them.
+///
+/// # Shapes
+/// - `rows`: `[rows, width]`; returns: `[rows + filler, width]`
+pub(crate) fn padded(rows: Tensor<2>, filler: usize) -> Tensor<2> {
+    if filler == 0 {
+        return rows;
+    }
+    let [_, width] = rows.dims();
+    let zeros = Tensor::zeros([filler, width], (&rows.device(), DType::F32));
+    Tensor::cat(vec![rows, zeros], 0)
 }
 
 /// The rows of segments.

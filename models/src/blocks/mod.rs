@@ -2,6 +2,7 @@
 
 pub mod act;
 pub(crate) mod attention;
+pub mod axes;
 pub mod encoder;
 pub(crate) mod filler;
 pub mod head;
@@ -17,6 +18,7 @@ pub mod tokens;
 pub mod weights;
 
 pub use act::{HIDDEN_ACTS, HiddenAct};
+pub use axes::{RotaryAxes, axis_positions};
 pub use encoder::{EncoderLayer, EncoderSizes};
 pub use head::{DenseActivation, DenseConfig, VectorHead, VectorHeadConfig};
 pub use linear::Linear;

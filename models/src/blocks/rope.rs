@@ -97,7 +97,11 @@ impl RotaryTable {
     /// # Numerics
     /// Cosines and sines are taken in f64 of the f32 angle and rounded once, which is at least as close as any f32
     /// library function.
-    fn from_angles(angles: impl ExactSizeIterator<Item = Vec<f32>>, head_dim: usize, device: &Device) -> Self {
+    pub(super) fn from_angles(
+        angles: impl ExactSizeIterator<Item = Vec<f32>>,
+        head_dim: usize,
+        device: &Device,
+    ) -> Self {
         let tokens = angles.len();
         let (mut cos, mut sin) = (Vec::with_capacity(tokens * head_dim), Vec::with_capacity(tokens * head_dim));
         for row in angles {

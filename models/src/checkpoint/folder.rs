@@ -59,6 +59,8 @@ pub struct FolderDetails {
     pub templates: Vec<TemplateRule>,
     /// How media are preprocessed, where no file of a preprocessor says otherwise. Without `video`, its frames are images.
     pub preprocess: Preprocess,
+    /// Beginnings of the names of tensors that this configuration leaves aside, each with the reason.
+    pub unused: Vec<(String, String)>,
     /// What a reader of the report should know.
     pub notes: Vec<String>,
 }

@@ -1,6 +1,7 @@
 //! What a conversion does beside reading a configuration and one set of weights, as data that a family states.
 
 use super::gguf::GgufRules;
+use crate::blocks::Pooling;
 
 /// Steps of a conversion, as a family asks for them.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +26,8 @@ pub struct Steps {
     pub static_table: Option<StaticTable>,
     /// Products that some exports keep in two and the record in one.
     pub folds: &'static [Fold],
+    /// Which rows make the vector where no file of sentence-transformers says so, of families whose texts have them.
+    pub pooling: Pooling,
     /// Whether files of preprocessors are laid over what the configuration says of media.
     pub processors: bool,
     /// How GGUF files are read, by architecture; none where none are.
@@ -43,6 +46,7 @@ impl Steps {
         channels_last: false,
         static_table: None,
         folds: &[],
+        pooling: Pooling::Mean,
         processors: false,
         gguf: &[],
     };

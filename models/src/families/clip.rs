@@ -204,7 +204,7 @@ impl TextModel for TowerText {
             Shape::Text { tokens } => Some(self.tower.flops(*tokens) + self.projection.flops(1)),
             // The image tower gives finished vectors.
             Shape::Pixels { .. } => Some(0),
-            Shape::Patches { .. } | Shape::Mel { .. } => None,
+            Shape::Patches { .. } | Shape::Mel { .. } | Shape::Parts { .. } => None,
         }
     }
 

@@ -494,7 +494,7 @@ impl TextModel for MiniText {
                 self.speech.as_ref()?;
                 Some(Connected::Vectors(self.speech(rows).vector))
             }
-            TowerOutput::Patches(_) | TowerOutput::Mel(..) => None,
+            TowerOutput::Patches(_) | TowerOutput::Mel(..) | TowerOutput::Audio(_) => None,
         }
     }
 
@@ -503,7 +503,7 @@ impl TextModel for MiniText {
         let encoded = |rows: usize| self.encoder.flops(rows + 2);
         match shape {
             Shape::Text { tokens } => Some(self.encoder.flops(*tokens)),
-            Shape::Patches { .. } => None,
+            Shape::Patches { .. } | Shape::Parts { .. } => None,
             Shape::Pixels { .. } => Some(self.picture.as_ref()?.flops() + encoded(PICTURE_ROWS)),
             Shape::Mel { clips, .. } => {
                 let speech = self.speech.as_ref()?;
@@ -860,6 +860,7 @@ fn read_speech(tower: Fields<'_>, connector: Fields<'_>, tensors: usize) -> (Spe
         fft_samples: tower.needed_size("n_fft") as u32,
         hop_samples: tower.needed_size("hop_length") as u32,
         mels: mels as u32,
+        mirrored: false,
         whole_seconds: Some(LEAST_SECONDS),
     };
     let config = SpeechConfig {

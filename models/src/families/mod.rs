@@ -2,6 +2,7 @@
 //! folder is read. [`crate::registry::FAMILIES`] lists them.
 
 pub mod bert;
+pub mod bidirlm_omni;
 pub mod clip;
 pub mod distilbert;
 pub mod gemma3;
@@ -14,10 +15,12 @@ pub mod mpnet;
 pub mod nomic_bert;
 pub mod omni;
 pub mod qwen3;
+pub mod qwen3_vl;
 pub mod siglip;
 pub mod xlm_roberta;
 
 pub use bert::BertConfig;
+pub use bidirlm_omni::BidirLmOmniConfig;
 pub use clip::ClipConfig;
 pub use distilbert::DistilBertConfig;
 pub use gemma3::Gemma3Config;
@@ -30,5 +33,6 @@ pub use mpnet::MpnetConfig;
 pub use nomic_bert::NomicBertConfig;
 pub use omni::OmniConfig;
 pub use qwen3::Qwen3Config;
+pub use qwen3_vl::Qwen3VlConfig;
 pub use siglip::SiglipConfig;
 pub use xlm_roberta::XlmRobertaConfig;

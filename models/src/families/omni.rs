@@ -251,10 +251,7 @@ impl Architecture for OmniConfig {
     fn words(&self, preprocess: &Preprocess) -> Vec<(&'static str, String)> {
         let mut lines = vec![("text", self.text.words())];
         if let (Some(v), Some(image)) = (&self.vision, &preprocess.image) {
-            let (blocks, hidden, heads, merge) = (v.layers, v.hidden, v.heads, v.merge);
-            let patches = format!("patches of {} merged {merge}x{merge}", v.patch_px);
-            let pixels = format!("{} to {} pixels", image.min_pixels, image.max_pixels);
-            lines.push(("images", format!("{blocks} blocks of {hidden}, {heads} heads, {patches}, {pixels}")));
+            lines.push(("images", v.words(image)));
         }
         if let (Some(a), Some(sound)) = (&self.audio, &preprocess.audio) {
             let (mels, rate) = (sound.mels, sound.sample_rate_hz);
@@ -346,12 +343,12 @@ impl TextModel for OmniText {
 
     fn connect(&self, output: TowerOutput<'_>) -> Option<Connected> {
         match output {
-            TowerOutput::Patches(rows) => Some(Connected::Rows(self.merger.as_ref()?.forward(rows))),
+            TowerOutput::Patches(rows) => Some(Connected::Rows(self.merger.as_ref()?.forward(rows.last).into())),
             TowerOutput::Mel(tower, rows) => {
                 self.projector.as_ref()?;
-                Some(Connected::Rows(self.project(tower.pool(rows))))
+                Some(Connected::Rows(self.project(tower.pool(rows)).into()))
             }
-            TowerOutput::Pixels(_) | TowerOutput::Windows(_) => None,
+            TowerOutput::Audio(_) | TowerOutput::Pixels(_) | TowerOutput::Windows(_) => None,
         }
     }
 
@@ -367,7 +364,7 @@ impl TextModel for OmniText {
                 let projected = clips.iter().map(|&frames| projector.flops(frames.div_ceil(2) / 2)).sum::<u64>();
                 Some(projected + self.backbone.flops(*tokens))
             }
-            Shape::Pixels { .. } => None,
+            Shape::Pixels { .. } | Shape::Parts { .. } => None,
         }
     }
 
@@ -520,7 +517,6 @@ impl Reader<'_> {
             return None;
         }
         let vision = Fields::new("vision_config.", value, self.folder.faults);
-        vision.only_text("hidden_act", "gelu_pytorch_tanh");
         let indexes = vision.list("deepstack_visual_indexes", "a list of layers", Value::as_u64).unwrap_or_default();
         if self.folder.index.contains(DEEPSTACK_MARK) {
             vision.fault("deepstack_visual_indexes", "no DeepStack tensors: this family has none");
@@ -528,21 +524,7 @@ impl Reader<'_> {
             let cleared = "no DeepStack tensors are there, so nothing is tapped";
             self.folder.note(format!("vision_config.deepstack_visual_indexes is {indexes:?}; {cleared}"));
         }
-        let card = &self.card().vision;
-        Some(VisionConfig {
-            hidden: vision.needed_size("hidden_size"),
-            layers: layers(vision, "depth", self.folder.tensors),
-            heads: vision.needed_size("num_heads"),
-            inner: vision.needed_size("intermediate_size"),
-            positions: vision.needed_size("num_position_embeddings"),
-            patch_px: vision.size("patch_size").unwrap_or(card.patch_px),
-            merge: vision.size("spatial_merge_size").unwrap_or(card.merge),
-            temporal_patch: vision.size("temporal_patch_size").unwrap_or(card.temporal_patch),
-            channels: vision.size("in_channels").unwrap_or(card.channels),
-            norm_eps: vision.number("layer_norm_eps").or(vision.number("norm_eps")).unwrap_or(card.norm_eps),
-            rope_theta: card.rope_theta,
-            taps: Vec::new(),
-        })
+        Some(VisionConfig::published(vision, self.folder.tensors, &self.card().vision))
     }
 
     fn audio(&self, value: Option<&Value>) -> Option<AudioConfig> {
@@ -638,6 +620,7 @@ impl Reader<'_> {
             fft_samples: card.audio.fft_samples,
             hop_samples: card.audio.hop_samples,
             mels: audio.mels as u32,
+            mirrored: false,
             whole_seconds: None,
         });
         let video_frames = image.is_some().then_some(card.preprocess.video_frames);

@@ -75,6 +75,27 @@ pub struct AnswerHeadConfig {
 }
 
 impl AnswerHeadConfig {
+    /// Checks the answers against the rows of the table.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the field.
+    pub fn check(&self, vocab: usize) -> Result<(), ConfigError> {
+        let [yes, no] = self.answers;
+        if yes != no && (yes.max(no) as usize) < vocab {
+            return Ok(());
+        }
+        Err(ConfigError::OutOfRange {
+            field: "head.answers".into(),
+            found: format!("{:?}", self.answers),
+            expected: format!("two ids less than text.vocab, {vocab}"),
+        })
+    }
+
+    /// The head, as `head.…`.
+    pub(crate) fn build(&self, b: &Builder<'_>, text: &BackboneConfig) -> AnswerHead {
+        b.at("head", |b| AnswerHead::build(b, self.table(), [text.vocab, text.hidden], self.answers))
+    }
+
     /// The output table by its name in a checkpoint.
     fn table(&self) -> &'static str {
         if self.tied { "embed_tokens" } else { "lm_head" }
@@ -91,15 +112,7 @@ impl Architecture for Qwen3Config {
         self.vector_head.check(self.text.hidden)?;
         let Some(head) = &self.head else { return Ok(()) };
         self.vector_head.check_alone()?;
-        let [yes, no] = head.answers;
-        if yes == no || yes.max(no) as usize >= self.text.vocab {
-            return Err(ConfigError::OutOfRange {
-                field: "head.answers".into(),
-                found: format!("{:?}", head.answers),
-                expected: format!("two ids less than text.vocab, {}", self.text.vocab),
-            });
-        }
-        Ok(())
+        head.check(self.text.vocab)
     }
 
     fn spec(&self) -> ModelSpec {
@@ -113,9 +126,7 @@ impl Architecture for Qwen3Config {
     }
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
-        let head = self.head.as_ref().map(|head| {
-            b.at("head", |b| AnswerHead::build(b, head.table(), [self.text.vocab, self.text.hidden], head.answers))
-        });
+        let head = self.head.as_ref().map(|head| head.build(b, &self.text));
         let text = BackboneText::build(&self.text, BackboneOptions::default(), &self.vector_head, b, tokens);
         Arc::new(text.with_answers(head))
     }
@@ -211,10 +222,8 @@ fn head(folder: &CheckpointFolder<'_>) -> Option<AnswerHeadConfig> {
     };
     // The default of transformers' Qwen3Config.
     let tied = folder.config.flag("tie_word_embeddings").unwrap_or(false);
-    let system = "Judge whether the Document meets the requirements based on the Query and the Instruct provided. Note that \
-                  the answer can only be \"yes\" or \"no\".";
     let prompt = PairPrompt {
-        before: format!("<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"),
+        before: judge(),
         labels: ["<Instruct>: ", "\n<Query>: ", "\n<Document>: "].map(String::from),
         behind: "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n".into(),
         instruction: rerank
@@ -223,6 +232,13 @@ fn head(folder: &CheckpointFolder<'_>) -> Option<AnswerHeadConfig> {
             .unwrap_or_else(|| "Given a web search query, retrieve relevant passages that answer the query".into()),
     };
     Some(AnswerHeadConfig { answers, tied, prompt })
+}
+
+/// What stands in front of the instruction of Qwen3 rerankers.
+pub(crate) fn judge() -> String {
+    let system = "Judge whether the Document meets the requirements based on the Query and the Instruct provided. Note that \
+                  the answer can only be \"yes\" or \"no\".";
+    format!("<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n")
 }
 
 /// The base of the rotary positions, and how they are stretched: as Llama 3.1 does it, where the family takes that. Any other

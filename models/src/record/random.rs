@@ -48,6 +48,7 @@ pub fn write_random(
         fft_samples: 400,
         hop_samples: 160,
         mels: a.mels as u32,
+        mirrored: false,
         whole_seconds: None,
     });
     let preprocess = Preprocess {
@@ -84,6 +85,7 @@ pub fn write_random_mini(
         fft_samples: 400,
         hop_samples: 160,
         mels: s.tower.mels as u32,
+        mirrored: false,
         whole_seconds: Some(2),
     });
     let video_frames = letterbox.as_ref().map(|_| 8);

@@ -70,6 +70,11 @@ pub enum SourceAxes {
         /// Taps of the convolution.
         taps: usize,
     },
+    /// A two-dimensional convolution `[outputs, channels, taps, taps]`, in the record a matrix over `(tap, tap, channel)`.
+    Plane {
+        /// Taps of the convolution along each axis.
+        taps: usize,
+    },
     /// A convolution over patches `[outputs, channels, frames, height, width]`, in the record a matrix over all of these.
     Patches {
         /// Channels of a pixel.

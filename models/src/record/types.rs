@@ -312,6 +312,9 @@ pub struct SoundPreprocess {
     pub hop_samples: u32,
     /// Mel bands.
     pub mels: u32,
+    /// Whether a clip is mirrored behind its end, and a rest of less than a step left out, and silence does not follow it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mirrored: bool,
     /// Zeros are added up to whole seconds, at least so many; absent where audio is taken as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole_seconds: Option<u32>,

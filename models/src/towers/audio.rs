@@ -20,8 +20,8 @@ use crate::record::SourceAxes;
 /// Taps of a stem convolution.
 pub const CONV_TAPS: usize = 3;
 
-/// The tower's activation everywhere.
-const GELU: Activation = Activation::GeluErf;
+/// The towers' activation everywhere.
+pub(super) const GELU: Activation = Activation::GeluErf;
 
 /// Longest wavelength of the position table over the shortest, as published.
 const POSITION_TIMESCALE: f64 = 10_000.0;
@@ -136,8 +136,20 @@ pub struct AudioTower {
     config: AudioConfig,
 }
 
+/// Sizes of an [`AudioLayer`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AudioLayerSizes {
+    pub hidden: usize,
+    pub heads: usize,
+    pub inner: usize,
+    pub norm_eps: f64,
+    /// Whether keys have a bias, which Whisper's do not.
+    pub key_bias: bool,
+}
+
+/// A pre-norm block of audio towers.
 #[derive(Module, Debug)]
-struct AudioLayer {
+pub(super) struct AudioLayer {
     self_attn_layer_norm: LayerNorm,
     qkv_proj: Linear,
     out_proj: Linear,
@@ -152,7 +164,9 @@ impl AudioTower {
     /// checkpoints do not bias.
     pub fn build(config: &AudioConfig, b: &Builder<'_>) -> Self {
         let (hidden, axes) = (config.hidden, SourceAxes::Convolution { taps: CONV_TAPS });
-        let layer = |i| b.at(format!("layers.{i}"), |b| AudioLayer::build(config, b));
+        let AudioConfig { heads, inner, norm_eps, .. } = *config;
+        let sizes = AudioLayerSizes { hidden, heads, inner, norm_eps, key_bias: false };
+        let layer = |i| b.at(format!("layers.{i}"), |b| AudioLayer::build(sizes, b));
         Self {
             conv1: b.convolution("conv1", CONV_TAPS * config.mels, hidden, axes),
             conv2: b.convolution("conv2", CONV_TAPS * hidden, hidden, axes),
@@ -300,7 +314,7 @@ fn pair_means(rows: Tensor<2>) -> Tensor<2> {
 /// Frequencies and angles are rounded to f32 as torch does; sine and cosine of the rounded angle in f64, rounded once.
 /// # Source
 /// transformers, `SinusoidsPositionEmbedding`, revision 5.23.0.
-fn positions(rows: usize, hidden: usize, device: &Device) -> Tensor<2> {
+pub(super) fn positions(rows: usize, hidden: usize, device: &Device) -> Tensor<2> {
     let half = hidden / 2;
     let step = (POSITION_TIMESCALE.ln() / (half as f64 - 1.0)) as f32;
     let frequencies: Vec<f32> = (0..half).map(|i| (-step * i as f32).exp()).collect();
@@ -314,10 +328,10 @@ fn positions(rows: usize, hidden: usize, device: &Device) -> Tensor<2> {
 }
 
 impl AudioLayer {
-    fn build(config: &AudioConfig, b: &Builder<'_>) -> Self {
-        let AudioConfig { hidden, inner, norm_eps, heads, .. } = *config;
-        let [query, key, value] = ["q_proj", "k_proj", "v_proj"];
-        let qkv = [FusedPart::biased(query, hidden), FusedPart::plain(key, hidden), FusedPart::biased(value, hidden)];
+    pub(super) fn build(sizes: AudioLayerSizes, b: &Builder<'_>) -> Self {
+        let AudioLayerSizes { hidden, inner, norm_eps, heads, key_bias } = sizes;
+        let part = |name, biased| FusedPart { name, outputs: hidden, biased };
+        let qkv = [part("q_proj", true), part("k_proj", key_bias), part("v_proj", true)];
         Self {
             self_attn_layer_norm: b.layer_norm("self_attn_layer_norm", hidden, norm_eps),
             qkv_proj: b.fused("self_attn.qkv_proj", hidden, &qkv),
@@ -329,12 +343,12 @@ impl AudioLayer {
         }
     }
 
-    fn flops(&self, rows: usize, pairs: usize) -> u64 {
+    pub(super) fn flops(&self, rows: usize, pairs: usize) -> u64 {
         let products = [&self.qkv_proj, &self.out_proj, &self.fc1, &self.fc2];
         products.iter().map(|linear| linear.flops(rows)).sum::<u64>() + flops::attention(pairs, self.out_proj.inputs())
     }
 
-    fn forward(&self, hidden: Tensor<2>, segments: &Segments, index: usize) -> Tensor<2> {
+    pub(super) fn forward(&self, hidden: Tensor<2>, segments: &Segments, index: usize) -> Tensor<2> {
         let normed = self.self_attn_layer_norm.forward_for(hidden.clone(), &self.qkv_proj);
         let context = self_attention(&self.qkv_proj, normed, self.heads, segments, None, &self.out_proj);
         let context = capture::pass(|| format!("audio.layers.{index}.context"), context);

@@ -11,25 +11,38 @@ use crate::capture;
 /// Merges each block of `merge x merge` patches into one row of the backbone's width.
 ///
 /// # Source
-/// transformers, `Qwen3VLVisionPatchMerger` with `use_postshuffle_norm=False`: the norm is over a patch, before the
-/// reshape.
+/// transformers, `Qwen3VLVisionPatchMerger`.
 #[derive(Module, Debug)]
 pub struct Merger {
     norm: LayerNorm,
     linear_fc1: Linear,
     linear_fc2: Linear,
     block: usize,
+    /// Whether the norm is over a whole block, behind the reshape, and not over each patch before it.
+    norm_of_block: bool,
 }
 
 impl Merger {
-    /// From `block` patches of a tower's width to a row of the backbone's.
+    /// From `block` patches of a tower's width to a row of the backbone's; the norm is over a patch
+    /// (`use_postshuffle_norm=False`), as behind the last block of a tower.
     pub fn build(b: &Builder<'_>, width: usize, block: usize, hidden: usize, norm_eps: f64) -> Self {
+        Self::with_norm(b, width, [width, block, hidden], norm_eps)
+    }
+
+    /// The same with the norm over a block of patches (`use_postshuffle_norm=True`), as behind blocks that are tapped for
+    /// DeepStack.
+    pub fn build_deep(b: &Builder<'_>, width: usize, block: usize, hidden: usize, norm_eps: f64) -> Self {
+        Self { norm_of_block: true, ..Self::with_norm(b, width * block, [width, block, hidden], norm_eps) }
+    }
+
+    fn with_norm(b: &Builder<'_>, normed: usize, [width, block, hidden]: [usize; 3], norm_eps: f64) -> Self {
         let wide = width * block;
         Self {
-            norm: b.layer_norm("norm", width, norm_eps),
+            norm: b.layer_norm("norm", normed, norm_eps),
             linear_fc1: b.linear_biased("linear_fc1", wide, wide),
             linear_fc2: b.linear_biased("linear_fc2", wide, hidden),
             block,
+            norm_of_block: false,
         }
     }
 
@@ -44,12 +57,21 @@ impl Merger {
     /// # Numerics
     /// GELU by erf.
     pub fn forward(&self, patches: Tensor<2>) -> Tensor<2> {
+        self.forward_as("merger", patches)
+    }
+
+    /// [`Merger::forward`] under this name among captured intermediates.
+    ///
+    /// # Shapes
+    /// As [`Merger::forward`].
+    pub fn forward_as(&self, name: &str, patches: Tensor<2>) -> Tensor<2> {
         let [count, width] = patches.dims();
         let shape = [count / self.block, width * self.block];
+        let patches = if self.norm_of_block { patches.reshape(shape) } else { patches };
         let normed = self.norm.forward(patches);
-        let normed = capture::pass(|| "merger.norm".into(), normed);
+        let normed = capture::pass(|| format!("{name}.norm"), normed);
         let inner = self.linear_fc1.forward_into(normed.reshape(shape), Activation::GeluErf, &self.linear_fc2);
         let features = self.linear_fc2.forward(inner);
-        capture::pass(|| "merger.features".into(), features)
+        capture::pass(|| format!("{name}.features"), features)
     }
 }

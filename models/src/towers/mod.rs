@@ -1,6 +1,7 @@
 //! Towers: media in, feature rows or maps out; connectors bring features to the backbone's width.
 
 pub mod audio;
+pub mod chunked;
 pub mod conv;
 pub mod grid;
 pub mod merger;

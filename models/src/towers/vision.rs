@@ -12,10 +12,11 @@ use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::{LayerNorm, Linear, RotaryTable};
 use crate::builder::Builder;
 use crate::capture;
+use crate::checkpoint::{Fields, VisionCard, layers};
 use crate::checks::{layer_count, multiple, nonzero, positive, small};
 use crate::error::ConfigError;
 use crate::flops;
-use crate::record::SourceAxes;
+use crate::record::{PixelPreprocess, SourceAxes};
 
 /// Shape and constants of a [`VisionTower`]; plain data without defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,11 +44,19 @@ pub struct VisionConfig {
     pub norm_eps: f64,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
-    /// Blocks whose output is also returned (DeepStack); empty in the omni family.
+    /// Blocks whose output is also returned (DeepStack), ascending; empty in the omni family.
     pub taps: Vec<usize>,
 }
 
 impl VisionConfig {
+    /// The tower in words, with how images are prepared for it.
+    pub fn words(&self, image: &PixelPreprocess) -> String {
+        let Self { layers, hidden, heads, merge, patch_px, .. } = *self;
+        let patches = format!("patches of {patch_px} merged {merge}x{merge}");
+        let pixels = format!("{} to {} pixels", image.min_pixels, image.max_pixels);
+        format!("{layers} blocks of {hidden}, {heads} heads, {patches}, {pixels}")
+    }
+
     /// Values of one patch row: channels x frames x patch x patch.
     pub fn patch_values(&self) -> usize {
         self.channels * self.temporal_patch * self.patch_px * self.patch_px
@@ -56,6 +65,26 @@ impl VisionConfig {
     /// Side of the square position table.
     pub fn position_side(&self) -> usize {
         self.positions.isqrt()
+    }
+
+    /// The tower of a published `vision_config` of a checkpoint with this many tensors, with nothing tapped; `otherwise` is what
+    /// holds where it says nothing.
+    pub fn published(fields: Fields<'_>, tensors: usize, otherwise: &VisionCard) -> Self {
+        fields.only_text("hidden_act", "gelu_pytorch_tanh");
+        Self {
+            hidden: fields.needed_size("hidden_size"),
+            layers: layers(fields, "depth", tensors),
+            heads: fields.needed_size("num_heads"),
+            inner: fields.needed_size("intermediate_size"),
+            positions: fields.needed_size("num_position_embeddings"),
+            patch_px: fields.size("patch_size").unwrap_or(otherwise.patch_px),
+            merge: fields.size("spatial_merge_size").unwrap_or(otherwise.merge),
+            temporal_patch: fields.size("temporal_patch_size").unwrap_or(otherwise.temporal_patch),
+            channels: fields.size("in_channels").unwrap_or(otherwise.channels),
+            norm_eps: fields.number("layer_norm_eps").or(fields.number("norm_eps")).unwrap_or(otherwise.norm_eps),
+            rope_theta: otherwise.rope_theta,
+            taps: Vec::new(),
+        }
     }
 
     /// Checks sizes against each other.
@@ -96,6 +125,13 @@ impl VisionConfig {
                 expected: format!("less than {}", self.layers),
             });
         }
+        if !self.taps.is_sorted_by(|one, next| one < next) {
+            return Err(ConfigError::OutOfRange {
+                field: "vision.taps".into(),
+                found: format!("{:?}", self.taps),
+                expected: "ascending blocks, each once".into(),
+            });
+        }
         Ok(())
     }
 }
@@ -122,7 +158,7 @@ pub struct VisionPass {
 /// Pre-norm blocks over patches, each temporal group of each item attending to itself alone.
 ///
 /// # Source
-/// transformers, `Qwen3VLVisionModel`, revision 5.23.0, without its merger; omni clears its DeepStack list.
+/// transformers, `Qwen3VLVisionModel`, revision 5.23.0, without its mergers; omni clears its DeepStack list.
 #[derive(Module, Debug)]
 pub struct VisionTower {
     patch_embed: Linear,

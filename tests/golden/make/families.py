@@ -23,6 +23,9 @@ NAMES = [
     "llama-bidirec-tiny",
     "gemma3-text-tiny",
     "nomic-bert-tiny",
+    "qwen3-vl-embed-tiny",
+    "bidirlm-omni-tiny",
+    "qwen3-vl-rerank-tiny",
 ]
 
 

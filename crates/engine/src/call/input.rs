@@ -90,8 +90,9 @@ impl Input {
         Self(Source::AudioSamples(samples.into(), rate_hz), TrackChoice::Default)
     }
 
-    /// One item made of several, such as an image with its caption: one vector. A family that takes no such items refuses it
-    /// with [`ErrorKind::ModalityAbsent`](crate::ErrorKind::ModalityAbsent) and its name.
+    /// One item made of several, such as an image with its caption: one vector. Parts of parts count as parts. A family that
+    /// takes no such items refuses it with [`ErrorKind::ModalityAbsent`](crate::ErrorKind::ModalityAbsent) and its name; one
+    /// that does says in which order they are read. An audio or video among several parts is one segment at most.
     pub fn parts(parts: impl IntoIterator<Item = Input>) -> Self {
         Self(Source::Parts(parts.into_iter().collect()), TrackChoice::Default)
     }
@@ -111,8 +112,26 @@ impl Input {
         match &self.0 {
             Source::Text(text) => Some(text.len()),
             Source::Pair(pair) => pair.iter().map(Self::text_bytes).sum(),
+            Source::Parts(parts) => parts.iter().map(Self::text_bytes).sum(),
             _ => None,
         }
+    }
+
+    /// The inputs it is made of, in order: itself, where it is neither made of several nor a pair.
+    pub(crate) fn leaves(&self) -> Vec<&Input> {
+        match &self.0 {
+            Source::Parts(parts) => parts.iter().flat_map(Self::leaves).collect(),
+            Source::Pair(pair) => pair.iter().flat_map(Self::leaves).collect(),
+            _ => vec![self],
+        }
+    }
+
+    /// The kinds of what it is made of, each once.
+    pub(crate) fn modalities(&self) -> Vec<Modality> {
+        let mut kinds: Vec<Modality> = self.leaves().into_iter().map(Self::modality).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
     }
 
     /// Which audio or video track is meant, where a file holds several; by default the one that players choose. Other
@@ -127,11 +146,13 @@ impl Input {
     }
 
     /// The files it is read from.
-    pub(crate) fn files(&self) -> &[PathBuf] {
+    pub(crate) fn files(&self) -> Vec<&PathBuf> {
         match &self.0 {
-            Source::ImageFile(path) | Source::VideoFile(path) | Source::AudioFile(path) => std::slice::from_ref(path),
-            Source::VideoFrameFiles(paths) => paths,
-            _ => &[],
+            Source::ImageFile(path) | Source::VideoFile(path) | Source::AudioFile(path) => vec![path],
+            Source::VideoFrameFiles(paths) => paths.iter().collect(),
+            Source::Parts(parts) => parts.iter().flat_map(Self::files).collect(),
+            Source::Pair(pair) => pair.iter().flat_map(Self::files).collect(),
+            _ => Vec::new(),
         }
     }
 

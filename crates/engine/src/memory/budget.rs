@@ -17,6 +17,8 @@ pub(crate) struct Budget {
     frame_bytes: u64,
     frame_hidden: u64,
     audio_heads: u64,
+    /// Of a unit of mel frames once.
+    stem_bytes: u64,
     square_bytes: u64,
 }
 
@@ -38,7 +40,7 @@ const WHOLE_SCORES: u64 = 512 * 512;
 impl Budget {
     /// Of a model.
     pub(crate) fn new(family: &FamilyConfig) -> Self {
-        let Activations { text, patch, patch_hidden, frame, frame_hidden, image } = family.activations();
+        let Activations { text, patch, patch_hidden, frame, frame_hidden, stem, image } = family.activations();
         // f32 values, doubled.
         let doubled = |values: usize| 8 * values as u64;
         Self {
@@ -50,6 +52,7 @@ impl Budget {
             frame_bytes: doubled(frame.values),
             frame_hidden: frame_hidden as u64,
             audio_heads: frame.heads as u64,
+            stem_bytes: doubled(stem),
             square_bytes: doubled(image),
         }
     }
@@ -77,7 +80,7 @@ impl Budget {
     pub(crate) fn audio_unit(&self, windows: &[usize]) -> u64 {
         let frames: u64 = windows.iter().map(|&w| w as u64).sum();
         let scores: u64 = windows.iter().map(|&w| (w.div_ceil(2).pow(2) as u64).min(WHOLE_SCORES)).sum();
-        frames * self.frame_bytes + 8 * self.audio_heads * scores
+        self.stem_bytes + frames * self.frame_bytes + 8 * self.audio_heads * scores
     }
 
     /// Bytes a text of so many tokens needs from its tokens to its vector.

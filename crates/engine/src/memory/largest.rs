@@ -65,11 +65,13 @@ pub fn largest_inputs(record: &RecordFolder, compute: Dtype) -> Vec<LargestInput
             let frames = 4 * (sound.sample_rate_hz / sound.hop_samples.max(1)) as usize;
             found.push(row("speech, frames", frames, estimate.audio_unit(&[frames]) + ends + copies(Modality::Audio)));
         }
-        (Some(AudioForm::Mel(audio)), Some(sound)) => {
+        (Some(audio @ (AudioForm::Mel(_) | AudioForm::Chunked(_))), Some(sound)) => {
             let frames = SEGMENT_SECONDS * f64::from(sound.sample_rate_hz) / f64::from(sound.hop_samples.max(1));
-            let rows = audio.features(frames as usize);
+            let rows = audio.features(frames as usize).unwrap_or(0);
+            let windows = audio.windows(frames as usize).unwrap_or_default();
+            let window = windows.first().copied().unwrap_or(1);
             let kept = 4 * frames as u64 * u64::from(sound.mels);
-            let share = estimate.frames_item(audio.window_frames(), frames as usize, rows);
+            let share = estimate.frames_item(window, frames as usize, rows);
             found.push(row("longest segment of audio", rows, kept + share + copies(Modality::Audio)));
         }
         _ => {}

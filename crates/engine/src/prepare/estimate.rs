@@ -7,7 +7,7 @@ use omniburn_media::{audio_track_estimate, frames_estimate, image_estimate, vide
 use omniburn_models::family::{AudioForm, ImageForm};
 use omniburn_models::record::{Modality, RecordHeader};
 
-use super::preparer::{Look, Prepared, Preparer, check_file, longest_clip_s};
+use super::preparer::{Look, Prepared, Preparer, longest_clip_s};
 use crate::call::{Input, Request, Source};
 use crate::error::{ItemError, guarded};
 use crate::forms::{Medium, Rows};
@@ -36,8 +36,11 @@ impl ItemNeed {
     }
 }
 
-/// Rows enough for the ids around a medium: prefix, ends, suffix.
+/// Rows enough for the ids around a medium: prefix, ends, suffix, or a prompt without its instruction.
 const FRAME_ROWS: usize = 64;
+
+/// Rows enough for the time in front of a group of frames and the ends around it.
+const STAMP_ROWS: usize = 16;
 
 /// Bytes that cutting a text into tokens takes for each of its own: 207 measured (tokenizers 0.23.2, a text of 1 MiB).
 const TOKENISE_BYTES: u64 = 256;
@@ -70,11 +73,45 @@ impl Estimator {
     }
 
     fn need_unguarded(&self, input: &Input, request: &Request) -> Result<ItemNeed, ItemError> {
-        let modality = input.modality();
-        for path in input.files() {
-            check_file(path)?;
+        self.preparer.check_files_and_take(input)?;
+        if let Some(bytes) = input.text_bytes() {
+            return Ok(self.long_text_need(bytes, request));
         }
-        self.preparer.take(input)?;
+        if matches!(input.0, Source::Parts(_) | Source::Pair(_)) {
+            return self.need_of_several(input, request);
+        }
+        let (media, shape) = self.medium_need(input, request)?;
+        let streams = matches!(
+            input.0,
+            Source::VideoFile(_) | Source::VideoBytes(_) | Source::AudioFile(_) | Source::AudioBytes(_)
+        ) || matches!(input.0, Source::AudioSamples(..));
+        Ok(ItemNeed { media, share: self.share(shape), streams, rows: shape.rows() })
+    }
+
+    /// What an item of several parts, or a pair with media, needs: its parts are prepared one after the other, and their rows are
+    /// kept until the last of them has gone through its tower.
+    fn need_of_several(&self, input: &Input, request: &Request) -> Result<ItemNeed, ItemError> {
+        let (mut need, mut tokens) = (ItemNeed::default(), FRAME_ROWS);
+        for leaf in input.leaves() {
+            if let Some(bytes) = leaf.text_bytes() {
+                let text = self.long_text_need(bytes, request);
+                need.media.peak = need.media.peak.max(need.media.kept + text.media.peak);
+                (need.rows, tokens) = (need.rows + text.rows, tokens + text.rows);
+                continue;
+            }
+            let (media, shape) = self.medium_need(leaf, request)?;
+            need.media.peak = need.media.peak.max(need.media.kept + media.peak);
+            need.media.kept += media.kept;
+            need.share += self.share(shape);
+            (need.rows, tokens) = (need.rows + shape.rows(), tokens + shape.tokens());
+        }
+        need.share += self.budget.text_unit(&[tokens]);
+        Ok(need)
+    }
+
+    /// What a medium needs while it is read and prepared, and the shape it will have.
+    fn medium_need(&self, input: &Input, request: &Request) -> Result<(MemoryEstimate, Shape), ItemError> {
+        let modality = input.modality();
         let look = matches!(modality, Modality::Image | Modality::Video).then(|| self.preparer.look(modality));
         let target = look.as_ref().map(|look| match look {
             Look::Patches(preprocess) => ImageTarget::Patches(preprocess),
@@ -89,7 +126,9 @@ impl Estimator {
         let audio = |source: &AudioSource| audio_track_estimate(source, &input.1, &self.preparer.mel_settings());
         let (need, frames) = match &input.0 {
             Source::Text(_) | Source::Pair(_) | Source::Parts(_) => {
-                return Ok(self.long_text_need(input.text_bytes().unwrap_or(0), request));
+                return Err(ItemError::Request {
+                    reason: "a text, a pair and an item of several parts are no media".into(),
+                });
             }
             Source::ImageFile(path) => (image_estimate(ImageSource::File(path), target())?, 1),
             Source::ImageBytes(bytes) => (image_estimate(ImageSource::Bytes(bytes), target())?, 1),
@@ -108,10 +147,6 @@ impl Estimator {
             Source::AudioBytes(bytes) => (audio(&AudioSource::Bytes(bytes.clone(), "audio".into()))?, 0),
             Source::AudioSamples(samples, rate) => (audio(&AudioSource::Samples(samples.clone(), *rate))?, 0),
         };
-        let streams = matches!(
-            input.0,
-            Source::VideoFile(_) | Source::VideoBytes(_) | Source::AudioFile(_) | Source::AudioBytes(_)
-        ) || matches!(input.0, Source::AudioSamples(..));
         let need = match (&look, &self.header().family.spec().audio) {
             // Windows of speech are padded to whole seconds, each beside the samples it was cut from.
             (None, Some(AudioForm::Windows { .. })) => {
@@ -119,8 +154,9 @@ impl Estimator {
             }
             _ => need,
         };
-        let shape = self.shape(modality, need.kept, frames, look.as_ref());
-        Ok(ItemNeed { media: need, share: self.share(shape), streams, rows: shape.rows() })
+        // A token of an instruction is a byte at least.
+        let instruction = request.instruction.as_ref().map_or(0, String::len);
+        Ok((need, self.shape(modality, need.kept, frames, look.as_ref()).with_tokens(instruction)))
     }
 
     /// A text as tokens; `None` for other inputs, and for a long text where there is no room to cut it now.
@@ -163,14 +199,20 @@ impl Estimator {
     pub(crate) fn need_of(&self, prepared: &Prepared, before: &ItemNeed, request: &Request) -> u64 {
         match prepared {
             Prepared::Text { sequence, .. } => self.text_share(sequence.len(), request),
-            Prepared::Media(medium) => medium.rows.bytes() + self.share(self.shape_of(medium)),
+            Prepared::Media(medium) => medium.rows.bytes() + self.share_of(medium),
             Prepared::Long(_) => before.bytes(),
         }
     }
 
     /// What a medium needs beside its rows.
     pub(crate) fn share_of(&self, medium: &Medium) -> u64 {
-        self.share(self.shape_of(medium))
+        match &medium.rows {
+            Rows::Parts(parts) => {
+                let shares: u64 = parts.iter().map(|part| self.share(self.shape_of(part, FRAME_ROWS))).sum();
+                shares + self.budget.text_unit(&[medium.tokens])
+            }
+            one => self.share(self.shape_of(one, medium.tokens)),
+        }
     }
 
     fn share(&self, shape: Shape) -> u64 {
@@ -183,15 +225,15 @@ impl Estimator {
         }
     }
 
-    fn shape_of(&self, medium: &Medium) -> Shape {
-        match &medium.rows {
+    fn shape_of(&self, rows: &Rows, tokens: usize) -> Shape {
+        match rows {
             Rows::Patches(patches) => {
                 let grid = patches.grid();
-                Shape::Patches { window: grid.h * grid.w, windows: grid.t, tokens: medium.tokens }
+                Shape::Patches { window: grid.h * grid.w, windows: grid.t, tokens }
             }
-            Rows::Mel(mel) => {
-                Shape::Frames { window: self.audio_window(), frames: mel.frames(), tokens: medium.tokens }
-            }
+            Rows::Mel(mel) => Shape::Frames { window: self.audio_window(mel.frames()), frames: mel.frames(), tokens },
+            // Never one of several itself.
+            Rows::Parts(_) => Shape::Squares { count: 0, tokens },
             Rows::Squares(squares) => Shape::Squares { count: squares.count, tokens: FRAME_ROWS },
             Rows::Clips(clips) => {
                 let longest = clips.iter().map(|mel| mel.frames()).max().unwrap_or(0);
@@ -211,18 +253,19 @@ impl Estimator {
                     Modality::Video => frames.div_ceil(preprocess.temporal_patch.max(1) as usize).max(1),
                     _ => 1,
                 };
-                let tokens = patches.div_ceil(merge * merge) + FRAME_ROWS;
+                let stamped = self.header().family.parts_form().is_some_and(|form| form.stamps.is_some());
+                let stamps = if stamped { windows * STAMP_ROWS } else { 0 };
+                let tokens = patches.div_ceil(merge * merge) + FRAME_ROWS + stamps;
                 Shape::Patches { window: patches.div_ceil(windows), windows, tokens }
             }
             (Some(_), _) => Shape::Squares { count: frames, tokens: FRAME_ROWS },
             (None, _) => {
                 let frames = (kept as usize).div_ceil(4 * self.preparer.mel_settings().mels as usize);
-                match &spec.audio {
-                    Some(AudioForm::Mel(audio)) => {
-                        let tokens = audio.features(frames) + FRAME_ROWS;
-                        Shape::Frames { window: self.audio_window(), frames, tokens }
+                match spec.audio.as_ref().and_then(|audio| audio.features(frames)) {
+                    Some(features) => {
+                        Shape::Frames { window: self.audio_window(frames), frames, tokens: features + FRAME_ROWS }
                     }
-                    _ => {
+                    None => {
                         let settings = self.preparer.mel_settings();
                         let clip_frames =
                             longest_clip_s() * (settings.sample_rate_hz / settings.hop_samples.max(1)) as usize;
@@ -233,10 +276,11 @@ impl Estimator {
         }
     }
 
-    /// Mel frames of a window of the audio tower.
-    fn audio_window(&self) -> usize {
+    /// Mel frames of the longest window that the audio tower reads of a clip.
+    fn audio_window(&self, frames: usize) -> usize {
         match &self.header().family.spec().audio {
             Some(AudioForm::Mel(audio)) => audio.window_frames(),
+            Some(AudioForm::Chunked(_)) => frames.max(1),
             _ => 1,
         }
     }
@@ -255,6 +299,27 @@ enum Shape {
 }
 
 impl Shape {
+    /// The same with more rows that enter the backbone.
+    fn with_tokens(mut self, more: usize) -> Self {
+        match &mut self {
+            Shape::Patches { tokens, .. }
+            | Shape::Frames { tokens, .. }
+            | Shape::Squares { tokens, .. }
+            | Shape::Clips { tokens, .. } => *tokens += more,
+        }
+        self
+    }
+
+    /// Rows that enter the backbone.
+    fn tokens(self) -> usize {
+        match self {
+            Shape::Patches { tokens, .. }
+            | Shape::Frames { tokens, .. }
+            | Shape::Squares { tokens, .. }
+            | Shape::Clips { tokens, .. } => tokens,
+        }
+    }
+
     fn rows(self) -> usize {
         match self {
             Shape::Patches { window, windows, .. } => window * windows,

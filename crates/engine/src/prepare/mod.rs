@@ -2,6 +2,7 @@
 //! device.
 
 mod estimate;
+mod item;
 mod preparer;
 mod prompt;
 mod work;

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use omniburn_media::{AudioReader, AudioSource, RgbImage, SEGMENT_SECONDS, TextTokenizer, VisionPreprocess};
 use omniburn_media::{
     ClipCutter, MediaError, MelPreprocess, SquareTarget, TrackChoice, Video, VideoOptions, VideoSource, decode_image,
-    decode_image_file, image_patches, log_mel, sample_times, sampled_patches,
+    decode_image_file, image_patches, log_mel, log_mel_mirrored, sample_times, sampled_patches,
 };
 use omniburn_media::{PairCut, PairIds, PromptPair, Truncation};
 use omniburn_models::family::{AudioForm, ImageForm, PairForm};
 use omniburn_models::record::{Modality, PixelPreprocess, RecordFolder, RecordHeader, SoundPreprocess};
 
-use super::prompt;
+use super::prompt::{self, Around};
 use crate::call::{Input, Request, Source, Span};
 use crate::error::{ItemError, guarded};
-use crate::forms::{Frame, Medium, Rows, Sequence, Squares, square_target};
+use crate::forms::{Layout, Medium, Rows, Sequence, Squares, square_target};
 
 /// Frames sampled from a video where neither the request nor the record says.
 const DEFAULT_FRAMES: u32 = 32;
@@ -40,16 +40,32 @@ pub(crate) enum Prepared {
 /// Audio or video whose segments are prepared one after the other.
 pub(crate) struct Long {
     modality: Modality,
-    frame: Frame,
+    around: Around,
     /// The first segment, which showed that there is another.
     first: Option<Medium>,
     source: LongSource,
 }
 
-enum LongSource {
+pub(super) enum LongSource {
     // Boxed: it is much the larger of the two.
     Audio(Box<AudioReader>),
     Video { video: Video, at_s: f64, frames: usize },
+}
+
+/// A medium that was opened.
+pub(super) enum Opened {
+    /// As its tower reads it.
+    Whole(Part),
+    /// To be read segment by segment.
+    Long(LongSource),
+}
+
+/// A medium as its tower reads it.
+pub(super) struct Part {
+    pub modality: Modality,
+    pub rows: Rows,
+    /// Of a video, when each of its groups of frames is shown, in seconds.
+    pub stamps: Vec<f64>,
 }
 
 impl Prepared {
@@ -89,42 +105,62 @@ impl Preparer {
     }
 
     fn prepare_unguarded(&self, input: Input, request: &Request) -> Result<Prepared, ItemError> {
-        let modality = input.modality();
-        for path in input.files() {
-            check_file(path)?;
+        self.check_files_and_take(&input)?;
+        match &input.0 {
+            Source::Text(text) => self.prepare_text(text, request),
+            Source::Pair(pair) => self.prepare_pair(pair, request),
+            Source::Parts(_) => self.prepare_parts(&input, request),
+            _ => self.prepare_lone(&input, request),
         }
-        self.take(&input)?;
-        let track = input.1;
-        let rows = match input.0 {
-            Source::Text(text) => return self.prepare_text(&text, request),
-            Source::Pair(pair) => return self.prepare_pair(&pair, request),
-            // No family takes them: refused above.
-            Source::Parts(_) => return Err(ItemError::Empty { modality }),
+    }
+
+    /// A medium that is an item by itself.
+    pub(super) fn prepare_lone(&self, input: &Input, request: &Request) -> Result<Prepared, ItemError> {
+        match self.open(input, request)? {
+            Opened::Whole(part) => {
+                let around = self.around(part.modality, request)?;
+                self.medium(part, &around, None).map(Prepared::Media)
+            }
+            Opened::Long(source) => self.first_segment(input.modality(), source, request),
+        }
+    }
+
+    /// Opens a medium, and decodes what is decoded whole.
+    pub(super) fn open(&self, input: &Input, request: &Request) -> Result<Opened, ItemError> {
+        let track = &input.1;
+        let whole = |modality, rows, stamps| Ok(Opened::Whole(Part { modality, rows, stamps }));
+        let image = |rows| whole(Modality::Image, rows, Vec::new());
+        match &input.0 {
             Source::ImageFile(path) => {
-                let image = self.image(&decode_image_file(&path)?);
-                image.map_err(|error| error.of(path.display().to_string()))?
+                let rows = self.image(&decode_image_file(path)?);
+                image(rows.map_err(|error| error.of(path.display().to_string()))?)
             }
-            Source::ImageBytes(bytes) => self.image(&decode_image(&bytes, "image")?)?,
-            Source::ImagePixels(image) => self.image(&image)?,
-            Source::VideoFrames(frames) => self.frames(frames.len(), |n, each| each(&frames[n]))?,
-            Source::VideoFrameFiles(paths) => self.frames(paths.len(), |n, each| {
-                // One at a time, so that a list of a thousand photos is not held decoded.
-                each(&decode_image_file(&paths[n])?).map_err(|error| error.of(paths[n].display().to_string()))
-            })?,
-            Source::VideoFile(path) => return self.prepare_video(&VideoSource::File(path), track, request),
+            Source::ImageBytes(bytes) => image(self.image(&decode_image(bytes, "image")?)?),
+            Source::ImagePixels(pixels) => image(self.image(pixels)?),
+            Source::VideoFrames(frames) => {
+                let rows = self.frames(frames.len(), |n, each| each(&frames[n]))?;
+                whole(Modality::Video, rows, self.list_stamps(frames.len()))
+            }
+            Source::VideoFrameFiles(paths) => {
+                let rows = self.frames(paths.len(), |n, each| {
+                    // One at a time, so that a list of a thousand photos is not held decoded.
+                    each(&decode_image_file(&paths[n])?).map_err(|error| error.of(paths[n].display().to_string()))
+                })?;
+                whole(Modality::Video, rows, self.list_stamps(paths.len()))
+            }
+            Source::VideoFile(path) => self.open_video(&VideoSource::File(path.clone()), track, request),
             Source::VideoBytes(bytes) => {
-                return self.prepare_video(&VideoSource::Bytes(bytes, "video".into()), track, request);
+                self.open_video(&VideoSource::Bytes(bytes.clone(), "video".into()), track, request)
             }
-            Source::AudioFile(path) => return self.prepare_audio(&AudioSource::File(path), &track, request),
-            Source::AudioBytes(bytes) => {
-                return self.prepare_audio(&AudioSource::Bytes(bytes, "audio".into()), &track, request);
-            }
+            Source::AudioFile(path) => self.open_audio(&AudioSource::File(path.clone()), track),
+            Source::AudioBytes(bytes) => self.open_audio(&AudioSource::Bytes(bytes.clone(), "audio".into()), track),
             Source::AudioSamples(samples, rate_hz) => {
-                return self.prepare_audio(&AudioSource::Samples(samples, rate_hz), &track, request);
+                self.open_audio(&AudioSource::Samples(samples.clone(), *rate_hz), track)
             }
-        };
-        let frame = self.frame(modality, request)?;
-        self.medium(modality, rows, frame, None).map(Prepared::Media)
+            Source::Text(_) | Source::Pair(_) | Source::Parts(_) => {
+                Err(ItemError::Request { reason: "a text, a pair and an item of several parts are no media".into() })
+            }
+        }
     }
 
     /// An image as its tower reads it.
@@ -166,20 +202,15 @@ impl Preparer {
         }
     }
 
-    /// Ids around a medium. A family that lays its own ends around rows has no prefix, and a whole image without ends stands
-    /// alone.
-    fn frame(&self, modality: Modality, request: &Request) -> Result<Frame, ItemError> {
-        let spec = self.header().family.spec();
-        match (spec.ends, spec.image, modality) {
-            (Some([start, end]), ..) => Ok(Frame { before: vec![start], after: vec![end] }),
-            (None, Some(ImageForm::Pixels { .. }), Modality::Image | Modality::Video) => {
-                Ok(Frame { before: Vec::new(), after: Vec::new() })
-            }
-            (None, ..) => prompt::frame(self.header(), &self.tokenizer, request.role, modality),
-        }
+    /// What stands around a lone medium.
+    fn around(&self, modality: Modality, request: &Request) -> Result<Around, ItemError> {
+        prompt::around(self.header(), &self.tokenizer, request, modality)
     }
 
     fn prepare_text(&self, text: &str, request: &Request) -> Result<Prepared, ItemError> {
+        if let Some(prompt) = self.header().family.item_prompt() {
+            return self.prepare_prompted(prompt, &[text], request);
+        }
         let prefix = prompt::prefix(&self.header().prompts, request.role);
         let limit = self.header().family.max_tokens();
         let ids = self.tokenizer.text_ids(prefix, text, limit, request.truncation)?;
@@ -205,14 +236,25 @@ impl Preparer {
 
     /// A query and a document as one sequence, as the model's pairs are laid out.
     fn prepare_pair(&self, pair: &[Input; 2], request: &Request) -> Result<Prepared, ItemError> {
-        let [Input(Source::Text(query), _), Input(Source::Text(document), _)] = pair else {
-            let modality = pair.iter().map(Input::modality).find(|kind| *kind != Modality::Text);
-            let reason = format!("the family `{}` scores texts", self.header().family.name());
-            return Err(ItemError::ModalityAbsent { modality: modality.unwrap_or(Modality::Text), reason });
-        };
         let (family, prompts) = (&self.header().family, &self.header().prompts);
+        let [query, document] = match family.parts_form() {
+            Some(form) => match self.pair_texts(form, pair)? {
+                Some(texts) => texts,
+                None => return self.prepare_media_pair(form, pair, request),
+            },
+            None => match pair {
+                [Input(Source::Text(query), _), Input(Source::Text(document), _)] => {
+                    [query, document].map(|text| text.to_string())
+                }
+                _ => {
+                    let modality = pair.iter().map(Input::modality).find(|kind| *kind != Modality::Text);
+                    let reason = format!("the family `{}` scores texts", family.name());
+                    return Err(ItemError::ModalityAbsent { modality: modality.unwrap_or(Modality::Text), reason });
+                }
+            },
+        };
         let limit = family.max_tokens();
-        let (query, document) = ([&prompts.query, &**query].concat(), [&prompts.document, &**document].concat());
+        let (query, document) = ([&*prompts.query, &query].concat(), [&*prompts.document, &document].concat());
         let PairIds { ids, types, cut } = match family.spec().outputs.pairs() {
             Some(PairForm::Template { .. }) => self.tokenizer.pair_ids(&query, &document, limit, request.truncation)?,
             Some(PairForm::Prompt(prompt)) => {
@@ -221,15 +263,7 @@ impl Preparer {
                 let query = [instruction, asked, before_query, &query, before_document].map(String::as_str).concat();
                 let (before, behind) = (prompt.before.as_str(), prompt.behind.as_str());
                 let pair = PromptPair { before, query: &query, document: &document, behind };
-                let cut = match request.truncation {
-                    Truncation::Error => false,
-                    Truncation::Right => true,
-                    Truncation::Left => {
-                        let reason =
-                            "a pair in a prompt is cut at the end of its document, never at a beginning".into();
-                        return Err(ItemError::Request { reason });
-                    }
-                };
+                let cut = self.cuts_pair(request)?;
                 self.tokenizer.prompt_pair_ids(&pair, limit, cut)?
             }
             None => return Err(ItemError::Request { reason: "the model scores no pairs".into() }),
@@ -237,9 +271,22 @@ impl Preparer {
         if ids.is_empty() {
             return Err(ItemError::Empty { modality: Modality::Text });
         }
+        self.refuse_placeholders(&ids)?;
         let types = self.token_types(types)?;
         let truncated = cut.query || cut.document;
         Ok(Prepared::Text { sequence: Sequence { ids, types, skipped: 0 }, truncated, pair: Some(cut) })
+    }
+
+    /// Whether a pair in a prompt may be cut.
+    pub(super) fn cuts_pair(&self, request: &Request) -> Result<bool, ItemError> {
+        match request.truncation {
+            Truncation::Error => Ok(false),
+            Truncation::Right => Ok(true),
+            Truncation::Left => {
+                let reason = "a pair in a prompt is cut at the end of its document, never at a beginning".into();
+                Err(ItemError::Request { reason })
+            }
+        }
     }
 
     /// Token types as the model reads them; none where it tells none apart, or all are of type 0.
@@ -266,14 +313,9 @@ impl Preparer {
         }
     }
 
-    fn prepare_audio(
-        &self,
-        source: &AudioSource,
-        track: &TrackChoice,
-        request: &Request,
-    ) -> Result<Prepared, ItemError> {
+    fn open_audio(&self, source: &AudioSource, track: &TrackChoice) -> Result<Opened, ItemError> {
         let reader = AudioReader::open_track(source, track, self.mel_settings().sample_rate_hz)?;
-        self.first_segment(Modality::Audio, LongSource::Audio(Box::new(reader)), request)
+        Ok(Opened::Long(LongSource::Audio(Box::new(reader))))
     }
 
     /// Frames to sample from a video, refused where the backbone cannot read so many.
@@ -292,21 +334,16 @@ impl Preparer {
         Ok(frames)
     }
 
-    fn prepare_video(
-        &self,
-        source: &VideoSource,
-        track: TrackChoice,
-        request: &Request,
-    ) -> Result<Prepared, ItemError> {
+    fn open_video(&self, source: &VideoSource, track: &TrackChoice, request: &Request) -> Result<Opened, ItemError> {
         let frames = self.frames_of(request)?;
-        let video = Video::open(source, &VideoOptions { ffmpeg: self.ffmpeg.clone(), track })?;
-        self.first_segment(Modality::Video, LongSource::Video { video, at_s: 0.0, frames }, request)
+        let video = Video::open(source, &VideoOptions { ffmpeg: self.ffmpeg.clone(), track: track.clone() })?;
+        Ok(Opened::Long(LongSource::Video { video, at_s: 0.0, frames }))
     }
 
     /// What has one segment as a medium, what has more with its first.
     fn first_segment(&self, modality: Modality, source: LongSource, request: &Request) -> Result<Prepared, ItemError> {
-        let frame = self.frame(modality, request)?;
-        let mut long = Long { modality, frame, first: None, source };
+        let around = self.around(modality, request)?;
+        let mut long = Long { modality, around, first: None, source };
         let first = self.decode_segment(&mut long)?;
         let first = first.ok_or(ItemError::Empty { modality })?;
         if long.source.has_more()? {
@@ -328,11 +365,18 @@ impl Preparer {
     }
 
     fn decode_segment(&self, long: &mut Long) -> Result<Option<Medium>, ItemError> {
-        let (rows, span) = match &mut long.source {
+        let Some((part, span)) = self.segment(&mut long.source)? else { return Ok(None) };
+        self.medium(part, &long.around, Some(span)).map(Some)
+    }
+
+    /// The next segment of a source as its tower reads it; `None` after the last.
+    pub(super) fn segment(&self, source: &mut LongSource) -> Result<Option<(Part, Span)>, ItemError> {
+        Ok(match source {
             LongSource::Audio(reader) => {
                 let Some(segment) = reader.next_segment()? else { return Ok(None) };
                 let rows = self.audio(&segment.samples)?;
-                (rows, Span { start_s: segment.start_s, end_s: segment.end_s })
+                let part = Part { modality: Modality::Audio, rows, stamps: Vec::new() };
+                Some((part, Span { start_s: segment.start_s, end_s: segment.end_s }))
             }
             LongSource::Video { video, at_s, frames } => {
                 let (start_s, end_s) = (*at_s, (*at_s + SEGMENT_SECONDS).min(video.duration_s()));
@@ -340,61 +384,128 @@ impl Preparer {
                     return Ok(None);
                 }
                 *at_s = start_s + SEGMENT_SECONDS;
+                let times = sample_times(start_s..end_s, *frames);
                 let rows = match self.look(Modality::Video) {
                     Look::Patches(preprocess) => {
                         Rows::Patches(Arc::new(sampled_patches(video, start_s..end_s, *frames, &preprocess)?))
                     }
                     Look::Squares(SquareTarget { side, fit }) => {
                         let mut squares = Squares::new(side);
-                        video.frames_at(&sample_times(start_s..end_s, *frames), &mut |_, frame| {
+                        video.frames_at(&times, &mut |_, frame| {
                             squares.push(frame, fit);
                             Ok(())
                         })?;
                         Rows::Squares(Arc::new(squares))
                     }
                 };
-                (rows, Span { start_s, end_s })
+                let stamps = self.stamps(&times);
+                Some((Part { modality: Modality::Video, rows, stamps }, Span { start_s, end_s }))
             }
-        };
-        self.medium(long.modality, rows, long.frame.clone(), Some(span)).map(Some)
+        })
     }
 
     /// A medium with the rows it will be, refused where the backbone does not read so many.
-    fn medium(&self, modality: Modality, rows: Rows, frame: Frame, span: Option<Span>) -> Result<Medium, ItemError> {
-        let spec = self.header().family.spec();
-        let features = match (&rows, spec.image, &spec.audio) {
-            (Rows::Patches(patches), Some(ImageForm::Patches { merge, .. }), _) => {
-                patches.grid().patches() / (merge * merge)
+    fn medium(&self, part: Part, around: &Around, span: Option<Span>) -> Result<Medium, ItemError> {
+        let layout = match around {
+            Around::Frame(frame) => {
+                let features = match (&part.rows, &self.header().family.spec().audio) {
+                    (Rows::Clips(clips), Some(AudioForm::Windows { rows, .. })) => {
+                        // Each window has its own ends; one pair of them is counted below.
+                        clips.len() * (rows + frame.tokens(0)) - frame.tokens(0)
+                    }
+                    _ => self.features(&part)?,
+                };
+                Layout::framed(frame.clone(), features)
             }
-            (Rows::Squares(_), Some(ImageForm::Pixels { rows, .. }), _) => rows,
-            (Rows::Mel(mel), _, Some(AudioForm::Mel(audio))) => audio.features(mel.frames()),
-            (Rows::Clips(clips), _, Some(AudioForm::Windows { rows, .. })) => {
-                // Each window has its own ends; one pair of them is counted below.
-                clips.len() * (rows + frame.tokens(0)) - frame.tokens(0)
-            }
-            _ => return Err(ItemError::ModalityAbsent { modality, reason: "the record prepares another form".into() }),
+            Around::Prompt { before, behind } => self.lay_medium(&part, [before, behind])?,
         };
-        let (tokens, limit) = (frame.tokens(features), self.media_limit());
+        self.laid(part.modality, part.rows, layout, span)
+    }
+
+    /// What was laid out, refused where the backbone does not read so many rows.
+    pub(super) fn laid(
+        &self,
+        modality: Modality,
+        rows: Rows,
+        layout: Layout,
+        span: Option<Span>,
+    ) -> Result<Medium, ItemError> {
+        let (tokens, limit) = (layout.tokens(), self.media_limit());
         if tokens > limit {
             return Err(ItemError::TooLong { tokens, limit });
         }
-        Ok(Medium { modality, rows, frame, tokens, span, digest: None })
+        Ok(Medium { modality, rows, layout, tokens, span, digest: None, pair: None })
     }
 
+    /// Feature rows that a medium gives.
+    pub(super) fn features(&self, part: &Part) -> Result<usize, ItemError> {
+        let spec = self.header().family.spec();
+        let other = || {
+            let reason = "the record prepares another form".into();
+            ItemError::ModalityAbsent { modality: part.modality, reason }
+        };
+        match (&part.rows, spec.image, &spec.audio) {
+            (Rows::Patches(patches), Some(ImageForm::Patches { merge, .. }), _) => {
+                Ok(patches.grid().patches() / (merge * merge))
+            }
+            (Rows::Squares(_), Some(ImageForm::Pixels { rows, .. }), _) => Ok(rows),
+            (Rows::Mel(mel), _, Some(audio)) => audio.features(mel.frames()).ok_or_else(other),
+            _ => Err(other()),
+        }
+    }
+
+    /// Rows of a sequence with media at most.
     fn media_limit(&self) -> usize {
-        self.header().family.max_tokens().max(MEDIA_ROWS)
+        let family = &self.header().family;
+        let most = family.parts_form().map_or(MEDIA_ROWS, |form| form.max_rows);
+        family.max_tokens().max(most)
+    }
+
+    /// When the groups of frames of a list of this many frames are shown.
+    fn list_stamps(&self, frames: usize) -> Vec<f64> {
+        let per_second = self.header().family.parts_form().and_then(|form| form.stamps).unwrap_or(1);
+        let times: Vec<f64> = (0..frames).map(|frame| frame as f64 / f64::from(per_second.max(1))).collect();
+        self.stamps(&times)
+    }
+
+    /// When the groups of frames at these times are shown: in the middle of the first and the last frame of a group, where the
+    /// last group repeats its last frame.
+    ///
+    /// # Source
+    /// transformers 5.23.0, `Qwen3VLProcessor._calculate_timestamps`.
+    fn stamps(&self, times: &[f64]) -> Vec<f64> {
+        let Some(ImageForm::Patches { temporal_patch, .. }) = self.header().family.spec().image else {
+            return Vec::new();
+        };
+        let middle = |group: &[f64]| group.first().zip(group.last()).map_or(0.0, |(first, last)| (first + last) / 2.0);
+        times.chunks(temporal_patch.max(1)).map(middle).collect()
+    }
+
+    /// Refuses an input whose files are not there, or that is not taken. Of a pair or an item of several parts the kinds count
+    /// first.
+    pub(crate) fn check_files_and_take(&self, input: &Input) -> Result<(), ItemError> {
+        let several = matches!(input.0, Source::Pair(_) | Source::Parts(_));
+        if several {
+            self.take(input)?;
+        }
+        input.files().into_iter().try_for_each(|path| check_file(path))?;
+        self.take(input)
     }
 
     /// Refuses an input that is not taken, whatever is in it.
-    pub(crate) fn take(&self, input: &Input) -> Result<(), ItemError> {
-        let modality = input.modality();
-        let reason = match &input.0 {
-            Source::Parts(_) => {
-                Some(format!("the family `{}` takes no item made of several parts", self.header().family.name()))
-            }
-            _ => self.refusal(modality),
+    fn take(&self, input: &Input) -> Result<(), ItemError> {
+        let family = &self.header().family;
+        let whole = match &input.0 {
+            Source::Pair(pair) => &pair[..],
+            _ => std::slice::from_ref(input),
         };
-        reason.map_or(Ok(()), |reason| Err(ItemError::ModalityAbsent { modality, reason }))
+        let of_several = whole.iter().find(|input| matches!(input.0, Source::Parts(_)));
+        if let Some(input) = of_several.filter(|_| family.parts_form().is_none()) {
+            let reason = format!("the family `{}` takes no item made of several parts", family.name());
+            return Err(ItemError::ModalityAbsent { modality: input.modality(), reason });
+        }
+        let refused = input.modalities().into_iter().find_map(|modality| Some((modality, self.refusal(modality)?)));
+        refused.map_or(Ok(()), |(modality, reason)| Err(ItemError::ModalityAbsent { modality, reason }))
     }
 
     /// Why a modality is not taken; `None` where it is.
@@ -423,7 +534,9 @@ impl Preparer {
         let settings = self.mel_settings();
         let audio = self.header().preprocess.audio.as_ref();
         let Some(least_s) = audio.and_then(|audio| audio.whole_seconds) else {
-            return Ok(Rows::Mel(Arc::new(log_mel(samples, &settings)?)));
+            let mirrored = audio.is_some_and(|audio| audio.mirrored);
+            let frames = if mirrored { log_mel_mirrored(samples, &settings) } else { log_mel(samples, &settings) };
+            return Ok(Rows::Mel(Arc::new(frames?)));
         };
         let rate = settings.sample_rate_hz as usize;
         let windows = speech_windows(samples, rate).into_iter().map(|window| {
@@ -483,7 +596,7 @@ impl Long {
 }
 
 impl LongSource {
-    fn has_more(&mut self) -> Result<bool, MediaError> {
+    pub(super) fn has_more(&mut self) -> Result<bool, MediaError> {
         match self {
             LongSource::Audio(reader) => reader.has_more(),
             LongSource::Video { video, at_s, .. } => Ok(*at_s < video.duration_s()),
@@ -492,7 +605,7 @@ impl LongSource {
 }
 
 /// Whether a file is there and is a file, for media that nothing here reads further.
-pub(crate) fn check_file(path: &Path) -> Result<(), MediaError> {
+fn check_file(path: &Path) -> Result<(), MediaError> {
     let meta = std::fs::metadata(path).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => MediaError::NotFound { path: path.into(), source },
         _ => MediaError::Unreadable { path: path.into(), source },

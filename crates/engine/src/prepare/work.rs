@@ -42,8 +42,11 @@ impl Preparer {
 }
 
 fn shape(medium: &Medium) -> Shape {
-    let tokens = medium.tokens;
-    match &medium.rows {
+    shape_of(&medium.rows, medium.tokens)
+}
+
+fn shape_of(rows: &Rows, tokens: usize) -> Shape {
+    match rows {
         Rows::Patches(patches) => {
             let grid = patches.grid();
             Shape::Patches { groups: grid.t, patches: grid.h * grid.w, tokens }
@@ -51,5 +54,6 @@ fn shape(medium: &Medium) -> Shape {
         Rows::Mel(mel) => Shape::Mel { clips: vec![mel.frames()], tokens },
         Rows::Clips(clips) => Shape::Mel { clips: clips.iter().map(|mel| mel.frames()).collect(), tokens },
         Rows::Squares(squares) => Shape::Pixels { count: squares.count },
+        Rows::Parts(parts) => Shape::Parts { parts: parts.iter().map(|part| shape_of(part, 0)).collect(), tokens },
     }
 }

@@ -188,7 +188,8 @@ impl Session {
                 return Err(EngineError::UnknownOutput { asked: kind.name(), gives });
             }
         }
-        if request.instruction.is_some() && !matches!(pairs, Some(PairForm::Prompt(_))) {
+        let instructed = matches!(pairs, Some(PairForm::Prompt(_))) || header.family.item_prompt().is_some();
+        if request.instruction.is_some() && !instructed {
             return Err(EngineError::NoInstruction { family: header.family.name() });
         }
         check_task(header, request.task.as_deref().unwrap_or(&self.task))?;
@@ -248,17 +249,19 @@ impl Session {
     /// `wait`, because it holds some.
     pub(crate) fn make_room(
         &self,
-        modality: Modality,
+        modalities: &[Modality],
         need: &ItemNeed,
         request: &Request,
         wait: bool,
     ) -> Result<Option<Reservation>, ItemError> {
         let (pool, bytes) = (&self.pool, need.bytes());
-        if !self.parts.is_open(modality, self.task_of(request)) {
-            if !wait {
-                return Ok(None);
+        for modality in modalities {
+            if !self.parts.is_open(*modality, self.task_of(request)) {
+                if !wait {
+                    return Ok(None);
+                }
+                self.open_parts(*modality, bytes, request)?;
             }
-            self.open_parts(modality, bytes, request)?;
         }
         if let Some(refusal) = pool.refusal(bytes) {
             return Err(refusal);

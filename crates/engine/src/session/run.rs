@@ -6,9 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use burn::tensor::Tensor;
 use omniburn_media::{LogMel, PairCut};
-use omniburn_models::family::{AudioForm, TextModel};
+use omniburn_models::family::TextModel;
 use omniburn_models::record::Modality;
 use omniburn_scheduler::Priority;
 
@@ -21,8 +20,8 @@ use crate::forms::{Medium, Pooled, Rows, Sequence, Squares, levels};
 use crate::memory::{LEAST_UNIT_ROWS, MAX_UNIT_FRAMES, MAX_UNIT_PATCHES, MAX_UNIT_TOKENS, Reservation};
 use crate::prepare::{Long, Prepared};
 use crate::worker::{
-    AudioUnit, ClipsUnit, Connector, Load, MediaUnit, MelPiece, PatchPiece, Spent, SquaresUnit, Stage, Steps, TextSet,
-    TextsBack, VisionUnit, text_body,
+    AudioUnit, ClipsUnit, Connector, Load, MediaUnit, MediumRows, MelPiece, PatchPiece, Spent, SquaresUnit, Stage,
+    Steps, TextSet, TextsBack, TowerRows, VisionUnit, text_body,
 };
 
 /// A prepared item of a window with the memory that is spoken for until its vector is there.
@@ -207,9 +206,7 @@ impl Run<'_> {
         let Spent { queue, compute } = spent;
         let (tokens, timings) = (item.sequence.len(), Timings { queue, compute, ..Timings::default() });
         if let Some(cut) = item.pair {
-            let logit = pooled.values.first().copied().filter(|logit| logit.is_finite());
-            let logit = logit.ok_or(EmbeddingError::NotFinite { index: 0 })?;
-            return Ok(Answer::Score(Scored { logit, tokens, cut, timings }));
+            return scored(&pooled.values, tokens, cut, timings).map(Answer::Score);
         }
         let Pooled { values, weights, rows } = pooled;
         let embedding = embedding(values, self.session.dim_of(self.request))?;
@@ -239,8 +236,11 @@ impl Run<'_> {
         }
         let pooled = self.media(text, &media);
         for ((index, medium), values) in indices.into_iter().zip(&media).zip(pooled) {
-            let result = values.and_then(|values| self.embedded(values, medium));
-            self.finish(index, result.map(Answer::Vector));
+            let result = values.and_then(|values| match medium.pair {
+                Some(cut) => scored(&values, medium.tokens, cut, Timings::default()).map(Answer::Score),
+                None => self.embedded(values, medium).map(Answer::Vector),
+            });
+            self.finish(index, result);
         }
     }
 
@@ -302,8 +302,10 @@ impl Run<'_> {
 
     /// The pooled row of each medium, in order.
     fn media(&self, text: &Arc<dyn TextModel>, media: &[Medium]) -> Vec<Result<Vec<f32>, ItemError>> {
-        let mut done = Media { run: self, text, media, features: Vec::new(), results: Vec::new() };
-        done.features.resize_with(media.len(), Vec::new);
+        let parts = media.iter().enumerate().flat_map(|(medium, one)| {
+            one.rows.parts().iter().map(move |rows| TowerItem { medium, rows, pieces: Vec::new(), done: false })
+        });
+        let mut done = Media { run: self, text, media, items: parts.collect(), results: Vec::new() };
         done.results.resize_with(media.len(), || None);
         for (medium, result) in media.iter().zip(&mut done.results) {
             *result = self.whole(text, medium);
@@ -319,7 +321,7 @@ impl Run<'_> {
         match &medium.rows {
             Rows::Squares(squares) => Some(self.squares(text, medium, squares)),
             Rows::Clips(clips) => Some(self.clips(text, medium, clips)),
-            Rows::Patches(_) | Rows::Mel(_) => None,
+            Rows::Patches(_) | Rows::Mel(_) | Rows::Parts(_) => None,
         }
     }
 
@@ -369,9 +371,20 @@ impl Rows {
         match self {
             Rows::Patches(_) => Some(Tower::Vision),
             Rows::Mel(_) => Some(Tower::Audio),
-            Rows::Squares(_) | Rows::Clips(_) => None,
+            Rows::Squares(_) | Rows::Clips(_) | Rows::Parts(_) => None,
         }
     }
+}
+
+/// What goes through a tower: a medium, or a part of one.
+struct TowerItem<'a> {
+    /// Which medium it is of.
+    medium: usize,
+    rows: &'a Rows,
+    /// Pieces that its tower has finished, in order.
+    pieces: Vec<TowerRows>,
+    /// Whether that is all of them.
+    done: bool,
 }
 
 /// Media on their way through their towers and the backbone.
@@ -379,21 +392,23 @@ struct Media<'a> {
     run: &'a Run<'a>,
     text: &'a Arc<dyn TextModel>,
     media: &'a [Medium],
-    /// Pieces that a tower has finished, by medium.
-    features: Vec<Vec<Tensor<2>>>,
+    items: Vec<TowerItem<'a>>,
     results: Vec<Option<Result<Vec<f32>, ItemError>>>,
 }
 
 impl Media<'_> {
     fn through(&mut self, tower: Tower) {
-        let items: Vec<usize> = (0..self.media.len()).filter(|&i| self.media[i].rows.tower() == Some(tower)).collect();
+        let of_tower = |&i: &usize| self.items[i].rows.tower() == Some(tower);
+        let items: Vec<usize> = (0..self.items.len()).filter(of_tower).collect();
         if items.is_empty() {
             return;
         }
         let (run, budget) = (self.run, &self.run.session.estimator.budget);
         let windows: Vec<Vec<usize>> = items.iter().map(|&i| self.windows(i)).collect();
-        // What the items have reserved beside their rows: they take turns in it.
-        let room: u64 = items.iter().map(|&i| run.session.estimator.share_of(&self.media[i])).sum();
+        // What the media have reserved beside their rows: they take turns in it.
+        let mut media: Vec<usize> = items.iter().map(|&i| self.items[i].medium).collect();
+        media.dedup();
+        let room: u64 = media.iter().map(|&i| run.session.estimator.share_of(&self.media[i])).sum();
         let units = plan_tower(&windows, |windows| match tower {
             Tower::Vision => {
                 budget.vision_unit(windows) <= room && run.comfortable(Stage::PatchBlock, windows, MAX_UNIT_PATCHES)
@@ -410,37 +425,43 @@ impl Media<'_> {
         }
     }
 
-    /// Rows of each window of a medium, as its tower counts them.
+    /// Rows of each window of an item, as its tower counts them.
     fn windows(&self, item: usize) -> Vec<usize> {
-        match &self.media[item].rows {
+        match self.items[item].rows {
             Rows::Patches(patches) => vec![patches.grid().h * patches.grid().w; patches.grid().t],
-            Rows::Mel(mel) => match &self.run.session.header().family.spec().audio {
-                Some(AudioForm::Mel(audio)) => audio.windows(mel.frames()),
-                _ => Vec::new(),
-            },
-            Rows::Squares(_) | Rows::Clips(_) => Vec::new(),
+            Rows::Mel(mel) => {
+                let audio = self.run.session.header().family.spec().audio.as_ref();
+                audio.and_then(|audio| audio.windows(mel.frames())).unwrap_or_default()
+            }
+            Rows::Squares(_) | Rows::Clips(_) | Rows::Parts(_) => Vec::new(),
         }
     }
 
     /// One pass of a tower; media whose last piece it held go through the backbone.
     fn unit(&mut self, tower: Tower, pieces: &[Piece]) {
-        let pieces: Vec<&Piece> = pieces.iter().filter(|p| self.results[p.item].is_none()).collect();
+        let wanted = |p: &&Piece| self.results[self.items[p.item].medium].is_none();
+        let pieces: Vec<&Piece> = pieces.iter().filter(wanted).collect();
         if pieces.is_empty() {
             return;
         }
         match self.pass(tower, &pieces) {
             Ok(features) => {
                 for (piece, features) in pieces.into_iter().zip(features) {
-                    self.features[piece.item].push(features);
-                    if piece.windows.end == self.windows(piece.item).len() {
-                        self.results[piece.item] = Some(self.backbone(tower, piece.item));
+                    let last = piece.windows.end == self.windows(piece.item).len();
+                    let item = &mut self.items[piece.item];
+                    item.pieces.push(features);
+                    item.done = last;
+                    let medium = item.medium;
+                    if last && self.of(medium).all(|item| item.done) {
+                        self.results[medium] = Some(self.backbone(medium));
                     }
                 }
             }
             Err(e) if pieces.len() == 1 || gave_up(&e) => {
                 for piece in pieces {
-                    self.features[piece.item].clear();
-                    self.results[piece.item] = Some(Err(e.clone()));
+                    let medium = self.items[piece.item].medium;
+                    self.items.iter_mut().filter(|item| item.medium == medium).for_each(|item| item.pieces.clear());
+                    self.results[medium] = Some(Err(e.clone()));
                 }
             }
             // Somebody in this unit is the culprit: alone, each shows its own result.
@@ -448,10 +469,15 @@ impl Media<'_> {
         }
     }
 
-    fn pass(&self, tower: Tower, pieces: &[&Piece]) -> Result<Vec<Tensor<2>>, ItemError> {
+    /// What of a medium goes through towers.
+    fn of(&self, medium: usize) -> impl Iterator<Item = &TowerItem<'_>> {
+        self.items.iter().filter(move |item| item.medium == medium)
+    }
+
+    fn pass(&self, tower: Tower, pieces: &[&Piece]) -> Result<Vec<TowerRows>, ItemError> {
         let parts = &self.run.session.parts;
         let device = parts.device().clone();
-        let digests = pieces.iter().map(|p| self.media[p.item].digest);
+        let digests = pieces.iter().map(|p| self.media[self.items[p.item].medium].digest);
         match tower {
             Tower::Vision => {
                 let pieces = pieces.iter().filter_map(|p| self.patch_piece(p)).collect();
@@ -465,30 +491,41 @@ impl Media<'_> {
     }
 
     fn patch_piece(&self, piece: &Piece) -> Option<PatchPiece> {
-        let Rows::Patches(patches) = &self.media[piece.item].rows else { return None };
+        let Rows::Patches(patches) = self.items[piece.item].rows else { return None };
         Some(PatchPiece { patches: Arc::clone(patches), groups: piece.windows.clone() })
     }
 
     fn mel_piece(&self, piece: &Piece) -> Option<MelPiece> {
-        let Rows::Mel(mel) = &self.media[piece.item].rows else { return None };
+        let Rows::Mel(mel) = self.items[piece.item].rows else { return None };
         let windows = self.windows(piece.item);
         let start: usize = windows[..piece.windows.start].iter().sum();
         let windows = windows[piece.windows.clone()].to_vec();
         Some(MelPiece { mel: Arc::clone(mel), frames: start..start + windows.iter().sum::<usize>(), windows })
     }
 
-    fn backbone(&mut self, tower: Tower, item: usize) -> Result<Vec<f32>, ItemError> {
-        let rows = std::mem::take(&mut self.features[item]);
+    /// The sequence of a medium whose towers are done, through the backbone.
+    fn backbone(&mut self, medium: usize) -> Result<Vec<f32>, ItemError> {
         let parts = &self.run.session.parts;
-        let connector = match tower {
-            Tower::Vision => Connector::Image,
-            Tower::Audio => Connector::Audio(parts.audio()?.expect(ABSENT)),
-        };
+        let mut rows = Vec::new();
+        for item in self.items.iter_mut().filter(|item| item.medium == medium) {
+            let connector = match item.rows.tower() {
+                Some(Tower::Audio) => Connector::Audio(parts.audio()?.expect(ABSENT)),
+                _ => Connector::Image,
+            };
+            rows.push(MediumRows { pieces: std::mem::take(&mut item.pieces), connector });
+        }
         let (text, device) = (Arc::clone(self.text), parts.device().clone());
-        let medium = &self.media[item];
-        let unit = MediaUnit::new(text, rows, connector, medium.frame.clone(), medium.tokens, device);
+        let medium = &self.media[medium];
+        let unit = MediaUnit::new(text, rows, medium.layout.clone(), device);
         self.run.unit(unit, [medium.digest])
     }
+}
+
+/// The score of a pair, of what was pooled of it.
+fn scored(values: &[f32], tokens: usize, cut: PairCut, timings: Timings) -> Result<Scored, ItemError> {
+    let logit = values.first().copied().filter(|logit| logit.is_finite());
+    let logit = logit.ok_or(EmbeddingError::NotFinite { index: 0 })?;
+    Ok(Scored { logit, tokens, cut, timings })
 }
 
 /// The unit mean of segment vectors, each of which counts alike.

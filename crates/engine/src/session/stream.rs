@@ -310,7 +310,7 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
             }
         }
         let reserved =
-            match self.session.make_room(input.modality(), &known.need(&self.session, &request), &request, wait) {
+            match self.session.make_room(&input.modalities(), &known.need(&self.session, &request), &request, wait) {
                 Ok(Some(reserved)) => reserved,
                 Ok(None) => return Some(Inspected { key, digest, place, input, request, what: Ok(known) }),
                 Err(e) => {

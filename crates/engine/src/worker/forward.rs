@@ -8,18 +8,18 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use omniburn_media::{LogMel, PatchGrid};
 use omniburn_models::Segments;
-use omniburn_models::batch::{Grid, MelRows, PatchRows, TokenRows};
+use omniburn_models::batch::{Grid, MediaRows, MelRows, PatchRows, TokenRows};
 use omniburn_models::blocks::TokenTable;
 use omniburn_models::family::{
-    AudioEncoder, Connected, ImageEncoder, Output, Pass, PassInput, RowsWanted, StepKind, TextModel, TowerOutput,
+    AudioEncoder, AudioEncoderPass, Connected, FeatureRows, ImageEncoder, Output, Pass, PassInput, RowsWanted,
+    StepKind, TextModel, TowerOutput,
 };
-use omniburn_models::towers::audio::{AudioConfig, AudioPass};
-use omniburn_models::towers::vision::VisionPass;
+use omniburn_models::towers::vision::{VisionFeatures, VisionPass};
 use omniburn_models::towers::vit::VitPass;
 
 use super::cost::{Load, Stage};
 use crate::error::ItemError;
-use crate::forms::{Frame, Levels, Pooled, Sequence, Squares};
+use crate::forms::{Layout, Levels, Pooled, Section, Sequence, Squares};
 
 /// A unit of work that may be cut between its steps, so that nobody waits for all of it.
 pub(crate) trait Steps: Send + 'static {
@@ -119,7 +119,8 @@ impl TextUnit {
         let rows = upload(values, self.text.tokens().hidden(), &self.device);
         let segments = Segments::from_lengths(ids.iter().map(Vec::len));
         let positions = self.text.positions(&ids);
-        Ok(PassInput { rows: TokenRows { rows, segments }, skipped, positions, types, wanted: self.wanted })
+        let (rows, media) = (TokenRows { rows, segments }, Vec::new());
+        Ok(PassInput { rows, skipped, positions, types, wanted: self.wanted, media })
     }
 }
 
@@ -316,7 +317,10 @@ pub(crate) struct MelPiece {
     pub windows: Vec<usize>,
 }
 
-/// Tower features of each packed piece, `[patches, hidden]`, finished on the device.
+/// Rows that a tower gave of a piece, one entry for its last block and one for each block it taps: `[rows, hidden]` each.
+pub(crate) type TowerRows = Vec<Tensor<2>>;
+
+/// Tower features of each packed piece, finished on the device.
 pub(crate) struct VisionUnit {
     tower: Arc<ImageEncoder>,
     pieces: Vec<PatchPiece>,
@@ -344,7 +348,7 @@ impl VisionUnit {
 }
 
 impl Steps for VisionUnit {
-    type Out = Vec<Tensor<2>>;
+    type Out = Vec<TowerRows>;
 
     fn next(&self) -> (Stage, Load) {
         (self.pass.stage([Stage::PatchBegin, Stage::PatchBlock, Stage::Cut]), self.load)
@@ -357,7 +361,8 @@ impl Steps for VisionUnit {
             Progress::Before => tower.begin(self.rows()),
             Progress::Layers(pass) => tower.advance(pass),
             Progress::After(pass) => {
-                let features = tower.finish(pass).last;
+                let VisionFeatures { last, taps } = tower.finish(pass);
+                let features = std::iter::once(last).chain(taps).collect();
                 return cut(features, self.grids.iter().map(|g| g.patches()), &self.device).map(Some);
             }
             Progress::Over => panic!("a unit is not stepped after its end"),
@@ -368,19 +373,19 @@ impl Steps for VisionUnit {
     }
 }
 
-/// Tower rows of each packed piece, `[rows, hidden]`, finished on the device.
+/// Tower rows of each packed piece, finished on the device.
 pub(crate) struct AudioUnit {
     tower: Arc<AudioEncoder>,
     pieces: Vec<MelPiece>,
     device: Device,
     load: Load,
-    pass: Progress<AudioPass>,
+    pass: Progress<AudioEncoderPass>,
 }
 
 impl AudioUnit {
     pub(crate) fn new(tower: Arc<AudioEncoder>, pieces: Vec<MelPiece>, device: Device) -> Self {
         let windows = pieces.iter().flat_map(|p| &p.windows);
-        let load = Load::of(windows.map(|&w| AudioConfig::window_rows(w)));
+        let load = Load::of(windows.map(|&w| tower.window_rows(w)));
         Self { tower, pieces, device, load, pass: Progress::Before }
     }
 
@@ -393,35 +398,45 @@ impl AudioUnit {
 }
 
 impl Steps for AudioUnit {
-    type Out = Vec<Tensor<2>>;
+    type Out = Vec<TowerRows>;
 
     fn next(&self) -> (Stage, Load) {
+        if let Progress::Layers(pass) = &self.pass
+            && let Some(rows) = pass.in_stem()
+        {
+            return (Stage::MelBegin, Load::of([rows]));
+        }
         (self.pass.stage([Stage::MelBegin, Stage::MelLayer, Stage::Cut]), self.load)
     }
 
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
         let tower = Arc::clone(&self.tower);
-        let AudioEncoder::Mel(tower) = &*tower else { return Err(other_form()) };
         let pass = match self.pass.take() {
             Progress::Before => tower.begin(self.rows()),
             Progress::Layers(pass) => tower.advance(pass),
             Progress::After(pass) => {
-                let rows = |p: &MelPiece| p.windows.iter().map(|&w| AudioConfig::window_rows(w)).sum();
-                return cut(tower.finish(pass), self.pieces.iter().map(rows), &self.device).map(Some);
+                let rows = |p: &MelPiece| p.windows.iter().map(|&w| tower.window_rows(w)).sum();
+                let finished = tower.finish(pass).ok_or_else(other_form)?;
+                return cut(vec![finished], self.pieces.iter().map(rows), &self.device).map(Some);
             }
             Progress::Over => panic!("a unit is not stepped after its end"),
         };
+        let pass = pass.ok_or_else(other_form)?;
         let done = tower.is_done(&pass);
         self.pass = Progress::between(pass, done);
         Ok(None)
     }
 }
 
-/// Packed rows as one tensor a piece, once they are there.
-fn cut(rows: Tensor<2>, lengths: impl Iterator<Item = usize>, device: &Device) -> Result<Vec<Tensor<2>>, ItemError> {
+/// Packed rows of each block as rows a piece, once they are there.
+fn cut(
+    blocks: Vec<Tensor<2>>,
+    lengths: impl Iterator<Item = usize>,
+    device: &Device,
+) -> Result<Vec<TowerRows>, ItemError> {
     let mut start = 0;
     let pieces = lengths.map(|length| {
-        let piece = rows.clone().slice_dim(0, start..start + length);
+        let piece = blocks.iter().map(|rows| rows.clone().slice_dim(0, start..start + length)).collect();
         start += length;
         piece
     });
@@ -441,12 +456,17 @@ pub(crate) enum Connector {
 }
 
 impl Connector {
-    /// Rows of the text model.
-    fn features(&self, text: &dyn TextModel, rows: Tensor<2>) -> Result<Tensor<2>, ItemError> {
+    /// Rows of the text model, of what a tower gave of all pieces of a medium in order.
+    fn features(&self, text: &dyn TextModel, pieces: Vec<TowerRows>) -> Result<FeatureRows, ItemError> {
+        let blocks = pieces.first().map_or(0, Vec::len);
+        let mut joined =
+            (0..blocks).map(|block| Tensor::cat(pieces.iter().map(|piece| piece[block].clone()).collect(), 0));
+        let last = joined.next().ok_or_else(other_form)?;
         let output = match self {
-            Connector::Image => TowerOutput::Patches(rows),
+            Connector::Image => TowerOutput::Patches(VisionFeatures { last, taps: joined.collect() }),
             Connector::Audio(tower) => match &**tower {
-                AudioEncoder::Mel(tower) => TowerOutput::Mel(tower, rows),
+                AudioEncoder::Mel(tower) => TowerOutput::Mel(tower, last),
+                AudioEncoder::Chunked(_) => TowerOutput::Audio(last),
                 AudioEncoder::Windows(_) => return Err(other_form()),
             },
         };
@@ -457,47 +477,54 @@ impl Connector {
     }
 }
 
-/// The pooled row of one medium between its frame's rows; `rows` are all its pieces in order.
+/// What towers gave of a medium: all its pieces in order, and what makes rows of a sequence of them.
+pub(crate) struct MediumRows {
+    pub pieces: Vec<TowerRows>,
+    pub connector: Connector,
+}
+
+/// The pooled row of one sequence of ids and rows of media.
 pub(crate) struct MediaUnit {
     text: Arc<dyn TextModel>,
-    rows: Vec<Tensor<2>>,
-    connector: Connector,
-    frame: Frame,
+    /// Each medium that the layout speaks of.
+    media: Vec<MediumRows>,
+    layout: Layout,
     device: Device,
     load: Load,
     pass: Option<Box<dyn Pass>>,
 }
 
 impl MediaUnit {
-    /// `tokens` is how many rows will enter the backbone.
-    pub(crate) fn new(
-        text: Arc<dyn TextModel>,
-        rows: Vec<Tensor<2>>,
-        connector: Connector,
-        frame: Frame,
-        tokens: usize,
-        device: Device,
-    ) -> Self {
-        Self { text, rows, connector, frame, device, load: Load::of([tokens]), pass: None }
+    pub(crate) fn new(text: Arc<dyn TextModel>, media: Vec<MediumRows>, layout: Layout, device: Device) -> Self {
+        let load = Load::of([layout.tokens()]);
+        Self { text, media, layout, device, load, pass: None }
     }
 
     fn input(&mut self) -> Result<PassInput, ItemError> {
         let text = &*self.text;
-        let features = self.connector.features(text, Tensor::cat(mem::take(&mut self.rows), 0))?;
-        let mut pieces = Vec::with_capacity(3);
-        for ids in [&self.frame.before, &self.frame.after] {
-            let mut values = Vec::new();
-            gather(text.tokens(), ids, &mut values)?;
-            if !ids.is_empty() {
-                pieces.push(upload(values, text.tokens().hidden(), &self.device));
-            }
-            if std::ptr::eq(ids, &self.frame.before) {
-                pieces.push(features.clone());
+        let features = mem::take(&mut self.media).into_iter().map(|one| one.connector.features(text, one.pieces));
+        let features: Vec<FeatureRows> = features.collect::<Result<_, _>>()?;
+        let (mut pieces, mut media, mut start) = (Vec::new(), Vec::new(), 0);
+        for section in &self.layout.sections {
+            match section {
+                Section::Ids(ids) => {
+                    let mut values = Vec::new();
+                    gather(text.tokens(), ids, &mut values)?;
+                    pieces.push(upload(values, text.tokens().hidden(), &self.device));
+                    start += ids.len();
+                }
+                Section::Features(span) => {
+                    let FeatureRows { rows, added } = &features[span.part];
+                    let of = |rows: &Tensor<2>| rows.clone().slice_dim(0, span.rows.clone());
+                    pieces.push(of(rows));
+                    let (rows, added) = (span.rows.len(), added.iter().map(of).collect());
+                    media.push(MediaRows { start, rows, grid: span.grid, added });
+                    start += rows;
+                }
             }
         }
-        let rows = Tensor::cat(pieces, 0); // [tokens, hidden]
-        let [tokens, _] = rows.dims();
-        Ok(TokenRows { rows, segments: Segments::single(tokens) }.into())
+        let rows = TokenRows { rows: Tensor::cat(pieces, 0), segments: Segments::single(start) };
+        Ok(PassInput { media, ..rows.into() })
     }
 }
 

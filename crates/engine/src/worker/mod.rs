@@ -11,8 +11,8 @@ mod thread;
 
 pub(crate) use cost::{Costs, Load, Stage};
 pub(crate) use forward::{
-    AudioUnit, ClipsUnit, Connector, MediaUnit, MelPiece, PatchPiece, SquaresUnit, Steps, TextUnit, VisionUnit,
-    device_error, text_body,
+    AudioUnit, ClipsUnit, Connector, MediaUnit, MediumRows, MelPiece, PatchPiece, SquaresUnit, Steps, TextUnit,
+    TowerRows, VisionUnit, device_error, text_body,
 };
 pub use metrics::{ClassStats, DurationStats, Metrics, MetricsSnapshot};
 pub(crate) use slices::Pace;

@@ -72,7 +72,41 @@ impl LogMel {
 /// extractor cuts a clip at 30 s; here, longer clips follow the same rule with the maximum over the whole clip. It also
 /// mirrors a clip of 29.9875 s to 30 s at its end, where its own padding is too short, which is not done here.
 pub fn log_mel(samples: &[f32], preprocess: &MelPreprocess) -> Result<LogMel, MediaError> {
-    const NAME: &str = "audio";
+    check(samples, preprocess)?;
+    let hop = preprocess.hop_samples as usize;
+    let frames = samples.len().div_ceil(hop);
+    if frames < LEAST_FRAMES {
+        return Err(MediaError::AudioTooShort { name: NAME.to_owned(), frames, minimum: LEAST_FRAMES });
+    }
+    let windows = (samples.len() + preprocess.fft_samples as usize / 2).div_ceil(hop);
+    Ok(scaled(log_powers(samples, preprocess, windows, false), frames, preprocess))
+}
+
+/// Log-mel frames of a bare clip: `floor(samples / hop)` of them. It is mirrored behind its end as it is before its start, and
+/// the largest value is looked for in the frames that are returned.
+///
+/// # Shapes
+/// As [`log_mel`].
+/// # Numerics
+/// As [`log_mel`].
+/// # Errors
+/// As [`log_mel`]; [`MediaError::AudioTooShort`] where half a window cannot be mirrored.
+/// # Source
+/// transformers 5.23, `WhisperFeatureExtractor` without padding (`padding="do_not_pad"`).
+pub fn log_mel_mirrored(samples: &[f32], preprocess: &MelPreprocess) -> Result<LogMel, MediaError> {
+    check(samples, preprocess)?;
+    let frames = samples.len() / preprocess.hop_samples as usize;
+    if samples.len() <= preprocess.fft_samples as usize / 2 || frames == 0 {
+        return Err(MediaError::AudioTooShort { name: NAME.to_owned(), frames: 0, minimum: 1 });
+    }
+    Ok(scaled(log_powers(samples, preprocess, frames, true), frames, preprocess))
+}
+
+/// What the clip is called in messages.
+const NAME: &str = "audio";
+
+/// Refuses numbers of zero, and samples that are none.
+fn check(samples: &[f32], preprocess: &MelPreprocess) -> Result<(), MediaError> {
     for (field, value) in [
         ("sample_rate_hz", preprocess.sample_rate_hz),
         ("fft_samples", preprocess.fft_samples),
@@ -87,21 +121,21 @@ pub fn log_mel(samples: &[f32], preprocess: &MelPreprocess) -> Result<LogMel, Me
         let seconds = at as f64 / f64::from(preprocess.sample_rate_hz);
         return Err(MediaError::SampleNotFinite { name: NAME.to_owned(), seconds });
     }
-    let hop = preprocess.hop_samples as usize;
-    let frames = samples.len().div_ceil(hop);
-    if frames < LEAST_FRAMES {
-        return Err(MediaError::AudioTooShort { name: NAME.to_owned(), frames, minimum: LEAST_FRAMES });
-    }
+    Ok(())
+}
+
+/// The first frames of `log10` powers, brought to the range of the tower by the largest of all.
+fn scaled(mut log_power: Vec<f64>, frames: usize, preprocess: &MelPreprocess) -> LogMel {
     let mels = preprocess.mels as usize;
-    let mut log_power = log_powers(samples, preprocess);
     let largest = log_power.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     log_power.truncate(frames * mels);
     let values = log_power.iter().map(|value| ((value.max(largest - 8.0) + 4.0) / 4.0) as f32).collect();
-    Ok(LogMel { values, mels })
+    LogMel { values, mels }
 }
 
-/// `log10` of the mel powers of every window that touches the clip: `[windows, mels]`.
-fn log_powers(samples: &[f32], preprocess: &MelPreprocess) -> Vec<f64> {
+/// `log10` of the mel powers of the first windows of a clip, behind whose end there is its mirror image or silence:
+/// `[windows, mels]`.
+fn log_powers(samples: &[f32], preprocess: &MelPreprocess, windows: usize, mirrored: bool) -> Vec<f64> {
     let fft_samples = preprocess.fft_samples as usize;
     let hop = preprocess.hop_samples as usize;
     let before = fft_samples / 2;
@@ -112,7 +146,6 @@ fn log_powers(samples: &[f32], preprocess: &MelPreprocess) -> Vec<f64> {
     let mut spectrum = fft.make_output_vec();
     let mut scratch = fft.make_scratch_vec();
     let mut power = vec![0.0; spectrum.len()];
-    let windows = (samples.len() + before).div_ceil(hop);
     let mut out = Vec::with_capacity(windows * bands.len());
     for index in 0..windows {
         let start = (index * hop) as isize - before as isize;
@@ -122,8 +155,12 @@ fn log_powers(samples: &[f32], preprocess: &MelPreprocess) -> Vec<f64> {
             }
         } else {
             for (i, (to, weight)) in framed.iter_mut().zip(&window).enumerate() {
-                // Before the start the clip runs backwards, without its first sample twice; after the end it is silent.
-                let at = (start + i as isize).unsigned_abs();
+                // Before the start the clip runs backwards, without its first sample twice; after the end it is silent, or runs
+                // backwards too.
+                let mut at = (start + i as isize).unsigned_abs();
+                if mirrored && at >= samples.len() {
+                    at = (2 * (samples.len() - 1)).saturating_sub(at);
+                }
                 *to = samples.get(at).map_or(0.0, |sample| f64::from(*sample)) * weight;
             }
         }

@@ -182,7 +182,7 @@ fn sound_and_film_that_cannot_be_read_are_named_in_little_time_and_cost_nothing_
     }
     let results = engine.embed_with(&together, &request).unwrap();
     for (place, pair) in results.chunks(2).enumerate() {
-        assert_eq!(pair[0].as_ref().unwrap_err().kind().name(), cases[place].1, "case {place} in company");
+        assert_eq!(pair[0].as_ref().unwrap_err().kind().name(), cases[place].1, "case {place} in a batch");
         assert_eq!(pair[1].as_ref().unwrap().embedding, want[place % good.len()], "beside case {place}");
     }
 }

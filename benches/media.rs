@@ -70,7 +70,7 @@ fn main() {
     group.finish();
 
     let mel = MelPreprocess { sample_rate_hz: 16_000, fft_samples: 400, hop_samples: 160, mels: 128 };
-    let mut group = criterion.benchmark_group("media/sound");
+    let mut group = criterion.benchmark_group("media/audio");
     for rate_hz in [16_000, 44_100, 48_000] {
         let source = tone(rate_hz);
         group.bench_function(format!("10 s at {rate_hz} Hz to mel frames"), |b| {
@@ -91,7 +91,7 @@ fn main() {
 
     let mut group = criterion.benchmark_group("media/film");
     // 4 s into a group of ten: each frame needs the hundred images before it.
-    let film = VideoSource::File(stored("films/ten_minutes.mp4"));
+    let film = VideoSource::File(stored("videos/ten_minutes.mp4"));
     group.bench_function("one frame of 1080p H.264, 101 pictures after its key frame", |b| {
         b.iter(|| {
             let mut film =

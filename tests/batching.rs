@@ -1,4 +1,4 @@
-//! Same item, same vector: alone, in any company, in any order.
+//! Same item, same vector: alone, in any batch, in any order.
 
 use omniburn::{Engine, Input, Request, Role};
 use omniburn_models::capture;
@@ -86,8 +86,8 @@ proptest! {
             let inputs = mixed(&twin);
             let want = alone(&engine, &inputs);
             let chosen: Vec<usize> = order[..taken].iter().map(|i| i % inputs.len()).collect();
-            let company: Vec<Input> = chosen.iter().map(|&i| inputs[i].clone()).collect();
-            let got = vectors(&engine, &company);
+            let batch: Vec<Input> = chosen.iter().map(|&i| inputs[i].clone()).collect();
+            let got = vectors(&engine, &batch);
             for (slot, &i) in chosen.iter().enumerate() {
                 let name = format!("{name} item {i} at {slot}");
                 same(&name, std::slice::from_ref(&got[slot]), std::slice::from_ref(&want[i]));

@@ -113,7 +113,7 @@ fn sound_and_film_that_cannot_be_read_are_named_in_little_time_and_cost_nothing_
     let engine = builder(twin.record(Dtype::F32)).ffmpeg(None).open().unwrap();
     let media = workspace().join("tests/golden/media");
     let read = |name: &str| fs::read(media.join(name)).unwrap();
-    let (film, mkv, sound) = (read("films/high.mp4"), read("films/sound.mkv"), read("sound/files/stereo.m4a"));
+    let (film, mkv, sound) = (read("videos/high.mp4"), read("videos/sound.mkv"), read("audio/files/stereo.m4a"));
     let silence = vec![0.0f32; 8000];
     let at = |value: f32| {
         let mut samples = silence.clone();
@@ -133,7 +133,7 @@ fn sound_and_film_that_cannot_be_read_are_named_in_little_time_and_cost_nothing_
         (audio(film.clone()), "empty", "audio track"),
         (video(sound.clone()), "empty", "video track"),
         (audio(b"RIFF of a letter".to_vec()), "unknown_format", "text"),
-        (video(read("sound/files/stereo.mp3")), "unknown_format", "mp3"),
+        (video(read("audio/files/stereo.mp3")), "unknown_format", "mp3"),
         (video(altered(film.clone(), b"stsz", 8, &[0xff; 4])), "corrupt", "4294967295"),
         // Empty.
         (audio(Vec::new()), "empty", ""),
@@ -155,7 +155,7 @@ fn sound_and_film_that_cannot_be_read_are_named_in_little_time_and_cost_nothing_
         // Not one of the sizes that pipes leave.
         (audio(wav(1, 16000, 0xF000_0000, &silence)), "corrupt", "4026531840"),
         // Images.
-        (video(read("films/two_sizes.mp4")), "unsupported_codec", "112 x 64"),
+        (video(read("videos/two_sizes.mp4")), "unsupported_codec", "112 x 64"),
         (video(read("codecs/hevc.mp4")), "unsupported_codec", "HEVC"),
         (video(read("codecs/vp9.webm")), "unsupported_codec", "VP9"),
         (video(gif_bomb()), "too_large", "65535"),
@@ -163,9 +163,9 @@ fn sound_and_film_that_cannot_be_read_are_named_in_little_time_and_cost_nothing_
         (Input::audio_samples(vec![0.1; 160], 16000), "too_short", "mel frames"),
         (Input::audio_samples(vec![0.1; 320], 16000), "too_short", "mel frames"),
         (audio(wav(10_000, 16000, 32000, &silence)), "too_large", "10000"),
-        (audio(read("sound/files/ac3.mp4")), "unsupported_codec", "AC-3"),
+        (audio(read("audio/files/ac3.mp4")), "unsupported_codec", "AC-3"),
     ];
-    let good = [Input::text("a red bicycle"), twin.sound("mixed"), Input::video_file(media.join("films/high.mp4"))];
+    let good = [Input::text("a red bicycle"), twin.sound("mixed"), Input::video_file(media.join("videos/high.mp4"))];
     let request = Request::new(Role::Document).frames(4);
     let want: Vec<_> = engine.embed_with(&good, &request).unwrap().into_iter().map(|r| r.unwrap().embedding).collect();
 
@@ -182,7 +182,7 @@ fn sound_and_film_that_cannot_be_read_are_named_in_little_time_and_cost_nothing_
     }
     let results = engine.embed_with(&together, &request).unwrap();
     for (place, pair) in results.chunks(2).enumerate() {
-        assert_eq!(pair[0].as_ref().unwrap_err().kind().name(), cases[place].1, "case {place} in company");
+        assert_eq!(pair[0].as_ref().unwrap_err().kind().name(), cases[place].1, "case {place} in a batch");
         assert_eq!(pair[1].as_ref().unwrap().embedding, want[place % good.len()], "beside case {place}");
     }
 }

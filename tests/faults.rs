@@ -47,7 +47,7 @@ enum Fault {
 }
 
 /// A tensor that passed a boundary. A row is known by its bits, so that one item of a packed unit is hit and its
-/// neighbours are not, alone or in company.
+/// neighbours are not, alone or in a batch.
 struct Passed {
     boundary: String,
     rows: Vec<u64>,
@@ -200,8 +200,8 @@ fn every_boundary(name: &str, engine: &Engine, cases: &[Case]) -> usize {
     let bystander = Input::text("the harbour wall");
     let (mut met_in_all, mut boundaries, mut silent) = (0, BTreeSet::new(), Vec::new());
     for Case { what, hit, neighbour } in cases {
-        let company = [neighbour.clone(), hit.clone(), bystander.clone()];
-        let want: Vec<Embedding> = vectors(engine, &company).into_iter().map(Result::unwrap).collect();
+        let mates = [neighbour.clone(), hit.clone(), bystander.clone()];
+        let want: Vec<Embedding> = vectors(engine, &mates).into_iter().map(Result::unwrap).collect();
         let alone = watch(|| drop(vectors(engine, std::slice::from_ref(hit))));
         let others = watch(|| drop(vectors(engine, &[neighbour.clone(), bystander.clone()])));
         assert!(!alone.is_empty(), "{name} {what}: nothing passed a boundary");
@@ -215,7 +215,7 @@ fn every_boundary(name: &str, engine: &Engine, cases: &[Case]) -> usize {
                 let failed = rows.iter().rev().take(8).any(|&row| {
                     tried += 1;
                     let armed = Arc::new(Armed { boundary: boundary.clone(), row, fault, met: AtomicUsize::new(0) });
-                    let mut got = observe(armed.clone(), || vectors(engine, &company));
+                    let mut got = observe(armed.clone(), || vectors(engine, &mates));
                     let met = armed.met.load(Ordering::SeqCst);
                     assert!(met > 0, "{at}: not met");
                     met_in_all += met;
@@ -252,7 +252,7 @@ fn every_boundary(name: &str, engine: &Engine, cases: &[Case]) -> usize {
                 assert!(failed, "{at}: of {} rows of its own, none of {tried} matters", rows.len());
             }
         }
-        let after: Vec<Embedding> = vectors(engine, &company).into_iter().map(Result::unwrap).collect();
+        let after: Vec<Embedding> = vectors(engine, &mates).into_iter().map(Result::unwrap).collect();
         assert!(after == want, "{name} {what}: after all faults");
     }
     assert!(silent.is_empty(), "a vector that is not the item's, and no error:\n{}", silent.join("\n"));
@@ -264,7 +264,7 @@ fn of_twin(name: &str) -> Engine {
     opening(record(&golden().checkpoints.join(name), Dtype::F32, TaskChoice::Default)).open().unwrap()
 }
 
-/// On flex, whatever the suite runs on: a row is known by its bits, and other backends keep them in no company.
+/// On flex, whatever the suite runs on: a row is known by its bits, and other backends keep them in no batch.
 fn opening(record: PathBuf) -> EngineBuilder {
     Engine::builder(record).dtype(Dtype::F32)
 }
@@ -321,14 +321,14 @@ fn what_our_own_limits_refuse_costs_nobody_else_anything() {
         let good = [Input::text("a red bicycle"), twin.image_named("tiny"), twin.sound("half")];
         let want: Vec<Embedding> = vectors(&engine, &good).into_iter().map(Result::unwrap).collect();
         let refused = |engine: &Engine, bad: &[(&Input, &str, &str)]| {
-            let company: Vec<Input> = good
+            let mates: Vec<Input> = good
                 .iter()
                 .zip(bad.iter().cycle())
                 .flat_map(|(good, (bad, ..))| [good.clone(), (*bad).clone()])
                 .collect();
             // Twice: the second call finds scheduler, thread and budget as the first did.
             for _ in 0..2 {
-                let got = vectors(engine, &company);
+                let got = vectors(engine, &mates);
                 for (place, pair) in got.chunks(2).enumerate() {
                     let (_, kind, named) = bad[place % bad.len()];
                     let error = pair[1].as_ref().unwrap_err();

@@ -1,5 +1,5 @@
 //! Every set of instructions this machine has, in every type products are computed in: vectors of the tiny checkpoints
-//! against those of the reference, and the law that company changes no bit. Sets that were chosen, and sets that are forced.
+//! against those of the reference, and the law that batch mates change no bit. Sets that were chosen, and sets that are forced.
 //!
 //! What is forced counts for the whole process, so these tests have processes of their own.
 

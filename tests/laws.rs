@@ -401,13 +401,13 @@ fn sixteen_callers_of_mixed_requests_get_what_each_has_alone() {
                         let chosen: Vec<usize> = (0..1 + random.below(3)).map(|_| one(&mut random)).collect();
                         let inputs: Vec<Input> = chosen.iter().map(|&i| items[i].input()).collect();
                         let got = engine.embed_with(&inputs, &request).unwrap().into_iter().map(outcome);
-                        let company: Vec<Item> = chosen.iter().map(|&i| items[i].clone()).collect();
+                        let batch: Vec<Item> = chosen.iter().map(|&i| items[i].clone()).collect();
                         let want = |item: &Item| {
                             let at = items.iter().position(|other| other == item).expect("it was chosen of them");
                             alone[role][at].clone()
                         };
                         let how = format!("{name}, caller {caller}, request {round}");
-                        check(&how, &company, &got.collect::<Vec<_>>(), want).unwrap();
+                        check(&how, &batch, &got.collect::<Vec<_>>(), want).unwrap();
                     }
                 });
             }

@@ -561,7 +561,7 @@ fn through_the_engine_every_kind_keeps_its_bits_in_any_company_and_odd_inputs_ha
             tone(44_100, 7.3),
             Input::audio_samples(vec![0.0; 8000], 16_000),
             Input::image_file(golden.join("images/odd.png")),
-            Input::video_file(workspace().join("tests/golden/media/films/high.mp4")),
+            Input::video_file(workspace().join("tests/golden/media/videos/high.mp4")),
             Input::video_frame_files((0..40).map(|_| golden.join("images/odd.png")).collect()),
             Input::text("two dogs, one cat and 17 birds!"),
         ];

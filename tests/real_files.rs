@@ -172,7 +172,7 @@ fn the_same_sound_in_every_format_has_nearly_the_same_vector() {
 #[test]
 fn the_same_film_as_a_file_and_as_its_frames_has_nearly_the_same_vector() {
     // Frames as FFmpeg lists them, with its own conversion to RGB.
-    let films = workspace().join("tests/golden/media/films");
+    let films = workspace().join("tests/golden/media/videos");
     for name in ["omni-small-tiny", "omni-nano-tiny"] {
         let engine = golden().twin(name).engine();
         let four = Request::new(Role::Document).frames(4);

@@ -1,5 +1,5 @@
 //! A journal of digests, the record and the inputs: everything in it comes out again with the same bits, alone and in the
-//! company it had; and what is not the same is found.
+//! batch it was in; and what is not the same is found.
 
 use std::sync::{Arc, Mutex};
 
@@ -137,12 +137,12 @@ fn a_mixed_job_comes_out_again_to_the_bit_alone_and_in_its_company() {
         assert!(report.all_equal(), "{name}: {:?} {:?}", report.different, report.missing);
         // The file that is not there has no digest.
         assert_eq!((report.equal, report.not_compared, report.not_logged), (logged.len() - 1, 1, 1));
-        assert_eq!(report.elsewhere, Vec::<String>::new());
-        assert!(report.companies >= 1 && report.companies_missing == 0, "{name}: {report:?}");
-        assert!(report.companies_whole >= 1, "{name}: {report:?}");
+        assert_eq!(report.environment_changes, Vec::<String>::new());
+        assert!(report.batches >= 1 && report.missing_batches == 0, "{name}: {report:?}");
+        assert!(report.whole_batches >= 1, "{name}: {report:?}");
         println!(
-            "{name}: {} items equal to the bit alone and in {} companies, {} of them as one unit again",
-            report.equal, report.companies, report.companies_whole
+            "{name}: {} items equal to the bit alone and in {} batches, {} of them as one unit again",
+            report.equal, report.batches, report.whole_batches
         );
     }
 }
@@ -218,14 +218,14 @@ fn an_input_that_has_changed_is_missing_and_so_is_its_company() {
     }
     let (engine, mut inputs, entries) = small();
     let whole = replay(&engine, &entries, &inputs, &ReplayOptions::default()).unwrap();
-    assert!(whole.all_equal() && whole.companies == 1, "{whole:?}");
+    assert!(whole.all_equal() && whole.batches == 1, "{whole:?}");
     let gone = inputs[1].digest();
     inputs[1] = Input::text("red ");
     let report = replay(&engine, &entries, &inputs, &ReplayOptions::default()).unwrap();
     let missing: Vec<_> = report.missing.iter().map(|item| (item.index, item.digest)).collect();
     assert_eq!(missing, [(1, gone)]);
     assert_eq!((report.equal, report.different.len(), report.not_logged), (4, 0, 1));
-    assert_eq!((report.companies, report.companies_missing), (0, 1));
+    assert_eq!((report.batches, report.missing_batches), (0, 1));
     assert!(!report.all_equal());
 }
 
@@ -307,7 +307,7 @@ fn another_machine_is_told_in_words_and_not_refused() {
     let report = replay(&engine, &entries, &inputs, &ReplayOptions::default()).unwrap();
     let want =
         [format!("device: logged with cuda:3, here {}", device()), "threads: logged with 64, here one a core".into()];
-    assert_eq!(report.elsewhere, want);
+    assert_eq!(report.environment_changes, want);
     assert_eq!(report.equal + report.different.len(), inputs.len());
 }
 
@@ -384,7 +384,7 @@ fn inputs_with_requests_of_their_own_are_as_in_calls_of_their_own_and_come_out_a
         }
         let report = replay(&engine, &entries, &inputs, &ReplayOptions::default()).unwrap();
         assert!(report.all_equal(), "{name}: {:?} {:?}", report.different, report.missing);
-        assert!(report.companies > 1 && report.companies_missing == 0, "{name}: {report:?}");
+        assert!(report.batches > 1 && report.missing_batches == 0, "{name}: {report:?}");
         assert_eq!((report.equal, report.not_compared), (asked.len() - 3, 3), "{name}: the file that is not there");
     }
 }

@@ -51,7 +51,7 @@ pub fn feature_bound() -> f32 {
     if on_flex() { 5e-5 } else { 1e-4 }
 }
 
-/// The same item alone and in any company: the same bits on flex; elsewhere, where kernels are chosen by shape, within
+/// The same item alone and in any batch: the same bits on flex; on other devices, where kernels are chosen by shape, within
 /// 1e-6 for vectors of unit length.
 pub fn same(name: &str, got: &[Vec<f32>], want: &[Vec<f32>]) {
     if on_flex() {
@@ -61,7 +61,7 @@ pub fn same(name: &str, got: &[Vec<f32>], want: &[Vec<f32>]) {
     }
 }
 
-/// The same item alone and in any company on backends that choose kernels by shape.
+/// The same item alone and in any batch on backends that choose kernels by shape.
 pub const COMPANY: f32 = 1e-6;
 
 /// The models every set may hold.

@@ -198,7 +198,7 @@ impl Pool {
         let golden = root.join("tests/golden/media");
         let mut pictures = listed(samples.clone(), &["jpg", "png", "webp", "bmp"])?;
         pictures.extend(listed(folder.join("pictures"), &["png", "jpg"])?);
-        pictures.extend(listed(golden.join("pictures"), &["png", "jpg", "webp", "gif", "bmp", "tif"])?);
+        pictures.extend(listed(golden.join("images"), &["png", "jpg", "webp", "gif", "bmp", "tif"])?);
         pictures
             .retain(|path| !["float.tif", "palette.tif", "fish-swimming.webp"].iter().any(|not| path.ends_with(not)));
         let mut films = listed(samples.clone(), &["mp4", "mkv", "gif"])?;
@@ -212,11 +212,11 @@ impl Pool {
             "turned90.mp4",
             "yuv422_10.mkv",
         ];
-        films.extend(golden_films.iter().map(|name| golden.join("films").join(name)));
+        films.extend(golden_films.iter().map(|name| golden.join("videos").join(name)));
         films.extend(["plain.gif", "plain.png", "plain.webp"].iter().map(|name| golden.join("animations").join(name)));
         let mut sounds = listed(samples, &["wav", "flac", "mp3", "ogg", "opus", "m4a"])?;
         let golden_sounds = ["f64.wav", "alac.m4a", "stereo.opus", "mono.aac", "vorbis.webm", "s24.aiff", "f32.caf"];
-        sounds.extend(golden_sounds.iter().map(|name| golden.join("sound/files").join(name)));
+        sounds.extend(golden_sounds.iter().map(|name| golden.join("audio/files").join(name)));
         Ok(Self {
             pictures,
             large: listed(folder.join("large"), &["png", "jpg"])?,
@@ -265,10 +265,10 @@ impl Pool {
         let broken = place("broken")?;
         let golden = root.join("tests/golden/media");
         for (from, to) in [
-            ("pictures/420-q90.jpg", "cut.jpg"),
-            ("pictures/noise.png", "cut.png"),
-            ("sound/files/s16.wav", "cut.wav"),
-            ("films/bt601.mp4", "cut.mp4"),
+            ("images/420-q90.jpg", "cut.jpg"),
+            ("images/noise.png", "cut.png"),
+            ("audio/files/s16.wav", "cut.wav"),
+            ("videos/bt601.mp4", "cut.mp4"),
         ] {
             let bytes = std::fs::read(golden.join(from))?;
             std::fs::write(broken.join(to), &bytes[..bytes.len() * 2 / 3])?;

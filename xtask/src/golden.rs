@@ -19,7 +19,7 @@ const DIGESTS: &str = "DIGESTS";
 
 /// What a maker is given after its name, where it wants anything; the words in braces are filled in by [`Places`].
 const ARGUMENTS: &[(&str, &[&str])] = &[
-    ("pictures", &["tests/golden/media"]),
+    ("images", &["tests/golden/media"]),
     ("jpegs", &["tests/golden/media"]),
     ("orientations", &["tests/golden/media"]),
     ("forms", &["tests/golden/media"]),
@@ -29,10 +29,10 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("encoders", &["tests/golden/twins", "tests/golden/refs"]),
     ("animations", &["tests/golden/media"]),
     ("codecs", &["tests/golden/media"]),
-    ("films", &["tests/golden/media/films"]),
+    ("videos", &["tests/golden/media/videos"]),
     ("clocks", &["tests/golden/media/clocks"]),
     ("mels", &["{fixtures}", "tests/golden/media"]),
-    ("sounds", &["tests/golden/media"]),
+    ("audio", &["tests/golden/media"]),
     ("resampled", &["tests/golden/media"]),
     ("tiffs", &["tests/golden/media"]),
     ("streams", &["tests/golden/media"]),

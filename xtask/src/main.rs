@@ -108,7 +108,7 @@ enum Verb {
         requirements.txt pins, lists the digests anew, and shows what changed.\n\n\
         Examples:\n  \
         cargo xtask golden --check      each golden listed, each listed one there, each as listed\n  \
-        cargo xtask golden pictures     one maker\n  \
+        cargo xtask golden images       one maker\n  \
         cargo xtask golden --digests    only tests/golden/DIGESTS, from the files that are there")]
     Golden {
         /// Makers to run (a script's name without `.py`); all of them when none is named
@@ -450,7 +450,7 @@ mod tests {
             "diff a b --tolerance much",
             "dump input --out file",
             "golden --check --digests",
-            "golden pictures --check",
+            "golden images --check",
             "fuzz --runs many",
             "ci --only test --from test",
             "ci --list --quick",

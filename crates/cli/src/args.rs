@@ -356,7 +356,7 @@ pub struct EmbedArgs {
 #[command(
     long_about = "The cosine of A with each B, whatever their kinds, one line a B in the order given.
 
-A is the first input and every other one is a B; inputs are told as in `omniburn embed`. With --output sparse it is the sum of the \
+A is the first input and every other one is a B; inputs are given as in `omniburn embed`. With --output sparse it is the sum of the \
 products of weights that both texts have, with --output multi the mean over the rows of A of the largest cosine with a row of B \
 (MaxSim).",
     after_help = "Examples:
@@ -392,7 +392,7 @@ A line has the place of the document among those given, its score from 0 to 1, t
 {\"index\": 2, \"score\": 0.9312, \"logit\": 2.606, \"document\": \"...\"}. Documents with equal logits keep their order. Where a \
 pair was cut, \"truncated\" says what of: query, document or both.
 
-QUERY and DOC are told as in `omniburn embed`: a file that is there, else a text. Images and videos are for models that read \
+QUERY and DOC are given as in `omniburn embed`: a file that is there, else a text. Images and videos are for models that read \
 them. --items reads documents as JSON lines, as `omniburn embed` does, {\"text\": \"...\"} with an optional \"id\" that comes \
 back; they come behind those that were typed.
 

@@ -373,12 +373,12 @@ impl Part {
 
     /// The files it is read from.
     fn files(&self, folder: &Path) -> Vec<PathBuf> {
-        let film = match &self.video {
+        let video = match &self.video {
             Some(VideoPart::File(path)) => std::slice::from_ref(path),
             Some(VideoPart::Frames(frames)) => frames,
             None => &[],
         };
-        self.image.iter().chain(&self.audio).chain(film).map(|path| folder.join(path)).collect()
+        self.image.iter().chain(&self.audio).chain(video).map(|path| folder.join(path)).collect()
     }
 
     /// The one medium it names, with a name for people; `None` where it names none.

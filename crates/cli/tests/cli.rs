@@ -121,9 +121,9 @@ fn sound_film_animations_pictures_and_text_give_a_line_each_in_one_space() {
     for twin in TWINS {
         let folder = with_record(twin, &["--dtype", "f32"]);
         let at = |from: &str, name: &str| fs::copy(stored(from), folder.path().join(name)).unwrap();
-        at("sound/files/stereo.mp3", "talk.mp3");
-        at("sound/files/stereo.m4a", "memo.m4a");
-        at("films/sound.mp4", "clip.mp4");
+        at("audio/files/stereo.mp3", "talk.mp3");
+        at("audio/files/stereo.m4a", "memo.m4a");
+        at("videos/sound.mp4", "clip.mp4");
         moving_gif(&folder.path().join("loop.gif"));
         fs::copy(media("images/odd.png"), folder.path().join("photo.png")).unwrap();
         let args = ["talk.mp3", "memo.m4a", "clip.mp4", "loop.gif", "photo.png", "a red bicycle"];
@@ -254,7 +254,7 @@ fn long_sound_is_one_line_with_its_number_of_segments_or_a_line_each_with_times(
 #[test]
 fn frames_of_a_film_are_as_many_as_asked_for() {
     let folder = small();
-    let film = stored("films/high.mp4");
+    let film = stored("videos/high.mp4");
     let tokens =
         |args: &[&str]| embed(&folder, &[args, &[film.as_str()]].concat()).lines()[0]["tokens"].as_u64().unwrap();
     let [default, two, all] = [&[][..], &["--frames", "2"], &["--frames", "32"]].map(tokens);
@@ -275,7 +275,7 @@ fn frames_of_a_film_are_as_many_as_asked_for() {
 #[test]
 fn films_that_are_not_read_are_named_and_cost_nothing_else() {
     let folder = small();
-    let (hevc, turned) = (stored("codecs/hevc.mp4"), stored("films/turned90.mp4"));
+    let (hevc, turned) = (stored("codecs/hevc.mp4"), stored("videos/turned90.mp4"));
     // No FFmpeg program is found on an empty path.
     let mut command = omniburn();
     command.current_dir(&folder).env("PATH", "").args(["embed", "--model", "record", "--frames", "4", &hevc, &turned]);

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `journal` | what calls note of themselves: [`journal()`] |
 //! | `replay` | a journal done again and compared to the bit: [`replay()`] |
-//! | `selftest` | operations, stored vectors, and the law that company changes nothing: [`self_test`] |
+//! | `selftest` | operations, stored vectors, and the law that batch mates change nothing: [`self_test`] |
 //! | `load` | what queries wait for beside background work: [`load_test`] |
 //! | `peak` | the limits of the machine that times are held against: [`peak()`] |
 //! | `items` | what the self-test and the load test embed |

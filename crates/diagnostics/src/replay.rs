@@ -1,4 +1,4 @@
-//! A journalled call done again: every item alone and in the company it had, compared by the digests of the vectors.
+//! A journalled call done again: every item alone and in the batch it was in, compared by the digests of the vectors.
 //!
 //! What a journal holds is `journal`'s. Here nothing is computed in a way of its own: a replay is a row of ordinary
 //! calls that take nothing from a cache, and whose units are as large as memory lets them be.
@@ -27,7 +27,7 @@ pub struct ReplayOptions {
     pub deadline: Option<Instant>,
     /// How urgent it is; `None`: as each item's role says.
     pub priority: Option<Priority>,
-    /// Called after each company of items.
+    /// Called after each batch of items.
     pub progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
 }
 
@@ -77,7 +77,7 @@ pub enum ReplayError {
 /// What [`replay`] found.
 #[derive(Debug, Clone, Default)]
 pub struct ReplayReport {
-    /// Logged items whose result is the same to the bit, alone and in every company they had.
+    /// Logged items whose result is the same to the bit, alone and in every batch they were in.
     pub equal: usize,
     /// Logged items whose result is another.
     pub different: Vec<ReplayDifference>,
@@ -87,15 +87,15 @@ pub struct ReplayReport {
     /// the queue, or lost to the device.
     pub not_compared: usize,
     /// Units of several items that were done again with the same items.
-    pub companies: usize,
+    pub batches: usize,
     /// Those of them that ran as one unit again, in the same order.
-    pub companies_whole: usize,
+    pub whole_batches: usize,
     /// Units of several items of which some input was not given.
-    pub companies_missing: usize,
+    pub missing_batches: usize,
     /// Inputs given that the journal does not hold.
     pub not_logged: usize,
     /// What is otherwise than it was when the journal was written, in words.
-    pub elsewhere: Vec<String>,
+    pub environment_changes: Vec<String>,
 }
 
 impl ReplayReport {
@@ -163,14 +163,14 @@ struct Log<'a> {
     /// Every item, with its subject where there is something to compare.
     items: Vec<(&'a JournalItem, Option<usize>)>,
     /// Subjects that shared a unit, in its order.
-    companies: Vec<Vec<usize>>,
-    elsewhere: Vec<String>,
+    batches: Vec<Vec<usize>>,
+    environment_changes: Vec<String>,
 }
 
 /// Does what a journal says again, each item alone and with the items it shared a unit with, and compares vectors to the bit.
 /// Inputs are matched with the journal by their digests; their order is of no account.
 ///
-/// Another device, type or platform than the journal's is told in the report and not refused.
+/// Another device, type or platform than the journal's is a line of the report and no refusal.
 ///
 /// # Errors
 /// [`ReplayError::IdentityMismatch`], [`ReplayError::JournalFormat`], [`ReplayError::JournalCall`],
@@ -192,19 +192,23 @@ pub fn replay(
 
     let logged: HashSet<InputDigest> = log.items.iter().filter_map(|(item, _)| item.digest).collect();
     let not_logged = digests.iter().filter(|digest| digest.is_none_or(|digest| !logged.contains(&digest))).count();
-    let mut report = ReplayReport { elsewhere: std::mem::take(&mut log.elsewhere), not_logged, ..Default::default() };
-    let there = |log: &Log, company: &[usize]| company.iter().all(|&s| log.subjects[s].input.is_some());
-    let companies = std::mem::take(&mut log.companies);
-    let (whole, broken): (Vec<_>, Vec<_>) = companies.into_iter().partition(|company| there(&log, company));
-    report.companies_missing = broken.len();
+    let mut report = ReplayReport {
+        environment_changes: std::mem::take(&mut log.environment_changes),
+        not_logged,
+        ..Default::default()
+    };
+    let there = |log: &Log, batch: &[usize]| batch.iter().all(|&s| log.subjects[s].input.is_some());
+    let batches = std::mem::take(&mut log.batches);
+    let (whole, broken): (Vec<_>, Vec<_>) = batches.into_iter().partition(|batch| there(&log, batch));
+    report.missing_batches = broken.len();
     let alone: Vec<Vec<usize>> = (0..log.subjects.len()).map(|s| vec![s]).filter(|s| there(&log, s)).collect();
     let (mut done, total) = (0, alone.len() + whole.len());
-    for company in alone.iter().chain(&whole) {
-        let units = log.run(engine, company, inputs, options)?;
-        if company.len() > 1 {
-            let digests: Vec<InputDigest> = company.iter().map(|&s| log.subjects[s].digest).collect();
-            report.companies += 1;
-            report.companies_whole += usize::from(units.iter().any(|unit| unit.items == digests));
+    for batch in alone.iter().chain(&whole) {
+        let units = log.run(engine, batch, inputs, options)?;
+        if batch.len() > 1 {
+            let digests: Vec<InputDigest> = batch.iter().map(|&s| log.subjects[s].digest).collect();
+            report.batches += 1;
+            report.whole_batches += usize::from(units.iter().any(|unit| unit.items == digests));
         }
         done += 1;
         if let Some(progress) = &options.progress {
@@ -216,7 +220,7 @@ pub fn replay(
 }
 
 /// What is otherwise here than where a call was logged, in words.
-fn elsewhere(engine: &Engine, logged: &JournalOpen) -> Vec<String> {
+fn environment_changes(engine: &Engine, logged: &JournalOpen) -> Vec<String> {
     let here = engine.profile();
     let threads = |threads: Option<usize>| threads.map_or("one a core".into(), |n| n.to_string());
     // Journals from before instructions were noted say nothing of them.
@@ -267,9 +271,9 @@ impl<'a> Log<'a> {
                     }
                     calls.insert(open.call, opened);
                     opened += 1;
-                    for told in elsewhere(engine, open) {
-                        if !log.elsewhere.contains(&told) {
-                            log.elsewhere.push(told);
+                    for change in environment_changes(engine, open) {
+                        if !log.environment_changes.contains(&change) {
+                            log.environment_changes.push(change);
                         }
                     }
                 }
@@ -306,20 +310,20 @@ impl<'a> Log<'a> {
         }
         let mut seen = HashSet::new();
         for (call, unit) in units {
-            // Items without a result, such as those of a call that was given up, are no company for others. What shares a
+            // Items without a result, such as those of a call that was given up, are nobody's batch mates. What shares a
             // unit has one request but for its content.
             let member = |digest: &InputDigest| members.get(&(call, *digest)).map_or(&[][..], Vec::as_slice);
             let settings = |&s: &usize| &log.subjects[s].settings;
-            let mut companies: Vec<Vec<usize>> = Vec::new();
+            let mut batches: Vec<Vec<usize>> = Vec::new();
             for &subject in unit.items.iter().flat_map(member) {
-                match companies.iter_mut().find(|company| settings(&company[0]) == settings(&subject)) {
-                    Some(company) => company.push(subject),
-                    None => companies.push(vec![subject]),
+                match batches.iter_mut().find(|batch| settings(&batch[0]) == settings(&subject)) {
+                    Some(batch) => batch.push(subject),
+                    None => batches.push(vec![subject]),
                 }
             }
-            for company in companies {
-                if company.len() > 1 && seen.insert(company.clone()) {
-                    log.companies.push(company);
+            for batch in batches {
+                if batch.len() > 1 && seen.insert(batch.clone()) {
+                    log.batches.push(batch);
                 }
             }
         }
@@ -330,19 +334,19 @@ impl<'a> Log<'a> {
     fn run(
         &mut self,
         engine: &Engine,
-        company: &[usize],
+        batch: &[usize],
         inputs: &[Input],
         options: &ReplayOptions,
     ) -> Result<Vec<JournalUnit>, ReplayError> {
         let place = |s: usize| self.subjects[s].input.expect("only what is there is run");
-        let given: Vec<Input> = company.iter().map(|&s| inputs[place(s)].clone()).collect();
+        let given: Vec<Input> = batch.iter().map(|&s| inputs[place(s)].clone()).collect();
         let entries: Arc<Mutex<Vec<JournalEntry>>> = Arc::default();
         let sink = Arc::clone(&entries);
-        let request = journal(self.subjects[company[0]].settings.request(options), move |entry| {
+        let request = journal(self.subjects[batch[0]].settings.request(options), move |entry| {
             sink.lock().unwrap_or_else(PoisonError::into_inner).push(entry.clone());
         });
         let results = engine.embed_with(&given, &request)?;
-        for (&subject, result) in company.iter().zip(results) {
+        for (&subject, result) in batch.iter().zip(results) {
             if let (Err(source), Some(_)) = (result, request.over()) {
                 return Err(EngineError::Item { index: place(subject), source }.into());
             }
@@ -353,11 +357,11 @@ impl<'a> Log<'a> {
                 JournalEntry::Open(_) => {}
                 JournalEntry::Unit(unit) => units.push(unit),
                 JournalEntry::Item(item) => {
-                    let how = match company {
+                    let how = match batch {
                         [_] => Replayed::Alone,
-                        _ => Replayed::Together(company.iter().map(|&s| self.subjects[s].digest).collect()),
+                        _ => Replayed::Together(batch.iter().map(|&s| self.subjects[s].digest).collect()),
                     };
-                    let subject = &mut self.subjects[company[item.index as usize]];
+                    let subject = &mut self.subjects[batch[item.index as usize]];
                     if item.digest == Some(subject.digest) {
                         subject.found.push((how, item.result));
                     } else {
@@ -449,9 +453,8 @@ mod tests {
             result,
         };
         let (right, wrong) = (item(vector(1.0)), item(vector(1.0 + f32::EPSILON)));
-        let company = Replayed::Together(vec![digest, digest]);
-        let found =
-            vec![(Replayed::Alone, vector(1.0)), (company.clone(), vector(2.0)), (Replayed::Alone, vector(1.0))];
+        let batch = Replayed::Together(vec![digest, digest]);
+        let found = vec![(Replayed::Alone, vector(1.0)), (batch.clone(), vector(2.0)), (Replayed::Alone, vector(1.0))];
         let subject = |input, found: &[(Replayed, ItemOutcome)]| Subject {
             digest,
             settings: Settings::of(&right),
@@ -469,7 +472,7 @@ mod tests {
         assert_eq!((report.equal, report.missing.len(), report.not_compared), (1, 1, 1));
         let different = [
             ReplayDifference { item: wrong.clone(), how: Replayed::Alone, found: vector(1.0) },
-            ReplayDifference { item: right.clone(), how: company, found: vector(2.0) },
+            ReplayDifference { item: right.clone(), how: batch, found: vector(2.0) },
         ];
         assert_eq!(report.different, different);
         assert!(!report.all_equal());

@@ -1,4 +1,4 @@
-//! An engine examined: operations on its device, and fixed items against stored vectors and against themselves in company.
+//! An engine examined: operations on its device, and fixed items against stored vectors and against themselves in a batch.
 //!
 //! Stored vectors lie in a record as `selftest.json`; those of the model that ships were written by
 //! `cargo run --release -p omniburn-tests --example selftest_vectors` and are held to the reference by the tests.
@@ -21,8 +21,8 @@ const STORED_FILE: &str = "selftest.json";
 const STORED: f32 = 1e-5;
 /// The same where products round their operands (CUDA through TF32), and its operations.
 const ROUNDED: f32 = 1e-3;
-/// An item in company on backends that choose kernels by shape; on flex it is bit-equal.
-const COMPANY: f32 = 1e-6;
+/// An item in a batch on backends that choose kernels by shape; on flex it is bit-equal.
+const BATCHED: f32 = 1e-6;
 /// How far the length of a vector may be from 1: a few roundings to f32.
 const UNIT: f32 = 1e-6;
 
@@ -62,9 +62,9 @@ pub struct ItemRow {
     /// How far the length of its vector is from 1.
     pub unit: f32,
     /// The largest difference of a value alone and in a batch of all items twice.
-    pub company: f32,
+    pub batched: f32,
     /// What that may be: 0 on flex.
-    pub company_bound: f32,
+    pub batched_bound: f32,
     /// The distance to the stored vector, where there is one.
     pub stored: Option<StoredDistance>,
     /// Whether everything is within its bound.
@@ -121,7 +121,7 @@ struct StoredVector {
     embedding: String,
 }
 
-/// Examines operations, vectors and the law that company changes nothing; `progress` is told what comes next.
+/// Examines operations, vectors and the law that batch mates change nothing; `progress` gets the name of what comes next.
 ///
 /// It opens every tower the model has and takes a few seconds; failures are rows, never errors.
 pub fn self_test(engine: &Engine, progress: &dyn Fn(&'static str)) -> SelfTest {
@@ -225,10 +225,10 @@ impl Subject<'_> {
             })
             .collect();
         // Each twice, and in the other order.
-        let company: Vec<Input> = items.iter().chain(&items).rev().map(|(_, input)| input.clone()).collect();
-        let mut company = self.together(&company);
-        company.reverse();
-        let (first, second) = company.split_at(items.len());
+        let batched: Vec<Input> = items.iter().chain(&items).rev().map(|(_, input)| input.clone()).collect();
+        let mut batched = self.together(&batched);
+        batched.reverse();
+        let (first, second) = batched.split_at(items.len());
         let rows = items.iter().zip(alone).zip(first.iter().zip(second));
         rows.map(|(((item, input), (alone, time)), (first, second))| {
             let stored = stored.iter().find(|(name, _)| name == item).map(|(_, vector)| vector);
@@ -242,17 +242,17 @@ impl Subject<'_> {
         item: &'static str,
         modality: Modality,
         (alone, time): (Result<Embedded, ItemError>, Duration),
-        company: [&Result<Embedded, ItemError>; 2],
+        batched: [&Result<Embedded, ItemError>; 2],
         stored: Option<&Embedding>,
     ) -> ItemRow {
-        let company_bound = if backend(self.0) == BackendKind::Flex { 0.0 } else { COMPANY };
+        let batched_bound = if backend(self.0) == BackendKind::Flex { 0.0 } else { BATCHED };
         let mut row = ItemRow {
             item,
             modality,
             tokens: 0,
             unit: f32::INFINITY,
-            company: f32::INFINITY,
-            company_bound,
+            batched: f32::INFINITY,
+            batched_bound,
             stored: None,
             ok: false,
             time,
@@ -269,19 +269,19 @@ impl Subject<'_> {
         let values = alone.embedding.as_slice();
         let length = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
         row.unit = if length.is_finite() { (length - 1.0).abs() as f32 } else { f32::INFINITY };
-        row.company = 0.0;
-        for other in company {
+        row.batched = 0.0;
+        for other in batched {
             match other {
-                Ok(other) => row.company = row.company.max(largest(values, other.embedding.as_slice())),
+                Ok(other) => row.batched = row.batched.max(largest(values, other.embedding.as_slice())),
                 Err(e) => {
-                    row.company = f32::INFINITY;
-                    row.failure = Some(format!("in company: {e}"));
+                    row.batched = f32::INFINITY;
+                    row.failure = Some(format!("in a batch: {e}"));
                 }
             }
         }
         row.stored = stored.map(|stored| self.distance(&alone.embedding, stored));
         let stored_ok = row.stored.is_none_or(|d| d.ok());
-        row.ok = row.failure.is_none() && row.unit <= UNIT && row.company <= company_bound && stored_ok;
+        row.ok = row.failure.is_none() && row.unit <= UNIT && row.batched <= batched_bound && stored_ok;
         row
     }
 
@@ -317,7 +317,7 @@ mod tests {
         let engine = Engine::mini().unwrap();
         let found = self_test(&engine, &|_| {});
         for row in &found.items {
-            println!("{}: unit {:.1e}, company {:.1e}, {:?}", row.item, row.unit, row.company, row.stored);
+            println!("{}: unit {:.1e}, batched {:.1e}, {:?}", row.item, row.unit, row.batched, row.stored);
         }
         assert!(found.ok(), "{found:?}");
         assert_eq!(found.stored, Stored::Compared(7));
@@ -351,22 +351,22 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_is_another_in_company_fails() {
+    fn an_item_that_is_another_in_a_batch_fails() {
         let engine = Engine::mini().unwrap();
         let (one, other) = (Subject(&engine).alone(&Input::text("a")), Subject(&engine).alone(&Input::text("b")));
         let again = Subject(&engine).alone(&Input::text("a"));
-        let row = |company| {
+        let row = |batched| {
             Subject(&engine).item_row(
                 "one word",
                 Modality::Text,
                 (Subject(&engine).alone(&Input::text("a")), Duration::ZERO),
-                company,
+                batched,
                 None,
             )
         };
         assert!(row([&one, &again]).ok);
         let changed = row([&one, &other]);
-        assert!(!changed.ok && changed.company > 1e-3, "{changed:?}");
+        assert!(!changed.ok && changed.batched > 1e-3, "{changed:?}");
         let cut = row([&one, &Err(ItemError::Cancelled)]);
         assert!(!cut.ok && cut.failure.unwrap().contains("cancelled"));
         let failed = Subject(&engine).item_row(

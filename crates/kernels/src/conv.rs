@@ -81,8 +81,8 @@ impl PackedTower {
     /// take the shape of tensors on their way.
     ///
     /// # Shapes
-    /// - `pixels`: `[pictures, inputs, height, width]`, f32; what `between` takes and gives and what is returned:
-    ///   `[pictures, channels, height, width]`
+    /// - `pixels`: `[images, inputs, height, width]`, f32; what `between` takes and gives and what is returned:
+    ///   `[images, channels, height, width]`
     /// # Numerics
     /// f32 throughout. An image's bits depend neither on the images beside it nor on the number of threads.
     /// # Panics
@@ -91,9 +91,9 @@ impl PackedTower {
         let isa = Isa::current();
         let device = pixels.device();
         let tensor = |values, dims| Tensor::<4>::from_data(TensorData::new(values, dims), (&device, DType::F32));
-        let [pictures, inputs, height, width] = pixels.dims();
-        let steps = |pixels: &[f32], pictures: usize| {
-            let sizes = [pictures, inputs, height, width];
+        let [images, inputs, height, width] = pixels.dims();
+        let steps = |pixels: &[f32], images: usize| {
+            let sizes = [images, inputs, height, width];
             let mut maps = stem(isa, pixels, sizes, &self.stem, self.stride, &self.spare);
             for boundary in 0..=self.blocks.len() {
                 if boundary > 0 {
@@ -109,14 +109,14 @@ impl PackedTower {
             maps
         };
         // A few images at a time: each has work for two threads or more, and their maps stay in caches and in spare memory.
-        let at_once = if between.is_some() { pictures } else { rayon::current_num_threads().div_ceil(2) };
+        let at_once = if between.is_some() { images } else { rayon::current_num_threads().div_ceil(2) };
         let one = inputs * height * width;
         let (dims, planes) = values(pixels, |pixels| {
             let mut chunks = pixels.chunks(at_once.max(1) * one);
-            let first = chunks.next().expect("pictures");
+            let first = chunks.next().expect("images");
             let maps = steps(first, first.len() / one);
             let [_, _, down, across] = maps.dims();
-            let dims = [pictures, self.head.outputs(), down, across];
+            let dims = [images, self.head.outputs(), down, across];
             let planes = written(dims.iter().product(), |mut out| {
                 let mut put = |maps: Maps| {
                     let count = maps.dims()[0] * dims[1] * dims[2] * dims[3];

@@ -477,14 +477,14 @@ fn convolutions(rows: &mut Rows, doors: &Doors, device: &Device, bound: f32) {
             let case =
                 Case::of(|| (doors.convolution)(x.on(device), weight.on(device), bias.on(device), options.clone()));
             let mut formula = Vec::new();
-            for (picture, output, row, column) in cells(2, outputs, out_side) {
+            for (image, output, row, column) in cells(2, outputs, out_side) {
                 let mut sum = bias.at(output);
                 let first = output / (outputs / groups) * within;
                 for (input, down, across) in taps(within, kernel) {
                     let (y, z) =
                         ((row * stride + down).wrapping_sub(before), (column * stride + across).wrapping_sub(before));
                     if y < side && z < side {
-                        let pixel = ((picture * inputs + first + input) * side + y) * side + z;
+                        let pixel = ((image * inputs + first + input) * side + y) * side + z;
                         sum += x.at(pixel) * weight.at(((output * within + input) * kernel + down) * kernel + across);
                     }
                 }
@@ -495,8 +495,8 @@ fn convolutions(rows: &mut Rows, doors: &Doors, device: &Device, bound: f32) {
     }
 }
 
-fn cells(pictures: usize, outputs: usize, side: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
-    let count = pictures * outputs * side * side;
+fn cells(images: usize, outputs: usize, side: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
+    let count = images * outputs * side * side;
     (0..count).map(move |i| (i / side / side / outputs, i / side / side % outputs, i / side % side, i % side))
 }
 

@@ -48,15 +48,15 @@ impl Conv {
     /// The formula: zeros around the map, as TensorFlow's SAME counts them.
     fn formula(&self, x: &Planes) -> Planes {
         let Window { kernel, stride } = self.window;
-        let [pictures, _, height, width] = x.dims;
+        let [images, _, height, width] = x.dims;
         let front = |side: usize| {
             let out = side.div_ceil(stride);
             (out, (((out - 1) * stride + kernel).saturating_sub(side) / 2) as isize)
         };
         let ((down, top), (across, left)) = (front(height), front(width));
         let (inputs, per_group) = (self.inputs / self.groups, self.outputs / self.groups);
-        let mut out = Vec::with_capacity(pictures * self.outputs * down * across);
-        for picture in 0..pictures {
+        let mut out = Vec::with_capacity(images * self.outputs * down * across);
+        for image in 0..images {
             for output in 0..self.outputs {
                 for y in 0..down {
                     for x_out in 0..across {
@@ -69,7 +69,7 @@ impl Conv {
                                     continue;
                                 }
                                 let channel = output / per_group * inputs + input;
-                                let at = ((picture * self.inputs + channel) * height + row as usize) * width;
+                                let at = ((image * self.inputs + channel) * height + row as usize) * width;
                                 let weight = self.weight[((output * inputs + input) * kernel + i) * kernel + j];
                                 sum += x.values[at + column as usize] * f64::from(weight);
                             }
@@ -79,11 +79,11 @@ impl Conv {
                 }
             }
         }
-        Planes { values: out, dims: [pictures, self.outputs, down, across] }
+        Planes { values: out, dims: [images, self.outputs, down, across] }
     }
 }
 
-/// Values `[pictures, channels, height, width]`.
+/// Values `[images, channels, height, width]`.
 struct Planes {
     values: Vec<f64>,
     dims: [usize; 4],
@@ -108,11 +108,11 @@ impl Planes {
 }
 
 fn head(isa: Isa, maps: Maps, dense: &Dense, spare: &Spare) -> Vec<f32> {
-    let [pictures, _, height, width] = maps.dims();
-    written(pictures * dense.outputs() * height * width, |out| conv::head(isa, maps, dense, out, spare))
+    let [images, _, height, width] = maps.dims();
+    written(images * dense.outputs() * height * width, |out| conv::head(isa, maps, dense, out, spare))
 }
 
-/// A case of the properties: `[pictures, height, width]`, channels, and what moves over them.
+/// A case of the properties: `[images, height, width]`, channels, and what moves over them.
 #[derive(Debug, Clone, Copy)]
 struct Case {
     sizes: [usize; 3],
@@ -136,9 +136,9 @@ fn cases() -> impl Strategy<Value = Case> {
     let sizes = (1_usize..4, sides(), sides());
     let window = (select(vec![1_usize, 2, 3, 4, 5, 7]), 1_usize..4);
     (sizes, channels(), proptest::option::of(channels()), channels(), window, any::<bool>(), any::<u64>()).prop_map(
-        |((pictures, height, width), inputs, inner, outputs, (kernel, stride), residual, seed)| {
+        |((images, height, width), inputs, inner, outputs, (kernel, stride), residual, seed)| {
             let (stride, outputs) = if residual { (1, inputs) } else { (stride, outputs) };
-            let sizes = [pictures, height, width];
+            let sizes = [images, height, width];
             Case { sizes, inputs, inner, outputs, window: Window { kernel, stride }, residual, seed }
         },
     )
@@ -210,12 +210,12 @@ fn a_bottleneck_is_the_formula_at_any_shape() {
         println!("{isa}");
         let spare = Spare::default();
         property(cases(), 64, |case| {
-            let [pictures, height, width] = case.sizes;
-            let dims = [pictures, case.inputs, height, width];
+            let [images, height, width] = case.sizes;
+            let dims = [images, case.inputs, height, width];
             let x = values(dims.iter().product(), case.seed);
             let parts = Parts::new(&case);
             let maps = parts.bottleneck().forward(isa, Maps::from_planes(&x, dims), &spare);
-            assert_eq!(maps.finite(), vec![true; pictures]);
+            assert_eq!(maps.finite(), vec![true; images]);
             parts.formula(&Planes::new(&x, dims)).distance(maps.dims(), &maps.to_planes())
         });
     }
@@ -227,9 +227,9 @@ fn the_stem_is_the_formula_at_any_shape() {
         println!("{isa}");
         let spare = Spare::default();
         property(cases(), 64, |case| {
-            let [pictures, height, width] = case.sizes;
+            let [images, height, width] = case.sizes;
             let inputs = case.inputs.min(5);
-            let dims = [pictures, inputs, height, width];
+            let dims = [images, inputs, height, width];
             let x = values(dims.iter().product(), case.seed);
             let conv = Conv::new(case.outputs, inputs, case.window, 1, case.seed ^ 4);
             let maps = stem(isa, &x, dims, &conv.dense(), case.window.stride, &spare);
@@ -244,13 +244,13 @@ fn the_head_is_the_formula_at_any_shape() {
         println!("{isa}");
         let spare = Spare::default();
         property(cases(), 64, |case| {
-            let [pictures, height, width] = case.sizes;
-            let dims = [pictures, case.inputs, height, width];
+            let [images, height, width] = case.sizes;
+            let dims = [images, case.inputs, height, width];
             let x = values(dims.iter().product(), case.seed);
             let conv = Conv::new(case.outputs, case.inputs, POINT, 1, case.seed ^ 5);
             let planes = head(isa, Maps::from_planes(&x, dims), &conv.dense(), &spare);
             let formula = conv.formula(&Planes::new(&x, dims)).relu6();
-            formula.distance([pictures, case.outputs, height, width], &planes)
+            formula.distance([images, case.outputs, height, width], &planes)
         });
     }
 }
@@ -285,8 +285,8 @@ impl Tower {
     }
 
     fn run(&self, isa: Isa, pixels: &[f32]) -> Vec<f32> {
-        let pictures = pixels.len() / (3 * SIDE * SIDE);
-        let mut maps = stem(isa, pixels, [pictures, 3, SIDE, SIDE], &self.stem, 2, &self.spare);
+        let images = pixels.len() / (3 * SIDE * SIDE);
+        let mut maps = stem(isa, pixels, [images, 3, SIDE, SIDE], &self.stem, 2, &self.spare);
         for block in &self.blocks {
             maps = block.forward(isa, maps, &self.spare);
         }
@@ -299,7 +299,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 #[test]
-fn pictures_have_the_same_bits_alone_in_company_and_on_any_number_of_threads() {
+fn images_have_the_same_bits_alone_in_a_batch_and_on_any_number_of_threads() {
     let pixels = values(3 * 3 * SIDE * SIDE, 5);
     let tower = Tower::new();
     for isa in Isa::available() {
@@ -315,7 +315,7 @@ fn pictures_have_the_same_bits_alone_in_company_and_on_any_number_of_threads() {
 }
 
 #[test]
-fn a_picture_that_is_not_finite_on_its_way_is_nan_and_its_neighbours_keep_their_bits() {
+fn an_image_that_is_not_finite_on_its_way_is_nan_and_its_neighbours_keep_their_bits() {
     let dims = [3, 24, 20, 20];
     let one = dims[1] * dims[2] * dims[3];
     let x = values(3 * one, 3);
@@ -337,8 +337,8 @@ fn a_picture_that_is_not_finite_on_its_way_is_nan_and_its_neighbours_keep_their_
             x[one + one / 2] = bad;
             let got = run(&x);
             assert!(got[width..2 * width].iter().all(|v| v.is_nan()), "{isa} {bad}");
-            for picture in [0, 2] {
-                let part = picture * width..(picture + 1) * width;
+            for image in [0, 2] {
+                let part = image * width..(image + 1) * width;
                 assert_eq!(bits(&got[part.clone()]), bits(&good[part]), "{isa} {bad}");
             }
         }
@@ -346,7 +346,7 @@ fn a_picture_that_is_not_finite_on_its_way_is_nan_and_its_neighbours_keep_their_
 }
 
 #[test]
-fn a_sum_that_overflows_inside_the_tower_marks_its_picture() {
+fn a_sum_that_overflows_inside_the_tower_marks_its_image() {
     for isa in Isa::available() {
         let spare = Spare::default();
         let block = |factor: f32| Bottleneck {

@@ -3,7 +3,7 @@
 //! `cargo run --release -p omniburn-media --example video_sweep < LIST` reads lines of a path, a tab and times in seconds
 //! with commas between them, and prints for each the path, the length in seconds, the CRC-32 of the RGB shown at each time,
 //! and those of 8 and of 5 evenly spaced frames, with tabs between; or the path, `error`, its kind and its words.
-//! `tests/golden/make/sweep_films.py` is what asks.
+//! `tests/golden/make/sweep_videos.py` is what asks.
 
 use std::error::Error;
 use std::io::{BufRead, stdin};

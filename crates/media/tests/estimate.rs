@@ -274,7 +274,7 @@ fn jpeg_in_scans(path: &Path, width: u32, height: u32) {
 
 /// A JPEG of the goldens that says it is larger than it is: what is missing is decoded as grey.
 fn enlarged_jpeg(path: &Path, golden: &str, marker: u8, width: u16, height: u16) {
-    let mut bytes = std::fs::read(media("pictures").join(golden)).unwrap();
+    let mut bytes = std::fs::read(media("images").join(golden)).unwrap();
     let at = bytes.windows(2).position(|pair| pair == [0xff, marker]).unwrap();
     bytes[at + 5..at + 7].copy_from_slice(&height.to_be_bytes());
     bytes[at + 7..at + 9].copy_from_slice(&width.to_be_bytes());
@@ -414,12 +414,12 @@ fn images(table: &mut Table, folder: &Path) {
         table.picture(&root().join("models/mini/samples").join(file), file);
     }
     let mut goldens: Vec<PathBuf> =
-        std::fs::read_dir(media("pictures")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        std::fs::read_dir(media("images")).unwrap().map(|entry| entry.unwrap().path()).collect();
     goldens.sort();
     for golden in goldens {
         table.picture(&golden, &golden.file_name().unwrap().to_string_lossy());
     }
-    let bytes = std::fs::read(media("pictures/420-q90.jpg")).unwrap();
+    let bytes = std::fs::read(media("images/420-q90.jpg")).unwrap();
     let target = ImageTarget::Square(224);
     let prepared = || decode_image(&bytes, "picture").and_then(|image| prepare(&image, &target));
     table.case("bytes in memory", || image_estimate(ImageSource::Bytes(&bytes), &target), prepared);
@@ -457,7 +457,7 @@ fn images(table: &mut Table, folder: &Path) {
 
 fn sounds(table: &mut Table, folder: &Path) {
     let mut goldens: Vec<PathBuf> =
-        std::fs::read_dir(media("sound/files")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        std::fs::read_dir(media("audio/files")).unwrap().map(|entry| entry.unwrap().path()).collect();
     goldens.sort();
     for golden in goldens {
         table.audio(&AudioSource::File(golden.clone()), &golden.file_name().unwrap().to_string_lossy());
@@ -489,7 +489,7 @@ fn sounds(table: &mut Table, folder: &Path) {
 }
 
 fn videos(table: &mut Table, folder: &Path) {
-    for golden in ["films", "animations", "codecs"] {
+    for golden in ["videos", "animations", "codecs"] {
         let mut names: Vec<PathBuf> =
             std::fs::read_dir(media(golden)).unwrap().map(|entry| entry.unwrap().path()).collect();
         names.retain(|name| name.extension().is_some_and(|ending| ending != "json"));

@@ -7,8 +7,8 @@ use std::time::Instant;
 use omniburn_media::decode_image;
 
 fn sample(name: &str) -> Vec<u8> {
-    let folder = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"))
-        .join("../../tests/golden/media/pictures");
+    let folder =
+        Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../../tests/golden/media/images");
     std::fs::read(folder.join(name)).unwrap()
 }
 

@@ -62,7 +62,7 @@ fn audio() {
 
 fn video() {
     let manifest = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
-    let path = Path::new(&manifest).join("../../tests/golden/media/films/ten_minutes.mp4");
+    let path = Path::new(&manifest).join("../../tests/golden/media/videos/ten_minutes.mp4");
     let started = Instant::now();
     let mut video =
         Video::open(&VideoSource::File(path), &VideoOptions { ffmpeg: None, track: TrackChoice::Default }).unwrap();

@@ -153,10 +153,10 @@ impl Judge {
     }
 
     fn join(&mut self, ticket: Ticket) {
-        let (_, running) = self.running.expect("company of nobody");
+        let (_, running) = self.running.expect("a batch mate of nobody");
         let waited = self.interactive.iter().find(|(waiting, _)| *waiting == ticket).map(|(_, waited)| *waited);
         let class = if waited.is_some() { Interactive } else { Background };
-        assert_eq!(class, running, "company of another class");
+        assert_eq!(class, running, "a batch mate of another class");
         assert!(waited.unwrap_or(0) <= 1, "an interactive request waited for {waited:?} background units");
         self.give_up(ticket);
     }

@@ -23,11 +23,11 @@
 //! # Company
 //!
 //! Requests of one class and one form (the same task, the same kind of data) may share a pass. The head is whoever comes
-//! next by the laws; company is chosen among those who wait at that moment by [`batch_mates`]: urgent deadlines, then the
+//! next by the laws; batch mates are chosen among those who wait at that moment by [`batch_mates`]: urgent deadlines, then the
 //! shortest, as far as the budget goes. So
 //!
-//! - nobody waits for company, and the device is never idle while somebody waits;
-//! - company leaves its queue earlier than by its own turn, and who is left behind keeps its place, so that order inside a
+//! - nobody waits for batch mates, and the device is never idle while somebody waits;
+//! - batch mates leave their queue earlier than by their own turn, and who is left behind keeps its place, so that order inside a
 //!   class stays: a request is overtaken only by what goes along with those before it;
 //! - a pass is of one class: background rows would make a query wait for them, which law 1 counts.
 //!

@@ -526,17 +526,17 @@ mod tests {
         let mut state = PolicyState::new(policy);
         let head = state.arrive(Interactive);
         let aged = state.arrive(Background);
-        let company: Vec<Ticket> = (0..5).map(|_| state.arrive(Interactive)).collect();
-        for &ticket in &company[..3] {
+        let mates: Vec<Ticket> = (0..5).map(|_| state.arrive(Interactive)).collect();
+        for &ticket in &mates[..3] {
             state.join(ticket);
         }
-        state.join(company[0]);
+        state.join(mates[0]);
         assert_eq!(state.waiting(), (2, 1));
         state.release(head);
-        assert_eq!(state.holder(), Some(company[3]));
-        state.release(company[3]);
-        assert_eq!(state.holder(), Some(company[4]));
-        state.release(company[4]);
+        assert_eq!(state.holder(), Some(mates[3]));
+        state.release(mates[3]);
+        assert_eq!(state.holder(), Some(mates[4]));
+        state.release(mates[4]);
         assert_eq!(state.holder(), Some(aged));
         Judge::of(policy, &state.journal);
     }

@@ -1,4 +1,4 @@
-//! Requests that wait for one device, and what is computed next: turns by [`PolicyState`], company by
+//! Requests that wait for one device, and what is computed next: turns by [`PolicyState`], batch mates by
 //! [`batch_mates`](crate::batch_mates). No thread, no lock; the time is told.
 
 use std::collections::BTreeMap;

@@ -82,7 +82,7 @@ impl<W, R> Scheduler<W, R> {
     /// The worker's next turn, waiting for one as long as it takes; `None` once closed. `fits` says whether a pass that
     /// begins with the head's work may be of a size; the head alone always may.
     ///
-    /// The device is never idle while somebody waits: company is whoever waits at this moment.
+    /// The device is never idle while somebody waits: batch mates are whoever waits at this moment.
     ///
     /// # Panics
     /// When a turn is under way.

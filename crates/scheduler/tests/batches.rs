@@ -1,8 +1,8 @@
 //! The queue on a clock of its own: random requests of two classes, forms and sizes, with cuts, cancellations and deadlines,
 //! and no thread. What [`Queue`] decides is accounted for here, beside it.
 //!
-//! The laws are those of `simulation`, restated for passes over callers, and: nobody is lost, order inside a class, company
-//! of one class and one form within its budget, nobody left behind who would have fitted, no wait for company, and nothing
+//! The laws are those of `simulation`, restated for passes over callers, and: nobody is lost, order inside a class, batch mates
+//! of one class and one form within its budget, nobody left behind who would have fitted, no wait for batch mates, and nothing
 //! computed for whoever has left.
 
 use std::collections::BTreeMap;
@@ -353,8 +353,8 @@ impl Simulation {
             let request = self.waiting.remove(&ticket).expect("who begins has waited");
             let c = &self.callers[caller];
             assert_eq!(request.caller, caller, "somebody else's work");
-            assert!(work.len() == 1 || (c.form == form && form.is_some()), "company of another form");
-            assert_eq!(c.priority, priority, "company of another class");
+            assert!(work.len() == 1 || (c.form == form && form.is_some()), "a batch mate of another form");
+            assert_eq!(c.priority, priority, "a batch mate of another class");
             assert_eq!(waited, Duration::from_micros(self.now - c.arrives));
             if priority == Interactive {
                 assert!(request.background <= 1, "a query waited for {} background slices", request.background);

@@ -9,7 +9,7 @@ import mini
 from common import *
 
 GOLDEN = HERE.parents[2] / "tests/golden"
-PICTURES = ["media/pictures/alpha-all-pairs.png", "media/pictures/exif-6.png", "media/pictures/column.png", "media/pictures/noise.png",
+PICTURES = ["media/images/alpha-all-pairs.png", "media/images/exif-6.png", "media/images/column.png", "media/images/noise.png",
             "refs/media/images/big.png", "refs/media/images/wide.png"]
 SOUNDS = ["refs/media/audio/click.wav", "refs/media/audio/short.wav", "refs/media/audio/mixed.wav", "refs/media/audio/three.wav"]
 FILM = [f"refs/media/video/clip{k}.png" for k in ("3_0", "3_1", "3_2", "4_0", "4_1", "4_2", "4_3", "1_0")]

@@ -2,20 +2,20 @@
 
   python clocks.py [OUT]
 
-writes below OUT (tests/golden/media/clocks) films and `clocks.json`, which has for each the pictures as films.json has
-them (see films.py, whose formula is used), and `tracks.json` with the audio and video track that FFmpeg takes by itself.
-The films are the goldens of films.py copied without encoding them again (`-c copy`), by the FFmpeg 9.0.2 of imageio-ffmpeg;
+writes below OUT (tests/golden/media/clocks) films and `clocks.json`, which has for each the pictures as videos.json has
+them (see videos.py, whose formula is used), and `tracks.json` with the audio and video track that FFmpeg takes by itself.
+The films are the goldens of videos.py copied without encoding them again (`-c copy`), by the FFmpeg 9.0.2 of imageio-ffmpeg;
 edit lists are written here.
 """
 import json
 import sys
 from pathlib import Path
 
-import films
-from films import EXACT, box, boxes, numbers, run
+import videos
+from videos import EXACT, box, boxes, numbers, run
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "tests/golden/media/clocks")
-SOURCE = Path("tests/golden/media/films")
+SOURCE = Path("tests/golden/media/videos")
 
 
 def edited(name, source, entries):
@@ -42,12 +42,12 @@ def edited(name, source, entries):
 
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
-    films.OUT = OUT
+    videos.OUT = OUT
     found = {}
 
     def copy(name, source, before=(), after=(), w=176, h=144):
         run(*before, "-i", SOURCE / source, "-c", "copy", *after, *EXACT, OUT / name)
-        found[name] = films.pictures(name, w, h)
+        found[name] = videos.pictures(name, w, h)
 
     # Clocks that begin late.
     late = ["-output_ts_offset", 1000]
@@ -57,7 +57,7 @@ def main():
     copy("late_fragments.mp4", "slices.mp4", after=["-copyts", *late, "-movflags", "+frag_keyframe+empty_moov+default_base_moof"])
     (OUT / "late_live.mkv").write_bytes(
         run("-i", SOURCE / "variable.mp4", "-c", "copy", *EXACT, "-output_ts_offset", 100, "-f", "matroska", "-live", 1, "-"))
-    found["late_live.mkv"] = films.pictures("late_live.mkv", 176, 144)
+    found["late_live.mkv"] = videos.pictures("late_live.mkv", 176, 144)
     # Open groups cut at an intra image: what leads it is left out.
     copy("leading.mkv", "open.mp4", before=["-ss", 1.0])
     copy("leading.mp4", "open.mp4", before=["-ss", 1.0], after=["-use_editlist", 0])
@@ -74,7 +74,7 @@ def main():
         "edits_middle.mp4": [(600, 1024 + 7 * 512)],
     }.items():
         edited(name, SOURCE / "high.mp4", entries)
-        found[name] = films.pictures(name, 176, 144)
+        found[name] = videos.pictures(name, 176, 144)
     (OUT / "clocks.json").write_text(json.dumps(found, separators=(",", ":")).replace('},"', '},\n"') + "\n")
 
     # Tracks.

@@ -5,7 +5,7 @@
 reads FIXTURES/refs/preprocess.{json,safetensors} (mels of the reference media, made with the same extractor) and
 FIXTURES/published/audio_ref.safetensors (mel of a tone, from the extractor of the published checkpoint, Apache-2.0), runs
 WhisperFeatureExtractor(feature_size=128) of transformers 5.23.0 with torch 2.15.0 on clips that a formula gives, and
-writes OUT/sound/mels.safetensors:
+writes OUT/audio/mels.safetensors:
 
   NAME/count   number of frames
   NAME/at      which of them are stored
@@ -102,5 +102,5 @@ for case in cases:
         store(f"media/{case['name']}", reference[case["mel"]], keep=60)
 
 store("published/tone", load_file(fixtures / "published/audio_ref.safetensors")["input_features"], keep=120)
-(out / "sound").mkdir(parents=True, exist_ok=True)
-save_file(tensors, out / "sound/mels.safetensors")
+(out / "audio").mkdir(parents=True, exist_ok=True)
+save_file(tensors, out / "audio/mels.safetensors")

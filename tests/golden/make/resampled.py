@@ -2,7 +2,7 @@
 
   python resampled.py OUT
 
-writes OUT/sound/resampled.safetensors: for each rate the samples at 16 kHz that soxr 1.1.0 gives at quality HQ, from 0.8 s
+writes OUT/audio/resampled.safetensors: for each rate the samples at 16 kHz that soxr 1.1.0 gives at quality HQ, from 0.8 s
 of harmonics, a sweep and noise at that rate, faded in over 5 ms: where the rates are in no simple ratio, the very first
 sample of soxr is off by up to 0.7 % of full scale. The tests make the same input again (integer noise, f64 sines).
 """
@@ -34,6 +34,6 @@ def sound(rate):
     return (x * np.minimum(t / 0.005, 1)).astype(np.float32)
 
 
-out = Path(sys.argv[1]) / "sound"
+out = Path(sys.argv[1]) / "audio"
 out.mkdir(parents=True, exist_ok=True)
 save_file({str(rate): soxr.resample(sound(rate), rate, 16000, quality="HQ") for rate in RATES}, out / "resampled.safetensors")

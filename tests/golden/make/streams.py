@@ -2,9 +2,9 @@
 
   python streams.py OUT
 
-writes OUT/sound/streams/* (inputs), OUT/sound/streams.safetensors (`plain`, and under the names of the other files their
+writes OUT/audio/streams/* (inputs), OUT/audio/streams.safetensors (`plain`, and under the names of the other files their
 samples, mixed to mono by the mean, as 16-bit integers or, where parts of other rates were resampled, as 32-bit floats) and
-OUT/sound/streams.json (for each file its rate, and whether it holds `plain`, its own samples, or is refused and by which
+OUT/audio/streams.json (for each file its rate, and whether it holds `plain`, its own samples, or is refused and by which
 word). Files are written and decoded by FFmpeg of imageio-ffmpeg 0.8.1, surround Opus by opusenc and opusdec of opus-tools
 0.2 (Debian 12), files of Sun by sox 14.4.2; those, oggdec of vorbis-tools 1.4.2 and lame 3.100 must be on PATH. Joined files are made here: what is
 expected of them is what the reference gives of each part; parts of other rates are resampled by FFmpeg's soxr at the
@@ -20,7 +20,7 @@ import imageio_ffmpeg
 import numpy as np
 from safetensors.numpy import save_file
 
-out = Path(sys.argv[1]) / "sound"
+out = Path(sys.argv[1]) / "audio"
 files = out / "streams"
 files.mkdir(parents=True, exist_ok=True)
 FF = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y"]

@@ -2,7 +2,7 @@
 
   python surround.py OUT
 
-writes OUT/sound/surround.ogg, a tenth of a second by FFmpeg 5.1 (libvorbis), and OUT/sound/surround.safetensors: the mean of
+writes OUT/audio/surround.ogg, a tenth of a second by FFmpeg 5.1 (libvorbis), and OUT/audio/surround.safetensors: the mean of
 the channels as oggdec of vorbis-tools 1.4.2 decodes them, in 16 bits.
 """
 import subprocess
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-out = Path(sys.argv[1]) / "sound"
+out = Path(sys.argv[1]) / "audio"
 t = np.arange(4800) / 48000
 wave = np.stack([0.3 * np.sin(2 * np.pi * 180 * (c + 2) / 2 * t + c) + 0.1 * np.sin(2 * np.pi * 558 * t * (1 + t)) for c in range(6)], -1)
 path = out / "surround.ogg"

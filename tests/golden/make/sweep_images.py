@@ -7,7 +7,7 @@ PIXELS is the built example, FOLDER keeps the files that differ. JPEG: every sam
 coding that `cjpeg` and `jpegtran` of libjpeg-turbo 2.1.5 write (they must be on the path), the options with which Pillow
 saves, and what `_jpeg.py` writes. Then PNG, WebP, GIF and BMP in every form that Pillow reads and that Pillow, cwebp,
 ImageMagick or this script write. Equal means to the bit, but for JPEG that the fast decoder reads: at most 5 levels apart and
-0.6 on average, the bounds of `pictures.rs`. The reference is Pillow, except for PNG whose tRNS names one grey or one colour at
+0.6 on average, the bounds of `images.rs`. The reference is Pillow, except for PNG whose tRNS names one grey or one colour at
 2, 4 or 16 bits: the PNG specification (11.3.2.1) compares the stored sample with it, Pillow 13 a sample that it has scaled or
 cut already, so these are compared with what the script drew, and counted apart where Pillow differs. Needs the packages of
 requirements.txt, libjpeg-turbo-progs, webp, imagemagick.

@@ -7,7 +7,7 @@ PIXELS is the program `pixels` (crates/media/examples), FOLDER takes the generat
 The writers are libtiff's `tiffcp`, ImageMagick's `convert`, tifffile with imagecodecs, and Pillow; each that is not
 installed is left out. A line is printed for each file that differs, and one for each kind of refusal.
 
-What counts as equal: Pillow's pixels over white as `pictures.py` makes them, samples of 16 bits by their high byte; for JPEG
+What counts as equal: Pillow's pixels over white as `images.py` makes them, samples of 16 bits by their high byte; for JPEG
 and WebP within the bounds that LOSSY states, because the decoders round differently.
 """
 import collections

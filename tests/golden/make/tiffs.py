@@ -3,7 +3,7 @@
   python tiffs.py OUT
 
 writes OUT/tiffs/*.tif and OUT/tiffs.safetensors: under the name of each file the expected image, as the bytes of a plain PNG.
-Expected is Pillow 13's reading as `pictures.py` has it: turned, transparency over white, RGB. Where Pillow has none or
+Expected is Pillow 13's reading as `images.py` has it: turned, transparency over white, RGB. Where Pillow has none or
 misreads, the expected pixels are computed here with numpy from the samples that were stored, and the case says why.
 Files are laid out by `tiff` below, byte by byte; strips are packed by Pillow's libtiff, imagecodecs, zlib and lzma. Coded
 rows in two dimensions come from libtiff's own `tiffcp`, which must be installed.
@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
-from pictures import flatten, over_white, pack_bits, scene
+from images import flatten, over_white, pack_bits, scene
 
 W, H = 37, 21
 BYTE, SHORT, LONG, SLONG, LONG8 = 1, 3, 4, 9, 16

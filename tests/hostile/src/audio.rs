@@ -71,7 +71,7 @@ fn page_sum(page: &[u8]) -> u32 {
 }
 
 fn of(endings: &[&str]) -> Vec<Vec<u8>> {
-    with_endings(&golden().join("media/sound/files"), endings, 16_000)
+    with_endings(&golden().join("media/audio/files"), endings, 16_000)
 }
 
 pub fn pcm_seeds() -> Vec<Vec<u8>> {
@@ -80,7 +80,7 @@ pub fn pcm_seeds() -> Vec<Vec<u8>> {
 
 pub fn flac_seeds() -> Vec<Vec<u8>> {
     // The first frames are enough: what is changed in a long file is mostly audio.
-    let mut seeds = with_endings(&golden().join("media/sound/files"), &["flac"], 50_000);
+    let mut seeds = with_endings(&golden().join("media/audio/files"), &["flac"], 50_000);
     seeds.extend(with_endings(&samples(), &["flac"], 50_000));
     seeds.iter_mut().for_each(|seed| seed.truncate(8000));
     seeds

@@ -50,7 +50,7 @@ pub fn with_png_sums(data: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn of(endings: &[&str]) -> Vec<Vec<u8>> {
-    with_endings(&golden().join("media/pictures"), endings, 4000)
+    with_endings(&golden().join("media/images"), endings, 4000)
 }
 
 pub fn png_seeds() -> Vec<Vec<u8>> {

@@ -46,7 +46,7 @@ pub fn animation(data: &[u8]) {
 }
 
 fn videos(endings: &[&str]) -> Vec<Vec<u8>> {
-    with_endings(&golden().join("media/films"), endings, 16_000)
+    with_endings(&golden().join("media/videos"), endings, 16_000)
 }
 
 pub fn mp4_seeds() -> Vec<Vec<u8>> {

@@ -123,8 +123,8 @@ struct Item {
     modality: &'static str,
     tokens: usize,
     unit: f32,
-    company: f32,
-    company_bound: f32,
+    batched: f32,
+    batched_bound: f32,
     stored_largest: Option<f32>,
     stored_cosine: Option<f32>,
     ok: bool,
@@ -316,7 +316,7 @@ impl Instructions {
 
 fn open(model: Option<&Path>, device: Option<BackendSpec>, kernels: Option<KernelChoice>) -> Result<Engine, Failure> {
     let device = device.unwrap_or_default();
-    // Before the record, so that a device that is not there is told as that.
+    // Before the record, so that a device that is not there is the error.
     device.probe(tuning_folder(device).as_deref())?;
     let builder = match model {
         Some(path) => Engine::builder(checked(path)?),
@@ -365,13 +365,13 @@ impl Report {
 }
 
 fn item_failure(row: &ItemRow) -> String {
-    let ItemRow { item, unit, company, company_bound, stored, failure, .. } = row;
+    let ItemRow { item, unit, batched, batched_bound, stored, failure, .. } = row;
     if let Some(said) = failure {
         return format!("{item}: {said}");
     }
     let mut parts = Vec::new();
-    if company > company_bound {
-        parts.push(format!("is {company:.1e} another in company, at most {company_bound:.0e} is right"));
+    if batched > batched_bound {
+        parts.push(format!("is {batched:.1e} another in a batch, at most {batched_bound:.0e} is right"));
     }
     if let Some(d) = stored.filter(|d| d.largest > d.bound || d.cosine < d.least_cosine) {
         let (largest, cosine) = (d.largest, d.cosine);
@@ -397,8 +397,8 @@ impl From<ItemRow> for Item {
             modality: row.modality.name(),
             tokens: row.tokens,
             unit: row.unit,
-            company: row.company,
-            company_bound: row.company_bound,
+            batched: row.batched,
+            batched_bound: row.batched_bound,
             stored_largest: row.stored.map(|d| d.largest),
             stored_cosine: row.stored.map(|d| d.cosine),
             ok: row.ok,
@@ -442,17 +442,17 @@ fn features() -> Vec<&'static str> {
     backends.chain(own).filter(|(_, yes)| *yes).map(|(name, _)| name).collect()
 }
 
-/// What Linux tells in files; elsewhere little is known, and said to be so. No crate for it: `sysinfo` was tried, and its
+/// What Linux says in files; on other systems little is known, and the page says so. No crate for it: `sysinfo` was tried, and its
 /// choice of features had Burn's CPU backend compiled anew.
 fn machine() -> Machine {
-    let told = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let (cpus, memory) = (told("/proc/cpuinfo"), told("/proc/meminfo"));
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let (cpus, memory) = (read("/proc/cpuinfo"), read("/proc/meminfo"));
     let memory_bytes = kibibytes(&memory, "MemTotal");
-    let limit: Option<u64> = told("/sys/fs/cgroup/memory.max").trim().parse().ok();
+    let limit: Option<u64> = read("/sys/fs/cgroup/memory.max").trim().parse().ok();
     Machine {
-        system: system_name(&told("/etc/os-release")),
+        system: system_name(&read("/etc/os-release")),
         architecture: std::env::consts::ARCH,
-        processor: value(&cpus, ':', "model name").unwrap_or("not told").to_string(),
+        processor: value(&cpus, ':', "model name").unwrap_or("unknown").to_string(),
         cores: cores(&cpus),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         instructions: instructions(&cpus),
@@ -615,7 +615,7 @@ fn machine_lines(text: &mut String, report: &Report) {
     let lacks = INSTRUCTIONS.iter().map(|(name, _)| *name).filter(|name| !m.instructions.contains(name));
     let lacks = lacks.collect::<Vec<_>>().join(", ");
     line("", format!("has {}; has not {lacks}", m.instructions.join(", ")));
-    let bytes = |bytes: Option<u64>| bytes.map_or("not told".into(), mebibytes);
+    let bytes = |bytes: Option<u64>| bytes.map_or("unknown".into(), mebibytes);
     let limit = m.limit_bytes.map_or(String::new(), |limit| format!(", limited to {}", mebibytes(limit)));
     line("memory", format!("{}, {} available{limit}", bytes(m.memory_bytes), bytes(m.available_bytes)));
     line("FFmpeg", report.ffmpeg.clone().unwrap_or_else(|| "not found: videos in HEVC and VP9 are refused".into()));
@@ -653,7 +653,7 @@ fn kernel_lines(text: &mut String, kernels: &[Kernel]) {
 fn item_lines(text: &mut String, report: &Report) {
     let stored = report.stored_vectors.as_deref().unwrap_or_default();
     let _ = writeln!(text, "\nVectors: alone against a batch, and against stored ones ({stored})");
-    let header = ["item", "state", "rows", "company", "stored", "cosine", "ms"].map(String::from).to_vec();
+    let header = ["item", "state", "rows", "batched", "stored", "cosine", "ms"].map(String::from).to_vec();
     let mut rows = vec![header];
     for item in &report.items {
         let difference = |d: f32| if d == 0.0 { "equal".into() } else { format!("{d:.1e}") };
@@ -661,7 +661,7 @@ fn item_lines(text: &mut String, report: &Report) {
             item.item.into(),
             if item.ok { "ok".into() } else { "FAILED".into() },
             item.tokens.to_string(),
-            difference(item.company),
+            difference(item.batched),
             item.stored_largest.map_or("-".into(), difference),
             item.stored_cosine.map_or("-".into(), |c| format!("{c:.6}")),
             format!("{:.1}", item.ms),
@@ -740,8 +740,8 @@ mod tests {
             modality: Modality::Text,
             tokens: 7,
             unit: 0.0,
-            company: 0.0,
-            company_bound: 0.0,
+            batched: 0.0,
+            batched_bound: 0.0,
             stored: Some(StoredDistance { largest: stored, bound: 1e-5, cosine: 1.0, least_cosine: 0.99 }),
             ok: stored <= 1e-5,
             time: Duration::from_millis(3),

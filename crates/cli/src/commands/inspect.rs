@@ -49,7 +49,7 @@ struct RecordView {
     needs: Vec<NeedRow>,
     /// Bytes copied where products are computed in f32.
     copies_f32: Copies,
-    /// What the CPU of this machine computes with unless told otherwise.
+    /// What the CPU of this machine computes with unless asked otherwise.
     computes: Computes,
     verified: bool,
 }
@@ -67,9 +67,9 @@ struct Copies {
     /// When a record is opened, and so not part of the budget.
     opened: u64,
     /// When the first image or video comes; part of the budget from then on.
-    pictures: u64,
+    image: u64,
     /// When the first audio comes; part of the budget from then on.
-    sound: u64,
+    audio: u64,
 }
 
 /// Inspects a record or a checkpoint.
@@ -113,8 +113,8 @@ fn record(args: &InspectArgs, record: &RecordFolder) -> Outcome {
     let budget = args.budget.unwrap_or(DEFAULT_BUDGET_BYTES);
     let copies_f32 = Copies {
         opened: copied_weights(record, Some(&header.default_task), None, Dtype::F32),
-        pictures: copied_weights(record, None, Some(Modality::Image), Dtype::F32),
-        sound: copied_weights(record, None, Some(Modality::Audio), Dtype::F32),
+        image: copied_weights(record, None, Some(Modality::Image), Dtype::F32),
+        audio: copied_weights(record, None, Some(Modality::Audio), Dtype::F32),
     };
     let modules = modules(header);
     let one_task = |row: &&ModuleRow| !row.file.starts_with("text.") || row.file == text_file(&header.default_task);
@@ -246,19 +246,19 @@ fn for_people(header: &RecordHeader, view: &RecordView) -> String {
         let (bytes, budget) = (mebibytes(need.bytes), mebibytes(view.budget));
         line("memory", format!("{}, {} rows: {bytes}, {fits} the budget of {budget}", need.input, need.rows));
     }
-    let Copies { opened, pictures, sound } = view.copies_f32;
+    let Copies { opened, image, audio } = view.copies_f32;
     line(
         "copies",
         format!(
             "computing in f32 copies {} of weights when opened (beside the budget), {} for images and {} for audio when \
              the first comes (within it)",
             mebibytes(opened),
-            mebibytes(pictures),
-            mebibytes(sound)
+            mebibytes(image),
+            mebibytes(audio)
         ),
     );
     let Computes { dtype, instructions } = &view.computes;
-    line("computes", format!("in {dtype} with {instructions} on the CPU of this machine, unless told otherwise"));
+    line("computes", format!("in {dtype} with {instructions} on the CPU of this machine, unless asked otherwise"));
     for source in &header.sources {
         line("source", format!("{} ({}, sha256 {})", source.file, mebibytes(source.bytes), source.sha256));
     }

@@ -101,15 +101,15 @@ fn report(engine: &Engine, entries: &[JournalEntry], inputs: &[Input], cancel: C
     for item in &report.missing {
         json_line(&Line::missing(item))?;
     }
-    for told in &report.elsewhere {
-        say(told);
+    for change in &report.environment_changes {
+        say(change);
     }
     if report.not_logged > 0 {
         say(format_args!("{} of the inputs given are not in the journal", report.not_logged));
     }
     let (equal, different, missing) = (report.equal, report.different.len(), report.missing.len());
     say(format_args!("{equal} equal, {different} different, {missing} missing, {} not compared", report.not_compared));
-    let (all, whole, gone) = (report.companies, report.companies_whole, report.companies_missing);
+    let (all, whole, gone) = (report.batches, report.whole_batches, report.missing_batches);
     say(format_args!("units of several: {all} done again, {whole} of them in one piece; {gone} lack an input"));
     Ok(if report.all_equal() { DONE } else { SOME_FAILED })
 }

@@ -54,7 +54,7 @@ fn any_record_is_examined_and_a_stored_vector_of_its_own_counts() {
     assert!(!found.to_string().contains(folder.path().to_str().unwrap()), "{found}");
     assert_eq!((found["ok"].clone(), found["stored_vectors"].clone()), (true.into(), "none in this record".into()));
     assert_eq!(found["items"].as_array().unwrap().len(), 7);
-    assert!(found["items"].as_array().unwrap().iter().all(|item| item["company"] == 0.0 && item["ok"] == true));
+    assert!(found["items"].as_array().unwrap().iter().all(|item| item["batched"] == 0.0 && item["ok"] == true));
     assert!(found["kernels"].as_array().unwrap().len() > 50);
     assert!(found["load"]["query_loaded"]["count"].as_u64().unwrap() >= 5);
     assert!(found["load"]["background_hold"]["count"].as_u64().unwrap() > 0);

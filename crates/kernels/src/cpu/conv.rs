@@ -51,10 +51,10 @@ impl Window {
     }
 }
 
-/// Maps of several images of one size: `[pictures, height, width, channels padded to sixteen]`.
+/// Maps of several images of one size: `[images, height, width, channels padded to sixteen]`.
 #[derive(Debug, Clone)]
 pub struct Maps {
-    pictures: usize,
+    images: usize,
     height: usize,
     width: usize,
     channels: usize,
@@ -64,15 +64,15 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// From values `[pictures, channels, height, width]`.
+    /// From values `[images, channels, height, width]`.
     ///
     /// # Panics
     /// If there are not as many values as the sizes say, or one of them is zero.
-    pub fn from_planes(values: &[f32], [pictures, channels, height, width]: [usize; 4]) -> Self {
+    pub fn from_planes(values: &[f32], [images, channels, height, width]: [usize; 4]) -> Self {
         let cells = height * width;
-        assert!(pictures * channels * cells > 0 && values.len() == pictures * channels * cells, "values of maps");
+        assert!(images * channels * cells > 0 && values.len() == images * channels * cells, "values of maps");
         let stride = channels.next_multiple_of(LANES);
-        let mut out = vec![0.0_f32; pictures * cells * stride];
+        let mut out = vec![0.0_f32; images * cells * stride];
         for (planes, map) in values.chunks_exact(channels * cells).zip(out.chunks_exact_mut(cells * stride)) {
             for (channel, plane) in planes.chunks_exact(cells).enumerate() {
                 for (value, cell) in plane.iter().zip(map.chunks_exact_mut(stride)) {
@@ -81,13 +81,13 @@ impl Maps {
             }
         }
         let finite = values.chunks_exact(channels * cells).map(|planes| planes.iter().all(|v| v.is_finite())).collect();
-        Self { pictures, height, width, channels, values: out, finite }
+        Self { images, height, width, channels, values: out, finite }
     }
 
-    /// Values `[pictures, channels, height, width]`.
+    /// Values `[images, channels, height, width]`.
     pub fn to_planes(&self) -> Vec<f32> {
         let (cells, stride) = (self.height * self.width, self.stride());
-        let mut out = Vec::with_capacity(self.pictures * self.channels * cells);
+        let mut out = Vec::with_capacity(self.images * self.channels * cells);
         for map in self.values.chunks_exact(cells * stride) {
             for channel in 0..self.channels {
                 out.extend(map[channel..].iter().step_by(stride));
@@ -96,9 +96,9 @@ impl Maps {
         out
     }
 
-    /// `[pictures, channels, height, width]`.
+    /// `[images, channels, height, width]`.
     pub fn dims(&self) -> [usize; 4] {
-        [self.pictures, self.channels, self.height, self.width]
+        [self.images, self.channels, self.height, self.width]
     }
 
     /// Whether every value of each image was finite, here and in the maps that these were made from.
@@ -111,7 +111,7 @@ impl Maps {
     /// # Panics
     /// If there is not one mark an image.
     pub fn also_finite(mut self, finite: &[bool]) -> Self {
-        assert_eq!(finite.len(), self.pictures, "marks of maps");
+        assert_eq!(finite.len(), self.images, "marks of maps");
         self.finite.iter_mut().zip(finite).for_each(|(own, other)| *own &= other);
         self
     }
@@ -252,24 +252,24 @@ pub struct Bottleneck {
 /// The first convolution, from planes of pixels to maps, with ReLU6.
 ///
 /// # Shapes
-/// - `pixels`: `[pictures, inputs, height, width]`, which `sizes` says
+/// - `pixels`: `[images, inputs, height, width]`, which `sizes` says
 /// # Panics
 /// If there are not as many values as the sizes say, or one of them is zero.
 pub fn stem(isa: Isa, pixels: &[f32], sizes: [usize; 4], dense: &Dense, stride: usize, spare: &Spare) -> Maps {
-    let [pictures, inputs, height, width] = sizes;
+    let [images, inputs, height, width] = sizes;
     let window = Window { kernel: dense.kernel, stride };
-    assert!(pictures * height * width * stride > 0 && inputs == dense.inputs, "sizes of a convolution");
-    assert_eq!(pixels.len(), pictures * inputs * height * width, "pixels of a convolution");
+    assert!(images * height * width * stride > 0 && inputs == dense.inputs, "sizes of a convolution");
+    assert_eq!(pixels.len(), images * inputs * height * width, "pixels of a convolution");
     let ((down, top), (across, left)) = (window.same(height), window.same(width));
     let line = (left + width).max(window.reach(across));
     let rows_at_once = (BUFFER / (inputs * line)).saturating_sub(window.kernel).div_ceil(stride).clamp(1, CHUNK);
     let bands = down.div_ceil(rows_at_once).max(even(down, across * dense.depth() * dense.outputs));
     let out_stride = dense.outputs.next_multiple_of(LANES);
     let cells = down * across;
-    let marks = Marks::new(pictures, &[]);
-    let values = spare.written(pictures * cells * out_stride, |out| {
-        parallel(pictures * bands, |i| {
-            let picture = i / bands;
+    let marks = Marks::new(images, &[]);
+    let values = spare.written(images * cells * out_stride, |out| {
+        parallel(images * bands, |i| {
+            let image = i / bands;
             let (first, end) = share(down, bands, i % bands);
             let lines = window.reach(end - first);
             let plane = lines * line;
@@ -280,7 +280,7 @@ pub fn stem(isa: Isa, pixels: &[f32], sizes: [usize; 4], dense: &Dense, stride: 
                         let Some(y) = (first * stride + i).checked_sub(top).filter(|&y| y < height) else {
                             continue;
                         };
-                        let from = ((picture * inputs + input) * height + y) * width;
+                        let from = ((image * inputs + input) * height + y) * width;
                         to[left..left + width].copy_from_slice(&pixels[from..from + width]);
                     }
                 }
@@ -301,23 +301,23 @@ pub fn stem(isa: Isa, pixels: &[f32], sizes: [usize; 4], dense: &Dense, stride: 
                         marked: true,
                         residual: None,
                         // SAFETY: the row is inside the maps.
-                        out: unsafe { out.at((picture * cells + y * across) * out_stride) },
+                        out: unsafe { out.at((image * cells + y * across) * out_stride) },
                         ldo: out_stride,
                         plane: LANES,
                     };
                     // SAFETY: the set is available; runs, rows and results are inside what was allocated.
-                    marks.and(picture, unsafe { vectorize(isa, product) });
+                    marks.and(image, unsafe { vectorize(isa, product) });
                 }
             });
         });
     });
-    Maps { pictures, height: down, width: across, channels: dense.outputs, values, finite: marks.take() }
+    Maps { images, height: down, width: across, channels: dense.outputs, values, finite: marks.take() }
 }
 
 /// A pointwise convolution with ReLU6, to planes. An image that was not finite on its way here is NaN throughout.
 ///
 /// # Shapes
-/// - `out`: `[pictures, outputs, height, width]`; every value is written
+/// - `out`: `[images, outputs, height, width]`; every value is written
 /// # Panics
 /// If the convolution is not pointwise or takes other channels, or there is not room for as many values.
 pub fn head(isa: Isa, maps: Maps, dense: &Dense, out: &mut [MaybeUninit<f32>], spare: &Spare) {
@@ -326,15 +326,15 @@ pub fn head(isa: Isa, maps: Maps, dense: &Dense, out: &mut [MaybeUninit<f32>], s
     let chunks = cells.div_ceil(CHUNK);
     let groups = dense.panel_count().div_ceil(GROUP);
     let stride = maps.stride();
-    assert_eq!(out.len(), maps.pictures * dense.outputs * cells, "results of a convolution");
+    assert_eq!(out.len(), maps.images * dense.outputs * cells, "results of a convolution");
     let out = Shared::new(out.as_mut_ptr().cast::<f32>());
-    parallel(maps.pictures * groups * chunks, |i| {
-        let (picture, group, chunk) = (i / (groups * chunks), i / chunks % groups, i % chunks);
+    parallel(maps.images * groups * chunks, |i| {
+        let (image, group, chunk) = (i / (groups * chunks), i / chunks % groups, i % chunks);
         let (first, end) = share_of_tiles(cells, chunks, chunk);
         let (panel, last) = share(dense.panel_count(), groups, group);
         with_buffer((end - first) * GROUP * LANES, |buffer| {
             let product = Product {
-                a: maps.values[(picture * cells + first) * stride..].as_ptr(),
+                a: maps.values[(image * cells + first) * stride..].as_ptr(),
                 lda: stride,
                 rows: end - first,
                 runs: &[0],
@@ -351,10 +351,10 @@ pub fn head(isa: Isa, maps: Maps, dense: &Dense, out: &mut [MaybeUninit<f32>], s
             };
             // SAFETY: the set is available; rows and results are inside the maps and the buffer.
             unsafe { vectorize(isa, product) };
-            let finite = maps.finite[picture];
+            let finite = maps.finite[image];
             for channel in panel * LANES..(last * LANES).min(dense.outputs) {
                 let column = buffer[channel - panel * LANES..].iter().step_by(GROUP * LANES);
-                let at = (picture * dense.outputs + channel) * cells + first;
+                let at = (image * dense.outputs + channel) * cells + first;
                 for (i, value) in column.enumerate().take(end - first) {
                     // SAFETY: inside the result; no other task writes these cells of this channel.
                     unsafe { *out.at(at + i) = if finite { *value } else { f32::NAN } };
@@ -386,7 +386,7 @@ impl Bottleneck {
         narrow
     }
 
-    /// Up to the depthwise convolution's end, `[pictures, down, across, inner]`: a task computes a band of rows of a few
+    /// Up to the depthwise convolution's end, `[images, down, across, inner]`: a task computes a band of rows of a few
     /// panels, whose widened part stays in its buffer.
     fn widen(&self, isa: Isa, maps: &Maps, down: usize, across: usize, spare: &Spare) -> Vec<f32> {
         let Self { expand, depthwise, .. } = self;
@@ -401,9 +401,9 @@ impl Bottleneck {
         let cost = expand.as_ref().map_or(0, |e| e.inputs * cells) + window.kernel * window.kernel * down * across;
         let groups = (even(panels, cost * LANES) / bands).min(panels.div_ceil(2)).max(panels.div_ceil(GROUP));
         let (stride, out_stride) = (maps.stride(), panels * LANES);
-        spare.written(maps.pictures * down * across * out_stride, |out| {
-            parallel(maps.pictures * groups * bands, |i| {
-                let (picture, group, band) = (i / (groups * bands), i / bands % groups, i % bands);
+        spare.written(maps.images * down * across * out_stride, |out| {
+            parallel(maps.images * groups * bands, |i| {
+                let (image, group, band) = (i / (groups * bands), i / bands % groups, i % bands);
                 let (panel, last) = share(panels, groups, group);
                 let (first, end) = share(down, bands, band);
                 let lines = window.reach(end - first);
@@ -422,7 +422,7 @@ impl Bottleneck {
                             }
                         }
                         let Some(y) = y else { continue };
-                        let from = &maps.values[(picture * cells + y * maps.width) * stride..][..maps.width * stride];
+                        let from = &maps.values[(image * cells + y * maps.width) * stride..][..maps.width * stride];
                         let Some(expand) = expand else {
                             for (panel, plane) in (panel..last).zip(buffer.chunks_exact_mut(plane)) {
                                 let to = &mut plane[i * line + left * LANES..][..maps.width * LANES];
@@ -451,7 +451,7 @@ impl Bottleneck {
                         // SAFETY: the set is available; rows and results are inside the maps and the buffer.
                         unsafe { vectorize(isa, product) };
                     }
-                    let at = (picture * down + first) * across * out_stride + panel * LANES;
+                    let at = (image * down + first) * across * out_stride + panel * LANES;
                     let band = Band {
                         from: buffer.as_ptr(),
                         line,
@@ -480,15 +480,15 @@ impl Bottleneck {
         let (stride, out_stride) = (project.inputs.next_multiple_of(LANES), panels * LANES);
         let groups = panels.div_ceil(GROUP);
         let chunks = cells.div_ceil(CHUNK).max(even(cells, project.inputs * project.outputs).div_ceil(groups));
-        let marks = Marks::new(maps.pictures, &maps.finite);
-        let values = spare.written(maps.pictures * cells * out_stride, |out| {
-            parallel(maps.pictures * groups * chunks, |i| {
-                let (picture, group, chunk) = (i / (groups * chunks), i / chunks % groups, i % chunks);
+        let marks = Marks::new(maps.images, &maps.finite);
+        let values = spare.written(maps.images * cells * out_stride, |out| {
+            parallel(maps.images * groups * chunks, |i| {
+                let (image, group, chunk) = (i / (groups * chunks), i / chunks % groups, i % chunks);
                 let (panel, last) = share(panels, groups, group);
                 let (first, end) = share_of_tiles(cells, chunks, chunk);
-                let at = (picture * cells + first) * out_stride + panel * LANES;
+                let at = (image * cells + first) * out_stride + panel * LANES;
                 let product = Product {
-                    a: wide[(picture * cells + first) * stride..].as_ptr(),
+                    a: wide[(image * cells + first) * stride..].as_ptr(),
                     lda: stride,
                     rows: end - first,
                     runs: &[0],
@@ -505,11 +505,11 @@ impl Bottleneck {
                     plane: LANES,
                 };
                 // SAFETY: the set is available; rows and results are inside the maps.
-                marks.and(picture, unsafe { vectorize(isa, product) });
+                marks.and(image, unsafe { vectorize(isa, product) });
             });
         });
         let finite = marks.take();
-        Maps { pictures: maps.pictures, height: down, width: across, channels: project.outputs, values, finite }
+        Maps { images: maps.images, height: down, width: across, channels: project.outputs, values, finite }
     }
 }
 
@@ -541,13 +541,13 @@ fn with_buffer(count: usize, work: impl FnOnce(&mut [f32])) {
 struct Marks(Vec<AtomicBool>);
 
 impl Marks {
-    fn new(pictures: usize, before: &[bool]) -> Self {
-        Self((0..pictures).map(|i| AtomicBool::new(before.get(i).is_none_or(|finite| *finite))).collect())
+    fn new(images: usize, before: &[bool]) -> Self {
+        Self((0..images).map(|i| AtomicBool::new(before.get(i).is_none_or(|finite| *finite))).collect())
     }
 
-    fn and(&self, picture: usize, finite: bool) {
+    fn and(&self, image: usize, finite: bool) {
         if !finite {
-            self.0[picture].store(false, Ordering::Relaxed);
+            self.0[image].store(false, Ordering::Relaxed);
         }
     }
 

@@ -115,7 +115,7 @@ fn the_first_frame_is_the_still_image() {
     // Stills are videos of one frame.
     for name in ["transparent.gif", "part-of-screen.gif", "lossless-alpha.webp", "lossy.webp", "rgba.png", "exif-6.png"]
     {
-        let file = std::fs::read(golden().join("pictures").join(name)).unwrap();
+        let file = std::fs::read(golden().join("images").join(name)).unwrap();
         assert!(!is_animation(&bytes(&file)).unwrap(), "{name}");
         let video = at(&bytes(&file), &[0.0, 0.05, 9.0]).unwrap();
         for frame in &video {

@@ -1,4 +1,4 @@
-//! Audio files of every format against FFmpeg's samples of them (`tests/golden/make/sounds.py`).
+//! Audio files of every format against FFmpeg's samples of them (`tests/golden/make/audio.py`).
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use safetensors::SafeTensors;
 use crate::support::{golden, json};
 
 pub fn file(name: &str) -> Vec<u8> {
-    let path = golden().join("sound/files").join(name);
+    let path = golden().join("audio/files").join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -46,9 +46,9 @@ fn apart(got: &[f32], want: &[f64]) -> (f64, usize) {
 
 #[test]
 fn every_format_gives_the_samples_of_ffmpeg() {
-    let stored = std::fs::read(golden().join("sound/sounds.safetensors")).unwrap();
+    let stored = std::fs::read(golden().join("audio/files.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&stored).unwrap();
-    let listed = json(&golden().join("sound/sounds.json"));
+    let listed = json(&golden().join("audio/files.json"));
     let mut wrong = Vec::new();
     for (name, about) in listed.as_object().unwrap() {
         let kind = about["kind"].as_str().unwrap();
@@ -56,7 +56,7 @@ fn every_format_gives_the_samples_of_ffmpeg() {
             continue;
         }
         let rate = about["rate_hz"].as_u64().unwrap() as u32;
-        let got = match decoded(&AudioSource::File(golden().join("sound/files").join(name)), rate) {
+        let got = match decoded(&AudioSource::File(golden().join("audio/files").join(name)), rate) {
             Ok(got) => got,
             Err(error) => {
                 wrong.push(format!("{name}: {error}"));

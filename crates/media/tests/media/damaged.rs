@@ -28,7 +28,7 @@ const SAMPLES: [&str; 18] = [
 ];
 
 fn sample(name: &str) -> Vec<u8> {
-    std::fs::read(golden().join("pictures").join(name)).unwrap()
+    std::fs::read(golden().join("images").join(name)).unwrap()
 }
 
 fn refused(bytes: &[u8], name: &str) -> (&'static str, String) {
@@ -126,12 +126,12 @@ fn what_is_no_image_is_named() {
 
 #[test]
 fn a_missing_file_and_a_folder_are_told_apart() {
-    let missing = decode_image_file(&golden().join("pictures/none.png")).unwrap_err();
+    let missing = decode_image_file(&golden().join("images/none.png")).unwrap_err();
     assert_eq!(missing.kind(), "not_found");
     assert!(missing.to_string().contains("none.png"));
-    let through_a_file = decode_image_file(&golden().join("pictures/rgba.png/x.png")).unwrap_err();
+    let through_a_file = decode_image_file(&golden().join("images/rgba.png/x.png")).unwrap_err();
     assert_eq!(through_a_file.kind(), "not_found");
-    let folder = decode_image_file(&golden().join("pictures")).unwrap_err();
+    let folder = decode_image_file(&golden().join("images")).unwrap_err();
     assert_eq!(folder.kind(), "not_a_file");
     assert!(folder.to_string().contains("folder"), "{folder}");
     #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! Decoding and resizing against Pillow 13. Inputs and expected bytes: `tests/golden/make/pictures.py`.
+//! Decoding and resizing against Pillow 13. Inputs and expected bytes: `tests/golden/make/images.py`.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use safetensors::SafeTensors;
 use crate::support::{assert_same, difference, golden, stored_image};
 
 fn input(name: &str) -> RgbImage {
-    decode_image_file(&golden().join("pictures").join(name)).unwrap()
+    decode_image_file(&golden().join("images").join(name)).unwrap()
 }
 
 fn expected_bytes() -> Vec<u8> {
-    std::fs::read(golden().join("pictures.safetensors")).unwrap()
+    std::fs::read(golden().join("images.safetensors")).unwrap()
 }
 
 /// Largest and mean difference allowed for decoders of lossy formats, whose rounding is their own. Measured with image
@@ -38,7 +38,7 @@ fn every_stored_image_decodes_as_pillow_does() {
     // A palette is compared in `tiffs.rs`: it has no expected bytes here, because it was refused when these were made.
     let refused = ["float.tif", "palette.tif"];
     let mut by_format: BTreeMap<String, usize> = BTreeMap::new();
-    for entry in std::fs::read_dir(golden().join("pictures")).unwrap() {
+    for entry in std::fs::read_dir(golden().join("images")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         if refused.contains(&name.as_str()) {
@@ -127,14 +127,14 @@ fn a_flat_image_stays_flat_at_every_size() {
 fn a_file_is_read_by_its_content_and_not_by_its_ending() {
     let folder = tempfile::tempdir().unwrap();
     let lie = folder.path().join("really-a-png.jpg");
-    std::fs::copy(golden().join("pictures/rgba.png"), &lie).unwrap();
+    std::fs::copy(golden().join("images/rgba.png"), &lie).unwrap();
     assert_same("renamed", &decode_image_file(&lie).unwrap(), &input("rgba.png"));
 }
 
 #[test]
 fn bytes_and_file_give_the_same_image() {
     for name in ["rgba.png", "420-q90.jpg", "lossy.webp", "part-of-screen.gif"] {
-        let bytes = std::fs::read(golden().join("pictures").join(name)).unwrap();
+        let bytes = std::fs::read(golden().join("images").join(name)).unwrap();
         assert_same(name, &decode_image(&bytes, name).unwrap(), &input(name));
     }
 }

@@ -5,7 +5,7 @@ use safetensors::SafeTensors;
 
 use crate::support::{difference, golden, json, plain_png};
 
-/// Files that the fast decoder reads, whose rounding is its own: within the bounds of `pictures.rs`. All others are equal
+/// Files that the fast decoder reads, whose rounding is its own: within the bounds of `images.rs`. All others are equal
 /// to the bit.
 const FAST: [&str; 35] = [
     "11-11-11-one-scan",

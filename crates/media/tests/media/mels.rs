@@ -92,7 +92,7 @@ fn compare(tensors: &SafeTensors<'_>, name: &str, samples: &[f32]) -> f32 {
 }
 
 fn goldens() -> Vec<u8> {
-    std::fs::read(golden().join("sound/mels.safetensors")).unwrap()
+    std::fs::read(golden().join("audio/mels.safetensors")).unwrap()
 }
 
 #[test]

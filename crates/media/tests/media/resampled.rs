@@ -33,7 +33,7 @@ fn samples(values: Vec<f32>, rate: u32) -> AudioSource {
 
 #[test]
 fn mels_after_resampling_are_those_after_soxr() {
-    let stored = std::fs::read(golden().join("sound/resampled.safetensors")).unwrap();
+    let stored = std::fs::read(golden().join("audio/resampled.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&stored).unwrap();
     let mut worst = 0.0f32;
     for rate in [8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 96_000, 96_001] {

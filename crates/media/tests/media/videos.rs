@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::{difference, golden, json, plain_png, preprocess};
 
 fn folder() -> PathBuf {
-    golden().join("films")
+    golden().join("videos")
 }
 
 fn open(name: &str) -> Result<Video, MediaError> {
@@ -34,7 +34,7 @@ struct Expected {
 }
 
 fn expected() -> Vec<Expected> {
-    listed(&folder().join("films.json"))
+    listed(&folder().join("videos.json"))
 }
 
 fn listed(path: &Path) -> Vec<Expected> {
@@ -281,7 +281,7 @@ fn videos_that_are_not_read_are_refused_by_name() {
         ("sound_only.mkv", "empty", "found a video without images, expected a video track"),
         ("absent.mp4", "not_found", "no such file"),
         (
-            "films.json",
+            "videos.json",
             "unknown_format",
             "found text data, expected video (MP4, MOV, MKV, WebM, animated GIF, WebP or PNG)",
         ),

@@ -1,11 +1,11 @@
 """Small H.264 films in the containers and kinds that are read, and what FFmpeg makes of every picture.
 
-  python films.py [OUT]
+  python videos.py [OUT]
 
-writes below OUT (tests/golden/media/films): the films, `films.json` with the expected pictures, and `scaled.json`. Films
+writes below OUT (tests/golden/media/videos): the films, `videos.json` with the expected pictures, and `scaled.json`. Films
 are made by the FFmpeg 9.0.2 of imageio-ffmpeg with libx264 from frames that are computed here.
 
-For each film `films.json` has the sides, and for each picture in the order of showing its start as [ticks, ticks a second]
+For each film `videos.json` has the sides, and for each picture in the order of showing its start as [ticks, ticks a second]
 and the CRC-32 of its packed RGB. Pictures are FFmpeg's planes (`-noautorotate`, raw video). RGB is computed here from them
 in whole numbers by the formula in crates/media/src/video/yuv.rs, so it is exact; turned films are turned here with numpy,
 and the luma of the turn is compared with FFmpeg's own autorotation.
@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
-OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "tests/golden/media/films")
+OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "tests/golden/media/videos")
 EXACT = ["-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact", "-map_metadata", "-1"]
 
 
@@ -293,7 +293,7 @@ def main():
     run("-r", 25, "-i", OUT / "part.h264", "-c", "copy", *EXACT, OUT / "two_sizes.mp4")
     (OUT / "part.h264").unlink()
 
-    (OUT / "films.json").write_text(json.dumps(films, separators=(",", ":")).replace('},"', '},\n"') + "\n")
+    (OUT / "videos.json").write_text(json.dumps(films, separators=(",", ":")).replace('},"', '},\n"') + "\n")
     own = run("-i", OUT / "high.mp4", "-frames:v", 1, "-vf",
               "scale=flags=accurate_rnd+full_chroma_int+full_chroma_inp+bitexact+bilinear:in_chroma_loc=left", "-pix_fmt", "rgb24",
               "-f", "rawvideo", "-")

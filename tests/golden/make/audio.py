@@ -1,9 +1,9 @@
 """One short sound in every format that is read, and FFmpeg's samples of each.
 
-  python sounds.py OUT
+  python audio.py OUT
 
-writes OUT/sound/files/* (inputs), OUT/sound/sounds.safetensors (under the name of each lossy file FFmpeg's decoded samples,
-mixed to mono by the mean, as 16-bit integers; lossless files decode to `mono` or `stereo`) and OUT/sound/sounds.json (the
+writes OUT/audio/files/* (inputs), OUT/audio/files.safetensors (under the name of each lossy file FFmpeg's decoded samples,
+mixed to mono by the mean, as 16-bit integers; lossless files decode to `mono` or `stereo`) and OUT/audio/files.json (the
 length of each). The sound is 0.36 s of harmonics with noise at 44.1 kHz, made by a formula. Files are encoded and
 decoded by FFmpeg 9.0.2 of imageio-ffmpeg 0.8.1, except the WAV, AIFF and CAF variants that
 FFmpeg does not write, which are packed here by struct.
@@ -18,7 +18,7 @@ import imageio_ffmpeg
 import numpy as np
 from safetensors.numpy import save_file
 
-out = Path(sys.argv[1]) / "sound"
+out = Path(sys.argv[1]) / "audio"
 files = out / "files"
 files.mkdir(parents=True, exist_ok=True)
 FF = imageio_ffmpeg.get_ffmpeg_exe()
@@ -211,5 +211,5 @@ for name, kind in expected.items():
 tensors["plain"] = plain.astype(np.int16)
 tensors["mono"], tensors["stereo"] = mono, stereo
 tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
-save_file(tensors, out / "sounds.safetensors")
-(out / "sounds.json").write_text(json.dumps(lengths, indent=1, sort_keys=True) + "\n")
+save_file(tensors, out / "files.safetensors")
+(out / "files.json").write_text(json.dumps(lengths, indent=1, sort_keys=True) + "\n")

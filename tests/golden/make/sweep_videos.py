@@ -1,10 +1,10 @@
 """Several hundred small H.264 files of every kind of clock and cut, each frame against FFmpeg's. Not run by tests.
 
-  python sweep_films.py FOLDER video_sweep [SEED] [COUNT]
+  python sweep_videos.py FOLDER video_sweep [SEED] [COUNT]
 
 writes files below FOLDER (settings of x264 by muxers by offsets and cuts, chosen by the seed), asks FFmpeg for each frame
 and its time, and `video_sweep` (cargo build --release -p omniburn-media --example video_sweep) for the frame at each of
-those times and for 8 and 5 evenly spaced ones. A frame is equal when every byte of its RGB is the one that films.py's
+those times and for 8 and 5 evenly spaced ones. A frame is equal when every byte of its RGB is the one that videos.py's
 formula makes of FFmpeg's planes. Where FFmpeg finds packets without a time, as in Matroska whose times lie before zero, its
 own times are guesses, and the file counts apart. Needs ffmpeg, ffprobe and mkvmerge on the path. Prints a line for each file that differs
 or is refused, and the counts.
@@ -27,7 +27,7 @@ COUNT = int(sys.argv[4]) if len(sys.argv) > 4 else 400
 W, H = 96, 64
 
 sys.modules.setdefault("imageio_ffmpeg", types.SimpleNamespace(get_ffmpeg_exe=lambda: "ffmpeg"))
-import films  # noqa: E402
+import videos  # noqa: E402
 
 SETTINGS = {
     "plain": "keyint=12:min-keyint=12:bframes=3:b-pyramid=2:ref=4:scenecut=0",
@@ -101,7 +101,7 @@ def run(*args):
 def make():
     rng = random.Random(SEED)
     bases = []
-    frames = films.scene(W, H, 60, seed=SEED).copy()
+    frames = videos.scene(W, H, 60, seed=SEED).copy()
     # A cut in the scene.
     frames[33:] = 255 - frames[33:]
     for name, params in SETTINGS.items():
@@ -163,7 +163,7 @@ def reference(path):
     sums = []
     for flat in data:
         y, u, v = flat[:W * H].reshape(H, W), flat[W * H:W * H * 5 // 4].reshape(H // 2, W // 2), flat[W * H * 5 // 4:].reshape(H // 2, W // 2)
-        sums.append(zlib.crc32(np.ascontiguousarray(films.rgb(y, u, v, W, H)).tobytes()))
+        sums.append(zlib.crc32(np.ascontiguousarray(videos.rgb(y, u, v, W, H)).tobytes()))
     return times, last, sums
 
 

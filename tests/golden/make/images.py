@@ -1,8 +1,8 @@
 """Small pictures in every format that is read, and what Pillow makes of them.
 
-  python pictures.py OUT
+  python images.py OUT
 
-writes OUT/pictures/* (inputs) and OUT/pictures.safetensors: under the name of each input the expected picture, as the
+writes OUT/images/* (inputs) and OUT/images.safetensors: under the name of each input the expected picture, as the
 bytes of a plain PNG (a third of the size of raw values). Expected means: turned as the metadata says, transparency over
 white, RGB, as Pillow 13 does it.
 Samples of 16 bits are expected as their high byte, computed here with numpy, because Pillow clips grey ones at 255.
@@ -76,11 +76,11 @@ def adam7(rgb):
 class Out:
     def __init__(self, root):
         self.root, self.expected = root, {}
-        (root / "pictures").mkdir(parents=True, exist_ok=True)
+        (root / "images").mkdir(parents=True, exist_ok=True)
 
     def put(self, name, data, expected=None):
         """One input; what is expected is Pillow's reading of it, unless given."""
-        (self.root / "pictures" / name).write_bytes(data)
+        (self.root / "images" / name).write_bytes(data)
         if expected is None:
             expected = np.asarray(flatten(Image.open(io.BytesIO(data))))
         self.expected[name] = np.ascontiguousarray(expected)
@@ -91,7 +91,7 @@ class Out:
             data = io.BytesIO()
             Image.fromarray(pixels).save(data, "PNG", optimize=True)
             packed[name] = np.frombuffer(data.getvalue(), np.uint8)
-        save_file(packed, self.root / "pictures.safetensors")
+        save_file(packed, self.root / "images.safetensors")
 
     def save(self, name, im, fmt, expected=None, **options):
         data = io.BytesIO()

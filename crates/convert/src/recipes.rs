@@ -183,8 +183,12 @@ impl Orders {
                 last: Form { shape: vec![outputs, taps, inputs / taps], order: None, torch: false },
             }),
             SourceAxes::Plane { taps } => Some(Self {
-                torch: Form { shape: vec![outputs, inputs / (taps * taps), taps, taps], order: Some(vec![0, 2, 3, 1]) },
-                last: Form { shape: vec![outputs, taps, taps, inputs / (taps * taps)], order: None },
+                torch: Form {
+                    shape: vec![outputs, inputs / (taps * taps), taps, taps],
+                    order: Some(vec![0, 2, 3, 1]),
+                    torch: true,
+                },
+                last: Form { shape: vec![outputs, taps, taps, inputs / (taps * taps)], order: None, torch: false },
             }),
             // Patch rows are (channel, time, row, column), which is torch's order.
             SourceAxes::Patches { channels, frames, side } => Some(Self {

@@ -1056,8 +1056,8 @@ fn images_are_ranked_beside_texts_and_embedded_with_their_captions() {
     let folder = reranker("qwen3-vl-rerank-tiny");
     let refs: Value =
         serde_json::from_slice(&fs::read(golden().join("refs/qwen3-vl-rerank-tiny.json")).unwrap()).unwrap();
-    let media: Value = serde_json::from_slice(&fs::read(golden().join("refs/media/media.json")).unwrap()).unwrap();
-    let plain = media["texts"].as_array().unwrap().iter().find(|text| text["name"] == "plain").unwrap();
+    let texts: Value = serde_json::from_slice(&fs::read(golden().join("refs/media/media.json")).unwrap()).unwrap();
+    let plain = texts["texts"].as_array().unwrap().iter().find(|text| text["name"] == "plain").unwrap();
     let run = rerank(&folder, &[plain["text"].as_str().unwrap(), &media("images/odd.png"), "a text", "none.png"]);
     assert_eq!((run.code, kinds(&run)), (1, ["ok", "ok", "not_found"].map(String::from).to_vec()), "{}", run.stdout);
     let image = run.lines().into_iter().find(|line| line["index"] == 0).unwrap();

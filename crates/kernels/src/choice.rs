@@ -148,7 +148,7 @@ fn processor_name() -> String {
         use std::arch::x86_64::__cpuid;
         // Leaves 0x80000002 to 0x80000004: 48 letters.
         if __cpuid(0x8000_0000).eax >= 0x8000_0004 {
-            let leaves = [0x8000_0002, 0x8000_0003, 0x8000_0004].map(|leaf| __cpuid(leaf));
+            let leaves = [0x8000_0002, 0x8000_0003, 0x8000_0004].map(__cpuid);
             let registers = leaves.into_iter().flat_map(|leaf| [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx]);
             let letters: Vec<u8> = registers.flat_map(u32::to_le_bytes).take_while(|letter| *letter != 0).collect();
             let name = String::from_utf8_lossy(&letters).split_whitespace().collect::<Vec<_>>().join(" ");

@@ -232,7 +232,12 @@ impl Shared {
         stop_if(&self.cancel)?;
         let bytes = match (recipe.spec.role, recipe.pieces.as_slice()) {
             (TensorRole::Tokens, [Piece::Tensor(input)]) if !self.changes(input) => {
-                return Ok(self.source.read(&input.name)?.1);
+                let (own, bytes) = self.source.read(&input.name)?;
+                if own == dtype {
+                    return Ok(bytes);
+                }
+                // It was packed, or was changed back as it was read.
+                layout::narrow(dtype, &layout::widen(own, &bytes))
             }
             (TensorRole::Tokens, [Piece::Tensor(input)]) => layout::narrow(dtype, &self.values(input)?),
             (TensorRole::Tokens, _) => unreachable!("the token table is one tensor"),

@@ -10,7 +10,7 @@ use omniburn::Dtype;
 use omniburn_benches::{pool, read, records};
 use omniburn_models::Segments;
 use omniburn_models::batch::{MelRows, TokenRows};
-use omniburn_models::blocks::{Pooling, VectorHeadConfig};
+use omniburn_models::blocks::{HiddenAct, Pooling, VectorHeadConfig};
 use omniburn_models::families::BertConfig;
 use omniburn_models::families::mini::{MiniConfig, PictureConfig, SpeechConfig};
 use omniburn_models::record::{RecordFolder, write_random_mini};
@@ -45,6 +45,7 @@ fn config() -> MiniConfig {
             max_tokens: 256,
             // Rows are gathered on the host: their number costs disk and nothing else.
             vocab: 1024,
+            act: HiddenAct::Gelu,
             vector_head: VectorHeadConfig::of(Pooling::Mean),
             head: None,
         },

@@ -35,6 +35,28 @@ impl GgufRules {
     };
 }
 
+/// How a GGUF file's vocabulary makes tokens of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GgufTokenizer {
+    /// The longest pieces of words.
+    WordPiece,
+    /// Pairs of bytes, merged by rank.
+    ByteLevel,
+    /// Pieces of SentencePiece, merged by score.
+    SentencePiece,
+}
+
+impl GgufTokenizer {
+    /// Every one, with its name in `tokenizer.ggml.model`.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("bert", Self::WordPiece), ("gpt2", Self::ByteLevel), ("llama", Self::SentencePiece)];
+
+    /// The one of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
+    }
+}
+
 /// Keys that most decoders share.
 const DECODER_FIELDS: &[(&str, &str)] = &[
     ("context_length", "max_position_embeddings"),

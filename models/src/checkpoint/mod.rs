@@ -18,7 +18,7 @@ pub use fields::{Faults, FieldFault, Fields, FileFaults, listed, shown};
 pub use folder::{
     CheckpointFolder, FolderDetails, HEAD_FILES, RerankSettings, TemplateRule, TensorIndex, TextSettings, layers,
 };
-pub use gguf::GgufRules;
+pub use gguf::{GgufRules, GgufTokenizer};
 pub use keys::{KeyMap, Pattern, source_name};
 pub(crate) use spellings::{hidden_act, spelling};
 pub use steps::{Fold, OneTask, StaticTable, Steps, TaskRules, TextFiles};

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 
+use omniburn_models::checkpoint::GgufTokenizer;
 use serde_json::{Value, json};
 
 use super::reader::{GgufFile, Meta};
@@ -93,12 +94,13 @@ pub(super) fn tokenizer(file: &GgufFile, faults: &Faults, notes: &mut Vec<String
     }
     let model = said.text("model")?;
     let tokens = Tokens::read(&said)?;
-    match model {
-        "bert" => word_piece(&said, &tokens, notes),
-        "gpt2" => byte_level(&said, &tokens),
-        "llama" => sentence_piece(&said, &tokens),
-        _ => {
-            said.fault("model", "one of \"bert\", \"gpt2\", \"llama\"");
+    match GgufTokenizer::named(model) {
+        Some(GgufTokenizer::WordPiece) => word_piece(&said, &tokens, notes),
+        Some(GgufTokenizer::ByteLevel) => byte_level(&said, &tokens),
+        Some(GgufTokenizer::SentencePiece) => sentence_piece(&said, &tokens),
+        None => {
+            let names = GgufTokenizer::NAMES.map(|(name, _)| format!("\"{name}\""));
+            said.fault("model", &format!("one of {}", names.join(", ")));
             None
         }
     }

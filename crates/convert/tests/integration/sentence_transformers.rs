@@ -212,8 +212,11 @@ fn modules_lie_where_their_list_says_or_are_refused_by_name() {
     assert!(plain.to_string().contains("no modules.json"), "{plain}");
 }
 
-/// The twin with Dense modules behind its pooling: the configuration of each and the shapes of its tensors.
-fn with_dense(modules_behind: &[(Value, &[(&str, &[usize])])]) -> Bert {
+/// The configuration of a Dense module, and its tensors with their shapes.
+type Dense<'a> = (Value, &'a [(&'a str, &'a [usize])]);
+
+/// The twin with Dense modules behind its pooling.
+fn with_dense(modules_behind: &[Dense<'_>]) -> Bert {
     let old = |name: &str| format!("sentence_transformers.models.{name}");
     let mut listed = vec![(old("Transformer"), String::new()), (old("Pooling"), "1_Pooling".into())];
     let mut bert = Bert::new();
@@ -244,8 +247,7 @@ fn dense_modules_are_read_or_refused_by_name() {
     assert!(header.sources.iter().any(|source| source.file == "2_Dense/model.safetensors"), "{:?}", header.sources);
     assert!(header.sources.iter().any(|source| source.file == "2_Dense/config.json"), "{:?}", header.sources);
     assert!(report.to_string().contains("no Normalize"), "{report}");
-    let two: [(Value, &[(&str, &[usize])]); 2] =
-        [(config(32, 8), &[weight]), (config(8, 4), &[("linear.weight", &[4, 8])])];
+    let two: [Dense<'_>; 2] = [(config(32, 8), &[weight]), (config(8, 4), &[("linear.weight", &[4, 8])])];
     let (header, _) = with_dense(&two).header();
     assert_eq!(header.dims, [4]);
 

@@ -4,9 +4,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use omniburn::BackendSpec;
 use omniburn_index::{Kind, MinScore, Mode, kinds_of};
 
-use crate::args::{ComputeArgs, ModelArgs, TruncateArg, bytes};
+use crate::args::{ModelArgs, TruncateArg, bytes};
 
 /// The model that an index is made with, and how it computes.
 #[derive(Debug, Args)]
@@ -14,9 +15,15 @@ pub struct FeederArgs {
     /// Record folder, or the ORG/NAME that `omniburn pull` fetched [default: the model that ships]
     #[arg(long, value_name = "DIR|ORG/NAME")]
     pub model: Option<PathBuf>,
-    /// Where it computes, and how.
-    #[command(flatten)]
-    pub compute: ComputeArgs,
+    /// Where to compute: flex (the CPU), wgpu, vulkan, metal, webgpu or cuda, with :N for the Nth
+    #[arg(long, value_name = "NAME[:N]", default_value = "flex")]
+    pub device: BackendSpec,
+    /// Memory the job may take above the opened model, such as 512MiB or 2GiB [default: 4GiB]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub budget: Option<u64>,
+    /// Threads to compute with on the CPU [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
     /// No progress on standard error
     #[arg(long)]
     pub quiet: bool,
@@ -29,9 +36,13 @@ impl FeederArgs {
             model: self.model.clone(),
             task: None,
             dim: None,
+            device: self.device,
+            dtype: None,
             truncate: TruncateArg::Error,
             frames: None,
-            compute: self.compute,
+            budget: self.budget,
+            threads: self.threads,
+            isa: None,
         }
     }
 }

@@ -1,10 +1,8 @@
 //! The search: by words, by meaning, or by both, fused by rank.
 //!
 //! Filters act inside both searches. Each list ranks contents, and a content's place is that of its best chunk; lists are
-//! fused by reciprocal rank (Cormack, Clarke and Büttcher 2009, k = 60), a place by words counting half where some of them are
-//! missing, and one by name only where the name has them all. Between modalities the list by meaning is ordered by calibrated
-//! score, because cosines of different modalities cannot be compared; what one unrelated item in ten reaches is not in it as
-//! long as something else is, so that a place far down says nothing.
+//! fused by reciprocal rank (Cormack, Clarke and Büttcher 2009, k = 60). Between modalities the list by meaning is ordered by
+//! calibrated score, because cosines of different modalities cannot be compared.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -29,10 +27,6 @@ use crate::words::{self, Condition, Match, Terms};
 const RANK_CONSTANT: f64 = 60.0;
 /// Contents of each list that are fused, at least.
 const DEPTH: usize = 200;
-/// The calibrated score that one unrelated item in ten has.
-const PLAUSIBLE_SCORE: f32 = 0.5;
-/// What a place in the list by words counts where some of them are missing.
-const SOME_WORDS_WEIGHT: f64 = 0.5;
 /// The score of a chunk that has all words of the query, and the most that one has which lacks some: below [`AUTO_SCORE`].
 const ALL_WORDS_SCORE: f32 = 0.95;
 const SOME_WORDS_SCORE: f32 = 0.7;
@@ -227,39 +221,34 @@ fn search_within(
     let mut chunks: HashMap<i64, Found> = HashMap::new();
     // Contents of each chunk that was found, and the lists of contents, best first.
     let mut contents: HashMap<i64, i64> = HashMap::new();
-    let mut lists: [Vec<(i64, f64)>; 3] = Default::default();
+    let mut lists: [Vec<i64>; 3] = Default::default();
     if let (Some((vector, modality)), true) = (asked.vector, options.mode != Mode::Words) {
-        let mut found = by_meaning(db, calibration, vector, modality, &condition, depth)?;
-        if options.mode == Mode::Hybrid && calibration.covers(modality) {
-            let plausible = found.iter().take_while(|(.., calibrated)| *calibrated >= PLAUSIBLE_SCORE).count();
-            found.truncate(if plausible > 0 { plausible } else { found.len() });
-        }
+        let found = by_meaning(db, calibration, vector, modality, &condition, depth)?;
         for (chunk, content, cosine, calibrated) in found {
             let there = chunks.entry(chunk).or_default();
             (there.semantic, there.calibrated) = (Some(cosine), calibrated);
             contents.insert(chunk, content);
-            lists[0].push((content, 1.0));
+            lists[0].push(content);
         }
     }
     if !terms.is_empty() {
-        for Match { id, bm25, whole } in words::chunks(db, &terms, &condition, depth)? {
+        for Match { id, bm25 } in words::chunks(db, &terms, &condition, depth)? {
             chunks.entry(id).or_default().bm25 = Some(bm25);
             let content = match contents.get(&id) {
                 Some(content) => *content,
                 None => db.chunk(id)?.content,
             };
             contents.insert(id, content);
-            lists[1].push((content, if whole { 1.0 } else { SOME_WORDS_WEIGHT }));
+            lists[1].push(content);
         }
     }
     let mut named: BTreeMap<i64, f64> = BTreeMap::new();
     if !terms.is_empty() {
-        let every = options.mode == Mode::Hybrid;
-        for Match { id, bm25, .. } in words::names(db, &terms, every, &condition, depth)? {
+        for Match { id, bm25 } in words::names(db, &terms, &condition, depth)? {
             let file = db.files_where("f.id = ?1", &[&id])?;
             for file in file {
                 named.insert(file.id, bm25);
-                lists[2].push((file.content, 1.0));
+                lists[2].push(file.content);
             }
         }
     }
@@ -280,7 +269,7 @@ fn search_within(
             break;
         }
         let of_content = by_content.remove(&content).unwrap_or_default();
-        let ranks = [0, 1, 2].map(|list| lists[list].iter().position(|(there, _)| *there == content).map(|at| at + 1));
+        let ranks = [0, 1, 2].map(|list| lists[list].iter().position(|there| *there == content).map(|at| at + 1));
         for hit in view.hits(content, of_content, &chunks, options.per_file)? {
             if hit.score >= min && hits.len() < options.limit {
                 hits.push(Hit { rank: hits.len() + 1, ranks, ..hit });
@@ -290,15 +279,15 @@ fn search_within(
     Ok(hits)
 }
 
-/// Contents by the weighted sum of their reciprocal ranks. Each list is left with the first place of each content.
-fn fused(lists: &mut [Vec<(i64, f64)>; 3]) -> Vec<i64> {
+/// Contents by the sum of their reciprocal ranks. Each list is left with the first place of each content.
+fn fused(lists: &mut [Vec<i64>; 3]) -> Vec<i64> {
     let mut sums: HashMap<i64, (f64, usize)> = HashMap::new();
     for list in lists.iter_mut() {
         let mut seen = HashSet::new();
-        list.retain(|(content, _)| seen.insert(*content));
-        for (at, (content, weight)) in list.iter().enumerate() {
+        list.retain(|content| seen.insert(*content));
+        for (at, content) in list.iter().enumerate() {
             let first = sums.len();
-            sums.entry(*content).or_insert((0.0, first)).0 += weight / (RANK_CONSTANT + (at + 1) as f64);
+            sums.entry(*content).or_insert((0.0, first)).0 += 1.0 / (RANK_CONSTANT + (at + 1) as f64);
         }
     }
     let mut order: Vec<(i64, (f64, usize))> = sums.into_iter().collect();
@@ -534,11 +523,10 @@ mod tests {
 
     #[test]
     fn ranks_are_fused_and_each_content_counts_once_a_list() {
-        let whole = |list: &[i64]| -> Vec<(i64, f64)> { list.iter().map(|content| (*content, 1.0)).collect() };
-        let mut lists = [whole(&[1, 2, 2, 3]), whole(&[3, 3, 1]), vec![(9, 0.5)]];
-        // 1: 1/61 + 1/62; 3: 1/63 + 1/61; 2: 1/62; 9: half of 1/61.
-        assert_eq!(fused(&mut lists), [1, 3, 2, 9]);
-        assert_eq!(lists, [whole(&[1, 2, 3]), whole(&[3, 1]), vec![(9, 0.5)]]);
+        let mut lists = [vec![1, 2, 2, 3], vec![3, 3, 1], vec![9]];
+        // 1: 1/61 + 1/62; 3: 1/63 + 1/61; 9: 1/61; 2: 1/62.
+        assert_eq!(fused(&mut lists), [1, 3, 9, 2]);
+        assert_eq!(lists, [vec![1, 2, 3], vec![3, 1], vec![9]]);
     }
 
     #[test]

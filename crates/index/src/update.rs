@@ -134,7 +134,7 @@ pub(crate) fn update(
     let mut seen: HashSet<Vec<u8>> = HashSet::new();
     let mut blocked: Vec<PathBuf> = Vec::new();
     let mut tasks: Vec<Task> = Vec::new();
-    let remembered = db.failed_files()?;
+    let remembered = db.status()?.failed;
     let remembered: HashMap<Vec<u8>, FailedFile> =
         remembered.into_iter().map(|failed| (bytes_of_path(&failed.path), failed)).collect();
     for (rules, root) in roots.iter().enumerate() {

@@ -1,7 +1,5 @@
 //! The search by words: FTS5's bm25 over chunks and over names, with filters inside.
 
-use std::collections::HashSet;
-
 use rusqlite::types::Value;
 use rusqlite::{ToSql, params_from_iter};
 
@@ -132,8 +130,6 @@ impl Terms {
 pub(crate) struct Match {
     pub id: i64,
     pub bm25: f64,
-    /// Whether it has every term.
-    pub whole: bool,
 }
 
 /// Chunks that have some of the terms, best first.
@@ -146,11 +142,6 @@ pub(crate) fn chunks(
     let mut found = Vec::new();
     if !terms.spaced.is_empty() {
         found = matches(db, "words", &any_of(&terms.spaced), condition, most)?;
-        if terms.unspaced.is_empty() && !found.is_empty() {
-            let whole = matches(db, "words", &all_of(&terms.spaced), condition, most)?;
-            let whole: HashSet<i64> = whole.into_iter().map(|one| one.id).collect();
-            found.iter_mut().for_each(|one| one.whole = whole.contains(&one.id));
-        }
     }
     let long = |term: &&String| term.chars().count() >= 3;
     let mut runs: Vec<String> = terms.unspaced.iter().filter(long).cloned().collect();
@@ -172,22 +163,20 @@ pub(crate) fn chunks(
     Ok(found)
 }
 
-/// Files whose names have some of the terms, or every one of them, best first.
+/// Files whose names have some of the terms, best first.
 pub(crate) fn names(
     db: &Database,
     terms: &Terms,
-    every: bool,
     condition: &Condition,
     most: usize,
 ) -> Result<Vec<Match>, IndexError> {
     let all: Vec<String> = terms.all().cloned().collect();
-    let expression = if every { all_of(&all) } else { any_of(&all) };
     let sql = format!(
         "SELECT n.rowid, -n.rank FROM names n JOIN files f ON f.id = n.rowid JOIN contents c ON c.id = f.content
          WHERE names MATCH ? AND {} ORDER BY n.rank LIMIT ?",
         condition.sql
     );
-    run(db, &sql, &expression, &condition.values, most)
+    run(db, &sql, &any_of(&all), &condition.values, most)
 }
 
 /// True where a chunk has a term, as the search by words sees it.
@@ -241,19 +230,13 @@ fn run(db: &Database, sql: &str, text: &str, values: &[Value], most: usize) -> R
     let all = std::iter::once(&text).chain(values).chain(std::iter::once(&most));
     let all: Vec<&dyn ToSql> = all.map(|value| value as &dyn ToSql).collect();
     let mut statement = db.prepare(sql)?;
-    let rows = statement
-        .query_map(params_from_iter(all), |row| Ok(Match { id: row.get(0)?, bm25: row.get(1)?, whole: false }));
+    let rows = statement.query_map(params_from_iter(all), |row| Ok(Match { id: row.get(0)?, bm25: row.get(1)? }));
     rows.and_then(Iterator::collect).map_err(|e| db.error(e))
 }
 
 /// Any of the terms, as FTS5 writes it.
 fn any_of(terms: &[String]) -> String {
     terms.iter().map(|term| quoted(term)).collect::<Vec<_>>().join(" OR ")
-}
-
-/// All of the terms.
-fn all_of(terms: &[String]) -> String {
-    terms.iter().map(|term| quoted(term)).collect::<Vec<_>>().join(" AND ")
 }
 
 /// A term as FTS5 reads it, whatever is in it.

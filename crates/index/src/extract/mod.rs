@@ -7,7 +7,6 @@ mod archive;
 mod html;
 mod mail;
 mod office;
-#[cfg(feature = "pdf")]
 mod pdf;
 mod rtf;
 mod text;
@@ -69,12 +68,7 @@ pub(crate) fn text_of(path: &Path, kind: Kind) -> Result<Text, Fault> {
     let read = || match kind {
         Kind::Text | Kind::Code => text::read(path).map(|text| Text::of(None, text)),
         Kind::Html => text::read(path).map(|text| html::text_of(&text)),
-        #[cfg(feature = "pdf")]
         Kind::Pdf => pdf::text_of(whole(path)?),
-        #[cfg(not(feature = "pdf"))]
-        Kind::Pdf => {
-            Err(Fault::new("unknown_format", "found a PDF, which this build does not read: its feature `pdf` is off"))
-        }
         Kind::Document => document(path),
         Kind::Spreadsheet | Kind::Presentation => office::text_of(path),
         Kind::Book => office::book(path),

@@ -1,6 +1,6 @@
 //! Vectors as pages of 4,096 rows of f16, with a digest a page and a bit a row for each modality.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -129,12 +129,12 @@ fn put_head(
 /// Changes to vectors inside one transaction.
 pub(super) struct Pages {
     dim: usize,
+    /// Pages whose head changed, or that are written to.
     heads: BTreeMap<i64, PageHead>,
-    /// Pages whose head changed.
-    touched: BTreeSet<i64>,
     /// The last page with its rows, where something is added.
     tail: Option<(i64, Vec<u8>)>,
     count: i64,
+    changed: bool,
 }
 
 impl Pages {
@@ -145,7 +145,7 @@ impl Pages {
             count: heads.len() as i64,
             heads: heads.into_iter().map(|head| (head.page, head)).collect(),
             tail: None,
-            touched: BTreeSet::new(),
+            changed: false,
         })
     }
 
@@ -176,7 +176,7 @@ impl Pages {
         let slot = head.count;
         head.count += 1;
         head.alive[modality as usize].set(slot);
-        self.touched.insert(*page);
+        self.changed = true;
         Ok(*page * PAGE_ROWS as i64 + slot as i64)
     }
 
@@ -193,7 +193,7 @@ impl Pages {
         let (page, slot) = (row / PAGE_ROWS as i64, (row % PAGE_ROWS as i64) as usize);
         if let Some(head) = self.heads.get_mut(&page) {
             head.alive.iter_mut().for_each(|bits| bits.clear(slot));
-            self.touched.insert(page);
+            self.changed = true;
         }
     }
 
@@ -205,10 +205,13 @@ impl Pages {
 
     /// Writes what changed; true where something did.
     pub fn finish(mut self, db: &Database, tx: &Transaction<'_>) -> Result<bool, IndexError> {
+        if !self.changed {
+            return Ok(false);
+        }
         self.write_tail(db, tx)?;
-        for head in self.touched.iter().filter_map(|page| self.heads.get(page)) {
+        for head in self.heads.values() {
             put_head(db, tx, head.page, head.count as i64, &head.alive, &head.digest)?;
         }
-        Ok(!self.touched.is_empty())
+        Ok(true)
     }
 }

@@ -179,17 +179,6 @@ impl Database {
         Ok(ChunkRow { content, locator, text })
     }
 
-    /// Files that could not be indexed, by path.
-    pub fn failed_files(&self) -> Result<Vec<FailedFile>, IndexError> {
-        let sql = "SELECT path, fault_kind, fault FROM files WHERE fault_kind IS NOT NULL ORDER BY path";
-        let mut statement = self.prepare(sql)?;
-        let failed = statement.query_map([], |row| {
-            let fault = Fault { kind: row.get(1)?, message: row.get::<_, Option<String>>(2)?.unwrap_or_default() };
-            Ok(FailedFile { path: path_of_bytes(row.get(0)?), fault })
-        });
-        failed.and_then(Iterator::collect).map_err(|e| self.error(e))
-    }
-
     /// What the index holds.
     pub fn status(&self) -> Result<Status, IndexError> {
         let meta = self.meta()?;
@@ -202,11 +191,17 @@ impl Database {
         let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)));
         let by_name: HashMap<String, i64> = rows.and_then(Iterator::collect).map_err(|e| self.error(e))?;
         let of = |kind: Kind| by_name.get(kind.name()).map(|count| (kind, (*count).max(0) as u64));
+        let mut statement =
+            self.prepare("SELECT path, fault_kind, fault FROM files WHERE fault_kind IS NOT NULL ORDER BY path")?;
+        let failed = statement.query_map([], |row| {
+            let fault = Fault { kind: row.get(1)?, message: row.get::<_, Option<String>>(2)?.unwrap_or_default() };
+            Ok(FailedFile { path: path_of_bytes(row.get(0)?), fault })
+        });
         let vectors = heads(self)?.iter().flat_map(|head| &head.alive).map(|bits| bits.count() as u64).sum();
         Ok(Status {
             folders: self.roots()?.into_iter().map(|(path, _)| path).collect(),
             files: Kind::ALL.into_iter().filter_map(of).collect(),
-            failed: self.failed_files()?,
+            failed: failed.and_then(Iterator::collect).map_err(|e| self.error(e))?,
             chunks: count("SELECT count(*) FROM chunks")?,
             vectors,
             bytes: ["", "-wal"].map(|end| self.bytes_of(end)).iter().sum(),

@@ -17,7 +17,6 @@ const LIBRARIES: &[&str] = &[
     "crates/convert/src/",
     "crates/engine/src/",
     "crates/diagnostics/src/",
-    "crates/index/src/",
 ];
 
 const ENVIRONMENT: &[&str] = &[concat!("std::", "env"), concat!("env::", "var"), concat!("env::", "args")];

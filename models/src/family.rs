@@ -207,6 +207,7 @@ pub enum AudioEncoder {
 
 /// A pass of an [`AudioEncoder`] that reads packed mel frames, between two steps.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, for as long as a clip is read")]
 pub enum AudioEncoderPass {
     /// Of [`AudioEncoder::Mel`].
     Mel(AudioPass),

@@ -777,7 +777,7 @@ fn records_of_other_families_and_in_int8_are_converted_and_inspected() {
     }
     let shown = run_in(&["models", "--records", "."]).stdout;
     assert!(
-        shown.contains("in parity") && shown.contains("BAAI/bge-m3") && shown.contains("dense,sparse,multi"),
+        shown.contains("in parity") && shown.contains("BAAI/bge-m3") && shown.contains("dense, sparse, multi"),
         "{shown}"
     );
     assert_eq!(listed["records"].as_array().unwrap().len(), 3);

@@ -504,7 +504,7 @@ mod tests {
             ("target_modules", json!("(unclosed")),
             ("exclude_modules", json!("[z-a]")),
             ("rank_pattern", json!({"(": 2})),
-            ("modules_to_save", json!(["*"])),
+            ("modules_to_save", json!(["("])),
             ("target_modules", json!("(((a{100}){100}){100}){100}")),
         ] {
             let error = config(|c| c[field] = value.clone()).unwrap_err().to_string();

@@ -63,7 +63,7 @@ pub const MOST_SECONDS: f64 = 2.0;
 pub fn targets() -> Vec<Target> {
     let target = |name, body, seeds, limit_mib, share| Target { name, body, seeds, limit_mib, share };
     let mut all = vec![
-        target("items", items::body, items::seeds, 64, 296),
+        target("items", items::body, items::seeds, 64, 286),
         target("config", checkpoint::config, checkpoint::config_seeds, 64, 20),
         target("side-files", checkpoint::side_files, checkpoint::side_file_seeds, 64, 4),
         target("adapter", checkpoint::adapter, checkpoint::adapter_seeds, 64, 4),

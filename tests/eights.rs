@@ -9,8 +9,12 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-/// A case: name, twin, texts with their vectors.
-fn cases() -> Vec<(String, String, Vec<(String, Vec<f32>)>)> {
+/// Name, twin, texts with their vectors.
+type Case = (String, String, Vec<(String, Vec<f32>)>);
+/// A field, and what changes it.
+type Change<'a> = (&'a str, &'a dyn Fn(&mut Value));
+
+fn cases() -> Vec<Case> {
     let text = std::fs::read(golden().refs.join("eights.json")).unwrap();
     let cases: Vec<Value> = serde_json::from_slice(&text).unwrap();
     let one = |text: &Value| (str_of(&text["text"]).into(), serde_json::from_value(text["vector"].clone()).unwrap());
@@ -79,7 +83,7 @@ fn other_ways_to_quantise_are_refused_by_name() {
         assert!(error.to_string().contains(method), "{error}");
     }
     let weights = "quantization_config.config_groups.group_0.weights";
-    let cases: &[(&str, &dyn Fn(&mut Value))] = &[
+    let cases: &[Change<'_>] = &[
         ("quantization_config.format", &|said| said["format"] = json!("pack-quantized")),
         ("quantization_config.config_groups", &|said| said["config_groups"] = json!(null)),
         ("quantization_config.sparsity_config", &|said| {

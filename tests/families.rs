@@ -581,7 +581,9 @@ fn mistakes_in_a_familys_folder_show_in_its_vectors() {
 /// refusal gives.
 #[test]
 fn a_setting_that_is_not_computed_is_refused_by_name() {
-    let cases: &[(&str, &[(&str, Value, &str)])] = &[
+    /// A field, its value, and the name in the refusal.
+    type Setting<'a> = (&'a str, Value, &'a str);
+    let cases: &[(&str, &[Setting<'_>])] = &[
         (
             "nomic-bert-tiny",
             &[

@@ -13,8 +13,13 @@ fn file(name: &str) -> PathBuf {
     workspace().join("tests/golden/gguf").join(name)
 }
 
+/// A text, the number of its tokens, and its vector.
+type Text = (String, usize, Vec<f32>);
+/// A fault, and what makes it.
+type Change<'a> = (&'a str, &'a dyn Fn(&mut Parts));
+
 /// Every file with its texts: the text, its ids' number, its vector.
-fn cases() -> Vec<(String, Vec<(String, usize, Vec<f32>)>)> {
+fn cases() -> Vec<(String, Vec<Text>)> {
     let text = std::fs::read(golden().refs.join("ggufs.json")).unwrap();
     let cases: Vec<Value> = serde_json::from_slice(&text).unwrap();
     let one = |text: &Value| {
@@ -216,7 +221,7 @@ fn fields(error: &ConvertError) -> Vec<&str> {
 fn what_a_file_says_and_is_not_computed_is_refused_by_its_key() {
     let bert = |change: &dyn Fn(&mut Parts)| refused("bert-f32.gguf", change);
     let one = 1u32.to_le_bytes();
-    let cases: &[(&str, &dyn Fn(&mut Parts))] = &[
+    let cases: &[Change<'_>] = &[
         ("general.architecture", &|parts| parts.set_text("general.architecture", "mamba")),
         ("general.type", &|parts| parts.set_text("general.type", "adapter")),
         ("split.count", &|parts| parts.set("split.count", 2, &2u16.to_le_bytes())),
@@ -249,7 +254,7 @@ fn what_a_file_says_and_is_not_computed_is_refused_by_its_key() {
         assert_eq!(fields(&error), [*key], "{error}");
     }
     let qwen3 = |change: &dyn Fn(&mut Parts)| refused("qwen3-q8.gguf", change);
-    let cases: &[(&str, &dyn Fn(&mut Parts))] = &[
+    let cases: &[Change<'_>] = &[
         ("qwen3.rope.scaling.type", &|parts| parts.set_text("qwen3.rope.scaling.type", "yarn")),
         ("qwen3.attention.sliding_window", &|parts| parts.set("qwen3.attention.sliding_window", 4, &one)),
         ("qwen3.attention.value_length", &|parts| parts.set("qwen3.attention.value_length", 4, &one)),

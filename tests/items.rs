@@ -326,7 +326,9 @@ fn every_pair_with_media_equals_its_reference_alone_and_in_company() {
         let engine = engine_of(&twin);
         assert_eq!((engine.profile().outputs, engine.profile().task.as_str()), (&["score"][..], "rerank"));
         let mut worst = Worst::default();
-        let mut by_query: Vec<(Value, Option<String>, Vec<(Input, u32)>)> = Vec::new();
+        /// A query, its instruction, and documents with the bits of their logits.
+        type Asked = (Value, Option<String>, Vec<(Input, u32)>);
+        let mut by_query: Vec<Asked> = Vec::new();
         for case in twin.cases("rerank") {
             let name = format!("{} {}", twin.name, case["name"]);
             let instruction = case["instruction"].as_str().map(String::from);

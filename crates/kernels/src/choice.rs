@@ -157,7 +157,12 @@ fn processor_name() -> String {
             }
         }
     }
-    std::env::consts::ARCH.into()
+    let architectures = [
+        ("x86_64", cfg!(target_arch = "x86_64")),
+        ("aarch64", cfg!(target_arch = "aarch64")),
+        ("wasm32", cfg!(target_arch = "wasm32")),
+    ];
+    architectures.into_iter().find(|(_, here)| *here).map_or("another processor", |(name, _)| name).into()
 }
 
 /// A set of instructions chosen by measurement, as plain data to be kept: with it come the times it follows from and the

@@ -7,8 +7,8 @@
 //! | `tokenizer` | `tokenizer.ggml.*` to a `tokenizer.json` |
 //! | `checkpoint` | architecture, sizes and names by the rules of a family |
 //!
-//! The reader is the house's own: of the published crates, `gguf`, `gguf-rs` and `ggus` believe the counts of a header
-//! before they look at the file's length and widen nothing, and `candle-core` brings a tensor library of its own.
+//! The reader is our own: sizes of a header are checked against the file's length before anything is allocated, and the crate
+//! that also widens packed types, `candle-core`, brings a tensor library of its own.
 
 mod blocks;
 mod checkpoint;

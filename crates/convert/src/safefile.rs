@@ -129,6 +129,20 @@ pub(crate) struct SafeFile {
     pub tensors: BTreeMap<String, StoredTensor>,
 }
 
+/// A tensor of the file at `path` as it was read, where each of its values is finite.
+///
+/// # Errors
+/// [`ConvertError::NonFinite`] with the number of those that are not.
+pub(crate) fn finite(path: &Path, name: &str, read: (Dtype, Vec<u8>)) -> Result<(Dtype, Vec<u8>), ConvertError> {
+    match layout::count_non_finite(read.0, &read.1) {
+        0 => Ok(read),
+        count => {
+            let faults = vec![NonFiniteFault { tensor: name.into(), count }];
+            Err(ConvertError::NonFinite { path: path.to_path_buf(), faults })
+        }
+    }
+}
+
 impl SafeFile {
     /// Opens a file and checks that its header describes exactly its bytes.
     pub fn open(path: &Path) -> Result<Self, ConvertError> {
@@ -172,14 +186,7 @@ impl SafeFile {
     /// # Panics
     /// If the tensor is not in the file or is not a float: names and types are checked before anything is read.
     pub fn read(&self, name: &str) -> Result<(Dtype, Vec<u8>), ConvertError> {
-        let (dtype, bytes) = self.read_unchecked(name)?;
-        match layout::count_non_finite(dtype, &bytes) {
-            0 => Ok((dtype, bytes)),
-            count => {
-                let faults = vec![NonFiniteFault { tensor: name.into(), count }];
-                Err(ConvertError::NonFinite { path: self.path.clone(), faults })
-            }
-        }
+        finite(&self.path, name, self.read_unchecked(name)?)
     }
 
     /// Values of a tensor as f32; NaN and infinite values are an error.

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use omniburn_models::record::Dtype;
 
 use super::blocks;
-use crate::error::{ConvertError, NonFiniteFault};
+use crate::error::ConvertError;
 use crate::fields::shown;
 use crate::layout;
-use crate::safefile::{Element, StoredTensor, read_exact_at};
+use crate::safefile::{Element, StoredTensor, finite, read_exact_at};
 
 const MAGIC: [u8; 4] = *b"GGUF";
 /// Axes of a tensor at most, as in the format's own library.
@@ -299,14 +299,7 @@ impl GgufFile {
     /// # Panics
     /// If the tensor is not in the file or its type is not read: names and types are checked before anything is read.
     pub fn read(&self, name: &str) -> Result<(Dtype, Vec<u8>), ConvertError> {
-        let (dtype, bytes) = self.read_unchecked(name)?;
-        match layout::count_non_finite(dtype, &bytes) {
-            0 => Ok((dtype, bytes)),
-            count => {
-                let faults = vec![NonFiniteFault { tensor: name.into(), count }];
-                Err(ConvertError::NonFinite { path: self.path.clone(), faults })
-            }
-        }
+        finite(&self.path, name, self.read_unchecked(name)?)
     }
 
     /// Number of NaN and infinite values in a tensor.

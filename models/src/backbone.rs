@@ -376,12 +376,20 @@ impl BackboneText {
         b: &Builder<'_>,
         tokens: Tokens<'_>,
     ) -> Self {
-        Self {
-            tokens: tokens.table(text.vocab, text.hidden),
-            backbone: b.at("backbone", |b| Backbone::build_with(text, options, b)),
-            head: VectorHead::build(head, b),
-            answers: None,
-        }
+        let tokens = tokens.table(text.vocab, text.hidden);
+        let backbone = b.at("backbone", |b| Backbone::build_with(text, options, b));
+        Self::of(tokens, backbone, VectorHead::build(head, b))
+    }
+
+    /// Of parts that are opened.
+    pub fn of(tokens: TokenTable, backbone: Backbone, head: VectorHead) -> Self {
+        Self { tokens, backbone, head, answers: None }
+    }
+
+    /// What is before the first layer, with what a layer takes beside its rows.
+    pub fn enter_with(&self, rows: TokenRows, extras: Extras) -> BackboneTextState {
+        let segments = rows.segments.clone();
+        BackboneTextState { layers: self.backbone.begin(rows, extras), segments }
     }
 
     /// The same with a head that makes scores.
@@ -405,8 +413,7 @@ impl Layered for BackboneText {
     type State = BackboneTextState;
 
     fn enter(&self, rows: TokenRows, _: Option<Vec<usize>>) -> BackboneTextState {
-        let segments = rows.segments.clone();
-        BackboneTextState { layers: self.backbone.begin(rows, Extras::default()), segments }
+        self.enter_with(rows, Extras::default())
     }
 
     fn layers(&self) -> usize {

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
-use omniburn_kernels::Segments;
 
-use crate::backbone::{Backbone, BackboneConfig, BackbonePass, Extras};
+use crate::backbone::{Backbone, BackboneConfig, BackboneText, BackboneTextState, Extras};
 use crate::batch::{MediaRows, TokenRows};
 use crate::blocks::{AnswerHead, RotaryAxes, TokenTable, VectorHead, VectorHeadConfig, axis_positions};
 use crate::builder::Builder;
@@ -34,22 +33,12 @@ pub(crate) struct MediaTextConfig<'a> {
 /// The model, opened.
 #[derive(Debug)]
 pub(crate) struct MediaText {
-    tokens: TokenTable,
-    backbone: Backbone,
+    text: BackboneText,
     axes: RotaryAxes,
     head_dim: usize,
     rope_theta: f64,
     merger: Merger,
     deepstack: Vec<Merger>,
-    head: VectorHead,
-    /// Of a reranker, what makes a score of the pooled row.
-    answers: Option<AnswerHead>,
-}
-
-/// A [`MediaText`] between two of its layers.
-pub(crate) struct MediaTextState {
-    layers: BackbonePass,
-    segments: Segments,
 }
 
 impl MediaText {
@@ -58,22 +47,18 @@ impl MediaText {
         let MediaTextConfig { text, axes, vision, head } = config;
         let (width, block, eps) = (vision.hidden, vision.merge * vision.merge, vision.norm_eps);
         let deep = |i| b.at(format!("deepstack.{i}"), |b| Merger::build_deep(b, width, block, text.hidden, eps));
-        Self {
-            tokens: tokens.table(text.vocab, text.hidden),
-            backbone: b.at("backbone", |b| Backbone::build(text, b)),
-            axes,
-            head_dim: text.head_dim,
-            rope_theta: text.rope_theta,
-            merger: b.at("merger", |b| Merger::build(b, width, block, text.hidden, eps)),
-            deepstack: (0..vision.taps.len()).map(deep).collect(),
-            head: VectorHead::build(head, b),
-            answers: None,
-        }
+        let tokens = tokens.table(text.vocab, text.hidden);
+        let backbone = b.at("backbone", |b| Backbone::build(text, b));
+        let merger = b.at("merger", |b| Merger::build(b, width, block, text.hidden, eps));
+        let deepstack = (0..vision.taps.len()).map(deep).collect();
+        let (head_dim, rope_theta) = (text.head_dim, text.rope_theta);
+        let text = BackboneText::of(tokens, backbone, VectorHead::build(head, b));
+        Self { text, axes, head_dim, rope_theta, merger, deepstack }
     }
 
     /// The same with a head that makes scores.
     pub fn with_answers(self, answers: Option<AnswerHead>) -> Self {
-        Self { answers, ..self }
+        Self { text: self.text.with_answers(answers), ..self }
     }
 
     /// Rows of an image or video for a sequence.
@@ -88,7 +73,7 @@ impl MediaText {
         if tokens == 0 {
             return 0;
         }
-        self.backbone.flops(tokens) + self.head.flops() + self.answers.as_ref().map_or(0, AnswerHead::flops)
+        self.text.flops(&Shape::Text { tokens }).unwrap_or(0)
     }
 }
 
@@ -116,48 +101,49 @@ fn added(tokens: usize, hidden: usize, media: &[MediaRows], device: &Device) -> 
 }
 
 impl Layered for MediaText {
-    type State = MediaTextState;
+    type State = BackboneTextState;
 
-    fn enter(&self, rows: TokenRows, positions: Option<Vec<usize>>) -> MediaTextState {
+    fn enter(&self, rows: TokenRows, positions: Option<Vec<usize>>) -> BackboneTextState {
         self.enter_media(rows, positions, &[], Vec::new())
     }
 
-    fn enter_media(&self, rows: TokenRows, _: Option<Vec<usize>>, _: &[u8], media: Vec<MediaRows>) -> MediaTextState {
-        let segments = rows.segments.clone();
+    fn enter_media(
+        &self,
+        rows: TokenRows,
+        _: Option<Vec<usize>>,
+        _: &[u8],
+        media: Vec<MediaRows>,
+    ) -> BackboneTextState {
         let mut extras = Extras::default();
         if !media.is_empty() {
             let ([tokens, hidden], device) = (rows.rows.dims(), rows.rows.device());
-            let positions = axis_positions(&segments, &media);
+            let positions = axis_positions(&rows.segments, &media);
             extras.rotary = Some(self.axes.table(&positions, self.head_dim, self.rope_theta, &device));
             extras.add_after_layer = added(tokens, hidden, &media, &device);
         }
-        MediaTextState { layers: self.backbone.begin(rows, extras), segments }
+        self.text.enter_with(rows, extras)
     }
 
     fn layers(&self) -> usize {
-        self.backbone.layers()
+        self.text.layers()
     }
 
-    fn layer(&self, _: usize, state: MediaTextState) -> MediaTextState {
-        MediaTextState { layers: self.backbone.advance(state.layers), ..state }
+    fn layer(&self, index: usize, state: BackboneTextState) -> BackboneTextState {
+        self.text.layer(index, state)
     }
 
-    fn leave(&self, state: MediaTextState, skipped: &[usize]) -> Tensor<2> {
-        self.head.forward(self.backbone.finish(state.layers), &state.segments, skipped)
+    fn leave(&self, state: BackboneTextState, skipped: &[usize]) -> Tensor<2> {
+        self.text.leave(state, skipped)
     }
 
-    fn end(&self, state: MediaTextState, ending: &Ending) -> Output {
-        let pooled = self.leave(state, &ending.skipped);
-        match &self.answers {
-            Some(head) => Output::Scores(head.forward(pooled)),
-            None => Output::Vectors(pooled),
-        }
+    fn end(&self, state: BackboneTextState, ending: &Ending) -> Output {
+        self.text.end(state, ending)
     }
 }
 
 impl TextModel for MediaText {
     fn tokens(&self) -> &TokenTable {
-        &self.tokens
+        self.text.tokens()
     }
 
     fn first_step(&self) -> StepKind {
@@ -191,8 +177,8 @@ impl TextModel for MediaText {
     }
 
     fn activations(&self) -> RowActivations {
-        let RowActivations { values, heads } = self.backbone.activations();
+        let RowActivations { values, heads } = self.text.activations();
         // What is added behind the first layers is there from the beginning on.
-        RowActivations { values: values + self.deepstack.len() * self.tokens.hidden(), heads }
+        RowActivations { values: values + self.deepstack.len() * self.tokens().hidden(), heads }
     }
 }

@@ -10,10 +10,10 @@ use omniburn_kernels::{self as kernels, Activation, Segments};
 use crate::batch::TokenRows;
 use crate::blocks::attention::self_attention;
 use crate::blocks::filler::{with_filler, without_filler};
-use crate::blocks::{LayerNorm, Linear, RotaryTable, TokenTable, VectorHead};
+use crate::blocks::{LayerNorm, Linear, RotaryTable, TokenTable, VectorHead, VectorHeadConfig};
 use crate::builder::{Builder, FusedPart};
 use crate::capture;
-use crate::family::{Pass, PassInput, RowActivations, StepKind, TextModel};
+use crate::family::{Pass, PassInput, RowActivations, StepKind, TextModel, Tokens};
 use crate::flops::{self, Shape};
 use crate::pass::{Layered, LayeredPass};
 use crate::record::SourceAxes;
@@ -219,6 +219,23 @@ pub struct RotaryText {
     pub encoder: RotaryEncoder,
     /// From rows to the vector.
     pub vector_head: VectorHead,
+}
+
+impl RotaryText {
+    /// The encoder, `backbone.…`, between a token table of `vocab` rows and what makes vectors.
+    pub fn build(
+        shape: &RotaryEncoderShape,
+        vocab: usize,
+        vector_head: &VectorHeadConfig,
+        b: &Builder<'_>,
+        tokens: Tokens<'_>,
+    ) -> Self {
+        Self {
+            tokens: tokens.table(vocab, shape.hidden),
+            encoder: b.at("backbone", |b| RotaryEncoder::build(shape, b)),
+            vector_head: VectorHead::build(vector_head, b),
+        }
+    }
 }
 
 /// A [`RotaryText`] between two of its layers.

@@ -55,8 +55,8 @@ impl<'a> Weights<'a> {
     }
 
     /// A small matrix in f32 from its values on the host, `[outputs, inputs]`, for products in f32 whatever the compute type
-    /// is. On flex it is brought into panels: flex's own product of a matrix this narrow gives a row other bits in other
-    /// company.
+    /// is. On flex it is brought into panels: flex's own product of a matrix this narrow gives a row other bits in
+    /// other batches.
     pub fn narrow(&self, values: &[f32], inputs: usize, outputs: usize) -> Weight {
         let turned = (0..inputs * outputs).map(|at| values[at % outputs * inputs + at / outputs]);
         let turned: Vec<f32> = turned.collect(); // [inputs, outputs]

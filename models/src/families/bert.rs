@@ -339,6 +339,25 @@ pub struct BertText {
 }
 
 impl BertText {
+    /// The encoder, `backbone.…`, between a token table of `vocab` rows and what makes vectors; without heads for anything else.
+    pub(crate) fn embedder(
+        shape: &EncoderShape,
+        vocab: usize,
+        vector_head: &VectorHeadConfig,
+        padding: Option<u32>,
+        b: &Builder<'_>,
+        tokens: Tokens<'_>,
+    ) -> Self {
+        Self {
+            tokens: tokens.table(vocab, shape.hidden),
+            encoder: b.at("backbone", |b| Encoder::build(shape, b)),
+            vector_head: VectorHead::build(vector_head, b),
+            padding,
+            head: None,
+            row_heads: RowHeads::default(),
+        }
+    }
+
     /// One vector a sequence, pooled as the configuration says and not normalised.
     ///
     /// # Shapes

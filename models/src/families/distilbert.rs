@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::blocks::{HiddenAct, RowHeads, VectorHead, VectorHeadConfig};
+use crate::blocks::{HiddenAct, VectorHeadConfig};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps, hidden_act, spelling};
-use crate::encoder::{Encoder, EncoderShape};
+use crate::encoder::EncoderShape;
 use crate::error::ConfigError;
 use crate::families::bert::{BertText, check_encoder, encoder_words};
 use crate::family::{Architecture, CheckpointRules, Family, ModelSpec, TextModel, Tokens, config};
@@ -122,14 +122,7 @@ impl Architecture for DistilBertConfig {
     }
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
-        Arc::new(BertText {
-            tokens: tokens.table(self.vocab, self.hidden),
-            encoder: b.at("backbone", |b| Encoder::build(&self.shape(), b)),
-            vector_head: VectorHead::build(&self.vector_head, b),
-            padding: None,
-            head: None,
-            row_heads: RowHeads::default(),
-        })
+        Arc::new(BertText::embedder(&self.shape(), self.vocab, &self.vector_head, None, b, tokens))
     }
 
     fn vector_head(&self) -> Option<&VectorHeadConfig> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::blocks::VectorHeadConfig;
 use crate::blocks::rope::ntk_frequencies;
-use crate::blocks::{VectorHead, VectorHeadConfig};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps};
 use crate::checks::{layer_count, nonzero, positive};
@@ -15,7 +15,7 @@ use crate::error::ConfigError;
 use crate::families::nomic_bert::{check_rotary, rotary_words};
 use crate::family::{Architecture, CheckpointRules, Family, ModelSpec, TextModel, Tokens, config};
 use crate::record::Preprocess;
-use crate::rotary_encoder::{RotaryEncoder, RotaryEncoderShape, RotaryMlp, RotaryText};
+use crate::rotary_encoder::{RotaryEncoderShape, RotaryMlp, RotaryText};
 
 /// The family.
 pub static FAMILY: Family = Family {
@@ -160,11 +160,7 @@ impl Architecture for GteConfig {
     }
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
-        Arc::new(RotaryText {
-            tokens: tokens.table(self.vocab, self.hidden),
-            encoder: b.at("backbone", |b| RotaryEncoder::build(&self.shape(), b)),
-            vector_head: VectorHead::build(&self.vector_head, b),
-        })
+        Arc::new(RotaryText::build(&self.shape(), self.vocab, &self.vector_head, b, tokens))
     }
 
     fn vector_head(&self) -> Option<&VectorHeadConfig> {

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::blocks::VectorHeadConfig;
 use crate::blocks::rope::inverse_frequencies;
-use crate::blocks::{VectorHead, VectorHeadConfig};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, Fields, GgufRules, KeyMap, Pattern, Steps, spelling};
 use crate::checks::{layer_count, multiple, nonzero, positive, small};
 use crate::error::ConfigError;
 use crate::family::{Architecture, CheckpointRules, Family, ModelSpec, TextModel, Tokens, config};
 use crate::record::Preprocess;
-use crate::rotary_encoder::{Experts, RotaryEncoder, RotaryEncoderShape, RotaryMlp, RotaryText};
+use crate::rotary_encoder::{Experts, RotaryEncoderShape, RotaryMlp, RotaryText};
 
 /// The family.
 pub static FAMILY: Family = Family {
@@ -237,11 +237,7 @@ impl Architecture for NomicBertConfig {
     }
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
-        Arc::new(RotaryText {
-            tokens: tokens.table(self.vocab, self.hidden),
-            encoder: b.at("backbone", |b| RotaryEncoder::build(&self.shape(), b)),
-            vector_head: VectorHead::build(&self.vector_head, b),
-        })
+        Arc::new(RotaryText::build(&self.shape(), self.vocab, &self.vector_head, b, tokens))
     }
 
     fn vector_head(&self) -> Option<&VectorHeadConfig> {

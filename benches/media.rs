@@ -91,12 +91,12 @@ fn main() {
 
     let mut group = criterion.benchmark_group("media/film");
     // 4 s into a group of ten: each frame needs the hundred images before it.
-    let film = VideoSource::File(stored("videos/ten_minutes.mp4"));
+    let source = VideoSource::File(stored("videos/ten_minutes.mp4"));
     group.bench_function("one frame of 1080p H.264, 101 pictures after its key frame", |b| {
         b.iter(|| {
-            let mut film =
-                Video::open(&film, &VideoOptions { ffmpeg: None, ..VideoOptions::default() }).expect("a film opens");
-            film.frames_at(&[304.0], &mut |_, _| Ok(())).expect("a frame decodes");
+            let mut video =
+                Video::open(&source, &VideoOptions { ffmpeg: None, ..VideoOptions::default() }).expect("a video opens");
+            video.frames_at(&[304.0], &mut |_, _| Ok(())).expect("a frame decodes");
         });
     });
     group.finish();

@@ -113,7 +113,7 @@ fn sound_and_film_that_cannot_be_read_are_named_in_little_time_and_cost_nothing_
     let engine = builder(twin.record(Dtype::F32)).ffmpeg(None).open().unwrap();
     let media = workspace().join("tests/golden/media");
     let read = |name: &str| fs::read(media.join(name)).unwrap();
-    let (film, mkv, sound) = (read("videos/high.mp4"), read("videos/sound.mkv"), read("audio/files/stereo.m4a"));
+    let (mp4, mkv, m4a) = (read("videos/high.mp4"), read("videos/sound.mkv"), read("audio/files/stereo.m4a"));
     let silence = vec![0.0f32; 8000];
     let at = |value: f32| {
         let mut samples = silence.clone();
@@ -124,29 +124,29 @@ fn sound_and_film_that_cannot_be_read_are_named_in_little_time_and_cost_nothing_
     let video = |bytes: Vec<u8>| Input::video_bytes(bytes);
     let cases = [
         // Cut.
-        (audio(sound[..sound.len() / 2].to_vec()), "corrupt", ""),
+        (audio(m4a[..m4a.len() / 2].to_vec()), "corrupt", ""),
         (audio(wav(1, 16000, 32000, &silence[..4000])), "corrupt", "16000 bytes"),
-        (video(film[..film.len() / 2].to_vec()), "corrupt", ""),
+        (video(mp4[..mp4.len() / 2].to_vec()), "corrupt", ""),
         (video(mkv[..mkv.len() / 2].to_vec()), "corrupt", ""),
         (video(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom".to_vec()), "corrupt", "moov"),
         // Lying.
-        (audio(film.clone()), "empty", "audio track"),
-        (video(sound.clone()), "empty", "video track"),
+        (audio(mp4.clone()), "empty", "audio track"),
+        (video(m4a.clone()), "empty", "video track"),
         (audio(b"RIFF of a letter".to_vec()), "unknown_format", "text"),
         (video(read("audio/files/stereo.mp3")), "unknown_format", "mp3"),
-        (video(altered(film.clone(), b"stsz", 8, &[0xff; 4])), "corrupt", "4294967295"),
+        (video(altered(mp4.clone(), b"stsz", 8, &[0xff; 4])), "corrupt", "4294967295"),
         // Empty.
         (audio(Vec::new()), "empty", ""),
         (video(Vec::new()), "empty", ""),
         (audio(wav(1, 16000, 0, &[])), "empty", ""),
         (Input::audio_samples(Vec::new(), 16000), "empty", ""),
         // Encrypted.
-        (audio(renamed(sound.clone(), b"mp4a", b"enca")), "unsupported_codec", "encrypted"),
-        (video(renamed(film.clone(), b"avc1", b"encv")), "unsupported_codec", "encrypted"),
+        (audio(renamed(m4a.clone(), b"mp4a", b"enca")), "unsupported_codec", "encrypted"),
+        (video(renamed(mp4.clone(), b"avc1", b"encv")), "unsupported_codec", "encrypted"),
         // Zero rate.
         (audio(wav(1, 0, 32000, &silence)), "corrupt", "zero"),
         (Input::audio_samples(silence.clone(), 0), "unsupported_codec", "0 Hz"),
-        (video(altered(film.clone(), b"mdhd", 12, &[0; 4])), "corrupt", "zero"),
+        (video(altered(mp4.clone(), b"mdhd", 12, &[0; 4])), "corrupt", "zero"),
         // Samples that are no numbers.
         (audio(wav(1, 16000, 32000, &at(f32::NAN))), "not_finite", "0.250 s"),
         (audio(wav(1, 16000, 32000, &at(f32::INFINITY))), "not_finite", "0.250 s"),

@@ -170,20 +170,20 @@ fn the_same_sound_in_every_format_has_nearly_the_same_vector() {
 }
 
 #[test]
-fn the_same_film_as_a_file_and_as_its_frames_has_nearly_the_same_vector() {
+fn the_same_video_as_a_file_and_as_its_frames_has_nearly_the_same_vector() {
     // Frames as FFmpeg lists them, with its own conversion to RGB.
-    let films = workspace().join("tests/golden/media/videos");
+    let videos = workspace().join("tests/golden/media/videos");
     for name in ["omni-small-tiny", "omni-nano-tiny"] {
         let engine = golden().twin(name).engine();
         let four = Request::new(Role::Document).frames(4);
         let file =
-            engine.embed_with(&[Input::video_file(films.join("high.mp4"))], &four).unwrap().swap_remove(0).unwrap();
-        let list = Input::video_frame_files((0..4).map(|n| films.join(format!("listed-{n}.png"))).collect());
+            engine.embed_with(&[Input::video_file(videos.join("high.mp4"))], &four).unwrap().swap_remove(0).unwrap();
+        let list = Input::video_frame_files((0..4).map(|n| videos.join(format!("listed-{n}.png"))).collect());
         let cosine = cosine(file.embedding.as_slice(), &vector(&engine, list));
         println!("{name}: high.mp4 beside its frames: {cosine:.6}");
         assert!(cosine >= 0.999, "{name}: {cosine}");
         // Another choice of frames is another video.
-        let other = engine.embed_with(&[Input::video_file(films.join("high.mp4"))], &four.clone().frames(2)).unwrap();
+        let other = engine.embed_with(&[Input::video_file(videos.join("high.mp4"))], &four.clone().frames(2)).unwrap();
         assert_ne!(other[0].as_ref().unwrap().embedding, file.embedding);
     }
     // A video of a phone, and the frames that the media crate shows at the same times.
@@ -192,17 +192,18 @@ fn the_same_film_as_a_file_and_as_its_frames_has_nearly_the_same_vector() {
     let engine = golden().twin("omni-small-tiny").engine();
     let eight = Request::new(Role::Document).frames(8);
     let file = engine.embed_with(&[Input::video_file(&path)], &eight).unwrap().swap_remove(0).unwrap();
-    let mut film =
+    let mut video =
         Video::open(&VideoSource::File(path), &VideoOptions { ffmpeg: None, ..VideoOptions::default() }).unwrap();
-    let times: Vec<f64> = (0..8).map(|i| film.duration_s() * (f64::from(i) + 0.5) / 8.0).collect();
+    let times: Vec<f64> = (0..8).map(|i| video.duration_s() * (f64::from(i) + 0.5) / 8.0).collect();
     let mut frames = Vec::new();
-    film.frames_at(&times, &mut |_, frame| {
-        frames.push(frame.clone());
-        Ok(())
-    })
-    .unwrap();
+    video
+        .frames_at(&times, &mut |_, frame| {
+            frames.push(frame.clone());
+            Ok(())
+        })
+        .unwrap();
     let list = vector(&engine, Input::video_frames(frames));
     let cosine = cosine(file.embedding.as_slice(), &list);
-    println!("a phone's film beside its frames: {cosine:.6}");
+    println!("a phone's video beside its frames: {cosine:.6}");
     assert!(cosine >= 0.999, "{cosine}");
 }

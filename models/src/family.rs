@@ -141,9 +141,6 @@ pub trait Architecture: erased_serde::Serialize + fmt::Debug + Any + Send + Sync
 
     /// Lines for people: a name and what stands behind it.
     fn words(&self, preprocess: &Preprocess) -> Vec<(&'static str, String)>;
-
-    /// Itself, to be told apart.
-    fn as_any(&self) -> &dyn Any;
 }
 
 erased_serde::serialize_trait_object!(Architecture);
@@ -772,7 +769,8 @@ impl FamilyConfig {
 
     /// The configuration, if it is of this type.
     pub fn of<C: Architecture>(&self) -> Option<&C> {
-        self.config.as_any().downcast_ref()
+        let config: &dyn Any = &*self.config;
+        config.downcast_ref()
     }
 
     /// The configuration.

@@ -1,7 +1,6 @@
 //! BERT and sentence-transformers of its kind: text alone, one vector from the mean of the rows, from the first of them, or
 //! from whatever the pooling file says; and cross encoders, which score a pair of texts.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
@@ -241,10 +240,6 @@ impl Architecture for BertConfig {
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
         vec![("text", encoder_words(&self.shape(), self.max_tokens, self.vocab))]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

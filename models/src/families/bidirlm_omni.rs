@@ -1,7 +1,6 @@
 //! BidirLM-Omni: texts, images, videos, audio and items of several of them, in one user turn that is read in both directions at
 //! positions of three axes; the mean of all rows is the vector.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -140,10 +139,6 @@ impl Architecture for BidirLmOmniConfig {
             lines.push(("audio", format!("{layers} blocks of {hidden}, {stem}, {mels} mel bands at {rate} Hz")));
         }
         lines
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

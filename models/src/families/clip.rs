@@ -3,7 +3,6 @@
 //! Rows of a text see only earlier ones, and the first end token makes the vector: what would stand behind it changes nothing
 //! and is not read.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
@@ -142,10 +141,6 @@ impl Architecture for ClipConfig {
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
         let text = format!("{}, causal", self.text.words());
         vec![("text", text), ("images", self.vision.words()), ("similarity", self.similarity.words())]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -1,6 +1,5 @@
 //! DistilBERT (multi-qa-distilbert, msmarco-distilbert): the encoder of BERT without kinds of rows.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -131,10 +130,6 @@ impl Architecture for DistilBertConfig {
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
         vec![("text", encoder_words(&self.shape(), self.max_tokens, self.vocab))]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -1,7 +1,6 @@
 //! Gemma 3 text embedders (EmbeddingGemma): pre- and post-norms around each half of a layer, norms of queries and keys, layers
 //! that see a window beside those that see all, each kind with its own rotary base, in both directions.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use burn::module::Module;
@@ -173,10 +172,6 @@ impl Architecture for Gemma3Config {
         let sight = format!("{all} of them over all rows, the others over {window} on each side");
         let words = format!("{layers} layers of {hidden}, {heads} heads over {kv_heads} of {head_dim}, {sight}");
         vec![("text", format!("{words}, {max_tokens} tokens at most, table of {vocab} rows"))]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

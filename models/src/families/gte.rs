@@ -1,7 +1,6 @@
 //! The encoder of GTE (gte-base-en-v1.5, gte-large-en-v1.5, gte-multilingual-base, snowflake-arctic-embed-m-v2.0): post-norm,
 //! with rotary positions that may be scaled, and an MLP with a GELU gate.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -169,10 +168,6 @@ impl Architecture for GteConfig {
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
         vec![("text", rotary_words(&self.shape(), self.max_tokens, self.vocab))]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -1,7 +1,6 @@
 //! Text embedders whose body is a Llama, a Mistral or a Qwen2: the backbone without norms of queries and keys, causal or not
 //! (llama-embed-nemotron, e5-mistral, gte-Qwen2).
 
-use std::any::Any;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -93,10 +92,6 @@ impl Architecture for LlamaConfig {
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
         vec![("text", self.text.words())]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

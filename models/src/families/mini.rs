@@ -7,7 +7,6 @@
 //! ```
 //! `u` comes through the encoder, `s` straight from the connector, `c` from the classes an image is likely of.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
@@ -305,10 +304,6 @@ impl Architecture for MiniConfig {
             lines.push(("speech", format!("{words}, {} rows a clip", s.rows)));
         }
         lines
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

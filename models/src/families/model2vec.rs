@@ -1,7 +1,6 @@
 //! Static tables of token rows: a text's vector is the mean of the rows of its tokens (model2vec's potion models, StaticEmbedding
 //! of sentence-transformers).
 
-use std::any::Any;
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
@@ -107,10 +106,6 @@ impl Architecture for Model2VecConfig {
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
         let Self { hidden, max_tokens, vocab, .. } = self;
         vec![("text", format!("a table of {vocab} rows of {hidden} and nothing else, {max_tokens} tokens at most"))]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -1,7 +1,6 @@
 //! ModernBERT: a pre-norm encoder with rotary positions, gated MLPs, and layers that see a window beside those that see all
 //! (gte-modernbert, granite-embedding, Ettin), and cross encoders of it (gte-reranker-modernbert).
 
-use std::any::Any;
 use std::sync::Arc;
 
 use burn::module::Module;
@@ -152,10 +151,6 @@ impl Architecture for ModernBertConfig {
         let sight = format!("{all} of them over all rows, the others over {window} on each side");
         let words = format!("{layers} encoder layers of {hidden}, {heads} heads, {sight}");
         vec![("text", format!("{words}, {max_tokens} tokens at most, table of {vocab} rows"))]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

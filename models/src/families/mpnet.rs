@@ -1,7 +1,6 @@
 //! MPNet (all-mpnet-base-v2, multi-qa-mpnet, paraphrase-mpnet): the encoder of BERT without kinds of rows, with positions that
 //! begin behind the padding's and a bias of the scores by distance.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -138,10 +137,6 @@ impl Architecture for MpnetConfig {
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
         vec![("text", encoder_words(&self.shape(), self.max_tokens, self.vocab))]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -1,7 +1,6 @@
 //! NomicBERT: a post-norm encoder with rotary positions, in nomic-embed-text v1 and v1.5 with SwiGLU and without biases, in v2
 //! with GELU, biases, and a mixture of experts in every other layer.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -246,10 +245,6 @@ impl Architecture for NomicBertConfig {
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
         vec![("text", rotary_words(&self.shape(), self.max_tokens, self.vocab))]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

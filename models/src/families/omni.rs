@@ -1,6 +1,5 @@
 //! The omni family: one backbone that reads text, image and audio rows alike.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
@@ -258,10 +257,6 @@ impl Architecture for OmniConfig {
             lines.push(("audio", format!("{} blocks of {}, {mels} mel bands at {rate} Hz", a.layers, a.hidden)));
         }
         lines
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -1,7 +1,6 @@
 //! Plain Qwen3 text models: embedders (Qwen3-Embedding), the causal backbone with one vector from the last row or from
 //! whatever the pooling file says; and rerankers (Qwen3-Reranker), which answer whether a document meets a query.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -137,10 +136,6 @@ impl Architecture for Qwen3Config {
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
         vec![("text", self.text.words())]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

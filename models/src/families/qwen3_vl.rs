@@ -2,7 +2,6 @@
 //! instruction, read causally at positions of three axes; the last row is the vector. And rerankers (Qwen3-VL-Reranker), which
 //! answer whether such a document meets such a query.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -141,10 +140,6 @@ impl Architecture for Qwen3VlConfig {
         let mut lines = vec![("text", self.text.words())];
         lines.extend(preprocess.image.as_ref().map(|image| ("images", self.vision.words(image))));
         lines
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -4,7 +4,6 @@
 //! Texts are padded to the longest one and read without a mask, as they were in training: the padding takes part. The last
 //! row, mostly padding, makes the vector.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -135,10 +134,6 @@ impl Architecture for SiglipConfig {
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
         let text = format!("{}, each padded to that with id {}", self.text.words(), self.padding);
         vec![("text", text), ("images", self.vision.words()), ("similarity", self.similarity.words())]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -1,7 +1,6 @@
 //! XLM-RoBERTa and RoBERTa: the encoder of BERT with positions that begin behind the padding's (multilingual-e5, bge-m3,
 //! all-distilroberta's teachers), and cross encoders of it (bge-reranker).
 
-use std::any::Any;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -180,10 +179,6 @@ impl Architecture for XlmRobertaConfig {
 
     fn words(&self, _: &Preprocess) -> Vec<(&'static str, String)> {
         vec![("text", encoder_words(&self.shape(), self.max_tokens, self.vocab))]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -17,6 +17,7 @@ const LIBRARIES: &[&str] = &[
     "crates/convert/src/",
     "crates/engine/src/",
     "crates/diagnostics/src/",
+    "crates/index/src/",
 ];
 
 const ENVIRONMENT: &[&str] = &[concat!("std::", "env"), concat!("env::", "var"), concat!("env::", "args")];

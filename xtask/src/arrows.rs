@@ -65,6 +65,12 @@ const ROOMS: &[Room] = &[
         reason: "examines an engine by its public surface alone, so that what it says holds for every user",
     },
     Room {
+        package: "omniburn-index",
+        imports: &["omniburn", "omniburn-media"],
+        never: &["burn", "clap", "axum", "tokio", "safetensors"],
+        reason: "files, words and vectors in one database; the engine is one of the models it can be fed by, behind a feature, so that it builds and tests without Burn",
+    },
+    Room {
         package: "omniburn-cli",
         imports: &["omniburn", "omniburn-convert", "omniburn-diagnostics", "omniburn-output"],
         never: &["safetensors", "tokenizers", "image"],

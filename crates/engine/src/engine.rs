@@ -410,6 +410,15 @@ impl Engine {
         self.session.preparer.work(input, request)
     }
 
+    /// Tokens that a text has for this model, with the request's prefix and what stands around every text, whatever its
+    /// length: what a text is cut by before it is embedded.
+    ///
+    /// # Errors
+    /// [`ItemError::Media`] where the tokenizer refuses the text.
+    pub fn count_tokens(&self, text: &str, request: &Request) -> Result<usize, ItemError> {
+        self.session.preparer.count_tokens(text, request)
+    }
+
     /// Runs work of a tool's own on the device's thread and in its compute threads, when its turn comes, as one time slice of
     /// the request's class: everything else waits for its end.
     ///

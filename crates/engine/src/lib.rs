@@ -68,7 +68,7 @@ pub use worker::{ClassStats, DurationStats, MetricsSnapshot};
 /// Files before they are inputs: what kind they are of, and images as pixels.
 pub mod media {
     pub use omniburn_media::{
-        NotText, OTHER_TEXT, TextEncoding, TrackInfo, VideoSource, decode_image, has_images, is_animation,
+        FileKind, NotText, OTHER_TEXT, TextEncoding, TrackInfo, VideoSource, decode_image, has_images, is_animation,
         known_image_ending, resize_bicubic, sniff,
     };
 }

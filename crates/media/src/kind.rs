@@ -1,5 +1,6 @@
 //! What a file is, from its first bytes or from the ending of its name.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use crate::container::mpeg::frames_may_follow;
@@ -16,15 +17,19 @@ const IMAGE_ENDINGS: &[&str] = &[
 const IMAGES_NOT_READ: &[&str] =
     &["heic", "avif", "jxl", "jp2", "psd", "xcf", "svg", "ico", "exr", "hdr", "dds", "qoi", "pnm"];
 
+/// True for a path with one of these endings, in any case.
+pub(crate) fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    let ending = path.extension().and_then(OsStr::to_str);
+    ending.is_some_and(|ending| endings.iter().any(|known| known.eq_ignore_ascii_case(ending)))
+}
+
 /// Bytes of a file that [`sniff`] looks at; more do no harm.
 pub(crate) const SNIFF_BYTES: usize = 1024;
 
 /// True for the ending of an image file, also of one that is refused by name (HEIC, AVIF, …).
 #[must_use]
 pub fn known_image_ending(path: &Path) -> bool {
-    path.extension()
-        .and_then(|ending| ending.to_str())
-        .is_some_and(|ending| IMAGE_ENDINGS.iter().any(|known| known.eq_ignore_ascii_case(ending)))
+    has_ending(path, IMAGE_ENDINGS)
 }
 
 /// True for a format that [`sniff`] knows as an image and that is not decoded.

@@ -21,6 +21,7 @@ mod container;
 mod encoding;
 mod error;
 mod estimate;
+mod file_kind;
 mod image;
 mod kind;
 mod label;
@@ -36,6 +37,7 @@ pub use crate::audio::{
 pub use crate::encoding::{NotText, TextEncoding};
 pub use crate::error::MediaError;
 pub use crate::estimate::{ImageSource, ImageTarget, MemoryEstimate, frames_estimate, image_estimate, mel_estimate};
+pub use crate::file_kind::FileKind;
 pub use crate::image::decode::{decode_image, decode_image_file};
 pub use crate::image::letterbox::letterbox;
 pub use crate::image::patches::{

@@ -228,6 +228,12 @@ impl Preparer {
         Ok(Prepared::Text { sequence, truncated: ids.truncated, pair: None })
     }
 
+    /// Tokens of a text with its prefix, whatever its length.
+    pub(crate) fn count_tokens(&self, text: &str, request: &Request) -> Result<usize, ItemError> {
+        let prefix = prompt::prefix(&self.header().prompts, request.role);
+        guarded(|| Ok(self.tokenizer.ids(&[prefix, text].concat())?.len()))
+    }
+
     /// A query and a document as one sequence, as the model's pairs are laid out.
     fn prepare_pair(&self, pair: &[Input; 2], request: &Request) -> Result<Prepared, ItemError> {
         let (family, prompts) = (&self.header().family, &self.header().prompts);

@@ -1,0 +1,113 @@
+//! Files as texts with places, or as what the model takes whole.
+//!
+//! What others wrote is read here: sizes are bounded before anything is unpacked, and a reader that panics is a fault of that
+//! one file. Archives are not entered; documents that are archives are read for the parts that hold their text.
+
+mod archive;
+mod html;
+mod mail;
+mod office;
+#[cfg(feature = "pdf")]
+mod pdf;
+mod rtf;
+mod text;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use crate::error::Fault;
+use crate::kind::Kind;
+
+/// Bytes of text that one file may give.
+pub(crate) const MAX_TEXT_BYTES: u64 = 64 << 20;
+/// Bytes of a document that is read whole.
+const MAX_DOCUMENT_BYTES: u64 = 1 << 30;
+
+/// A text, or the text of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Section {
+    /// Page, slide or chapter, from 1; none where lines are the places.
+    pub page: Option<u32>,
+    pub text: String,
+}
+
+/// The text of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Text {
+    pub title: Option<String>,
+    pub sections: Vec<Section>,
+}
+
+impl Text {
+    /// Without pages.
+    fn of(title: Option<String>, text: String) -> Self {
+        Self { title: title.and_then(tidy_title), sections: vec![Section { page: None, text }] }
+    }
+
+    /// With pages, from 1.
+    fn of_pages(title: Option<String>, pages: Vec<String>) -> Self {
+        let section = |(at, text)| Section { page: Some(at as u32 + 1), text };
+        Self { title: title.and_then(tidy_title), sections: pages.into_iter().enumerate().map(section).collect() }
+    }
+}
+
+/// A title on one line, or none.
+fn tidy_title(title: String) -> Option<String> {
+    let words: Vec<&str> = title.split_whitespace().collect();
+    let title: String = words.join(" ").chars().filter(|c| !c.is_control()).take(300).collect();
+    (!title.is_empty()).then_some(title)
+}
+
+/// Raised with every change of what is extracted: contents of before are then read anew.
+pub(crate) const VERSION: u32 = 1;
+
+/// The text of a file of a kind that has some.
+///
+/// # Errors
+/// [`Fault`] naming what was found.
+pub(crate) fn text_of(path: &Path, kind: Kind) -> Result<Text, Fault> {
+    let read = || match kind {
+        Kind::Text | Kind::Code => text::read(path).map(|text| Text::of(None, text)),
+        Kind::Html => text::read(path).map(|text| html::text_of(&text)),
+        #[cfg(feature = "pdf")]
+        Kind::Pdf => pdf::text_of(whole(path)?),
+        #[cfg(not(feature = "pdf"))]
+        Kind::Pdf => {
+            Err(Fault::new("unknown_format", "found a PDF, which this build does not read: its feature `pdf` is off"))
+        }
+        Kind::Document => document(path),
+        Kind::Spreadsheet | Kind::Presentation => office::text_of(path),
+        Kind::Book => office::book(path),
+        Kind::Mail => mail::text_of(&whole(path)?),
+        Kind::Image | Kind::Audio | Kind::Video => unreachable!("the model takes it whole"),
+    };
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let why = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let why = why.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(Fault::new("panicked", format!("the reader of {kind} files gave up: {why}")))
+    })
+}
+
+fn document(path: &Path) -> Result<Text, Fault> {
+    let mut head = [0; 8];
+    let mut file = std::fs::File::open(path).map_err(|e| Fault::of_io(&e))?;
+    let read = std::io::Read::read(&mut file, &mut head).map_err(|e| Fault::of_io(&e))?;
+    match &head[..read] {
+        [b'{', b'\\', b'r', b't', b'f', ..] => rtf::text_of(&whole(path)?),
+        [0xd0, 0xcf, 0x11, 0xe0, ..] => Err(Fault::new(
+            "unknown_format",
+            "found a password-protected document, or one of the older binary formats; expected one without a password",
+        )),
+        _ => office::text_of(path),
+    }
+}
+
+/// Every byte of a document.
+fn whole(path: &Path) -> Result<Vec<u8>, Fault> {
+    let size = std::fs::metadata(path).map_err(|e| Fault::of_io(&e))?.len();
+    if size > MAX_DOCUMENT_BYTES {
+        let message = format!("found {size} bytes, expected at most {MAX_DOCUMENT_BYTES} of a document");
+        return Err(Fault::new("too_large", message));
+    }
+    std::fs::read(path).map_err(|e| Fault::of_io(&e))
+}

@@ -1,0 +1,109 @@
+//! A hit opened: the lines or the page of a file, as text.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::embedder::Content;
+use crate::error::{Fault, IndexError};
+use crate::extract;
+use crate::kind::{Kind, Modality};
+use crate::locator::Locator;
+use crate::search::prefix_range;
+use crate::store::{Database, FileRow};
+
+/// Characters of a text that its likes are sought by: more than a model reads.
+const MOST_CHARACTERS: usize = 20_000;
+
+/// What was opened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Opened {
+    /// Text: lines of a file, a page, or all of it.
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// The text.
+        text: String,
+    },
+    /// A file that is no text, as a whole.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Its kind.
+        kind: Kind,
+    },
+}
+
+/// A file as something to be embedded; of a text its beginning.
+///
+/// # Errors
+/// [`Fault`] for a file that cannot be read, or is of no kind that is embedded.
+pub fn content_of_file(path: &Path) -> Result<Content, Fault> {
+    let mut head = Vec::new();
+    let open = std::fs::File::open(path).map_err(|e| Fault::of_io(&e))?;
+    open.take(1024).read_to_end(&mut head).map_err(|e| Fault::of_io(&e))?;
+    let kind = Kind::of(path, omniburn_media::sniff(&head));
+    let kind = kind.ok_or_else(|| Fault::new("unknown_format", "found no text, image, audio or video in it"))?;
+    Ok(match kind.modality() {
+        Modality::Image => Content::Image(path.into()),
+        Modality::Audio => Content::Audio(path.into()),
+        Modality::Video => Content::Video(path.into()),
+        Modality::Text => {
+            let text = extract::text_of(path, kind)?.sections.into_iter().map(|section| section.text);
+            let text: String = text.collect::<Vec<_>>().join("\n").trim_start().chars().take(MOST_CHARACTERS).collect();
+            if text.is_empty() {
+                return Err(Fault::new("empty", "found no text in it"));
+            }
+            Content::Text(text)
+        }
+    })
+}
+
+/// The file whose id begins so.
+pub(crate) fn file_of(db: &Database, id: &str) -> Result<FileRow, IndexError> {
+    let unknown = || IndexError::UnknownId { id: id.into() };
+    let digit = |c: u8| (c as char).to_digit(16).map(|digit| digit as u8);
+    let digits: Option<Vec<u8>> = id.bytes().map(digit).collect();
+    let digits = digits.filter(|digits| (4..=16).contains(&digits.len())).ok_or_else(unknown)?;
+    let bytes: Vec<u8> = digits.chunks_exact(2).map(|two| two[0] << 4 | two[1]).collect();
+    let (from, to) = prefix_range(&bytes);
+    let found =
+        db.files_where("f.short >= ?1 AND (?2 IS NULL OR f.short < ?2) ORDER BY f.short LIMIT 20", &[&from, &to])?;
+    let hex = |file: &FileRow| file.short.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let mut found: Vec<FileRow> = found.into_iter().filter(|file| hex(file).starts_with(&id.to_lowercase())).collect();
+    match found.len() {
+        0 => Err(unknown()),
+        1 => Ok(found.swap_remove(0)),
+        _ => Err(IndexError::AmbiguousId { id: id.into(), ids: found.iter().map(hex).collect() }),
+    }
+}
+
+/// Opens a place of a file, as it is now.
+pub(crate) fn open(path: &Path, kind: Kind, locator: Locator) -> Result<Opened, IndexError> {
+    let file_fault =
+        |kind: &str, message: String| IndexError::File { path: path.into(), fault: Fault::new(kind, message) };
+    if kind.modality() != Modality::Text {
+        return match locator {
+            Locator::Whole => Ok(Opened::File { path: path.into(), kind }),
+            other => Err(file_fault("bad_item", format!("{kind} has no place `{}` that can be opened", other.shown()))),
+        };
+    }
+    let text = extract::text_of(path, kind).map_err(|fault| IndexError::File { path: path.into(), fault })?;
+    let pages = text.sections.iter().filter(|section| section.page.is_some()).count();
+    let text = match locator {
+        Locator::Whole => text.sections.into_iter().map(|section| section.text).collect::<Vec<_>>().join("\n\u{c}"),
+        Locator::Page(page) => {
+            let found = text.sections.into_iter().find(|section| section.page == Some(page));
+            found.ok_or_else(|| file_fault("not_found", format!("page {page} is not there: it has {pages}")))?.text
+        }
+        Locator::Lines { first, last } if pages == 0 => {
+            let all: Vec<&str> = text.sections.iter().flat_map(|section| section.text.lines()).collect();
+            if first as usize > all.len() {
+                return Err(file_fault("not_found", format!("line {first} is not there: it has {}", all.len())));
+            }
+            all[first as usize - 1..(last as usize).min(all.len())].join("\n")
+        }
+        Locator::Lines { .. } => return Err(file_fault("bad_item", "its places are pages: say page=N".into())),
+        Locator::Time { .. } => return Err(file_fault("bad_item", format!("{kind} has no times"))),
+    };
+    Ok(Opened::Text { path: path.into(), text })
+}

@@ -1,0 +1,55 @@
+//! Folders of mixed files as one SQLite file, kept true, searched by words and by meaning.
+//!
+//! What lives here: which files of a folder are taken, their text with its places, how a text is cut, the database, the exact
+//! search over vectors, the search by words, and how both become one list. What does not: models, devices and arguments. A model
+//! is an [`Embedder`]; the engine is one with the feature `engine`.
+//!
+//! | where | what |
+//! |---|---|
+//! | `index` | the facade: [`Index`] |
+//! | `update`, `crawl`, `extract`, `chunk` | from folders to chunks: what changed, which files, their text, its pieces |
+//! | `store` | the one file that lasts, and the lock of its writer |
+//! | `matrix`, `scan`, `bits` | the cache of vectors, and the search over it |
+//! | `query`, `words`, `search`, `snippet`, `calibration` | what is typed, and what is found |
+//! | `get` | a hit opened |
+//! | `kind`, `locator`, `embedder`, `error` | what is handed between them |
+//! | `feeder` | the engine as an [`Embedder`] |
+#![forbid(unsafe_code)]
+
+mod bits;
+mod calibration;
+mod chunk;
+mod crawl;
+mod embedder;
+mod error;
+mod extract;
+#[cfg(feature = "engine")]
+mod feeder;
+mod get;
+mod index;
+mod kind;
+mod locator;
+mod matrix;
+mod query;
+mod scan;
+mod search;
+mod snippet;
+mod store;
+mod update;
+mod words;
+
+pub use calibration::{AUTO_SCORE, Calibration, PairCalibration};
+pub use crawl::{Root, Rules};
+pub use embedder::{Content, Embedder, EmbedderProfile, Vector};
+pub use error::{Fault, IndexError, QueryError};
+#[cfg(feature = "engine")]
+pub use feeder::EngineEmbedder;
+pub use get::{Opened, content_of_file};
+pub use index::{Index, Sought, canonical, query_vector};
+pub use kind::{Kind, Modality};
+pub use locator::{Locator, LocatorBody};
+pub use query::{Filter, Query, kinds_of, time_of};
+pub use search::{Hit, HitBody, HitScores, MinScore, Mode, SearchOptions, uri_of};
+pub use snippet::Snippet;
+pub use store::{FailedFile, Status};
+pub use update::{Progress, Report, Watch};

@@ -1,0 +1,557 @@
+//! The search: by words, by meaning, or by both, fused by rank.
+//!
+//! Filters act inside both searches. Each list ranks contents, and a content's place is that of its best chunk; lists are
+//! fused by reciprocal rank (Cormack, Clarke and Büttcher 2009, k = 60), a place by words counting half where some of them are
+//! missing, and one by name only where the name has them all. Between modalities the list by meaning is ordered by calibrated
+//! score, because cosines of different modalities cannot be compared; what one unrelated item in ten reaches is not in it as
+//! long as something else is, so that a place far down says nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+
+use rusqlite::params_from_iter;
+use rusqlite::types::Value;
+use serde::Serialize;
+
+use crate::bits::Bits;
+use crate::calibration::{AUTO_SCORE, Calibration};
+use crate::error::{IndexError, QueryError};
+use crate::kind::{Kind, Modality};
+use crate::locator::{Locator, LocatorBody};
+use crate::matrix::Matrix;
+use crate::query::Query;
+use crate::scan::{self, Blocks, Scored};
+use crate::snippet::Snippet;
+use crate::store::{ChunkRow, Database, FileRow, PageHead, heads};
+use crate::words::{self, Condition, Match, Terms};
+
+/// The constant of reciprocal rank fusion.
+const RANK_CONSTANT: f64 = 60.0;
+/// Contents of each list that are fused, at least.
+const DEPTH: usize = 200;
+/// The calibrated score that one unrelated item in ten has.
+const PLAUSIBLE_SCORE: f32 = 0.5;
+/// What a place in the list by words counts where some of them are missing.
+const SOME_WORDS_WEIGHT: f64 = 0.5;
+/// The score of a chunk that has all words of the query, and the most that one has which lacks some: below [`AUTO_SCORE`].
+const ALL_WORDS_SCORE: f32 = 0.95;
+const SOME_WORDS_SCORE: f32 = 0.7;
+
+/// Which searches are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Both, fused.
+    #[default]
+    Hybrid,
+    /// By meaning alone.
+    Semantic,
+    /// By words alone.
+    Words,
+}
+
+/// From which score on something is found.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum MinScore {
+    /// From any.
+    #[default]
+    Any,
+    /// From a score on, 0 to 1.
+    At(f32),
+    /// From the score on that one unrelated item in a hundred has; for calibrated models.
+    Auto,
+}
+
+/// How a search is done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SearchOptions {
+    /// Which searches are asked.
+    pub mode: Mode,
+    /// Hits at most.
+    pub limit: usize,
+    /// Hits of one file at most.
+    pub per_file: usize,
+    /// From which score on.
+    pub min_score: MinScore,
+}
+
+impl Default for SearchOptions {
+    fn default() -> Self {
+        Self { mode: Mode::Hybrid, limit: 10, per_file: 1, min_score: MinScore::Any }
+    }
+}
+
+/// What a hit was found by.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Default)]
+pub struct HitScores {
+    /// The cosine; `None` where it was not found by meaning.
+    pub semantic: Option<f32>,
+    /// bm25, higher is better; `None` where it was not found by words.
+    pub words: Option<f64>,
+}
+
+/// Something that was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hit {
+    /// From 1.
+    pub rank: usize,
+    /// From 0 to 1.
+    pub score: f32,
+    /// The kind of the file.
+    pub kind: Kind,
+    /// The file.
+    pub path: PathBuf,
+    /// Where in it.
+    pub locator: Locator,
+    /// The file's own title, where it has one.
+    pub title: Option<String>,
+    /// Words of the place.
+    pub snippet: Snippet,
+    /// When the file was changed, in nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Bytes of the file.
+    pub size: i64,
+    /// What [`crate::Index::get`] knows the file by.
+    pub id: String,
+    /// What it was found by.
+    pub scores: HitScores,
+    /// Its places in the lists, for those who ask why: by meaning, by words, by name.
+    pub ranks: [Option<usize>; 3],
+}
+
+/// A hit as a line of JSON: the same object on the command line, over HTTP and for agents.
+#[derive(Debug, Clone, Serialize)]
+pub struct HitBody<'a> {
+    rank: usize,
+    score: f32,
+    kind: &'static str,
+    path: std::borrow::Cow<'a, str>,
+    uri: String,
+    locator: LocatorBody,
+    title: Option<&'a str>,
+    snippet: &'a str,
+    /// Seconds since 1970.
+    mtime: f64,
+    size: i64,
+    id: &'a str,
+    scores: HitScores,
+}
+
+impl Hit {
+    /// For JSON.
+    pub fn body(&self) -> HitBody<'_> {
+        HitBody {
+            rank: self.rank,
+            score: self.score,
+            kind: self.kind.name(),
+            path: self.path.to_string_lossy(),
+            uri: uri_of(&self.path),
+            locator: self.locator.body(),
+            title: self.title.as_deref(),
+            snippet: &self.snippet.text,
+            mtime: self.mtime_ns as f64 / 1e9,
+            size: self.size,
+            id: &self.id,
+            scores: self.scores,
+        }
+    }
+}
+
+/// A path as an address, bytes outside of unreserved ASCII escaped.
+pub fn uri_of(path: &std::path::Path) -> String {
+    use std::fmt::Write;
+    let mut uri = String::from("file://");
+    let mut bytes = crate::store::bytes_of_path(path);
+    if cfg!(windows) {
+        bytes.iter_mut().filter(|byte| **byte == b'\\').for_each(|byte| *byte = b'/');
+        uri.push('/');
+    }
+    for byte in bytes {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => uri.push(char::from(byte)),
+            b':' if cfg!(windows) => uri.push(':'),
+            _ => {
+                let _ = write!(uri, "%{byte:02X}");
+            }
+        }
+    }
+    uri
+}
+
+/// A query with its vector.
+pub(crate) struct Asked<'a> {
+    pub query: &'a Query,
+    /// The query's vector and what it was made from; none for a search by words alone.
+    pub vector: Option<(&'a [f32], Modality)>,
+    /// A file that is not to be found: the one that is searched with.
+    pub except: Option<&'a std::path::Path>,
+}
+
+/// What is known of a chunk that some search found.
+#[derive(Debug, Clone, Copy, Default)]
+struct Found {
+    semantic: Option<f32>,
+    calibrated: f32,
+    bm25: Option<f64>,
+}
+
+/// Searches.
+pub(crate) fn search(
+    db: &Database,
+    calibration: &Calibration,
+    asked: &Asked<'_>,
+    options: &SearchOptions,
+) -> Result<Vec<Hit>, IndexError> {
+    let begin = db.connection().unchecked_transaction().map_err(|e| db.error(e))?;
+    let hits = search_within(db, calibration, asked, options);
+    drop(begin);
+    hits
+}
+
+/// Everything is read in one transaction, so that rows, words and vectors are of one moment.
+fn search_within(
+    db: &Database,
+    calibration: &Calibration,
+    asked: &Asked<'_>,
+    options: &SearchOptions,
+) -> Result<Vec<Hit>, IndexError> {
+    if options.min_score == MinScore::Auto && asked.vector.is_some_and(|(_, modality)| !calibration.covers(modality)) {
+        return Err(IndexError::NotCalibrated { model: db.meta()?.model });
+    }
+    let condition = Condition::of(asked.query);
+    let terms = if options.mode == Mode::Semantic { Terms::default() } else { Terms::of(asked.query) };
+    if terms.is_empty() && asked.vector.is_none() {
+        let filters = !asked.query.filter.is_open() || !asked.query.without.is_empty();
+        return Err(if filters { QueryError::OnlyFilters } else { QueryError::Empty }.into());
+    }
+    let depth = DEPTH.max(4 * options.limit);
+    let mut chunks: HashMap<i64, Found> = HashMap::new();
+    // Contents of each chunk that was found, and the lists of contents, best first.
+    let mut contents: HashMap<i64, i64> = HashMap::new();
+    let mut lists: [Vec<(i64, f64)>; 3] = Default::default();
+    if let (Some((vector, modality)), true) = (asked.vector, options.mode != Mode::Words) {
+        let mut found = by_meaning(db, calibration, vector, modality, &condition, depth)?;
+        if options.mode == Mode::Hybrid && calibration.covers(modality) {
+            let plausible = found.iter().take_while(|(.., calibrated)| *calibrated >= PLAUSIBLE_SCORE).count();
+            found.truncate(if plausible > 0 { plausible } else { found.len() });
+        }
+        for (chunk, content, cosine, calibrated) in found {
+            let there = chunks.entry(chunk).or_default();
+            (there.semantic, there.calibrated) = (Some(cosine), calibrated);
+            contents.insert(chunk, content);
+            lists[0].push((content, 1.0));
+        }
+    }
+    if !terms.is_empty() {
+        for Match { id, bm25, whole } in words::chunks(db, &terms, &condition, depth)? {
+            chunks.entry(id).or_default().bm25 = Some(bm25);
+            let content = match contents.get(&id) {
+                Some(content) => *content,
+                None => db.chunk(id)?.content,
+            };
+            contents.insert(id, content);
+            lists[1].push((content, if whole { 1.0 } else { SOME_WORDS_WEIGHT }));
+        }
+    }
+    let mut named: BTreeMap<i64, f64> = BTreeMap::new();
+    if !terms.is_empty() {
+        let every = options.mode == Mode::Hybrid;
+        for Match { id, bm25, .. } in words::names(db, &terms, every, &condition, depth)? {
+            let file = db.files_where("f.id = ?1", &[&id])?;
+            for file in file {
+                named.insert(file.id, bm25);
+                lists[2].push((file.content, 1.0));
+            }
+        }
+    }
+    let order = fused(&mut lists);
+    let mut by_content: HashMap<i64, Vec<i64>> = HashMap::new();
+    for (chunk, content) in &contents {
+        by_content.entry(*content).or_default().push(*chunk);
+    }
+    let view = View { db, condition: &condition, terms: &terms, named: &named, asked };
+    let mut hits: Vec<Hit> = Vec::new();
+    let min = match options.min_score {
+        MinScore::Any => f32::NEG_INFINITY,
+        MinScore::At(score) => score,
+        MinScore::Auto => AUTO_SCORE,
+    };
+    for content in order {
+        if hits.len() >= options.limit {
+            break;
+        }
+        let of_content = by_content.remove(&content).unwrap_or_default();
+        let ranks = [0, 1, 2].map(|list| lists[list].iter().position(|(there, _)| *there == content).map(|at| at + 1));
+        for hit in view.hits(content, of_content, &chunks, options.per_file)? {
+            if hit.score >= min && hits.len() < options.limit {
+                hits.push(Hit { rank: hits.len() + 1, ranks, ..hit });
+            }
+        }
+    }
+    Ok(hits)
+}
+
+/// Contents by the weighted sum of their reciprocal ranks. Each list is left with the first place of each content.
+fn fused(lists: &mut [Vec<(i64, f64)>; 3]) -> Vec<i64> {
+    let mut sums: HashMap<i64, (f64, usize)> = HashMap::new();
+    for list in lists.iter_mut() {
+        let mut seen = HashSet::new();
+        list.retain(|(content, _)| seen.insert(*content));
+        for (at, (content, weight)) in list.iter().enumerate() {
+            let first = sums.len();
+            sums.entry(*content).or_insert((0.0, first)).0 += weight / (RANK_CONSTANT + (at + 1) as f64);
+        }
+    }
+    let mut order: Vec<(i64, (f64, usize))> = sums.into_iter().collect();
+    // Equal sums keep the order in which the lists named them.
+    order.sort_by(|(_, one), (_, other)| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
+    order.into_iter().map(|(content, _)| content).collect()
+}
+
+/// Chunks by calibrated score: the chunk, its content, cosine and score.
+fn by_meaning(
+    db: &Database,
+    calibration: &Calibration,
+    vector: &[f32],
+    modality: Modality,
+    condition: &Condition,
+    depth: usize,
+) -> Result<Vec<(i64, i64, f32, f32)>, IndexError> {
+    let dim = db.meta()?.dim;
+    assert_eq!(vector.len(), dim, "the caller has checked the identity of the query's model");
+    let heads = heads(db)?;
+    let groups = allowed(db, &heads, condition)?;
+    let mut matrix = Matrix::open(db, &heads, dim)?;
+    let mut k = depth;
+    loop {
+        let found = match scan::best(&matrix, vector, &groups, k) {
+            Err(error) if matrix.is_cached() => {
+                tracing::debug!("the cache of vectors is made anew: {error}");
+                matrix = Matrix::again(db, &heads, dim)?;
+                scan::best(&matrix, vector, &groups, k)?
+            }
+            found => found?,
+        };
+        let whole = found.iter().all(|list| list.len() < k) || k >= matrix.rows();
+        let mut scored: Vec<(Scored, f32)> = Vec::new();
+        for (item, list) in Modality::ALL.into_iter().zip(found) {
+            scored.extend(list.into_iter().map(|one| (one, calibration.score(modality, item, one.score))));
+        }
+        scored.sort_by(|(one, a), (other, b)| b.total_cmp(a).then(one.cmp(other)));
+        let mut rows = Vec::with_capacity(scored.len());
+        let mut statement = db.prepare("SELECT id, content FROM chunks WHERE vector = ?1")?;
+        let mut distinct = HashSet::new();
+        for (one, calibrated) in scored {
+            let found = statement.query_row([one.row as i64], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
+            let (chunk, content) = found.map_err(|e| match e {
+                rusqlite::Error::QueryReturnedNoRows => db.corrupt(format!("vector {} has no chunk", one.row)),
+                e => db.error(e),
+            })?;
+            distinct.insert(content);
+            rows.push((chunk, content, one.score, calibrated));
+        }
+        // A few long files may fill the list: then more of it is looked at.
+        if whole || distinct.len() * 2 >= depth {
+            return Ok(rows);
+        }
+        k = k.saturating_mul(4);
+    }
+}
+
+/// The cosines of a vector with every row, by modality.
+pub(crate) fn cosines(db: &Database, vector: &[f32]) -> Result<[Vec<f32>; 4], IndexError> {
+    let dim = db.meta()?.dim;
+    let heads = heads(db)?;
+    let groups = allowed(db, &heads, &Condition::of(&Query::default()))?;
+    let matrix = Matrix::open(db, &heads, dim)?;
+    let found = scan::best(&matrix, vector, &groups, matrix.rows())?;
+    let mut lists = found.into_iter().map(|list| list.into_iter().map(|one| one.score).collect());
+    Ok([0, 1, 2, 3].map(|_| lists.next().unwrap_or_default()))
+}
+
+/// The rows that may be found, by modality.
+fn allowed(db: &Database, heads: &[PageHead], condition: &Condition) -> Result<[Bits; 4], IndexError> {
+    let rows = heads.iter().map(|head| head.count).sum();
+    let mut groups = [0, 1, 2, 3].map(|modality| {
+        let mut bits = Bits::none(0);
+        heads.iter().for_each(|head| bits.extend_from_bytes(&head.alive[modality].to_bytes()));
+        bits
+    });
+    if condition.is_open() {
+        return Ok(groups);
+    }
+    let mut chosen = Bits::none(rows);
+    let sql = format!("SELECT vector FROM chunks WHERE vector IS NOT NULL AND content IN ({})", condition.contents());
+    let mut statement = db.prepare(&sql)?;
+    let vectors = statement.query_map(params_from_iter(&condition.values), |row| row.get::<_, i64>(0));
+    for vector in vectors.map_err(|e| db.error(e))? {
+        chosen.set(usize::try_from(vector.map_err(|e| db.error(e))?).unwrap_or(usize::MAX));
+    }
+    groups.iter_mut().for_each(|group| group.keep(&chosen));
+    Ok(groups)
+}
+
+/// What turns contents into hits.
+struct View<'a> {
+    db: &'a Database,
+    condition: &'a Condition,
+    terms: &'a Terms,
+    /// Files found by name.
+    named: &'a BTreeMap<i64, f64>,
+    asked: &'a Asked<'a>,
+}
+
+impl View<'_> {
+    /// The hits of a content: its files, those found by name first, each with its best chunks.
+    fn hits(
+        &self,
+        content: i64,
+        of_content: Vec<i64>,
+        found: &HashMap<i64, Found>,
+        per_file: usize,
+    ) -> Result<Vec<Hit>, IndexError> {
+        let mut files = self.files(content)?;
+        files.sort_by_key(|file| !self.named.contains_key(&file.id));
+        let terms: Vec<String> = self.terms.all().cloned().collect();
+        let mut judged: Vec<(f32, Option<i64>, Found)> = Vec::new();
+        for chunk in of_content {
+            let about = found.get(&chunk).copied().unwrap_or_default();
+            let words = match about.bm25 {
+                Some(_) => self.share(&terms, |term| words::chunk_has(self.db, chunk, term))?,
+                None => 0.0,
+            };
+            judged.push((about.calibrated.max(words), Some(chunk), about));
+        }
+        // Of equal ones the one that has more of the words, and then the first in the file.
+        let bm25 = |found: &Found| found.bm25.unwrap_or(f64::NEG_INFINITY);
+        judged.sort_by(|(a, x, one), (b, y, other)| {
+            b.total_cmp(a).then(bm25(other).total_cmp(&bm25(one))).then(x.cmp(y))
+        });
+        if judged.is_empty() {
+            // Found by its name alone.
+            judged.push((0.0, None, Found::default()));
+        }
+        let mut hits = Vec::new();
+        for file in files {
+            let by_name = match self.named.get(&file.id) {
+                Some(bm25) => Some((self.share(&terms, |term| words::name_has(self.db, file.id, term))?, *bm25)),
+                None => None,
+            };
+            let id = self.shown_id(&file)?;
+            for (score, chunk, about) in judged.iter().take(per_file) {
+                let row = chunk.map(|chunk| self.db.chunk(chunk)).transpose()?;
+                let score = score.max(by_name.map_or(0.0, |(score, _)| score));
+                let words = about.bm25.or(by_name.map(|(_, bm25)| bm25));
+                hits.push(hit_of(&file, row, &terms, score, HitScores { semantic: about.semantic, words }, id.clone()));
+            }
+        }
+        Ok(hits)
+    }
+
+    /// The files of a content that may be found.
+    fn files(&self, content: i64) -> Result<Vec<FileRow>, IndexError> {
+        let sql = format!("c.id = ? AND {} ORDER BY f.path", self.condition.sql);
+        let id = Value::from(content);
+        let values: Vec<&dyn rusqlite::ToSql> =
+            std::iter::once(&id).chain(&self.condition.values).map(|value| value as &dyn rusqlite::ToSql).collect();
+        let mut files = self.db.files_where(&sql, &values)?;
+        files.retain(|file| self.asked.except != Some(file.path.as_path()));
+        Ok(files)
+    }
+
+    /// The score of something that has some of the terms.
+    fn share(&self, terms: &[String], has: impl Fn(&str) -> Result<bool, IndexError>) -> Result<f32, IndexError> {
+        let mut there = 0;
+        for term in terms {
+            there += usize::from(has(term)?);
+        }
+        Ok(match there {
+            all if all == terms.len() => ALL_WORDS_SCORE,
+            some => SOME_WORDS_SCORE * some as f32 / terms.len() as f32,
+        })
+    }
+
+    /// As much of a file's id as tells it from all others, six digits at least.
+    fn shown_id(&self, file: &FileRow) -> Result<String, IndexError> {
+        let digits: String = file.short.iter().map(|byte| format!("{byte:02x}")).collect();
+        for bytes in 3..file.short.len() {
+            let (from, to) = prefix_range(&file.short[..bytes]);
+            let sql = "SELECT count(*) FROM files WHERE short >= ?1 AND (?2 IS NULL OR short < ?2)";
+            let mut statement = self.db.prepare(sql)?;
+            let count: i64 = statement.query_row((from, to), |row| row.get(0)).map_err(|e| self.db.error(e))?;
+            if count <= 1 {
+                return Ok(digits[..2 * bytes].to_string());
+            }
+        }
+        Ok(digits)
+    }
+}
+
+/// The bounds of what begins with some bytes; without an upper one where there is none.
+pub(crate) fn prefix_range(prefix: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
+    let mut to = prefix.to_vec();
+    while let Some(last) = to.pop() {
+        if last < u8::MAX {
+            to.push(last + 1);
+            return (prefix.to_vec(), Some(to));
+        }
+    }
+    (prefix.to_vec(), None)
+}
+
+fn hit_of(file: &FileRow, chunk: Option<ChunkRow>, terms: &[String], score: f32, scores: HitScores, id: String) -> Hit {
+    let (locator, snippet) = match chunk {
+        None => (Locator::Whole, Snippet::default()),
+        Some(chunk) => {
+            let snippet = Snippet::of(&chunk.text, terms);
+            let locator = match chunk.locator {
+                Locator::Lines { first, last } => {
+                    Locator::Lines { first: (first + snippet.lines_before).min(last), last }
+                }
+                other => other,
+            };
+            (locator, snippet)
+        }
+    };
+    Hit {
+        rank: 0,
+        score: score.clamp(0.0, 1.0),
+        kind: file.kind,
+        path: file.path.clone(),
+        locator,
+        title: file.title.clone(),
+        snippet,
+        mtime_ns: file.mtime_ns,
+        size: file.size,
+        id,
+        scores,
+        ranks: [None; 3],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_are_fused_and_each_content_counts_once_a_list() {
+        let whole = |list: &[i64]| -> Vec<(i64, f64)> { list.iter().map(|content| (*content, 1.0)).collect() };
+        let mut lists = [whole(&[1, 2, 2, 3]), whole(&[3, 3, 1]), vec![(9, 0.5)]];
+        // 1: 1/61 + 1/62; 3: 1/63 + 1/61; 2: 1/62; 9: half of 1/61.
+        assert_eq!(fused(&mut lists), [1, 3, 2, 9]);
+        assert_eq!(lists, [whole(&[1, 2, 3]), whole(&[3, 1]), vec![(9, 0.5)]]);
+    }
+
+    #[test]
+    fn addresses_escape_what_is_not_plain() {
+        if cfg!(unix) {
+            assert_eq!(uri_of(std::path::Path::new("/a b/ü#1.txt")), "file:///a%20b/%C3%BC%231.txt");
+        }
+    }
+
+    #[test]
+    fn a_prefix_of_bytes_has_bounds() {
+        assert_eq!(prefix_range(&[1, 2]), (vec![1, 2], Some(vec![1, 3])));
+        assert_eq!(prefix_range(&[1, 255]), (vec![1, 255], Some(vec![2])));
+        assert_eq!(prefix_range(&[255]), (vec![255], None));
+    }
+}

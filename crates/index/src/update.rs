@@ -1,0 +1,646 @@
+//! An update: what changed below the folders of an index is read, embedded and written, and nothing else is touched.
+//!
+//! A look without opening finds what is new or changed. Threads of readers take digests and text; contents go through the model
+//! in one stream; a batch of finished files is one transaction. A content that is known, or is being read already, is not read
+//! again: copies and renamed files cost no compute. Killed anywhere, an index has whole files and the next update goes on.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::File;
+use std::io::Read;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use sha2::{Digest, Sha256};
+
+use crate::chunk::{self, Piece};
+use crate::crawl::{Root, crawl, nanoseconds, stat_of};
+use crate::embedder::{Content, Embedder, EmbedderProfile, Vector};
+use crate::error::{Fault, IndexError};
+use crate::extract;
+use crate::kind::{Kind, Modality};
+use crate::locator::Locator;
+use crate::store::{
+    Batch, Database, FailedFile, FileStat, KnownFile, NewChunk, NewContent, Put, State, below, bytes_of_path,
+    path_of_bytes,
+};
+
+/// Chunks of a transaction, and how long finished files wait for one.
+const BATCH_CHUNKS: usize = 512;
+const BATCH_FILES: usize = 2048;
+const BATCH_WAIT: Duration = Duration::from_secs(1);
+/// A file changed this shortly before it was read may change again without another time of change.
+const TIME_STEP_NS: i64 = 2_000_000_000;
+/// Files that are read ahead of the model.
+const READ_AHEAD: usize = 8;
+/// Stack of a reader: documents nest deeply.
+const READER_STACK: usize = 16 << 20;
+/// Bytes that tell a format.
+const SNIFF_BYTES: u64 = 1024;
+
+/// How far an update has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Files that are done.
+    pub done: u64,
+    /// Files that are new or changed.
+    pub total: u64,
+}
+
+/// What an update did.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Report {
+    /// Files that were not there before.
+    pub new: u64,
+    /// Files with another content than before.
+    pub changed: u64,
+    /// Files as they were.
+    pub unchanged: u64,
+    /// Files that are gone.
+    pub removed: u64,
+    /// Files with another name than before, whose vectors stayed.
+    pub renamed: u64,
+    /// Files of no kind that is indexed, such as programs and archives.
+    pub passed_over: u64,
+    /// Files and folders that could not be read, those of earlier updates included.
+    pub failed: Vec<FailedFile>,
+    /// Contents that went through the model.
+    pub embedded: u64,
+}
+
+/// What stops an update, and what is told of it.
+pub struct Watch<'a> {
+    /// Asked between files; what is finished is kept.
+    pub interrupted: &'a (dyn Fn() -> bool + Sync),
+    /// Told as files are done.
+    pub progress: &'a dyn Fn(Progress),
+}
+
+/// A file that has to be read.
+struct Task {
+    file: FileStat,
+    known: Option<KnownFile>,
+    rules: usize,
+}
+
+/// What a reader made of a file.
+enum Outcome {
+    /// Of a kind that its folder does not take.
+    NotTaken,
+    PassedOver,
+    Failed {
+        fault: Fault,
+        /// Of its bytes, where they were read: other files may have the same.
+        digest: Option<[u8; 32]>,
+    },
+    /// Bytes that another file has too.
+    Same([u8; 32]),
+    /// A content to be embedded.
+    New {
+        digest: [u8; 32],
+        kind: Kind,
+        title: Option<String>,
+        pieces: Vec<(Locator, String)>,
+    },
+    Interrupted,
+}
+
+/// A file whose content is on its way through the model.
+struct Job {
+    task: usize,
+    digest: [u8; 32],
+    content: NewContent,
+    /// Pieces whose vectors are awaited.
+    waiting: VecDeque<(Locator, String)>,
+    fault: Option<Fault>,
+}
+
+/// Brings an index up to date with folders.
+///
+/// # Errors
+/// [`IndexError::Interrupted`], [`IndexError::Embedder`], and whatever the database gives. What was finished before is kept.
+pub(crate) fn update(
+    db: &mut Database,
+    embedder: &dyn Embedder,
+    roots: &[Root],
+    others: &[PathBuf],
+    watch: &Watch<'_>,
+) -> Result<Report, IndexError> {
+    let mut report = Report::default();
+    let known = db.known_files()?;
+    let mut seen: HashSet<Vec<u8>> = HashSet::new();
+    let mut blocked: Vec<PathBuf> = Vec::new();
+    let mut tasks: Vec<Task> = Vec::new();
+    let remembered = db.failed_files()?;
+    let remembered: HashMap<Vec<u8>, FailedFile> =
+        remembered.into_iter().map(|failed| (bytes_of_path(&failed.path), failed)).collect();
+    for (rules, root) in roots.iter().enumerate() {
+        let found = crawl(root, watch.interrupted)?;
+        for (path, fault) in found.blocked {
+            blocked.push(path.clone());
+            report.failed.push(FailedFile { path, fault });
+        }
+        for file in found.files {
+            if !seen.insert(file.path.clone()) {
+                continue;
+            }
+            match known.get(&file.path).copied() {
+                Some(known) if is_unchanged(&known, &file) => match remembered.get(&file.path) {
+                    Some(failed) => report.failed.push(failed.clone()),
+                    None if known.content.is_none() => report.passed_over += 1,
+                    None => report.unchanged += 1,
+                },
+                known => tasks.push(Task { file, known, rules }),
+            }
+        }
+    }
+    mix_kinds(&mut tasks);
+    let run = Run::new(db, embedder.profile(), tasks, roots, report)?;
+    let (run, outcome) = run.through(embedder, watch);
+    let Run { db, tasks, mut report, dropped, .. } = run;
+    outcome?;
+
+    // Files below the folders that were not found are gone; where a folder could not be read nothing is known of them, and
+    // a folder within with rules of its own answers for itself.
+    let mut gone: Vec<Vec<u8>> = dropped;
+    for (path, about) in known.iter().filter(|(path, _)| !seen.contains(*path)) {
+        let within = roots.iter().any(|root| is_below(path, &root.path));
+        let unknown = blocked.iter().chain(others).any(|folder| is_below(path, folder));
+        if within && !unknown {
+            gone.push(path.clone());
+            report.removed += u64::from(about.content.is_some());
+        }
+    }
+    count_renamed(db, &tasks, &known, &gone, &mut report)?;
+    for paths in gone.chunks(BATCH_FILES) {
+        db.apply(&Batch { puts: Vec::new(), removes: paths.to_vec() })?;
+    }
+    db.remove_unused()?;
+    db.put_updated(nanoseconds(SystemTime::now()))?;
+    report.failed.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(report)
+}
+
+/// A file that need not be read again.
+fn is_unchanged(known: &KnownFile, file: &FileStat) -> bool {
+    let settled = known.mtime_ns.saturating_add(TIME_STEP_NS) <= known.seen_ns || known.mtime_ns > known.seen_ns;
+    known.size == file.size && known.mtime_ns == file.mtime_ns && settled
+}
+
+fn is_below(path: &[u8], folder: &Path) -> bool {
+    let (from, to) = below(folder);
+    path == bytes_of_path(folder) || (path >= from.as_slice() && path < to.as_slice())
+}
+
+/// Kinds take turns, so that some of each can be found soon.
+fn mix_kinds(tasks: &mut Vec<Task>) {
+    let class = |task: &Task| {
+        let path = path_of_bytes(task.file.path.clone());
+        omniburn_media::FileKind::of_ending(&path).map_or(0, |kind| kind as usize + 1)
+    };
+    let mut turns: HashMap<usize, usize> = HashMap::new();
+    let mut keyed: Vec<(usize, usize, Task)> = tasks
+        .drain(..)
+        .map(|task| {
+            let class = class(&task);
+            let turn = turns.entry(class).or_default();
+            *turn += 1;
+            (*turn, class, task)
+        })
+        .collect();
+    keyed.sort_by_key(|(turn, class, _)| (*turn, *class));
+    tasks.extend(keyed.into_iter().map(|(_, _, task)| task));
+}
+
+/// New files whose content a file that is gone had are renamed ones.
+fn count_renamed(
+    db: &Database,
+    tasks: &[Task],
+    known: &HashMap<Vec<u8>, KnownFile>,
+    gone: &[Vec<u8>],
+    report: &mut Report,
+) -> Result<(), IndexError> {
+    let mut left: HashMap<i64, u64> = HashMap::new();
+    for content in gone.iter().filter_map(|path| known.get(path)?.content) {
+        *left.entry(content).or_default() += 1;
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    for task in tasks.iter().filter(|task| task.known.is_none()) {
+        if let Some(content) = db.content_of_path(&task.file.path)?
+            && let Some(count) = left.get_mut(&content).filter(|count| **count > 0)
+        {
+            *count -= 1;
+            report.renamed += 1;
+            report.removed -= 1;
+            report.new -= 1;
+        }
+    }
+    Ok(())
+}
+
+/// The part of an update that reads, embeds and writes.
+struct Run<'a> {
+    db: &'a mut Database,
+    profile: EmbedderProfile,
+    tasks: Vec<Task>,
+    roots: &'a [Root],
+    report: Report,
+    jobs: VecDeque<Job>,
+    batch: Batch,
+    begun: Instant,
+    /// Contents that are in the database or in the batch, and why others are not.
+    settled: HashMap<[u8; 32], Result<(), Fault>>,
+    /// Files whose content was on its way when they were read.
+    deferred: Vec<(usize, [u8; 32])>,
+    /// Files that are known and are not taken any more.
+    dropped: Vec<Vec<u8>>,
+    done: u64,
+    interrupted: bool,
+    error: Option<IndexError>,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        db: &'a mut Database,
+        profile: EmbedderProfile,
+        tasks: Vec<Task>,
+        roots: &'a [Root],
+        report: Report,
+    ) -> Result<Self, IndexError> {
+        let settled = db.known_digests()?.into_iter().map(|digest| (digest, Ok(()))).collect();
+        Ok(Self {
+            db,
+            profile,
+            tasks,
+            roots,
+            report,
+            jobs: VecDeque::new(),
+            batch: Batch::default(),
+            begun: Instant::now(),
+            settled,
+            deferred: Vec::new(),
+            dropped: Vec::new(),
+            done: 0,
+            interrupted: false,
+            error: None,
+        })
+    }
+
+    /// Everything through the readers, the model and the database.
+    fn through(self, embedder: &dyn Embedder, watch: &Watch<'_>) -> (Self, Result<(), IndexError>) {
+        if self.tasks.is_empty() {
+            return (self, Ok(()));
+        }
+        let claimed = Mutex::new(self.settled.keys().copied().collect::<HashSet<[u8; 32]>>());
+        let next = Mutex::new(0usize);
+        let profile = self.profile.clone();
+        let rules: Vec<crate::crawl::Rules> = self.roots.iter().map(|root| root.rules.clone()).collect();
+        let files: Vec<(PathBuf, FileStat, usize)> = self
+            .tasks
+            .iter()
+            .map(|task| (path_of_bytes(task.file.path.clone()), task.file.clone(), task.rules))
+            .collect();
+        let (send, receive) = sync_channel(READ_AHEAD);
+        let readers = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+        let interrupted = watch.interrupted;
+        let read_all = |send: SyncSender<(usize, FileStat, Outcome)>| {
+            loop {
+                let at = {
+                    let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+                    *next += 1;
+                    *next - 1
+                };
+                let Some((path, file, of)) = files.get(at) else { return };
+                let mut file = file.clone();
+                let read = match interrupted() {
+                    true => Outcome::Interrupted,
+                    false => read(path, &mut file, &rules[*of], embedder, &profile, &claimed),
+                };
+                let stop = matches!(read, Outcome::Interrupted);
+                // Nobody waits for it where the model gave up.
+                if send.send((at, file, read)).is_err() || stop {
+                    return;
+                }
+            }
+        };
+        let run = RefCell::new(self);
+        let outcome = std::thread::scope(|scope| {
+            for _ in 0..readers {
+                let (send, read_all) = (send.clone(), &read_all);
+                let spawned = std::thread::Builder::new()
+                    .name("omniburn-read".into())
+                    .stack_size(READER_STACK)
+                    .spawn_scoped(scope, move || read_all(send));
+                if let Err(error) = spawned {
+                    tracing::warn!("a thread could not be started: {error}");
+                }
+            }
+            drop(send);
+            let mut contents = Contents { run: &run, receive, ready: VecDeque::new(), watch };
+            let outcome = embedder.embed(&mut contents, &mut |vectors| {
+                let mut run = run.borrow_mut();
+                run.take(vectors, watch);
+                if run.error.is_some() || run.interrupted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            // Readers that wait for room end when nobody receives.
+            drop(contents);
+            outcome
+        });
+        let mut run = run.into_inner();
+        if let Some(error) = run.error.take() {
+            return (run, Err(error));
+        }
+        if let Err(fault) = outcome {
+            let flushed = run.flush();
+            return (run, flushed.and(Err(IndexError::Embedder(fault))));
+        }
+        run.settle_deferred();
+        let flushed = run.flush();
+        let ended = flushed.and(if run.interrupted { Err(IndexError::Interrupted) } else { Ok(()) });
+        (run, ended)
+    }
+
+    /// A file as a reader found it; gives the contents that the model has to see.
+    fn read(&mut self, at: usize, file: FileStat, read: Outcome) -> Vec<Content> {
+        self.tasks[at].file = file;
+        match read {
+            Outcome::Interrupted => self.interrupted = true,
+            Outcome::NotTaken => {
+                let task = &self.tasks[at];
+                if let Some(known) = task.known {
+                    self.report.removed += u64::from(known.content.is_some());
+                    self.dropped.push(task.file.path.clone());
+                }
+                self.done += 1;
+            }
+            Outcome::PassedOver => {
+                self.report.passed_over += 1;
+                self.put(at, State::PassedOver);
+            }
+            Outcome::Failed { fault, digest } => {
+                if let Some(digest) = digest {
+                    self.settled.insert(digest, Err(fault.clone()));
+                }
+                self.fail(at, fault);
+            }
+            Outcome::Same(digest) => self.same(at, digest),
+            Outcome::New { digest, kind, title, pieces } => {
+                let content = NewContent { kind, title, chunks: Vec::new() };
+                let path = path_of_bytes(self.tasks[at].file.path.clone());
+                let contents: Vec<Content> = match kind.modality() {
+                    Modality::Text => pieces.iter().map(|(_, text)| Content::Text(text.clone())).collect(),
+                    Modality::Image => vec![Content::Image(path)],
+                    Modality::Audio => vec![Content::Audio(path)],
+                    Modality::Video => vec![Content::Video(path)],
+                };
+                let waiting = if kind.modality() == Modality::Text {
+                    pieces.into()
+                } else {
+                    VecDeque::from([(Locator::Whole, String::new())])
+                };
+                self.report.embedded += u64::from(!contents.is_empty());
+                let job = Job { task: at, digest, content, waiting, fault: None };
+                if contents.is_empty() && self.jobs.is_empty() {
+                    self.finish(job);
+                } else {
+                    self.jobs.push_back(job);
+                }
+                return contents;
+            }
+        }
+        Vec::new()
+    }
+
+    /// The vectors of the oldest content that is on its way.
+    fn take(&mut self, vectors: Result<Vec<Vector>, Fault>, watch: &Watch<'_>) {
+        self.finish_empty();
+        let Some(job) = self.jobs.front_mut() else {
+            unreachable!("a model gives one result a content");
+        };
+        let (locator, text) = job.waiting.pop_front().expect("a job that waits has a piece");
+        match vectors {
+            Err(fault) if fault.kind == "cancelled" => {
+                self.interrupted = true;
+                return;
+            }
+            Err(fault) => job.fault = job.fault.take().or(Some(fault)),
+            Ok(vectors) => {
+                let modality = job.content.kind.modality();
+                for vector in vectors {
+                    let locator = match vector.span {
+                        Some((start_s, end_s)) => Locator::Time { start_s, end_s },
+                        None => locator,
+                    };
+                    let chunk = NewChunk { locator, text: text.clone(), modality, vector: Some(vector.values) };
+                    job.content.chunks.push(chunk);
+                }
+            }
+        }
+        if job.waiting.is_empty() {
+            let job = self.jobs.pop_front().expect("it is the first");
+            self.finish(job);
+            self.finish_empty();
+        }
+        self.flush_if_due(watch);
+    }
+
+    /// Contents without anything to embed, whose turn has come.
+    fn finish_empty(&mut self) {
+        while self.jobs.front().is_some_and(|job| job.waiting.is_empty()) {
+            let job = self.jobs.pop_front().expect("there is one");
+            self.finish(job);
+        }
+    }
+
+    fn finish(&mut self, job: Job) {
+        let Job { task: at, digest, content, fault, .. } = job;
+        let file = &self.tasks[at].file;
+        if let Some(fault) = fault {
+            self.settled.insert(digest, Err(fault.clone()));
+            self.fail(at, fault);
+            return;
+        }
+        // What was embedded must be what the digest is of.
+        let now = std::fs::metadata(path_of_bytes(file.path.clone()));
+        let same = now.is_ok_and(|about| {
+            let now = stat_of(Path::new(""), &about);
+            (now.size, now.mtime_ns) == (file.size, file.mtime_ns)
+        });
+        if !same {
+            let fault = Fault::new("not_found", "the file changed while it was read; the next update reads it again");
+            self.settled.insert(digest, Err(fault.clone()));
+            let path = path_of_bytes(file.path.clone());
+            self.report.failed.push(FailedFile { path, fault });
+            self.done += 1;
+            return;
+        }
+        self.count(at, None);
+        self.settled.insert(digest, Ok(()));
+        self.put(at, State::Indexed { digest, new: Some(content) });
+    }
+
+    fn same(&mut self, at: usize, digest: [u8; 32]) {
+        match self.settled.get(&digest) {
+            Some(Ok(())) => {
+                self.count(at, Some(digest));
+                self.put(at, State::Indexed { digest, new: None });
+            }
+            Some(Err(fault)) => self.fail(at, fault.clone()),
+            None => self.deferred.push((at, digest)),
+        }
+    }
+
+    fn settle_deferred(&mut self) {
+        self.finish_empty();
+        for (at, digest) in std::mem::take(&mut self.deferred) {
+            // On its way when the user interrupted: the next update reads it.
+            if self.settled.contains_key(&digest) {
+                self.same(at, digest);
+            }
+        }
+    }
+
+    /// Counts a file as new, changed or, where its bytes are those of before, unchanged.
+    fn count(&mut self, at: usize, there: Option<[u8; 32]>) {
+        let same_as_before = |content| {
+            let found = there.map(|digest| self.db.content_of_digest(&digest)).transpose();
+            found.map(|found| found.flatten() == Some(content))
+        };
+        match self.tasks[at].known.and_then(|known| known.content).map(same_as_before) {
+            None => self.report.new += 1,
+            Some(Ok(true)) => self.report.unchanged += 1,
+            Some(Ok(false)) => self.report.changed += 1,
+            Some(Err(error)) => self.error = self.error.take().or(Some(error)),
+        }
+    }
+
+    fn fail(&mut self, at: usize, fault: Fault) {
+        let path = path_of_bytes(self.tasks[at].file.path.clone());
+        self.report.failed.push(FailedFile { path, fault: fault.clone() });
+        self.put(at, State::Failed(fault));
+    }
+
+    fn put(&mut self, at: usize, state: State) {
+        if self.batch.is_empty() {
+            self.begun = Instant::now();
+        }
+        self.batch.puts.push(Put { file: self.tasks[at].file.clone(), state });
+        self.done += 1;
+    }
+
+    fn flush_if_due(&mut self, watch: &Watch<'_>) {
+        let full = self.batch.chunks() >= BATCH_CHUNKS || self.batch.puts.len() >= BATCH_FILES;
+        if (full || self.begun.elapsed() > BATCH_WAIT)
+            && let Err(error) = self.flush()
+        {
+            self.error = self.error.take().or(Some(error));
+        }
+        (watch.progress)(Progress { done: self.done, total: self.tasks.len() as u64 });
+    }
+
+    fn flush(&mut self) -> Result<(), IndexError> {
+        let batch = std::mem::take(&mut self.batch);
+        self.begun = Instant::now();
+        self.db.apply(&batch)
+    }
+}
+
+/// What the model has to see, as readers bring it.
+struct Contents<'a, 'b> {
+    run: &'a RefCell<Run<'b>>,
+    receive: Receiver<(usize, FileStat, Outcome)>,
+    ready: VecDeque<Content>,
+    watch: &'a Watch<'a>,
+}
+
+impl Iterator for Contents<'_, '_> {
+    type Item = Content;
+
+    fn next(&mut self) -> Option<Content> {
+        loop {
+            if let Some(content) = self.ready.pop_front() {
+                return Some(content);
+            }
+            if self.run.borrow().error.is_some() || self.run.borrow().interrupted {
+                return None;
+            }
+            let (at, file, read) = self.receive.recv().ok()?;
+            let mut run = self.run.borrow_mut();
+            self.ready.extend(run.read(at, file, read));
+            run.flush_if_due(self.watch);
+        }
+    }
+}
+
+/// Reads a file as far as the model needs it.
+fn read(
+    path: &Path,
+    file: &mut FileStat,
+    rules: &crate::crawl::Rules,
+    embedder: &dyn Embedder,
+    profile: &EmbedderProfile,
+    claimed: &Mutex<HashSet<[u8; 32]>>,
+) -> Outcome {
+    let opened = File::open(path).and_then(|mut open| {
+        let about = open.metadata()?;
+        let mut head = Vec::new();
+        (&mut open).take(SNIFF_BYTES).read_to_end(&mut head)?;
+        Ok((open, about, head))
+    });
+    let (mut open, about, head) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return Outcome::Failed { fault: Fault::of_io(&error), digest: None },
+    };
+    // As it is now: what is read is what the file is remembered by.
+    *file = stat_of(path, &about);
+    let Some(kind) = Kind::of(path, omniburn_media::sniff(&head)) else { return Outcome::PassedOver };
+    if !rules.takes(kind) {
+        return Outcome::NotTaken;
+    }
+    if !profile.modalities.contains(&kind.modality()) {
+        return Outcome::PassedOver;
+    }
+    let mut digest = Sha256::new();
+    digest.update(format!("{} {} {}\0", kind.name(), extract::VERSION, head.len()));
+    digest.update(&head);
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match open.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => digest.update(&buffer[..read]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Outcome::Failed { fault: Fault::of_io(&error), digest: None },
+        }
+    }
+    let digest: [u8; 32] = digest.finalize().into();
+    if !claimed.lock().unwrap_or_else(PoisonError::into_inner).insert(digest) {
+        return Outcome::Same(digest);
+    }
+    if kind.modality() != Modality::Text {
+        return Outcome::New { digest, kind, title: None, pieces: Vec::new() };
+    }
+    let count = |text: &str| embedder.count_tokens(text);
+    let cut = extract::text_of(path, kind).and_then(|text| {
+        let mut pieces = Vec::new();
+        for section in &text.sections {
+            for piece in chunk::pieces(&section.text, kind == Kind::Code, profile.max_tokens, &count)? {
+                let Piece { first_line, last_line, text } = piece;
+                let locator = match section.page {
+                    Some(page) => Locator::Page(page),
+                    None => Locator::Lines { first: first_line, last: last_line },
+                };
+                pieces.push((locator, text));
+            }
+        }
+        Ok((text.title, pieces))
+    });
+    match cut {
+        Ok((title, pieces)) => Outcome::New { digest, kind, title, pieces },
+        Err(fault) => Outcome::Failed { fault, digest: Some(digest) },
+    }
+}

@@ -1,0 +1,214 @@
+//! What is searched is found: by words, by meaning, by both, with every filter.
+
+use std::time::{Duration, SystemTime};
+
+use omniburn_index::{
+    Calibration, Embedder, IndexError, Kind, Locator, MinScore, Modality, Mode, Opened, PairCalibration, Query,
+    QueryError, SearchOptions, Sought,
+};
+
+use crate::support::{Place, Words, age, hits, name};
+
+fn library() -> (Place, Words) {
+    let (place, words) = (Place::new(), Words::default());
+    place.write("bread.txt", "How to bake bread at home with flour and water");
+    place.write("sea/ship.md", "A ship under sail.\nIt crosses the sea.\nThe captain sleeps.");
+    place.write("code/sort.rs", "/// Sorts numbers.\nfn sort(numbers: &mut [i32]) {\n    numbers.sort();\n}\n");
+    place.write("page.html", "<title>The harbour</title><p>Boats lie in the harbour at night.</p>");
+    place.write("cafe.txt", "Le café est fermé. Naïve façade.");
+    place.write("tokyo.txt", "東京タワーは赤い。日本の塔です。");
+    place.write("red bicycle.png", b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR");
+    place.write("rain song.wav", b"RIFF\x24\0\0\0WAVEfmt ");
+    let report = place.update(&words);
+    assert_eq!((report.new, report.failed), (8, vec![]));
+    (place, words)
+}
+
+fn options(mode: Mode) -> SearchOptions {
+    SearchOptions { mode, ..SearchOptions::default() }
+}
+
+#[test]
+fn the_right_file_comes_first_in_every_mode() {
+    let (place, _) = library();
+    for mode in [Mode::Hybrid, Mode::Semantic, Mode::Words] {
+        for (query, first) in [
+            ("bake bread at home", "bread.txt"),
+            ("a ship under sail", "ship.md"),
+            ("sorts numbers", "sort.rs"),
+            ("boats in the harbour at night", "page.html"),
+        ] {
+            assert_eq!(place.found_with(query, &options(mode))[0], first, "{mode:?}: {query}");
+        }
+    }
+    assert_eq!(place.found("red bicycle")[0], "red bicycle.png");
+    assert_eq!(place.found("rain song")[0], "rain song.wav");
+}
+
+#[test]
+fn a_hit_says_where_and_what() {
+    let (place, _) = library();
+    let hit = &place.hits("captain sleeps", &options(Mode::Words))[0];
+    assert_eq!((hit.rank, hit.kind, hit.locator), (1, Kind::Text, Locator::Lines { first: 3, last: 3 }));
+    assert_eq!(hit.snippet.text, "A ship under sail. It crosses the sea. The captain sleeps.");
+    let lit: Vec<&str> = hit.snippet.lit.iter().map(|range| &hit.snippet.text[range.clone()]).collect();
+    assert_eq!(lit, ["captain", "sleeps"]);
+    assert!(hit.id.len() >= 6 && hit.score > 0.9 && hit.scores.words.is_some() && hit.scores.semantic.is_none());
+    let page = &place.hits("harbour", &options(Mode::Hybrid))[0];
+    assert_eq!(page.title.as_deref(), Some("The harbour"));
+    let song = &place.hits("rain song", &options(Mode::Semantic))[0];
+    assert_eq!(song.locator, Locator::Time { start_s: 0.0, end_s: 240.0 });
+}
+
+#[test]
+fn words_are_found_without_accents_in_parts_and_in_scripts_without_spaces() {
+    let (place, _) = library();
+    let words = |query: &str| place.found_with(query, &options(Mode::Words));
+    assert_eq!(words("cafe facade"), ["cafe.txt"]);
+    assert_eq!(words("FERMÉ"), ["cafe.txt"]);
+    assert_eq!(words("arbou"), ["page.html"], "a part of a word, where no whole word matches");
+    assert_eq!(words("東京タワー"), ["tokyo.txt"]);
+    assert_eq!(words("日本"), ["tokyo.txt"], "two characters, which no index of three has");
+    assert_eq!(words("unheard"), Vec::<String>::new());
+}
+
+#[test]
+fn filters_act_inside_both_searches() {
+    let (place, _) = library();
+    for mode in [Mode::Hybrid, Mode::Semantic, Mode::Words] {
+        let found = |query: &str| place.found_with(query, &options(mode));
+        assert_eq!(found("ship sail bread type:code numbers"), ["sort.rs"], "{mode:?}");
+        assert_eq!(found("ship bread numbers ext:md,rs -type:code"), ["ship.md"], "{mode:?}");
+        let folder = place.files.join("sea");
+        assert_eq!(
+            found(&format!("ship bread numbers \"in\" in:{}", folder.display())),
+            Vec::<String>::new(),
+            "{mode:?}"
+        );
+        assert_eq!(found(&format!("ship bread in:{}", folder.display())), ["ship.md"], "{mode:?}");
+        assert_eq!(found("\"under sail\" bread"), ["ship.md"], "{mode:?}");
+        assert!(!found("ship bread -captain").contains(&"ship.md".into()), "{mode:?}");
+    }
+    age(&place.files.join("bread.txt"), 40 * 86_400);
+    place.update(&Words::default());
+    assert_eq!(place.found("bread ship before:30d"), ["bread.txt"]);
+    assert!(!place.found("bread ship after:30d").contains(&"bread.txt".into()));
+}
+
+#[test]
+fn a_filter_that_leaves_little_still_gives_what_there_is() {
+    let (place, words) = (Place::new(), Words::default());
+    for i in 0..700 {
+        place.write(&format!("{i}.txt"), format!("the same words again number{i}"));
+    }
+    place.write("rare/one.md", "something else entirely");
+    place.update(&words);
+    for mode in [Mode::Hybrid, Mode::Semantic] {
+        let found = place.found_with("the same words again ext:md", &options(mode));
+        assert_eq!(found, ["one.md"], "{mode:?}");
+    }
+}
+
+#[test]
+fn a_long_file_does_not_hide_the_others_and_gives_its_best_place() {
+    let (place, words) = (Place::new(), Words::default());
+    let line = |i: usize| format!("The sea is wide and deep, line {i}, and the sea is blue.\n");
+    place.write("long.txt", (0..4000).map(line).collect::<String>() + "The lighthouse keeper waves.\n");
+    place.write("short.txt", "A note of the sea.");
+    place.update(&words);
+    let found = place.hits("the sea is wide and blue", &options(Mode::Hybrid));
+    assert_eq!(found.iter().map(|hit| name(&hit.path)).collect::<Vec<_>>(), ["long.txt", "short.txt"]);
+    let hit = &place.hits("lighthouse keeper", &options(Mode::Words))[0];
+    assert_eq!(hit.locator, Locator::Lines { first: 4001, last: 4001 });
+    let several = SearchOptions { per_file: 3, limit: 3, ..Default::default() };
+    assert_eq!(place.found_with("the sea is wide", &several), ["long.txt"; 3]);
+}
+
+#[test]
+fn a_query_that_looks_for_nothing_is_named() {
+    let (place, _) = library();
+    let index = place.open();
+    let search = |text: &str| {
+        let query = Query::parse(text, None, SystemTime::now())?;
+        index.search(&query, Sought::Words, &options(Mode::Words))
+    };
+    assert!(matches!(search("type:image"), Err(IndexError::Query(QueryError::OnlyFilters))));
+    assert!(matches!(search("  "), Err(IndexError::Query(QueryError::Empty))));
+    assert!(matches!(search("\"open"), Err(IndexError::Query(QueryError::UnclosedQuote { .. }))));
+    for odd in ["\"", "a OR b AND NOT (", "col:x NEAR(y)", "*", "'; DROP TABLE files; --", "\u{0}x"] {
+        let _ = search(odd);
+    }
+    assert_eq!(search("bread").unwrap().len(), 1);
+}
+
+#[test]
+fn likes_of_a_file_are_found_from_its_stored_vectors() {
+    let (place, words) = library();
+    place.write("sea/sailing.txt", "A ship under sail crosses the sea");
+    place.update(&words);
+    let index = place.open();
+    let path = place.files.join("sea/ship.md");
+    let (vector, modality) = index.stored_vector(&path).unwrap().unwrap();
+    assert_eq!(modality, Modality::Text);
+    let query = Query::parse("type:text", None, SystemTime::now()).unwrap();
+    let found = index.search(&query, Sought::Like(&path, &vector, modality), &SearchOptions::default()).unwrap();
+    assert_eq!(name(&found[0].path), "sailing.txt");
+    assert!(found.iter().all(|hit| hit.path != path && hit.kind == Kind::Text));
+    assert_eq!(index.stored_vector(&place.files.join("nowhere")).unwrap(), None);
+    age(&path, 5);
+    assert_eq!(index.stored_vector(&path).unwrap(), None, "a file that changed has no stored vector");
+}
+
+#[test]
+fn files_are_opened_by_the_beginning_of_their_id() {
+    let (place, _) = library();
+    let index = place.open();
+    let id = place.hits("captain", &options(Mode::Words)).remove(0).id;
+    let text = |locator: Locator| match index.get(&id, locator).unwrap() {
+        Opened::Text { text, .. } => text,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(text(Locator::Lines { first: 2, last: 9 }), "It crosses the sea.\nThe captain sleeps.");
+    assert!(text(Locator::Whole).starts_with("A ship"));
+    assert!(matches!(index.get(&id, Locator::Lines { first: 9, last: 9 }), Err(IndexError::File { .. })));
+    assert!(matches!(index.get(&id, Locator::Page(1)), Err(IndexError::File { .. })));
+    for wrong in ["", "abc", "zzzzzz", "0000000000000000", "00000000000000000"] {
+        assert!(matches!(index.get(wrong, Locator::Whole), Err(IndexError::UnknownId { .. })), "{wrong}");
+    }
+    let image = place.hits("red bicycle", &options(Mode::Hybrid)).remove(0);
+    assert!(matches!(index.get(&image.id, Locator::Whole), Ok(Opened::File { kind: Kind::Image, .. })));
+}
+
+#[test]
+fn calibrated_scores_make_modalities_comparable_and_cut_what_is_not_related() {
+    let (place, words) = library();
+    let mut index = place.open();
+    let auto = SearchOptions { min_score: MinScore::Auto, ..Default::default() };
+    assert!(matches!(hits(&index, "bread", &auto), Err(IndexError::NotCalibrated { .. })));
+    // Unrelated texts of this model have cosines about 0 with a deviation of an eighth.
+    let cosines: Vec<f32> = (0..2000).map(|i| (i as f32 / 2000.0 - 0.5) * 0.8).collect();
+    let pair = |item| PairCalibration::of(Modality::Text, item, cosines.clone()).unwrap();
+    let calibration =
+        Calibration { identity: words.profile().identity, pairs: Modality::ALL.into_iter().map(pair).collect() };
+    let other = Calibration { identity: "another".into(), ..calibration.clone() };
+    index.calibrate(other).unwrap();
+    assert!(matches!(hits(&index, "bread", &auto), Err(IndexError::NotCalibrated { .. })));
+    index.calibrate(calibration).unwrap();
+    let found = hits(&index, "bake bread home flour", &auto).unwrap();
+    assert_eq!(found.iter().map(|hit| name(&hit.path)).collect::<Vec<_>>(), ["bread.txt"]);
+    assert!(found[0].score >= 0.75 && found[0].score <= 1.0);
+    assert_eq!(hits(&index, "quantum chromodynamics lecture", &auto).unwrap(), []);
+    let some = SearchOptions { min_score: MinScore::At(0.2), ..Default::default() };
+    assert!(hits(&index, "bread", &some).unwrap().iter().all(|hit| hit.score >= 0.2));
+}
+
+#[test]
+fn an_index_of_another_model_is_refused_with_both_named() {
+    let (place, _) = library();
+    let other = Words { identity: "words/2".into(), ..Words::default() };
+    let error = place.try_update(&other).unwrap_err().to_string();
+    assert!(error.contains("words/1") && error.contains("words/2") && error.contains("--index"), "{error}");
+    let index = place.open();
+    assert!(matches!(index.agree(&other.profile()), Err(IndexError::IdentityMismatch { .. })));
+    let _ = Duration::ZERO;
+}

@@ -1,0 +1,169 @@
+//! A model that needs no weights: a text is the sum of pseudo-random vectors of its words, a file that of the words of its name.
+
+use std::collections::HashMap;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use omniburn_index::{
+    Content, Embedder, EmbedderProfile, Fault, Hit, Index, IndexError, Modality, Progress, Query, Report, Root, Rules,
+    SearchOptions, Sought, Vector, Watch,
+};
+
+pub const DIM: usize = 64;
+
+#[derive(Default)]
+pub struct Words {
+    /// Contents that were embedded.
+    pub embedded: AtomicUsize,
+    /// Texts that fail.
+    pub failing: Mutex<HashMap<String, Fault>>,
+    pub identity: String,
+}
+
+fn vector_of(text: &str) -> Vec<f32> {
+    let mut sum = vec![1e-3f32; DIM];
+    for word in text.to_lowercase().split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
+        let seed = word.bytes().fold(7u64, |seed, byte| seed.wrapping_mul(1_099_511_628_211).wrapping_add(byte.into()));
+        let mut random = fastrand::Rng::with_seed(seed);
+        sum.iter_mut().for_each(|value| *value += random.f32() - 0.5);
+    }
+    let length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
+    sum.into_iter().map(|value| value / length).collect()
+}
+
+impl Embedder for Words {
+    fn profile(&self) -> EmbedderProfile {
+        EmbedderProfile {
+            identity: if self.identity.is_empty() { "words/1".into() } else { self.identity.clone() },
+            model: "words".into(),
+            dim: DIM,
+            max_tokens: 64,
+            modalities: Modality::ALL.to_vec(),
+        }
+    }
+
+    fn count_tokens(&self, text: &str) -> Result<usize, Fault> {
+        Ok(text.split_whitespace().count() + 2)
+    }
+
+    fn embed(
+        &self,
+        contents: &mut dyn Iterator<Item = Content>,
+        take: &mut dyn FnMut(Result<Vec<Vector>, Fault>) -> ControlFlow<()>,
+    ) -> Result<(), Fault> {
+        // Two ahead, as an engine takes several before it gives the first.
+        let mut ahead = std::collections::VecDeque::new();
+        loop {
+            while ahead.len() < 2 {
+                match contents.next() {
+                    Some(content) => ahead.push_back(content),
+                    None => break,
+                }
+            }
+            let Some(content) = ahead.pop_front() else { return Ok(()) };
+            self.embedded.fetch_add(1, Ordering::SeqCst);
+            let text = match &content {
+                Content::Text(text) => text.clone(),
+                Content::Image(path) | Content::Audio(path) | Content::Video(path) => {
+                    path.file_stem().unwrap().to_string_lossy().into_owned()
+                }
+            };
+            let failing = self.failing.lock().unwrap().get(text.trim()).cloned();
+            let result = match (failing, content) {
+                (Some(fault), _) => Err(fault),
+                (None, Content::Audio(_)) => Ok(vec![
+                    Vector { span: Some((0.0, 240.0)), values: vector_of(&text) },
+                    Vector { span: Some((240.0, 300.0)), values: vector_of("silence") },
+                ]),
+                (None, _) => Ok(vec![Vector { span: None, values: vector_of(&text) }]),
+            };
+            if take(result).is_break() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn embed_query(&self, text: &str) -> Result<Vec<f32>, Fault> {
+        Ok(vector_of(text))
+    }
+}
+
+/// A folder of files beside a folder of an index.
+pub struct Place {
+    _folder: tempfile::TempDir,
+    pub files: PathBuf,
+    pub index: PathBuf,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let (files, index) = (root.join("files"), root.join("index"));
+        fs::create_dir(&files).unwrap();
+        Self { _folder: folder, files, index }
+    }
+
+    /// Writes a file as if it had been there for a day.
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.files.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        age(&path, 86_400);
+        path
+    }
+
+    pub fn root(&self) -> Root {
+        Root { path: self.files.clone(), rules: Rules::default() }
+    }
+
+    pub fn update(&self, words: &Words) -> Report {
+        self.try_update(words).unwrap()
+    }
+
+    pub fn try_update(&self, words: &Words) -> Result<Report, IndexError> {
+        let mut index = Index::open_or_begin(&self.index, &words.profile())?;
+        index.update(words, &[self.root()], Duration::ZERO, &quiet())
+    }
+
+    pub fn open(&self) -> Index {
+        Index::open(&self.index).unwrap()
+    }
+
+    /// Names of what is found, best first.
+    pub fn found(&self, text: &str) -> Vec<String> {
+        self.found_with(text, &SearchOptions::default())
+    }
+
+    pub fn found_with(&self, text: &str, options: &SearchOptions) -> Vec<String> {
+        self.hits(text, options).iter().map(|hit| name(&hit.path)).collect()
+    }
+
+    pub fn hits(&self, text: &str, options: &SearchOptions) -> Vec<Hit> {
+        hits(&self.open(), text, options).unwrap()
+    }
+}
+
+pub fn hits(index: &Index, text: &str, options: &SearchOptions) -> Result<Vec<Hit>, IndexError> {
+    let query = Query::parse(text, None, SystemTime::now())?;
+    let vector = Words::default().embed_query(&query.text).unwrap();
+    index.search(&query, Sought::Vector(&vector, Modality::Text), options)
+}
+
+pub fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// Sets when a file was changed to so many seconds ago.
+pub fn age(path: &Path, seconds: u64) {
+    let at = SystemTime::now() - Duration::from_secs(seconds);
+    fs::File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
+}
+
+pub fn quiet() -> Watch<'static> {
+    Watch { interrupted: &|| false, progress: &|_: Progress| {} }
+}

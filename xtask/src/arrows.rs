@@ -72,7 +72,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         package: "omniburn-cli",
-        imports: &["omniburn", "omniburn-convert", "omniburn-diagnostics", "omniburn-output"],
+        imports: &["omniburn", "omniburn-convert", "omniburn-diagnostics", "omniburn-index", "omniburn-output"],
         never: &["safetensors", "tokenizers", "image"],
         reason: "arguments, settings and wiring; nobody above the engine sees a tensor",
     },

@@ -10,6 +10,8 @@ use omniburn::record::TemplateKind;
 use omniburn::{BackendSpec, Dtype, Isa, Modality, OutputKind, Role, TrackChoice, Truncation};
 use omniburn_cli::inputs::{Tracks, TypedInput, track_of};
 
+use crate::find_args::{CalibrateArgs, GetArgs, IndexArgs, SearchArgs};
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -17,6 +19,7 @@ use omniburn_cli::inputs::{Tracks, TypedInput, track_of};
     version,
     about = "Text, images, audio and video into one vector space",
     after_help = "Examples:
+  omniburn search \"a receipt from the bicycle shop\" --in ~/Documents
   omniburn pull sentence-transformers/all-MiniLM-L6-v2
   omniburn convert path/to/jina-embeddings-v5-omni-small records/small --task all
   omniburn embed --model records/small talk.mp3 clip.mp4 loop.gif photo.jpg \"a red bicycle\"
@@ -64,6 +67,14 @@ pub enum Command {
     Compare(CompareArgs),
     /// Documents ordered by a reranker's score: one JSON line a document, best first
     Rerank(RerankArgs),
+    /// Bring an index of folders up to date, or begin one
+    Index(IndexArgs),
+    /// Search an index by words and by meaning
+    Search(SearchArgs),
+    /// Open a hit of a search: its text, some lines of it, or a page
+    Get(GetArgs),
+    /// Measure which cosines a model gives to what is not related
+    Calibrate(CalibrateArgs),
     /// Embed again what a journal says, and compare to the bit
     Replay(ReplayArgs),
     /// What a record or a Hugging Face folder holds, and the memory it needs
@@ -722,7 +733,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 /// Reads a number of bytes: plain, or with KiB, MiB or GiB behind it.
-fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is not a number of bytes: expected one such as 1073741824, 512MiB or 2GiB");
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {

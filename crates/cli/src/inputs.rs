@@ -10,8 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use omniburn::media::{OTHER_TEXT, TextEncoding, VideoSource};
-use omniburn::media::{has_images, is_animation, known_image_ending, sniff};
+use omniburn::media::{FileKind as Medium, OTHER_TEXT, TextEncoding, sniff};
 use omniburn::{Cancel, ErrorKind, Input, ItemError, Modality, Role, TrackChoice};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -143,15 +142,7 @@ impl TypedInput {
 }
 
 fn named(path: &Path, medium: Medium) -> (String, Result<Input, Fault>) {
-    (path.display().to_string(), only_file(path).map(|()| medium.file(path)))
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Medium {
-    Text,
-    Image,
-    Audio,
-    Video,
+    (path.display().to_string(), only_file(path).map(|()| file_input(medium, path)))
 }
 
 /// Largest text file and longest line that are read whole.
@@ -159,15 +150,6 @@ const MAX_TEXT_BYTES: u64 = 16 << 20;
 /// Bytes of a file that tell its format.
 const SNIFF_BYTES: u64 = 1024;
 
-const TEXT_ENDINGS: &[&str] = &[
-    "txt", "text", "md", "markdown", "rst", "tex", "csv", "tsv", "json", "jsonl", "ndjson", "yaml", "yml", "toml",
-    "xml", "html", "htm", "log", "srt", "vtt",
-];
-const AUDIO_ENDINGS: &[&str] = &[
-    "wav", "wave", "mp3", "flac", "ogg", "oga", "opus", "m4a", "m4b", "aac", "aif", "aiff", "caf", "wma", "mka", "mid",
-];
-const VIDEO_ENDINGS: &[&str] =
-    &["mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "wmv", "flv", "ogv", "3gp", "mts", "m2ts"];
 /// Files that are known, and are none of the media.
 const OTHER_ENDINGS: &[&str] = &[
     "pdf",
@@ -189,60 +171,13 @@ const OTHER_ENDINGS: &[&str] = &[
     "parquet",
 ];
 
-impl Medium {
-    fn file(self, path: &Path) -> Input {
-        match self {
-            Medium::Image => Input::image_file(path),
-            Medium::Audio => Input::audio_file(path),
-            Medium::Video => Input::video_file(path),
-            Medium::Text => unreachable!("a text file is read here, not by the engine"),
-        }
-    }
-
-    fn of_ending(path: &Path) -> Option<Self> {
-        if known_image_ending(path) {
-            return Some(Medium::Image);
-        }
-        let kinds = [(Medium::Text, TEXT_ENDINGS), (Medium::Audio, AUDIO_ENDINGS), (Medium::Video, VIDEO_ENDINGS)];
-        kinds.into_iter().find(|(_, endings)| has_ending(path, endings)).map(|(medium, _)| medium)
-    }
-
-    /// By the name that [`sniff`] gives a format; `None` for what is none of the media.
-    fn of_format(format: &str) -> Option<Self> {
-        Some(match format {
-            "text" | "html" | "xml" | "utf-16 text" | "utf-32 text" => Medium::Text,
-            "wav" | "aiff" | "caf" | "mp3" | "flac" | "aac" | "m4a" | "ogg" | "midi" => Medium::Audio,
-            "mp4" | "mov" | "mkv" | "avi" | "flv" | "mpeg" | "asf" => Medium::Video,
-            "png" | "jpeg" | "gif" | "webp" | "bmp" | "tiff" | "heic" | "avif" | "jxl" | "jp2" | "psd" | "xcf"
-            | "svg" | "ico" | "exr" | "hdr" | "dds" | "qoi" | "pnm" => Medium::Image,
-            _ => return None,
-        })
-    }
-
-    /// What a file is: its content says it, except where the ending knows better. A container may hold audio or video;
-    /// and what is called an image and is text is a broken image, not a text.
-    fn decide(format: Option<&str>, ending: Option<Self>) -> Option<Self> {
-        match (format.and_then(Medium::of_format), ending) {
-            (Some(Medium::Text) | None, Some(ending)) => Some(ending),
-            (Some(Medium::Audio | Medium::Video), Some(ending @ (Medium::Audio | Medium::Video))) => Some(ending),
-            (Some(content), _) => Some(content),
-            (None, None) => None,
-        }
-    }
-}
-
-impl Medium {
-    /// What only a look inside tells: an image that moves is a video, and a video's container may hold nothing but audio.
-    /// Damage is left for the reader to name.
-    fn looked_into(self, path: &Path, format: Option<&str>) -> Self {
-        let source = || VideoSource::File(path.into());
-        match (self, format) {
-            (Medium::Image, Some("gif" | "webp" | "png")) if is_animation(&source()).unwrap_or(false) => Medium::Video,
-            (Medium::Video, Some("mp4" | "mov" | "m4a" | "mkv")) if !has_images(&source()).unwrap_or(true) => {
-                Medium::Audio
-            }
-            _ => self,
-        }
+/// The input of a file that the engine reads.
+fn file_input(medium: Medium, path: &Path) -> Input {
+    match medium {
+        Medium::Image => Input::image_file(path),
+        Medium::Audio => Input::audio_file(path),
+        Medium::Video => Input::video_file(path),
+        Medium::Text => unreachable!("a text file is read here, not by the engine"),
     }
 }
 
@@ -302,7 +237,7 @@ fn existing(path: &Path, bytes: u64) -> Result<Input, Fault> {
     let (format, ending) = (sniff(&head), Medium::of_ending(path));
     match Medium::decide(format, ending).map(|medium| medium.looked_into(path, format)) {
         Some(Medium::Text) => read_text(path, bytes, &head, format).map(Input::text),
-        Some(medium) => Ok(medium.file(path)),
+        Some(medium) => Ok(file_input(medium, path)),
         None if bytes == 0 => {
             Err(Fault::new(ErrorKind::Empty, format!("{}: found nothing, expected at least one byte", path.display())))
         }
@@ -617,7 +552,7 @@ fn in_folder(folder: &Path, path: &Path) -> Result<PathBuf, Fault> {
 }
 
 fn file_of(folder: &Path, path: &Path, medium: Medium) -> (String, Result<Input, Fault>) {
-    (path.display().to_string(), in_folder(folder, path).map(|path| medium.file(&path)))
+    (path.display().to_string(), in_folder(folder, path).map(|path| file_input(medium, &path)))
 }
 
 fn frames_of(folder: &Path, frames: &[PathBuf]) -> (String, Result<Input, Fault>) {

@@ -2,7 +2,7 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | `args` | what was typed |
+//! | `args`, `find_args` | what was typed |
 //! | [`omniburn_cli::inputs`] | what becomes an input, and by which rule: a library, so that hostile bytes reach it |
 //! | `commands` | one file a verb |
 //! | `output`, `progress` | results to standard output, everything else to standard error |
@@ -15,6 +15,7 @@
 mod args;
 mod commands;
 mod failure;
+mod find_args;
 mod interrupt;
 mod output;
 mod progress;
@@ -79,6 +80,10 @@ fn run() -> u8 {
         (Command::Embed(args), Some(verb)) => commands::embed::run(&args, typed(verb)),
         (Command::Compare(args), Some(verb)) => commands::compare::run(&args, &typed(verb)),
         (Command::Rerank(args), _) => commands::rerank::run(&args),
+        (Command::Index(args), _) => commands::index::run(&args),
+        (Command::Search(args), _) => commands::search::run(&args),
+        (Command::Calibrate(args), _) => commands::calibrate::run(&args),
+        (Command::Get(args), _) => commands::get::run(&args),
         (Command::Replay(args), Some(verb)) => commands::replay::run(&args, typed(verb)),
         (Command::Inspect(args), _) => commands::inspect::run(&args),
         (Command::Models(args), _) => commands::models::run(&args),

@@ -4,6 +4,8 @@ mod bench;
 mod doctor;
 #[cfg(unix)]
 mod exhaustion;
+#[cfg(feature = "mini")]
+mod find;
 #[cfg(unix)]
 mod kills;
 #[cfg(unix)]

@@ -1,6 +1,7 @@
 //! One file a verb, and what several of them share.
 
 pub mod bench;
+pub mod calibrate;
 pub mod compare;
 pub mod completions;
 pub mod convert;
@@ -8,14 +9,18 @@ pub mod convert;
 pub mod demo;
 pub mod doctor;
 pub mod embed;
+pub mod get;
 mod hf_cache;
+pub mod index;
 pub mod inspect;
 mod kernels;
 pub mod models;
+mod place;
 #[cfg(feature = "hub")]
 pub mod pull;
 pub mod replay;
 pub mod rerank;
+pub mod search;
 mod user_folders;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,75 @@
+//! `omniburn calibrate`: how high the cosines of unrelated pairs are, so that scores can be compared between modalities.
+
+use std::fs;
+
+use omniburn_index::{Calibration, Embedder, Index, Modality, PairCalibration, Rules, query_vector};
+
+use super::index::{root_of, say_failed};
+use super::place::{Stop, embedder, shown, with_progress};
+use crate::failure::{DONE, Failure, Outcome};
+use crate::find_args::CalibrateArgs;
+use crate::output::{OutFile, destination, line_of, write_stdout};
+use crate::progress::say;
+
+/// Measures a model on queries that have nothing to do with files.
+///
+/// # Errors
+/// A usage failure where there are too few pairs of every modality; as indexing gives.
+pub fn run(args: &CalibrateArgs) -> Outcome {
+    let text =
+        fs::read_to_string(&args.queries).map_err(|e| Failure::usage(format!("{}: {e}", shown(&args.queries))))?;
+    let queries: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let roots = args.folders.iter().map(|path| root_of(path, &Rules::default())).collect::<Result<Vec<_>, _>>()?;
+    let to = args.out.as_deref().map(destination).transpose()?;
+    let stop = Stop::at_interrupt();
+    let model = embedder(&args.feeder, &stop)?;
+    let profile = model.profile();
+    let scratch = std::env::temp_dir().join(format!("omniburn-calibrate-{}", std::process::id()));
+    let measured = measure(&scratch, &model, &roots, &queries, args, &stop);
+    let _ = fs::remove_dir_all(&scratch);
+    let cosines = measured?;
+    let mut pairs = Vec::new();
+    for (item, cosines) in Modality::ALL.into_iter().zip(cosines) {
+        let count = cosines.len();
+        match PairCalibration::of(Modality::Text, item, cosines) {
+            Some(pair) => pairs.push(pair),
+            None => say(format_args!("{}: {count} pairs, a thousand are needed", item.name())),
+        }
+    }
+    if pairs.is_empty() {
+        return Err(Failure::usage("no modality has a thousand pairs of a query and an item: give more of either"));
+    }
+    let line = line_of(&Calibration { identity: profile.identity, pairs });
+    match to {
+        None => write_stdout(&line)?,
+        Some(to) => {
+            let mut out = OutFile::create(&to)?;
+            out.write(&line)?;
+            out.finish()?;
+        }
+    }
+    Ok(DONE)
+}
+
+/// The cosines of every query with every item, by modality.
+fn measure(
+    scratch: &std::path::Path,
+    model: &omniburn_index::EngineEmbedder,
+    roots: &[omniburn_index::Root],
+    queries: &[&str],
+    args: &CalibrateArgs,
+    stop: &Stop,
+) -> Result<[Vec<f32>; 4], Failure> {
+    let mut index = Index::open_or_begin(scratch, &model.profile())?;
+    let patience = std::time::Duration::ZERO;
+    let report = with_progress(args.feeder.quiet, stop, |watch| index.update(model, roots, patience, watch))?;
+    say_failed(&report.failed);
+    let mut all: [Vec<f32>; 4] = Default::default();
+    for query in queries {
+        let cosines = index.cosines(&query_vector(model, query)?)?;
+        for (all, cosines) in all.iter_mut().zip(cosines) {
+            all.extend(cosines);
+        }
+    }
+    Ok(all)
+}

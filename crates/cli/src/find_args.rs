@@ -1,0 +1,333 @@
+//! What was typed of the verbs around an index: `index`, `search` and `get`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use omniburn_index::{Kind, MinScore, Mode, kinds_of};
+
+use crate::args::{ComputeArgs, ModelArgs, TruncateArg, bytes};
+
+/// The model that an index is made with, and how it computes.
+#[derive(Debug, Args)]
+pub struct FeederArgs {
+    /// Record folder, or the ORG/NAME that `omniburn pull` fetched [default: the model that ships]
+    #[arg(long, value_name = "DIR|ORG/NAME")]
+    pub model: Option<PathBuf>,
+    /// Where it computes, and how.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    /// No progress on standard error
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl FeederArgs {
+    /// The model as every verb opens it.
+    pub fn model_args(&self) -> ModelArgs {
+        ModelArgs {
+            model: self.model.clone(),
+            task: None,
+            dim: None,
+            truncate: TruncateArg::Error,
+            frames: None,
+            compute: self.compute,
+        }
+    }
+}
+
+/// `omniburn index`.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    long_about = "Bring an index of folders up to date, or begin one.
+
+Text, code, HTML, PDF, DOCX, ODT, RTF, XLSX, ODS, PPTX, ODP, EPUB, mail (EML), images, audio and video are read, other files are \
+passed over. Run again it reads what is new or changed; an unchanged file costs a look, a copy no compute, and a renamed one keeps \
+its vectors. Without FOLDER: every folder that the index keeps, with the rules it was given.
+
+Left out are hidden files, what .gitignore and .omniburnignore say, node_modules and its like, folders marked as caches \
+(CACHEDIR.TAG), and symbolic links. Archives are not entered.
+
+The index lies in the user's data folder, never among the files. What was finished is kept when the command is interrupted or \
+killed, and the next run goes on. A folder called status, remove or clean is given as ./status.
+
+Exit codes: 0 done, 1 a file could not be read (named on standard error), 2 usage, 3 the index or the model was refused, \
+130 interrupted.",
+    after_help = "Examples:
+  omniburn index ~/Documents ~/Pictures
+  omniburn index
+  omniburn index ~/src --kind code,text --exclude \"*.min.js\" --max-size 10MiB --index code
+  omniburn index status
+  omniburn index remove ~/Pictures && omniburn index clean"
+)]
+pub struct IndexArgs {
+    /// What to do with an index that is there.
+    #[command(subcommand)]
+    pub command: Option<IndexCommand>,
+    /// Folders to keep from now on
+    #[arg(value_name = "FOLDER")]
+    pub folders: Vec<PathBuf>,
+    /// Only files of these kinds, with commas between: text, code, html, pdf, document, spreadsheet, presentation, book, mail,
+    /// image, audio, video
+    #[arg(long, value_name = "K,…", value_parser = kinds)]
+    pub kind: Option<Kinds>,
+    /// Only files that match such a pattern, as in .gitignore; may repeat
+    #[arg(long, value_name = "GLOB")]
+    pub include: Vec<String>,
+    /// No files that match such a pattern; may repeat
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+    /// No files of more bytes, such as 10MiB
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub max_size: Option<u64>,
+    /// One JSON object in place of the summary
+    #[arg(long)]
+    pub json: bool,
+    /// An index by its name in the user's data folder, or a folder for it [default: the index named default]
+    #[arg(long, value_name = "NAME|DIR")]
+    pub index: Option<PathBuf>,
+    /// Which model.
+    #[command(flatten)]
+    pub feeder: FeederArgs,
+}
+
+/// What `omniburn index` does with an index that is there.
+#[derive(Debug, Subcommand)]
+pub enum IndexCommand {
+    /// What the index holds: folders, files by kind, failed files with reasons, size, model
+    Status(IndexStatusArgs),
+    /// Forget folders with all their files; the files themselves stay
+    Remove(IndexRemoveArgs),
+    /// Give back the room of what was removed
+    Clean(IndexCleanArgs),
+}
+
+/// `omniburn index status`.
+#[derive(Debug, Args)]
+pub struct IndexStatusArgs {
+    /// An index by its name, or a folder
+    #[arg(long, value_name = "NAME|DIR")]
+    pub index: Option<PathBuf>,
+    /// Read every byte of the database and compare vectors with their digests
+    #[arg(long)]
+    pub verify: bool,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `omniburn index remove`.
+#[derive(Debug, Args)]
+pub struct IndexRemoveArgs {
+    /// Folders as `omniburn index status` names them
+    #[arg(value_name = "FOLDER", required = true)]
+    pub folders: Vec<PathBuf>,
+    /// An index by its name, or a folder
+    #[arg(long, value_name = "NAME|DIR")]
+    pub index: Option<PathBuf>,
+}
+
+/// `omniburn index clean`.
+#[derive(Debug, Args)]
+pub struct IndexCleanArgs {
+    /// An index by its name, or a folder
+    #[arg(long, value_name = "NAME|DIR")]
+    pub index: Option<PathBuf>,
+}
+
+/// `omniburn search`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Search an index by words and by meaning.
+
+The index is first brought up to date, unless --no-refresh says not to. A folder named with --in that was never indexed is indexed \
+first.
+
+Words count as a whole in any case and without accents; \"exact words\" must stand in what is found, -word must not. Qualifiers \
+narrow the search: type:image ext:pdf in:~/Docs after:2026-01-01 before:30d (so many days, weeks, months or years ago: 30d, 2w, 6m, \
+1y). Each has a flag of its own, too.
+
+--json gives a line a hit: rank, score, kind, path, uri, locator (line, page, or start_s and end_s), title, snippet, mtime, size, \
+id (for `omniburn get`), and scores: the cosine (semantic) and bm25 (words).
+
+score lies from 0 to 1. By meaning it is read from how seldom something unrelated has a cosine as high, where the model was measured \
+(the one that ships is), so that it can be compared between kinds; else it is the cosine. A hit with every word of the query has 0.95. \
+--min-score auto leaves out what is not related: it cuts at 0.75, which one unrelated item in a hundred reaches.
+
+Nothing found: exit code 0, nothing on standard output, a sentence on standard error.",
+    after_help = "Examples:
+  omniburn search \"a receipt from the bicycle shop\" --in ~/Documents
+  omniburn search \"type:image a ship under sail\" --min-score auto
+  omniburn search --like song.mp3 --kind audio
+  omniburn search mvcc --mode words --json
+  omniburn search \"old drafts before:1y\" --files -0 | xargs -0 ls -l"
+)]
+pub struct SearchArgs {
+    /// What to search for
+    #[arg(value_name = "QUERY")]
+    pub query: Option<String>,
+    /// A file whose likes are sought
+    #[arg(long, value_name = "FILE")]
+    pub like: Option<PathBuf>,
+    /// Only below this folder; indexed first where it never was
+    #[arg(long = "in", value_name = "FOLDER")]
+    pub folder: Option<PathBuf>,
+    /// Only files of these kinds, with commas between
+    #[arg(long, value_name = "K,…", value_parser = kinds)]
+    pub kind: Option<Kinds>,
+    /// Only files with this ending; may repeat
+    #[arg(long, value_name = "E")]
+    pub ext: Vec<String>,
+    /// Only files changed on this day or later, such as 2026-01-31 or 30d
+    #[arg(long, value_name = "D")]
+    pub after: Option<String>,
+    /// Only files changed before this day
+    #[arg(long, value_name = "D")]
+    pub before: Option<String>,
+    /// Hits at most
+    #[arg(short = 'n', long = "limit", value_name = "N", default_value = "10")]
+    pub limit: NonZeroUsize,
+    /// Only hits with such a score, from 0 to 1, or auto for what is related
+    #[arg(long, value_name = "S|auto", value_parser = min_score)]
+    pub min_score: Option<MinScore>,
+    /// By words, by meaning, or by both
+    #[arg(long, value_enum, default_value_t = ModeArg::Hybrid)]
+    pub mode: ModeArg,
+    /// Hits of one file at most, or all
+    #[arg(long, value_name = "N|all", default_value = "1", value_parser = per_file)]
+    pub per_file: usize,
+    /// A line of JSON a hit
+    #[arg(long)]
+    pub json: bool,
+    /// Paths and nothing else, each once
+    #[arg(long, conflicts_with = "json")]
+    pub files: bool,
+    /// With --files: a NUL behind each path in place of a line break
+    #[arg(short = '0', requires = "files")]
+    pub nul: bool,
+    /// Say of each hit why it is where it is
+    #[arg(long, conflicts_with_all = ["json", "files"])]
+    pub explain: bool,
+    /// Search the index as it is
+    #[arg(long)]
+    pub no_refresh: bool,
+    /// An index by its name in the user's data folder, or a folder for it [default: the index named default]
+    #[arg(long, value_name = "NAME|DIR")]
+    pub index: Option<PathBuf>,
+    /// Which model.
+    #[command(flatten)]
+    pub feeder: FeederArgs,
+}
+
+/// `omniburn get`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Open a hit of `omniburn search`: its text, some lines of it, or a page.
+
+ID is a hit's id or the beginning of it; behind a colon stands a place: line=12, line=12-40 or page=3. The file is read as it is \
+now. Images, audio and video are given as they are, to a pipe or to a file with --out.",
+    after_help = "Examples:
+  omniburn get a1b2c3
+  omniburn get a1b2c3:page=3
+  omniburn get a1b2c3:line=120-160 --out part.txt"
+)]
+pub struct GetArgs {
+    /// The hit
+    #[arg(value_name = "ID[:LOCATOR]")]
+    pub hit: String,
+    /// Write to this file in place of standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// An index by its name, or a folder
+    #[arg(long, value_name = "NAME|DIR")]
+    pub index: Option<PathBuf>,
+}
+
+/// `omniburn calibrate`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Measure which cosines a model gives to what is not related, so that scores can be compared between text, images, \
+audio and video.
+
+FILE has a query a line, and none of them may have anything to do with what lies in the folders: each pair of a query and an item \
+counts as unrelated. The cosines that a half, a tenth, a hundredth and a thousandth of the pairs exceed become the scores 0.1, 0.5, \
+0.75 and 0.9. A modality needs a thousand pairs. The result is one line of JSON; as calibration.json in the folder of a record it \
+counts for every index of that record. The model that ships has one.",
+    after_help = "Examples:
+  omniburn calibrate --queries unrelated.txt ~/Pictures ~/Music --out records/small/calibration.json --model records/small"
+)]
+pub struct CalibrateArgs {
+    /// Folders of files of every kind that counts
+    #[arg(value_name = "FOLDER", required = true)]
+    pub folders: Vec<PathBuf>,
+    /// Queries, one a line
+    #[arg(long, value_name = "FILE")]
+    pub queries: PathBuf,
+    /// Write to this file in place of standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Which model.
+    #[command(flatten)]
+    pub feeder: FeederArgs,
+}
+
+/// `--mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// By both, fused by rank.
+    Hybrid,
+    /// By meaning alone.
+    Semantic,
+    /// By words alone.
+    Words,
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Hybrid => Mode::Hybrid,
+            ModeArg::Semantic => Mode::Semantic,
+            ModeArg::Words => Mode::Words,
+        }
+    }
+}
+
+/// Kinds with commas between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kinds(pub Vec<Kind>);
+
+fn kinds(text: &str) -> Result<Kinds, String> {
+    kinds_of(text).map(Kinds).map_err(|e| e.to_string())
+}
+
+fn min_score(text: &str) -> Result<MinScore, String> {
+    match (text, text.parse::<f32>()) {
+        ("auto", _) => Ok(MinScore::Auto),
+        (_, Ok(score)) if (0.0..=1.0).contains(&score) => Ok(MinScore::At(score)),
+        _ => Err(format!("`{text}` is no score: expected 0 to 1, or auto")),
+    }
+}
+
+fn per_file(text: &str) -> Result<usize, String> {
+    match (text, text.parse::<NonZeroUsize>()) {
+        ("all", _) => Ok(usize::MAX),
+        (_, Ok(count)) => Ok(count.get()),
+        _ => Err(format!("`{text}` is no number of hits: expected 1 or more, or all")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_and_numbers_of_hits_are_read_or_refused() {
+        assert_eq!((min_score("auto"), min_score("0.5")), (Ok(MinScore::Auto), Ok(MinScore::At(0.5))));
+        assert_eq!((per_file("all"), per_file("3")), (Ok(usize::MAX), Ok(3)));
+        for wrong in ["", "1.5", "-1", "NaN", "high"] {
+            assert!(min_score(wrong).is_err() && per_file(wrong).is_err(), "{wrong}");
+        }
+        assert!(kinds("image,picture").unwrap_err().contains("picture"));
+    }
+}

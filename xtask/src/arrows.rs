@@ -24,13 +24,13 @@ const ROOMS: &[Room] = &[
     },
     Room {
         package: "omniburn-kernels",
-        imports: &["burn", "burn-cubecl", "burn-flex"],
+        imports: &["burn-core", "burn-cubecl", "burn-flex"],
         never: &["safetensors", "serde_json", "tokenizers", "image"],
         reason: "fused operations over tensors; it knows no configuration and no file but the one it is asked to map",
     },
     Room {
         package: "omniburn-models",
-        imports: &["omniburn-kernels", "omniburn-output", "burn", "burn-pack"],
+        imports: &["omniburn-kernels", "omniburn-output", "burn-core", "burn-pack"],
         never: &["safetensors", "tokenizers", "image", "rayon"],
         reason: "tensors in, tensors out; it never decodes media, starts threads or opens a checkpoint, whose names it only knows",
     },
@@ -54,14 +54,14 @@ const ROOMS: &[Room] = &[
     },
     Room {
         package: "omniburn",
-        imports: &["omniburn-scheduler", "omniburn-models", "omniburn-media", "burn"],
+        imports: &["omniburn-scheduler", "omniburn-models", "omniburn-media", "burn-core"],
         never: &["safetensors", "clap", "axum", "tokio", "rusqlite"],
         reason: "decides what runs when; it never sees a checkpoint, an argument or a socket",
     },
     Room {
         package: "omniburn-diagnostics",
         imports: &["omniburn"],
-        never: &["burn", "clap", "axum", "tokio"],
+        never: &["burn-core", "clap", "axum", "tokio"],
         reason: "examines an engine by its public surface alone, so that what it says holds for every user",
     },
     Room {
@@ -84,20 +84,20 @@ const ROOMS: &[Room] = &[
     },
     Room {
         package: "omniburn-benches",
-        imports: &["omniburn", "omniburn-diagnostics", "omniburn-models", "burn"],
+        imports: &["omniburn", "omniburn-diagnostics", "omniburn-models", "burn-core"],
         never: &[],
         reason: "measures everything, the rest of it through development dependencies, and is imported by nobody",
     },
     Room {
         package: "omniburn-eval",
         imports: &["omniburn", "omniburn-cli"],
-        never: &["burn"],
+        never: &["burn-core"],
         reason: "measures the model that ships by the engine's public surface, with the command line's features, and is imported by nobody",
     },
     Room {
         package: "omniburn-hostile",
         imports: &["omniburn", "omniburn-cli", "omniburn-convert", "omniburn-media", "omniburn-models"],
-        never: &["burn"],
+        never: &["burn-core"],
         reason: "hands damaged bytes to whatever reads what others wrote, and is imported by nobody",
     },
     Room { package: "xtask", imports: &[], never: &[], reason: "builds in seconds, so it spawns what is heavy" },

@@ -52,6 +52,6 @@ pub use error::{ConfigError, RecordError};
 pub use family::{Family, FamilyConfig};
 pub use omniburn_kernels::{
     Bf16Product, Isa, IsaUnavailable, KernelChoice, KernelRow, KernelTime, Processor, Segments, TimedKernel, bucket,
-    keep_tuning, self_test, settle_allocator, trim_memory,
+    keep_tuning, linear, self_test, settle_allocator, trim_memory,
 };
 pub use registry::FAMILIES;

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use omniburn_models::record::Dtype;
-use omniburn_models::{Bf16Product, KernelRow, self_test};
+use omniburn_models::{Bf16Product, KernelRow, linear, self_test};
 
 use crate::error::ItemError;
 use crate::worker::device_error;
@@ -63,7 +63,7 @@ impl Product {
     pub fn run(&self) -> Result<(), ItemError> {
         match &self.0 {
             Operands::F32 { left, right, device } => {
-                let product = left.clone().matmul(right.clone());
+                let product = linear(left.clone(), right.clone(), None);
                 device.sync().map_err(device_error)?;
                 drop(product);
             }

@@ -2,7 +2,7 @@
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::{TensorMetadata, tensor::FloatTensor};
-use burn::tensor::{Bytes, DType, Shape, Tensor, bf16};
+use burn::tensor::{Bytes, DType, Element, FloatDType, Shape, Tensor, bf16, f16};
 use burn_flex::{Flex, FlexTensor, Layout};
 
 use crate::cpu::Isa;
@@ -19,10 +19,10 @@ impl TowerOps for Flex {
     /// and the same item gives the same vector alone and in a batch.
     fn tower_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         if x.shape()[0] != 1 {
-            return portable::linear::<Self>(x, weight);
+            return product(x, weight);
         }
         let pair = Self::float_cat(vec![x.clone(), x], 0);
-        let product = portable::linear::<Self>(pair, weight);
+        let product = product(pair, weight);
         let width = product.shape()[1];
         Self::float_slice(product, &[(0..1).into(), (0..width).into()])
     }
@@ -61,6 +61,72 @@ impl TowerOps for Flex {
     fn tower_gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
         activated(&Contiguous::new(x), None, Activation::GeluErf, None, false)
     }
+}
+
+/// Operations from which on flex spreads a product over the threads of the pool.
+const PARALLEL_OPERATIONS: usize = 192 * 192 * 192;
+
+/// Flex's product of rows and a matrix, rounded as [`crate::linear`] says.
+///
+/// Flex itself multiplies on one thread unless its feature `rayon` is on, which every operation of every type would be
+/// compiled for a second time with: half of what Burn takes to build. So its call is made here.
+fn product(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
+    match weight.dtype() {
+        DType::F32 => multiplied::<f32>(&x, &weight, [0.0, 1.0]),
+        DType::F16 => {
+            let rounded = Flex::float_cast(x, FloatDType::F16);
+            let product = multiplied::<f16>(&rounded, &weight, [f16::ZERO, f16::ONE]);
+            Flex::float_cast(product, FloatDType::F32)
+        }
+        _ => portable::linear::<Flex>(x, weight),
+    }
+}
+
+/// `x @ weight` as flex computes it, to the bit.
+///
+/// # Panics
+/// If the shapes do not fit, or a tensor is of another type than `T`.
+/// # Source
+/// burn-flex 0.22.1, `ops/matmul.rs`, `matmul_2d_strided`.
+fn multiplied<T: Element + bytemuck::Pod>(x: &FlexTensor, weight: &FlexTensor, [zero, one]: [T; 2]) -> FlexTensor {
+    let sizes = |tensor: &FlexTensor| -> [usize; 2] { tensor.layout().shape().dims::<2>() };
+    let ([rows, inputs], [depth, outputs]) = (sizes(x), sizes(weight));
+    assert_eq!(inputs, depth, "inner axes of a product");
+    let parallel = rows.saturating_mul(outputs).saturating_mul(inputs) >= PARALLEL_OPERATIONS;
+    let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
+    let strides = |tensor: &FlexTensor| [tensor.layout().strides()[0], tensor.layout().strides()[1]];
+    let ([x_row, x_column], [weight_row, weight_column]) = (strides(x), strides(weight));
+    let (x_values, weight_values) = (x.storage::<T>(), weight.storage::<T>());
+    let (x_from, weight_from) =
+        (&x_values[x.layout().start_offset()..], &weight_values[weight.layout().start_offset()..]);
+    let values = written::<T>(rows * outputs, |out| {
+        // SAFETY: a layout's values lie within its tensor's, and `out` has a place for each result; none is read before it is
+        // written.
+        unsafe {
+            gemm::gemm(
+                rows,
+                outputs,
+                inputs,
+                out.as_mut_ptr().cast::<T>(),
+                1,
+                outputs as isize,
+                false,
+                x_from.as_ptr(),
+                x_column,
+                x_row,
+                weight_from.as_ptr(),
+                weight_column,
+                weight_row,
+                zero,
+                one,
+                false,
+                false,
+                false,
+                parallelism,
+            );
+        }
+    });
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::from([rows, outputs])), T::dtype())
 }
 
 /// A tensor of flex whose values lie in order.
@@ -273,4 +339,32 @@ pub(crate) fn is_flex(device: &burn::tensor::Device) -> bool {
 /// Reads the f32 values of a tensor that lives on flex.
 pub(crate) fn values<const D: usize, T>(tensor: &Tensor<D>, read: impl FnOnce(&[f32]) -> T) -> Option<T> {
     Contiguous::of(tensor).map(|tensor| read(tensor.values()))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+
+    /// Flex's own product runs on one thread here, ours on several from a size on.
+    #[test]
+    fn products_have_the_bits_of_flexs_own_however_the_matrix_lies() {
+        let device = Device::flex();
+        let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), &device);
+        for [rows, inputs, outputs] in [[2, 5, 3], [7, 64, 33], [37, 300, 700], [208, 200, 192]] {
+            let wide = random([inputs, outputs + 3]).slice([0..inputs, 2..outputs + 2]);
+            for weight in [random([inputs, outputs]), random([outputs, inputs]).transpose(), wide] {
+                for dtype in [DType::F32, DType::F16] {
+                    let x = random([rows, inputs]).cast(DType::F32).try_into_primitive::<Flex>().unwrap();
+                    let weight = weight.clone().cast(dtype).try_into_primitive::<Flex>().unwrap();
+                    let bits = |tensor: FlexTensor| -> Vec<u32> {
+                        Contiguous::new(tensor).values().iter().map(|value| value.to_bits()).collect()
+                    };
+                    let own = portable::linear::<Flex>(x.clone(), weight.clone());
+                    assert_eq!(bits(product(x, weight)), bits(own), "{rows} x {inputs} x {outputs}, {dtype:?}");
+                }
+            }
+        }
+    }
 }

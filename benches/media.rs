@@ -45,10 +45,10 @@ fn main() {
     let photograph = scene(4000, 3000);
     image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 90)
         .write_image(&photograph, 4000, 3000, ExtendedColorType::Rgb8)
-        .expect("a picture is written");
+        .expect("an image is written");
     image::codecs::png::PngEncoder::new(&mut png)
         .write_image(&photograph, 4000, 3000, ExtendedColorType::Rgb8)
-        .expect("a picture is written");
+        .expect("an image is written");
     drop(photograph);
     let mut group = criterion.benchmark_group("media/decode");
     group.throughput(Throughput::Elements(12_000_000));
@@ -61,11 +61,11 @@ fn main() {
     drop((jpeg, png));
 
     let pixels = (0..4000u32 * 3000 * 3).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let picture = RgbImage::new(Width(4000), Height(3000), pixels).expect("as many pixels as its sides say");
+    let image = RgbImage::new(Width(4000), Height(3000), pixels).expect("as many pixels as its sides say");
     let mut group = criterion.benchmark_group("media/resize");
     group.throughput(Throughput::Elements(12_000_000));
     group.bench_function("4000x3000 to 1152x896", |b| {
-        b.iter(|| resize_bicubic(&picture, Height(896), Width(1152)));
+        b.iter(|| resize_bicubic(&image, Height(896), Width(1152)));
     });
     group.finish();
 
@@ -89,7 +89,7 @@ fn main() {
         b.iter(|| TextTokenizer::from_bytes(&tokenizer).expect("it is one"));
     });
 
-    let mut group = criterion.benchmark_group("media/film");
+    let mut group = criterion.benchmark_group("media/video");
     // 4 s into a group of ten: each frame needs the hundred images before it.
     let source = VideoSource::File(stored("videos/ten_minutes.mp4"));
     group.bench_function("one frame of 1080p H.264, 101 pictures after its key frame", |b| {

@@ -12,7 +12,7 @@ use omniburn_models::Segments;
 use omniburn_models::batch::{MelRows, TokenRows};
 use omniburn_models::blocks::{HiddenAct, Pooling, VectorHeadConfig};
 use omniburn_models::families::BertConfig;
-use omniburn_models::families::mini::{MiniConfig, PictureConfig, SpeechConfig};
+use omniburn_models::families::mini::{ImageConfig, MiniConfig, SpeechConfig};
 use omniburn_models::record::{RecordFolder, write_random_mini};
 use omniburn_models::towers::audio::AudioConfig;
 use omniburn_models::towers::conv::{ConvConfig, ConvStage};
@@ -51,7 +51,7 @@ fn config() -> MiniConfig {
         },
         start: 101,
         end: 102,
-        picture: Some(PictureConfig {
+        image: Some(ImageConfig {
             tower: ConvConfig { image_size: 224, stem: 32, stages: stages.map(stage).to_vec(), head: 1280 },
             classes: 1000,
             row_inner: 512,
@@ -97,7 +97,7 @@ fn bench() {
     let device = Device::flex();
     let tokens = config.open_tokens(&record).expect("tokens");
     let model = config.open_text(&record, "random", tokens, Dtype::F32, &device).expect("text");
-    let tower = config.open_picture(&record, Dtype::F32, &device).expect("towers").expect("a picture tower");
+    let tower = config.open_image(&record, Dtype::F32, &device).expect("towers").expect("an image tower");
     let speech = config.open_speech(&record, Dtype::F32, &device).expect("towers").expect("a speech tower");
 
     let mut criterion = Criterion::default().sample_size(20).configure_from_args();
@@ -111,9 +111,9 @@ fn bench() {
         group.bench_function(format!("text-{length}"), |b| b.iter(|| read(model.text(rows.clone()))));
     }
     let pixels = Tensor::<4>::random([1, 3, 224, 224], Distribution::Uniform(-1.0, 1.0), &device);
-    group.bench_function("picture-tower", |b| b.iter(|| read(tower.forward(pixels.clone()))));
+    group.bench_function("image-tower", |b| b.iter(|| read(tower.forward(pixels.clone()))));
     let maps = tower.forward(pixels);
-    group.bench_function("picture-rest", |b| b.iter(|| read(model.picture(maps.clone()).vector)));
+    group.bench_function("image-rest", |b| b.iter(|| read(model.image(maps.clone()).vector)));
     for seconds in [2, 4, 30] {
         let frames = 100 * seconds;
         let mel: Vec<f32> = (0..frames * 80).map(|i| (i as f32 * 0.37).sin()).collect();

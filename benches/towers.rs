@@ -2,7 +2,7 @@
 //! back. What comes before and after is in `media`, `pooling` and `end_to_end`.
 //!
 //! Records as `OMNIBURN_BENCH_RECORDS` says (`nano-f32` unless set), on flex, in the type the engine computes them in.
-//! Ids: `towers/<record>-<dtype>/<picture side or sound length>`. Inside a pool of threads, as in the engine.
+//! Ids: `towers/<record>-<dtype>/<image side or audio length>`. Inside a pool of threads, as in the engine.
 
 use burn::tensor::Device;
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -21,26 +21,26 @@ fn bench() {
         let record = RecordFolder::open(&size.record(stored)).expect("a fresh record opens");
         let (config, dtype) = (size.config(), compute(size, stored));
         let mut group = criterion.benchmark_group(format!("towers/{}-{stored}-{dtype}", size.name()));
-        let vision = config.open_vision(&record, dtype, &device).expect("towers").expect("a picture tower");
-        let width = config.vision.as_ref().expect("a picture tower").patch_values();
+        let vision = config.open_vision(&record, dtype, &device).expect("towers").expect("an image tower");
+        let width = config.vision.as_ref().expect("an image tower").patch_values();
         for side in [256, 512, 1024] {
             let grid = Grid { t: 1, h: side / 16, w: side / 16 };
             let values = (0..grid.patches() * width).map(|i| (i as f32 * 0.37).sin()).collect();
             let rows = PatchRows::new(values, width, vec![grid], &device);
             group.throughput(Throughput::Elements(grid.patches() as u64));
-            group.bench_function(BenchmarkId::new("picture", side), |b| {
+            group.bench_function(BenchmarkId::new("image", side), |b| {
                 b.iter(|| read(vision.forward(rows.clone()).last));
             });
         }
         drop(vision);
-        let audio = config.open_audio(&record, dtype, &device).expect("towers").expect("a sound tower");
-        let sound = config.audio.as_ref().expect("a sound tower");
+        let audio = config.open_audio(&record, dtype, &device).expect("towers").expect("an audio tower");
+        let preprocess = config.audio.as_ref().expect("an audio tower");
         for seconds in [2, 10] {
             let frames = 100 * seconds;
-            let values = (0..frames * sound.mels).map(|i| (i as f32 * 0.37).sin()).collect();
-            let rows = MelRows::new(values, sound.mels, sound.windows(frames), &device);
+            let values = (0..frames * preprocess.mels).map(|i| (i as f32 * 0.37).sin()).collect();
+            let rows = MelRows::new(values, preprocess.mels, preprocess.windows(frames), &device);
             group.throughput(Throughput::Elements(frames as u64));
-            group.bench_function(BenchmarkId::new("sound", format!("{seconds}s")), |b| {
+            group.bench_function(BenchmarkId::new("audio", format!("{seconds}s")), |b| {
                 b.iter(|| read(audio.pool(audio.forward(rows.clone()))));
             });
         }

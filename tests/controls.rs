@@ -36,19 +36,19 @@ enum In {
     /// Vectors of two packed texts.
     PackedText,
     /// Features of an image.
-    Picture,
+    Image,
     /// Features of every image of the set, as the parity test compares them.
-    EveryPicture,
+    EveryImage,
     /// Features of two packed images.
-    PackedPictures,
+    PackedImages,
     /// Features of a clip.
     Clip,
     /// Vector of an image.
-    PictureVector,
+    ImageVector,
     /// Features of an audio of several windows, the last of them short and odd.
-    Sound,
+    Audio,
     /// Features of every audio of the set.
-    EverySound,
+    EveryAudio,
 }
 
 /// The bounds of the reference backend, which the mistakes are measured in.
@@ -59,7 +59,7 @@ struct Subject {
     model: Model,
     tensors: Tensors,
     texts: Vec<Vec<u32>>,
-    picture: PatchGrid,
+    image: PatchGrid,
     other: PatchGrid,
     every: Vec<PatchGrid>,
     clip: PatchGrid,
@@ -73,7 +73,7 @@ impl Subject {
         let twin = golden().twin(name);
         let model = Model::open_on(&twin.record(Dtype::F32), "retrieval", Device::flex());
         let ids = |name: &str| model.tokenizer.ids(&format!("Document: {}", text(&twin, name))).unwrap();
-        let picture =
+        let image =
             |n: &str| image_patches(&decode(&twin.media.join(format!("images/{n}.png"))), &model.pixels()).unwrap();
         let frames: Vec<_> = (0..4).map(|i| decode(&twin.media.join(format!("video/clip4_{i}.png")))).collect();
         let mut before = model.tokenizer.ids_bare("Document: ").unwrap();
@@ -84,14 +84,14 @@ impl Subject {
         Self {
             // The token whose row is a thousand times smaller makes a wrong epsilon visible.
             texts: vec![ids("single"), ids("plain"), ids("emoji")],
-            picture: picture("odd"),
-            other: picture("square"),
+            image: image("odd"),
+            other: image("square"),
             every: twin
                 .cases("image")
                 .filter(|c| c["features"].is_string())
-                .map(|c| picture(str_of(&c["name"])))
+                .map(|c| image(str_of(&c["name"])))
                 .collect(),
-            clip: video_patches(&frames, &model.film()).unwrap(),
+            clip: video_patches(&frames, &model.video()).unwrap(),
             sounds: ["second", "mixed", "three", "edge", "half", "short"]
                 .map(|n| model.listen(&twin.sound_path(n)))
                 .into(),
@@ -111,17 +111,17 @@ impl Subject {
         match what {
             In::Text => unit(self.texts.iter().flat_map(|t| m.text(std::slice::from_ref(t))).collect()),
             In::PackedText => unit(m.text(&self.texts)),
-            In::Picture => values(m.features(std::slice::from_ref(&self.picture))),
-            In::EveryPicture => self.every.iter().flat_map(|p| values(m.features(std::slice::from_ref(p)))).collect(),
-            In::PackedPictures => values(m.features(&[self.picture.clone(), self.other.clone()])),
+            In::Image => values(m.features(std::slice::from_ref(&self.image))),
+            In::EveryImage => self.every.iter().flat_map(|p| values(m.features(std::slice::from_ref(p)))).collect(),
+            In::PackedImages => values(m.features(&[self.image.clone(), self.other.clone()])),
             In::Clip => values(m.features(std::slice::from_ref(&self.clip))),
-            In::PictureVector => {
-                let features = m.features(std::slice::from_ref(&self.picture));
+            In::ImageVector => {
+                let features = m.features(std::slice::from_ref(&self.image));
                 unit(vec![m.media(features, &self.before, &self.after)])
             }
             // 101 frames: whole windows and one frame, whose successor would not be silent without the mask.
-            In::Sound => m.sound_features(&[self.sounds[0].values()]).concat(),
-            In::EverySound => self.sounds.iter().flat_map(|s| m.sound_features(&[s.values()]).concat()).collect(),
+            In::Audio => m.sound_features(&[self.sounds[0].values()]).concat(),
+            In::EveryAudio => self.sounds.iter().flat_map(|s| m.sound_features(&[s.values()]).concat()).collect(),
         }
     }
 }
@@ -133,8 +133,8 @@ fn unit(rows: Vec<Vec<f32>>) -> Vec<f32> {
 impl In {
     fn tolerance(self) -> f32 {
         match self {
-            In::Text | In::PackedText | In::PictureVector => EMBEDDING_FLEX,
-            In::Picture | In::EveryPicture | In::PackedPictures | In::Clip | In::Sound | In::EverySound => FEATURE_FLEX,
+            In::Text | In::PackedText | In::ImageVector => EMBEDDING_FLEX,
+            In::Image | In::EveryImage | In::PackedImages | In::Clip | In::Audio | In::EveryAudio => FEATURE_FLEX,
         }
     }
 }
@@ -153,29 +153,29 @@ const CONTROLS: [Control; 26] = [
     ("key heads interleaved", In::Text, 10.0, &SMALL, key_heads_interleaved),
     ("causal flipped", In::Text, 10.0, &BOTH, |s| wrong(s, In::Text, |c, _| c.text.causal = !c.text.causal)),
     ("packed texts see each other", In::PackedText, 10.0, &BOTH, texts_as_one_segment),
-    ("positions restart at an image", In::PictureVector, 10.0, &BOTH, positions_restart),
+    ("positions restart at an image", In::ImageVector, 10.0, &BOTH, positions_restart),
     ("pooled before the final norm", In::Text, 10.0, &BOTH, pooled_before_the_final_norm),
     ("the first row pooled", In::Text, 10.0, &BOTH, |s| pooled(s, Pooling::Cls)),
     ("the mean pooled", In::Text, 10.0, &BOTH, |s| pooled(s, Pooling::Mean)),
-    ("patch values with channels last", In::Picture, 10.0, &BOTH, channels_last),
-    ("the merger's norm after the reshape", In::Picture, 10.0, &BOTH, merger_norm_after_the_reshape),
-    ("the merger's GELU by tanh", In::EveryPicture, 5.0, &BOTH, |s| images(s, |i| i.merger_gelu = gelu_tanh)),
-    ("the image tower's GELU by erf", In::EveryPicture, 5.0, &BOTH, |s| images(s, |i| i.gelu = gelu_erf)),
-    ("positions of half pixels", In::Picture, 10.0, &BOTH, |s| positions(s, merge(s), half_pixel)),
-    ("positions in raster order", In::Picture, 10.0, &BOTH, |s| positions(s, 1, aligned)),
-    ("row and column of the rotary exchanged", In::Picture, 10.0, &BOTH, rotary_row_for_column),
-    ("no rotary in the image tower", In::Picture, 10.0, &BOTH, |s| image(s, |i| i.rotary = None)),
-    ("packed images see each other", In::PackedPictures, 10.0, &BOTH, packed_images_as_one_window),
+    ("patch values with channels last", In::Image, 10.0, &BOTH, channels_last),
+    ("the merger's norm after the reshape", In::Image, 10.0, &BOTH, merger_norm_after_the_reshape),
+    ("the merger's GELU by tanh", In::EveryImage, 5.0, &BOTH, |s| images(s, |i| i.merger_gelu = gelu_tanh)),
+    ("the image tower's GELU by erf", In::EveryImage, 5.0, &BOTH, |s| images(s, |i| i.gelu = gelu_erf)),
+    ("positions of half pixels", In::Image, 10.0, &BOTH, |s| positions(s, merge(s), half_pixel)),
+    ("positions in raster order", In::Image, 10.0, &BOTH, |s| positions(s, 1, aligned)),
+    ("row and column of the rotary exchanged", In::Image, 10.0, &BOTH, rotary_row_for_column),
+    ("no rotary in the image tower", In::Image, 10.0, &BOTH, |s| image(s, |i| i.rotary = None)),
+    ("packed images see each other", In::PackedImages, 10.0, &BOTH, packed_images_as_one_window),
     ("frame groups of a video see each other", In::Clip, 10.0, &BOTH, frame_groups_as_one_window),
-    ("audio positions run on", In::EverySound, 10.0, &BOTH, |s| {
+    ("audio positions run on", In::EveryAudio, 10.0, &BOTH, |s| {
         sounds(s, |a| a.places = (0..a.places.len()).collect())
     }),
-    ("audio windows see each other", In::EverySound, 10.0, &BOTH, |s| {
+    ("audio windows see each other", In::EveryAudio, 10.0, &BOTH, |s| {
         sounds(s, |a| a.segments = Segments::single(a.segments.rows()))
     }),
-    ("no silence after a short window", In::EverySound, 10.0, &BOTH, no_silence_after_a_short_window),
-    ("the audio tower's norm before the pairs", In::Sound, 10.0, &BOTH, norm_before_the_pairs),
-    ("the audio tower's GELU by tanh", In::EverySound, 5.0, &BOTH, |s| sounds(s, |a| a.gelu = gelu_tanh)),
+    ("no silence after a short window", In::EveryAudio, 10.0, &BOTH, no_silence_after_a_short_window),
+    ("the audio tower's norm before the pairs", In::Audio, 10.0, &BOTH, norm_before_the_pairs),
+    ("the audio tower's GELU by tanh", In::EveryAudio, 5.0, &BOTH, |s| sounds(s, |a| a.gelu = gelu_tanh)),
 ];
 
 #[test]
@@ -203,14 +203,14 @@ fn copies_without_a_mistake_equal_the_model() {
             println!("{name}: {what:?} of a copy differs by {far:.1e}");
         };
         same(In::Text, wrong(&subject, In::Text, |_, _| ()));
-        same(In::EveryPicture, wrong(&subject, In::EveryPicture, |_, _| ()));
-        same(In::EverySound, wrong(&subject, In::EverySound, |_, _| ()));
+        same(In::EveryImage, wrong(&subject, In::EveryImage, |_, _| ()));
+        same(In::EveryAudio, wrong(&subject, In::EveryAudio, |_, _| ()));
         same(In::Text, composed_text(&subject, true));
-        same(In::EveryPicture, images(&subject, |_| ()));
-        same(In::Picture, positions(&subject, merge(&subject), aligned));
-        same(In::PackedPictures, composed_images(&subject, &packed_pictures(&subject), |_| ()));
+        same(In::EveryImage, images(&subject, |_| ()));
+        same(In::Image, positions(&subject, merge(&subject), aligned));
+        same(In::PackedImages, composed_images(&subject, &packed_images(&subject), |_| ()));
         same(In::Clip, composed_images(&subject, std::slice::from_ref(&subject.clip), |_| ()));
-        same(In::EverySound, sounds(&subject, |_| ()));
+        same(In::EveryAudio, sounds(&subject, |_| ()));
         same(In::Text, pooled(&subject, Pooling::LastToken));
     }
 }
@@ -282,7 +282,7 @@ fn texts_as_one_segment(s: &Subject) -> Vec<f32> {
 }
 
 fn positions_restart(s: &Subject) -> Vec<f32> {
-    let features = s.model.features(std::slice::from_ref(&s.picture));
+    let features = s.model.features(std::slice::from_ref(&s.image));
     let input = s.model.media_rows(features, &s.before, &s.after);
     let (segments, start) = (input.segments.clone(), s.before.len());
     let positions: Vec<usize> = (0..segments.rows()).map(|p| p.checked_sub(start).unwrap_or(p)).collect();
@@ -309,7 +309,7 @@ fn pooled(s: &Subject, pooling: Pooling) -> Vec<f32> {
 
 /// Rows of the patch product moved, as if values came in the order (time, row, column, channel).
 fn channels_last(s: &Subject) -> Vec<f32> {
-    wrong(s, In::Picture, |config, tensors| {
+    wrong(s, In::Image, |config, tensors| {
         let vision = config.vision.as_ref().unwrap();
         let (channels, side) = (vision.channels, vision.patch_px);
         let plane = vision.temporal_patch * side * side;
@@ -328,14 +328,14 @@ fn merger_norm_after_the_reshape(s: &Subject) -> Vec<f32> {
         tensors.repeat("merger.norm.bias", block);
     });
     let merger = Model::open_text_on(&path, "retrieval", Device::flex()).merger.unwrap();
-    let rows = s.model.tower(std::slice::from_ref(&s.picture));
+    let rows = s.model.tower(std::slice::from_ref(&s.image));
     let [patches, width] = rows.dims();
     values(merger.forward(rows.reshape([patches / block, width * block])))
 }
 
 /// Quarters of queries and keys moved, so that the angles of rows turn what those of columns should.
 fn rotary_row_for_column(s: &Subject) -> Vec<f32> {
-    wrong(s, In::Picture, |config, tensors| {
+    wrong(s, In::Image, |config, tensors| {
         let vision = config.vision.as_ref().unwrap();
         let half = vision.hidden / vision.heads / 2;
         let from = |j: usize| match j < 2 * vision.hidden {
@@ -383,7 +383,7 @@ fn composed_images(s: &Subject, items: &[PatchGrid], change: impl FnOnce(&mut Im
 }
 
 fn image(s: &Subject, change: impl FnOnce(&mut Images)) -> Vec<f32> {
-    composed_images(s, std::slice::from_ref(&s.picture), change)
+    composed_images(s, std::slice::from_ref(&s.image), change)
 }
 
 fn images(s: &Subject, change: impl Fn(&mut Images)) -> Vec<f32> {
@@ -406,12 +406,12 @@ fn half_pixel(index: usize, size: usize, side: usize) -> f32 {
     ((index as f32 + 0.5) * side as f32 / size as f32 - 0.5).clamp(0.0, (side - 1) as f32)
 }
 
-fn packed_pictures(s: &Subject) -> [PatchGrid; 2] {
-    [s.picture.clone(), s.other.clone()]
+fn packed_images(s: &Subject) -> [PatchGrid; 2] {
+    [s.image.clone(), s.other.clone()]
 }
 
 fn packed_images_as_one_window(s: &Subject) -> Vec<f32> {
-    composed_images(s, &packed_pictures(s), |images| images.segments = Segments::single(images.segments.rows()))
+    composed_images(s, &packed_images(s), |images| images.segments = Segments::single(images.segments.rows()))
 }
 
 fn frame_groups_as_one_window(s: &Subject) -> Vec<f32> {
@@ -525,23 +525,23 @@ fn mistakes_of_preparing_pictures_show_in_the_features() {
         };
         let pixels = model.pixels();
         // Width and height exchanged, channels exchanged, another mean, another kernel (the nearest pixel).
-        let picture = image("big");
-        let right = image_patches(&picture, &pixels).unwrap();
-        let resized = omniburn_media::resized_image(&picture, &pixels).unwrap();
+        let big = image("big");
+        let right = image_patches(&big, &pixels).unwrap();
+        let resized = omniburn_media::resized_image(&big, &pixels).unwrap();
         let swapped: Vec<u8> = resized.pixels().chunks_exact(3).flat_map(|p| [p[2], p[1], p[0]]).collect();
         let swapped = omniburn_media::RgbImage::new(resized.width(), resized.height(), swapped).unwrap();
         moved("BGR for RGB", &image_patches(&swapped, &pixels).unwrap(), &right);
-        let (w, h) = (picture.width().0 as usize, picture.height().0 as usize);
+        let (w, h) = (big.width().0 as usize, big.height().0 as usize);
         let (rw, rh) = (resized.width().0 as usize, resized.height().0 as usize);
         let nearest: Vec<u8> = (0..rh)
             .flat_map(|y| (0..rw).map(move |x| (y * h / rh) * w + x * w / rw))
-            .flat_map(|at| picture.pixels()[3 * at..3 * at + 3].to_vec())
+            .flat_map(|at| big.pixels()[3 * at..3 * at + 3].to_vec())
             .collect();
         let nearest = omniburn_media::RgbImage::new(resized.width(), resized.height(), nearest).unwrap();
         moved("the nearest pixel for bicubic", &image_patches(&nearest, &pixels).unwrap(), &right);
         let mut other = pixels.clone();
         (other.mean, other.std) = ([0.481, 0.457, 0.408], [0.268, 0.261, 0.275]);
-        moved("CLIP's mean and deviation", &image_patches(&picture, &other).unwrap(), &right);
+        moved("CLIP's mean and deviation", &image_patches(&big, &other).unwrap(), &right);
         // Alpha dropped in place of composited over white.
         let alpha = image("alpha");
         let raw = image::open(twin.media.join("images/alpha.png")).unwrap().to_rgba8();
@@ -564,7 +564,7 @@ fn mistakes_of_the_prompt_and_of_the_import_show_in_the_vectors() {
     for name in BOTH {
         let subject = Subject::new(name);
         let (m, suffix) = (&subject.model, subject.model.tokenizer.trailing_specials().to_vec());
-        let features = || m.features(std::slice::from_ref(&subject.picture));
+        let features = || m.features(std::slice::from_ref(&subject.image));
         let right = m.media(features(), &subject.before, &subject.after);
         if !suffix.is_empty() {
             let without = &subject.after[..subject.after.len() - suffix.len()];

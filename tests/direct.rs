@@ -85,7 +85,7 @@ impl Model {
     }
 
     /// How video frames are prepared, as the record says.
-    pub fn film(&self) -> VisionPreprocess {
+    pub fn video(&self) -> VisionPreprocess {
         vision_preprocess(self.header.preprocess.video.as_ref().unwrap())
     }
 

@@ -107,7 +107,7 @@ fn gif_bomb() -> Vec<u8> {
 }
 
 #[test]
-fn sound_and_film_that_cannot_be_read_are_named_in_little_time_and_cost_nothing_else() {
+fn audio_and_video_that_cannot_be_read_are_named_in_little_time_and_cost_nothing_else() {
     let twin = golden().twin("omni-small-tiny");
     // With an FFmpeg program some codecs could be read.
     let engine = builder(twin.record(Dtype::F32)).ffmpeg(None).open().unwrap();

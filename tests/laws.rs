@@ -36,13 +36,13 @@ enum Item {
     /// Words drawn with a seed.
     Text { words: usize, seed: u32 },
     /// Noise.
-    Picture { width: u32, height: u32, seed: u32 },
+    Image { width: u32, height: u32, seed: u32 },
     /// Frames of noise.
-    Film { frames: usize, side: u32, seed: u32 },
+    Video { frames: usize, side: u32, seed: u32 },
     /// A tone that rises, with noise.
-    Sound { milliseconds: usize, rate_hz: u32, seed: u32 },
+    Audio { milliseconds: usize, rate_hz: u32, seed: u32 },
     /// Bytes that are no image.
-    NoPicture,
+    NoImage,
     /// An audio with a value that is not a number.
     NotANumber { milliseconds: usize },
 }
@@ -51,13 +51,13 @@ impl fmt::Debug for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Item::Text { words, seed } => write!(f, "text of {words} words, seed {seed}"),
-            Item::Picture { width, height, seed } => write!(f, "picture {width}x{height}, seed {seed}"),
-            Item::Film { frames, side, seed } => write!(f, "film of {frames} frames of {side}, seed {seed}"),
-            Item::Sound { milliseconds, rate_hz, seed } => {
-                write!(f, "sound of {milliseconds} ms at {rate_hz} Hz, seed {seed}")
+            Item::Image { width, height, seed } => write!(f, "image {width}x{height}, seed {seed}"),
+            Item::Video { frames, side, seed } => write!(f, "video of {frames} frames of {side}, seed {seed}"),
+            Item::Audio { milliseconds, rate_hz, seed } => {
+                write!(f, "audio of {milliseconds} ms at {rate_hz} Hz, seed {seed}")
             }
-            Item::NoPicture => write!(f, "bytes that are no picture"),
-            Item::NotANumber { milliseconds } => write!(f, "sound of {milliseconds} ms with a NaN"),
+            Item::NoImage => write!(f, "bytes that are no image"),
+            Item::NotANumber { milliseconds } => write!(f, "audio of {milliseconds} ms with a NaN"),
         }
     }
 }
@@ -106,14 +106,14 @@ impl Item {
     fn input(&self) -> Input {
         match *self {
             Item::Text { words: count, seed } => Input::text(words(count, seed)),
-            Item::Picture { width, height, seed } => Input::image_pixels(noise(width, height, seed)),
-            Item::Film { frames, side, seed } => {
+            Item::Image { width, height, seed } => Input::image_pixels(noise(width, height, seed)),
+            Item::Video { frames, side, seed } => {
                 Input::video_frames((0..frames).map(|i| noise(side, side + 3, seed + i as u32)).collect())
             }
-            Item::Sound { milliseconds, rate_hz, seed } => {
+            Item::Audio { milliseconds, rate_hz, seed } => {
                 Input::audio_samples(tone(milliseconds, rate_hz, seed), rate_hz)
             }
-            Item::NoPicture => Input::image_bytes(*b"this is no picture"),
+            Item::NoImage => Input::image_bytes(*b"this is no image"),
             Item::NotANumber { milliseconds } => {
                 let mut samples = tone(milliseconds, 16_000, 1);
                 samples[milliseconds * 8] = f32::NAN;
@@ -132,11 +132,11 @@ fn item() -> impl Strategy<Value = Item> {
             .prop_map(|(words, seed)| Item::Text { words, seed }),
         3 => (1..320u32, 1..320u32, seed.clone())
             .prop_filter("sides of up to 1 to 200", |(w, h, _)| (*w).max(*h) < 190 * (*w).min(*h))
-            .prop_map(|(width, height, seed)| Item::Picture { width, height, seed }),
-        1 => (1..6usize, 8..160u32, seed.clone()).prop_map(|(frames, side, seed)| Item::Film { frames, side, seed }),
+            .prop_map(|(width, height, seed)| Item::Image { width, height, seed }),
+        1 => (1..6usize, 8..160u32, seed.clone()).prop_map(|(frames, side, seed)| Item::Video { frames, side, seed }),
         3 => (100..6000usize, prop_oneof![Just(16_000u32), Just(8000), Just(22_050), Just(44_100)], seed)
-            .prop_map(|(milliseconds, rate_hz, seed)| Item::Sound { milliseconds, rate_hz, seed }),
-        1 => Just(Item::NoPicture),
+            .prop_map(|(milliseconds, rate_hz, seed)| Item::Audio { milliseconds, rate_hz, seed }),
+        1 => Just(Item::NoImage),
         1 => (200..2000usize).prop_map(|milliseconds| Item::NotANumber { milliseconds }),
     ]
 }
@@ -304,16 +304,16 @@ fn mixture(seed: u32) -> Vec<Item> {
     vec![
         text(3, seed),
         text(70, seed + 1),
-        Item::Picture { width: 131, height: 77, seed },
+        Item::Image { width: 131, height: 77, seed },
         text(70, seed + 2),
-        Item::Sound { milliseconds: 1300, rate_hz: 22_050, seed },
-        Item::NoPicture,
-        Item::Film { frames: 3, side: 60, seed },
+        Item::Audio { milliseconds: 1300, rate_hz: 22_050, seed },
+        Item::NoImage,
+        Item::Video { frames: 3, side: 60, seed },
         text(1, seed),
-        Item::Sound { milliseconds: 250, rate_hz: 16_000, seed },
+        Item::Audio { milliseconds: 250, rate_hz: 16_000, seed },
         text(210, seed + 3),
         Item::NotANumber { milliseconds: 400 },
-        Item::Picture { width: 40, height: 200, seed: seed + 1 },
+        Item::Image { width: 40, height: 200, seed: seed + 1 },
     ]
 }
 
@@ -362,8 +362,8 @@ fn sixteen_callers_of_mixed_requests_get_what_each_has_alone() {
     const CALLERS: usize = 16;
     let items: Vec<Item> = (0..40)
         .map(|i| Item::Text { words: 1 + [0, 2, 5, 9, 14, 30, 77][i % 7], seed: i as u32 })
-        .chain((0..2).map(|seed| Item::Picture { width: 61 + seed, height: 40, seed }))
-        .chain([Item::Sound { milliseconds: 400, rate_hz: 16_000, seed: 5 }, Item::NoPicture])
+        .chain((0..2).map(|seed| Item::Image { width: 61 + seed, height: 40, seed }))
+        .chain([Item::Audio { milliseconds: 400, rate_hz: 16_000, seed: 5 }, Item::NoImage])
         .collect();
     let roles = [Role::Query, Role::Document, Role::None];
     let asked = |role: Role| Request::new(role).truncation(Truncation::Right);
@@ -458,7 +458,7 @@ fn after_failed_items_an_item_keeps_its_bits() {
     for (name, engine) in subjects() {
         let items = mixture(5);
         let alone = Alone::of(engine, &items);
-        let bad = [Item::NoPicture, Item::NotANumber { milliseconds: 300 }];
+        let bad = [Item::NoImage, Item::NotANumber { milliseconds: 300 }];
         for _ in 0..3 {
             let got = outcomes(engine, &bad);
             assert!(got.iter().all(|o| matches!(o, Outcome::Refused(_))), "{name}: {got:?}");
@@ -509,9 +509,9 @@ fn at_real_widths_an_item_keeps_its_bits() {
 /// The comparison can fail: one bit is enough, and the item is named.
 #[test]
 fn one_bit_is_seen() {
-    let items = [Item::Text { words: 2, seed: 1 }, Item::NoPicture];
+    let items = [Item::Text { words: 2, seed: 1 }, Item::NoImage];
     let want = [Outcome::Vector(vec![1.0f32.to_bits(), 0]), Outcome::Refused("unknown_format")];
-    let alone = |item: &Item| want[usize::from(*item == Item::NoPicture)].clone();
+    let alone = |item: &Item| want[usize::from(*item == Item::NoImage)].clone();
     check("control", &items, &want, alone).unwrap();
     let mut got = want.clone();
     // As far as the bound between backends is from a bit, so that the control holds on every device.

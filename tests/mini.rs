@@ -100,7 +100,7 @@ fn towers_and_connectors_equal_the_reference() {
     };
     let root = workspace().join("tests/golden");
 
-    let tower = config.open_picture(&record, Dtype::F32, &device).unwrap().unwrap();
+    let tower = config.open_image(&record, Dtype::F32, &device).unwrap().unwrap();
     for (n, case) in reference.about["pictures"].as_array().unwrap().iter().enumerate() {
         let image = decode_image_file(&root.join(str_of(&case["file"]))).unwrap();
         let pixels = letterbox(&image, 224).into_pixels();
@@ -110,7 +110,7 @@ fn towers_and_connectors_equal_the_reference() {
         let [_, channels, height, width] = maps.dims();
         let means = maps.clone().reshape([channels, height * width]).mean_dim(1).reshape([1, channels]);
         see(&mut towers, &format!("picture.{n}.g"), means, feature_bound());
-        let seen = text.picture(maps);
+        let seen = text.image(maps);
         for (part, rows) in [("u", seen.u), ("s", seen.s), ("c", seen.c), ("vector", seen.vector)] {
             see(&mut parts, &format!("picture.{n}.{part}"), rows, 1e-5);
         }
@@ -158,7 +158,7 @@ fn ranked(engine: &Engine, query: &Embedding, names: &[&str]) -> Vec<String> {
 #[test]
 fn sentences_speech_and_pictures_find_what_they_should() {
     let engine = engine();
-    let pictures = ["cat.jpg", "electric-guitar.jpg", "coffee.jpg", "rocket.jpg", "castle.webp", "bee.jpg", "car.png"];
+    let images = ["cat.jpg", "electric-guitar.jpg", "coffee.jpg", "rocket.jpg", "castle.webp", "bee.jpg", "car.png"];
     for (text, best) in [
         ("a musical instrument", "electric-guitar.jpg"),
         ("an animal that purrs", "cat.jpg"),
@@ -166,7 +166,7 @@ fn sentences_speech_and_pictures_find_what_they_should() {
         ("a spacecraft", "rocket.jpg"),
         ("an insect on a flower", "bee.jpg"),
     ] {
-        assert_eq!(ranked(&engine, &one(&engine, Input::text(text)), &pictures)[0], best, "{text}");
+        assert_eq!(ranked(&engine, &one(&engine, Input::text(text)), &images)[0], best, "{text}");
     }
     let samples = workspace().join("models/mini/samples");
     for (clip, best) in [
@@ -175,7 +175,7 @@ fn sentences_speech_and_pictures_find_what_they_should() {
         ("speech-show-me-a-castle.wav", "castle.webp"),
     ] {
         let query = one(&engine, Input::audio_file(samples.join(clip)));
-        assert!(ranked(&engine, &query, &pictures)[..2].contains(&best.to_string()), "{clip}");
+        assert!(ranked(&engine, &query, &images)[..2].contains(&best.to_string()), "{clip}");
     }
     let cat = one(&engine, Input::image_file(samples.join("cat.jpg")));
     assert_eq!(ranked(&engine, &cat, &["kitten.webp", "car.png", "rocket.jpg", "boat-sailing.mp4"])[0], "kitten.webp");
@@ -197,6 +197,6 @@ fn odd_inputs_have_a_vector_or_a_typed_error() {
     one(&engine, Input::audio_samples(vec![0.0; 16_000], 16_000));
     let white = omniburn::RgbImage::new(omniburn::Width(40), omniburn::Height(40), vec![255; 4800]).unwrap();
     let still = one(&engine, Input::image_pixels(white.clone()));
-    let film = one(&engine, Input::video_frames(vec![white]));
-    assert_eq!(still, film, "a film of one frame is its picture");
+    let video = one(&engine, Input::video_frames(vec![white]));
+    assert_eq!(still, video, "a video of one frame is its image");
 }

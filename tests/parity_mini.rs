@@ -10,7 +10,7 @@ use omniburn_convert::{ConvertError, ConvertOptions, TaskChoice, convert};
 use omniburn_models::batch::{MelRows, TokenRows};
 use omniburn_models::blocks::{Pooling, TokenTable, normalize_l2};
 use omniburn_models::families::bert::BertText;
-use omniburn_models::families::mini::{MiniText, PictureParts, SpeechParts, SpeechTower};
+use omniburn_models::families::mini::{ImageParts, MiniText, SpeechParts, SpeechTower};
 use omniburn_models::families::{BertConfig, MiniConfig};
 use omniburn_models::record::{Modality, Part, TemplateKind, TensorRole, TensorSpec, int8};
 use omniburn_models::towers::conv::ConvTower;
@@ -96,7 +96,7 @@ fn word_rows(tokens: &TokenTable, texts: &[Vec<u32>], device: &Device) -> TokenR
 struct Mini {
     config: MiniConfig,
     text: MiniText,
-    picture: ConvTower,
+    image: ConvTower,
     speech: SpeechTower,
     device: Device,
 }
@@ -115,7 +115,7 @@ impl Mini {
         let task = &record.header().default_task;
         Self {
             text: config.open_text(&record, task, tokens, Dtype::F32, &device).unwrap(),
-            picture: config.open_picture(&record, Dtype::F32, &device).unwrap().unwrap(),
+            image: config.open_image(&record, Dtype::F32, &device).unwrap().unwrap(),
             speech: config.open_speech(&record, Dtype::F32, &device).unwrap().unwrap(),
             config,
             device,
@@ -128,7 +128,7 @@ impl Mini {
 
     /// Maps of images that the reference stored as bytes.
     fn maps(&self, refs: &Refs, keys: &[String]) -> Tensor<4> {
-        let size = self.config.picture.as_ref().unwrap().tower.image_size;
+        let size = self.config.image.as_ref().unwrap().tower.image_size;
         let mut pixels = Vec::new();
         for key in keys {
             let bytes = refs.tensor(key);
@@ -137,7 +137,7 @@ impl Mini {
                 pixels.extend(bytes.iter().skip(channel).step_by(3).map(|v| (v - 127.0) / 128.0));
             }
         }
-        self.picture.forward(on_device(pixels, [keys.len(), 3, size, size], &self.device))
+        self.image.forward(on_device(pixels, [keys.len(), 3, size, size], &self.device))
     }
 
     fn listen(&self, refs: &Refs, clips: &[usize]) -> TokenRows {
@@ -157,7 +157,7 @@ fn keys(kind: &str) -> Vec<String> {
     (0..3).map(|i| format!("{kind}/{i}/pixels")).collect()
 }
 
-fn picture_parts(parts: PictureParts) -> [(&'static str, Vec<Vec<f32>>); 4] {
+fn image_parts(parts: ImageParts) -> [(&'static str, Vec<Vec<f32>>); 4] {
     [("u", rows_of(parts.u)), ("s", rows_of(parts.s)), ("c", rows_of(parts.c)), ("vector", rows_of(parts.vector))]
 }
 
@@ -188,12 +188,12 @@ fn maps_parts_and_vectors_of_pictures_equal_the_reference() {
         let (mut towers, mut vectors) = (Worst::default(), Worst::default());
         let maps = model.maps(&refs, &keys("picture"));
         let [count, channels, height, width] = maps.dims();
-        let side = model.config.picture.as_ref().unwrap().tower.map_side();
+        let side = model.config.image.as_ref().unwrap().tower.map_side();
         assert_eq!([count, height, width], [3, side, side]);
         for (i, map) in values(maps.clone()).chunks_exact(channels * side * side).enumerate() {
             towers.see(compare("map", map, &refs.tensor(&format!("picture/{i}/map")), feature_bound()));
         }
-        for (name, rows) in picture_parts(model.text.picture(maps)) {
+        for (name, rows) in image_parts(model.text.image(maps)) {
             for (i, got) in rows.iter().enumerate() {
                 let key = format!("picture/{i}/{name}");
                 vectors.see(compare(&key, got, &refs.tensor(&key), VECTOR));
@@ -205,16 +205,16 @@ fn maps_parts_and_vectors_of_pictures_equal_the_reference() {
 }
 
 #[test]
-fn a_film_is_the_mean_of_its_maps() {
+fn a_video_is_the_mean_of_its_maps() {
     for set in mini_sets() {
         let (refs, model) = (Refs::in_set(&set, MINI), Mini::open(&set, Dtype::F32));
         let mut worst = Worst::default();
-        for (name, rows) in picture_parts(model.text.film(model.maps(&refs, &keys("frame")))) {
+        for (name, rows) in image_parts(model.text.video(model.maps(&refs, &keys("frame")))) {
             assert_eq!(rows.len(), 1);
             let key = format!("film/{name}");
             worst.see(compare(&key, &rows[0], &refs.tensor(&key), VECTOR));
         }
-        worst.report("mini film parts");
+        worst.report("mini video parts");
     }
 }
 
@@ -247,9 +247,9 @@ fn every_kind_in_a_batch_has_the_vector_it_has_alone() {
     let texts = refs.texts();
     let alone: Vec<Vec<f32>> = texts.iter().map(|ids| model.texts(std::slice::from_ref(ids)).swap_remove(0)).collect();
     same("texts", &model.texts(&texts), &alone);
-    let picture = |keys: &[String]| rows_of(model.text.picture(model.maps(&refs, keys)).vector);
-    let alone: Vec<Vec<f32>> = keys("picture").chunks(1).map(|key| picture(key).swap_remove(0)).collect();
-    same("pictures", &picture(&keys("picture")), &alone);
+    let image = |keys: &[String]| rows_of(model.text.image(model.maps(&refs, keys)).vector);
+    let alone: Vec<Vec<f32>> = keys("picture").chunks(1).map(|key| image(key).swap_remove(0)).collect();
+    same("pictures", &image(&keys("picture")), &alone);
     let speech = |clips: &[usize]| rows_of(model.text.speech(model.listen(&refs, clips)).vector);
     let alone: Vec<Vec<f32>> = (0..3).map(|i| speech(&[i]).swap_remove(0)).collect();
     same("speech", &speech(&[0, 1, 2]), &alone);
@@ -450,9 +450,9 @@ fn vectors_of_int8_records_point_where_those_of_f32_do() {
         let refs = Refs::in_set(&set, MINI);
         let (exact, rough) = (Mini::open(&set, Dtype::F32), Mini::open(&set, Dtype::Int8));
         let vectors = |model: &Mini| {
-            let pictures = rows_of(model.text.picture(model.maps(&refs, &keys("picture"))).vector);
+            let images = rows_of(model.text.image(model.maps(&refs, &keys("picture"))).vector);
             let speech = rows_of(model.text.speech(model.listen(&refs, &[0, 1, 2])).vector);
-            [("texts", model.texts(&refs.texts())), ("pictures", pictures), ("speech", speech)]
+            [("texts", model.texts(&refs.texts())), ("pictures", images), ("speech", speech)]
         };
         for ((kind, want), (_, got)) in vectors(&exact).into_iter().zip(vectors(&rough)) {
             let cosines: Vec<f64> = want.iter().zip(&got).map(|(w, g)| distance(kind, g, w).cosine).collect();
@@ -496,7 +496,7 @@ fn a_flipped_byte_in_a_scale_is_found_and_named() {
     }
 }
 
-fn stored_picture(refs: &Refs, key: &str) -> RgbImage {
+fn stored_image(refs: &Refs, key: &str) -> RgbImage {
     let (shape, values) = refs.stored(key);
     let pixels = values.into_iter().map(|v| v as u8).collect();
     RgbImage::new(Width(shape[1] as u32), Height(shape[0] as u32), pixels).unwrap()
@@ -519,10 +519,9 @@ fn through_the_engine_texts_pictures_and_films_equal_the_reference() {
             .collect();
         if twin == MINI {
             // As large as the tower's square, so nothing is resized.
-            let picture = |kind: &str, i: usize| stored_picture(&refs, &format!("{kind}/{i}/pixels"));
-            cases
-                .extend((0..3).map(|i| (Input::image_pixels(picture("picture", i)), format!("picture/{i}/vector"), 8)));
-            let frames = (0..3).map(|i| picture("frame", i)).collect();
+            let image = |kind: &str, i: usize| stored_image(&refs, &format!("{kind}/{i}/pixels"));
+            cases.extend((0..3).map(|i| (Input::image_pixels(image("picture", i)), format!("picture/{i}/vector"), 8)));
+            let frames = (0..3).map(|i| image("frame", i)).collect();
             cases.push((Input::video_frames(frames), "film/vector".into(), 8));
         }
         let inputs: Vec<Input> = cases.iter().map(|case| case.0.clone()).collect();
@@ -575,8 +574,8 @@ fn through_the_engine_every_kind_keeps_its_bits_in_any_company_and_odd_inputs_ha
             same("alone", &[together.as_ref().unwrap().embedding.as_slice().to_vec()], &[alone.into_vec()]);
         }
         // The same frame forty times is the image itself, but for the sum of its maps.
-        let picture = together[6].as_ref().unwrap().embedding.clone();
-        assert!(picture.cosine(&together[8].as_ref().unwrap().embedding) > 0.999_99);
+        let image = together[6].as_ref().unwrap().embedding.clone();
+        assert!(image.cosine(&together[8].as_ref().unwrap().embedding) > 0.999_99);
     }
 }
 

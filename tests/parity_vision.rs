@@ -22,7 +22,7 @@ fn patches(twin: &Twin, model: &Model, case: &Value) -> PatchGrid {
     if case["kind"] == "video" {
         let frames = case["frames"].as_array().unwrap();
         let frames: Vec<_> = frames.iter().map(|f| decode(&twin.media.join(str_of(f)))).collect();
-        return video_patches(&frames, &model.film()).unwrap();
+        return video_patches(&frames, &model.video()).unwrap();
     }
     image_patches(&decode(&twin.media.join(str_of(&case["file"]))), &model.pixels()).unwrap()
 }

@@ -38,7 +38,7 @@ fn items(entries: &[JournalEntry]) -> Vec<&JournalItem> {
     entries.iter().filter_map(|entry| if let JournalEntry::Item(item) = entry { Some(item) } else { None }).collect()
 }
 
-fn picture(width: u32, height: u32, seed: u32) -> Input {
+fn image(width: u32, height: u32, seed: u32) -> Input {
     let value = |i: u32| (i.wrapping_mul(2_654_435_761).wrapping_add(seed * 97) >> 13) as u8;
     Input::image_pixels(
         RgbImage::new(Width(width), Height(height), (0..width * height * 3).map(value).collect()).unwrap(),
@@ -68,13 +68,13 @@ fn mixed() -> Vec<Input> {
         [3, 1, 40, 7, 90, 2].map(|n| Input::text(words(n).collect::<Vec<_>>().join(" "))).to_vec();
     inputs.extend([
         Input::image_file(&file),
-        picture(33, 70, 1),
+        image(33, 70, 1),
         sound(1.7, 16_000),
         Input::text("a red bicycle"),
         Input::image_bytes(*b"this is no picture"),
         frames(3),
         Input::image_bytes(std::fs::read(&file).unwrap()),
-        picture(120, 60, 2),
+        image(120, 60, 2),
         Input::audio_file(set.join("audio/nowhere.wav")),
         sound(0.6, 8000),
         Input::text(""),
@@ -206,7 +206,7 @@ fn segments_are_compared_one_by_one() {
 fn small() -> (Engine, Vec<Input>, Vec<JournalEntry>) {
     let (engine, kept) = (golden().twin("omni-small-tiny").engine(), Kept::default());
     let mut inputs: Vec<Input> = ["a", "red", "bicycle", "by the bridge"].map(Input::text).to_vec();
-    inputs.push(picture(40, 40, 3));
+    inputs.push(image(40, 40, 3));
     assert!(engine.embed_with(&inputs, &kept.of(request())).unwrap().iter().all(Result::is_ok));
     (engine, inputs, kept.entries())
 }
@@ -265,7 +265,7 @@ fn settings_come_from_the_journal_and_another_role_is_another_vector() {
         return;
     }
     let (engine, kept) = (golden().twin("omni-small-tiny").engine(), Kept::default());
-    let inputs = [Input::text("something to ride"), picture(64, 48, 9)];
+    let inputs = [Input::text("something to ride"), image(64, 48, 9)];
     let dim = engine.profile().dims[0];
     let asked = Request::new(Role::Query).dim(dim).task("clustering").truncation(Truncation::Left);
     engine.embed_with(&inputs, &kept.of(asked)).unwrap();
@@ -319,7 +319,7 @@ fn a_cached_result_is_logged_as_such_and_a_replay_computes_it_anew() {
     let cache = ResultCache::new(1 << 20);
     let record = golden().twin("omni-small-tiny").record(Dtype::F32);
     let engine = builder(record).cache(Arc::clone(&cache)).open().unwrap();
-    let (kept, inputs) = (Kept::default(), [Input::text("a red bicycle"), picture(50, 50, 4)]);
+    let (kept, inputs) = (Kept::default(), [Input::text("a red bicycle"), image(50, 50, 4)]);
     let request = kept.of(request());
     engine.embed_with(&inputs, &request).unwrap();
     engine.embed_with(&inputs[..1], &request).unwrap();

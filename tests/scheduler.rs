@@ -62,13 +62,13 @@ fn queries_and_background_work_share_an_engine_and_each_keeps_its_bits() {
     let query = engine.embed_one(Input::text("a red bicycle"), Role::Query).unwrap();
     let documents: Vec<Input> = (0..40).map(|i| Input::text(format!("document {i} {}", "word ".repeat(i)))).collect();
     let want = engine.embed(&documents, Role::Document).unwrap();
-    let picture = engine.embed_one(twin.image_named("odd"), Role::Document).unwrap();
+    let image = engine.embed_one(twin.image_named("odd"), Role::Document).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..3 {
                     assert_eq!(engine.embed(&documents, Role::Document).unwrap(), want);
-                    assert_eq!(engine.embed_one(twin.image_named("odd"), Role::Document).unwrap(), picture);
+                    assert_eq!(engine.embed_one(twin.image_named("odd"), Role::Document).unwrap(), image);
                 }
             });
         }

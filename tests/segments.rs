@@ -93,7 +93,7 @@ fn a_sound_that_breaks_in_a_later_segment_has_no_vector_and_costs_no_other() {
 }
 
 /// An image with a gradient, so that nothing is the same in two of them.
-fn picture(seed: u8) -> RgbaImage {
+fn image(seed: u8) -> RgbaImage {
     RgbaImage::from_fn(64, 48, |x, y| {
         let level = |k: u32| ((x * k + y * 3 + u32::from(seed) * 40) % 256) as u8;
         // Few colours, so that a palette holds them all.
@@ -102,31 +102,31 @@ fn picture(seed: u8) -> RgbaImage {
 }
 
 /// A video of one image after the other, each shown for some seconds.
-fn animation(pictures: &[RgbaImage], seconds: u64) -> Vec<u8> {
+fn animation(images: &[RgbaImage], seconds: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = GifEncoder::new_with_speed(&mut bytes, 1);
-    for picture in pictures {
+    for image in images {
         let delay = Delay::from_saturating_duration(std::time::Duration::from_secs(seconds));
-        encoder.encode_frame(Frame::from_parts(picture.clone(), 0, 0, delay)).unwrap();
+        encoder.encode_frame(Frame::from_parts(image.clone(), 0, 0, delay)).unwrap();
     }
     drop(encoder);
     bytes
 }
 
 #[test]
-fn a_long_film_is_cut_the_same_way_and_shows_what_is_seen_at_each_time() {
+fn a_long_video_is_cut_the_same_way_and_shows_what_is_seen_at_each_time() {
     let engine = golden().twin("omni-small-tiny").engine();
-    let pictures: Vec<RgbaImage> = (0..3).map(picture).collect();
-    let film = Input::video_bytes(animation(&pictures, 100));
+    let images: Vec<RgbaImage> = (0..3).map(image).collect();
+    let video = Input::video_bytes(animation(&images, 100));
     let request = Request::new(Role::Document).frames(4);
-    let whole = engine.embed_with(&[film], &request).unwrap().swap_remove(0).unwrap();
+    let whole = engine.embed_with(&[video], &request).unwrap().swap_remove(0).unwrap();
     let spans: Vec<(f64, f64)> = whole.segments.iter().map(|s| (s.span.start_s, s.span.end_s)).collect();
     assert_eq!(spans, [(0.0, 240.0), (240.0, 300.0)]);
     assert_whole(&whole);
 
     // Seen at 30, 90, 150 and 210 s; then at 247.5 s and later, when the last image stands still.
     let rgb = |i: usize| {
-        let pixels = pictures[i].pixels().flat_map(|p| [p.0[0], p.0[1], p.0[2]]).collect();
+        let pixels = images[i].pixels().flat_map(|p| [p.0[0], p.0[1], p.0[2]]).collect();
         RgbImage::new(Width(64), Height(48), pixels).unwrap()
     };
     for (segment, seen) in whole.segments.iter().zip([[0, 0, 1, 2], [2, 2, 2, 2]]) {
@@ -140,14 +140,14 @@ fn a_long_film_is_cut_the_same_way_and_shows_what_is_seen_at_each_time() {
 fn the_number_of_frames_is_the_requests_then_the_records() {
     let twin = golden().twin("omni-small-tiny");
     let engine = twin.engine();
-    let pictures: Vec<RgbaImage> = (0..4).map(picture).collect();
-    let film = Input::video_bytes(animation(&pictures, 1));
+    let images: Vec<RgbaImage> = (0..4).map(image).collect();
+    let video = Input::video_bytes(animation(&images, 1));
     let tokens = |request: Request| {
-        engine.embed_with(std::slice::from_ref(&film), &request).unwrap().swap_remove(0).unwrap().tokens
+        engine.embed_with(std::slice::from_ref(&video), &request).unwrap().swap_remove(0).unwrap().tokens
     };
     let stated = engine.header().preprocess.video_frames.unwrap_or(32);
     assert_eq!(tokens(Request::new(Role::Document)), tokens(Request::new(Role::Document).frames(stated)));
     assert_ne!(tokens(Request::new(Role::Document).frames(2)), tokens(Request::new(Role::Document).frames(8)));
-    let error = engine.embed_with(std::slice::from_ref(&film), &Request::new(Role::Document).frames(1_000_000));
+    let error = engine.embed_with(std::slice::from_ref(&video), &Request::new(Role::Document).frames(1_000_000));
     assert_eq!(error.unwrap().swap_remove(0).unwrap_err().kind().name(), "too_long");
 }

@@ -185,7 +185,7 @@ fn a_video_is_the_mean_of_its_frames() {
         let length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
         let mean: Vec<f32> = sum.iter().map(|value| value / length).collect();
         compare(&twin.name, video.as_slice(), &mean, 1e-6);
-        // A film of one frame is that image, and frames that are held are those that are read.
+        // A video of one frame is that image, and frames that are held are those that are read.
         let one = embed(&engine, Input::video_frame_files(vec![frames[0].clone()]));
         assert_eq!(one, embed(&engine, twin.image_named("odd")), "{}", twin.name);
         let held = frames.iter().map(|path| decode_image_file(path).unwrap()).collect();

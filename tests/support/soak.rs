@@ -165,9 +165,9 @@ impl Draw {
 
 /// Files to ask for, in an order that is the same in every process.
 struct Pool {
-    pictures: Vec<PathBuf>,
+    images: Vec<PathBuf>,
     large: Vec<PathBuf>,
-    films: Vec<PathBuf>,
+    videos: Vec<PathBuf>,
     sounds: Vec<PathBuf>,
     long: Vec<PathBuf>,
     broken: Vec<PathBuf>,
@@ -196,12 +196,11 @@ impl Pool {
         };
         let samples = root.join("models/mini/samples");
         let golden = root.join("tests/golden/media");
-        let mut pictures = listed(samples.clone(), &["jpg", "png", "webp", "bmp"])?;
-        pictures.extend(listed(folder.join("pictures"), &["png", "jpg"])?);
-        pictures.extend(listed(golden.join("images"), &["png", "jpg", "webp", "gif", "bmp", "tif"])?);
-        pictures
-            .retain(|path| !["float.tif", "palette.tif", "fish-swimming.webp"].iter().any(|not| path.ends_with(not)));
-        let mut films = listed(samples.clone(), &["mp4", "mkv", "gif"])?;
+        let mut images = listed(samples.clone(), &["jpg", "png", "webp", "bmp"])?;
+        images.extend(listed(folder.join("pictures"), &["png", "jpg"])?);
+        images.extend(listed(golden.join("images"), &["png", "jpg", "webp", "gif", "bmp", "tif"])?);
+        images.retain(|path| !["float.tif", "palette.tif", "fish-swimming.webp"].iter().any(|not| path.ends_with(not)));
+        let mut videos = listed(samples.clone(), &["mp4", "mkv", "gif"])?;
         let golden_films = [
             "bt601.mp4",
             "high.mp4",
@@ -212,15 +211,15 @@ impl Pool {
             "turned90.mp4",
             "yuv422_10.mkv",
         ];
-        films.extend(golden_films.iter().map(|name| golden.join("videos").join(name)));
-        films.extend(["plain.gif", "plain.png", "plain.webp"].iter().map(|name| golden.join("animations").join(name)));
+        videos.extend(golden_films.iter().map(|name| golden.join("videos").join(name)));
+        videos.extend(["plain.gif", "plain.png", "plain.webp"].iter().map(|name| golden.join("animations").join(name)));
         let mut sounds = listed(samples, &["wav", "flac", "mp3", "ogg", "opus", "m4a"])?;
         let golden_sounds = ["f64.wav", "alac.m4a", "stereo.opus", "mono.aac", "vorbis.webm", "s24.aiff", "f32.caf"];
         sounds.extend(golden_sounds.iter().map(|name| golden.join("audio/files").join(name)));
         Ok(Self {
-            pictures,
+            images,
             large: listed(folder.join("large"), &["png", "jpg"])?,
-            films,
+            videos,
             sounds,
             long: listed(folder.join("long"), &["wav"])?,
             broken: listed(folder.join("broken"), &["jpg", "png", "wav", "mp4"])?,
@@ -234,21 +233,21 @@ impl Pool {
             std::fs::create_dir_all(&place)?;
             Ok(place)
         };
-        let picture = |path: PathBuf, width: u32, height: u32| -> Result<()> {
+        let image = |path: PathBuf, width: u32, height: u32| -> Result<()> {
             let colour = |x: u32, y: u32| image::Rgb([(x / 3) as u8, (y / 2) as u8, ((x * y) >> 6) as u8]);
             Ok(image::RgbImage::from_fn(width, height, colour).save(path)?)
         };
         let mut draw = Draw::of(17, 0);
-        let pictures = place("pictures")?;
+        let images = place("pictures")?;
         for number in 0..24 {
             let (width, height) = (draw.log(16.0, 1200.0) as u32, draw.log(16.0, 1200.0) as u32);
             let ending = if number % 2 == 0 { "png" } else { "jpg" };
-            picture(pictures.join(format!("{number}.{ending}")), width, height)?;
+            image(images.join(format!("{number}.{ending}")), width, height)?;
         }
         let large = place("large")?;
         for (width, height) in [(2000, 1500), (4000, 3000), (3000, 4000)] {
             for ending in ["png", "jpg"] {
-                picture(large.join(format!("{width}.{ending}")), width, height)?;
+                image(large.join(format!("{width}.{ending}")), width, height)?;
             }
         }
         let long = place("long")?;
@@ -357,11 +356,11 @@ fn item(draw: &mut Draw, pool: &Pool, most_tokens: usize) -> Result<Item> {
     Ok(match draw.below(200) {
         0..158 => text(draw, most_tokens),
         158..166 => {
-            let path = draw.one(&pool.pictures);
+            let path = draw.one(&pool.images);
             Item::good(Input::image_file(path), name(path))
         }
         166..168 => {
-            let path = draw.one(&pool.pictures);
+            let path = draw.one(&pool.images);
             Item::good(Input::image_bytes(bytes_of(path)?), format!("bytes of {}", name(path)))
         }
         168..173 => {
@@ -376,11 +375,11 @@ fn item(draw: &mut Draw, pool: &Pool, most_tokens: usize) -> Result<Item> {
             Item::good(Input::video_frames(frames), format!("{count} frames"))
         }
         177..178 => {
-            let path = draw.one(&pool.films);
+            let path = draw.one(&pool.videos);
             Item::good(Input::video_file(path), name(path))
         }
         178..179 => {
-            let path = draw.one(&pool.films);
+            let path = draw.one(&pool.videos);
             Item::good(Input::video_bytes(bytes_of(path)?), format!("bytes of {}", name(path)))
         }
         179..184 => {

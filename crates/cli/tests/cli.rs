@@ -91,7 +91,7 @@ fn assert_cases(twin: &str, folder: &TempDir, task: &str, cases: &[&Case]) {
 }
 
 #[test]
-fn every_text_picture_film_and_sound_of_the_reference_comes_out_as_there() {
+fn every_text_image_video_and_audio_of_the_reference_comes_out_as_there() {
     for twin in TWINS {
         let cases = references(twin);
         let of = |kinds: &[&str], task: &str| -> Vec<&Case> {
@@ -117,7 +117,7 @@ fn stored(name: &str) -> String {
 }
 
 #[test]
-fn sound_film_animations_pictures_and_text_give_a_line_each_in_one_space() {
+fn audio_video_animations_images_and_text_give_a_line_each_in_one_space() {
     for twin in TWINS {
         let folder = with_record(twin, &["--dtype", "f32"]);
         let at = |from: &str, name: &str| fs::copy(stored(from), folder.path().join(name)).unwrap();
@@ -252,11 +252,11 @@ fn long_sound_is_one_line_with_its_number_of_segments_or_a_line_each_with_times(
 }
 
 #[test]
-fn frames_of_a_film_are_as_many_as_asked_for() {
+fn frames_of_a_video_are_as_many_as_asked_for() {
     let folder = small();
-    let film = stored("videos/high.mp4");
+    let video = stored("videos/high.mp4");
     let tokens =
-        |args: &[&str]| embed(&folder, &[args, &[film.as_str()]].concat()).lines()[0]["tokens"].as_u64().unwrap();
+        |args: &[&str]| embed(&folder, &[args, &[video.as_str()]].concat()).lines()[0]["tokens"].as_u64().unwrap();
     let [default, two, all] = [&[][..], &["--frames", "2"], &["--frames", "32"]].map(tokens);
     assert_eq!(default, all);
     assert_ne!(default, two);
@@ -266,9 +266,9 @@ fn frames_of_a_film_are_as_many_as_asked_for() {
     assert_eq!(kinds(&small), ["too_short"]);
     assert!(message.contains("parts.gif: found frames of 40 x 30 pixels, expected at least 32"), "{message}");
     for bad in ["0", "-1", "many"] {
-        assert_eq!(embed(&folder, &["--frames", bad, &film]).code, 2, "{bad}");
+        assert_eq!(embed(&folder, &["--frames", bad, &video]).code, 2, "{bad}");
     }
-    let many = embed(&folder, &["--frames", "4000000000", &film]);
+    let many = embed(&folder, &["--frames", "4000000000", &video]);
     assert_eq!((many.code, kinds(&many)), (1, vec!["too_long".to_string()]), "{}", many.stdout);
 }
 
@@ -314,10 +314,10 @@ fn lines_have_the_promised_fields_in_order_and_numbers_read_back_to_the_same_f32
 #[test]
 fn inputs_keep_the_order_in_which_they_were_typed() {
     let folder = small();
-    let picture = media("images/odd.png");
+    let image = media("images/odd.png");
     let text_file = folder.path().join("note.txt");
     fs::write(&text_file, "a red bicycle\n").unwrap();
-    let args = ["a red bicycle", "--image", &picture, "--text", &picture, &picture, "note.txt", "bicycle"];
+    let args = ["a red bicycle", "--image", &image, "--text", &image, &image, "note.txt", "bicycle"];
     let found = embed(&folder, &args);
     assert_eq!(found.code, 0, "{}", found.stderr);
     let lines = found.lines();
@@ -331,12 +331,12 @@ fn inputs_keep_the_order_in_which_they_were_typed() {
 #[test]
 fn a_failed_input_costs_its_own_line_and_no_bit_of_the_others() {
     let folder = small();
-    let picture = media("images/wide.png");
-    let good = format!("{{\"text\":\"one\"}}\n{{\"image\":\"{picture}\"}}\n{{\"text\":\"two two\"}}\n");
+    let image = media("images/wide.png");
+    let good = format!("{{\"text\":\"one\"}}\n{{\"image\":\"{image}\"}}\n{{\"text\":\"two two\"}}\n");
     let alone = embed_items(&folder, &good, &[]);
-    fs::write(folder.path().join("broken.png"), &fs::read(&picture).unwrap()[..60]).unwrap();
+    fs::write(folder.path().join("broken.png"), &fs::read(&image).unwrap()[..60]).unwrap();
     let mixed = format!(
-        "{{\"text\":\"one\"}}\n{{oops\n{{\"image\":\"{picture}\"}}\n{{\"image\":\"broken.png\"}}\n\n{{\"text\":\"two two\"}}\n"
+        "{{\"text\":\"one\"}}\n{{oops\n{{\"image\":\"{image}\"}}\n{{\"image\":\"broken.png\"}}\n\n{{\"text\":\"two two\"}}\n"
     );
     let beside = embed_items(&folder, &mixed, &[]);
     assert_eq!((alone.code, beside.code), (0, 1));
@@ -410,7 +410,7 @@ fn malformed_items_fail_one_by_one() {
 }
 
 #[test]
-fn a_film_is_a_list_of_frames_and_its_items_lie_beside_the_items_file() {
+fn a_video_is_a_list_of_frames_and_its_items_lie_beside_the_items_file() {
     let folder = small();
     fs::create_dir_all(folder.path().join("clips")).unwrap();
     for n in 0..3 {
@@ -523,7 +523,7 @@ fn a_device_that_is_not_compiled_in_ends_with_four() {
 fn a_record_altered_by_one_byte_or_cut_is_refused_by_every_verb() {
     let folder = small();
     let record = folder.path().join("record");
-    let picture = media("images/square.png");
+    let image = media("images/square.png");
     let mut files: Vec<_> = fs::read_dir(&record).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();
     assert_eq!(files.len(), 5);
@@ -540,8 +540,8 @@ fn a_record_altered_by_one_byte_or_cut_is_refused_by_every_verb() {
             }
             fs::write(&file, content).unwrap();
             let runs = [
-                embed(&folder, &["a", &picture]),
-                verb(&folder, "compare", &["a", &picture]),
+                embed(&folder, &["a", &image]),
+                verb(&folder, "compare", &["a", &image]),
                 run(omniburn().current_dir(&folder).args(["inspect", "record", "--verify"])),
             ];
             for found in runs {
@@ -551,7 +551,7 @@ fn a_record_altered_by_one_byte_or_cut_is_refused_by_every_verb() {
         }
         fs::write(&file, whole).unwrap();
     }
-    assert_eq!(embed(&folder, &["a", &picture]).code, 0);
+    assert_eq!(embed(&folder, &["a", &image]).code, 0);
 }
 
 #[test]
@@ -701,13 +701,13 @@ fn an_array_has_a_row_an_input_and_failed_rows_are_nan_and_listed() {
 #[test]
 fn compare_is_symmetric_one_with_itself_and_goes_on_after_a_failure() {
     let folder = small();
-    let picture = media("images/square.png");
-    let there = verb(&folder, "compare", &["--json", "a red bicycle", &picture, "a red bicycle"]);
-    let back = verb(&folder, "compare", &["--json", &picture, "a red bicycle"]);
+    let image = media("images/square.png");
+    let there = verb(&folder, "compare", &["--json", "a red bicycle", &image, "a red bicycle"]);
+    let back = verb(&folder, "compare", &["--json", &image, "a red bicycle"]);
     assert_eq!((there.code, back.code), (0, 0), "{}", there.stderr);
     let (there, back) = (there.lines(), back.lines());
     assert_eq!(there[0]["cosine"], back[0]["cosine"]);
-    assert_eq!((&there[0]["a"], &there[0]["b"]), (&json!("a red bicycle"), &json!(picture)));
+    assert_eq!((&there[0]["a"], &there[0]["b"]), (&json!("a red bicycle"), &json!(image)));
     assert!((there[1]["cosine"].as_f64().unwrap() - 1.0).abs() < 1e-6);
     let query = verb(&folder, "compare", &["--json", "--role", "query", "a red bicycle", "a red bicycle"]);
     assert!(query.lines()[0]["cosine"].as_f64().unwrap() < 0.999);

@@ -192,32 +192,32 @@ impl ProcessorFiles {
             }
         };
         // Where nothing is said of video, its frames are treated as images.
-        let film_base = match otherwise.video {
+        let video_base = match otherwise.video {
             Some(PixelPreprocess { min_pixels, max_pixels, .. }) => {
                 PixelPreprocess { min_pixels, max_pixels, ..images.clone() }
             }
             None => images.clone(),
         };
         let mut frames = otherwise.video_frames.unwrap_or(VIDEO_FRAMES);
-        let film = match of_video {
+        let video = match of_video {
             Some(section) if section.at.is_empty() && section.path.ends_with(IMAGE_FILE) => {
-                let film = self.pixel_section(section, &images, true)?;
-                let how = if film.per_frame { ", frame by frame" } else { "" };
+                let video = self.pixel_section(section, &images, true)?;
+                let how = if video.per_frame { ", frame by frame" } else { "" };
                 self.notes.push(format!("no {VIDEO_FILE}: {IMAGE_FILE} counts for video too{how}"));
-                film
+                video
             }
             Some(section) => {
                 frames = self.frames(section, frames)?;
-                self.pixel_section(section, &film_base, true)?
+                self.pixel_section(section, &video_base, true)?
             }
             None => {
                 let whose = if otherwise.video.is_some() { "the card's limits for video" } else { "as images" };
                 self.notes.push(format!("no {VIDEO_FILE}: {whose}"));
-                film_base
+                video_base
             }
         };
         self.preprocess.image = Some(images);
-        self.preprocess.video = Some(film);
+        self.preprocess.video = Some(video);
         self.preprocess.video_frames = Some(frames);
         Ok(())
     }

@@ -9,7 +9,7 @@ fn triangle(phase: u32) -> i32 {
 }
 
 /// Stripes, a gradient and a square: edges and colours from whole numbers alone.
-pub(crate) fn picture(width: u32, height: u32, seed: u32) -> RgbImage {
+pub(crate) fn image(width: u32, height: u32, seed: u32) -> RgbImage {
     let mut pixels = Vec::with_capacity((3 * width * height) as usize);
     for y in 0..height {
         for x in 0..width {
@@ -24,7 +24,7 @@ pub(crate) fn picture(width: u32, height: u32, seed: u32) -> RgbImage {
 }
 
 /// A tone that rises, with a second one above it, at 16 kHz.
-pub(crate) fn sound(samples: u32) -> Vec<f32> {
+pub(crate) fn audio(samples: u32) -> Vec<f32> {
     let mut phases = (0u32, 0u32);
     let value = |i: u32| {
         phases = (phases.0.wrapping_add(700 + i / 40), phases.1.wrapping_add(2900));
@@ -46,9 +46,9 @@ pub(crate) fn items(takes: &[Modality]) -> Vec<(&'static str, Input)> {
         ("a phrase", Input::text("a red bicycle under the bridge")),
         ("other scripts", Input::text("Straße, naïve, 猫: 7 × 6 = 42")),
         ("a paragraph", Input::text(LONG)),
-        ("a picture", Input::image_pixels(picture(96, 64, 0))),
-        ("a film", Input::video_frames((0..3).map(|i| picture(64, 48, 5 * i)).collect())),
-        ("a sound", Input::audio_samples(sound(19_200), 16_000)),
+        ("an image", Input::image_pixels(image(96, 64, 0))),
+        ("a video", Input::video_frames((0..3).map(|i| image(64, 48, 5 * i)).collect())),
+        ("audio", Input::audio_samples(audio(19_200), 16_000)),
     ];
     all.into_iter().filter(|(_, input)| takes.contains(&input.modality())).collect()
 }
@@ -62,11 +62,11 @@ mod tests {
         let sum = |bytes: &[u8]| bytes.iter().fold(0u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
         assert_eq!(triangle(0), -0x8000);
         assert_eq!((triangle(0x7FFF), triangle(0x8000), triangle(0xFFFF)), (0x7FFE, 0x7FFF, -0x7FFF));
-        let bytes: Vec<u8> = sound(19_200).iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bytes: Vec<u8> = audio(19_200).iter().flat_map(|v| v.to_le_bytes()).collect();
         // Digests of the first machine: a change here needs new stored vectors.
-        assert_eq!(sum(picture(96, 64, 0).pixels()), 0x2b45_7e43_902a_3b32);
+        assert_eq!(sum(image(96, 64, 0).pixels()), 0x2b45_7e43_902a_3b32);
         assert_eq!(sum(&bytes), 0x0dd7_a1b6_cc3a_f922);
-        assert!(sound(19_200).iter().all(|v| v.abs() <= 0.34 && v.is_finite()));
+        assert!(audio(19_200).iter().all(|v| v.abs() <= 0.34 && v.is_finite()));
         assert_eq!(items(&Modality::ALL).len(), 7);
         assert_eq!(items(&[Modality::Text]).len(), 4);
     }

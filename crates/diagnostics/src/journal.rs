@@ -82,11 +82,11 @@ pub struct JournalUnit {
     /// Its class of priority.
     #[serde(with = "Class")]
     pub class: Priority,
-    /// What it computes: `text`, `patches`, `mel`, `backbone` (of a medium), `pictures` or `speech`.
+    /// What it computes: `text`, `patches`, `mel`, `backbone` (of a medium), `images` or `speech`.
     pub stage: String,
     /// The items computed together, in their order; an item longer than a unit stands in several.
     pub items: Vec<InputDigest>,
-    /// Tokens, patches or frames it begins with: those of all items, but for `pictures` and `speech`, which are computed
+    /// Tokens, patches or frames it begins with: those of all items, but for `images` and `speech`, which are computed
     /// one image or window after the other.
     pub rows: u64,
     /// Why it gave nothing; its items were then tried alone.

@@ -8,7 +8,7 @@ use omniburn::{
     Cancel, DurationStats, Engine, EngineError, Input, ItemError, MetricsSnapshot, Modality, Priority, Request, Role,
 };
 
-use crate::items::{LONG, picture, sound};
+use crate::items::{LONG, audio, image};
 
 /// What queries and background work did beside each other for a short while.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -100,9 +100,9 @@ pub fn load_test(engine: &Engine, length: Duration) -> Result<LoadReport, Engine
 fn background(takes: &[Modality], round: u32) -> Vec<Input> {
     let texts = (0..8).map(|i| Input::text(format!("{round}. {}", &LONG[..LONG.floor_char_boundary(120 + 20 * i)])));
     let media = [
-        Input::image_pixels(picture(96, 64, round)),
-        Input::video_frames((0..3).map(|i| picture(64, 48, 3 * round + i)).collect()),
-        Input::audio_samples(sound(19_200 - 160 * (round % 60)), 16_000),
+        Input::image_pixels(image(96, 64, round)),
+        Input::video_frames((0..3).map(|i| image(64, 48, 3 * round + i)).collect()),
+        Input::audio_samples(audio(19_200 - 160 * (round % 60)), 16_000),
     ];
     texts.chain(media.into_iter().filter(|input| takes.contains(&input.modality()))).collect()
 }

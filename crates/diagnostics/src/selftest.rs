@@ -345,7 +345,7 @@ mod tests {
         stored[4].1 = Embedding::from_unit(values).unwrap();
         let rows = Subject(&engine).item_rows(&stored);
         let failed: Vec<&str> = rows.iter().filter(|row| !row.ok).map(|row| row.item).collect();
-        assert_eq!(failed, ["a picture"]);
+        assert_eq!(failed, ["an image"]);
         let shorter = Embedding::from_raw(vec![1.0; 12]).unwrap();
         assert!(!Subject(&engine).distance(&stored[0].1, &shorter).ok());
     }

@@ -14,17 +14,17 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         return Ok(ExitCode::from(2));
     };
     let text = args.next().unwrap_or_else(|| "a red square".into());
-    let mut pictures: Vec<(String, Input)> = args.map(|path| (path.clone(), Input::image_file(path))).collect();
-    if pictures.is_empty() {
+    let mut images: Vec<(String, Input)> = args.map(|path| (path.clone(), Input::image_file(path))).collect();
+    if images.is_empty() {
         // Decoded pixels do as well as a file.
         let red = RgbImage::new(Width(64), Height(64), [200, 30, 30].repeat(64 * 64))?;
-        pictures.push(("a red square, drawn here".into(), Input::image_pixels(red)));
+        images.push(("a red square, drawn here".into(), Input::image_pixels(red)));
     }
 
     let engine = Engine::open(record)?;
     let query = engine.embed_one(Input::text(&text), Role::Query)?;
-    for (name, picture) in pictures {
-        let found = engine.embed_one(picture, Role::Document)?;
+    for (name, image) in images {
+        let found = engine.embed_one(image, Role::Document)?;
         println!("{:.4}  {name}", query.cosine(&found));
     }
     Ok(ExitCode::SUCCESS)

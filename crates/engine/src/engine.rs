@@ -639,8 +639,8 @@ mod tests {
     fn a_record_without_towers_reads_text_and_names_what_it_does_not_read() {
         let (_folder, engine) = engine();
         assert_eq!(engine.profile().modalities, [Modality::Text]);
-        let picture = RgbImage::new(Width(8), Height(8), vec![7; 192]).unwrap();
-        let result = engine.embed_with(&[Input::image_pixels(picture)], &Request::default()).unwrap().swap_remove(0);
+        let image = RgbImage::new(Width(8), Height(8), vec![7; 192]).unwrap();
+        let result = engine.embed_with(&[Input::image_pixels(image)], &Request::default()).unwrap().swap_remove(0);
         assert_eq!(result.unwrap_err().to_string(), "image is not taken: the record has no image tower");
         let empty = engine.embed_with(&[Input::text("")], &Request::new(Role::None)).unwrap().swap_remove(0);
         assert_eq!(empty.unwrap_err().kind().name(), "empty");
@@ -651,12 +651,12 @@ mod tests {
     fn work_is_what_embedding_reports_and_grows_with_the_input() {
         let engine = Engine::mini().unwrap();
         let request = Request::new(Role::None);
-        let picture = || RgbImage::new(Width(20), Height(10), vec![7; 600]).unwrap();
+        let image = || RgbImage::new(Width(20), Height(10), vec![7; 600]).unwrap();
         let inputs = [
             Input::text("a red bicycle"),
             Input::text("a red bicycle and a blue one beside it"),
-            Input::image_pixels(picture()),
-            Input::video_frames(vec![picture(), picture(), picture()]),
+            Input::image_pixels(image()),
+            Input::video_frames(vec![image(), image(), image()]),
             Input::audio_samples(vec![0.1f32; 16_000], 16_000),
             Input::audio_samples(vec![0.1f32; 8 * 16_000], 16_000),
         ];

@@ -65,7 +65,7 @@ pub(crate) struct DecodingEstimate {
     pub(crate) height: u32,
     pub(crate) peak: u64,
     /// Bytes of the decoded image that are not the caller's.
-    pub(crate) picture: u64,
+    pub(crate) image: u64,
 }
 
 /// Reads the header of an image.
@@ -78,16 +78,16 @@ pub(crate) fn decoding_estimate(source: ImageSource<'_>) -> Result<DecodingEstim
         ImageSource::Bytes(bytes) => header(&mut Cursor::new(bytes), bytes.len() as u64, "image")?,
         ImageSource::Pixels(image) => {
             let (width, height) = (image.width().0, image.height().0);
-            return Ok(DecodingEstimate { width, height, peak: 0, picture: 0 });
+            return Ok(DecodingEstimate { width, height, peak: 0, image: 0 });
         }
     };
-    let picture = 3 * u64::from(found.width) * u64::from(found.height);
+    let image = 3 * u64::from(found.width) * u64::from(found.height);
     // Grey grows on its way to three samples a pixel; everything else shrinks where it lies.
-    let growing = if found.samples < picture { found.samples + picture } else { 0 };
-    let turning = if found.turns() { 2 * picture } else { 0 };
+    let growing = if found.samples < image { found.samples + image } else { 0 };
+    let turning = if found.turns() { 2 * image } else { 0 };
     let (width, height) = found.upright_sides();
     let peak = (found.samples + found.beside).max(growing).max(turning);
-    Ok(DecodingEstimate { width, height, peak, picture })
+    Ok(DecodingEstimate { width, height, peak, image })
 }
 
 /// What the frames of a video or of a list take while they are cut.
@@ -160,7 +160,7 @@ pub fn image_estimate(source: ImageSource<'_>, target: &ImageTarget<'_>) -> Resu
         ImageTarget::Square(side) => squared(old, letterboxed(*side)),
         ImageTarget::Fitted(target) => squared(old, *target),
     };
-    Ok(MemoryEstimate { peak: decoding.peak.max(decoding.picture + preparing) + SMALL_BYTES, kept })
+    Ok(MemoryEstimate { peak: decoding.peak.max(decoding.image + preparing) + SMALL_BYTES, kept })
 }
 
 /// Bytes that a square takes while it is made beside the one that is kept of it, and those that are kept.
@@ -195,7 +195,7 @@ pub fn frames_estimate(frames: &[ImageSource<'_>], target: &ImageTarget<'_>) -> 
                 clip.insert(new)
             }
         };
-        let preparing = decoding.picture + clip.preparing(width, height);
+        let preparing = decoding.image + clip.preparing(width, height);
         peak = peak.max(clip.kept + (clip.held + decoding.peak).max(preparing));
     }
     let kept =

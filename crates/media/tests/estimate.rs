@@ -109,7 +109,7 @@ impl Table {
     }
 
     /// An image as squares of each kind and as patches.
-    fn picture(&mut self, path: &Path, name: &str) {
+    fn image(&mut self, path: &Path, name: &str) {
         self.image_as(path, name, true);
     }
 
@@ -403,21 +403,21 @@ fn images(table: &mut Table, folder: &Path) {
         table.image_as(&path, &format!("GIF {megapixels} MP"), small);
     }
     png(&path, 8660, 5774, ColorType::Rgb, BitDepth::Eight);
-    table.picture(&path, "PNG RGB 50 MP");
+    table.image(&path, "PNG RGB 50 MP");
     jpeg(&path, 8660, 5774, None);
-    table.picture(&path, "JPEG 50 MP");
+    table.image(&path, "JPEG 50 MP");
     progressive_jpeg(&path, 8660, 5774);
-    table.picture(&path, "JPEG progressive 50 MP");
+    table.image(&path, "JPEG progressive 50 MP");
     png(&path, 16_000, 40, ColorType::Rgb, BitDepth::Eight);
-    table.picture(&path, "PNG 400 times as wide as high");
+    table.image(&path, "PNG 400 times as wide as high");
     for file in ["kitten.webp", "castle.webp", "fish-swimming.webp", "key.bmp", "star.gif"] {
-        table.picture(&root().join("models/mini/samples").join(file), file);
+        table.image(&root().join("models/mini/samples").join(file), file);
     }
     let mut goldens: Vec<PathBuf> =
         std::fs::read_dir(media("images")).unwrap().map(|entry| entry.unwrap().path()).collect();
     goldens.sort();
     for golden in goldens {
-        table.picture(&golden, &golden.file_name().unwrap().to_string_lossy());
+        table.image(&golden, &golden.file_name().unwrap().to_string_lossy());
     }
     let bytes = std::fs::read(media("images/420-q90.jpg")).unwrap();
     let target = ImageTarget::Square(224);

@@ -103,7 +103,7 @@ const LEAST_SECONDS: u32 = 2;
 const SPEECH_EPS: f64 = 1e-5;
 
 /// Rows an image gives the encoder: class, whole map, four quadrants.
-pub const PICTURE_ROWS: usize = 2 + QUADRANTS;
+pub const IMAGE_ROWS: usize = 2 + QUADRANTS;
 const QUADRANTS: usize = 4;
 /// Cells along a side of the grid that quadrants are made of.
 const GRID: usize = 3;
@@ -122,7 +122,8 @@ pub struct MiniConfig {
     pub end: u32,
     /// Images and video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub picture: Option<PictureConfig>,
+    #[serde(rename = "picture")]
+    pub image: Option<ImageConfig>,
     /// Speech.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speech: Option<SpeechConfig>,
@@ -131,7 +132,7 @@ pub struct MiniConfig {
 /// The image tower with its connector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PictureConfig {
+pub struct ImageConfig {
     /// The tower.
     pub tower: ConvConfig,
     /// Classes of the tower's classifier.
@@ -170,7 +171,7 @@ impl MiniConfig {
         let hidden = self.text.hidden;
         let tokens = tokens.table(self.text.vocab, hidden);
         let encoder = b.at("backbone", |b| Encoder::build(&self.text.shape(), b));
-        let picture = self.picture.as_ref().map(|p| PictureConnector::build(p, hidden, b));
+        let image = self.image.as_ref().map(|p| ImageConnector::build(p, hidden, b));
         let speech = self.speech.as_ref().map(|s| b.at("speech_connector", |b| SpeechConnector::build(s, hidden, b)));
         let end_row = |id: u32| {
             b.computed([1, 1, hidden], |device| {
@@ -180,7 +181,7 @@ impl MiniConfig {
             })
         };
         let (start, end) = (end_row(self.start), end_row(self.end));
-        MiniText { start, end, encoder, picture, speech, tokens, pooling: self.text.vector_head.pooling }
+        MiniText { start, end, encoder, image, speech, tokens, pooling: self.text.vector_head.pooling }
     }
 
     /// Opens the word embeddings.
@@ -195,7 +196,7 @@ impl MiniConfig {
     ///
     /// # Errors
     /// [`RecordError`] if the part is not what the configuration asks for.
-    pub fn open_picture(
+    pub fn open_image(
         &self,
         record: &RecordFolder,
         compute: Dtype,
@@ -264,20 +265,19 @@ impl Architecture for MiniConfig {
                 });
             }
         }
-        self.picture.as_ref().map_or(Ok(()), PictureConfig::check)?;
+        self.image.as_ref().map_or(Ok(()), ImageConfig::check)?;
         self.speech.as_ref().map_or(Ok(()), SpeechConfig::check)
     }
 
     fn spec(&self) -> ModelSpec {
-        let image =
-            self.picture.as_ref().map(|p| ImageForm::Pixels { image_size: p.tower.image_size, rows: PICTURE_ROWS });
+        let image = self.image.as_ref().map(|p| ImageForm::Pixels { image_size: p.tower.image_size, rows: IMAGE_ROWS });
         let audio = self.speech.as_ref().map(|s| AudioForm::Windows { mels: s.tower.mels, rows: s.rows });
         ModelSpec { image, audio, ends: Some([self.start, self.end]), ..self.text.spec() }
     }
 
     fn image_encoder(&self, b: &Builder<'_>) -> Option<ImageEncoder> {
-        let picture = self.picture.as_ref()?;
-        Some(ImageEncoder::Pixels(b.at("picture", |b| ConvTower::build(&picture.tower, b))))
+        let image = self.image.as_ref()?;
+        Some(ImageEncoder::Pixels(b.at("picture", |b| ConvTower::build(&image.tower, b))))
     }
 
     fn audio_encoder(&self, b: &Builder<'_>) -> Option<AudioEncoder> {
@@ -293,13 +293,13 @@ impl Architecture for MiniConfig {
 
     fn words(&self, preprocess: &Preprocess) -> Vec<(&'static str, String)> {
         let mut lines = self.text.words(preprocess);
-        if let Some(p) = &self.picture {
+        if let Some(p) = &self.image {
             let (size, side) = (p.tower.image_size, p.tower.map_side());
             let words = format!("convolutions over {size}x{size} pixels to {side}x{side} cells of {}", p.tower.head);
             lines.push(("images", format!("{words}, {} classes", p.classes)));
         }
-        if let (Some(s), Some(sound)) = (&self.speech, &preprocess.audio) {
-            let (mels, rate) = (sound.mels, sound.sample_rate_hz);
+        if let (Some(s), Some(audio)) = (&self.speech, &preprocess.audio) {
+            let (mels, rate) = (audio.mels, audio.sample_rate_hz);
             let words = format!("{} blocks of {}, {mels} mel bands at {rate} Hz", s.tower.layers, s.tower.hidden);
             lines.push(("speech", format!("{words}, {} rows a clip", s.rows)));
         }
@@ -307,7 +307,7 @@ impl Architecture for MiniConfig {
     }
 }
 
-impl PictureConfig {
+impl ImageConfig {
     fn check(&self) -> Result<(), ConfigError> {
         self.tower.check()?;
         nonzero(&[
@@ -349,7 +349,7 @@ pub struct MiniText {
     pub tokens: TokenTable,
     /// The text encoder.
     pub encoder: Encoder,
-    picture: Option<PictureConnector>,
+    image: Option<ImageConnector>,
     speech: Option<SpeechConnector>,
     start: Param<Tensor<3>>,
     end: Param<Tensor<3>>,
@@ -358,7 +358,7 @@ pub struct MiniText {
 
 /// What an image or video gives: unit rows, one an item, and their composition.
 #[derive(Debug, Clone)]
-pub struct PictureParts {
+pub struct ImageParts {
     /// Through the encoder, `[items, hidden]`.
     pub u: Tensor<2>,
     /// Straight from the connector, `[items, hidden]`.
@@ -392,16 +392,16 @@ impl MiniText {
     /// Unit vectors of images.
     ///
     /// # Shapes
-    /// - `maps`: `[pictures, channels, side, side]`, as [`ConvTower::forward`] gives them
+    /// - `maps`: `[images, channels, side, side]`, as [`ConvTower::forward`] gives them
     /// # Panics
     /// If the checkpoint has no image tower.
-    pub fn picture(&self, maps: Tensor<4>) -> PictureParts {
-        let connector = self.picture.as_ref().expect("a record with an image tower has its connector in every task");
+    pub fn image(&self, maps: Tensor<4>) -> ImageParts {
+        let connector = self.image.as_ref().expect("a record with an image tower has its connector in every task");
         let seen = connector.look(maps);
         let u = unit_rows(self.encode(seen.rows));
         let [w_u, w_s, w_c] = connector.weights;
         let vector = unit_rows(u.clone() * w_u + seen.s.clone() * w_s + seen.c.clone() * w_c);
-        PictureParts { u, s: seen.s, c: seen.c, vector }
+        ImageParts { u, s: seen.s, c: seen.c, vector }
     }
 
     /// The unit vector of a video: of the mean of its frames' maps.
@@ -409,9 +409,9 @@ impl MiniText {
     /// # Shapes
     /// - `maps`: `[frames, channels, side, side]`; returns: parts of one item
     /// # Panics
-    /// As [`MiniText::picture`].
-    pub fn film(&self, maps: Tensor<4>) -> PictureParts {
-        self.picture(maps.mean_dim(0))
+    /// As [`MiniText::image`].
+    pub fn video(&self, maps: Tensor<4>) -> ImageParts {
+        self.image(maps.mean_dim(0))
     }
 
     /// Unit vectors of speech.
@@ -482,8 +482,8 @@ impl TextModel for MiniText {
     fn connect(&self, output: TowerOutput<'_>) -> Option<Connected> {
         match output {
             TowerOutput::Pixels(maps) => {
-                self.picture.as_ref()?;
-                Some(Connected::Vectors(self.picture(maps).vector))
+                self.image.as_ref()?;
+                Some(Connected::Vectors(self.image(maps).vector))
             }
             TowerOutput::Windows(rows) => {
                 self.speech.as_ref()?;
@@ -499,7 +499,7 @@ impl TextModel for MiniText {
         match shape {
             Shape::Text { tokens } => Some(self.encoder.flops(*tokens)),
             Shape::Patches { .. } | Shape::Parts { .. } => None,
-            Shape::Pixels { .. } => Some(self.picture.as_ref()?.flops() + encoded(PICTURE_ROWS)),
+            Shape::Pixels { .. } => Some(self.image.as_ref()?.flops() + encoded(IMAGE_ROWS)),
             Shape::Mel { clips, .. } => {
                 let speech = self.speech.as_ref()?;
                 Some(clips.iter().map(|&frames| speech.flops(frames) + encoded(speech.rows())).sum())
@@ -513,7 +513,7 @@ impl TextModel for MiniText {
 }
 
 #[derive(Module, Debug)]
-struct PictureConnector {
+struct ImageConnector {
     classifier: Linear,
     global: GeluMlp,
     quadrant: GeluMlp,
@@ -530,15 +530,15 @@ struct PictureConnector {
 
 /// What the connector makes of maps.
 struct Seen {
-    /// `[items, PICTURE_ROWS, hidden]`
+    /// `[items, IMAGE_ROWS, hidden]`
     rows: Tensor<3>,
     s: Tensor<2>,
     c: Tensor<2>,
 }
 
-impl PictureConnector {
-    fn build(config: &PictureConfig, hidden: usize, b: &Builder<'_>) -> Self {
-        let PictureConfig { classes, row_inner, head_inner, .. } = *config;
+impl ImageConnector {
+    fn build(config: &ImageConfig, hidden: usize, b: &Builder<'_>) -> Self {
+        let ImageConfig { classes, row_inner, head_inner, .. } = *config;
         let channels = config.tower.head;
         let mlp = |name: &str, inner| {
             b.at(format!("picture_connector.{name}"), |b| GeluMlp::build(b, channels, inner, hidden))
@@ -759,28 +759,25 @@ fn read(folder: &CheckpointFolder<'_>) -> MiniConfig {
     let text = folder.inner("text_config", "text_config.");
     text.only_text("model_type", "bert");
     let mut preprocess = Preprocess::default();
-    let picture = root.get("picture_config").map(|_| {
+    let image = root.get("picture_config").map(|_| {
         let tower = folder.inner("picture_config", "picture_config.");
         let connector = folder.inner("picture_connector", "picture_connector.");
-        let (picture, letterbox) = read_picture(tower, connector, tensors);
+        let (image, letterbox) = read_image(tower, connector, tensors);
         preprocess.letterbox = Some(letterbox);
         preprocess.video_frames = Some(root.needed_size("video_frames") as u32);
-        picture
+        image
     });
     let speech = root.get("speech_config").map(|_| {
         let tower = folder.inner("speech_config", "speech_config.");
         let connector = folder.inner("speech_connector", "speech_connector.");
-        let (speech, sound) = read_speech(tower, connector, tensors);
-        preprocess.audio = Some(sound);
+        let (speech, audio) = read_speech(tower, connector, tensors);
+        preprocess.audio = Some(audio);
         speech
     });
     let text = bert::read_encoder(text, tensors, VectorHeadConfig::of(Pooling::Mean));
     let &[start, end] = folder.token_ids else { panic!("the two tokens of the steps are looked up before") };
-    let media = [
-        (Modality::Image, picture.is_some()),
-        (Modality::Audio, speech.is_some()),
-        (Modality::Video, picture.is_some()),
-    ];
+    let media =
+        [(Modality::Image, image.is_some()), (Modality::Audio, speech.is_some()), (Modality::Video, image.is_some())];
     // Rows stand between the ends a text has, and no other way.
     let template = |modality| TemplateRule {
         modality,
@@ -792,10 +789,10 @@ fn read(folder: &CheckpointFolder<'_>) -> MiniConfig {
     let mut details = folder.details.borrow_mut();
     details.templates = media.into_iter().filter(|(_, there)| *there).map(|(modality, _)| template(modality)).collect();
     details.preprocess = preprocess;
-    MiniConfig { text, start, end, picture, speech }
+    MiniConfig { text, start, end, image, speech }
 }
 
-fn read_picture(tower: Fields<'_>, connector: Fields<'_>, tensors: usize) -> (PictureConfig, LetterboxPreprocess) {
+fn read_image(tower: Fields<'_>, connector: Fields<'_>, tensors: usize) -> (ImageConfig, LetterboxPreprocess) {
     tower.only_text("model_type", "efficientnet-lite");
     let five = |value: &Value| -> Option<ConvStage> {
         let numbers: Option<Vec<usize>> = value
@@ -822,7 +819,7 @@ fn read_picture(tower: Fields<'_>, connector: Fields<'_>, tensors: usize) -> (Pi
     if weights.is_none() {
         connector.fault("weights", expected);
     }
-    let config = PictureConfig {
+    let config = ImageConfig {
         tower: ConvConfig {
             image_size,
             stem: tower.needed_size("stem"),
@@ -850,7 +847,7 @@ fn read_speech(tower: Fields<'_>, connector: Fields<'_>, tensors: usize) -> (Spe
     if kernels.is_none() {
         connector.fault("kernels", "two odd numbers");
     }
-    let sound = SoundPreprocess {
+    let audio = SoundPreprocess {
         sample_rate_hz: tower.needed_size("sampling_rate") as u32,
         fft_samples: tower.needed_size("n_fft") as u32,
         hop_samples: tower.needed_size("hop_length") as u32,
@@ -875,7 +872,7 @@ fn read_speech(tower: Fields<'_>, connector: Fields<'_>, tensors: usize) -> (Spe
         rows: connector.needed_size("rows"),
         kernels: kernels.unwrap_or_default(),
     };
-    (config, sound)
+    (config, audio)
 }
 
 #[cfg(test)]

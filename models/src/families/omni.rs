@@ -252,8 +252,8 @@ impl Architecture for OmniConfig {
         if let (Some(v), Some(image)) = (&self.vision, &preprocess.image) {
             lines.push(("images", v.words(image)));
         }
-        if let (Some(a), Some(sound)) = (&self.audio, &preprocess.audio) {
-            let (mels, rate) = (sound.mels, sound.sample_rate_hz);
+        if let (Some(a), Some(audio)) = (&self.audio, &preprocess.audio) {
+            let (mels, rate) = (audio.mels, audio.sample_rate_hz);
             lines.push(("audio", format!("{} blocks of {}, {mels} mel bands at {rate} Hz", a.layers, a.hidden)));
         }
         lines

@@ -75,7 +75,7 @@ pub fn write_random_mini(
     tokenizer: &Path,
     seed: u64,
 ) -> Result<(), RecordError> {
-    let letterbox = config.picture.as_ref().map(|p| LetterboxPreprocess {
+    let letterbox = config.image.as_ref().map(|p| LetterboxPreprocess {
         image_size: p.tower.image_size as u32,
         mean: 127.0,
         std: 128.0,

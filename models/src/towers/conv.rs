@@ -233,8 +233,8 @@ impl ConvTower {
     /// Maps of images, or of the frames of a video; images never see each other.
     ///
     /// # Shapes
-    /// - `pixels`: `[pictures, 3, image_size, image_size]`, red, green, blue, brought to the tower's range
-    /// - returns: `[pictures, head, side, side]`, see [`ConvConfig::map_side`]
+    /// - `pixels`: `[images, 3, image_size, image_size]`, red, green, blue, brought to the tower's range
+    /// - returns: `[images, head, side, side]`, see [`ConvConfig::map_side`]
     /// # Numerics
     /// f32, whatever the record stores. An infinite value between two blocks would be 6 after the next ReLU6 and the
     /// vector a wrong one: it makes the image's whole map NaN, which whoever reads vectors refuses.
@@ -328,12 +328,12 @@ fn same_padding(side: usize, kernel: usize, stride: usize) -> (usize, usize) {
     (total / 2, total - total / 2)
 }
 
-/// Zero for an image whose values are all finite, else NaN, `[pictures, 1, 1, 1]`. Measured on two cores with AVX-512: 0.06 ms
+/// Zero for an image whose values are all finite, else NaN, `[images, 1, 1, 1]`. Measured on two cores with AVX-512: 0.06 ms
 /// for all blocks of the tower that ships, whose pass takes 20 ms and more.
 fn nan_unless_finite(maps: &Tensor<4>) -> Tensor<4> {
-    let [pictures, channels, height, width] = maps.dims();
-    let sums = maps.clone().reshape([pictures, channels * height * width]).sum_dim(1);
-    (sums * 0.0).reshape([pictures, 1, 1, 1])
+    let [images, channels, height, width] = maps.dims();
+    let sums = maps.clone().reshape([images, channels * height * width]).sum_dim(1);
+    (sums * 0.0).reshape([images, 1, 1, 1])
 }
 
 fn relu6(x: Tensor<4>) -> Tensor<4> {

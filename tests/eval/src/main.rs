@@ -150,7 +150,7 @@ impl Table {
         self.speech(&drawings);
         if !self.options.quick {
             self.photos();
-            self.films();
+            self.videos();
             self.mixed(&drawings);
         }
     }
@@ -233,11 +233,11 @@ impl Table {
     /// One item at a time, as a caller of the engine sees it.
     fn times(&mut self) {
         let pixels = (0..224 * 224 * 3).map(|i| (i * 7 % 256) as u8).collect();
-        let picture = RgbImage::new(Width(224), Height(224), pixels).expect("three bytes a pixel");
+        let image = RgbImage::new(Width(224), Height(224), pixels).expect("three bytes a pixel");
         let tone: Vec<f32> = (0..32_000).map(|i| 0.3 * (i as f32 * 0.05).sin()).collect();
         for (what, input) in [
             ("one short text", Input::text("a red car")),
-            ("one picture", Input::image_pixels(picture)),
+            ("one image", Input::image_pixels(image)),
             ("one clip of 2 s", Input::audio_samples(tone, 16_000)),
         ] {
             let once = || {
@@ -445,16 +445,16 @@ impl Table {
         );
     }
 
-    fn films(&mut self) {
+    fn videos(&mut self) {
         let wanted = numbers(&self.list("lists")["video"]);
         let svgs: HashMap<usize, String> = self.set("openmoji").into_iter().collect();
-        let films = wanted.iter().map(|i| Input::video_frames(film(*i as u64, &rendered(&svgs[i]))));
-        let vectors = self.embed("films", films.collect::<Vec<_>>());
+        let videos = wanted.iter().map(|i| Input::video_frames(video(*i as u64, &rendered(&svgs[i]))));
+        let vectors = self.embed("videos", videos.collect::<Vec<_>>());
         let labels: Vec<String> = wanted.iter().map(|&i| self.label(i).to_owned()).collect();
         let names = self.embed_texts(&labels);
         let right: Vec<Vec<usize>> = (0..wanted.len()).map(|at| vec![at]).collect();
         let gallery: Vec<&Option<Embedding>> = vectors.iter().collect();
-        self.retrieval("name -> film of 8 frames", &names.iter().collect::<Vec<_>>(), &gallery, &right);
+        self.retrieval("name -> video of 8 frames", &names.iter().collect::<Vec<_>>(), &gallery, &right);
     }
 
     /// Texts, drawings and clips of the same concepts in one index.
@@ -472,8 +472,8 @@ impl Table {
             Input::audio_bytes(self.spoken(plain.trim(), VOICES[i % 4]))
         });
         let clips = self.embed("clips", spoken.collect::<Vec<_>>());
-        let pictures: Vec<&Option<Embedding>> = wanted.iter().map(|i| &drawings.vectors[place[i]]).collect();
-        let items: Vec<&Option<Embedding>> = text.iter().chain(pictures).chain(&clips).collect();
+        let images: Vec<&Option<Embedding>> = wanted.iter().map(|i| &drawings.vectors[place[i]]).collect();
+        let items: Vec<&Option<Embedding>> = text.iter().chain(images).chain(&clips).collect();
         let n = wanted.len();
         let (mut right, mut share) = ([0usize; 3], [0usize; 3]);
         for (at, &concept) in wanted.iter().enumerate() {
@@ -538,12 +538,12 @@ fn rendered(svg: &str) -> RgbaImage {
 
 fn png(image: &RgbaImage) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    image.write_to(&mut bytes, ImageFormat::Png).expect("memory takes a picture");
+    image.write_to(&mut bytes, ImageFormat::Png).expect("memory takes an image");
     bytes.into_inner()
 }
 
 /// A drawing that crosses a white page and grows or shrinks on its way.
-fn film(seed: u64, drawing: &RgbaImage) -> Vec<RgbImage> {
+fn video(seed: u64, drawing: &RgbaImage) -> Vec<RgbImage> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
     let mut uniform = |low: f32, high: f32| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -34,7 +34,7 @@ fn the_model_that_ships_is_well_and_the_page_says_what_was_examined() {
     {
         assert!(found.stdout.contains(part), "{part} is missing: {}", found.stdout);
     }
-    for part in ["a picture", "a sound", "7 compared", "Under load", "background", "Instructions", "All is well."] {
+    for part in ["an image", "audio ", "7 compared", "Under load", "background", "Instructions", "All is well."] {
         assert!(found.stdout.contains(part), "{part} is missing: {}", found.stdout);
     }
     println!("{}", found.stdout);

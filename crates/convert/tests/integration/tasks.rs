@@ -247,8 +247,8 @@ fn preprocessing_comes_from_the_files_else_from_the_card() {
         "hop_length": 80, "do_resize": true,
     });
     write_json(&checkpoint.folder().join("preprocessor_config.json"), &image);
-    let film = json!({"size": {"shortest_edge": 10, "longest_edge": 20}});
-    write_json(&checkpoint.folder().join("video_preprocessor_config.json"), &film);
+    let video = json!({"size": {"shortest_edge": 10, "longest_edge": 20}});
+    write_json(&checkpoint.folder().join("video_preprocessor_config.json"), &video);
     let (report, record) = checkpoint.convert(TaskChoice::Default, Dtype::F32);
     let p = record.folder.header().preprocess.clone();
     let (image, video, audio) = (p.image.unwrap(), p.video.unwrap(), p.audio.unwrap());

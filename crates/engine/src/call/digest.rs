@@ -102,7 +102,7 @@ impl Pieces {
         InputDigest(Sha256Digest(self.0.finalize().into()))
     }
 
-    fn picture(&mut self, image: &RgbImage) {
+    fn image(&mut self, image: &RgbImage) {
         self.number(image.width().0.into());
         self.number(image.height().0.into());
         self.add(image.pixels());
@@ -167,8 +167,8 @@ impl Input {
             Source::Text(text) => pieces.add(text.as_bytes()),
             Source::ImageFile(path) | Source::VideoFile(path) | Source::AudioFile(path) => pieces.file(path, files)?,
             Source::ImageBytes(bytes) | Source::VideoBytes(bytes) | Source::AudioBytes(bytes) => pieces.content(bytes),
-            Source::ImagePixels(image) => pieces.picture(image),
-            Source::VideoFrames(frames) => frames.iter().for_each(|frame| pieces.picture(frame)),
+            Source::ImagePixels(image) => pieces.image(image),
+            Source::VideoFrames(frames) => frames.iter().for_each(|frame| pieces.image(frame)),
             Source::VideoFrameFiles(paths) => paths.iter().try_for_each(|path| pieces.file(path, files))?,
             Source::AudioSamples(samples, rate_hz) => {
                 pieces.number((*rate_hz).into());
@@ -219,7 +219,7 @@ mod tests {
         let copy = tempfile::NamedTempFile::new().unwrap();
         std::fs::copy(file.path(), copy.path()).unwrap();
         let of = |input: &Input| input.digest().unwrap();
-        let picture = |width, height| {
+        let image = |width, height| {
             let pixels = vec![7; 3 * width as usize * height as usize];
             Input::image_pixels(RgbImage::new(Width(width), Height(height), pixels).unwrap())
         };
@@ -234,8 +234,8 @@ mod tests {
             Input::audio_file(file.path()),
             Input::text("the same bytes"),
             Input::text("the same byte"),
-            picture(2, 6),
-            picture(6, 2),
+            image(2, 6),
+            image(6, 2),
             Input::audio_samples(Arc::from([0.5f32, 0.5]), 16_000),
             Input::audio_samples(Arc::from([0.5f32, 0.5]), 8_000),
             Input::video_frame_files(vec![file.path().into()]),

@@ -61,16 +61,16 @@ pub fn largest_inputs(record: &RecordFolder, compute: Dtype) -> Vec<LargestInput
         None => {}
     }
     match (&spec.audio, &preprocess.audio) {
-        (Some(AudioForm::Windows { .. }), Some(sound)) => {
-            let frames = 4 * (sound.sample_rate_hz / sound.hop_samples.max(1)) as usize;
+        (Some(AudioForm::Windows { .. }), Some(mel)) => {
+            let frames = 4 * (mel.sample_rate_hz / mel.hop_samples.max(1)) as usize;
             found.push(row("speech, frames", frames, estimate.audio_unit(&[frames]) + ends + copies(Modality::Audio)));
         }
-        (Some(audio @ (AudioForm::Mel(_) | AudioForm::Chunked(_))), Some(sound)) => {
-            let frames = SEGMENT_SECONDS * f64::from(sound.sample_rate_hz) / f64::from(sound.hop_samples.max(1));
+        (Some(audio @ (AudioForm::Mel(_) | AudioForm::Chunked(_))), Some(mel)) => {
+            let frames = SEGMENT_SECONDS * f64::from(mel.sample_rate_hz) / f64::from(mel.hop_samples.max(1));
             let rows = audio.features(frames as usize).unwrap_or(0);
             let windows = audio.windows(frames as usize).unwrap_or_default();
             let window = windows.first().copied().unwrap_or(1);
-            let kept = 4 * frames as u64 * u64::from(sound.mels);
+            let kept = 4 * frames as u64 * u64::from(mel.mels);
             let share = estimate.frames_item(window, frames as usize, rows);
             found.push(row("longest segment of audio", rows, kept + share + copies(Modality::Audio)));
         }

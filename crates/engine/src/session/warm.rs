@@ -92,19 +92,19 @@ fn pass(session: &Arc<Session>, modality: Modality, rows: usize) -> Result<(), I
             }
             Ok(())
         }
-        Modality::Image | Modality::Video => embed(Input::image_pixels(picture_of(session.header(), rows))),
+        Modality::Image | Modality::Video => embed(Input::image_pixels(image_of(session.header(), rows))),
         Modality::Audio => {
-            let Some(sound) = &session.header().preprocess.audio else { return Ok(()) };
-            let samples = 2 * rows * sound.hop_samples as usize;
+            let Some(audio) = &session.header().preprocess.audio else { return Ok(()) };
+            let samples = 2 * rows * audio.hop_samples as usize;
             // Not silent: what is all zeros has no direction.
             let samples: Vec<f32> = (0..samples).map(|i| (i as f32 * 0.3).sin() * 0.25).collect();
-            embed(Input::audio_samples(samples, sound.sample_rate_hz))
+            embed(Input::audio_samples(samples, audio.sample_rate_hz))
         }
     }
 }
 
 /// An image of as many patches as fit into a bucket.
-fn picture_of(header: &RecordHeader, rows: usize) -> RgbImage {
+fn image_of(header: &RecordHeader, rows: usize) -> RgbImage {
     let (patch, merge) = match &header.preprocess.image {
         Some(pixels) => (pixels.patch_px, pixels.merge),
         None => (1, 16),

@@ -46,7 +46,7 @@ impl Stage {
             Stage::PatchBegin | Stage::PatchBlock => "patches",
             Stage::MelBegin | Stage::MelLayer => "mel",
             Stage::Connect | Stage::Cut => "backbone",
-            Stage::Square | Stage::SquareEnd => "pictures",
+            Stage::Square | Stage::SquareEnd => "images",
             Stage::Clip => "speech",
         }
     }

@@ -536,11 +536,11 @@ mod tests {
         let listing = std::fs::read(folder.join("codecs.json")).unwrap();
         let listing: serde_json::Value = serde_json::from_slice(&listing).unwrap();
         let mut compared = 0;
-        for (name, film) in listing.as_object().unwrap() {
+        for (name, video) in listing.as_object().unwrap() {
             let path = folder.join("codecs").join(name);
             let starts: Vec<f64> =
-                film["starts_s"].as_array().unwrap().iter().map(|start| start.as_f64().unwrap()).collect();
-            let side = |key: &str| film[key].as_u64().unwrap() as u32;
+                video["starts_s"].as_array().unwrap().iter().map(|start| start.as_f64().unwrap()).collect();
+            let side = |key: &str| video[key].as_u64().unwrap() as u32;
             let sides = [side("width"), side("height")];
             let mut whole = Command::new(&program);
             whole.args(["-nostdin", "-v", "error", "-i"]).arg(&path);
@@ -550,9 +550,9 @@ mod tests {
             let whole = whole.output().unwrap();
             let bytes = (sides[0] * sides[1] * 3) as usize;
             assert_eq!(whole.stdout.len(), bytes * starts.len(), "{name}");
-            let codec = Codec::Other(film["codec"].as_str().unwrap().to_owned());
+            let codec = Codec::Other(video["codec"].as_str().unwrap().to_owned());
             let mut track = track(codec, sides, &starts);
-            for (packet, key) in track.packets.iter_mut().zip(film["keys"].as_array().unwrap()) {
+            for (packet, key) in track.packets.iter_mut().zip(video["keys"].as_array().unwrap()) {
                 packet.sync = key.as_bool().unwrap();
             }
             let mut images = open(&track, &VideoSource::File(path.clone()), &program).unwrap();

@@ -261,15 +261,15 @@ pub fn sample_times(range_s: Range<f64>, count: usize) -> Vec<f64> {
 /// # Errors
 /// As [`Video::frames_at`] and [`crate::video_size`]; [`MediaError::Empty`] for no frames.
 pub fn sampled_patches(
-    film: &mut Video,
+    video: &mut Video,
     range_s: Range<f64>,
     frames: usize,
     preprocess: &VisionPreprocess,
 ) -> Result<PatchGrid, MediaError> {
     let mut clip = ClipCutter::new(frames, preprocess)?;
     let times = sample_times(range_s, frames);
-    let places: Vec<usize> = times.iter().map(|time| film.place_at(*time)).collect();
-    let read = film.frames_at(&times, &mut |index, frame| {
+    let places: Vec<usize> = times.iter().map(|time| video.place_at(*time)).collect();
+    let read = video.frames_at(&times, &mut |index, frame| {
         if index > 0 && places[index - 1] == places[index] {
             clip.push_again();
             Ok(())
@@ -277,7 +277,7 @@ pub fn sampled_patches(
             clip.push(frame)
         }
     });
-    read.map_err(|error| error.of(film.name.as_str()))?;
+    read.map_err(|error| error.of(video.name.as_str()))?;
     Ok(clip.finish())
 }
 

@@ -201,8 +201,8 @@ fn settings_that_cannot_work_are_named() {
 fn one_frame_is_a_group_of_two_and_an_odd_video_repeats_its_last() {
     let settings = preprocess(4_096, 65_536);
     let frame = |level: u8| RgbImage::new(Width(64), Height(64), vec![level; 64 * 64 * 3]).unwrap();
-    let films: [&[u8]; 3] = [&[10], &[10, 200, 90], &[10, 200, 90, 90]];
-    let rows: Vec<PatchGrid> = films
+    let videos: [&[u8]; 3] = [&[10], &[10, 200, 90], &[10, 200, 90, 90]];
+    let rows: Vec<PatchGrid> = videos
         .iter()
         .map(|video| {
             let frames: Vec<RgbImage> = video.iter().map(|level| frame(*level)).collect();

@@ -519,5 +519,5 @@ fn one_bit_is_seen() {
     let told = check("control", &items, &got, alone).unwrap_err().to_string();
     assert!(told.contains("text of 2 words, seed 1 at 0") && told.contains("1 of 2 values differ"), "{told}");
     let swapped = [want[0].clone(), Outcome::Refused("corrupt")];
-    assert!(check("control", &items, &swapped, alone).unwrap_err().to_string().contains("no picture"));
+    assert!(check("control", &items, &swapped, alone).unwrap_err().to_string().contains("no image"));
 }

@@ -133,7 +133,7 @@ enum Verb {
         cargo xtask eval-mini                            the whole table, about 15 minutes on two cores\n  \
         cargo xtask eval-mini --quick                    text, drawings and heard speech\n  \
         cargo xtask eval-mini --model records/mine       another record of the family\n  \
-        cargo xtask eval-mini --dtype int8               computed in int8 and not in f32\n  \
+        cargo xtask eval-mini --dtype int8               computed in int8 and not in the type that the engine chooses\n  \
         cargo xtask eval-mini --exact records/mini-f32   and the text row against a record that is not rounded\n  \
         cargo xtask eval-mini --times                    milliseconds of one text, picture and clip\n  \
         cargo xtask eval-mini --json table.json          write the table, too\n\n\
@@ -149,7 +149,7 @@ enum Verb {
         /// Another record of the family
         #[arg(long, value_name = "DIR")]
         model: Option<PathBuf>,
-        /// Compute in this type: f32 (as the engine does unless told), bf16 or int8
+        /// Compute in this type: f32, bf16 or int8; unless told, as the engine chooses on this processor
         #[arg(long, value_name = "TYPE")]
         dtype: Option<OsString>,
         /// The same model unrounded, for the text row

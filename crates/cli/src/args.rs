@@ -136,7 +136,7 @@ pub struct ConvertArgs {
     /// for a task of its own, as in law=DIR
     #[arg(long, value_name = "[NAME=]DIR")]
     pub adapter: Vec<PathBuf>,
-    /// Type of the matrices; int8 has one scale a row, and computes in f32 unless `embed --dtype int8` says otherwise
+    /// Type of the matrices; int8 has one scale a row, and is computed in int8 only by `embed --dtype int8`
     #[arg(long, default_value = "bf16", value_parser = dtypes(&Dtype::ALL))]
     pub dtype: Dtype,
     /// How a medium lies between prefix and suffix: wrapped, bare or noeos; may repeat, as in image=bare

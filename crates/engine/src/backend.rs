@@ -219,7 +219,9 @@ pub fn default_dtype(header: &RecordHeader, kernels: Option<&KernelChoice>) -> D
 }
 
 impl Capabilities {
-    /// The type to compute products in: the one asked for, or the record's own where that is fast, or f32.
+    /// The type to compute products in: the one asked for, or bf16 where that is fast and loses nothing of what a record's own
+    /// type has left, or f32. Eight bits and a scale a row are as coarse as bf16: retrieval figures of the model that ships move by
+    /// at most 0.33 points from f32 to bf16.
     ///
     /// f16 is never chosen unasked: activations of this family pass its range in places.
     pub(crate) fn choose(&self, asked: Option<Dtype>, stored: Dtype, device: &str) -> Result<Dtype, EngineError> {
@@ -230,9 +232,16 @@ impl Capabilities {
             }
             Some(dtype) if self.dtypes.contains(&dtype) => Ok(dtype),
             Some(dtype) => Err(EngineError::DtypeUnsupported { device: device.into(), dtype }),
-            None if stored == Dtype::Bf16 && self.fast_low_precision && self.dtypes.contains(&stored) => Ok(stored),
+            None if self.fast_low_precision && self.in_bf16(stored) => Ok(Dtype::Bf16),
             None => Ok(Dtype::F32),
         }
+    }
+
+    /// Whether a record's matrices may be computed with in bf16 unasked.
+    fn in_bf16(&self, stored: Dtype) -> bool {
+        // A device without kernels of ours for int8 matrices was measured in f32 alone.
+        let measured = stored == Dtype::Bf16 || stored == Dtype::Int8 && self.dtypes.contains(&Dtype::Int8);
+        measured && self.dtypes.contains(&Dtype::Bf16)
     }
 }
 
@@ -272,7 +281,10 @@ mod tests {
         assert_eq!(slow.choose(None, Dtype::Bf16, "x").unwrap(), Dtype::F32);
         assert_eq!(fast.choose(None, Dtype::Bf16, "x").unwrap(), Dtype::Bf16);
         assert_eq!(narrow.choose(None, Dtype::Bf16, "x").unwrap(), Dtype::F32);
+        let cpu = Capabilities { dtypes: Dtype::ALL.to_vec(), fast_low_precision: true };
         assert_eq!(fast.choose(None, Dtype::Int8, "x").unwrap(), Dtype::F32);
+        assert_eq!(cpu.choose(None, Dtype::Int8, "x").unwrap(), Dtype::Bf16);
+        assert_eq!(cpu.choose(None, Dtype::F16, "x").unwrap(), Dtype::F32);
         assert!(matches!(fast.choose(Some(Dtype::Int8), Dtype::Int8, "x"), Err(EngineError::DtypeUnsupported { .. })));
         assert!(matches!(
             narrow.choose(Some(Dtype::Bf16), Dtype::Bf16, "x"),

@@ -48,6 +48,7 @@ fn config() -> MiniConfig {
             act: HiddenAct::Gelu,
             vector_head: VectorHeadConfig::of(Pooling::Mean),
             head: None,
+            row_heads: None,
         },
         start: 101,
         end: 102,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use omniburn::{
-    Dtype, Embedded, Embedding, Engine, EngineError, Input, OutputKind, Request, Role, Truncation, max_sim,
+    Dtype, Embedded, Embedding, Engine, EngineError, Input, OutputKind, Priority, Request, Role, Truncation, max_sim,
 };
 use omniburn_convert::{ConvertOptions, TaskChoice, convert};
 use omniburn_media::TextTokenizer;
@@ -211,4 +211,190 @@ fn mistakes_in_heads_over_rows_show() {
     assert!(moved > 10.0, "{moved}");
     assert_ne!(right.sparse, wrong.sparse);
     assert_eq!(right.embedding, wrong.embedding, "the vector has no part in it");
+}
+
+/// Late models of every set: a vector a row.
+fn late() -> Vec<Twin> {
+    let names = ["lfm2-tiny", "bert-colbert-tiny", "modernbert-colbert-tiny"];
+    let there = |set: &Set, name: &str| set.refs.join(format!("{name}.json")).is_file();
+    let of =
+        |set: Set| names.into_iter().filter(|name| there(&set, name)).map(|name| set.twin(name)).collect::<Vec<_>>();
+    let found: Vec<Twin> = sets().into_iter().flat_map(of).collect();
+    assert!(names.iter().all(|name| found.iter().any(|twin| twin.name == *name)));
+    found
+}
+
+fn late_engine(twin: &Twin) -> Engine {
+    builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).open().unwrap()
+}
+
+fn role_name(role: Role) -> &'static str {
+    if role == Role::Query { "query" } else { "document" }
+}
+
+fn prefix_of(role: Role) -> &'static str {
+    if role == Role::Query { "[Q] " } else { "[D] " }
+}
+
+/// The text and the role of a case of rows.
+fn late_case(twin: &Twin, case: &Value) -> (String, Request) {
+    let role = match (case["role"].as_str(), case["prefix"].as_str()) {
+        (Some("query"), _) | (None, Some("[Q] ")) => Role::Query,
+        (Some("document"), _) | (None, Some("[D] ")) => Role::Document,
+        other => panic!("{other:?}"),
+    };
+    let text = case["text"].as_str().map_or_else(|| twin.text_named(str_of(&case["name"])), String::from);
+    (text, Request::new(role).truncation(Truncation::Right).outputs([OutputKind::Multi]))
+}
+
+#[test]
+fn rows_of_late_models_equal_the_reference() {
+    for twin in late() {
+        let engine = late_engine(&twin);
+        assert_eq!(engine.profile().outputs, ["multi", "dense"], "{}", twin.name);
+        let mut worst = Worst::default();
+        for case in twin.cases("tokens") {
+            let (text, request) = late_case(&twin, case);
+            let name = format!("{}, {}, {}", twin.name, case["name"], case["role"]);
+            let got = embed(&engine, &text, &request);
+            assert_eq!(got.tokens, ids_of(&case["input_ids"]).len(), "{name}");
+            let rows = got.multi.expect("they were asked for");
+            let got: Vec<f32> = rows.iter().flat_map(|row| row.as_slice().to_vec()).collect();
+            worst.see(compare(&name, &got, &twin.tensor(str_of(&case["embedding"])), embedding_bound()));
+        }
+        worst.report(&format!("{}, rows", twin.name));
+    }
+}
+
+#[test]
+fn late_models_score_as_the_reference_does() {
+    for twin in late() {
+        let engine = late_engine(&twin);
+        let case = twin.cases("scores").next().expect("scores");
+        let rows = |name: &Value, role: &str| {
+            let is_role = |case: &&Value| {
+                let is = if role == "query" { Role::Query } else { Role::Document };
+                case["role"] == role || case["prefix"] == prefix_of(is)
+            };
+            let case = twin.cases("tokens").filter(is_role).find(|case| case["name"] == *name).unwrap();
+            let (text, request) = late_case(&twin, case);
+            embed(&engine, &text, &request).multi.unwrap()
+        };
+        let names = |key: &str| case[key].as_array().unwrap().clone();
+        let mut got = Vec::new();
+        for query in names("queries") {
+            let query = rows(&query, "query");
+            for document in names("documents") {
+                // The library sums, and here the mean over the rows of the query is taken.
+                got.push(max_sim(&query, &rows(&document, "document")) * query.len() as f32);
+            }
+        }
+        let want = twin.tensor(str_of(&case["scores"]));
+        compare(&twin.name, &got, &want, 64.0 * embedding_bound());
+    }
+}
+
+/// Expansions that the folder does not ask for itself, each against the reference.
+#[test]
+fn every_expansion_of_queries_equals_the_reference() {
+    let mut seen = 0;
+    for twin in late() {
+        let mut engines: Vec<(Value, Engine)> = Vec::new();
+        let mut worst = Worst::default();
+        for case in twin.cases("changed") {
+            let change = &case["change"];
+            if !engines.iter().any(|(of, _)| of == change) {
+                let copy = scratch().join(format!("late-{}", next()));
+                copy_folder(&twin.folder, &copy);
+                let path = copy.join("sentence_bert_config.json");
+                let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+                json["query_expansion"] = change.clone();
+                std::fs::write(&path, json.to_string()).unwrap();
+                let engine = builder(record(&copy, Dtype::F32, TaskChoice::Default)).open().unwrap();
+                engines.push((change.clone(), engine));
+            }
+            let engine = &engines.iter().find(|(of, _)| of == change).unwrap().1;
+            let (text, request) = late_case(&twin, case);
+            let name = format!("{}, {}, {}, {change}", twin.name, case["name"], case["role"]);
+            let got = embed(engine, &text, &request);
+            assert_eq!(got.tokens, ids_of(&case["input_ids"]).len(), "{name}");
+            let got: Vec<f32> = got.multi.unwrap().iter().flat_map(|row| row.as_slice().to_vec()).collect();
+            worst.see(compare(&name, &got, &twin.tensor(str_of(&case["embedding"])), embedding_bound()));
+            seen += 1;
+        }
+        if !engines.is_empty() {
+            worst.report(&format!("{}, other expansions", twin.name));
+        }
+    }
+    assert!(seen >= 24, "{seen}");
+}
+
+/// Expanded queries beside documents and plain texts, in any order: rows that none sees change nobody's bits, and nobody theirs.
+#[test]
+fn rows_of_late_models_have_the_same_bits_in_any_company() {
+    for twin in late() {
+        let engine = late_engine(&twin);
+        let cases: Vec<(String, Request)> = twin.cases("tokens").map(|case| late_case(&twin, case)).collect();
+        let alone: Vec<Embedded> = cases.iter().map(|(text, request)| embed(&engine, text, request)).collect();
+        let engine = &engine;
+        std::thread::scope(|scope| {
+            for ((text, request), want) in cases.iter().zip(&alone) {
+                scope.spawn(move || {
+                    let got = embed(engine, text, &request.clone().priority(Priority::Background));
+                    assert_eq!(&got, want, "{text}");
+                });
+            }
+        });
+        // In one call, too.
+        for role in [Role::Query, Role::Document] {
+            let of: Vec<usize> = twin
+                .cases("tokens")
+                .enumerate()
+                .filter(|(_, case)| case["role"] == role_name(role) || case["prefix"] == prefix_of(role))
+                .map(|(at, _)| at)
+                .collect();
+            let Some(&first) = of.first() else { continue };
+            let inputs: Vec<Input> = of.iter().rev().map(|&at| Input::text(&cases[at].0)).collect();
+            let together = engine.embed_with(&inputs, &cases[first].1).unwrap();
+            for (got, &at) in together.into_iter().zip(of.iter().rev()) {
+                assert_eq!(got.unwrap(), alone[at], "{}: {}", twin.name, cases[at].0);
+            }
+        }
+    }
+}
+
+/// A setting of a late model that is not computed, or that contradicts itself, is refused by name.
+#[test]
+fn settings_of_late_models_that_are_not_computed_are_refused_by_name() {
+    use serde_json::json;
+    let settings = "config_sentence_transformers.json";
+    let cases: [(&str, &str, &str, Value); 7] = [
+        ("lfm2-tiny", settings, "similarity_fn_name", json!("cosine")),
+        ("lfm2-tiny", settings, "query_length", json!("32")),
+        ("lfm2-tiny", settings, "truncate_dim", json!(64)),
+        ("lfm2-tiny", settings, "model_type", json!("CrossEncoder")),
+        ("lfm2-tiny", "1_Dense/config.json", "activation_function", json!("my.Own")),
+        ("lfm2-tiny", "1_Dense/config.json", "in_features", json!(32)),
+        ("lfm2-tiny", "config.json", "layer_types", json!(["conv"])),
+    ];
+    for (name, file, field, value) in cases {
+        let copy = scratch().join(format!("late-{}", next()));
+        copy_folder(&golden().twin(name).folder, &copy);
+        let path = copy.join(file);
+        let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        json[field] = value.clone();
+        std::fs::write(&path, json.to_string()).unwrap();
+        let error = convert(&ConvertOptions { check: true, ..ConvertOptions::new(copy, "") }).unwrap_err().to_string();
+        assert!(error.contains(field), "{name} {field} = {value}: {error}");
+    }
+    // A family without rows gives no vector for each.
+    let copy = scratch().join(format!("late-{}", next()));
+    copy_folder(&golden().twin("nomic-bert-tiny").folder, &copy);
+    let _ = std::fs::remove_dir_all(copy.join("1_Pooling"));
+    let dense = golden().twin("lfm2-tiny").folder;
+    copy_folder(&dense.join("1_Dense"), &copy.join("1_Dense"));
+    std::fs::copy(dense.join("modules.json"), copy.join("modules.json")).unwrap();
+    std::fs::copy(dense.join(settings), copy.join(settings)).unwrap();
+    let error = convert(&ConvertOptions { check: true, ..ConvertOptions::new(copy, "") }).unwrap_err().to_string();
+    assert!(error.contains("modules.json") || error.contains("in_features"), "{error}");
 }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use omniburn_kernels as kernels;
 use omniburn_kernels::{Activation, Before, HeadSizes, Segments};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::batch::TokenRows;
 use crate::blocks::filler::{padded, with_filler, without_filler};
 use crate::blocks::rope::inverse_frequencies;
 use crate::blocks::{
-    AnswerHead, Linear, Llama3Scaling, RmsNorm, RotaryTable, TokenTable, VectorHead, VectorHeadConfig,
+    AnswerHead, Linear, Llama3Scaling, RmsNorm, RotaryTable, RowHeads, TokenTable, VectorHead, VectorHeadConfig,
 };
 use crate::builder::{Builder, FusedPart};
 use crate::capture;
@@ -87,11 +87,24 @@ impl BackboneConfig {
 
 /// What some decoders have beside a [`BackboneConfig`]; the default has none of it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct BackboneOptions {
+pub struct BackboneOptions<'a> {
     /// Whether queries, keys and values have a bias each (Qwen2).
     pub qkv_bias: bool,
     /// How rotary positions are stretched, where they are (Llama 3.1).
     pub rope_scaling: Option<Llama3Scaling>,
+    /// Convolutions in place of the attention of some layers (LFM2).
+    pub convolutions: Option<ShortConvolutions<'a>>,
+}
+
+/// Which layers mix rows by a short convolution, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShortConvolutions<'a> {
+    /// One entry a layer: whether it has a convolution and no attention.
+    pub layers: &'a [bool],
+    /// Rows that a row is made of: itself and those before it.
+    pub taps: usize,
+    /// Whether products and convolution have a bias each.
+    pub biased: bool,
 }
 
 /// What a forward may be given beside its rows; all of it is optional.
@@ -109,6 +122,8 @@ pub struct BackbonePass {
     hidden: Tensor<2>,
     segments: Segments,
     rotary: RotaryTable,
+    /// Of convolutions, where each earlier row of a window lies ([`earlier_rows`]).
+    earlier: Vec<Tensor<1, Int>>,
     add_after_layer: Vec<Tensor<2>>,
     next: usize,
 }
@@ -116,8 +131,8 @@ pub struct BackbonePass {
 /// Decoder layers and a final norm.
 ///
 /// # Source
-/// transformers, `Qwen3Model` (causal, q/k norm), `EuroBertModel` (bidirectional, none), `Qwen2Model` (with biases) and
-/// `LlamaModel` (stretched positions), revision 5.23.0.
+/// transformers, `Qwen3Model` (causal, q/k norm), `EuroBertModel` (bidirectional, none), `Qwen2Model` (with biases),
+/// `LlamaModel` (stretched positions) and `Lfm2Model` (convolutions), revision 5.23.0.
 #[derive(Module, Debug)]
 pub struct Backbone {
     layers: Vec<BackboneLayer>,
@@ -126,12 +141,14 @@ pub struct Backbone {
     rope_theta: f64,
     #[module(skip)]
     rope_scaling: Option<Llama3Scaling>,
+    /// Rows of a convolution's window; 1 where no layer has one.
+    taps: usize,
 }
 
 #[derive(Module, Debug)]
 struct BackboneLayer {
     input_layernorm: RmsNorm,
-    self_attn: Attention,
+    mixer: Mixer,
     post_attention_layernorm: RmsNorm,
     mlp: SwiGluMlp,
 }
@@ -148,6 +165,25 @@ struct Attention {
     causal: bool,
 }
 
+/// What brings rows of a sequence together.
+#[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one a layer, and most of it lies behind pointers")]
+enum Mixer {
+    Attention(Attention),
+    Convolution(ShortConvolution),
+}
+
+/// Depthwise convolution over the rows of a sequence, each of itself and the rows before it, between two gates.
+#[derive(Module, Debug)]
+struct ShortConvolution {
+    /// Gate in front, gate behind, values: side by side.
+    in_proj: Linear,
+    /// `[hidden, 1, taps]`, the row itself last.
+    taps: Param<Tensor<3>>,
+    bias: Option<Param<Tensor<1>>>,
+    out_proj: Linear,
+}
+
 /// Dense gated MLP. A mixture of experts will be a second type with the same `forward`, chosen by configuration.
 #[derive(Module, Debug)]
 struct SwiGluMlp {
@@ -162,14 +198,18 @@ impl Backbone {
     }
 
     /// [`Backbone::build`] of a decoder that has some of these options.
-    pub fn build_with(config: &BackboneConfig, options: BackboneOptions, b: &Builder<'_>) -> Self {
-        let layer = |i| b.at(format!("layers.{i}"), |b| BackboneLayer::build(config, options.qkv_bias, b));
+    ///
+    /// # Panics
+    /// If convolutions are given for fewer layers than there are.
+    pub fn build_with(config: &BackboneConfig, options: BackboneOptions<'_>, b: &Builder<'_>) -> Self {
+        let layer = |i| b.at(format!("layers.{i}"), |b| BackboneLayer::build(config, options, i, b));
         Self {
             layers: (0..config.layers).map(layer).collect(),
             norm: b.rms_norm("norm", config.hidden, config.norm_eps),
             head_dim: config.head_dim,
             rope_theta: config.rope_theta,
             rope_scaling: options.rope_scaling,
+            taps: options.convolutions.map_or(1, |convolutions| convolutions.taps),
         }
     }
 
@@ -180,8 +220,8 @@ impl Backbone {
 
     /// Values alive a row.
     pub fn activations(&self) -> RowActivations {
-        let values = self.layers.first().map_or(0, BackboneLayer::row_values);
-        RowActivations { values, heads: self.layers.first().map_or(0, |layer| layer.self_attn.heads) }
+        let values = self.layers.iter().map(BackboneLayer::row_values).max().unwrap_or(0);
+        RowActivations { values, heads: self.layers.iter().map(BackboneLayer::heads).max().unwrap_or(0) }
     }
 
     /// Operations on one sequence of this many rows.
@@ -225,9 +265,10 @@ impl Backbone {
             Some(rotary) => rotary.with_filler(segments.filler()),
             None => self.rotary(&segments, &rows.device()),
         };
+        let earlier = earlier_rows(&segments, self.taps, &rows.device());
         let added = extras.add_after_layer.into_iter();
         let add_after_layer = added.map(|added| padded(added, segments.filler())).collect();
-        BackbonePass { hidden: rows, segments, rotary, add_after_layer, next: 0 }
+        BackbonePass { hidden: rows, segments, rotary, earlier, add_after_layer, next: 0 }
     }
 
     /// Runs one more layer.
@@ -235,13 +276,13 @@ impl Backbone {
     /// # Panics
     /// If none is left.
     pub fn advance(&self, pass: BackbonePass) -> BackbonePass {
-        let BackbonePass { hidden, segments, rotary, add_after_layer, next } = pass;
-        let mut hidden = self.layers[next].forward(hidden, &segments, &rotary, next); // [tokens, hidden]
+        let BackbonePass { hidden, segments, rotary, earlier, add_after_layer, next } = pass;
+        let mut hidden = self.layers[next].forward(hidden, &segments, &rotary, &earlier, next); // [tokens, hidden]
         if let Some(added) = add_after_layer.get(next) {
             hidden = hidden + added.clone();
         }
         let hidden = capture::pass(|| format!("backbone.layers.{next}"), hidden);
-        BackbonePass { hidden, segments, rotary, add_after_layer, next: next + 1 }
+        BackbonePass { hidden, segments, rotary, earlier, add_after_layer, next: next + 1 }
     }
 
     /// Whether every layer has run.
@@ -276,12 +317,28 @@ impl Backbone {
     }
 }
 
+/// For each distance from 1 to `taps - 1`, where each row finds the row so far before it in its segment: its place counted from
+/// 1, and 0 where there is none.
+fn earlier_rows(segments: &Segments, taps: usize, device: &Device) -> Vec<Tensor<1, Int>> {
+    let rows = segments.rows();
+    let place = |(row, position): (usize, usize), back: usize| if position < back { 0 } else { row - back + 1 };
+    let of = |back: usize| {
+        let index: Vec<i32> = segments.positions().enumerate().map(|row| place(row, back) as i32).collect();
+        Tensor::from_data(TensorData::new(index, [rows]), device)
+    };
+    (1..taps).map(of).collect()
+}
+
 impl BackboneLayer {
-    fn build(config: &BackboneConfig, qkv_bias: bool, b: &Builder<'_>) -> Self {
+    fn build(config: &BackboneConfig, options: BackboneOptions<'_>, index: usize, b: &Builder<'_>) -> Self {
         let BackboneConfig { hidden, inner, norm_eps, .. } = *config;
+        let convolution = options.convolutions.filter(|convolutions| convolutions.layers[index]);
         Self {
             input_layernorm: b.rms_norm("input_layernorm", hidden, norm_eps),
-            self_attn: b.at("self_attn", |b| Attention::build(config, qkv_bias, b)),
+            mixer: match convolution {
+                Some(sizes) => Mixer::Convolution(b.at("conv", |b| ShortConvolution::build(hidden, sizes, b))),
+                None => Mixer::Attention(b.at("self_attn", |b| Attention::build(config, options.qkv_bias, b))),
+            },
             post_attention_layernorm: b.rms_norm("post_attention_layernorm", hidden, norm_eps),
             mlp: SwiGluMlp {
                 gate_up_proj: b.gate_up("mlp.gate_up_proj", hidden, inner, ["gate_proj", "up_proj"]),
@@ -290,24 +347,100 @@ impl BackboneLayer {
         }
     }
 
+    /// Operations of the products and of attention; the few taps of a convolution are none of them.
     fn flops(&self, tokens: usize) -> u64 {
-        let Attention { qkv_proj, o_proj, causal, .. } = &self.self_attn;
-        let pairs = if *causal { tokens * (tokens + 1) / 2 } else { tokens * tokens };
-        let products = [qkv_proj, o_proj, &self.mlp.gate_up_proj, &self.mlp.down_proj];
-        products.iter().map(|linear| linear.flops(tokens)).sum::<u64>() + flops::attention(pairs, o_proj.inputs())
+        let [first, last] = self.mixer.products();
+        let products = [first, last, &self.mlp.gate_up_proj, &self.mlp.down_proj];
+        let mixed = match &self.mixer {
+            Mixer::Attention(Attention { o_proj, causal, .. }) => {
+                let pairs = if *causal { tokens * (tokens + 1) / 2 } else { tokens * tokens };
+                flops::attention(pairs, o_proj.inputs())
+            }
+            Mixer::Convolution(_) => 0,
+        };
+        products.iter().map(|linear| linear.flops(tokens)).sum::<u64>() + mixed
+    }
+
+    fn heads(&self) -> usize {
+        match &self.mixer {
+            Mixer::Attention(attention) => attention.heads,
+            Mixer::Convolution(_) => 0,
+        }
     }
 
     fn row_values(&self) -> usize {
-        let (qkv, inner) = (self.self_attn.qkv_proj.outputs(), self.mlp.down_proj.inputs());
-        4 * self.mlp.down_proj.outputs() + (3 * qkv).max(5 * inner)
+        let (mixed, inner) = (self.mixer.products()[0].outputs(), self.mlp.down_proj.inputs());
+        4 * self.mlp.down_proj.outputs() + (3 * mixed).max(5 * inner)
     }
 
-    fn forward(&self, hidden: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
-        let normed = self.input_layernorm.forward_for(hidden.clone(), &self.self_attn.qkv_proj);
-        let context = self.self_attn.forward(normed, segments, rotary, index);
-        let hidden = self.self_attn.o_proj.forward_onto(context, hidden);
+    fn forward(
+        &self,
+        hidden: Tensor<2>,
+        segments: &Segments,
+        rotary: &RotaryTable,
+        earlier: &[Tensor<1, Int>],
+        index: usize,
+    ) -> Tensor<2> {
+        let [first, last] = self.mixer.products();
+        let normed = self.input_layernorm.forward_for(hidden.clone(), first);
+        let mixed = match &self.mixer {
+            Mixer::Attention(attention) => attention.forward(normed, segments, rotary),
+            Mixer::Convolution(convolution) => convolution.forward(normed, earlier),
+        };
+        let mixed = capture::pass(|| format!("backbone.layers.{index}.context"), mixed);
+        let hidden = last.forward_onto(mixed, hidden);
         let normed = self.post_attention_layernorm.forward_for(hidden.clone(), &self.mlp.gate_up_proj);
         self.mlp.forward_onto(normed, hidden)
+    }
+}
+
+impl Mixer {
+    /// What its rows go through first and last.
+    fn products(&self) -> [&Linear; 2] {
+        match self {
+            Mixer::Attention(attention) => [&attention.qkv_proj, &attention.o_proj],
+            Mixer::Convolution(convolution) => [&convolution.in_proj, &convolution.out_proj],
+        }
+    }
+}
+
+impl ShortConvolution {
+    fn build(hidden: usize, sizes: ShortConvolutions<'_>, b: &Builder<'_>) -> Self {
+        let product = |name, outputs| match sizes.biased {
+            true => b.linear_biased(name, hidden, outputs),
+            false => b.linear(name, hidden, outputs),
+        };
+        Self {
+            in_proj: product("in_proj", 3 * hidden),
+            taps: b.exact("conv.weight", [hidden, 1, sizes.taps]),
+            bias: sizes.biased.then(|| b.exact("conv.bias", [hidden])),
+            out_proj: product("out_proj", hidden),
+        }
+    }
+
+    /// What goes into the output product, `[tokens, hidden]`.
+    ///
+    /// # Numerics
+    /// Gates, taps and their sum are f32; a row before the first of a sequence is zero.
+    fn forward(&self, normed: Tensor<2>, earlier: &[Tensor<1, Int>]) -> Tensor<2> {
+        let both = self.in_proj.forward(normed); // [tokens, 3 * hidden]
+        let [tokens, width] = both.dims();
+        let hidden = width / 3;
+        let cut = |part: usize| both.clone().slice([0..tokens, part * hidden..(part + 1) * hidden]);
+        let rows = cut(0) * cut(2); // [tokens, hidden]
+        let taps = self.taps.val().reshape([hidden, earlier.len() + 1]).swap_dims(0, 1); // [taps, hidden]
+        let tap = |back: usize| taps.clone().slice_dim(0, earlier.len() - back..earlier.len() - back + 1);
+        let nothing = Tensor::zeros([1, hidden], (&rows.device(), DType::F32));
+        // A row that is missing is the one of zeros in front.
+        let found = Tensor::cat(vec![nothing, rows.clone()], 0);
+        let mut sum = rows * tap(0);
+        for (back, index) in earlier.iter().enumerate() {
+            sum = sum + found.clone().select(0, index.clone()) * tap(back + 1);
+        }
+        if let Some(bias) = &self.bias {
+            sum = sum + bias.val().unsqueeze::<2>();
+        }
+        sum * cut(1)
     }
 }
 
@@ -330,7 +463,7 @@ impl Attention {
     }
 
     /// What goes into the output product, `[tokens, heads * head_dim]`.
-    fn forward(&self, normed: Tensor<2>, segments: &Segments, rotary: &RotaryTable, index: usize) -> Tensor<2> {
+    fn forward(&self, normed: Tensor<2>, segments: &Segments, rotary: &RotaryTable) -> Tensor<2> {
         let qkv = self.qkv_proj.forward(normed); // [tokens, (heads + 2 kv_heads) * head_dim]
         let norms = self.q_norm.as_ref().zip(self.k_norm.as_ref()).map(|(query, key)| {
             let ((query, eps), (key, _)) = (query.parts(), key.parts());
@@ -345,8 +478,7 @@ impl Attention {
             ..Before::default()
         };
         let Attention { heads, kv_heads, head_dim, .. } = *self;
-        let context = kernels::attend(qkv, HeadSizes { heads, kv_heads, head_dim }, segments, before);
-        capture::pass(|| format!("backbone.layers.{index}.context"), context)
+        kernels::attend(qkv, HeadSizes { heads, kv_heads, head_dim }, segments, before)
     }
 }
 
@@ -365,13 +497,15 @@ pub(crate) struct BackboneText {
     head: VectorHead,
     /// Of a reranker, what makes a score of the pooled row.
     answers: Option<AnswerHead>,
+    /// What rows give beside the vector.
+    row_heads: RowHeads,
 }
 
 impl BackboneText {
     /// The embedder: `backbone.…` and `dense.…`.
     pub fn build(
         text: &BackboneConfig,
-        options: BackboneOptions,
+        options: BackboneOptions<'_>,
         head: &VectorHeadConfig,
         b: &Builder<'_>,
         tokens: Tokens<'_>,
@@ -383,7 +517,7 @@ impl BackboneText {
 
     /// Of parts that are opened.
     pub fn of(tokens: TokenTable, backbone: Backbone, head: VectorHead) -> Self {
-        Self { tokens, backbone, head, answers: None }
+        Self { tokens, backbone, head, answers: None, row_heads: RowHeads::default() }
     }
 
     /// What is before the first layer, with what a layer takes beside its rows.
@@ -395,6 +529,11 @@ impl BackboneText {
     /// The same with a head that makes scores.
     pub fn with_answers(self, answers: Option<AnswerHead>) -> Self {
         Self { answers, ..self }
+    }
+
+    /// The same with heads over rows.
+    pub fn with_row_heads(self, row_heads: RowHeads) -> Self {
+        Self { row_heads, ..self }
     }
 
     /// Sizes that other crates read.
@@ -429,10 +568,11 @@ impl Layered for BackboneText {
     }
 
     fn end(&self, state: BackboneTextState, ending: &Ending) -> Output {
-        let pooled = self.leave(state, &ending.skipped);
+        let rows = self.backbone.finish(state.layers);
+        let pooled = self.head.forward(rows.clone(), &state.segments, &ending.skipped);
         match &self.answers {
             Some(head) => Output::Scores(head.forward(pooled)),
-            None => Output::Vectors(pooled),
+            None => Output::with_rows(pooled, &rows, &self.row_heads, ending.wanted),
         }
     }
 }

@@ -322,8 +322,8 @@ pub struct EmbedArgs {
     #[arg(long, value_name = "STR", allow_hyphen_values = true)]
     pub instruction: Option<String>,
     /// What to give of each input, of what the model has: dense (its vector), sparse (weights of its tokens), multi (a vector
-    /// a token); several with commas between them
-    #[arg(long, value_enum, value_name = "KIND[,…]", value_delimiter = ',', default_value = "dense")]
+    /// a token); several with commas between them [default: what the model gives first, mostly dense]
+    #[arg(long, value_enum, value_name = "KIND[,…]", value_delimiter = ',')]
     pub output: Vec<OutputArg>,
     /// JSON lines, or one f32 array [n, dim] with --out (failed rows NaN, listed on standard error)
     #[arg(long, value_enum, default_value_t = FormatArg::Json)]
@@ -337,6 +337,11 @@ pub struct EmbedArgs {
     /// A line for each segment of an audio or video file, in place of one for all of it
     #[arg(long)]
     pub segments: bool,
+    /// A line for each chunk of a text in place of one for all of it: the text is read whole, and the rows of whole sentences of
+    /// so many tokens at most are pooled for themselves [of models whose vector is a mean of rows; 128 tokens where none are
+    /// given]
+    #[arg(long, value_name = "TOKENS", num_args = 0..=1, require_equals = true, default_missing_value = "128")]
+    pub late_chunks: Option<NonZeroUsize>,
     /// No progress on standard error
     #[arg(long)]
     pub quiet: bool,
@@ -371,9 +376,9 @@ pub struct CompareArgs {
     /// query: A is a query and each B a document; document: all are documents; none: neither
     #[arg(long, value_enum, default_value_t = RoleArg::Document)]
     pub role: RoleArg,
-    /// By which output of the model: dense, or of models that have it sparse or multi
-    #[arg(long, value_enum, value_name = "KIND", default_value = "dense")]
-    pub output: OutputArg,
+    /// By which output of the model: dense, or of models that have it sparse or multi [default: what the model gives first]
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub output: Option<OutputArg>,
     /// JSON lines: {"a": ..., "b": ..., "cosine": ...}
     #[arg(long)]
     pub json: bool,

@@ -31,6 +31,14 @@ struct VectorLine<'a> {
     start_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     end_s: Option<f64>,
+    /// Which chunk of a text this line is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chunk: Option<usize>,
+    /// Where it begins and ends, in bytes of the text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dim: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -275,6 +283,9 @@ impl Sink {
             segments: (count > 1).then_some(count),
             start_s: None,
             end_s: None,
+            chunk: None,
+            start: None,
+            end: None,
             dim: dense.then_some(values.len()),
             embedding: dense.then_some(values),
             sparse: embedded
@@ -310,8 +321,39 @@ impl Sink {
                 segments: None,
                 start_s: Some(segment.span.start_s),
                 end_s: Some(segment.span.end_s),
+                chunk: None,
+                start: None,
+                end: None,
                 dim: dense.then_some(values.len()),
                 embedding: dense.then_some(values),
+                sparse: None,
+                multi: None,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes the vector of each chunk of a text.
+    ///
+    /// # Errors
+    /// As [`Sink::vector`].
+    pub fn chunks(&mut self, index: u64, id: Option<&RawValue>, embedded: &Embedded) -> Result<(), Failure> {
+        for (at, chunk) in embedded.chunks.iter().enumerate() {
+            let values = chunk.embedding.as_slice();
+            self.line(&VectorLine {
+                index,
+                id,
+                modality: embedded.modality.name(),
+                tokens: chunk.tokens,
+                truncated: embedded.truncated,
+                segments: None,
+                start_s: None,
+                end_s: None,
+                chunk: Some(at),
+                start: Some(chunk.bytes.start),
+                end: Some(chunk.bytes.end),
+                dim: Some(values.len()),
+                embedding: Some(values),
                 sparse: None,
                 multi: None,
             })?;
@@ -401,6 +443,9 @@ mod tests {
             segments: None,
             start_s: None,
             end_s: None,
+            chunk: None,
+            start: None,
+            end: None,
             dim: Some(3),
             embedding: Some(&[0.1, -1e-9, 0.33333334]),
             sparse: None,

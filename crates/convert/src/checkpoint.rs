@@ -22,7 +22,7 @@ use crate::sentence_transformers::{MEAN, Modules, Settings, class_alone, transfo
 use crate::side_files::added_token_id;
 use crate::source::{Source, not_a_folder};
 use crate::tasks::{RERANK_TASK, TaskChoice};
-use crate::tokenizer_settings::{self, SETTINGS_FILE, SPECIAL_FILE};
+use crate::tokenizer_settings::{self, SETTINGS_FILE, named_token};
 
 /// A checkpoint's folder with its configuration and the headers of its weights.
 pub(crate) struct Checkpoint<'a> {
@@ -222,10 +222,23 @@ impl<'a> Checkpoint<'a> {
                 (None, None) => (tokenizer_limit(&self.folder, &mut found.read)?, None),
             };
             let rerank = rerank.map(|rerank| rerank.settings);
-            let row_heads = row_heads::find(&texts, &mut found.notes)?;
+            let row_heads = match &found.late {
+                Some(late) => {
+                    let (prompts, read, notes) = (&mut found.prompts, &mut found.read, &mut found.notes);
+                    Some(row_heads::of_modules(&texts, late, prompts, read, notes)?)
+                }
+                None => row_heads::find(&texts, &mut found.notes)?,
+            };
             let vector_head = found.head.clone();
             let text = TextSettings { vector_head, max_tokens, unknown, rerank, row_heads, padding: None };
             family = configured(&text)?;
+            let gives_rows = family.spec().outputs.rows().is_some_and(|rows| rows.late.is_some());
+            if found.late.is_some() && !gives_rows {
+                let faults = Faults::of(&self.root.join(MODULES_FILE));
+                let expected = format!("a pooling: the family {} gives a vector for a text", family.name());
+                faults.add("type", "Dense over the rows of the transformer", expected);
+                faults.check()?;
+            }
             let pairs = text.rerank.is_some();
             if !pairs && found.head != MEAN && family.config().vector_head() != Some(&found.head) {
                 let faults = Faults::of(&self.root.join(MODULES_FILE));
@@ -325,16 +338,8 @@ fn refuse_adapter(folder: &Path, found: &str) -> Result<(), ConvertError> {
 /// # Errors
 /// As [`added_token_id`], for a token that the tokenizer does not have.
 fn padding_id(folder: &Path, read: &mut Vec<PathBuf>) -> Result<Option<u32>, ConvertError> {
-    for file in [SETTINGS_FILE, SPECIAL_FILE] {
-        let path = folder.join(file);
-        let Some(value) = read_json_if_there::<Value>(&path)? else { continue };
-        let token = value.get("pad_token").and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()));
-        if let Some(token) = token {
-            read.push(path);
-            return added_token_id(&folder.join(TOKENIZER_FILE), token).map(Some);
-        }
-    }
-    Ok(None)
+    let token = named_token(folder, "pad_token", read)?;
+    token.map(|token| added_token_id(&folder.join(TOKENIZER_FILE), &token)).transpose()
 }
 
 /// What the tokenizer's own configuration allows, where sentence-transformers says nothing.

@@ -1,14 +1,19 @@
-//! Heads over rows that lie beside the weights, in files of their own: of bge-m3 the weights of tokens, and vectors of rows.
+//! Heads over rows: those that lie beside the weights, in files of their own, of bge-m3 the weights of tokens and vectors of
+//! rows; and those of late interaction, with the ids of what its files name.
 
-use omniburn_models::blocks::RowHeadsConfig;
+use std::path::PathBuf;
+
+use omniburn_models::blocks::{LateInteraction, QueryExpansion, RowHeadsConfig};
 use omniburn_models::checkpoint::HEAD_FILES;
+use omniburn_models::record::Prompts;
 use serde_json::Value;
 
 use crate::error::ConvertError;
-use crate::fields::Faults;
+use crate::fields::{Faults, Fields};
 use crate::files::read_json_if_there;
+use crate::late::{Expansion, Late};
 use crate::rerank::{TextFolder, rows, token_id};
-use crate::tokenizer_settings::{self, SETTINGS_FILE};
+use crate::tokenizer_settings::{self, SETTINGS_FILE, named_token};
 
 /// Tokens that have no weight in a sparse vector, by the names of `tokenizer_config.json`, and as the class has them where that
 /// says nothing.
@@ -61,5 +66,72 @@ pub(crate) fn find(from: &TextFolder<'_>, notes: &mut Vec<String>) -> Result<Opt
         unweighted.sort_unstable();
         unweighted.dedup();
     }
-    Ok(Some(RowHeadsConfig { sparse, multi, unweighted }))
+    Ok(Some(RowHeadsConfig { sparse, multi, unweighted, late: None }))
+}
+
+/// The heads over rows with the ids of what the files name. A marker that is no token of the vocabulary is text, and comes in
+/// front of the role's prompt.
+///
+/// # Errors
+/// [`ConvertError::Fields`] for an expansion without a token; [`ConvertError::Json`], [`ConvertError::Io`].
+pub(crate) fn of_modules(
+    from: &TextFolder<'_>,
+    late: &Late,
+    prompts: &mut Prompts,
+    read: &mut Vec<PathBuf>,
+    notes: &mut Vec<String>,
+) -> Result<RowHeadsConfig, ConvertError> {
+    let tokenizer = tokenizer_settings::read(from.folder, from.config, rows(from.config))?;
+    let file: Value = tokenizer_settings::applied(&tokenizer)?;
+    let mut ids = [None, None];
+    let places = [("query", &mut prompts.query), ("document", &mut prompts.document)];
+    for ((marker, id), (role, prompt)) in late.markers.iter().zip(&mut ids).zip(places) {
+        if marker.is_empty() {
+            continue;
+        }
+        *id = token_id(&file, marker);
+        notes.push(match *id {
+            Some(id) => format!("the token {marker:?} (id {id}) stands in the second place of every {role}"),
+            None => {
+                *prompt = [marker.as_str(), prompt].concat();
+                format!("{marker:?} is no token of the vocabulary: it stands in front of every {role} as text")
+            }
+        });
+    }
+    let found: Vec<Option<u32>> = late.skiplist.iter().map(|word| token_id(&file, word)).collect();
+    let unknown = late.skiplist.iter().zip(&found).filter(|(_, id)| id.is_none()).map(|(word, _)| word.as_str());
+    let unknown: Vec<&str> = unknown.collect();
+    if !unknown.is_empty() {
+        notes.push(format!("words of the skip list that are no tokens, and skip none: {}", unknown.join(" ")));
+    }
+    let mut skiplist: Vec<u32> = found.into_iter().flatten().collect();
+    skiplist.sort_unstable();
+    skiplist.dedup();
+    let expansion = match &late.expansion {
+        None => None,
+        Some(expansion) => {
+            let Expansion { token, length, attended, fixed } = expansion.clone();
+            let faults = Faults::of(&from.folder.join(SETTINGS_FILE));
+            let fields = Fields::new("", None, &faults);
+            let mut of = |name: &str| named_token(from.folder, name, read);
+            let token = match token {
+                Some(token) => Some(token),
+                None => of("mask_token")?.or(token_id(&file, "[MASK]").map(|_| "[MASK]".into())).or(of("eos_token")?),
+            };
+            if of("padding_side")?.is_some_and(|side| side != "right") {
+                fields.fault("padding_side", "\"right\": what stands behind a query stands at its end");
+            }
+            let id = token.as_ref().and_then(|token| token_id(&file, token));
+            if id.is_none() {
+                let found = token.map_or("nothing".into(), |token| format!("{token:?}"));
+                fields.fault_of("mask_token", &found, "a token of the vocabulary, which stands behind queries");
+            }
+            faults.check()?;
+            id.map(|id| QueryExpansion { id, length, attended, fixed })
+        }
+    };
+    let [query_marker, document_marker] = ids;
+    let (dense, document_tokens) = (late.dense.clone(), late.document_tokens);
+    let late = LateInteraction { dense, query_marker, document_marker, skiplist, document_tokens, expansion };
+    Ok(RowHeadsConfig { sparse: false, multi: true, unweighted: Vec::new(), late: Some(late) })
 }

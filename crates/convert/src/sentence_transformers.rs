@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::error::ConvertError;
 use crate::fields::{Faults, Fields, shown};
 use crate::files::{CONFIG_FILE, MODULES_FILE, read_json_if_there};
+use crate::late::{self, Expansion, Late, Lengths};
 use crate::tokenizer_settings::{self, TokenizerFiles};
 
 /// Prompts and whatever else concerns the whole model.
@@ -32,7 +33,7 @@ pub(crate) const TRANSFORMER_FILES: [&str; 7] = [
     "sentence_xlnet_config.json",
 ];
 /// Modules that are computed, by the last part of their type; `BERT` is what the first releases called a transformer.
-const MODULES: [(&str, Kind); 8] = [
+const MODULES: [(&str, Kind); 9] = [
     ("Transformer", Kind::Transformer),
     ("BERT", Kind::Transformer),
     ("StaticEmbedding", Kind::StaticEmbedding),
@@ -41,7 +42,10 @@ const MODULES: [(&str, Kind); 8] = [
     ("Normalize", Kind::Normalize),
     ("Dropout", Kind::Dropout),
     ("LogitScore", Kind::LogitScore),
+    ("MultiVectorMask", Kind::MultiVectorMask),
 ];
+/// The Dense module of pylate, which goes over every row.
+const ROW_DENSE: &str = "pylate.models.Dense.Dense";
 /// The module of a model of text and images, which pools its rows itself.
 const TWO_TOWERS: &str = "CLIPModel";
 /// Poolings as they are called today.
@@ -75,6 +79,8 @@ enum Kind {
     Dropout,
     /// Of a language model that scores pairs: the difference of two logits.
     LogitScore,
+    /// Which rows of a text have a vector of their own.
+    MultiVectorMask,
 }
 
 /// What `modules.json` says.
@@ -91,6 +97,10 @@ pub(crate) struct Modules {
     scores: bool,
     /// Of a language model that scores pairs.
     logit_score: Option<PathBuf>,
+    /// Whether they give a vector for each row.
+    late: bool,
+    /// Of such, which rows: where pylate saved them, the list has no such module.
+    mask: Option<PathBuf>,
     notes: Vec<String>,
 }
 
@@ -142,7 +152,7 @@ impl Modules {
                     let kind = shown(module.get("type"));
                     let found = if folder.is_empty() { kind } else { format!("{kind} in {folder}") };
                     let computed = "a module of sentence_transformers: Transformer, StaticEmbedding, Pooling, Dense, \
-                                    Normalize, Dropout or LogitScore";
+                                    Normalize, Dropout, LogitScore or MultiVectorMask; or pylate's Dense";
                     faults.add(format!("{at}type"), found, computed);
                 }
             }
@@ -163,10 +173,21 @@ impl Modules {
             [Kind::Transformer, Kind::Pooling, rest @ ..] | [Kind::StaticEmbedding, rest @ ..] => Some(rest),
             _ => None,
         };
+        let late = match order.as_slice() {
+            // As pylate saves it, or whoever puts Dense over rows.
+            [Kind::Transformer, dense @ ..] if !dense.is_empty() && dense.iter().all(|kind| *kind == Kind::Dense) => {
+                true
+            }
+            [Kind::Transformer, dense @ .., Kind::MultiVectorMask, Kind::Normalize] => {
+                dense.iter().all(|kind| *kind == Kind::Dense)
+            }
+            _ => false,
+        };
         let behind = [Kind::Dense, Kind::Normalize];
-        if !scores && rest.is_none_or(|rest| rest.iter().any(|kind| !behind.contains(kind))) {
+        if !scores && !late && rest.is_none_or(|rest| rest.iter().any(|kind| !behind.contains(kind))) {
             let order: Vec<String> = order.iter().map(|kind| format!("{kind:?}")).collect();
-            let expected = "Transformer and Pooling or StaticEmbedding, then Dense and Normalize, in this order";
+            let expected = "Transformer and Pooling or StaticEmbedding, then Dense and Normalize, in this order; or for a \
+                            vector a token Transformer and Dense, then MultiVectorMask and Normalize or neither";
             faults.add("type", order.join(", "), expected);
             faults.check()?;
         }
@@ -181,6 +202,8 @@ impl Modules {
             ends_normalized: order.last() == Some(&Kind::Normalize),
             scores,
             logit_score: folders(&found, Kind::LogitScore, root).pop(),
+            late,
+            mask: folders(&found, Kind::MultiVectorMask, root).pop(),
             notes,
             path,
         }))
@@ -267,12 +290,17 @@ fn is_inside(path: &str) -> bool {
 
 /// The kind that a type names: a class of sentence-transformers, under whichever of its paths it was saved.
 fn kind_of(value: Option<&Value>) -> Option<Kind> {
-    let name = value?.as_str()?.strip_prefix("sentence_transformers.")?;
+    let value = value?.as_str()?;
+    if value == ROW_DENSE {
+        return Some(Kind::Dense);
+    }
+    let name = value.strip_prefix("sentence_transformers.")?;
     let last = name.rsplit('.').next()?;
     // Classes of the same name that are other modules.
     let others = ["sparse_encoder.", "cross_encoder.", "multi_vector_encoder."];
     let scores = name.starts_with("cross_encoder.") && ["Transformer", "LogitScore"].contains(&last);
-    if !scores && others.iter().any(|other| name.starts_with(other)) {
+    let masks = name.starts_with("multi_vector_encoder.") && last == "MultiVectorMask";
+    if !scores && !masks && others.iter().any(|other| name.starts_with(other)) {
         return None;
     }
     MODULES.iter().find(|(module, _)| *module == last).map(|(_, kind)| *kind)
@@ -293,6 +321,8 @@ pub(crate) struct Settings {
     pub max_tokens: Option<usize>,
     /// Whether texts are put into small letters before the tokenizer sees them.
     pub lowercase: bool,
+    /// Of a model that gives a vector for each row.
+    pub late: Option<Late>,
     /// The files that were there and were read.
     pub read: Vec<PathBuf>,
     pub notes: Vec<String>,
@@ -319,6 +349,9 @@ impl Settings {
         };
         reader.read.push(modules.path.clone());
         reader.notes.extend(modules.notes.iter().cloned());
+        if modules.late {
+            return reader.late(root, transformer, modules, hidden);
+        }
         let mut head = match &modules.pooling {
             Some(folder) => {
                 let path = folder.join(CONFIG_FILE);
@@ -329,11 +362,11 @@ impl Settings {
             None => MEAN,
         };
         for dense in &modules.dense {
-            let one = reader.dense(dense, head.vector(hidden))?;
+            let one = reader.dense(dense, head.vector(hidden), Over::Vectors)?;
             head.dense.push(one);
         }
         for folder in &modules.normalize {
-            reader.normalize(&folder.join(CONFIG_FILE))?;
+            reader.normalize(&folder.join(CONFIG_FILE), Over::Vectors)?;
         }
         if !modules.ends_normalized {
             reader.notes.push(format!(
@@ -343,12 +376,12 @@ impl Settings {
             ));
         }
         let (prompts, truncate_dim) = reader.prompts(root, true)?;
-        let Transformer { max_tokens, lowercase } = reader.transformer(transformer, Form::Rows)?;
+        let Transformer { max_tokens, lowercase, .. } = reader.transformer(transformer, Form::Rows)?;
         if head.skips_prompt && prompts == Prompts::default() {
             reader.notes.push("include_prompt is false, and no role has a prompt: it changes nothing".into());
         }
         let Reader { read, notes } = reader;
-        Ok(Self { head, prompts, truncate_dim, max_tokens, lowercase, read, notes })
+        Ok(Self { head, prompts, truncate_dim, max_tokens, lowercase, late: None, read, notes })
     }
 
     /// Reads the settings of a checkpoint that scores pairs; a language model is `asked`. What was read and noted before comes
@@ -371,9 +404,29 @@ impl Settings {
         }
         let prompts = reader.pair_prompts(root, asked)?;
         let form = if asked { Form::Logits } else { Form::Scores };
-        let Transformer { max_tokens, lowercase } = reader.transformer(transformer, form)?;
+        let Transformer { max_tokens, lowercase, .. } = reader.transformer(transformer, form)?;
         let Reader { read, notes } = reader;
-        Ok(Self { head: MEAN, prompts, truncate_dim: None, max_tokens, lowercase, read, notes })
+        Ok(Self { head: MEAN, prompts, truncate_dim: None, max_tokens, lowercase, late: None, read, notes })
+    }
+}
+
+/// What a Dense or Normalize module goes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// The vector of each text.
+    Vectors,
+    /// The rows of each text.
+    Rows,
+}
+
+impl Over {
+    /// Refuses another one in a module's settings. What pylate saves may name vectors, and goes over rows all the same.
+    fn check(self, fields: &Fields<'_>, name: &str) {
+        match self {
+            Over::Vectors => fields.only_text(name, "sentence_embedding"),
+            Over::Rows if fields.text(name) == Some("sentence_embedding") => {}
+            Over::Rows => fields.only_text(name, "token_embeddings"),
+        }
     }
 }
 
@@ -382,6 +435,8 @@ impl Settings {
 enum Form {
     /// The rows of its last layer.
     Rows,
+    /// The same of a model that gives a vector for each.
+    LateRows,
     /// The scores of a classifier.
     Scores,
     /// The logits of a language model.
@@ -392,22 +447,100 @@ impl Form {
     /// The task, the name of what comes out, and the output of the model that it is.
     fn names(self) -> [&'static str; 3] {
         match self {
-            Form::Rows => ["feature-extraction", "token_embeddings", "last_hidden_state"],
+            Form::Rows | Form::LateRows => ["feature-extraction", "token_embeddings", "last_hidden_state"],
             Form::Scores => ["sequence-classification", "scores", "logits"],
             Form::Logits => ["text-generation", "causal_logits", "logits"],
         }
     }
 }
 
+#[derive(Default)]
 struct Transformer {
     max_tokens: Option<usize>,
     lowercase: bool,
+    /// Of a model that gives a vector for each row.
+    lengths: Lengths,
+    expansion: Option<Expansion>,
 }
 
 /// Gathers which files were read, and what is to be said of them.
 struct Reader {
     read: Vec<PathBuf>,
     notes: Vec<String>,
+}
+
+impl Reader {
+    /// The settings of a model that gives a vector for each row, as pylate and sentence-transformers save them.
+    ///
+    /// # Source
+    /// sentence-transformers 6.2.0, `MultiVectorEncoder._parse_model_config`; lightonai/pylate, `ColBERT.__init__`.
+    fn late(
+        mut self,
+        root: &Path,
+        transformer: &Path,
+        modules: &Modules,
+        hidden: usize,
+    ) -> Result<Settings, ConvertError> {
+        let mut dense = Vec::new();
+        for folder in &modules.dense {
+            let width = dense.last().map_or(hidden, |dense: &DenseConfig| dense.outputs);
+            let one = self.dense(folder, width, Over::Rows)?;
+            dense.push(one);
+        }
+        for folder in &modules.normalize {
+            self.normalize(&folder.join(CONFIG_FILE), Over::Rows)?;
+        }
+        let of_mask = match &modules.mask {
+            Some(folder) => Some(self.late_mask(&folder.join(CONFIG_FILE))?),
+            None => None,
+        };
+        let Transformer { max_tokens, lowercase, lengths, expansion } =
+            self.transformer(transformer, Form::LateRows)?;
+        let path = root.join(PROMPTS_FILE);
+        let value = self.json(&path)?;
+        let faults = Faults::of(&path);
+        let fields = Fields::new("", value.as_ref(), &faults);
+        let late::OfModel { markers, skiplist, lengths: of_model, expansion: said, notes } =
+            late::of_model(&fields, of_mask.is_none());
+        let chosen = by_role(&fields, Prompts::default());
+        faults.check()?;
+        self.notes.extend(notes.into_iter().map(|note| format!("{PROMPTS_FILE}: {note}")));
+        self.notes.extend(chosen.notes);
+        let lengths = lengths.or(of_model);
+        let expansion = expansion.or(said);
+        if let (Some(length), None) = (lengths.query, &expansion) {
+            self.notes.push(format!(
+                "query_length: the library cuts a query at {length} tokens; here it is read like any text, and none is cut \
+                 without --truncate"
+            ));
+        }
+        // What pylate saves says how long a text is at most; modules say it beside what the model reads.
+        let (max_tokens, document_tokens) = match &of_mask {
+            None => (lengths.document.or(max_tokens), None),
+            Some(_) => (max_tokens, lengths.document),
+        };
+        let late = Late { dense, markers, skiplist: of_mask.unwrap_or(skiplist), document_tokens, expansion };
+        let Self { read, notes } = self;
+        Ok(Settings {
+            head: MEAN,
+            prompts: chosen.prompts,
+            truncate_dim: None,
+            max_tokens,
+            lowercase,
+            late: Some(late),
+            read,
+            notes,
+        })
+    }
+
+    /// Words whose rows in a document have no vector.
+    fn late_mask(&mut self, path: &Path) -> Result<Vec<String>, ConvertError> {
+        let Some(value) = self.json(path)? else { return Err(ConvertError::MissingFiles { paths: vec![path.into()] }) };
+        let faults = Faults::of(path);
+        let words = late::of_mask(&Fields::new("", Some(&value), &faults));
+        faults.check()?;
+        Ok(words)
+    }
 }
 
 impl Reader {
@@ -435,7 +568,7 @@ impl Reader {
         if self.prompts(root, false)? != (Prompts::default(), None) {
             said.push(format!("{PROMPTS_FILE} has prompts or a truncate_dim"));
         }
-        let Transformer { max_tokens, lowercase } = self.transformer(root, Form::Rows)?;
+        let Transformer { max_tokens, lowercase, .. } = self.transformer(root, Form::Rows)?;
         if lowercase {
             said.push("do_lower_case is set".into());
         }
@@ -455,7 +588,7 @@ impl Reader {
         });
         let Self { read, notes } = self;
         let prompts = Prompts::default();
-        Ok(Settings { head, prompts, truncate_dim: None, max_tokens, lowercase, read, notes })
+        Ok(Settings { head, prompts, truncate_dim: None, max_tokens, lowercase, late: None, read, notes })
     }
 
     fn poolings(&mut self, path: &Path, value: &Value, hidden: usize) -> Result<VectorHeadConfig, ConvertError> {
@@ -489,7 +622,7 @@ impl Reader {
     }
 
     /// A Dense module that takes `width` numbers.
-    fn dense(&mut self, dense: &DenseFolder, width: usize) -> Result<DenseConfig, ConvertError> {
+    fn dense(&mut self, dense: &DenseFolder, width: usize, over: Over) -> Result<DenseConfig, ConvertError> {
         let path = dense.path.join(CONFIG_FILE);
         let Some(value) = self.json(&path)? else { return Err(ConvertError::MissingFiles { paths: vec![path] }) };
         let faults = Faults::of(&path);
@@ -497,7 +630,7 @@ impl Reader {
         for (name, _) in fields.present() {
             match name.as_str() {
                 "in_features" | "out_features" | "bias" | "use_residual" | "activation_function" => {}
-                "module_input_name" | "module_output_name" => fields.only_text(name, "sentence_embedding"),
+                "module_input_name" | "module_output_name" => over.check(&fields, name),
                 _ => fields.fault(name, "no field of this name, as nothing is computed from it"),
             }
         }
@@ -518,13 +651,13 @@ impl Reader {
     }
 
     /// A module without settings, or with the usual ones.
-    fn normalize(&mut self, path: &Path) -> Result<(), ConvertError> {
+    fn normalize(&mut self, path: &Path, over: Over) -> Result<(), ConvertError> {
         let Some(value) = self.json(path)? else { return Ok(()) };
         let faults = Faults::of(path);
         let fields = Fields::new("", Some(&value), &faults);
         for (name, _) in fields.present() {
             match name.as_str() {
-                "module_input_name" | "module_output_name" => fields.only_text(name, "sentence_embedding"),
+                "module_input_name" | "module_output_name" => over.check(&fields, name),
                 _ => fields.fault(name, "no field of this name, as nothing is computed from it"),
             }
         }
@@ -607,7 +740,7 @@ impl Reader {
     }
 
     fn transformer(&mut self, folder: &Path, form: Form) -> Result<Transformer, ConvertError> {
-        let mut settings = Transformer { max_tokens: None, lowercase: false };
+        let mut settings = Transformer::default();
         for file in TRANSFORMER_FILES {
             let path = folder.join(file);
             let Some(value) = self.json(&path)? else { continue };
@@ -632,7 +765,7 @@ impl Reader {
         // A language model is given a pair as a message, in a prompt.
         let (medium, at) = match form {
             Form::Logits => ("message", "modality_config.message."),
-            Form::Rows | Form::Scores => ("text", "modality_config.text."),
+            Form::Rows | Form::LateRows | Form::Scores => ("text", "modality_config.text."),
         };
         let text = fields.get("modality_config").and_then(|config| config.get(medium));
         if fields.get("modality_config").is_some() {
@@ -640,7 +773,8 @@ impl Reader {
             let output = text.get("method_output_name");
             let listed = output.and_then(Value::as_array).is_some_and(|list| list.len() == 1 && list[0] == row);
             if output.and_then(Value::as_str) != Some(row) && !listed {
-                let what = if form == Form::Rows { "the rows of the last layer" } else { "the model's logits" };
+                let rows = matches!(form, Form::Rows | Form::LateRows);
+                let what = if rows { "the rows of the last layer" } else { "the model's logits" };
                 text.fault("method_output_name", format!("\"{row}\": {what}"));
             }
             if text.get("method").and_then(Value::as_str) != Some("forward") {
@@ -653,6 +787,12 @@ impl Reader {
                 // How a batch is laid out: padding is never seen. How a message is written: its template is looked at.
                 "unpad_inputs" => {}
                 "message_format" if form == Form::Logits => {}
+                "query_length" if form == Form::LateRows => settings.lengths.query = fields.size(name),
+                "document_length" if form == Form::LateRows => settings.lengths.document = fields.size(name),
+                "query_expansion" if form == Form::LateRows => {
+                    let inner = Fields::new("query_expansion.", Some(value), faults);
+                    settings.expansion = Expansion::read(&inner);
+                }
                 "model_args" | "model_kwargs" | "config_args" | "config_kwargs" | "tokenizer_args"
                 | "processor_kwargs" | "processing_kwargs" => self.nested(name, value, faults, settings),
                 _ => fields.fault(name, "nothing, as it is not computed"),

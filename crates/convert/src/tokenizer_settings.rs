@@ -57,6 +57,25 @@ impl TokenizerFiles {
     }
 }
 
+/// What the settings of a folder's tokenizer call a token by, such as `pad_token`, or say of it in one word.
+///
+/// # Errors
+/// [`ConvertError::Json`], [`ConvertError::Io`].
+pub(crate) fn named_token(folder: &Path, name: &str, read: &mut Vec<PathBuf>) -> Result<Option<String>, ConvertError> {
+    for file in [SETTINGS_FILE, SPECIAL_FILE] {
+        let path = folder.join(file);
+        let Some(value) = read_json_if_there::<Value>(&path)? else { continue };
+        let said = value.get(name).and_then(|said| said.as_str().or_else(|| said.get("content")?.as_str()));
+        if let Some(said) = said {
+            if !read.contains(&path) {
+                read.push(path);
+            }
+            return Ok(Some(said.into()));
+        }
+    }
+    Ok(None)
+}
+
 /// Reads all files of a folder's tokenizer; `root` is its `config.json`, and `rows` those of the token table.
 ///
 /// # Errors

@@ -18,6 +18,10 @@ pub(crate) struct Sequence {
     pub types: Vec<u8>,
     /// Rows in front that the poolings leave out: those up to the end of a prompt, where the record says so.
     pub skipped: usize,
+    /// Rows at the end that no row sees.
+    pub unseen: usize,
+    /// Rows of each chunk that has a vector of its own, in order; none mostly.
+    pub chunks: Vec<Range<usize>>,
 }
 
 impl Sequence {
@@ -37,6 +41,8 @@ impl From<Vec<u32>> for Sequence {
 pub(crate) struct Pooled {
     /// Its vector, not normalised, or its logit.
     pub values: Vec<f32>,
+    /// The vector of each of its chunks, not normalised, where they were wanted.
+    pub chunks: Vec<Vec<f32>>,
     /// The weight of each of its rows, where that was wanted and the model gives it: `[tokens]`.
     pub weights: Vec<f32>,
     /// The vectors of its rows, not normalised, where they were wanted and the model gives them: `[tokens, width]`.
@@ -71,21 +77,46 @@ pub(crate) enum Rows {
     Parts(Vec<Rows>),
 }
 
-/// Whole images of one size: bytes of red, green and blue, row by row.
+/// Whole images: bytes of red, green and blue, row by row.
 pub(crate) struct Squares {
-    pub side: u32,
-    pub count: usize,
+    target: SquareTarget,
+    /// Height and width of each; all the same where they are squares.
+    pub sides: Vec<(usize, usize)>,
     pub pixels: Vec<u8>,
 }
 
 impl Squares {
-    pub(crate) fn new(side: u32) -> Self {
-        Self { side, count: 0, pixels: Vec::new() }
+    pub(crate) fn new(target: SquareTarget) -> Self {
+        Self { target, sides: Vec::new(), pixels: Vec::new() }
     }
 
-    pub(crate) fn push(&mut self, image: &RgbImage, fit: SquareFit) {
-        self.pixels.extend_from_slice(square_image(image, SquareTarget { side: self.side, fit }).pixels());
-        self.count += 1;
+    pub(crate) fn push(&mut self, image: &RgbImage) {
+        let image = square_image(image, self.target);
+        self.sides.push((image.height().0 as usize, image.width().0 as usize));
+        self.pixels.extend_from_slice(image.pixels());
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.sides.len()
+    }
+
+    /// Bytes of an image.
+    pub(crate) fn pixels_of(&self, index: usize) -> &[u8] {
+        let bytes = |(height, width): (usize, usize)| 3 * height * width;
+        let start = self.sides[..index].iter().map(|sides| bytes(*sides)).sum();
+        &self.pixels[start..start + bytes(self.sides[index])]
+    }
+
+    /// Patches of all images; `None` where they are squares.
+    pub(crate) fn patches_of_all(&self) -> Option<usize> {
+        (0..self.count()).map(|index| self.patches(index)).sum()
+    }
+
+    /// Patches of an image; `None` where images are squares.
+    pub(crate) fn patches(&self, index: usize) -> Option<usize> {
+        let SquareFit::Patches { patch, .. } = self.target.fit else { return None };
+        let (height, width) = self.sides[index];
+        Some((height / patch as usize) * (width / patch as usize))
     }
 }
 
@@ -102,6 +133,7 @@ pub(crate) fn square_target(preprocess: &Preprocess) -> Option<SquareTarget> {
     let fit = match square.fit {
         ImageFit::Stretch => SquareFit::Stretch(filter),
         ImageFit::Crop { shorter } => SquareFit::Crop { shorter, filter },
+        ImageFit::Patches { patch_px, most } => SquareFit::Patches { patch: patch_px, most, filter },
     };
     Some(SquareTarget { side: square.image_size, fit })
 }
@@ -142,8 +174,11 @@ impl Rows {
         match self {
             Rows::Patches(patches) => patches.grid().patches(),
             Rows::Mel(mel) => mel.frames(),
-            // As many cells as the map of an image has.
-            Rows::Squares(squares) => squares.count * (squares.side as usize / 32).pow(2),
+            // As many cells as the map of an image has, or as patches.
+            Rows::Squares(squares) => {
+                let cells = |(height, width): &(usize, usize)| (height / 32) * (width / 32);
+                squares.patches_of_all().unwrap_or_else(|| squares.sides.iter().map(cells).sum())
+            }
             Rows::Clips(clips) => clips.iter().map(LogMel::frames).sum(),
             Rows::Parts(parts) => parts.iter().map(Rows::rows).sum(),
         }

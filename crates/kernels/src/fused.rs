@@ -4,8 +4,10 @@
 //! They are functions over tensors and not methods of [`crate::TowerOps`], because a packed matrix is no tensor and
 //! extensions route no optional ones; off flex they are composed of that trait's operations.
 
-use burn::tensor::activation::sigmoid;
-use burn::tensor::{DType, Tensor};
+use std::ops::Range;
+
+use burn::tensor::activation::{sigmoid, softmax};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::cpu::linear::Activation;
 use crate::rectangle::Sight;
@@ -86,7 +88,8 @@ pub struct Before {
 }
 
 /// Attention of each segment's rows to themselves, from the product of the fused projection on. Scores are scaled by
-/// `head_dim^-0.5`.
+/// `head_dim^-0.5`. Rows that none sees ([`Segments::with_unseen`]) see those of their segment that are seen, and change no bit
+/// of what those come to.
 ///
 /// # Shapes
 /// - `qkv`: `[tokens, (heads + 2 kv_heads) * head_dim]`; returns: `[tokens, heads * head_dim]`
@@ -97,6 +100,9 @@ pub struct Before {
 pub fn attend(qkv: Tensor<2>, sizes: HeadSizes, segments: &Segments, before: Before) -> Tensor<2> {
     let [tokens, _] = qkv.dims();
     assert_eq!(segments.rows(), tokens, "segments must cover the rows");
+    if segments.has_unseen() {
+        return attend_partly(qkv, sizes, segments, before);
+    }
     if let Some(relative) = &before.relative {
         let ([_, columns], longest) = (relative.dims(), segments.iter().map(|(_, len)| len).max().unwrap_or(0));
         assert!(columns % 2 == 1 && longest <= columns / 2 + 1, "{longest} rows, {columns} distances");
@@ -135,4 +141,78 @@ pub fn attend(qkv: Tensor<2>, sizes: HeadSizes, segments: &Segments, before: Bef
         }
     };
     context.reshape([tokens, heads * head_dim])
+}
+
+/// [`attend`] where some rows are seen by none: the others go through as segments of their own, and these one segment after
+/// another.
+///
+/// # Panics
+/// With distances, and where a window leaves a row nothing to see.
+fn attend_partly(qkv: Tensor<2>, sizes: HeadSizes, segments: &Segments, before: Before) -> Tensor<2> {
+    assert!(before.relative.is_none(), "rows that none sees have no place in a table of distances");
+    let HeadSizes { heads, kv_heads, head_dim } = sizes;
+    let lengths = segments.iter().zip(segments.seen()).flat_map(|((_, len), (_, seen))| [seen, len - seen]);
+    let apart = Segments::from_lengths(lengths.filter(|len| *len > 0)).with_filler(segments.filler());
+    let before = Before { low_result: false, ..before };
+    let whole = attend(qkv.clone(), sizes, &apart, before.clone());
+    // Heads of some rows, normalised and turned: `[heads, rows, head_dim]`.
+    let cut = |rows: Range<usize>, from: usize, count: usize| {
+        let columns = qkv.clone().slice([rows.clone(), from * head_dim..(from + count) * head_dim]);
+        columns.reshape([rows.len(), count, head_dim]) // [rows, heads, head_dim]
+    };
+    let place = |x: Tensor<3>, rows: Range<usize>, norm: Option<(&Tensor<1>, f64)>| {
+        let x = match norm {
+            Some((gain, eps)) => rms_norm(x, gain.clone(), eps),
+            None => x,
+        };
+        let x = match &before.rotary {
+            Some((cos, sin)) => rotary(x, cos.clone().slice_dim(0, rows.clone()), sin.clone().slice_dim(0, rows)),
+            None => x,
+        };
+        x.swap_dims(0, 1)
+    };
+    // Each head of keys and values, as often as heads of queries share it.
+    let shared = |x: Tensor<3>| {
+        let [_, rows, _] = x.dims();
+        let x = x.reshape([kv_heads, 1, rows, head_dim]).repeat_dim(1, heads / kv_heads);
+        x.reshape([heads, rows, head_dim])
+    };
+    let norms = before.norms.as_ref();
+    let (mut parts, mut done) = (Vec::new(), 0);
+    for ((start, len), (_, seen)) in segments.iter().zip(segments.seen()) {
+        let (keys, queries) = (start..start + seen, start + seen..start + len);
+        if queries.is_empty() {
+            continue;
+        }
+        let query = cut(queries.clone(), 0, heads);
+        let query = place(query, queries.clone(), norms.map(|(query, _, eps)| (query, *eps)));
+        let key = cut(keys.clone(), heads, kv_heads);
+        let key = shared(place(key, keys.clone(), norms.map(|(_, key, eps)| (key, *eps))));
+        let value = shared(cut(keys.clone(), heads + kv_heads, kv_heads).swap_dims(0, 1));
+        let scores = query.matmul(key.swap_dims(1, 2)) / (head_dim as f64).sqrt(); // [heads, queries, keys]
+        let scores = match before.window {
+            Some(window) => scores + beyond(queries.clone(), keys, window, &qkv.device()),
+            None => scores,
+        };
+        let context = softmax(scores, 2).matmul(value); // [heads, queries, head_dim]
+        parts.push(whole.clone().slice_dim(0, done..queries.start));
+        parts.push(context.swap_dims(0, 1).reshape([queries.len(), heads * head_dim]));
+        done = queries.end;
+    }
+    if done < segments.rows() {
+        parts.push(whole.slice_dim(0, done..segments.rows()));
+    }
+    Tensor::cat(parts, 0)
+}
+
+/// What is added to scores so that no query sees a key further away than `window`, `[1, queries, keys]`.
+///
+/// # Panics
+/// Where a query sees none.
+fn beyond(queries: Range<usize>, keys: Range<usize>, window: usize, device: &Device) -> Tensor<3> {
+    let shape = [1, queries.len(), keys.len()];
+    assert!(queries.end - keys.end <= window, "every row sees a key");
+    let far = |query: usize, key: usize| if query - key > window { f32::NEG_INFINITY } else { 0.0 };
+    let values = queries.flat_map(|query| keys.clone().map(move |key| far(query, key))).collect::<Vec<f32>>();
+    Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
 }

@@ -7,6 +7,10 @@ pub struct Segments {
     bounds: Vec<usize>,
     /// Rows after the last segment that belong to nobody.
     filler: usize,
+    /// Rows at the end of each segment that no row sees; empty where there are none.
+    unseen: Vec<usize>,
+    /// First row and number of rows of what is pooled, where that is not each segment.
+    pieces: Vec<(usize, usize)>,
 }
 
 impl Segments {
@@ -21,7 +25,7 @@ impl Segments {
             bounds.push(bounds[bounds.len() - 1] + length);
         }
         assert!(bounds.len() > 1, "there is at least one segment");
-        Self { bounds, filler: 0 }
+        Self { bounds, filler: 0, unseen: Vec::new(), pieces: Vec::new() }
     }
 
     /// The same with rows behind the last segment that belong to nobody: no row of a segment sees them, and what is computed
@@ -30,6 +34,49 @@ impl Segments {
     #[must_use]
     pub fn with_filler(self, filler: usize) -> Self {
         Self { filler, ..self }
+    }
+
+    /// The same with so many rows at the end of each segment that no row sees, and that see all others of their segment.
+    ///
+    /// # Panics
+    /// If there is not one number a segment, or one leaves no row to be seen.
+    #[must_use]
+    pub fn with_unseen(self, unseen: Vec<usize>) -> Self {
+        assert_eq!(unseen.len(), self.count(), "one number a segment");
+        let hidden = unseen.iter().any(|rows| *rows > 0);
+        assert!(self.iter().zip(&unseen).all(|((_, len), rows)| *rows < len), "a row of each segment is seen");
+        Self { unseen: if hidden { unseen } else { Vec::new() }, ..self }
+    }
+
+    /// Whether some rows are seen by none.
+    pub fn has_unseen(&self) -> bool {
+        !self.unseen.is_empty()
+    }
+
+    /// First row of each segment, and the number of its rows that are seen.
+    pub fn seen(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let unseen = self.unseen.iter().copied().chain(std::iter::repeat(0));
+        self.iter().zip(unseen).map(|((start, len), unseen)| (start, len - unseen))
+    }
+
+    /// The same with other pieces whose rows are pooled, each by its first row and its number of rows; they may overlap, and
+    /// attention does not see them.
+    ///
+    /// # Panics
+    /// If there is none, or one is empty or reaches beyond the rows of segments.
+    #[must_use]
+    pub fn with_pieces(self, pieces: Vec<(usize, usize)>) -> Self {
+        let rows = self.bounds[self.bounds.len() - 1];
+        assert!(!pieces.is_empty(), "something is pooled");
+        assert!(pieces.iter().all(|(start, len)| *len > 0 && start + len <= rows), "a piece has rows of segments");
+        Self { pieces, ..self }
+    }
+
+    /// First row of what is pooled, and the number of its rows: each segment without the rows that none sees, unless pieces were
+    /// given.
+    pub fn pieces(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let whole = self.seen().take(if self.pieces.is_empty() { usize::MAX } else { 0 });
+        whole.chain(self.pieces.iter().copied())
     }
 
     /// One segment of all `rows`.
@@ -88,6 +135,15 @@ mod tests {
         assert_eq!((segments.rows(), segments.count(), segments.filler()), (8, 2, 3));
         assert_eq!(segments.last_rows().collect::<Vec<_>>(), [1, 4]);
         assert_eq!(segments.positions().collect::<Vec<_>>(), [0, 1, 0, 1, 2, 0, 0, 0]);
+    }
+
+    #[test]
+    fn rows_that_none_sees_are_counted_at_the_end_of_their_segment() {
+        let segments = Segments::from_lengths([4, 2]);
+        assert!(!segments.clone().with_unseen(vec![0, 0]).has_unseen());
+        let segments = segments.with_unseen(vec![3, 0]).with_filler(2);
+        assert_eq!(segments.seen().collect::<Vec<_>>(), [(0, 1), (4, 2)]);
+        assert_eq!(segments.iter().collect::<Vec<_>>(), [(0, 4), (4, 2)]);
     }
 
     #[test]

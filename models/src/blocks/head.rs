@@ -173,30 +173,8 @@ impl VectorHeadConfig {
     /// # Errors
     /// [`ConfigError`] naming the first field that is wrong.
     pub fn check(&self, hidden: usize) -> Result<(), ConfigError> {
-        let most = |field: &str, found: usize, most: usize| match found <= most {
-            true => Ok(()),
-            false => Err(ConfigError::OutOfRange {
-                field: field.into(),
-                found: found.to_string(),
-                expected: format!("at most {most}"),
-            }),
-        };
-        most("text.more_poolings", self.more_poolings.len(), MOST_POOLINGS - 1)?;
-        most("text.dense", self.dense.len(), MOST_DENSE)?;
-        let mut width = self.pooled(hidden);
-        for (i, dense) in self.dense.iter().enumerate() {
-            let (inputs, outputs) = (format!("text.dense[{i}].inputs"), format!("text.dense[{i}].outputs"));
-            crate::checks::nonzero(&[(inputs.as_str(), dense.inputs), (outputs.as_str(), dense.outputs)])?;
-            if dense.inputs != width {
-                return Err(ConfigError::OutOfRange {
-                    field: inputs,
-                    found: dense.inputs.to_string(),
-                    expected: format!("{width}, the numbers that go in"),
-                });
-            }
-            width = dense.outputs;
-        }
-        Ok(())
+        at_most("text.more_poolings", self.more_poolings.len(), MOST_POOLINGS - 1)?;
+        check_dense("text.dense", &self.dense, self.pooled(hidden))
     }
 
     /// Refuses everything but one pooling of all rows: what makes a score reads one row of the last layer.
@@ -219,6 +197,38 @@ impl VectorHeadConfig {
     }
 }
 
+fn at_most(field: &str, found: usize, most: usize) -> Result<(), ConfigError> {
+    match found <= most {
+        true => Ok(()),
+        false => Err(ConfigError::OutOfRange {
+            field: field.into(),
+            found: found.to_string(),
+            expected: format!("at most {most}"),
+        }),
+    }
+}
+
+/// Checks Dense modules, `field` of a configuration, against each other and against the numbers that go into the first.
+///
+/// # Errors
+/// [`ConfigError`] naming the first field that is wrong.
+pub(crate) fn check_dense(field: &str, modules: &[DenseConfig], mut width: usize) -> Result<(), ConfigError> {
+    at_most(field, modules.len(), MOST_DENSE)?;
+    for (i, dense) in modules.iter().enumerate() {
+        let (inputs, outputs) = (format!("{field}[{i}].inputs"), format!("{field}[{i}].outputs"));
+        crate::checks::nonzero(&[(inputs.as_str(), dense.inputs), (outputs.as_str(), dense.outputs)])?;
+        if dense.inputs != width {
+            return Err(ConfigError::OutOfRange {
+                field: inputs,
+                found: dense.inputs.to_string(),
+                expected: format!("{width}, the numbers that go in"),
+            });
+        }
+        width = dense.outputs;
+    }
+    Ok(())
+}
+
 /// Poolings and Dense modules, opened.
 #[derive(Module, Debug)]
 pub struct VectorHead {
@@ -227,8 +237,9 @@ pub struct VectorHead {
     dense: Vec<Dense>,
 }
 
+/// A Dense module, opened.
 #[derive(Module, Debug)]
-struct Dense {
+pub(crate) struct Dense {
     linear: Linear,
     residual: Option<Linear>,
     #[module(skip)]
@@ -266,7 +277,8 @@ impl VectorHead {
 }
 
 impl Dense {
-    fn build(config: &DenseConfig, b: &Builder<'_>) -> Self {
+    /// The module, `linear` and `residual`.
+    pub fn build(config: &DenseConfig, b: &Builder<'_>) -> Self {
         let DenseConfig { inputs, outputs, bias, residual, .. } = *config;
         Self {
             linear: match bias {
@@ -280,7 +292,7 @@ impl Dense {
 
     /// # Shapes
     /// - `x`: `[rows, inputs]`; returns: `[rows, outputs]`
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let x = if self.config.normalized { unit_rows(x) } else { x };
         let activated = self.config.activation.apply(self.linear.forward(x.clone()));
         match (&self.residual, self.config.residual) {

@@ -36,7 +36,8 @@ impl Pooling {
     }
 
     /// One row a segment, not normalised, made without the first `skipped` rows of each segment; the last row counts
-    /// whatever is left out. No `skipped` leaves nothing out.
+    /// whatever is left out. No `skipped` leaves nothing out; rows that none sees are left out. Of segments with pieces, one row
+    /// a piece.
     ///
     /// # Shapes
     /// - `hidden`: `[tokens, hidden]`; `skipped`: `[segments]` or empty; returns: `[segments, hidden]`
@@ -48,12 +49,12 @@ impl Pooling {
     /// If a segment is left without a row.
     pub fn apply_after(self, hidden: Tensor<2>, segments: &Segments, skipped: &[usize]) -> Tensor<2> {
         let skipped = skipped.iter().copied().chain(std::iter::repeat(0));
-        let kept = segments.iter().zip(skipped).map(|((start, len), skip)| {
+        let kept = segments.pieces().zip(skipped).map(|((start, len), skip)| {
             assert!(skip < len, "{skip} of {len} rows left out");
             (start, skip, len)
         });
         let pooled = match self {
-            Pooling::LastToken => rows(hidden, segments.last_rows()),
+            Pooling::LastToken => rows(hidden, segments.pieces().map(|(start, len)| start + len - 1)),
             Pooling::Cls => rows(hidden, kept.map(|(start, skip, _)| start + skip)),
             _ => {
                 let one = |(start, skip, len): (usize, usize, usize)| {

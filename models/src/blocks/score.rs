@@ -1,8 +1,7 @@
-//! Heads behind the last layer: what makes a score of a sequence's pooled row, and what each row gives.
+//! Heads behind the last layer: what makes a score of a sequence's pooled row.
 
 use burn::module::Param;
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 use omniburn_kernels::Activation;
 use serde::{Deserialize, Serialize};
 
@@ -95,21 +94,22 @@ impl ScoreHead {
 /// # Numerics
 /// f32, whatever type the record's matrices have.
 #[derive(Debug)]
-struct RowProduct {
+pub(super) struct RowProduct {
     weight: Param<Tensor<2>>,
     bias: Param<Tensor<1>>,
     inputs: usize,
 }
 
 impl RowProduct {
-    fn build(b: &Builder<'_>, name: &str, inputs: usize) -> Self {
+    /// `{name}.weight`, `[1, inputs]`, and `{name}.bias`.
+    pub fn build(b: &Builder<'_>, name: &str, inputs: usize) -> Self {
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
         Self { weight: b.exact(&weight, [1, inputs]), bias: b.exact(&bias, [1]), inputs }
     }
 
     /// # Shapes
     /// - `rows`: `[rows, inputs]`; returns: `[rows, 1]`
-    fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
+    pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
         (rows * self.weight.val()).sum_dim(1) + self.bias.val().unsqueeze::<2>()
     }
 
@@ -146,55 +146,5 @@ impl AnswerHead {
     /// Operations for one sequence.
     pub fn flops(&self) -> u64 {
         flops::product(1, self.hidden, 1)
-    }
-}
-
-/// What the rows of a model give beside the vector of their item.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RowHeadsConfig {
-    /// Whether each row gives its token's weight in a sparse vector.
-    pub sparse: bool,
-    /// Whether each row but the first gives a vector of its own.
-    pub multi: bool,
-    /// Ids that have no weight in a sparse vector: the ends of a sequence, the padding, the unknown.
-    pub unweighted: Vec<u32>,
-}
-
-/// Heads over rows.
-///
-/// # Source
-/// FlagEmbedding, `BGEM3Model`: `sparse_linear` with a ReLU, `colbert_linear`.
-#[derive(Debug, Default)]
-pub struct RowHeads {
-    sparse: Option<RowProduct>,
-    multi: Option<Linear>,
-}
-
-impl RowHeads {
-    /// The heads over rows of this width.
-    pub fn build(config: &RowHeadsConfig, b: &Builder<'_>, hidden: usize) -> Self {
-        Self {
-            sparse: config.sparse.then(|| RowProduct::build(b, "sparse_linear", hidden)),
-            multi: config.multi.then(|| b.linear_biased("colbert_linear", hidden, hidden)),
-        }
-    }
-
-    /// The weight of each row's token; `None` without such a head.
-    ///
-    /// # Shapes
-    /// - `rows`: `[tokens, hidden]`; returns: `[tokens, 1]`
-    /// # Numerics
-    /// f32.
-    pub fn weights(&self, rows: &Tensor<2>) -> Option<Tensor<2>> {
-        self.sparse.as_ref().map(|head| relu(head.forward(rows.clone())))
-    }
-
-    /// The vector of each row, not normalised; `None` without such a head.
-    ///
-    /// # Shapes
-    /// - `rows`: `[tokens, hidden]`; returns: as `rows`
-    pub fn vectors(&self, rows: &Tensor<2>) -> Option<Tensor<2>> {
-        self.multi.as_ref().map(|head| head.forward(rows.clone()))
     }
 }

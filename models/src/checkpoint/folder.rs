@@ -150,7 +150,7 @@ pub struct TextSettings {
     pub padding: Option<u32>,
     /// Of a model that scores pairs of texts; `None` of one that gives vectors.
     pub rerank: Option<RerankSettings>,
-    /// Heads over rows that lie beside the weights ([`HEAD_FILES`]).
+    /// Heads over rows that lie beside the weights ([`HEAD_FILES`]), or that modules make.
     pub row_heads: Option<RowHeadsConfig>,
 }
 
@@ -169,6 +169,11 @@ pub struct RerankSettings {
 }
 
 impl TextSettings {
+    /// Heads over rows that modules make: every family of texts with heads over rows has those.
+    pub fn late_heads(&self) -> Option<RowHeadsConfig> {
+        self.row_heads.clone().filter(|heads| heads.late.is_some())
+    }
+
     /// Rows of a text at most, of a model that has this many positions.
     pub fn limit(&self, positions: usize) -> usize {
         self.max_tokens.map_or(positions, |said| said.min(positions))

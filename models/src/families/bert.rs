@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenRows;
 use crate::blocks::{
-    HeadActivation, HiddenAct, Pooling, RowHeads, ScoreHead, ScoreHeadConfig, TokenTable, VectorHead, VectorHeadConfig,
+    HeadActivation, HiddenAct, Pooling, RowHeads, RowHeadsConfig, ScoreHead, ScoreHeadConfig, TokenTable, VectorHead,
+    VectorHeadConfig,
 };
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, Fields, GgufRules, KeyMap, Pattern, Steps, hidden_act, layers};
@@ -17,7 +18,7 @@ use crate::encoder::{Encoder, EncoderShape, EncoderState};
 use crate::error::{ConfigError, RecordError};
 use crate::family::{
     Architecture, CheckpointRules, Family, ModelSpec, Output, Outputs, PairForm, Pass, PassInput, RowActivations,
-    RowsWanted, StepKind, TextModel, Tokens, config,
+    RowOutputs, StepKind, TextModel, Tokens, config,
 };
 use crate::flops::Shape;
 use crate::open::open_text;
@@ -102,6 +103,7 @@ const KEYS: KeyMap = KeyMap {
 
 /// From the names of a record to those of a checkpoint.
 pub(crate) const NAMES: &[(&str, &str)] = &[
+    ("head.rows.", "dense."),
     ("head.", ""),
     ("embed_tokens.", "embeddings.word_embeddings."),
     ("backbone.positions.", "embeddings.position_embeddings."),
@@ -152,6 +154,9 @@ pub struct BertConfig {
     /// What makes a score of the pooled row; absent in a model that gives vectors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<ScoreHeadConfig>,
+    /// What rows give beside the vector; absent where that is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_heads: Option<RowHeadsConfig>,
 }
 
 impl BertConfig {
@@ -182,7 +187,7 @@ impl BertConfig {
             vector_head: VectorHead::build(&self.vector_head, b),
             padding: None,
             head: score_head(self.head.as_ref(), HEAD_NAMES, b, self.hidden, self.norm_eps),
-            row_heads: RowHeads::default(),
+            row_heads: RowHeads::build_some(self.row_heads.as_ref(), b, self.hidden),
         }
     }
 
@@ -218,14 +223,15 @@ impl Architecture for BertConfig {
     fn check(&self) -> Result<(), ConfigError> {
         check_encoder(&self.shape(), self.max_tokens, self.vocab)?;
         self.vector_head.check(self.hidden)?;
-        check_head(self.head.as_ref(), &self.vector_head, TOKEN_TYPES)
+        check_head(self.head.as_ref(), &self.vector_head, TOKEN_TYPES)?;
+        check_row_heads(self.row_heads.as_ref(), self.head.as_ref(), [self.hidden, self.vocab, self.max_tokens])
     }
 
     fn spec(&self) -> ModelSpec {
         let spec = ModelSpec::of_texts(self.hidden, self.vocab, self.max_tokens, &self.vector_head);
         ModelSpec {
             vector: if self.head.is_some() { 1 } else { spec.vector },
-            outputs: outputs(self.head.as_ref()),
+            outputs: outputs(self.head.as_ref(), self.row_heads.as_ref()),
             ..spec
         }
     }
@@ -290,11 +296,34 @@ pub(crate) fn used_types(head: Option<&ScoreHeadConfig>) -> usize {
     head.map_or(1, |head| usize::from(head.token_types))
 }
 
-/// What comes out with a head or without one.
-pub(crate) fn outputs(head: Option<&ScoreHeadConfig>) -> Outputs {
-    match head {
-        Some(head) => Outputs::Scores(PairForm::Template { types: head.token_types }),
-        None => Outputs::default(),
+/// Refuses heads over rows that do not fit, and any beside a head that makes scores; sizes are the numbers of a row, the rows of
+/// the token table and those of a text.
+pub(crate) fn check_row_heads(
+    rows: Option<&RowHeadsConfig>,
+    head: Option<&ScoreHeadConfig>,
+    [hidden, vocab, max_tokens]: [usize; 3],
+) -> Result<(), ConfigError> {
+    let Some(heads) = rows else { return Ok(()) };
+    let fault = |expected: &str| {
+        let (field, found) = ("text.row_heads".into(), format!("{heads:?}"));
+        Err(ConfigError::OutOfRange { field, found, expected: expected.into() })
+    };
+    if head.is_some() {
+        return fault("none beside a head: a model that scores pairs gives nothing else");
+    }
+    match &heads.late {
+        Some(_) if heads.sparse || !heads.multi => fault("vectors of rows alone where there is late interaction"),
+        Some(late) => late.check(hidden, vocab, max_tokens),
+        None => Ok(()),
+    }
+}
+
+/// What comes out with a head that makes scores, with heads over rows, or with neither.
+pub(crate) fn outputs(head: Option<&ScoreHeadConfig>, rows: Option<&RowHeadsConfig>) -> Outputs {
+    match (head, rows) {
+        (Some(head), _) => Outputs::Scores(PairForm::Template { types: head.token_types }),
+        (None, Some(rows)) => Outputs::Vectors(RowOutputs::of(rows)),
+        (None, None) => Outputs::default(),
     }
 }
 
@@ -391,15 +420,7 @@ impl Layered for BertText {
         let pooled = self.vector_head.forward(rows.clone(), &segments, &ending.skipped);
         match &self.head {
             Some(head) => Output::Scores(head.forward(pooled)),
-            None => {
-                let RowsWanted { sparse, multi } = ending.wanted;
-                let weights = sparse.then(|| self.row_heads.weights(&rows)).flatten();
-                let rows = multi.then(|| self.row_heads.vectors(&rows)).flatten();
-                match (&weights, &rows) {
-                    (None, None) => Output::Vectors(pooled),
-                    _ => Output::Rows { vectors: pooled, weights, rows },
-                }
-            }
+            None => Output::with_rows(pooled, &rows, &self.row_heads, ending.wanted),
         }
     }
 
@@ -465,6 +486,7 @@ fn read(folder: &CheckpointFolder<'_>) -> BertConfig {
     let head = folder.classifier(HeadActivation::Tanh, TOKEN_TYPES);
     BertConfig {
         vector_head: if head.is_some() { VectorHeadConfig::of(Pooling::Cls) } else { text.vector_head },
+        row_heads: if head.is_some() { None } else { folder.text.late_heads() },
         head,
         max_tokens: folder.text.limit(text.positions),
         ..text
@@ -490,6 +512,7 @@ pub fn read_encoder(text: Fields<'_>, tensors: usize, vector_head: VectorHeadCon
         act: hidden_act(text, "hidden_act"),
         vector_head,
         head: None,
+        row_heads: None,
     }
 }
 

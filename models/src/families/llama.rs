@@ -60,8 +60,8 @@ pub struct LlamaConfig {
 }
 
 impl LlamaConfig {
-    fn options(&self) -> BackboneOptions {
-        BackboneOptions { qkv_bias: self.qkv_bias, rope_scaling: self.rope_scaling }
+    fn options(&self) -> BackboneOptions<'static> {
+        BackboneOptions { qkv_bias: self.qkv_bias, rope_scaling: self.rope_scaling, ..BackboneOptions::default() }
     }
 }
 

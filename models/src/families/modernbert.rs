@@ -13,15 +13,15 @@ use serde_json::Value;
 use crate::batch::TokenRows;
 use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::{
-    HeadActivation, LayerNorm, Linear, Pooling, RotaryTable, ScoreHead, ScoreHeadConfig, TokenTable, VectorHead,
-    VectorHeadConfig,
+    HeadActivation, LayerNorm, Linear, Pooling, RotaryTable, RowHeads, RowHeadsConfig, ScoreHead, ScoreHeadConfig,
+    TokenTable, VectorHead, VectorHeadConfig,
 };
 use crate::builder::Builder;
 use crate::capture;
 use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps};
 use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::error::ConfigError;
-use crate::families::bert::{check_head, outputs, score_head};
+use crate::families::bert::{check_head, check_row_heads, outputs, score_head};
 use crate::family::{
     Architecture, CheckpointRules, Family, ModelSpec, Output, Pass, PassInput, RowActivations, StepKind, TextModel,
     Tokens, config,
@@ -58,6 +58,7 @@ static RULES: CheckpointRules = CheckpointRules {
     names: &[
         ("embed_tokens.", "embeddings.tok_embeddings."),
         ("backbone.norm.", "embeddings.norm."),
+        ("head.rows.", "dense."),
         ("head.classifier.", "classifier."),
         ("backbone.", ""),
     ],
@@ -98,6 +99,26 @@ pub struct ModernBertConfig {
     /// What makes a score of the pooled row; absent in a model that gives vectors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<ScoreHeadConfig>,
+    /// What rows give beside the vector; absent where that is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_heads: Option<RowHeadsConfig>,
+}
+
+impl ModernBertConfig {
+    /// Refuses an expansion of queries whose last row may see nothing through a window.
+    fn check_expansion(&self) -> Result<(), ConfigError> {
+        let expansion = self.row_heads.as_ref().and_then(|heads| heads.late.as_ref()?.expansion);
+        match expansion {
+            Some(behind) if !behind.attended && behind.length > self.window && self.sees_all.contains(&false) => {
+                Err(ConfigError::OutOfRange {
+                    field: "text.row_heads.late.expansion.length".into(),
+                    found: behind.length.to_string(),
+                    expected: format!("at most {}, what a row of a window layer sees on each side", self.window),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Architecture for ModernBertConfig {
@@ -119,6 +140,8 @@ impl Architecture for ModernBertConfig {
         multiple("text head width", self.hidden / self.heads, "rotary pairs", 2)?;
         self.vector_head.check(self.hidden)?;
         check_head(self.head.as_ref(), &self.vector_head, 1)?;
+        check_row_heads(self.row_heads.as_ref(), self.head.as_ref(), [self.hidden, self.vocab, self.max_tokens])?;
+        self.check_expansion()?;
         positive("text.norm_eps", self.norm_eps)?;
         positive("text.rope_theta", self.rope_theta)?;
         positive("text.window_rope_theta", self.window_rope_theta)
@@ -128,7 +151,7 @@ impl Architecture for ModernBertConfig {
         let spec = ModelSpec::of_texts(self.hidden, self.vocab, self.max_tokens, &self.vector_head);
         ModelSpec {
             vector: if self.head.is_some() { 1 } else { spec.vector },
-            outputs: outputs(self.head.as_ref()),
+            outputs: outputs(self.head.as_ref(), self.row_heads.as_ref()),
             ..spec
         }
     }
@@ -138,7 +161,8 @@ impl Architecture for ModernBertConfig {
         let encoder = b.at("backbone", |b| ModernBertEncoder::build(self, b));
         let vector_head = VectorHead::build(&self.vector_head, b);
         let head = score_head(self.head.as_ref(), HEAD_NAMES, b, self.hidden, self.norm_eps);
-        Arc::new(ModernBertText { tokens, encoder, vector_head, head, config: self.clone() })
+        let row_heads = RowHeads::build_some(self.row_heads.as_ref(), b, self.hidden);
+        Arc::new(ModernBertText { tokens, encoder, vector_head, head, row_heads, config: self.clone() })
     }
 
     fn vector_head(&self) -> Option<&VectorHeadConfig> {
@@ -253,6 +277,7 @@ struct ModernBertText {
     encoder: ModernBertEncoder,
     vector_head: VectorHead,
     head: Option<ScoreHead>,
+    row_heads: RowHeads,
     config: ModernBertConfig,
 }
 
@@ -262,6 +287,14 @@ struct State {
     segments: Segments,
     /// Of layers that see all, and of window layers.
     rotary: [RotaryTable; 2],
+}
+
+impl ModernBertText {
+    /// Rows behind the last norm, `[tokens, hidden]`, and their segments.
+    fn rows(&self, state: State) -> (Tensor<2>, Segments) {
+        let rows = self.encoder.final_norm.forward(without_filler(state.hidden, &state.segments));
+        (rows, state.segments.with_filler(0))
+    }
 }
 
 impl Layered for ModernBertText {
@@ -291,16 +324,16 @@ impl Layered for ModernBertText {
     }
 
     fn leave(&self, state: State, skipped: &[usize]) -> Tensor<2> {
-        let rows = self.encoder.final_norm.forward(without_filler(state.hidden, &state.segments));
-        let segments = state.segments.with_filler(0);
+        let (rows, segments) = self.rows(state);
         self.vector_head.forward(rows, &segments, skipped)
     }
 
     fn end(&self, state: State, ending: &Ending) -> Output {
-        let pooled = self.leave(state, &ending.skipped);
+        let (rows, segments) = self.rows(state);
+        let pooled = self.vector_head.forward(rows.clone(), &segments, &ending.skipped);
         match &self.head {
             Some(head) => Output::Scores(head.forward(pooled)),
-            None => Output::Vectors(pooled),
+            None => Output::with_rows(pooled, &rows, &self.row_heads, ending.wanted),
         }
     }
 
@@ -380,6 +413,7 @@ fn read(folder: &CheckpointFolder<'_>) -> ModernBertConfig {
             Some((_, pooling)) => VectorHeadConfig::of(pooling),
             None => folder.text.vector_head.clone(),
         },
+        row_heads: if head.is_some() { None } else { folder.text.late_heads() },
         head: head.map(|(head, _)| head),
     }
 }

@@ -239,6 +239,17 @@ pub(crate) fn judge() -> String {
 /// The base of the rotary positions, and how they are stretched: as Llama 3.1 does it, where the family takes that. Any other
 /// scaling is refused.
 pub(crate) fn rope(folder: &CheckpointFolder<'_>, takes_llama3: bool) -> (f64, Option<Llama3Scaling>) {
+    let (theta, scaling) = rope_said(folder, takes_llama3);
+    // The default of transformers' configurations.
+    (theta.unwrap_or(10_000.0), scaling)
+}
+
+/// The base of rotary positions that are not scaled; `otherwise` where nothing says it.
+pub(crate) fn rope_or(folder: &CheckpointFolder<'_>, otherwise: f64) -> f64 {
+    rope_said(folder, false).0.unwrap_or(otherwise)
+}
+
+fn rope_said(folder: &CheckpointFolder<'_>, takes_llama3: bool) -> (Option<f64>, Option<Llama3Scaling>) {
     let text = folder.config;
     let (mut theta, mut scaling) = (None, None);
     for (block, at) in [("rope_parameters", "rope_parameters."), ("rope_scaling", "rope_scaling.")] {
@@ -270,8 +281,7 @@ pub(crate) fn rope(folder: &CheckpointFolder<'_>, takes_llama3: bool) -> (f64, O
     {
         text.fault("rope_theta", format!("{nested}, as rope_parameters says"));
     }
-    // The default of transformers' configurations.
-    (theta.or(flat).unwrap_or(10_000.0), scaling)
+    (theta.or(flat), scaling)
 }
 
 /// Llama 3.1's stretching.

@@ -14,9 +14,10 @@ use crate::checks::nonzero;
 use crate::encoder::{Encoder, EncoderShape};
 use crate::error::ConfigError;
 use crate::families::bert::{
-    BertText, NAMES, check_encoder, check_head, encoder_words, outputs, refuse_decoder, score_head, used_types,
+    BertText, NAMES, check_encoder, check_head, check_row_heads, encoder_words, outputs, refuse_decoder, score_head,
+    used_types,
 };
-use crate::family::{Architecture, CheckpointRules, Family, ModelSpec, Outputs, RowOutputs, TextModel, Tokens, config};
+use crate::family::{Architecture, CheckpointRules, Family, ModelSpec, TextModel, Tokens, config};
 use crate::record::Preprocess;
 
 /// The family.
@@ -128,14 +129,7 @@ impl Architecture for XlmRobertaConfig {
         check_encoder(&self.shape(), self.max_tokens, self.vocab)?;
         self.vector_head.check(self.hidden)?;
         check_head(self.head.as_ref(), &self.vector_head, self.token_types)?;
-        if let (Some(_), Some(heads)) = (&self.head, &self.row_heads) {
-            return Err(ConfigError::OutOfRange {
-                field: "text.row_heads".into(),
-                found: format!("{heads:?}"),
-                expected: "none beside a head: a model that scores pairs gives nothing else".into(),
-            });
-        }
-        Ok(())
+        check_row_heads(self.row_heads.as_ref(), self.head.as_ref(), [self.hidden, self.vocab, self.max_tokens])
     }
 
     fn spec(&self) -> ModelSpec {
@@ -148,14 +142,7 @@ impl Architecture for XlmRobertaConfig {
             audio: None,
             ends: None,
             skips_prompt: self.vector_head.skips_prompt,
-            outputs: match &self.row_heads {
-                Some(heads) => Outputs::Vectors(RowOutputs {
-                    sparse: heads.sparse.then(|| heads.unweighted.clone()),
-                    // The first row stands for the whole.
-                    multi: heads.multi.then_some(1),
-                }),
-                None => outputs(self.head.as_ref()),
-            },
+            outputs: outputs(self.head.as_ref(), self.row_heads.as_ref()),
         }
     }
 
@@ -166,10 +153,7 @@ impl Architecture for XlmRobertaConfig {
             vector_head: VectorHead::build(&self.vector_head, b),
             padding: Some(self.padding),
             head: score_head(self.head.as_ref(), HEAD_NAMES, b, self.hidden, self.norm_eps),
-            row_heads: match &self.row_heads {
-                Some(heads) => b.at("head", |b| RowHeads::build(heads, b, self.hidden)),
-                None => RowHeads::default(),
-            },
+            row_heads: RowHeads::build_some(self.row_heads.as_ref(), b, self.hidden),
         })
     }
 

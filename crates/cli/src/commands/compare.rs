@@ -3,7 +3,7 @@
 use omniburn::{Cancel, Embedded, Engine, ErrorKind, Input, ItemError, OutputKind, Request, Role, max_sim};
 use serde::Serialize;
 
-use super::{open_engine, request};
+use super::{first_output, open_engine, request};
 use crate::args::{CompareArgs, RoleArg};
 use crate::failure::{DONE, Failure, Outcome, REFUSED, SOME_FAILED};
 use crate::interrupt::on_interrupt;
@@ -73,7 +73,7 @@ pub fn run(args: &CompareArgs, typed: &[TypedInput]) -> Outcome {
     let others = entries.split_off(1);
     let a = entries.remove(0);
     let role_of_b = if args.role == RoleArg::None { Role::None } else { Role::Document };
-    let output = OutputKind::from(args.output);
+    let output = args.output.map_or_else(|| first_output(&engine), OutputKind::from);
     let [for_a, for_b] = [args.role.into(), role_of_b].map(|role| {
         let request = request(&engine, &args.model, role)?.outputs([output]);
         engine.embed_with(&[], &request)?;

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::ProgressBar;
 use omniburn::probe::Answered;
-use omniburn::{Asked, Cancel, Embedded, Engine, ItemError, Request, Role};
+use omniburn::{Asked, Cancel, Embedded, Engine, ItemError, OutputKind, Request, Role};
 use omniburn_diagnostics::JournalEntry;
 use serde_json::value::RawValue;
 
-use super::{kernels, open_engine_with, request};
+use super::{first_output, kernels, open_engine_with, request};
 use crate::args::{EmbedArgs, FormatArg, OutputArg};
 use crate::failure::{DONE, Failure, Outcome, REFUSED, SOME_FAILED};
 use crate::interrupt::on_interrupt;
@@ -36,10 +36,15 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     if args.format == FormatArg::Npy && args.segments {
         return Err(Failure::usage("--segments writes lines: in an array nobody could tell which row is whose"));
     }
-    if args.format == FormatArg::Npy && args.output != [OutputArg::Dense] {
+    if args.format == FormatArg::Npy && args.output.iter().any(|output| *output != OutputArg::Dense) {
         return Err(Failure::usage(
             "--format npy holds one vector an input: --output sparse and multi are written as lines",
         ));
+    }
+    if args.late_chunks.is_some()
+        && (args.format == FormatArg::Npy || args.output.iter().any(|o| *o != OutputArg::Dense))
+    {
+        return Err(Failure::usage("--late-chunks writes lines with the vector of each chunk, and no other output"));
     }
     let from_stdin = args.items.as_deref() == Some(Path::new("-"));
     if from_stdin && args.lines {
@@ -94,9 +99,18 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     let many = args.items.is_some() || args.lines || typed_inputs >= kernels::MANY_INPUTS;
     let engine = open_engine_with(&args.model, if many { kernels::kept_or_measured } else { kernels::kept })?;
     let mut request = request(&engine, &args.model, args.role.into())?.cancel(cancel.clone());
-    request = request.outputs(args.output.iter().map(|output| (*output).into()));
+    let wanted = match args.format {
+        _ if args.late_chunks.is_some() => vec![OutputKind::Dense],
+        FormatArg::Npy => vec![OutputKind::Dense],
+        FormatArg::Json if args.output.is_empty() => vec![first_output(&engine)],
+        FormatArg::Json => args.output.iter().map(|output| (*output).into()).collect(),
+    };
+    request = request.outputs(wanted.iter().copied());
     if let Some(instruction) = &args.instruction {
         request = request.instruction(instruction);
+    }
+    if let Some(tokens) = args.late_chunks {
+        request = request.late_chunks(tokens);
     }
     // Before any input is read.
     engine.embed_with(&[], &request)?;
@@ -112,7 +126,7 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     };
     let feed = Feed::start(sources).map_err(|e| Failure::with_code(SOME_FAILED, e))?;
     let bar = items_bar(total, "embedding", args.quiet);
-    let dense = args.output.contains(&OutputArg::Dense);
+    let dense = wanted.contains(&OutputKind::Dense);
     let writer = Writer { sink, bar, by_segment: args.segments, dense, failed: false, refused: None };
     let mut job = Job { engine, request, cancel, feed, outputs, writer, journal, next_index: 0 };
     let done = job.run();
@@ -376,6 +390,7 @@ impl Writer {
                 self.bar.inc(1);
                 let id = input.id.as_deref();
                 self.bar.suspend(|| match self.by_segment {
+                    _ if !embedded.chunks.is_empty() => self.sink.chunks(input.index, id, &embedded),
                     true => self.sink.segments(input.index, id, &embedded, self.dense),
                     false => self.sink.vector(input.index, id, &embedded, self.dense),
                 })

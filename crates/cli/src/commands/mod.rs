@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use omniburn::kernels::KernelChoice;
 use omniburn::record::VERIFY_SMALL_BYTES;
-use omniburn::{BackendKind, BackendSpec, Engine, EngineBuilder, RecordFolder, Request, Role};
+use omniburn::{BackendKind, BackendSpec, Engine, EngineBuilder, OutputKind, RecordFolder, Request, Role};
 use omniburn_convert::find_in_hf_cache;
 
 use crate::args::{ComputeArgs, ModelArgs};
@@ -142,6 +142,12 @@ fn request(engine: &Engine, args: &ModelArgs, role: Role) -> Result<Request, Fai
     }
     engine.embed_with(&[], &request)?;
     Ok(request)
+}
+
+/// What the model of an engine gives unless something else is asked for.
+fn first_output(engine: &Engine) -> OutputKind {
+    let first = engine.profile().outputs.first().copied().unwrap_or_default();
+    OutputKind::ALL.into_iter().find(|kind| kind.name() == first).unwrap_or(OutputKind::Dense)
 }
 
 /// A folder in Hugging Face layout, and no record.

@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use omniburn_media::{AudioSource, ImageSource, ImageTarget, MemoryEstimate, VideoOptions, VideoSource};
+use omniburn_media::{
+    AudioSource, ImageSource, ImageTarget, MemoryEstimate, SquareFit, SquareTarget, VideoOptions, VideoSource,
+};
 use omniburn_media::{audio_track_estimate, frames_estimate, image_estimate, video_estimate};
 use omniburn_models::family::{AudioForm, ImageForm};
-use omniburn_models::record::{Modality, RecordHeader};
+use omniburn_models::record::{Modality, RecordHeader, SoundPreprocess};
 
 use super::preparer::{Look, Prepared, Preparer, longest_clip_s};
 use crate::call::{Input, Request, Source};
@@ -152,6 +154,13 @@ impl Estimator {
             (None, Some(AudioForm::Windows { .. })) => {
                 MemoryEstimate { peak: need.peak + 2 * need.kept, kept: 2 * need.kept }
             }
+            // Each clip beside the samples it is made of, however short the audio is.
+            (None, Some(AudioForm::Spectrogram { mels, .. })) => {
+                let (clip, samples) = self.clip_size();
+                let frames = (need.kept as usize).div_ceil(4 * mels);
+                let kept = (4 * mels * clip * (frames.div_ceil(clip.max(1)) + 1)) as u64;
+                MemoryEstimate { peak: need.peak + kept + 8 * samples as u64, kept }
+            }
             _ => need,
         };
         // A token of an instruction is a byte at least.
@@ -183,14 +192,16 @@ impl Estimator {
     /// What so many tokens need from there on, with vectors of their own where they are wanted: on the device, as they are
     /// read back, and as they are kept.
     fn text_share(&self, rows: usize, request: &Request) -> u64 {
-        let own = if request.rows.multi { 12 * self.header().family.spec().hidden as u64 } else { 0 };
+        let spec = self.header().family.spec();
+        let late = spec.outputs.rows().and_then(|rows| rows.late.as_ref());
+        let widest = late.into_iter().flat_map(|late| &late.dense).map(|dense| dense.outputs).max().unwrap_or(0);
+        let own = if request.rows.multi { 12 * spec.hidden.max(widest) as u64 } else { 0 };
         self.budget.text_item(rows) + rows as u64 * own
     }
 
     /// What a text of so many bytes needs at most, before its tokens are counted.
     fn long_text_need(&self, bytes: usize, request: &Request) -> ItemNeed {
-        let family = &self.header().family;
-        let rows = family.text_rule().rows(bytes, family.max_tokens());
+        let rows = self.preparer.most_rows(bytes, request.role);
         let media = MemoryEstimate { peak: TOKENISE_BYTES * bytes as u64, kept: 0 };
         ItemNeed { media, share: self.text_share(rows, request), streams: false, rows }
     }
@@ -220,6 +231,7 @@ impl Estimator {
         match shape {
             Shape::Patches { window, windows, tokens } => budget.patches_item(window, windows, tokens),
             Shape::Frames { window, frames, tokens } => budget.frames_item(window, frames, tokens),
+            Shape::Squares { patches: Some(patches), tokens, .. } => budget.patches_item(patches, 1, tokens),
             Shape::Squares { tokens, .. } => budget.square_unit(1) + budget.text_unit(&[tokens]),
             Shape::Clips { longest, tokens, .. } => budget.audio_unit(&[longest]) + budget.text_unit(&[tokens]),
         }
@@ -233,8 +245,11 @@ impl Estimator {
             }
             Rows::Mel(mel) => Shape::Frames { window: self.audio_window(mel.frames()), frames: mel.frames(), tokens },
             // Never one of several itself.
-            Rows::Parts(_) => Shape::Squares { count: 0, tokens },
-            Rows::Squares(squares) => Shape::Squares { count: squares.count, tokens: FRAME_ROWS },
+            Rows::Parts(_) => Shape::Squares { count: 0, patches: None, tokens },
+            Rows::Squares(squares) => {
+                let patches = (0..squares.count()).filter_map(|index| squares.patches(index)).max();
+                Shape::Squares { count: squares.count(), patches, tokens: FRAME_ROWS }
+            }
             Rows::Clips(clips) => {
                 let longest = clips.iter().map(|mel| mel.frames()).max().unwrap_or(0);
                 Shape::Clips { longest, frames: clips.iter().map(|mel| mel.frames()).sum(), tokens: FRAME_ROWS }
@@ -258,7 +273,10 @@ impl Estimator {
                 let tokens = patches.div_ceil(merge * merge) + FRAME_ROWS + stamps;
                 Shape::Patches { window: patches.div_ceil(windows), windows, tokens }
             }
-            (Some(_), _) => Shape::Squares { count: frames, tokens: FRAME_ROWS },
+            (Some(Look::Squares(SquareTarget { fit: SquareFit::Patches { most, .. }, .. })), _) => {
+                Shape::Squares { count: frames, patches: Some(*most as usize), tokens: FRAME_ROWS }
+            }
+            (Some(_), _) => Shape::Squares { count: frames, patches: None, tokens: FRAME_ROWS },
             (None, _) => {
                 let frames = (kept as usize).div_ceil(4 * self.preparer.mel_settings().mels as usize);
                 match spec.audio.as_ref().and_then(|audio| audio.features(frames)) {
@@ -267,13 +285,22 @@ impl Estimator {
                     }
                     None => {
                         let settings = self.preparer.mel_settings();
-                        let clip_frames =
-                            longest_clip_s() * (settings.sample_rate_hz / settings.hop_samples.max(1)) as usize;
+                        let clip_frames = match spec.audio {
+                            Some(AudioForm::Spectrogram { .. }) => self.clip_size().0,
+                            _ => longest_clip_s() * (settings.sample_rate_hz / settings.hop_samples.max(1)) as usize,
+                        };
                         Shape::Clips { longest: frames.min(clip_frames), frames, tokens: FRAME_ROWS }
                     }
                 }
             }
         }
+    }
+
+    /// Mel frames and samples of a clip, where audio is brought to clips of one length.
+    fn clip_size(&self) -> (usize, usize) {
+        let audio = self.header().preprocess.audio.as_ref();
+        let samples = audio.and_then(|audio| audio.clip.as_ref()).map_or(0, |clip| clip.samples as usize);
+        (audio.and_then(SoundPreprocess::clip_frames).unwrap_or(1), samples)
     }
 
     /// Mel frames of the longest window that the audio tower reads of a clip.
@@ -294,7 +321,7 @@ const SHORT_TEXT_BYTES: usize = 4 << 10;
 enum Shape {
     Patches { window: usize, windows: usize, tokens: usize },
     Frames { window: usize, frames: usize, tokens: usize },
-    Squares { count: usize, tokens: usize },
+    Squares { count: usize, patches: Option<usize>, tokens: usize },
     Clips { longest: usize, frames: usize, tokens: usize },
 }
 
@@ -324,8 +351,8 @@ impl Shape {
         match self {
             Shape::Patches { window, windows, .. } => window * windows,
             Shape::Frames { frames, .. } | Shape::Clips { frames, .. } => frames,
-            // As many as the map of an image has cells.
-            Shape::Squares { count, .. } => count * 49,
+            // As many as the map of an image has cells, or as patches.
+            Shape::Squares { count, patches, .. } => count * patches.unwrap_or(49),
         }
     }
 }

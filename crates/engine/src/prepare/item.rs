@@ -76,8 +76,8 @@ impl Preparer {
             return Err(ItemError::Empty { modality: Modality::Text });
         }
         self.refuse_placeholders(&found.ids)?;
-        let sequence = Sequence { ids: found.ids, types: Vec::new(), skipped: 0 };
-        Ok(Prepared::Text { sequence, truncated: found.truncated, pair: None })
+        let sequence = Sequence::from(found.ids);
+        Ok(Prepared::Text { sequence, truncated: found.truncated, pair: None, chunks: Vec::new() })
     }
 
     /// The texts of both sides of a pair; `None` where one has media.

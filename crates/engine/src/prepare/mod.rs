@@ -1,6 +1,7 @@
 //! From inputs to numbers, on the threads of callers: reading, decoding, tokenising, and what that takes of memory. It needs no
 //! device.
 
+mod chunks;
 mod estimate;
 mod item;
 mod preparer;

@@ -1,19 +1,26 @@
 //! From inputs to numbers, on the caller's threads: everything that needs no device.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use omniburn_media::{AudioReader, AudioSource, RgbImage, SEGMENT_SECONDS, TextTokenizer, VisionPreprocess};
 use omniburn_media::{
-    ClipCutter, MediaError, MelPreprocess, SquareTarget, TrackChoice, Video, VideoOptions, VideoSource, decode_image,
-    decode_image_file, image_patches, log_mel, log_mel_mirrored, sample_times, sampled_patches,
+    ClipCutter, HertzRange, MediaError, MelPreprocess, SquareTarget, TrackChoice, Video, VideoOptions, VideoSource,
+    decibel_mel, decode_image, decode_image_file, image_patches, log_mel, log_mel_mirrored, sample_times,
+    sampled_patches,
 };
-use omniburn_media::{PairCut, PairIds, PromptPair, Truncation};
+use omniburn_media::{PairCut, PairIds, PlacedIds, PromptPair, Truncation};
+use omniburn_models::blocks::{LateInteraction, QueryExpansion};
 use omniburn_models::family::{AudioForm, ImageForm, PairForm};
-use omniburn_models::record::{Modality, PixelPreprocess, RecordFolder, RecordHeader, SoundPreprocess};
+use omniburn_models::record::{
+    ClipFill, ClipPreprocess, Modality, PixelPreprocess, RecordFolder, RecordHeader, SoundPreprocess,
+};
 
+use super::chunks::chunks;
 use super::prompt::{self, Around};
-use crate::call::{Input, Request, Source, Span};
+use crate::call::{Input, Request, Role, Source, Span};
 use crate::error::{ItemError, guarded};
 use crate::forms::{Layout, Medium, Rows, Sequence, Squares, square_target};
 
@@ -31,6 +38,8 @@ pub(crate) enum Prepared {
         truncated: bool,
         /// Of a query and a document, what was cut of them.
         pair: Option<PairCut>,
+        /// Bytes of each chunk that has a vector of its own.
+        chunks: Vec<Range<usize>>,
     },
     Media(Medium),
     /// Audio or video of more than one segment; one segment is in memory at a time.
@@ -77,6 +86,17 @@ impl Prepared {
             Prepared::Long(long) => long.first.as_ref().map_or(0, |m| m.rows.rows()),
         }
     }
+}
+
+/// What a model of late interaction lays into the texts of a role; nothing of other models.
+#[derive(Debug, Clone, Copy, Default)]
+struct RowLayout {
+    /// Id in the second place.
+    marker: Option<u32>,
+    /// What stands behind.
+    expansion: Option<QueryExpansion>,
+    /// Tokens at most, where that is less than what the model reads.
+    most: Option<usize>,
 }
 
 /// Reads, decodes and tokenises what a record's model reads.
@@ -167,9 +187,9 @@ impl Preparer {
     fn image(&self, image: &RgbImage) -> Result<Rows, MediaError> {
         match self.look(Modality::Image) {
             Look::Patches(preprocess) => Ok(Rows::Patches(Arc::new(image_patches(image, &preprocess)?))),
-            Look::Squares(SquareTarget { side, fit }) => {
-                let mut squares = Squares::new(side);
-                squares.push(image, fit);
+            Look::Squares(target) => {
+                let mut squares = Squares::new(target);
+                squares.push(image);
                 Ok(Rows::Squares(Arc::new(squares)))
             }
         }
@@ -187,14 +207,14 @@ impl Preparer {
                 (0..count).try_for_each(|n| frame(n, &mut |image| clip.push(image)))?;
                 Ok(Rows::Patches(Arc::new(clip.finish())))
             }
-            Look::Squares(SquareTarget { side, fit }) => {
-                let mut squares = Squares::new(side);
+            Look::Squares(target) => {
+                let mut squares = Squares::new(target);
                 let mut push = |image: &RgbImage| {
-                    squares.push(image, fit);
+                    squares.push(image);
                     Ok(())
                 };
                 (0..count).try_for_each(|n| frame(n, &mut push))?;
-                if squares.count == 0 {
+                if squares.count() == 0 {
                     return Err(MediaError::Empty { name: "video".into(), expected: "frame" });
                 }
                 Ok(Rows::Squares(Arc::new(squares)))
@@ -212,8 +232,20 @@ impl Preparer {
             return self.prepare_prompted(prompt, &[text], request);
         }
         let prefix = prompt::prefix(&self.header().prompts, request.role);
-        let limit = self.header().family.max_tokens();
-        let ids = self.tokenizer.text_ids(prefix, text, limit, request.truncation)?;
+        if let Some(most) = request.late_chunks {
+            return self.prepare_chunks(text, prefix, most.get(), request);
+        }
+        let RowLayout { marker, expansion, most } = self.row_layout(request.role);
+        let limit = most.unwrap_or_else(|| self.header().family.max_tokens());
+        let marked = usize::from(marker.is_some());
+        let mut ids =
+            self.tokenizer.text_ids(prefix, text, limit - marked, request.truncation).map_err(|e| match e {
+                MediaError::TooLong { found, limit } => {
+                    MediaError::TooLong { found: found + marked, limit: limit + marked }
+                }
+                other => other,
+            })?;
+        ids.ids = LateInteraction::marked(marker, ids.ids);
         if ids.ids.is_empty() {
             return Err(ItemError::Empty { modality: Modality::Text });
         }
@@ -223,15 +255,58 @@ impl Preparer {
             return Err(ItemError::TooLong { tokens: skipped + 1, limit });
         }
         let end = self.tokenizer.trailing_specials().first().copied();
-        let read = self.header().family.text_rule().apply(ids.ids, limit, end);
-        let sequence = Sequence { ids: read, types: Vec::new(), skipped };
-        Ok(Prepared::Text { sequence, truncated: ids.truncated, pair: None })
+        let mut read = self.header().family.text_rule().apply(ids.ids, limit, end);
+        let mut unseen = 0;
+        if let Some(QueryExpansion { id, length, attended, .. }) = expansion {
+            let added = length.saturating_sub(read.len());
+            read.resize(read.len() + added, id);
+            unseen = if attended { 0 } else { added };
+        }
+        let sequence = Sequence { ids: read, skipped, unseen, ..Sequence::default() };
+        Ok(Prepared::Text { sequence, truncated: ids.truncated, pair: None, chunks: Vec::new() })
+    }
+
+    /// A text whose chunks have vectors of their own. What the tokenizer puts in front belongs to the first, with the prefix, and
+    /// what it puts behind to the last.
+    fn prepare_chunks(&self, text: &str, prefix: &str, most: usize, request: &Request) -> Result<Prepared, ItemError> {
+        let limit = self.header().family.max_tokens();
+        let PlacedIds { ids, places, truncated } =
+            self.tokenizer.placed_ids(prefix, text, limit, request.truncation)?;
+        let (rows, bytes): (Vec<_>, Vec<_>) = chunks(text, &places, most).into_iter().unzip();
+        if rows.is_empty() {
+            return Err(ItemError::Empty { modality: Modality::Text });
+        }
+        let sequence = Sequence { ids, chunks: rows, ..Sequence::default() };
+        Ok(Prepared::Text { sequence, truncated, pair: None, chunks: bytes })
+    }
+
+    /// What a model of late interaction lays into texts of a role.
+    fn row_layout(&self, role: Role) -> RowLayout {
+        let late = self.header().family.spec().outputs.rows().and_then(|rows| rows.late.as_ref());
+        match (late, role) {
+            (Some(late), Role::Query) => {
+                let most = late.expansion.filter(|expansion| expansion.fixed).map(|expansion| expansion.length);
+                RowLayout { marker: late.query_marker, expansion: late.expansion, most }
+            }
+            (Some(late), Role::Document) => {
+                RowLayout { marker: late.document_marker, expansion: None, most: late.document_tokens }
+            }
+            _ => RowLayout::default(),
+        }
+    }
+
+    /// Rows of a text of this many tokens at most.
+    pub(crate) fn most_rows(&self, tokens: usize, role: Role) -> usize {
+        let (family, RowLayout { marker, expansion, .. }) = (&self.header().family, self.row_layout(role));
+        let rows = family.text_rule().rows(tokens + usize::from(marker.is_some()), family.max_tokens());
+        rows.max(expansion.map_or(0, |expansion| expansion.length))
     }
 
     /// Tokens of a text with its prefix, whatever its length.
     pub(crate) fn count_tokens(&self, text: &str, request: &Request) -> Result<usize, ItemError> {
         let prefix = prompt::prefix(&self.header().prompts, request.role);
-        guarded(|| Ok(self.tokenizer.ids(&[prefix, text].concat())?.len()))
+        let marked = usize::from(self.row_layout(request.role).marker.is_some());
+        guarded(|| Ok(self.tokenizer.ids(&[prefix, text].concat())?.len() + marked))
     }
 
     /// A query and a document as one sequence, as the model's pairs are laid out.
@@ -274,7 +349,8 @@ impl Preparer {
         self.refuse_placeholders(&ids)?;
         let types = self.token_types(types)?;
         let truncated = cut.query || cut.document;
-        Ok(Prepared::Text { sequence: Sequence { ids, types, skipped: 0 }, truncated, pair: Some(cut) })
+        let sequence = Sequence { ids, types, ..Sequence::default() };
+        Ok(Prepared::Text { sequence, truncated, pair: Some(cut), chunks: Vec::new() })
     }
 
     /// Whether a pair in a prompt may be cut.
@@ -389,10 +465,10 @@ impl Preparer {
                     Look::Patches(preprocess) => {
                         Rows::Patches(Arc::new(sampled_patches(video, start_s..end_s, *frames, &preprocess)?))
                     }
-                    Look::Squares(SquareTarget { side, fit }) => {
-                        let mut squares = Squares::new(side);
+                    Look::Squares(target) => {
+                        let mut squares = Squares::new(target);
                         video.frames_at(&times, &mut |_, frame| {
-                            squares.push(frame, fit);
+                            squares.push(frame);
                             Ok(())
                         })?;
                         Rows::Squares(Arc::new(squares))
@@ -413,6 +489,8 @@ impl Preparer {
                         // Each window has its own ends; one pair of them is counted below.
                         clips.len() * (rows + frame.tokens(0)) - frame.tokens(0)
                     }
+                    // A finished vector.
+                    (Rows::Clips(_), Some(AudioForm::Spectrogram { .. })) => 1,
                     _ => self.features(&part)?,
                 };
                 Layout::framed(frame.clone(), features)
@@ -448,7 +526,10 @@ impl Preparer {
             (Rows::Patches(patches), Some(ImageForm::Patches { merge, .. }), _) => {
                 Ok(patches.grid().patches() / (merge * merge))
             }
-            (Rows::Squares(_), Some(ImageForm::Pixels { rows, .. }), _) => Ok(rows),
+            (Rows::Squares(squares), Some(ImageForm::Pixels { rows, .. }), _) => {
+                // Of a video, those of a frame.
+                Ok(squares.sides.first().and_then(|_| squares.patches(0)).unwrap_or(rows))
+            }
             (Rows::Mel(mel), _, Some(audio)) => audio.features(mel.frames()).ok_or_else(other),
             _ => Err(other()),
         }
@@ -529,10 +610,15 @@ impl Preparer {
         Look::Patches(vision_preprocess(pixels))
     }
 
-    /// Samples at the tower's rate as it hears them: whole, or in windows padded to whole seconds.
+    /// Samples at the tower's rate as it hears them: whole, in windows padded to whole seconds, or in clips of one length.
     fn audio(&self, samples: &[f32]) -> Result<Rows, MediaError> {
         let settings = self.mel_settings();
         let audio = self.header().preprocess.audio.as_ref();
+        if let Some(clip) = audio.and_then(|audio| audio.clip.as_ref()) {
+            let range = HertzRange { lowest: clip.lowest_hz, highest: clip.highest_hz };
+            let clips = clips(samples, clip).map(|samples| decibel_mel(&samples, &settings, range));
+            return Ok(Rows::Clips(Arc::new(clips.collect::<Result<_, _>>()?)));
+        }
         let Some(least_s) = audio.and_then(|audio| audio.whole_seconds) else {
             let mirrored = audio.is_some_and(|audio| audio.mirrored);
             let frames = if mirrored { log_mel_mirrored(samples, &settings) } else { log_mel(samples, &settings) };
@@ -563,6 +649,33 @@ pub(crate) enum Look {
 /// Mel frames of the longest window that speech may be cut into, with what a cut may move and what fills a second.
 pub(crate) fn longest_clip_s() -> usize {
     SPEECH_WINDOW_S + 2
+}
+
+/// Clips of one length of samples, of which there is one at least: what is shorter fills one; of what is longer, as many as cover
+/// it, spread evenly, first and last at its ends.
+fn clips<'a>(samples: &'a [f32], clip: &ClipPreprocess) -> impl Iterator<Item = Cow<'a, [f32]>> {
+    let (length, fill) = (clip.samples as usize, clip.fill);
+    let count = samples.len().div_ceil(length).max(1);
+    (0..count).map(move |index| match samples.len() >= length {
+        true => {
+            let start = (samples.len() - length) * index / (count - 1).max(1);
+            Cow::Borrowed(&samples[start..start + length])
+        }
+        false => Cow::Owned(filled(samples, length, fill)),
+    })
+}
+
+/// Samples brought to a length, which is more than they are.
+fn filled(samples: &[f32], length: usize, fill: ClipFill) -> Vec<f32> {
+    let times = match fill {
+        ClipFill::RepeatPad => length / samples.len().max(1),
+        ClipFill::Repeat => length / samples.len().max(1) + 1,
+        ClipFill::Pad => 1,
+    };
+    let mut clip = Vec::with_capacity(length + samples.len());
+    (0..if samples.is_empty() { 0 } else { times }).for_each(|_| clip.extend_from_slice(samples));
+    clip.resize(length, 0.0);
+    clip
 }
 
 /// Longest window of speech, in seconds. The model that ships was trained on two and three, and hears four as well: of 65
@@ -644,6 +757,23 @@ pub fn mel_preprocess(p: &SoundPreprocess) -> MelPreprocess {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn audio_fills_a_clip_or_is_covered_by_clips() {
+        let clip = |fill| ClipPreprocess { samples: 8, fill, lowest_hz: 0, highest_hz: 4 };
+        let of = |count: usize, fill| -> Vec<Vec<f32>> {
+            let samples: Vec<f32> = (1..=count).map(|at| at as f32).collect();
+            clips(&samples, &clip(fill)).map(Cow::into_owned).collect()
+        };
+        assert_eq!(of(3, ClipFill::RepeatPad), [[1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 0.0, 0.0]]);
+        assert_eq!(of(3, ClipFill::Repeat), [[1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 1.0, 2.0]]);
+        assert_eq!(of(3, ClipFill::Pad), [[1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0]]);
+        assert_eq!(of(0, ClipFill::RepeatPad), [[0.0; 8]]);
+        assert_eq!(of(8, ClipFill::Pad), [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]]);
+        let long = of(19, ClipFill::RepeatPad);
+        assert_eq!(long.iter().map(|clip| clip[0]).collect::<Vec<_>>(), [1.0, 6.0, 12.0]);
+        assert!(long.iter().all(|clip| clip.len() == 8) && long[2][7] == 19.0);
+    }
 
     #[test]
     fn speech_is_cut_where_it_is_quiet_and_nothing_is_lost() {

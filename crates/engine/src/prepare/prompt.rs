@@ -1,7 +1,7 @@
 //! Which rows enter the backbone: prefixes, media templates and suffixes, or the strings of a prompt, as the record says.
 
 use omniburn_media::TextTokenizer;
-use omniburn_models::family::ImageForm;
+use omniburn_models::family::{AudioForm, ImageForm};
 use omniburn_models::items::{InstructionPlace, ItemPrompt};
 use omniburn_models::record::{MediaTemplate, Modality, Prompts, RecordHeader, TemplateKind};
 use unicode_categories::UnicodeCategories;
@@ -44,6 +44,9 @@ pub(crate) fn around(
     let frame = match (spec.ends, spec.image, modality) {
         (Some([start, end]), ..) => Frame { before: vec![start], after: vec![end] },
         (None, Some(ImageForm::Pixels { .. }), Modality::Image | Modality::Video) => {
+            Frame { before: Vec::new(), after: Vec::new() }
+        }
+        (None, _, Modality::Audio) if matches!(spec.audio, Some(AudioForm::Spectrogram { .. })) => {
             Frame { before: Vec::new(), after: Vec::new() }
         }
         (None, ..) => frame(header, tokenizer, request.role, modality)?,

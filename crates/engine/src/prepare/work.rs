@@ -53,7 +53,10 @@ fn shape_of(rows: &Rows, tokens: usize) -> Shape {
         }
         Rows::Mel(mel) => Shape::Mel { clips: vec![mel.frames()], tokens },
         Rows::Clips(clips) => Shape::Mel { clips: clips.iter().map(|mel| mel.frames()).collect(), tokens },
-        Rows::Squares(squares) => Shape::Pixels { count: squares.count },
+        Rows::Squares(squares) => match (squares.count(), squares.patches_of_all()) {
+            (count, Some(patches)) if count > 0 => Shape::Patches { groups: count, patches: patches / count, tokens },
+            (count, _) => Shape::Pixels { count },
+        },
         Rows::Parts(parts) => Shape::Parts { parts: parts.iter().map(|part| shape_of(part, 0)).collect(), tokens },
     }
 }

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use omniburn_models::blocks::Pooling;
+use omniburn_models::family::TextRule;
 use omniburn_models::family::{PairForm, TextModel};
 use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader};
 use omniburn_models::{Isa, IsaUnavailable};
@@ -188,6 +190,11 @@ impl Session {
                 return Err(EngineError::UnknownOutput { asked: kind.name(), gives });
             }
         }
+        if request.late_chunks.is_some()
+            && let Some(reason) = chunked(header)
+        {
+            return Err(EngineError::NoLateChunks { reason });
+        }
         let instructed = matches!(pairs, Some(PairForm::Prompt(_))) || header.family.item_prompt().is_some();
         if request.instruction.is_some() && !instructed {
             return Err(EngineError::NoInstruction { family: header.family.name() });
@@ -317,5 +324,26 @@ fn check_task(header: &RecordHeader, task: &str) -> Result<(), EngineError> {
         Ok(())
     } else {
         Err(EngineError::UnknownTask { asked: task.into(), held: header.tasks.clone() })
+    }
+}
+
+/// Why a model's rows cannot be pooled chunk by chunk; `None` where they can.
+fn chunked(header: &RecordHeader) -> Option<&'static str> {
+    let Some(head) = header.family.config().vector_head() else {
+        return Some("its family makes the vector of a text itself");
+    };
+    match head.pooling {
+        Pooling::Mean if !head.more_poolings.is_empty() => Some("several poolings lie side by side in its vector"),
+        Pooling::Mean if head.skips_prompt => Some("its pooling leaves out the rows of a prompt"),
+        Pooling::Mean if header.family.item_prompt().is_some() => Some("a text stands in a prompt with its parts"),
+        Pooling::Mean if header.family.text_rule() != TextRule::AsTheyAre => {
+            Some("its texts are padded or cut at an end token")
+        }
+        Pooling::Mean => None,
+        Pooling::LastToken => Some("its vector is the row of the last token, which a text has once"),
+        Pooling::Cls => Some("its vector is the row of the first token, which a text has once"),
+        Pooling::Max | Pooling::MeanSqrtLen | Pooling::WeightedMean => {
+            Some("its vector is no plain mean of the rows, and was not trained on parts of a text")
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use omniburn_scheduler::Priority;
 
 use super::open::Session;
 use super::plan::{Piece, plan_text, plan_tower};
-use crate::call::{Answer, CallEvent, Embedded, InputDigest, Request, Scored, Segment, Sparse, Timings, UnitRan};
+use crate::call::{
+    Answer, CallEvent, Chunk, Embedded, InputDigest, Request, Role, Scored, Segment, Sparse, Timings, UnitRan,
+};
 use crate::embedding::{Embedding, EmbeddingError};
 use crate::error::ItemError;
 use crate::forms::{Medium, Pooled, Rows, Sequence, Squares, levels};
@@ -55,8 +58,9 @@ pub(crate) fn compute(
     for Item { index, digest, prepared, prepared_in, reserved } in items {
         took.insert(index, prepared_in);
         match prepared {
-            Prepared::Text { sequence, truncated, pair } => {
-                texts.push(TextItem { index, digest, sequence, truncated, pair, reserved: Arc::new(reserved) });
+            Prepared::Text { sequence, truncated, pair, chunks } => {
+                let reserved = Arc::new(reserved);
+                texts.push(TextItem { index, digest, sequence, truncated, pair, chunks, reserved });
             }
             Prepared::Media(medium) => media.push((index, Medium { digest, ..medium }, reserved)),
             Prepared::Long(segments) => long.push((index, digest, segments, reserved)),
@@ -82,6 +86,8 @@ struct TextItem {
     truncated: bool,
     /// Of a query and a document, what was cut of them.
     pair: Option<PairCut>,
+    /// Bytes of each chunk that has a vector of its own.
+    chunks: Vec<Range<usize>>,
     reserved: Arc<Reservation>,
 }
 
@@ -208,8 +214,14 @@ impl Run<'_> {
         if let Some(cut) = item.pair {
             return scored(&pooled.values, tokens, cut, timings).map(Answer::Score);
         }
-        let Pooled { values, weights, rows } = pooled;
-        let embedding = embedding(values, self.session.dim_of(self.request))?;
+        let Pooled { values, chunks, weights, rows } = pooled;
+        let dim = self.session.dim_of(self.request);
+        let chunk = |((values, rows), bytes): ((Vec<f32>, &Range<usize>), &Range<usize>)| {
+            Ok::<_, ItemError>(Chunk { bytes: bytes.clone(), tokens: rows.len(), embedding: embedding(values, dim)? })
+        };
+        let chunks = chunks.into_iter().zip(&item.sequence.chunks).zip(&item.chunks).map(chunk);
+        let chunks = chunks.collect::<Result<Vec<_>, _>>()?;
+        let embedding = embedding(values, dim)?;
         let forms = self.session.header().family.spec().outputs.rows();
         let (unweighted, in_front) = forms.map_or((None, None), |forms| (forms.sparse.as_ref(), forms.multi));
         let sparse = unweighted.filter(|_| self.request.rows.sparse).map(|unweighted| {
@@ -218,13 +230,26 @@ impl Run<'_> {
                 None => Ok(Sparse::of(&item.sequence.ids, &weights, unweighted)),
             }
         });
+        let late = forms.and_then(|forms| forms.late.as_ref()).filter(|_| self.request.role == Role::Document);
+        let skipped = |id: &u32| late.is_some_and(|late| late.skiplist.contains(id));
         let multi = in_front.filter(|_| self.request.rows.multi).map(|in_front| {
-            let rows = rows.chunks_exact((rows.len() / tokens.max(1)).max(1)).skip(in_front);
-            rows.map(|row| Embedding::from_raw(row.to_vec())).collect::<Result<Vec<_>, _>>()
+            let rows = rows.chunks_exact((rows.len() / tokens.max(1)).max(1)).zip(&item.sequence.ids).skip(in_front);
+            let rows = rows.filter(|(_, id)| !skipped(id));
+            rows.map(|(row, _)| Embedding::from_raw(row.to_vec())).collect::<Result<Vec<_>, _>>()
         });
         let (modality, truncated, segments) = (Modality::Text, item.truncated, Vec::new());
         let (sparse, multi) = (sparse.transpose()?, multi.transpose()?);
-        Ok(Answer::Vector(Embedded { embedding, sparse, multi, modality, tokens, truncated, segments, timings }))
+        Ok(Answer::Vector(Embedded {
+            embedding,
+            sparse,
+            multi,
+            modality,
+            tokens,
+            truncated,
+            segments,
+            chunks,
+            timings,
+        }))
     }
 
     fn short_media(&mut self, text: &Arc<dyn TextModel>, items: Vec<(usize, Medium, Reservation)>) {
@@ -256,6 +281,7 @@ impl Run<'_> {
             tokens,
             truncated: false,
             segments: segment.into_iter().collect(),
+            chunks: Vec::new(),
             timings: Timings::default(),
         })
     }
@@ -272,8 +298,17 @@ impl Run<'_> {
             let embedding = unit_mean(&segments)?;
             let tokens = segments.iter().map(|s| s.tokens).sum();
             let (sparse, multi, timings) = (None, None, Timings::default());
-            let truncated = false;
-            Ok(Answer::Vector(Embedded { embedding, sparse, multi, modality, tokens, truncated, segments, timings }))
+            Ok(Answer::Vector(Embedded {
+                embedding,
+                sparse,
+                multi,
+                modality,
+                tokens,
+                truncated: false,
+                segments,
+                chunks: Vec::new(),
+                timings,
+            }))
         });
         self.finish(index, result);
     }
@@ -347,7 +382,7 @@ impl Run<'_> {
         let parts = &self.session.parts;
         let (text, device) = (Arc::clone(text), parts.device().clone());
         let (tower, clips) = (parts.audio()?.expect(ABSENT), Arc::clone(clips));
-        self.unit(ClipsUnit { tower, text, clips, device, done: 0, sum: Vec::new() }, [medium.digest])
+        self.unit(ClipsUnit { tower, text, clips, device, pass: None, done: 0, sum: Vec::new() }, [medium.digest])
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use omniburn_media::{Height, RgbImage, Width};
 use omniburn_models::bucket;
-use omniburn_models::family::ImageForm;
+use omniburn_models::family::{AudioForm, ImageForm};
 use omniburn_models::record::{Modality, RecordHeader};
 use omniburn_scheduler::Priority;
 
@@ -61,6 +61,8 @@ fn buckets(header: &RecordHeader, modality: Modality, most: usize) -> Vec<usize>
             let patches = |area: u64, p: u32| (area / (u64::from(p) * u64::from(p))) as usize;
             pixels.map_or((1, 1), |p| (patches(p.min_pixels, p.patch_px), patches(p.max_pixels, p.patch_px)))
         }
+        // Clips are all of one length.
+        Modality::Audio if matches!(header.family.spec().audio, Some(AudioForm::Spectrogram { .. })) => (1, 1),
         Modality::Audio => (1, MAX_UNIT_FRAMES / 2),
     };
     let largest = largest.min(match modality {
@@ -95,7 +97,8 @@ fn pass(session: &Arc<Session>, modality: Modality, rows: usize) -> Result<(), I
         Modality::Image | Modality::Video => embed(Input::image_pixels(image_of(session.header(), rows))),
         Modality::Audio => {
             let Some(audio) = &session.header().preprocess.audio else { return Ok(()) };
-            let samples = 2 * rows * audio.hop_samples as usize;
+            let clip = audio.clip.as_ref().map(|clip| clip.samples as usize);
+            let samples = clip.unwrap_or(2 * rows * audio.hop_samples as usize);
             // Not silent: what is all zeros has no direction.
             let samples: Vec<f32> = (0..samples).map(|i| (i as f32 * 0.3).sin() * 0.25).collect();
             embed(Input::audio_samples(samples, audio.sample_rate_hz))

@@ -14,6 +14,7 @@ use omniburn_models::family::{
     AudioEncoder, AudioEncoderPass, Connected, FeatureRows, ImageEncoder, Output, Pass, PassInput, RowsWanted,
     StepKind, TextModel, TowerOutput,
 };
+use omniburn_models::towers::swin::SwinPass;
 use omniburn_models::towers::vision::{VisionFeatures, VisionPass};
 use omniburn_models::towers::vit::VitPass;
 
@@ -40,6 +41,8 @@ pub(crate) struct TextUnit {
     sequences: Vec<Sequence>,
     wanted: RowsWanted,
     lengths: Vec<usize>,
+    /// Chunks of each sequence that have vectors of their own.
+    chunks: Vec<usize>,
     device: Device,
     load: Load,
     pass: Option<Box<dyn Pass>>,
@@ -93,8 +96,9 @@ impl<P> Progress<P> {
 impl TextUnit {
     pub(crate) fn new(text: Arc<dyn TextModel>, sequences: Vec<Sequence>, device: Device) -> Self {
         let lengths: Vec<usize> = sequences.iter().map(Sequence::len).collect();
+        let chunks = sequences.iter().map(|sequence| sequence.chunks.len()).collect();
         let load = Load::of(lengths.iter().copied());
-        Self { text, sequences, wanted: RowsWanted::default(), lengths, device, load, pass: None }
+        Self { text, sequences, wanted: RowsWanted::default(), lengths, chunks, device, load, pass: None }
     }
 
     /// The same with what is wanted of each row.
@@ -104,8 +108,9 @@ impl TextUnit {
 
     fn input(&mut self) -> Result<PassInput, ItemError> {
         let mut values = Vec::new();
-        let (mut ids, mut types, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ids, mut types, mut skipped, mut unseen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let typed = self.sequences.iter().any(|sequence| !sequence.types.is_empty());
+        let pieces = self.pieces();
         for sequence in mem::take(&mut self.sequences) {
             gather(self.text.tokens(), &sequence.ids, &mut values)?;
             if typed {
@@ -113,11 +118,18 @@ impl TextUnit {
                 types.extend(sequence.types);
                 types.resize(from + sequence.ids.len(), 0);
             }
+            // What is pooled beside the whole of a sequence leaves nothing out.
+            skipped.resize(skipped.len() + sequence.chunks.len(), 0);
             skipped.push(sequence.skipped);
+            unseen.push(sequence.unseen);
             ids.push(sequence.ids);
         }
         let rows = upload(values, self.text.tokens().hidden(), &self.device);
-        let segments = Segments::from_lengths(ids.iter().map(Vec::len));
+        let segments = Segments::from_lengths(ids.iter().map(Vec::len)).with_unseen(unseen);
+        let segments = match pieces {
+            Some(pieces) => segments.with_pieces(pieces),
+            None => segments,
+        };
         let positions = self.text.positions(&ids);
         let (rows, media) = (TokenRows { rows, segments }, Vec::new());
         Ok(PassInput { rows, skipped, positions, types, wanted: self.wanted, media })
@@ -125,6 +137,20 @@ impl TextUnit {
 }
 
 impl TextUnit {
+    /// What is pooled, where some sequence has chunks: those of each, and behind them the whole of it.
+    fn pieces(&self) -> Option<Vec<(usize, usize)>> {
+        if self.chunks.iter().all(|chunks| *chunks == 0) {
+            return None;
+        }
+        let (mut pieces, mut start) = (Vec::new(), 0);
+        for sequence in &self.sequences {
+            pieces.extend(sequence.chunks.iter().map(|chunk| (start + chunk.start, chunk.len())));
+            pieces.push((start, sequence.len() - sequence.unseen));
+            start += sequence.len();
+        }
+        Some(pieces)
+    }
+
     /// What a pass gave, sequence by sequence.
     fn pooled(&self, output: Output) -> Result<Vec<Pooled>, ItemError> {
         let (vectors, weights, rows) = match output {
@@ -132,9 +158,10 @@ impl TextUnit {
             Output::Rows { vectors, weights, rows } => (vectors, weights, rows),
         };
         let (mut weights, mut rows) = (self.split(weights)?, self.split(rows)?);
-        let each = read_rows(vectors)?.into_iter();
-        let pooled = each.map(|values| Pooled {
-            values,
+        let mut each = read_rows(vectors)?.into_iter();
+        let pooled = self.chunks.iter().map(|chunks| Pooled {
+            chunks: each.by_ref().take(*chunks).collect(),
+            values: each.next().unwrap_or_default(),
             weights: weights.next().unwrap_or_default(),
             rows: rows.next().unwrap_or_default(),
         });
@@ -217,16 +244,16 @@ impl SquaresUnit {
 
     /// Planes of one frame's levels.
     fn frame(&self, index: usize) -> Tensor<4> {
-        let side = self.squares.side as usize;
-        let plane = side * side;
-        let pixels = &self.squares.pixels[index * 3 * plane..(index + 1) * 3 * plane];
+        let (height, width) = self.squares.sides[index];
+        let plane = height * width;
+        let pixels = self.squares.pixels_of(index);
         let mut values = vec![0.0f32; pixels.len()];
         for (place, pixel) in pixels.chunks_exact(3).enumerate() {
             for (channel, level) in pixel.iter().enumerate() {
                 values[channel * plane + place] = self.levels[channel][usize::from(*level)];
             }
         }
-        let data = TensorData::new(values, [1, 3, side, side]);
+        let data = TensorData::new(values, [1, 3, height, width]);
         Tensor::from_data(data, (&self.device, burn::tensor::DType::F32))
     }
 }
@@ -236,17 +263,18 @@ impl Steps for SquaresUnit {
 
     fn next(&self) -> (Stage, Load) {
         match &*self.tower {
-            _ if self.done == self.squares.count => (Stage::SquareEnd, Load::of([1])),
+            _ if self.done == self.squares.count() => (Stage::SquareEnd, Load::of([1])),
             ImageEncoder::Vectors(tower) => {
                 let stage = self.pass.stage([Stage::PatchBegin, Stage::PatchBlock, Stage::Cut]);
-                (stage, Load::of([tower.config().rows()]))
+                let rows = self.squares.patches(self.done).unwrap_or_else(|| tower.config().rows());
+                (stage, Load::of([rows]))
             }
             ImageEncoder::Pixels(_) | ImageEncoder::Patches(_) => (Stage::Square, Load::of([1])),
         }
     }
 
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
-        if self.done < self.squares.count {
+        if self.done < self.squares.count() {
             let Some(maps) = self.maps()? else { return Ok(None) };
             self.sum = Some(match self.sum.take() {
                 Some(sum) => sum + maps,
@@ -281,8 +309,30 @@ pub(crate) struct ClipsUnit {
     pub text: Arc<dyn TextModel>,
     pub clips: Arc<Vec<LogMel>>,
     pub device: Device,
+    /// Of the clip at hand, where the tower stops between its blocks.
+    pub pass: Option<SwinPass>,
     pub done: usize,
     pub sum: Vec<f32>,
+}
+
+impl ClipsUnit {
+    /// What the tower gives of the clip at hand, after the last step of its pass; `None` before that.
+    fn rows(&mut self) -> Result<Option<TowerOutput<'static>>, ItemError> {
+        let clip = &self.clips[self.done];
+        let rows = || MelRows::new(clip.values().to_vec(), clip.mels(), vec![clip.frames()], &self.device);
+        let tower = match &*self.tower {
+            AudioEncoder::Windows(tower) => return Ok(Some(TowerOutput::Windows(tower.forward(rows())))),
+            AudioEncoder::Spectrogram(tower) => tower,
+            AudioEncoder::Mel(_) | AudioEncoder::Chunked(_) => return Err(other_form()),
+        };
+        let pass = match self.pass.take() {
+            None => tower.begin(rows().rows),
+            Some(pass) if tower.is_done(&pass) => return Ok(Some(TowerOutput::Pixels(tower.finish(pass)))),
+            Some(pass) => tower.advance(pass),
+        };
+        self.pass = Some(pass);
+        Ok(None)
+    }
 }
 
 impl Steps for ClipsUnit {
@@ -293,10 +343,8 @@ impl Steps for ClipsUnit {
     }
 
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
-        let clip = &self.clips[self.done];
-        let rows = MelRows::new(clip.values().to_vec(), clip.mels(), vec![clip.frames()], &self.device);
-        let AudioEncoder::Windows(tower) = &*self.tower else { return Err(other_form()) };
-        let vector = vector(&*self.text, TowerOutput::Windows(tower.forward(rows)))?;
+        let Some(rows) = self.rows()? else { return Ok(None) };
+        let vector = vector(&*self.text, rows)?;
         self.sum.resize(vector.len(), 0.0);
         self.sum.iter_mut().zip(vector).for_each(|(sum, v)| *sum += v);
         self.done += 1;
@@ -467,7 +515,7 @@ impl Connector {
             Connector::Audio(tower) => match &**tower {
                 AudioEncoder::Mel(tower) => TowerOutput::Mel(tower, last),
                 AudioEncoder::Chunked(_) => TowerOutput::Audio(last),
-                AudioEncoder::Windows(_) => return Err(other_form()),
+                AudioEncoder::Windows(_) | AudioEncoder::Spectrogram(_) => return Err(other_form()),
             },
         };
         match text.connect(output) {

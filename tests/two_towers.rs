@@ -22,16 +22,19 @@ use crate::support::*;
 
 const SIGLIP: &str = "siglip-tiny";
 const CLIP: &str = "clip-tiny";
+/// Its images keep their shape.
+const SIGLIP2: &str = "siglip2-tiny";
+const ALL: [&str; 3] = [SIGLIP, CLIP, SIGLIP2];
 
-/// Both models of every set; ours holds both.
+/// The models of every set; ours holds all.
 fn twins() -> Vec<Twin> {
     let there = |set: &Set, name: &str| set.refs.join(format!("{name}.json")).is_file();
     let all = sets().into_iter().flat_map(|set| {
-        let names: Vec<&str> = [SIGLIP, CLIP].into_iter().filter(|name| there(&set, name)).collect();
+        let names: Vec<&str> = ALL.into_iter().filter(|name| there(&set, name)).collect();
         names.into_iter().map(move |name| set.twin(name)).collect::<Vec<Twin>>()
     });
     let all: Vec<Twin> = all.collect();
-    assert!([SIGLIP, CLIP].iter().all(|name| all.iter().any(|twin| twin.name == *name)));
+    assert!(ALL.iter().all(|name| all.iter().any(|twin| twin.name == *name)));
     all
 }
 
@@ -60,7 +63,8 @@ fn square_of(record: &RecordFolder) -> SquarePreprocess {
     record.header().preprocess.square.clone().expect("a record of two towers says how images become squares")
 }
 
-/// Levels of an image as the tower reads them, plane by plane.
+/// Levels of an image as the tower reads them, plane by plane; of one that keeps its shape patch by patch, each as (row, column,
+/// channel).
 fn pixels(path: &Path, how: &SquarePreprocess) -> Vec<f32> {
     let filter = match how.filter {
         ImageFilter::Bilinear => ResizeFilter::Bilinear,
@@ -69,11 +73,23 @@ fn pixels(path: &Path, how: &SquarePreprocess) -> Vec<f32> {
     let fit = match how.fit {
         ImageFit::Stretch => SquareFit::Stretch(filter),
         ImageFit::Crop { shorter } => SquareFit::Crop { shorter, filter },
+        ImageFit::Patches { patch_px, most } => SquareFit::Patches { patch: patch_px, most, filter },
     };
     let image = decode_image_file(path).unwrap();
-    let levels = square_image(&image, SquareTarget { side: how.image_size, fit }).into_pixels();
+    let image = square_image(&image, SquareTarget { side: how.image_size, fit });
+    let (height, width) = (image.height().0 as usize, image.width().0 as usize);
+    let levels = image.into_pixels();
     let value =
         |channel: usize, level: u8| ((f64::from(level) * how.rescale) as f32 - how.mean[channel]) / how.std[channel];
+    if let ImageFit::Patches { patch_px, .. } = how.fit {
+        let (side, levels) = (patch_px as usize, &levels);
+        let of = |row: usize, column: usize| (0..3).map(move |c| value(c, levels[3 * (row * width + column) + c]));
+        let patch = |down: usize, across: usize| {
+            (0..side).flat_map(move |row| (0..side).flat_map(move |column| of(down + row, across + column)))
+        };
+        let downs = (0..height).step_by(side);
+        return downs.flat_map(|down| (0..width).step_by(side).flat_map(move |across| patch(down, across))).collect();
+    }
     (0..3).flat_map(|c| levels.iter().skip(c).step_by(3).map(move |&level| value(c, level))).collect()
 }
 
@@ -118,13 +134,16 @@ fn images_and_logits_equal_the_reference() {
         let (mut vectors, mut logits) = (Worst::default(), Worst::default());
         let mut images = Vec::new();
         for case in twin.cases("image") {
-            let got = embed(&engine, twin.image(case));
+            let got = engine.embed_with(&[twin.image(case)], &request()).unwrap().swap_remove(0).unwrap();
             let want = twin.tensor(str_of(&case["embedding"]));
             let name = format!("{}, {}", twin.name, case["name"]);
-            vectors.see(compare(&name, got.as_slice(), &want, embedding_bound()));
-            images.push(got);
+            if let Some(patches) = case["patches"].as_u64() {
+                assert_eq!(got.tokens as u64, patches, "{name}");
+            }
+            vectors.see(compare(&name, got.embedding.as_slice(), &want, embedding_bound()));
+            images.push(got.embedding);
         }
-        let similarity = engine.header().family.similarity().expect("both families have one");
+        let similarity = engine.header().family.similarity().expect("all families have one");
         let texts: Vec<Embedding> = twin.cases("text").map(|case| embed(&engine, text_of(case))).collect();
         let dot = |a: &Embedding, b: &Embedding| -> f64 {
             a.as_slice().iter().zip(b.as_slice()).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
@@ -221,7 +240,7 @@ fn the_logits_formula_stands_in_the_record_and_is_told() {
         let told = words.iter().find(|(name, _)| *name == "similarity").map(|(_, words)| words.clone());
         let scale = format!("{:.4} x cosine", similarity.logit_scale.exp());
         assert!(told.as_ref().is_some_and(|told| told.contains(&scale)), "{told:?}, wanted {scale}");
-        assert_eq!(similarity.logit_bias.is_some(), twin.name == SIGLIP);
+        assert_eq!(similarity.logit_bias.is_some(), twin.name != CLIP);
         // As the checkpoint has it.
         let bytes = std::fs::read(twin.folder.join("model.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -254,7 +273,13 @@ fn operations_of_an_image_are_those_of_its_layers() {
         // What makes one vector of the rows is the rest.
         let most = embedding + layers * layer;
         assert!((most + 1..most * 5 / 4).contains(&image), "{}: {image}, {most} without the head", twin.name);
-        assert!(family.activations().image > 0);
+        let alive = family.activations();
+        assert_eq!((alive.image > 0, alive.patch.values > 0), (twin.name != SIGLIP2, twin.name == SIGLIP2));
+        if twin.name == SIGLIP2 {
+            // An image of half as many patches is less than half of it.
+            let half = Shape::Patches { groups: 1, patches: patches as usize / 2, tokens: 0 };
+            assert!(family.flops(&half).unwrap() * 2 < image);
+        }
     }
 }
 
@@ -310,7 +335,7 @@ fn with_tensor(folder: &Path, name: &str, value: impl Fn(usize, f32) -> f32) {
 /// Every mistake moves a vector by more than ten tolerances: the comparisons above can fail.
 #[test]
 fn mistakes_in_a_folder_show_in_its_vectors() {
-    for twin in [golden().twin(SIGLIP), golden().twin(CLIP)] {
+    for twin in ALL.map(|name| golden().twin(name)) {
         let moved = |what: &str, kind: &str, folder: PathBuf| {
             let record = converted(&folder).unwrap_or_else(|error| panic!("{}, {what}: {error}", twin.name));
             let engine = builder(record).open().unwrap();
@@ -343,7 +368,7 @@ fn mistakes_in_a_folder_show_in_its_vectors() {
         }
         tensor("no bias of the norm behind the layers", "image", "vision_model.post_layernorm.bias", &|_, _| 0.0);
         tensor("no bias of the last norm of texts", "text", "text_model.final_layer_norm.bias", &|_, _| 0.0);
-        json("another filter", "image", processor, "/resample", 2.into());
+        json("another filter", "image", processor, "/resample", if twin.name == SIGLIP2 { 3 } else { 2 }.into());
         json("another mean of green", "image", processor, "/image_mean/1", 0.51.into());
         json("another deviation of blue", "image", processor, "/image_std/2", 0.49.into());
         if twin.name == CLIP {
@@ -359,7 +384,11 @@ fn mistakes_in_a_folder_show_in_its_vectors() {
             tensor("no bias of the first norm", "image", "vision_model.pre_layrnorm.bias", &|_, _| 0.0);
         } else {
             tensor("no bias of the head's norm", "image", "vision_model.head.layernorm.bias", &|_, _| 0.0);
-            json("another padding", "text", "tokenizer_config.json", "/pad_token", "</s>".into());
+            let other = if twin.name == SIGLIP { "</s>" } else { "<mask>" };
+            json("another padding", "text", "tokenizer_config.json", "/pad_token", other.into());
+        }
+        if twin.name == SIGLIP2 {
+            json("fewer patches", "image", processor, "/max_num_patches", 16.into());
         }
     }
 }

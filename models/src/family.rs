@@ -18,17 +18,18 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::batch::{MediaRows, MelRows, TokenRows};
-use crate::blocks::{TokenTable, VectorHeadConfig};
+use crate::blocks::{LateInteraction, RowHeads, RowHeadsConfig, TokenTable, VectorHeadConfig};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, KeyMap, Steps};
 use crate::error::ConfigError;
 use crate::flops::Shape;
 use crate::items::{ItemPrompt, PartsForm};
-use crate::record::{MediaTemplate, Modality, Preprocess, TemplateKind, TensorSpec};
+use crate::record::{MediaTemplate, Modality, Preprocess, SoundPreprocess, TemplateKind, TensorSpec};
 use crate::towers::audio::{AudioConfig, AudioPass, AudioTower};
 use crate::towers::chunked::{ChunkedConfig, ChunkedPass, ChunkedTower};
 use crate::towers::conv::ConvTower;
 use crate::towers::speech::SpeechTower;
+use crate::towers::swin::SwinTower;
 use crate::towers::vision::{VisionFeatures, VisionTower};
 use crate::towers::vit::VitTower;
 
@@ -200,6 +201,8 @@ pub enum AudioEncoder {
     Chunked(Box<ChunkedTower>),
     /// Reads windows of speech, each for itself.
     Windows(Box<SpeechTower>),
+    /// Reads clips of one length, each for itself, and gives finished vectors.
+    Spectrogram(Box<SwinTower>),
 }
 
 /// A pass of an [`AudioEncoder`] that reads packed mel frames, between two steps.
@@ -231,7 +234,7 @@ impl AudioEncoder {
         match self {
             AudioEncoder::Mel(tower) => Some(AudioEncoderPass::Mel(tower.begin(input))),
             AudioEncoder::Chunked(tower) => Some(AudioEncoderPass::Chunked(tower.begin(input))),
-            AudioEncoder::Windows(_) => None,
+            AudioEncoder::Windows(_) | AudioEncoder::Spectrogram(_) => None,
         }
     }
 
@@ -269,6 +272,8 @@ impl AudioEncoder {
         match self {
             AudioEncoder::Chunked(tower) => tower.config().features(frames),
             AudioEncoder::Mel(_) | AudioEncoder::Windows(_) => AudioConfig::window_rows(frames),
+            // A vector.
+            AudioEncoder::Spectrogram(_) => 1,
         }
     }
 }
@@ -422,6 +427,19 @@ pub enum Output {
 }
 
 impl Output {
+    /// Vectors of sequences, with what `heads` give of their rows where it is wanted.
+    ///
+    /// # Shapes
+    /// - `vectors`: `[segments, vector]`; `rows`: `[tokens, hidden]`
+    pub fn with_rows(vectors: Tensor<2>, rows: &Tensor<2>, heads: &RowHeads, wanted: RowsWanted) -> Self {
+        let weights = wanted.sparse.then(|| heads.weights(rows)).flatten();
+        let rows = wanted.multi.then(|| heads.vectors(rows)).flatten();
+        match (&weights, &rows) {
+            (None, None) => Output::Vectors(vectors),
+            _ => Output::Rows { vectors, weights, rows },
+        }
+    }
+
     /// What stands for each sequence, whatever it is: `[segments, n]`.
     pub fn pooled(self) -> Tensor<2> {
         match self {
@@ -501,13 +519,28 @@ pub struct RowOutputs {
     pub sparse: Option<Vec<u32>>,
     /// Of rows with vectors of their own, how many in front have none; `None` where the model gives none.
     pub multi: Option<usize>,
+    /// How texts are laid out where the vectors of rows are what the model is for; `None` elsewhere.
+    pub late: Option<LateInteraction>,
+}
+
+impl RowOutputs {
+    /// What heads over rows give.
+    pub fn of(heads: &RowHeadsConfig) -> Self {
+        Self {
+            sparse: heads.sparse.then(|| heads.unweighted.clone()),
+            // The first row stands for the whole, but where every row has been trained.
+            multi: heads.multi.then(|| usize::from(heads.late.is_none())),
+            late: heads.late.clone(),
+        }
+    }
 }
 
 impl Outputs {
     /// The names that people type and read, the default first.
     pub fn names(&self) -> &'static [&'static str] {
         match self {
-            Outputs::Vectors(RowOutputs { sparse, multi }) => match (sparse.is_some(), multi.is_some()) {
+            Outputs::Vectors(RowOutputs { late: Some(_), .. }) => &["multi", "dense"],
+            Outputs::Vectors(RowOutputs { sparse, multi, .. }) => match (sparse.is_some(), multi.is_some()) {
                 (false, false) => &["dense"],
                 (true, false) => &["dense", "sparse"],
                 (false, true) => &["dense", "multi"],
@@ -609,6 +642,9 @@ pub enum ImageForm {
         image_size: usize,
         /// Rows of the text model that an image gives; of a tower that gives vectors itself, its own.
         rows: usize,
+        /// Side of a patch in pixels where images are no squares but keep their shape, in whole patches: each has as many
+        /// rows as patches then.
+        patch_px: Option<usize>,
     },
 }
 
@@ -713,6 +749,13 @@ pub enum AudioForm {
         /// Rows of the text model that a window gives.
         rows: usize,
     },
+    /// As clips of one length, in decibels.
+    Spectrogram {
+        /// Mel bands.
+        mels: usize,
+        /// Mel frames of a clip at most.
+        most_frames: usize,
+    },
 }
 
 impl AudioForm {
@@ -721,7 +764,7 @@ impl AudioForm {
         match self {
             AudioForm::Mel(config) => config.mels,
             AudioForm::Chunked(config) => config.mels,
-            AudioForm::Windows { mels, .. } => *mels,
+            AudioForm::Windows { mels, .. } | AudioForm::Spectrogram { mels, .. } => *mels,
         }
     }
 
@@ -730,7 +773,7 @@ impl AudioForm {
         match self {
             AudioForm::Mel(config) => Some(config.windows(frames)),
             AudioForm::Chunked(_) => Some(vec![frames]),
-            AudioForm::Windows { .. } => None,
+            AudioForm::Windows { .. } | AudioForm::Spectrogram { .. } => None,
         }
     }
 
@@ -739,7 +782,7 @@ impl AudioForm {
         match self {
             AudioForm::Mel(config) => Some(config.features(frames)),
             AudioForm::Chunked(config) => Some(config.features(frames)),
-            AudioForm::Windows { .. } => None,
+            AudioForm::Windows { .. } | AudioForm::Spectrogram { .. } => None,
         }
     }
 }
@@ -870,6 +913,9 @@ impl FamilyConfig {
             }
             (Shape::Pixels { count }, Some(ImageEncoder::Pixels(tower)), _) => *count as u64 * tower.flops(),
             (Shape::Pixels { count }, Some(ImageEncoder::Vectors(tower)), _) => *count as u64 * tower.flops(),
+            (Shape::Patches { groups, patches, .. }, Some(ImageEncoder::Vectors(tower)), _) => {
+                *groups as u64 * tower.flops_of(*patches)
+            }
             (Shape::Mel { clips, .. }, _, Some(AudioEncoder::Mel(tower))) => {
                 clips.iter().map(|&frames| tower.flops(frames)).sum()
             }
@@ -879,6 +925,7 @@ impl FamilyConfig {
             (Shape::Mel { clips, .. }, _, Some(AudioEncoder::Windows(tower))) => {
                 clips.iter().map(|&frames| tower.flops(frames)).sum()
             }
+            (Shape::Mel { clips, .. }, _, Some(AudioEncoder::Spectrogram(tower))) => clips.len() as u64 * tower.flops(),
             _ => return None,
         };
         Some(tower + text.flops(shape)?)
@@ -896,6 +943,9 @@ impl FamilyConfig {
                 found.patch_hidden = config.hidden * (1 + config.taps.len());
             }
             Some(ImageEncoder::Pixels(tower)) => found.image = tower.values_alive(),
+            Some(ImageEncoder::Vectors(tower)) if tower.config().flexible => {
+                found.patch = RowActivations { values: tower.patch_values_alive(), heads: tower.config().heads };
+            }
             Some(ImageEncoder::Vectors(tower)) => found.image = tower.values_alive(),
             None => {}
         }
@@ -910,6 +960,7 @@ impl FamilyConfig {
                 found.stem = tower.chunk_values();
             }
             Some(AudioEncoder::Windows(tower)) => found.frame = tower.activations(),
+            Some(AudioEncoder::Spectrogram(tower)) => found.stem = tower.values_alive(),
             None => {}
         }
         found
@@ -942,10 +993,14 @@ impl FamilyConfig {
                 let expected = "wrapped, with the ids of both ends".into();
                 return Some((format!("templates.{modality}"), format!("{found:?}"), expected));
             }
-        } else if matches!(spec.image, Some(ImageForm::Pixels { .. })) {
-            // A whole image without ends of its own stands in no sequence.
+        } else {
+            // A whole image or a clip without ends of its own stands in no sequence.
             let only = MediaTemplate { kind: TemplateKind::Bare, start: None, end: None };
-            let media = [Modality::Image, Modality::Video];
+            let media: &[Modality] = match (spec.image, &spec.audio) {
+                (Some(ImageForm::Pixels { .. }), _) => &[Modality::Image, Modality::Video],
+                (_, Some(AudioForm::Spectrogram { .. })) => &[Modality::Audio],
+                _ => &[],
+            };
             let other = |(modality, found): &(&Modality, &MediaTemplate)| media.contains(modality) && **found != only;
             if let Some((modality, found)) = templates.iter().find(other) {
                 return Some((format!("templates.{modality}"), format!("{found:?}"), format!("{only:?}")));
@@ -985,18 +1040,55 @@ impl FamilyConfig {
         if let (Some(ImageForm::Pixels { image_size, .. }), Some(p)) = (spec.image, &preprocess.letterbox) {
             sizes.push(("preprocess.letterbox.image_size".into(), p.image_size as usize, image_size));
         }
-        if let (Some(AudioForm::Windows { mels, .. } | AudioForm::Chunked(ChunkedConfig { mels, .. })), Some(p)) =
-            (&spec.audio, &preprocess.audio)
+        if let (
+            Some(
+                AudioForm::Windows { mels, .. }
+                | AudioForm::Chunked(ChunkedConfig { mels, .. })
+                | AudioForm::Spectrogram { mels, .. },
+            ),
+            Some(p),
+        ) = (&spec.audio, &preprocess.audio)
         {
             sizes.push(("preprocess.audio.mels".into(), p.mels as usize, *mels));
         }
-        if let (Some(ImageForm::Pixels { image_size, .. }), Some(p)) = (spec.image, &preprocess.square)
-            && let Some(fault) = p.fault(image_size)
+        if let Some(p) = &preprocess.audio
+            && let Some(fault) = clip_fault(spec.audio.as_ref(), p)
+        {
+            return Some(fault);
+        }
+        if let (Some(ImageForm::Pixels { image_size, patch_px, .. }), Some(p)) = (spec.image, &preprocess.square)
+            && let Some(fault) = p.fault(image_size, patch_px)
         {
             return Some(fault);
         }
         let (name, found, expected) = sizes.into_iter().find(|(_, found, expected)| found != expected)?;
         Some((name, found.to_string(), expected.to_string()))
+    }
+}
+
+/// What is wrong with how audio is brought to clips: the field, what was found, what was expected.
+fn clip_fault(form: Option<&AudioForm>, p: &SoundPreprocess) -> Option<(String, String, String)> {
+    let fault =
+        |field: &str, found: String, expected: String| Some((format!("preprocess.audio.{field}"), found, expected));
+    match (form, &p.clip) {
+        (Some(AudioForm::Spectrogram { most_frames, .. }), Some(clip)) => {
+            let (frames, half) = (p.clip_frames().unwrap_or(0), p.fft_samples / 2);
+            let highest = p.sample_rate_hz / 2;
+            if frames > *most_frames {
+                return fault("clip.samples", format!("{frames} frames"), format!("at most {most_frames} frames"));
+            }
+            if clip.samples <= half {
+                return fault("clip.samples", clip.samples.to_string(), format!("more than {half}, half a window"));
+            }
+            if clip.lowest_hz >= clip.highest_hz || clip.highest_hz > highest {
+                let found = format!("{} to {}", clip.lowest_hz, clip.highest_hz);
+                return fault("clip.highest_hz", found, format!("a range up to {highest}"));
+            }
+            None
+        }
+        (Some(AudioForm::Spectrogram { .. }), None) => fault("clip", "absent".into(), "the length of a clip".into()),
+        (_, Some(_)) => fault("clip", "present".into(), "absent: the tower reads audio of any length".into()),
+        _ => None,
     }
 }
 

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::error::ConfigError;
 use crate::families::{
-    bert, bidirlm_omni, clip, distilbert, gemma3, gte, llama, mini, model2vec, modernbert, mpnet, nomic_bert, omni,
-    qwen3, qwen3_vl, siglip, xlm_roberta,
+    bert, bidirlm_omni, clap, clip, distilbert, gemma3, gte, lfm2, llama, mini, model2vec, modernbert, mpnet,
+    nomic_bert, omni, qwen3, qwen3_vl, siglip, xlm_roberta,
 };
 use crate::family::{Architecture, CheckpointRules, Family, FamilyConfig};
 
@@ -33,6 +33,8 @@ pub static FAMILIES: &[&Family] = &[
     &bidirlm_omni::FAMILY,
     &siglip::FAMILY,
     &clip::FAMILY,
+    &lfm2::FAMILY,
+    &clap::FAMILY,
 ];
 
 /// Published checkpoints of each family, a TOML file for people who choose one.

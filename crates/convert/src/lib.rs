@@ -53,6 +53,7 @@ use omniburn_output::identity::resolved;
 mod assemble;
 pub mod card;
 mod checkpoint;
+mod clip_files;
 pub mod error;
 mod fields;
 mod files;
@@ -60,6 +61,7 @@ mod folded;
 mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod late;
 mod layout;
 mod lora;
 mod lora_config;

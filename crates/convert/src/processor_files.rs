@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use omniburn_models::record::{PixelPreprocess, Preprocess, SoundPreprocess, SquarePreprocess};
 use serde_json::{Map, Value};
 
+use crate::clip_files::clips;
 use crate::error::ConvertError;
 use crate::fields::{Faults, Fields, listed, shown};
 use crate::files::read_json_if_there;
@@ -462,6 +463,15 @@ fn sound(
     let nowhere = PathBuf::from(IMAGE_FILE);
     let faults = Faults::of(section.map_or(&nowhere, |section| section.path));
     let root = Fields::new(section.map_or("", |section| section.at), section.map(|section| section.value), &faults);
+    if let (Some(clip), Some(section)) = (&otherwise.clip, section) {
+        let sound = clips(root, (otherwise, clip), &section.file(), notes);
+        faults.check()?;
+        return Ok(sound);
+    }
+    if otherwise.clip.is_some() {
+        notes.push(format!("no {IMAGE_FILE}: audio is prepared as the family's processor does by default"));
+        return Ok(otherwise.clone());
+    }
     let size = |name: &str, otherwise: u32| root.size(name).map_or(otherwise, |n| n as u32);
     let mels = otherwise.mels;
     if root.size("feature_size").is_some_and(|n| n != mels as usize) {

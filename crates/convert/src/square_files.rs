@@ -27,6 +27,8 @@ enum Class {
     Clip,
     /// Both sides are resized.
     Siglip,
+    /// Both sides are brought to whole patches.
+    Siglip2,
 }
 
 impl Class {
@@ -34,6 +36,7 @@ impl Class {
         match self {
             Class::Clip => "CLIPImageProcessor",
             Class::Siglip => "SiglipImageProcessor",
+            Class::Siglip2 => "Siglip2ImageProcessor",
         }
     }
 
@@ -42,16 +45,22 @@ impl Class {
         let own = match otherwise.fit {
             ImageFit::Crop { .. } => Class::Clip,
             ImageFit::Stretch => Class::Siglip,
+            ImageFit::Patches { .. } => Class::Siglip2,
         };
         let field = ["image_processor_type", "feature_extractor_type"].into_iter().find(|f| root.get(f).is_some());
         let Some(field) = field else { return own };
         let name = root.text(field).unwrap_or_default();
         let short = name.strip_suffix("Fast").or(name.strip_suffix("Pil")).unwrap_or(name);
         let short = short.strip_suffix("ImageProcessor").or(short.strip_suffix("FeatureExtractor")).unwrap_or(short);
-        match short {
-            "CLIP" => Class::Clip,
-            "Siglip" => Class::Siglip,
-            _ => {
+        let known = [("CLIP", Class::Clip), ("Siglip", Class::Siglip), ("Siglip2", Class::Siglip2)];
+        let flexible = own == Class::Siglip2;
+        match known.into_iter().find(|(known, class)| *known == short && (*class == Class::Siglip2) == flexible) {
+            Some((_, class)) => class,
+            None if flexible => {
+                root.fault(field, Class::Siglip2.name());
+                own
+            }
+            None => {
                 root.fault(field, format!("{} or {}", Class::Clip.name(), Class::Siglip.name()));
                 own
             }
@@ -86,23 +95,25 @@ pub(crate) fn square(
     }
     // To the library `null` is no absence: it switches a step off, or leaves it without its numbers.
     let of_clip: &[&str] = if class == Class::Clip { &["do_center_crop", "crop_size"] } else { &[] };
-    for name in NOT_NULL.iter().chain(of_clip) {
+    let read = if class == Class::Siglip2 { READ_IN_PATCHES } else { READ };
+    for name in NOT_NULL.iter().filter(|name| class != Class::Siglip2 || **name != "size").chain(of_clip) {
         if raw.get(*name).is_some_and(Value::is_null) {
             root.fault_of(name, "null", "a value, or no such field");
         }
     }
     for (name, value) in root.present() {
-        if !listed(READ, name) && !listed(WITHOUT_EFFECT, name) && *value != Value::Bool(false) {
+        if !listed(read, name) && !listed(WITHOUT_EFFECT, name) && *value != Value::Bool(false) {
             root.fault(name, "no field of this name: nothing is computed from it");
         }
     }
+    let usual = if class == Class::Siglip2 { ImageFilter::Bilinear } else { ImageFilter::Bicubic };
     let filter = match root.get("resample") {
-        None => ImageFilter::Bicubic,
+        None => usual,
         Some(value) => match FILTERS.iter().find(|(number, _)| value.as_u64() == Some(*number)) {
             Some((_, filter)) => *filter,
             None => {
                 root.fault("resample", "2 (bilinear) or 3 (bicubic)");
-                ImageFilter::Bicubic
+                usual
             }
         },
     };
@@ -112,18 +123,35 @@ pub(crate) fn square(
     }
     let (mean, std) = match class {
         Class::Clip => (CLIP_MEAN, CLIP_STD),
-        Class::Siglip => ([0.5; 3], [0.5; 3]),
+        Class::Siglip | Class::Siglip2 => ([0.5; 3], [0.5; 3]),
     };
     let (mean, std) = (triple(root, "image_mean", mean), triple(root, "image_std", std));
     if std.iter().any(|&s| s <= 0.0) {
         root.fault("image_std", "three positive numbers");
     }
+    let sized = if class == Class::Siglip2 { "max_num_patches" } else { "size" };
     let absent: Vec<&str> =
-        ["size", "resample", "image_mean", "image_std"].into_iter().filter(|name| root.get(name).is_none()).collect();
+        [sized, "resample", "image_mean", "image_std"].into_iter().filter(|name| root.get(name).is_none()).collect();
     if !absent.is_empty() {
         notes.push(format!("{file}: no {}: the defaults of {}", absent.join(", "), class.name()));
     }
-    SquarePreprocess { fit: fit(root, class, otherwise.image_size), filter, mean, std, rescale, ..otherwise.clone() }
+    let fit = match otherwise.fit {
+        ImageFit::Patches { patch_px, .. } => in_patches(root, patch_px),
+        ImageFit::Stretch | ImageFit::Crop { .. } => fit(root, class, otherwise.image_size),
+    };
+    SquarePreprocess { fit, filter, mean, std, rescale, ..otherwise.clone() }
+}
+
+/// How an image comes into patches of this side.
+fn in_patches(root: Fields<'_>, patch_px: u32) -> ImageFit {
+    /// Patches where a file is silent.
+    const MOST: u32 = 256;
+    if root.size("patch_size").is_some_and(|found| found != patch_px as usize) {
+        root.fault("patch_size", format!("{patch_px}, as vision_config.patch_size"));
+    }
+    root.only_flag("do_center_crop", false);
+    let most = root.size("max_num_patches").map_or(MOST, |most| most as u32);
+    ImageFit::Patches { patch_px, most }
 }
 
 /// How an image comes into a square of this side.
@@ -131,7 +159,7 @@ fn fit(root: Fields<'_>, class: Class, side: u32) -> ImageFit {
     let wanted = u64::from(side);
     let crop = match class {
         Class::Clip => root.flag("do_center_crop").unwrap_or(true),
-        Class::Siglip => {
+        Class::Siglip | Class::Siglip2 => {
             root.only_flag("do_center_crop", false);
             false
         }
@@ -209,6 +237,11 @@ const NOT_NULL: &[&str] =
 const READ: &str = "\
     crop_size default_to_square do_center_crop do_normalize do_pad do_rescale do_resize feature_extractor_type image_mean \
     image_processor_type image_std resample rescale_factor size use_square_size";
+
+/// Fields that are read of a class whose images come in patches; it has no size.
+const READ_IN_PATCHES: &str = "\
+    do_center_crop do_normalize do_pad do_rescale do_resize default_to_square feature_extractor_type image_mean \
+    image_processor_type image_std max_num_patches patch_size resample rescale_factor use_square_size";
 
 /// Fields that change no pixel of these classes.
 const WITHOUT_EFFECT: &str = "\

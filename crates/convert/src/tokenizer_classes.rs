@@ -25,6 +25,7 @@ pub(crate) enum Class {
     Herbert,
     Clip,
     Gemma,
+    Siglip2,
     Mpnet,
 }
 
@@ -40,7 +41,7 @@ const OTHERS: &str = "\
     DPRReader Deberta DebertaV2 Dia Esm Esmc FNet FSMT FastSpeech2Conformer Flaubert Funnel GPTNeoX GPTNeoXJapanese \
     GPTSw3 Lasr LayoutLMv2 LayoutLMv3 LayoutXLM Luke M2M100 MBart MBart50 MLuke Marian MarkupLM Mgpstr \
     MyT5 Nllb Nougat OpenAIGPT PLBart Parakeet Pegasus Perceiver Phobert ProphetNet Qwen3_5 Rag Reformer RemBert \
-    RoCBert RoFormer SeamlessM4T Siglip Siglip2 Speech2Text SpeechT5 Splinter T5 Tapas Tipsv2 Udop VideoPrism Vits \
+    RoCBert RoFormer SeamlessM4T Siglip Speech2Text SpeechT5 Splinter T5 Tapas Tipsv2 Udop VideoPrism Vits \
     Wav2Vec2CTC Wav2Vec2PhonemeCTC Whisper XGLM XLM XLNet";
 
 impl Class {
@@ -56,6 +57,7 @@ impl Class {
             Class::Herbert,
             Class::Clip,
             Class::Gemma,
+            Class::Siglip2,
             Class::Mpnet,
         ];
         all.iter().map(|class| class.name().to_string()).collect()
@@ -74,6 +76,7 @@ impl Class {
             Class::Herbert => "HerbertTokenizer",
             Class::Clip => "CLIPTokenizer",
             Class::Gemma => "GemmaTokenizer",
+            Class::Siglip2 => "Siglip2Tokenizer",
             Class::Mpnet => "MPNetTokenizer",
         }
     }
@@ -118,6 +121,7 @@ impl Class {
             "HerbertTokenizer" => Class::Herbert,
             "CLIPTokenizer" => Class::Clip,
             "GemmaTokenizer" => Class::Gemma,
+            "Siglip2Tokenizer" => Class::Siglip2,
             "MPNetTokenizer" => Class::Mpnet,
             _ if PLAIN.contains(&name) => Class::Plain,
             _ if name.strip_suffix("Tokenizer").is_some_and(|short| listed(OTHERS, short)) => {
@@ -132,7 +136,13 @@ impl Class {
         match self {
             Class::Bert | Class::Roberta | Class::Mpnet => &["cls_token", "sep_token"],
             Class::XlmRoberta | Class::Clip => &["bos_token", "eos_token"],
-            Class::Plain | Class::Qwen2 | Class::Llama | Class::Gpt2 | Class::Herbert | Class::Gemma => &[],
+            Class::Plain
+            | Class::Qwen2
+            | Class::Llama
+            | Class::Gpt2
+            | Class::Herbert
+            | Class::Gemma
+            | Class::Siglip2 => &[],
         }
     }
 
@@ -163,7 +173,7 @@ impl Class {
                 ("pad_token", "<pad>"),
                 ("mask_token", "<mask>"),
             ],
-            Class::Gemma => &[
+            Class::Gemma | Class::Siglip2 => &[
                 ("unk_token", "<unk>"),
                 ("bos_token", "<bos>"),
                 ("eos_token", "<eos>"),
@@ -292,8 +302,13 @@ pub(crate) fn rebuild(
             );
             part("model", model(file, pairs(None, true, true, None), true));
         }
-        Class::Gemma => {
-            part("normalizer", json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"}));
+        Class::Gemma | Class::Siglip2 => {
+            let spaces = json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"});
+            let normalizer = match class {
+                Class::Siglip2 => json!({"type": "Sequence", "normalizers": [{"type": "Lowercase"}, spaces]}),
+                _ => spaces,
+            };
+            part("normalizer", normalizer);
             let split =
                 json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false});
             part("pre_tokenizer", split);
@@ -571,7 +586,7 @@ pub(crate) fn notes(
         let read = match class {
             Class::Bert | Class::Mpnet => ["do_lower_case", "strip_accents", "tokenize_chinese_chars"].as_slice(),
             Class::Qwen2 | Class::Llama | Class::Gpt2 | Class::Roberta | Class::XlmRoberta => &["add_prefix_space"],
-            Class::Plain | Class::Herbert | Class::Clip | Class::Gemma => &[],
+            Class::Plain | Class::Herbert | Class::Clip | Class::Gemma | Class::Siglip2 => &[],
         };
         if read.contains(&key.as_str())
             || listed(WITHOUT_EFFECT, key)

@@ -123,7 +123,7 @@ impl ClipEstimate {
     }
 
     fn of_squares(frames: usize, target: SquareTarget) -> Self {
-        let kept = frames as u64 * square_bytes(target.side);
+        let kept = frames as u64 * square_bytes(target);
         // The list of squares grows by moving.
         Self { kept, held: kept, cut: Cut::Square(target) }
     }
@@ -165,7 +165,7 @@ pub fn image_estimate(source: ImageSource<'_>, target: &ImageTarget<'_>) -> Resu
 
 /// Bytes that a square takes while it is made beside the one that is kept of it, and those that are kept.
 fn squared(old: (Height, Width), target: SquareTarget) -> (u64, u64) {
-    let kept = square_bytes(target.side);
+    let kept = square_bytes(target);
     (preparing_bytes(old, target) + kept, kept)
 }
 

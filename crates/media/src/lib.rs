@@ -31,8 +31,8 @@ mod tracks;
 mod video;
 
 pub use crate::audio::{
-    AudioReader, AudioSegment, AudioSource, LogMel, MelPreprocess, SEGMENT_SECONDS, audio_estimate,
-    audio_track_estimate, log_mel, log_mel_mirrored,
+    AudioReader, AudioSegment, AudioSource, HertzRange, LogMel, MelPreprocess, SEGMENT_SECONDS, audio_estimate,
+    audio_track_estimate, decibel_mel, log_mel, log_mel_mirrored,
 };
 pub use crate::encoding::{NotText, TextEncoding};
 pub use crate::error::MediaError;
@@ -46,9 +46,9 @@ pub use crate::image::patches::{
 pub use crate::image::resize::{ResizeFilter, resize, resize_bicubic};
 pub use crate::image::rgb::{MAX_IMAGE_PIXELS, RgbImage};
 pub use crate::image::size::{Height, VisionPreprocess, Width, image_size, video_size};
-pub use crate::image::square::{SquareFit, SquareTarget, square_image};
+pub use crate::image::square::{SquareFit, SquareTarget, patch_sides, square_image};
 pub use crate::kind::{OTHER_TEXT, known_image_ending, sniff};
-pub use crate::text::{PairCut, PairIds, PromptPair, TextIds, TextTokenizer, Truncation};
+pub use crate::text::{PairCut, PairIds, PlacedIds, PromptPair, TextIds, TextTokenizer, Truncation};
 pub use crate::tracks::{TrackChoice, TrackInfo};
 pub use crate::video::{
     Video, VideoOptions, VideoSource, has_images, is_animation, sample_times, sampled_patches, video_estimate,

@@ -37,6 +37,17 @@ pub struct TextIds {
     pub truncated: bool,
 }
 
+/// The ids of one text, each with where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedIds {
+    /// Token ids, special tokens included: `[tokens]`.
+    pub ids: Vec<u32>,
+    /// Bytes of the text that each stands for, `[tokens]`; `None` of a special token and of the prefix.
+    pub places: Vec<Option<std::ops::Range<usize>>>,
+    /// True if the text did not fit and was cut.
+    pub truncated: bool,
+}
+
 /// The ids of a query and a document as one sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairIds {
@@ -228,6 +239,40 @@ impl TextTokenizer {
             }
         };
         Ok(TextIds { ids: [leading, &kept_prefix, kept_body, trailing].concat(), truncated: true })
+    }
+
+    /// [`TextTokenizer::text_ids`] with where each id stands in the text.
+    ///
+    /// # Errors
+    /// As [`TextTokenizer::text_ids`]. A text that does not fit is cut at its end alone: of [`Truncation::Left`] it is refused.
+    pub fn placed_ids(
+        &self,
+        prefix: &str,
+        text: &str,
+        max_tokens: usize,
+        truncation: Truncation,
+    ) -> Result<PlacedIds, MediaError> {
+        let whole = [prefix, text].concat();
+        let encoded = catch_unwind(AssertUnwindSafe(|| self.inner.encode(whole.as_str(), true)));
+        let encoded = encoded.unwrap_or_else(|_| Err("the tokenizer library gave up on it".into()));
+        let encoded = encoded.map_err(|source| MediaError::Encode { bytes: whole.len(), source })?;
+        let Specials { leading, trailing } = &self.specials;
+        let (found, body) = (encoded.len(), leading.len()..encoded.len().saturating_sub(trailing.len()));
+        let place = |(at, &(start, end)): (usize, &(usize, usize))| {
+            (body.contains(&at) && end > prefix.len()).then(|| start.saturating_sub(prefix.len())..end - prefix.len())
+        };
+        let mut ids = encoded.get_ids().to_vec();
+        let mut places: Vec<_> = encoded.get_offsets().iter().enumerate().map(place).collect();
+        let truncated = found > max_tokens;
+        if truncated {
+            let room = max_tokens.checked_sub(trailing.len()).filter(|room| *room > leading.len());
+            let (Truncation::Right, Some(room)) = (truncation, room) else {
+                return Err(MediaError::TooLong { found, limit: max_tokens });
+            };
+            ids.drain(room..found - trailing.len());
+            places.drain(room..found - trailing.len());
+        }
+        Ok(PlacedIds { ids, places, truncated })
     }
 
     /// The ids of a query and a document as the tokenizer's template for pairs lays them, at most `max_tokens` of them.

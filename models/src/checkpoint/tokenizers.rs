@@ -13,6 +13,7 @@ pub fn registered_tokenizer(model_type: &str) -> Option<&'static str> {
         "bert" | "distilbert" | "nomic_bert" => "BertTokenizer",
         "clip" => "CLIPTokenizer",
         "siglip" => "SiglipTokenizer",
+        "siglip2" => "Siglip2Tokenizer",
         "mpnet" => "MPNetTokenizer",
         "gte" => "XLMRobertaTokenizer",
         "qwen2" | "qwen2_moe" | "qwen3" | "qwen3_moe" | "qwen2_vl" | "qwen2_5_vl" | "qwen3_vl" | "qwen3_vl_moe"

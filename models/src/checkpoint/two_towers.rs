@@ -67,6 +67,7 @@ impl TwoTowers {
             norm_eps: fields.number("layer_norm_eps").unwrap_or(self.norm_eps),
             act: self.act(fields),
             head,
+            flexible: false,
         }
     }
 

@@ -179,6 +179,7 @@ fn read(folder: &CheckpointFolder<'_>) -> BidirLmOmniConfig {
             mels: audio.mels as u32,
             mirrored: true,
             whole_seconds: None,
+            clip: None,
         }),
         ..preprocess(&vision, [65_536, 1_048_576])
     };

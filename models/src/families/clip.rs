@@ -109,7 +109,11 @@ impl Architecture for ClipConfig {
             hidden: self.text.hidden,
             vocab: self.text.vocab,
             max_tokens: self.text.max_tokens,
-            image: Some(ImageForm::Pixels { image_size: self.vision.image_size, rows: self.vision.rows() }),
+            image: Some(ImageForm::Pixels {
+                image_size: self.vision.image_size,
+                rows: self.vision.rows(),
+                patch_px: None,
+            }),
             audio: None,
             ends: None,
             skips_prompt: false,
@@ -198,8 +202,8 @@ impl TextModel for TowerText {
         match shape {
             Shape::Text { tokens } => Some(self.tower.flops(*tokens) + self.projection.flops(1)),
             // The image tower gives finished vectors.
-            Shape::Pixels { .. } => Some(0),
-            Shape::Patches { .. } | Shape::Mel { .. } | Shape::Parts { .. } => None,
+            Shape::Pixels { .. } | Shape::Patches { .. } => Some(0),
+            Shape::Mel { .. } | Shape::Parts { .. } => None,
         }
     }
 

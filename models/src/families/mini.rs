@@ -270,7 +270,11 @@ impl Architecture for MiniConfig {
     }
 
     fn spec(&self) -> ModelSpec {
-        let image = self.image.as_ref().map(|p| ImageForm::Pixels { image_size: p.tower.image_size, rows: IMAGE_ROWS });
+        let image = self.image.as_ref().map(|p| ImageForm::Pixels {
+            image_size: p.tower.image_size,
+            rows: IMAGE_ROWS,
+            patch_px: None,
+        });
         let audio = self.speech.as_ref().map(|s| AudioForm::Windows { mels: s.tower.mels, rows: s.rows });
         ModelSpec { image, audio, ends: Some([self.start, self.end]), ..self.text.spec() }
     }
@@ -289,6 +293,10 @@ impl Architecture for MiniConfig {
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
         Arc::new(self.build(b, tokens))
+    }
+
+    fn vector_head(&self) -> Option<&VectorHeadConfig> {
+        Some(&self.text.vector_head)
     }
 
     fn words(&self, preprocess: &Preprocess) -> Vec<(&'static str, String)> {
@@ -854,6 +862,7 @@ fn read_speech(tower: Fields<'_>, connector: Fields<'_>, tensors: usize) -> (Spe
         mels: mels as u32,
         mirrored: false,
         whole_seconds: Some(LEAST_SECONDS),
+        clip: None,
     };
     let config = SpeechConfig {
         tower: AudioConfig {

@@ -3,10 +3,12 @@
 
 pub mod bert;
 pub mod bidirlm_omni;
+pub mod clap;
 pub mod clip;
 pub mod distilbert;
 pub mod gemma3;
 pub mod gte;
+pub mod lfm2;
 pub mod llama;
 pub mod mini;
 pub mod model2vec;
@@ -21,10 +23,12 @@ pub mod xlm_roberta;
 
 pub use bert::BertConfig;
 pub use bidirlm_omni::BidirLmOmniConfig;
+pub use clap::ClapConfig;
 pub use clip::ClipConfig;
 pub use distilbert::DistilBertConfig;
 pub use gemma3::Gemma3Config;
 pub use gte::GteConfig;
+pub use lfm2::Lfm2Config;
 pub use llama::LlamaConfig;
 pub use mini::MiniConfig;
 pub use model2vec::Model2VecConfig;

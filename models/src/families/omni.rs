@@ -617,6 +617,7 @@ impl Reader<'_> {
             mels: audio.mels as u32,
             mirrored: false,
             whole_seconds: None,
+            clip: None,
         });
         let video_frames = image.is_some().then_some(card.preprocess.video_frames);
         Preprocess { image, video, video_frames, audio, ..Preprocess::default() }

@@ -1,5 +1,5 @@
-//! SigLIP of one resolution, and SigLIP 2 where it is published in the same layout: a text tower and an image tower whose
-//! vectors lie in one space.
+//! SigLIP of one resolution, SigLIP 2 where it is published in the same layout, and SigLIP 2 of any shape (NaFlex): a text tower
+//! and an image tower whose vectors lie in one space.
 //!
 //! Texts are padded to the longest one and read without a mask, as they were in training: the padding takes part. The last
 //! row, mostly padding, makes the vector.
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::blocks::HiddenAct;
 use crate::builder::Builder;
-use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps, TextFiles, TwoTowers};
+use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps, TextFiles, TwoTowers};
 use crate::error::ConfigError;
 use crate::families::clip::TowerText;
 use crate::family::{
@@ -24,14 +24,14 @@ use crate::towers::vit::{VitConfig, VitHead, VitTower};
 /// The family.
 pub static FAMILY: Family = Family {
     name: "siglip",
-    about: "SigLIP and SigLIP 2 of one resolution: text, images and video in one space",
+    about: "SigLIP, SigLIP 2 of one resolution and of any (NaFlex): text, images and video in one space",
     read: config::<SiglipConfig>,
     checkpoint: Some(&RULES),
 };
 
 static RULES: CheckpointRules = CheckpointRules {
-    model_types: &["siglip"],
-    is_architecture: |name| name == "SiglipModel",
+    model_types: &["siglip", FLEXIBLE],
+    is_architecture: |name| name == "SiglipModel" || name == "Siglip2Model",
     known_as: "a SigLIP model",
     keys: KeyMap {
         renames: &[("module.", ""), ("model.", "")],
@@ -60,6 +60,8 @@ static RULES: CheckpointRules = CheckpointRules {
     steps: Steps { texts: TextFiles::Tokenizer { padded: true }, processors: true, ..Steps::TEXT },
 };
 
+/// `model_type` of a model whose images keep their shape.
+const FLEXIBLE: &str = "siglip2";
 /// Tensors of one number each.
 const LOGIT_SCALE: &str = "logit_scale";
 const LOGIT_BIAS: &str = "logit_bias";
@@ -102,7 +104,11 @@ impl Architecture for SiglipConfig {
             hidden: self.text.hidden,
             vocab: self.text.vocab,
             max_tokens: self.text.max_tokens,
-            image: Some(ImageForm::Pixels { image_size: self.vision.image_size, rows: self.vision.rows() }),
+            image: Some(ImageForm::Pixels {
+                image_size: self.vision.image_size,
+                rows: self.vision.rows(),
+                patch_px: self.vision.flexible_patch(),
+            }),
             audio: None,
             ends: None,
             skips_prompt: false,
@@ -141,8 +147,10 @@ impl Architecture for SiglipConfig {
 fn read(folder: &CheckpointFolder<'_>) -> SiglipConfig {
     folder.refuse_common();
     let (text, vision) = (folder.inner("text_config", "text_config."), folder.inner("vision_config", "vision_config."));
-    text.only_text("model_type", "siglip_text_model");
-    vision.only_text("model_type", "siglip_vision_model");
+    let flexible = folder.config.text("model_type") == Some(FLEXIBLE);
+    let name = if flexible { "siglip2" } else { "siglip" };
+    text.only_text("model_type", &format!("{name}_text_model"));
+    vision.only_text("model_type", &format!("{name}_vision_model"));
     vision.only_flag("vision_use_head", true);
     let towers = TwoTowers {
         act: HiddenAct::GeluTanh,
@@ -154,7 +162,10 @@ fn read(folder: &CheckpointFolder<'_>) -> SiglipConfig {
         patch_px: 16,
     };
     let text_tower = towers.text(folder, text);
-    let image_tower = towers.vision(folder, vision, VitHead::Probe);
+    let image_tower = match flexible {
+        true => flexible_tower(towers.vision(folder, vision, VitHead::Probe), vision),
+        false => towers.vision(folder, vision, VitHead::Probe),
+    };
     let projected = text.size("projection_size").unwrap_or(text_tower.hidden);
     if projected != image_tower.hidden {
         text.fault("projection_size", format!("vision_config.hidden_size, {}: both are one space", image_tower.hidden));
@@ -171,8 +182,11 @@ fn read(folder: &CheckpointFolder<'_>) -> SiglipConfig {
         folder,
         SquarePreprocess {
             image_size: image_tower.image_size as u32,
-            fit: ImageFit::Stretch,
-            filter: ImageFilter::Bicubic,
+            fit: match image_tower.flexible_patch() {
+                Some(patch_px) => ImageFit::Patches { patch_px: patch_px as u32, most: MOST_PATCHES },
+                None => ImageFit::Stretch,
+            },
+            filter: if flexible { ImageFilter::Bilinear } else { ImageFilter::Bicubic },
             mean: [0.5; 3],
             std: [0.5; 3],
             rescale: 1.0 / 255.0,
@@ -184,4 +198,17 @@ fn read(folder: &CheckpointFolder<'_>) -> SiglipConfig {
         padding,
         similarity: Similarity { logit_scale: folder.number(LOGIT_SCALE), logit_bias: Some(folder.number(LOGIT_BIAS)) },
     }
+}
+
+/// Patches of an image at most, where no file says so.
+const MOST_PATCHES: u32 = 256;
+
+/// The tower with the position table that its configuration lays out: as many positions as a square number says.
+fn flexible_tower(tower: VitConfig, fields: Fields<'_>) -> VitConfig {
+    let positions = fields.size("num_patches").unwrap_or(MOST_PATCHES as usize);
+    let side = positions.isqrt();
+    if side * side != positions {
+        fields.fault("num_patches", "a square number: a table of as many rows as columns");
+    }
+    VitConfig { image_size: side * tower.patch_px, flexible: true, ..tower }
 }

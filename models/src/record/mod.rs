@@ -22,8 +22,8 @@ pub use random::{write_random, write_random_mini};
 pub use read::{InsideFile, RecordFolder};
 pub use spec::{SourceAxes, SourcePart, TensorRole, TensorSpec};
 pub use types::{
-    Dtype, HEADER_FILE, ImageFilter, ImageFit, LetterboxPreprocess, MediaTemplate, Modality, PixelPreprocess,
-    Preprocess, Prompts, SoundPreprocess, SquarePreprocess, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TemplateKind,
-    text_file,
+    ClipFill, ClipPreprocess, Dtype, HEADER_FILE, ImageFilter, ImageFit, LetterboxPreprocess, MediaTemplate, Modality,
+    PixelPreprocess, Preprocess, Prompts, SoundPreprocess, SquarePreprocess, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE,
+    TemplateKind, text_file,
 };
 pub use write::{PartTensor, RecordWriter};

@@ -50,6 +50,7 @@ pub fn write_random(
         mels: a.mels as u32,
         mirrored: false,
         whole_seconds: None,
+        clip: None,
     });
     let preprocess = Preprocess {
         video_frames: image.as_ref().map(|_| 32),
@@ -87,6 +88,7 @@ pub fn write_random_mini(
         mels: s.tower.mels as u32,
         mirrored: false,
         whole_seconds: Some(2),
+        clip: None,
     });
     let video_frames = letterbox.as_ref().map(|_| 8);
     let preprocess = Preprocess { letterbox, video_frames, audio, ..Preprocess::default() };

@@ -258,6 +258,13 @@ pub enum ImageFit {
         /// Pixels of the shorter side, at least those of the square.
         shorter: u32,
     },
+    /// No square: both sides are brought to whole patches, as many as there may be, and the shape is kept as well as that goes.
+    Patches {
+        /// Side of a patch in pixels.
+        patch_px: u32,
+        /// Patches of an image at most.
+        most: u32,
+    },
 }
 
 /// Filters of a resize, antialiased where an image shrinks.
@@ -270,17 +277,37 @@ pub enum ImageFilter {
     Bicubic,
 }
 
+/// Patches of an image at most that a file may ask for; published models have 256 to 1,024.
+const MOST_PATCHES: u32 = 16_384;
 /// Pixels of the shorter side that a crop may be made of: four times the widest square of any tower.
 const LARGEST_CROP: u32 = 4096;
 
 impl SquarePreprocess {
-    /// What is wrong with it for a tower that reads squares of this side: the field, what was found, what was expected.
-    pub(crate) fn fault(&self, side: usize) -> Option<(String, String, String)> {
+    /// What is wrong with it for a tower that reads squares of this side, or images in patches of `patch` pixels over a table
+    /// of it: the field, what was found, what was expected.
+    pub(crate) fn fault(&self, side: usize, patch: Option<usize>) -> Option<(String, String, String)> {
         let fault = |field: &str, found: String, expected: String| {
             Some((format!("preprocess.square.{field}"), found, expected))
         };
         if self.image_size as usize != side {
             return fault("image_size", self.image_size.to_string(), side.to_string());
+        }
+        match (self.fit, patch) {
+            (ImageFit::Patches { patch_px, most }, Some(patch)) => {
+                if patch_px as usize != patch {
+                    return fault("fit.patches.patch_px", patch_px.to_string(), patch.to_string());
+                }
+                if !(1..=MOST_PATCHES).contains(&most) {
+                    return fault("fit.patches.most", most.to_string(), format!("1 to {MOST_PATCHES}"));
+                }
+            }
+            (ImageFit::Patches { .. }, None) => {
+                return fault("fit", "patches".into(), "a square: the tower reads no other shape".into());
+            }
+            (ImageFit::Stretch | ImageFit::Crop { .. }, Some(_)) => {
+                return fault("fit", format!("{:?}", self.fit), "patches: the tower reads any shape".into());
+            }
+            (ImageFit::Stretch | ImageFit::Crop { .. }, None) => {}
         }
         if let ImageFit::Crop { shorter } = self.fit
             && !(self.image_size..=LARGEST_CROP).contains(&shorter)
@@ -318,6 +345,42 @@ pub struct SoundPreprocess {
     /// Zeros are added up to whole seconds, at least so many; absent where audio is taken as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole_seconds: Option<u32>,
+    /// Audio is brought to clips of one length, in decibels and not in the logarithms of speech; absent elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<ClipPreprocess>,
+}
+
+impl SoundPreprocess {
+    /// Mel frames of a clip, where audio is brought to clips of one length.
+    pub fn clip_frames(&self) -> Option<usize> {
+        self.clip.as_ref().map(|clip| (clip.samples / self.hop_samples.max(1)) as usize + 1)
+    }
+}
+
+/// How audio is brought to clips of one length for a tower that reads those.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClipPreprocess {
+    /// Samples of a clip.
+    pub samples: u32,
+    /// How shorter audio fills it.
+    pub fill: ClipFill,
+    /// Where the lowest mel band begins, in hertz.
+    pub lowest_hz: u32,
+    /// Where the highest mel band ends, in hertz.
+    pub highest_hz: u32,
+}
+
+/// How audio that is shorter than a clip fills it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClipFill {
+    /// Repeated as often as it fits whole, then silence.
+    RepeatPad,
+    /// Repeated to the end.
+    Repeat,
+    /// Once, then silence.
+    Pad,
 }
 
 /// Preprocessing by medium; a medium the checkpoint has no tower for is absent.

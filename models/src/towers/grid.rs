@@ -45,6 +45,43 @@ pub fn axis_blend(index: usize, size: usize, side: usize) -> (usize, usize, f32)
     (row, (row + 1).min(side - 1), at - low)
 }
 
+/// Shares of the rows of a square table of `side` rows and columns in each patch of another grid, `[down * across, side * side]`
+/// row by row: triangles as wide as a patch is in rows of the table, and at least one row.
+///
+/// # Numerics
+/// f64, rounded once.
+/// # Source
+/// torch 2.15.0, `interpolate` with `mode="bilinear"`, `antialias=True` and `align_corners=False`.
+pub fn resized(side: usize, [down, across]: [usize; 2]) -> Vec<f32> {
+    let (rows, columns) = (axis_shares(side, down), axis_shares(side, across));
+    let mut shares = Vec::with_capacity(down * across * side * side);
+    for row in &rows {
+        for column in &columns {
+            shares.extend(row.iter().flat_map(|row| column.iter().map(move |column| (row * column) as f32)));
+        }
+    }
+    shares
+}
+
+/// Shares of `from` rows in each of `to`: `[to][from]`.
+fn axis_shares(from: usize, to: usize) -> Vec<Vec<f64>> {
+    let scale = from as f64 / to as f64;
+    let width = scale.max(1.0);
+    let of = |at: usize| {
+        let centre = scale * (at as f64 + 0.5);
+        let first = (centre - width + 0.5).max(0.0) as usize;
+        let end = ((centre + width + 0.5) as usize).min(from);
+        let mut shares = vec![0.0; from];
+        for (row, share) in shares.iter_mut().enumerate().take(end).skip(first) {
+            *share = (1.0 - ((row as f64 - centre + 0.5) / width).abs()).max(0.0);
+        }
+        let total: f64 = shares.iter().sum();
+        shares.iter_mut().for_each(|share| *share /= total);
+        shares
+    };
+    (0..to).map(of).collect()
+}
+
 /// The four corners of every patch, in the order (low, low), (low, high), (high, low), (high, high) of (row, column).
 pub fn blend(grids: &[Grid], side: usize, merge: usize) -> [Corner; 4] {
     let patches = grids.iter().map(|g| g.patches()).sum();
@@ -112,6 +149,23 @@ mod tests {
         let step = 47.0f32 / 35.0;
         assert!((0..36).any(|i| (step * i as f32).to_bits() != (i as f32 * 47.0 / 35.0).to_bits()));
         assert!((0..36).all(|i| (at(i, 36) - i as f32 * 47.0 / 35.0).abs() < 1e-6));
+    }
+
+    #[test]
+    fn a_table_of_the_same_grid_is_itself_and_shares_are_whole() {
+        let same = resized(3, [3, 3]);
+        let unit: Vec<f32> = (0..81).map(|at| f32::from(u8::from(at / 9 == at % 9))).collect();
+        assert_eq!(same, unit);
+        for grid in [[1, 7], [2, 10], [5, 2]] {
+            let shares = resized(4, grid);
+            assert_eq!(shares.len(), grid[0] * grid[1] * 16);
+            assert!(shares.chunks(16).all(|patch| (patch.iter().sum::<f32>() - 1.0).abs() < 1e-6), "{grid:?}");
+        }
+        // `torch.nn.functional.interpolate` of [0, 1, 2, 3] to two: with antialiasing no row is left out.
+        let rows = axis_shares(4, 2);
+        for (share, want) in rows[0].iter().zip([3.0 / 7.0, 3.0 / 7.0, 1.0 / 7.0, 0.0]) {
+            assert!((share - want).abs() < 1e-12, "{rows:?}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod conv;
 pub mod grid;
 pub mod merger;
 pub mod speech;
+pub mod swin;
 pub mod text;
 pub mod vision;
 pub mod vit;

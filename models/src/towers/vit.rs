@@ -6,6 +6,8 @@ use burn::tensor::{Int, Tensor, TensorData};
 use omniburn_kernels::Segments;
 use serde::{Deserialize, Serialize};
 
+use super::grid;
+use crate::batch::upload;
 use crate::blocks::filler::{with_filler, without_filler};
 use crate::blocks::{HiddenAct, LayerNorm, Linear, PreNormLayer, PreNormMlp, PreNormSizes, unit_rows};
 use crate::builder::Builder;
@@ -42,6 +44,10 @@ pub struct VitConfig {
     pub act: HiddenAct,
     /// How rows become the vector.
     pub head: VitHead,
+    /// Whether images keep their shape, each of as many patches as it has: `image_size` is what the position table lays out
+    /// then, and its rows are blended for the patches of an image (NaFlex). Patches are cut with their channels last.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub flexible: bool,
 }
 
 /// How the rows of a [`VitTower`] become its vector, with what else differs between the two kinds.
@@ -81,7 +87,19 @@ impl VitConfig {
                 expected: format!("at most vision.image_size, {}", self.image_size),
             });
         }
+        if self.flexible && self.head != VitHead::Probe {
+            return Err(ConfigError::OutOfRange {
+                field: "vision.flexible".into(),
+                found: "true".into(),
+                expected: "false beside a class row".into(),
+            });
+        }
         positive("vision.norm_eps", self.norm_eps)
+    }
+
+    /// Side of a patch, where images keep their shape.
+    pub fn flexible_patch(&self) -> Option<usize> {
+        self.flexible.then_some(self.patch_px)
     }
 
     /// Numbers of its vector.
@@ -110,9 +128,11 @@ impl VitConfig {
             VitHead::Class { .. } => "a class row",
             VitHead::Probe => "a learned query over all rows",
         };
-        format!(
-            "{layers} layers of {hidden}, {heads} heads, patches of {patch_px} in squares of {image_size}, pooled by {head}"
-        )
+        let images = match self.flexible {
+            true => format!("images of any shape over a table of {0} x {0} positions", self.grid()),
+            false => format!("squares of {image_size}"),
+        };
+        format!("{layers} layers of {hidden}, {heads} heads, patches of {patch_px} in {images}, pooled by {head}")
     }
 
     fn patch_values(&self) -> usize {
@@ -171,6 +191,7 @@ impl VitTower {
         let first = config.rows() - patches;
         let positions = b.computed([patches, hidden], |_| table.val().slice_dim(0, first..first + patches));
         let (patch_embedding, front) = match config.head {
+            VitHead::Probe if config.flexible => (b.linear_biased("patch_embedding", values, hidden), None),
             VitHead::Probe => (b.convolution("patch_embedding", values, hidden, axes), None),
             VitHead::Class { .. } => {
                 let class = b.exact("class_embedding", [hidden]);
@@ -202,10 +223,14 @@ impl VitTower {
         &self.config
     }
 
-    /// Operations of one image.
+    /// Operations of one image; of one that fills the position table, where images keep their shape.
     pub fn flops(&self) -> u64 {
-        let rows = self.config.rows();
-        let patches = self.config.grid() * self.config.grid();
+        self.flops_of(self.config.grid() * self.config.grid())
+    }
+
+    /// Operations of one image of this many patches.
+    pub fn flops_of(&self, patches: usize) -> u64 {
+        let rows = patches + usize::from(self.front.is_some());
         let layers: u64 = self.layers.iter().map(|layer| layer.flops(rows, rows * rows)).sum();
         let head = match &self.head {
             Head::Class(projection) => projection.flops(1),
@@ -223,10 +248,17 @@ impl VitTower {
         3 * pixels + rows * layer + scores
     }
 
+    /// f32 values alive a patch in the widest step, where images keep their shape.
+    pub fn patch_values_alive(&self) -> usize {
+        let layer = self.layers.first().map_or(0, PreNormLayer::row_values);
+        3 * self.config.patch_values() + layer + self.config.grid().pow(2)
+    }
+
     /// Vectors of images; images never see each other.
     ///
     /// # Shapes
-    /// - `pixels`: `[images, 3, image_size, image_size]`, red, green, blue, brought to the tower's range
+    /// - `pixels`: `[images, 3, image_size, image_size]`, red, green, blue, brought to the tower's range; where images keep
+    ///   their shape, `[images, 3, height, width]` in whole patches
     /// - returns: `[images, vector, 1, 1]`: maps of one cell, each of unit length
     /// # Numerics
     /// The residual stream, norms and softmax are f32; products are in the weights' type.
@@ -243,12 +275,21 @@ impl VitTower {
     /// # Shapes
     /// As [`VitTower::forward`].
     pub fn begin(&self, pixels: Tensor<4>) -> VitPass {
-        let [images, ..] = pixels.dims();
-        let (hidden, rows) = (self.config.hidden, self.config.rows());
-        let embedded = self.patch_embedding.forward(self.patches(pixels)); // [images * patches, hidden]
+        let [images, _, height, width] = pixels.dims();
+        let (hidden, grid, patch_px) = (self.config.hidden, self.config.grid(), self.config.patch_px);
+        let (down, across) = if self.config.flexible { (height / patch_px, width / patch_px) } else { (grid, grid) };
+        let patches = down * across;
+        let rows = patches + usize::from(self.front.is_some());
+        let embedded = self.patch_embedding.forward(self.patches(pixels, down, across)); // [images * patches, hidden]
         let embedded = capture::pass(|| "vision.patch_embedding".into(), embedded);
-        let [patches, _] = self.positions.dims();
-        let positions = self.positions.val().reshape([1, patches, hidden]);
+        let positions = match (down, across) == (grid, grid) {
+            true => self.positions.val(),
+            false => {
+                let shares = upload(grid::resized(grid, [down, across]), [patches, grid * grid], &embedded.device());
+                shares.matmul(self.positions.val())
+            }
+        };
+        let positions = capture::pass(|| "vision.positions".into(), positions).reshape([1, patches, hidden]);
         let placed = embedded.reshape([images, patches, hidden]) + positions; // [images, patches, hidden]
         let stream = match &self.front {
             None => placed.reshape([images * rows, hidden]),
@@ -298,16 +339,18 @@ impl VitTower {
         vectors.reshape([images, width, 1, 1])
     }
 
-    /// Squares cut into patches, row by row, each as (channel, row, column).
+    /// Images cut into patches, row by row, each as (channel, row, column), or as (row, column, channel) where images keep their
+    /// shape.
     ///
     /// # Shapes
-    /// - `pixels`: `[images, 3, image_size, image_size]`; returns: `[images * patches, 3 * patch * patch]`
-    fn patches(&self, pixels: Tensor<4>) -> Tensor<2> {
+    /// - `pixels`: `[images, 3, height, width]`; returns: `[images * patches, 3 * patch * patch]`
+    fn patches(&self, pixels: Tensor<4>, down: usize, across: usize) -> Tensor<2> {
         let [images, channels, ..] = pixels.dims();
-        let (grid, side) = (self.config.grid(), self.config.patch_px);
-        let pixels = pixels.slice([0..images, 0..channels, 0..grid * side, 0..grid * side]);
-        let cut: Tensor<6> = pixels.reshape([images, channels, grid, side, grid, side]);
-        cut.permute([0, 2, 4, 1, 3, 5]).reshape([images * grid * grid, channels * side * side])
+        let side = self.config.patch_px;
+        let pixels = pixels.slice([0..images, 0..channels, 0..down * side, 0..across * side]);
+        let cut: Tensor<6> = pixels.reshape([images, channels, down, side, across, side]);
+        let order = if self.config.flexible { [0, 2, 4, 3, 5, 1] } else { [0, 2, 4, 1, 3, 5] };
+        cut.permute(order).reshape([images * down * across, channels * side * side])
     }
 }
 
@@ -389,6 +432,7 @@ mod tests {
             norm_eps: 1e-6,
             act: HiddenAct::GeluTanh,
             head,
+            flexible: false,
         }
     }
 

@@ -26,6 +26,9 @@ NAMES = [
     "qwen3-vl-embed-tiny",
     "bidirlm-omni-tiny",
     "qwen3-vl-rerank-tiny",
+    "lfm2-tiny",
+    "clap-tiny",
+    "siglip2-tiny",
 ]
 
 

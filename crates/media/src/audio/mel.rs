@@ -79,7 +79,7 @@ pub fn log_mel(samples: &[f32], preprocess: &MelPreprocess) -> Result<LogMel, Me
         return Err(MediaError::AudioTooShort { name: NAME.to_owned(), frames, minimum: LEAST_FRAMES });
     }
     let windows = (samples.len() + preprocess.fft_samples as usize / 2).div_ceil(hop);
-    Ok(scaled(log_powers(samples, preprocess, windows, false), frames, preprocess))
+    Ok(scaled(log_powers(samples, preprocess, HertzRange::SPEECH, windows, false), frames, preprocess))
 }
 
 /// Log-mel frames of a bare clip: `floor(samples / hop)` of them. It is mirrored behind its end as it is before its start, and
@@ -99,7 +99,50 @@ pub fn log_mel_mirrored(samples: &[f32], preprocess: &MelPreprocess) -> Result<L
     if samples.len() <= preprocess.fft_samples as usize / 2 || frames == 0 {
         return Err(MediaError::AudioTooShort { name: NAME.to_owned(), frames: 0, minimum: 1 });
     }
-    Ok(scaled(log_powers(samples, preprocess, frames, true), frames, preprocess))
+    Ok(scaled(log_powers(samples, preprocess, HertzRange::SPEECH, frames, true), frames, preprocess))
+}
+
+/// Decibels of the mel bands of a bare clip: `floor(samples / hop) + 1` frames. It is mirrored before its start and behind its
+/// end; bands lie between two frequencies.
+///
+/// # Shapes
+/// - `samples`: `[samples]`, mono, at [`MelPreprocess::sample_rate_hz`]
+/// - returns: `[frames, mels]`
+/// # Numerics
+/// Window and filters as [`log_mel`]; then `10 log10(max(power, 1e-10))`. All of it in f64, rounded once at the end.
+/// # Errors
+/// [`MediaError::SampleNotFinite`]; [`MediaError::AudioTooShort`] where half a window cannot be mirrored;
+/// [`MediaError::Preprocess`] for a number that is zero, or a range that is none.
+/// # Source
+/// transformers 5.23, `ClapFeatureExtractor._np_extract_fbank_features` with the filters of `truncation="rand_trunc"`.
+pub fn decibel_mel(samples: &[f32], preprocess: &MelPreprocess, range: HertzRange) -> Result<LogMel, MediaError> {
+    check(samples, preprocess)?;
+    let HertzRange { lowest, highest } = range;
+    if lowest >= highest {
+        let expected = "more than the lowest frequency";
+        return Err(MediaError::Preprocess { field: "highest_hz", found: highest.to_string(), expected });
+    }
+    if samples.len() <= preprocess.fft_samples as usize / 2 {
+        return Err(MediaError::AudioTooShort { name: NAME.to_owned(), frames: 0, minimum: 1 });
+    }
+    let frames = samples.len() / preprocess.hop_samples as usize + 1;
+    let powers = log_powers(samples, preprocess, range, frames, true);
+    let values = powers.iter().map(|value| (10.0 * value) as f32).collect();
+    Ok(LogMel { values, mels: preprocess.mels as usize })
+}
+
+/// Frequencies between which mel bands lie, in hertz.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HertzRange {
+    /// Where the first band begins.
+    pub lowest: u32,
+    /// Where the last one ends.
+    pub highest: u32,
+}
+
+impl HertzRange {
+    /// That of the published speech models, whatever the rate is.
+    const SPEECH: Self = Self { lowest: 0, highest: 8000 };
 }
 
 /// What the clip is called in messages.
@@ -135,11 +178,17 @@ fn scaled(mut log_power: Vec<f64>, frames: usize, preprocess: &MelPreprocess) ->
 
 /// `log10` of the mel powers of the first windows of a clip, behind whose end there is its mirror image or silence:
 /// `[windows, mels]`.
-fn log_powers(samples: &[f32], preprocess: &MelPreprocess, windows: usize, mirrored: bool) -> Vec<f64> {
+fn log_powers(
+    samples: &[f32],
+    preprocess: &MelPreprocess,
+    range: HertzRange,
+    windows: usize,
+    mirrored: bool,
+) -> Vec<f64> {
     let fft_samples = preprocess.fft_samples as usize;
     let hop = preprocess.hop_samples as usize;
     let before = fft_samples / 2;
-    let bands = mel_bands(preprocess);
+    let bands = mel_bands(preprocess, range);
     let window = hann(fft_samples);
     let fft = RealFftPlanner::<f64>::new().plan_fft_forward(fft_samples);
     let mut framed = fft.make_input_vec();
@@ -214,17 +263,17 @@ struct Band {
     weights: Vec<f64>,
 }
 
-/// Triangles of area one between equal steps on Slaney's mel scale, from 0 Hz to 8 kHz whatever the rate is.
+/// Triangles of area one between equal steps on Slaney's mel scale.
 ///
 /// # Source
 /// transformers 5.23, `audio_utils.mel_filter_bank` with `norm="slaney"` and `mel_scale="slaney"`, and
 /// `feature_extraction_whisper.py` for the highest frequency.
-fn mel_bands(preprocess: &MelPreprocess) -> Vec<Band> {
+fn mel_bands(preprocess: &MelPreprocess, range: HertzRange) -> Vec<Band> {
     let bins = preprocess.fft_samples as usize / 2 + 1;
     let mels = preprocess.mels as usize;
-    const HIGHEST_HZ: f64 = 8000.0;
-    let highest_mel = hertz_to_mel(HIGHEST_HZ);
-    let edges: Vec<f64> = (0..mels + 2).map(|i| mel_to_hertz(highest_mel * i as f64 / (mels + 1) as f64)).collect();
+    let (lowest, highest) = (hertz_to_mel(range.lowest.into()), hertz_to_mel(range.highest.into()));
+    let edge = |i: usize| mel_to_hertz(lowest + (highest - lowest) * i as f64 / (mels + 1) as f64);
+    let edges: Vec<f64> = (0..mels + 2).map(edge).collect();
     let bin_hz = |bin: usize| f64::from(preprocess.sample_rate_hz) * bin as f64 / f64::from(preprocess.fft_samples);
     edges
         .windows(3)
@@ -260,7 +309,7 @@ mod tests {
 
     #[test]
     fn every_published_band_has_at_least_one_bin() {
-        for (index, band) in mel_bands(&PUBLISHED).iter().enumerate() {
+        for (index, band) in mel_bands(&PUBLISHED, HertzRange::SPEECH).iter().enumerate() {
             assert!(!band.weights.is_empty() && band.weights.iter().all(|w| *w > 0.0), "band {index}");
             assert!(band.first_bin + band.weights.len() <= 201);
         }

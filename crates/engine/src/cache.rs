@@ -216,7 +216,7 @@ fn bytes_of(result: &Answer) -> u64 {
     let rows = result.multi.as_deref().unwrap_or_default();
     let of_row = rows.first().map_or(0, |row| 64 + 4 * row.as_slice().len());
     let sparse = result.sparse.as_ref().map_or(0, |sparse| 8 * sparse.indices.len());
-    let vectors = 1 + result.segments.len();
+    let vectors = 1 + result.segments.len() + result.chunks.len();
     (256 + vectors * (64 + 4 * result.embedding.as_slice().len()) + rows.len() * of_row + sparse) as u64
 }
 
@@ -237,7 +237,18 @@ mod tests {
         let (segments, timings) = (Vec::new(), Default::default());
         let modality = Modality::Text;
         let (sparse, multi) = (None, None);
-        Answer::Vector(Embedded { embedding, sparse, multi, modality, tokens: 1, truncated: false, segments, timings })
+        let chunks = Vec::new();
+        Answer::Vector(Embedded {
+            embedding,
+            sparse,
+            multi,
+            modality,
+            tokens: 1,
+            truncated: false,
+            segments,
+            chunks,
+            timings,
+        })
     }
 
     #[test]

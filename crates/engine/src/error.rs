@@ -282,6 +282,12 @@ pub enum EngineError {
         /// Those it gives.
         gives: &'static [&'static str],
     },
+    /// Vectors of chunks were asked of a model whose vector is not the mean of a text's rows.
+    #[error("no late chunks of this model: {reason}; cut the text before, and embed each chunk by itself")]
+    NoLateChunks {
+        /// Why its rows cannot be pooled chunk by chunk.
+        reason: &'static str,
+    },
     /// An instruction was given to a model that takes none.
     #[error("the family `{family}` takes no instruction")]
     NoInstruction {

@@ -459,3 +459,69 @@ fn two_runs_that_write_one_file_leave_one_whole_result() {
     assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), 1);
     assert_eq!(names(folder.path()), ["out.jsonl", "record"]);
 }
+
+// ---- what a model gives first, and chunks
+
+/// A folder with the record of a golden model in `record`.
+fn of(twin: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let twin = golden().join("twins").join(twin);
+    let mut convert = omniburn();
+    let made = run(convert.arg("convert").arg(twin).arg(folder.path().join("record")).args(["--dtype", "f32"]));
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    folder
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_model_made_for_vectors_of_tokens_gives_those_unless_another_output_is_asked_for() {
+    let folder = of("lfm2-tiny");
+    let found = embed(&folder, &["--role", "query", "a red bicycle"]);
+    assert_eq!(found.code, 0, "{}", found.stderr);
+    let [line] = &lines(&found.stdout)[..] else { panic!("{}", found.stdout) };
+    let rows = line["multi"].as_array().unwrap();
+    assert_eq!((rows.len() as u64, rows[0].as_array().unwrap().len()), (line["tokens"].as_u64().unwrap(), 128));
+    assert!(line["embedding"].is_null() && line["dim"].is_null());
+    let dense = embed(&folder, &["--output", "dense", "a red bicycle"]);
+    let [line] = &lines(&dense.stdout)[..] else { panic!("{}", dense.stdout) };
+    assert_eq!((line["dim"].as_u64(), line["multi"].is_null()), (Some(64), true));
+    let array = embed(&folder, &["a red bicycle", "--format", "npy", "--out", "o.npy"]);
+    assert_eq!(array.code, 0, "{}", array.stderr);
+    let compare = |more: &[&str]| {
+        let mut compare = omniburn();
+        compare.current_dir(&folder).args(["compare", "--model", "record", "--json", "one text", "another"]).args(more);
+        let found = run(&mut compare);
+        assert_eq!(found.code, 0, "{}", found.stderr);
+        lines(&found.stdout).remove(0)
+    };
+    assert!(compare(&[])["multi"].is_number() && compare(&["--output", "dense"])["cosine"].is_number());
+    assert_refused(&embed(&folder, &["--output", "sparse", "a"]), "it gives multi, dense");
+}
+
+#[test]
+fn late_chunks_are_a_line_each_and_are_refused_where_there_are_none() {
+    let folder = of("modernbert-tiny");
+    let text = "Berlin is a city. It lies on a river. Museums stand on an island in it.";
+    let found = embed(&folder, &["--role", "none", "--late-chunks=24", text, "short"]);
+    assert_eq!(found.code, 0, "{}", found.stderr);
+    let found = lines(&found.stdout);
+    let of_text: Vec<&Value> = found.iter().filter(|line| line["index"] == 0).collect();
+    assert!(of_text.len() > 1 && found.len() == of_text.len() + 1);
+    let mut end = 0;
+    for (at, line) in of_text.iter().enumerate() {
+        assert_eq!((line["chunk"].as_u64(), line["start"].as_u64()), (Some(at as u64), Some(end)), "{line}");
+        assert_eq!(line["embedding"].as_array().unwrap().len() as u64, line["dim"].as_u64().unwrap());
+        assert!(line["tokens"].as_u64().unwrap() <= 26, "{line}");
+        end = line["end"].as_u64().unwrap();
+    }
+    assert_eq!(end as usize, text.len());
+    // Without a number there is one, and a text that fits has one chunk.
+    assert_eq!(lines(&embed(&folder, &["--late-chunks", "short"]).stdout).len(), 1);
+    assert_refused(&embed(&folder, &["--late-chunks=0", "a"]), "--late-chunks");
+    assert_refused(&embed(&folder, &["--late-chunks", "--output", "multi", "a"]), "no other output");
+    let last = of("qwen3-embedding-tiny");
+    assert_refused(&embed(&last, &["--late-chunks", "a"]), "the row of the last token");
+}

@@ -1,6 +1,7 @@
 //! How a call, or an input of it, is treated.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -61,6 +62,8 @@ pub struct Request {
     pub(crate) instruction: Option<String>,
     /// What is wanted beside the vector.
     pub(crate) rows: RowsWanted,
+    /// Tokens of a chunk of a text whose chunks have vectors of their own.
+    pub(crate) late_chunks: Option<NonZeroUsize>,
     pub(crate) cancel: Option<Cancel>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) progress: Option<OnProgress>,
@@ -135,6 +138,15 @@ impl Request {
         self
     }
 
+    /// A vector for each chunk of a text beside that of all of it: the whole text is read in one pass, so that every row knows
+    /// of all others, and the rows of each chunk are pooled for themselves. A chunk has whole sentences of so many tokens at
+    /// most; a longer sentence is cut between words. Only for models whose vector is the mean of a text's rows.
+    #[must_use]
+    pub fn late_chunks(mut self, tokens: NonZeroUsize) -> Self {
+        self.late_chunks = Some(tokens);
+        self
+    }
+
     /// What a document is wanted for, in place of the model's own instruction; only for models that are given one.
     #[must_use]
     pub fn instruction(mut self, instruction: impl Into<String>) -> Self {
@@ -206,7 +218,7 @@ impl Request {
     /// Whether an input has one result under both.
     pub(crate) fn same_result(&self, other: &Self) -> bool {
         let result = |r: &Self| (r.role, r.dim, r.truncation, r.frames);
-        let texts = |r: &Self| (r.rows, r.task.clone(), r.instruction.clone());
+        let texts = |r: &Self| (r.rows, r.late_chunks, r.task.clone(), r.instruction.clone());
         result(self) == result(other) && texts(self) == texts(other)
     }
 
@@ -246,6 +258,10 @@ impl Request {
         }
         if self.rows != RowsWanted::default() {
             pieces.add(format!("{:?}", self.rows).as_bytes());
+        }
+        if let Some(tokens) = self.late_chunks {
+            pieces.add(b"late chunks");
+            pieces.number(tokens.get() as u64);
         }
         pieces.finish()
     }

@@ -1,5 +1,7 @@
 //! What comes out of an input: its vector, or the score of a pair, and what is known of how it was made.
 
+use std::ops::Range;
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,14 +29,28 @@ pub struct Embedded {
     /// What an audio or video file was cut into, 240 s each but the last; one where it is shorter, none for what has no
     /// time. With several, `embedding` is their unit mean.
     pub segments: Vec<Segment>,
+    /// Of a text whose chunks have vectors of their own ([`Request::late_chunks`](crate::Request::late_chunks)), those, in order;
+    /// none otherwise.
+    pub chunks: Vec<Chunk>,
     /// Where the time went.
     pub timings: Timings,
 }
 
+/// A chunk of a text that was read whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chunk {
+    /// Its bytes in the text.
+    pub bytes: Range<usize>,
+    /// Its tokens, those that stand around the text among them for the first and the last chunk.
+    pub tokens: usize,
+    /// Its vector.
+    pub embedding: Embedding,
+}
+
 impl PartialEq for Embedded {
     fn eq(&self, other: &Self) -> bool {
-        let Self { embedding, sparse, multi, modality, tokens, truncated, segments, timings: _ } = self;
-        (embedding, sparse, multi) == (&other.embedding, &other.sparse, &other.multi)
+        let Self { embedding, sparse, multi, modality, tokens, truncated, segments, chunks, timings: _ } = self;
+        (embedding, sparse, multi, chunks) == (&other.embedding, &other.sparse, &other.multi, &other.chunks)
             && (modality, tokens, truncated, segments)
                 == (&other.modality, &other.tokens, &other.truncated, &other.segments)
     }

@@ -2,7 +2,7 @@
 
 use omniburn_media::SEGMENT_SECONDS;
 use omniburn_models::family::{AudioForm, ImageForm};
-use omniburn_models::record::{Dtype, Modality, RecordFolder};
+use omniburn_models::record::{Dtype, ImageFit, Modality, RecordFolder};
 
 use super::budget::Budget;
 use super::copies::copied_weights;
@@ -33,9 +33,16 @@ pub fn largest_inputs(record: &RecordFolder, compute: Dtype) -> Vec<LargestInput
     match spec.image {
         Some(ImageForm::Pixels { image_size, .. }) => {
             let frames = preprocess.video_frames.unwrap_or(8) as usize;
-            let square = 3 * (image_size as u64).pow(2);
-            found.push(row("image", 1, estimate.square_unit(1) + ends + square + copies(Modality::Image)));
-            let video = estimate.square_unit(1) + ends + frames as u64 * square;
+            let fit = preprocess.square.as_ref().map(|square| square.fit);
+            let (square, unit) = match fit {
+                Some(ImageFit::Patches { patch_px, most }) => {
+                    let pixels = u64::from(most) * u64::from(patch_px).pow(2);
+                    (3 * pixels, estimate.patches_item(most as usize, 1, 64))
+                }
+                _ => (3 * (image_size as u64).pow(2), estimate.square_unit(1) + ends),
+            };
+            found.push(row("image", 1, unit + square + copies(Modality::Image)));
+            let video = unit + frames as u64 * square;
             found.push(row("video, frames", frames, video + copies(Modality::Image)));
         }
         Some(ImageForm::Patches { patch_px, merge, patch_values, .. }) => {
@@ -64,6 +71,14 @@ pub fn largest_inputs(record: &RecordFolder, compute: Dtype) -> Vec<LargestInput
         (Some(AudioForm::Windows { .. }), Some(mel)) => {
             let frames = 4 * (mel.sample_rate_hz / mel.hop_samples.max(1)) as usize;
             found.push(row("speech, frames", frames, estimate.audio_unit(&[frames]) + ends + copies(Modality::Audio)));
+        }
+        (Some(AudioForm::Spectrogram { mels, .. }), Some(sound)) => {
+            let frames = sound.clip_frames().unwrap_or(1);
+            let clips = (SEGMENT_SECONDS * f64::from(sound.sample_rate_hz)) as usize
+                / sound.clip.as_ref().map_or(1, |clip| clip.samples.max(1) as usize);
+            let kept = (4 * frames * mels * (clips + 1)) as u64;
+            let unit = estimate.audio_unit(&[frames]) + ends;
+            found.push(row("longest segment of audio, frames", frames, kept + unit + copies(Modality::Audio)));
         }
         (Some(audio @ (AudioForm::Mel(_) | AudioForm::Chunked(_))), Some(mel)) => {
             let frames = SEGMENT_SECONDS * f64::from(mel.sample_rate_hz) / f64::from(mel.hop_samples.max(1));

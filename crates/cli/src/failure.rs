@@ -65,6 +65,7 @@ impl From<EngineError> for Failure {
             | EngineError::UnknownDevice { .. }
             | EngineError::OutputAbsent { .. }
             | EngineError::NoInstruction { .. }
+            | EngineError::NoLateChunks { .. }
             | EngineError::UnknownOutput { .. }
             | EngineError::Record(RecordError::UnknownTask { .. }) => USAGE,
             EngineError::Record(_) | EngineError::Tokenizer(_) | EngineError::TokenizerTable { .. } => REFUSED,

@@ -90,7 +90,9 @@ pub(crate) fn square(
     for step in ["do_resize", "do_rescale", "do_normalize"] {
         root.only_flag(step, true);
     }
-    for step in ["default_to_square", "do_pad", "use_square_size"] {
+    // Without a size there is none to be read as a square's.
+    let sized: &[&str] = if class == Class::Siglip2 { &[] } else { &["default_to_square"] };
+    for step in ["do_pad", "use_square_size"].iter().chain(sized) {
         root.only_flag(step, false);
     }
     // To the library `null` is no absence: it switches a step off, or leaves it without its numbers.

@@ -599,7 +599,7 @@ mod tests {
         let item = |index, ids: &[u32]| {
             let reserved = Arc::new(session.pool.try_reserve(Priority::Background, 1).unwrap());
             let sequence = ids.to_vec().into();
-            TextItem { index, digest: None, sequence, truncated: false, pair: None, reserved }
+            TextItem { index, digest: None, sequence, truncated: false, pair: None, chunks: Vec::new(), reserved }
         };
         let request = Request::new(Role::None);
         let run = |items: Vec<TextItem>, count: usize| {

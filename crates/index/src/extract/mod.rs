@@ -4,6 +4,7 @@
 //! one file. Archives are not entered; documents that are archives are read for the parts that hold their text.
 
 mod archive;
+mod exif;
 mod html;
 mod mail;
 mod office;
@@ -14,6 +15,8 @@ mod text;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+
+pub(crate) use exif::taken_ns;
 
 use crate::error::Fault;
 use crate::kind::Kind;

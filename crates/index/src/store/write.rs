@@ -50,6 +50,8 @@ pub(crate) struct NewChunk {
 pub(crate) struct NewContent {
     pub kind: Kind,
     pub title: Option<String>,
+    /// When a photograph was taken, in nanoseconds since 1970.
+    pub taken_ns: Option<i64>,
     pub chunks: Vec<NewChunk>,
 }
 
@@ -207,6 +209,7 @@ impl Database {
         let tx = begun.map_err(|e| self.error(e))?;
         let done = work(self, &tx)?;
         tx.commit().map_err(|e| self.error(e))?;
+        self.still_there()?;
         Ok(done)
     }
 }
@@ -298,13 +301,15 @@ fn content_of(
         (None, None) => return Err(db.corrupt("a content that files share is missing")),
     };
     let id: i64 = tx
-        .prepare_cached("INSERT INTO contents (digest, kind, title, sum) VALUES (?1, ?2, ?3, 0) RETURNING id")
+        .prepare_cached(
+            "INSERT INTO contents (digest, kind, title, taken_ns, sum) VALUES (?1, ?2, ?3, ?4, 0) RETURNING id",
+        )
         .and_then(|mut insert| {
-            insert.query_row(params![digest.as_slice(), new.kind.name(), new.title], |row| row.get(0))
+            insert.query_row(params![digest.as_slice(), new.kind.name(), new.title, new.taken_ns], |row| row.get(0))
         })
         .map_err(wrong)?;
     tx.prepare_cached("UPDATE contents SET sum = ?2 WHERE id = ?1")
-        .and_then(|mut put| put.execute([id, sums::content(id, new.kind.name(), new.title.as_deref())]))
+        .and_then(|mut put| put.execute([id, sums::content(id, new.kind.name(), new.title.as_deref(), new.taken_ns)]))
         .map_err(wrong)?;
     for chunk in &new.chunks {
         let vector = chunk.vector.as_ref().map(|values| pages.add(db, tx, values, chunk.modality)).transpose()?;
@@ -380,10 +385,7 @@ pub(crate) fn compact(db: &mut Database) -> Result<(), IndexError> {
         for head in &old {
             let bytes = bytes_of(db, head, dim)?;
             for slot in 0..head.count {
-                let Some(modality) = head.alive.iter().position(|bits| bits.words()[slot / 64] >> (slot % 64) & 1 == 1)
-                else {
-                    continue;
-                };
+                let Some(modality) = head.modality(slot) else { continue };
                 let (page, to) = ((next / super::PAGE_ROWS as i64) as usize, (next % super::PAGE_ROWS as i64) as usize);
                 if page == moved.len() {
                     moved.push((Vec::new(), [0, 1, 2, 3].map(|_| crate::bits::Bits::none(super::PAGE_ROWS))));
@@ -408,7 +410,8 @@ pub(crate) fn compact(db: &mut Database) -> Result<(), IndexError> {
         )
         .map_err(wrong)
     })?;
-    db.connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);").map_err(|e| db.error(e))
+    db.connection.execute_batch("VACUUM;").map_err(|e| db.error(e))?;
+    db.settle_log()
 }
 
 /// Gives chunks the new numbers of their vectors.

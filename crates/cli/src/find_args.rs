@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use omniburn_index::{Kind, MinScore, Mode, kinds_of};
 
-use crate::args::{ComputeArgs, ModelArgs, TruncateArg, bytes};
+use crate::model_args::{ComputeArgs, ModelArgs, TruncateArg, bytes};
 
 /// The model that an index is made with, and how it computes.
 #[derive(Debug, Args)]
@@ -218,8 +218,9 @@ narrow the search: type:image ext:pdf in:~/Docs after:2026-01-01 before:30d (so 
 id (for `omniburn get`), and scores: the cosine (semantic) and bm25 (words).
 
 score lies from 0 to 1. By meaning it is read from how seldom something unrelated has a cosine as high, where the model was measured \
-(the one that ships is), so that it can be compared between kinds; else it is the cosine. A hit with every word of the query has 0.95. \
---min-score auto leaves out what is not related: it cuts at 0.75, which one unrelated item in a hundred reaches.
+(the one that ships is), so that it can be compared between kinds; else it is the cosine. By words it is made of the share of the query's \
+words, and 0.95 where all are there; both together are worth more than either. --min-score auto cuts at 0.75, which one unrelated \
+item in a hundred reaches by meaning; 0.9 is what one in a thousand reaches.
 
 Nothing found: exit code 0, nothing on standard output, a sentence on standard error.",
     after_help = "Examples:
@@ -345,7 +346,7 @@ pub struct CalibrateArgs {
 /// `--mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ModeArg {
-    /// By both, fused by rank.
+    /// By both.
     Hybrid,
     /// By meaning alone.
     Semantic,

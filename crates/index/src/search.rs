@@ -5,8 +5,8 @@
 //! Where the model is calibrated, both are evidence from 0 to 1 and are joined as if they were independent: `1 - (1 - a)(1 - b)`.
 //! Meaning gives the calibrated score, which can be compared between modalities. Words give the share of the query's terms that
 //! a chunk has, each term counted by how seldom it is, squared: a few of many words that are everywhere say nothing, and all of
-//! them nearly everything. On the questions of `cargo xtask eval-find` this finds more than fusion by rank, in which one common
-//! word is worth as much as the best place by meaning.
+//! them nearly everything. In a fusion by rank one common word would be worth as much as the best place by meaning; what this
+//! finds is measured by `cargo xtask eval-find`.
 //!
 //! Where it is not calibrated, cosines and words cannot be compared, and the lists are fused by reciprocal rank (Cormack, Clarke
 //! and Büttcher 2009, k = 60), a place by words counting as much as the same share.

@@ -5,6 +5,7 @@
 
 mod lock;
 mod pages;
+mod path;
 mod read;
 mod schema;
 mod sums;
@@ -18,9 +19,10 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags};
 
 pub(crate) use lock::WriterLock;
 pub(crate) use pages::{PAGE_ROWS, PageHead, Rows, bytes_of, heads};
-pub(crate) use read::{ChunkRow, FileRow, KnownFile, path_of_bytes};
+pub(crate) use path::{FileStat, below, bytes_of_path, path_of_bytes};
+pub(crate) use read::{ChunkRow, FileRow, KnownFile};
 pub use read::{FailedFile, Status};
-pub(crate) use write::{Batch, FileStat, NewChunk, NewContent, Put, State, below, bytes_of_path, compact};
+pub(crate) use write::{Batch, NewChunk, NewContent, Put, State, compact};
 
 use crate::embedder::EmbedderProfile;
 use crate::error::IndexError;

@@ -3,9 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use sha2::{Digest, Sha256};
-
-use super::{Database, FileStat, WriterLock, heads, sums};
+use super::path::{FileStat, path_of_bytes};
+use super::{Database, WriterLock, heads, sums};
 use crate::error::{Fault, IndexError};
 use crate::kind::Kind;
 use crate::locator::Locator;
@@ -78,24 +77,6 @@ pub struct Status {
     pub identity: String,
     /// When the last update was complete, in nanoseconds since 1970.
     pub updated_ns: Option<i64>,
-}
-
-/// Bytes from the database as a path.
-pub(crate) fn path_of_bytes(bytes: Vec<u8>) -> PathBuf {
-    #[cfg(unix)]
-    {
-        use std::os::unix::ffi::OsStringExt;
-        std::ffi::OsString::from_vec(bytes).into()
-    }
-    #[cfg(not(unix))]
-    {
-        String::from_utf8_lossy(&bytes).into_owned().into()
-    }
-}
-
-/// The id of a file: the beginning of a digest of its path, of which people see as much as tells it from others.
-pub(crate) fn short_of(path: &[u8]) -> Vec<u8> {
-    Sha256::digest(path)[..8].to_vec()
 }
 
 impl Database {

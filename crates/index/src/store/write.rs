@@ -6,34 +6,11 @@ use std::path::Path;
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::pages::Pages;
-use super::read::short_of;
+use super::path::{FileStat, below, bytes_of_path, path_of_bytes, short_of};
 use super::{Database, bytes_of, heads, sums};
 use crate::error::{Fault, IndexError};
 use crate::kind::{Kind, Modality};
 use crate::locator::Locator;
-
-/// A path as the database keeps it: its bytes, where names are bytes.
-pub(crate) fn bytes_of_path(path: &Path) -> Vec<u8> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::ffi::OsStrExt;
-        path.as_os_str().as_bytes().to_vec()
-    }
-    #[cfg(not(unix))]
-    {
-        path.to_string_lossy().into_owned().into_bytes()
-    }
-}
-
-/// A file as a look without opening it finds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FileStat {
-    pub path: Vec<u8>,
-    pub size: i64,
-    pub mtime_ns: i64,
-    /// When it was looked at.
-    pub seen_ns: i64,
-}
 
 /// A part of a content with its words and its vector.
 #[derive(Debug, Clone)]
@@ -214,18 +191,6 @@ impl Database {
     }
 }
 
-/// The bounds of the paths below a folder.
-pub(crate) fn below(folder: &Path) -> (Vec<u8>, Vec<u8>) {
-    let mut from = bytes_of_path(folder);
-    if from.last() != Some(&(std::path::MAIN_SEPARATOR as u8)) {
-        from.push(std::path::MAIN_SEPARATOR as u8);
-    }
-    let mut to = from.clone();
-    // The byte behind the separator ends the range.
-    *to.last_mut().expect("it ends with a separator") += 1;
-    (from, to)
-}
-
 /// Writes pages, and counts the change.
 fn finish(db: &Database, tx: &Transaction<'_>, pages: Pages) -> Result<(), IndexError> {
     if pages.finish(db, tx)? {
@@ -241,7 +206,7 @@ fn put_file(db: &Database, tx: &Transaction<'_>, put: &Put, pages: &mut Pages) -
         State::Indexed { digest, new } => Some(content_of(db, tx, digest, new.as_ref(), pages)?),
         State::Failed(_) | State::PassedOver => None,
     };
-    let path = super::path_of_bytes(put.file.path.clone());
+    let path = path_of_bytes(put.file.path.clone());
     let ext = path.extension().map(|ext| ext.to_string_lossy().to_lowercase()).unwrap_or_default();
     let fault = match &put.state {
         State::Failed(fault) => Some(fault),

@@ -66,7 +66,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         package: "omniburn-index",
-        imports: &["omniburn", "omniburn-media"],
+        imports: &["omniburn", "omniburn-media", "omniburn-output"],
         never: &["burn", "clap", "axum", "tokio", "safetensors"],
         reason: "files, words and vectors in one database; the engine is one of the models it can be fed by, behind a feature, so that it builds and tests without Burn",
     },
@@ -90,7 +90,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         package: "omniburn-eval",
-        imports: &["omniburn", "omniburn-cli"],
+        imports: &["omniburn", "omniburn-cli", "omniburn-index"],
         never: &["burn-core"],
         reason: "measures the model that ships by the engine's public surface, with the command line's features, and is imported by nobody",
     },

@@ -175,6 +175,13 @@ const STEPS: &[Step] = &[
         work: Work::RunWith(eval_mini, "the sets are not there; `sh tests/golden/make/fetch_mini_sets.sh` gets them"),
     },
     Step {
+        name: "find",
+        proves: "an index finds what is asked for at its floors or above",
+        slow: true,
+        inputs: inputs!("crates", "models", "tests/eval"),
+        work: Work::Run(|| args(cargo(), "run --release --package omniburn-eval --bin find")),
+    },
+    Step {
         name: "wgpu",
         proves: "the backend tests on software Vulkan",
         slow: true,
@@ -478,7 +485,7 @@ mod tests {
     fn quick_leaves_out_what_needs_another_build_or_another_tool() {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
-        let slow = ["licences", "readme", "ships", "scheduler", "fuzz", "soak", "av1", "mini", "wgpu"];
+        let slow = ["licences", "readme", "ships", "scheduler", "fuzz", "soak", "av1", "mini", "find", "wgpu"];
         assert_eq!(chosen(&quick).unwrap().1, slow);
     }
 
@@ -487,7 +494,7 @@ mod tests {
         let only = Choice { only: vec!["test".into(), "format".into()], ..Choice::default() };
         assert_eq!(names(&only), ["format", "test"]);
         let from = Choice { from: Some("av1".into()), ..Choice::default() };
-        assert_eq!(names(&from), ["av1", "mini", "wgpu"]);
+        assert_eq!(names(&from), ["av1", "mini", "find", "wgpu"]);
     }
 
     #[test]

@@ -160,6 +160,22 @@ enum Verb {
         json: Option<PathBuf>,
     },
 
+    /// Measure how well an index finds what is asked for, and compare with the floors
+    #[command(
+        name = "eval-find",
+        after_help = "Indexes tests/eval/find/files and the samples of the model that ships, and asks the questions of \
+        tests/eval/find/questions.json by words, by meaning and by both.\n\n\
+        Examples:\n  \
+        cargo xtask eval-find              the table\n  \
+        cargo xtask eval-find --explain    and every question with the rank of its answer in each\n\n\
+        Exit codes: 0 every figure is at its floor or above; 1 one is below; 2 a file or an argument is missing."
+    )]
+    EvalFind {
+        /// A line a question: the rank of its first answer by words, by meaning, by both
+        #[arg(long)]
+        explain: bool,
+    },
+
     /// The kernels' tests under AddressSanitizer, and under Miri where it is installed
     #[command(after_help = "Needs a nightly toolchain.\nExample:\n  cargo xtask sanitize")]
     Sanitize,
@@ -332,6 +348,12 @@ fn run(verb: Verb) -> Result<u8> {
             let (model, exact, json) = (path(model), path(exact), path(json));
             let words = [("--model", model), ("--dtype", dtype), ("--exact", exact), ("--json", json)];
             return eval_mini(&root, &flags, words);
+        }
+        Verb::EvalFind { explain } => {
+            let mut command = cargo();
+            command.args(["run", "--quiet", "--release", "--package", "omniburn-eval", "--bin", "find"]);
+            command.arg("--manifest-path").arg(root.join("Cargo.toml")).arg("--").args(explain.then_some("--explain"));
+            return Ok(code(status(&mut command)?));
         }
         Verb::Sanitize => return sanitize::run(&root),
         Verb::Fuzz { runs, target } => return fuzz::run(&root, runs, &target),

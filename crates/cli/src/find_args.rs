@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use omniburn_index::{Kind, MinScore, Mode, kinds_of};
 
-use crate::args::{ComputeArgs, ModelArgs, TruncateArg, bytes};
+use crate::model_args::{ComputeArgs, ModelArgs, TruncateArg, bytes};
 
 /// The model that an index is made with, and how it computes.
 #[derive(Debug, Args)]
@@ -49,8 +49,12 @@ its vectors. Without FOLDER: every folder that the index keeps, with the rules i
 Left out are hidden files, what .gitignore and .omniburnignore say, node_modules and its like, folders marked as caches \
 (CACHEDIR.TAG), and symbolic links. Archives are not entered.
 
+--watch goes on: what changes below the folders is read as soon as nothing more changes for a moment, until Ctrl-C; a line is \
+printed for every update that did something. --dry-run reads nothing but names, sizes and the first bytes of new files, and says what \
+would be done; a renamed file is one that is new and one that is gone then.
+
 The index lies in the user's data folder, never among the files. What was finished is kept when the command is interrupted or \
-killed, and the next run goes on. A folder called status, remove or clean is given as ./status.
+killed, and the next run goes on. A folder called status, remove, clean, export or import is given as ./status.
 
 Exit codes: 0 done, 1 a file could not be read (named on standard error), 2 usage, 3 the index or the model was refused, \
 130 interrupted.",
@@ -58,8 +62,11 @@ Exit codes: 0 done, 1 a file could not be read (named on standard error), 2 usag
   omniburn index ~/Documents ~/Pictures
   omniburn index
   omniburn index ~/src --kind code,text --exclude \"*.min.js\" --max-size 10MiB --index code
+  omniburn index ~/Documents --dry-run
+  omniburn index --watch
   omniburn index status
-  omniburn index remove ~/Pictures && omniburn index clean"
+  omniburn index remove ~/Pictures && omniburn index clean
+  omniburn index export --out index.jsonl && omniburn index import index.jsonl --index copy"
 )]
 pub struct IndexArgs {
     /// What to do with an index that is there.
@@ -81,7 +88,13 @@ pub struct IndexArgs {
     /// No files of more bytes, such as 10MiB
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub max_size: Option<u64>,
-    /// One JSON object in place of the summary
+    /// Go on until Ctrl-C, and read what changes as it changes
+    #[arg(long)]
+    pub watch: bool,
+    /// Say what would be done, and do nothing
+    #[arg(long, conflicts_with = "watch")]
+    pub dry_run: bool,
+    /// One JSON object in place of each summary
     #[arg(long)]
     pub json: bool,
     /// An index by its name in the user's data folder, or a folder for it [default: the index named default]
@@ -101,6 +114,59 @@ pub enum IndexCommand {
     Remove(IndexRemoveArgs),
     /// Give back the room of what was removed
     Clean(IndexCleanArgs),
+    /// Write all of the index as lines of JSON: files, chunks, words, vectors
+    Export(IndexExportArgs),
+    /// Make an index from what export wrote
+    Import(IndexImportArgs),
+}
+
+/// `omniburn index export`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Write all of the index as lines of JSON.
+
+The first line says which model the vectors are of and which folders are kept. A line {\"content\": …} holds what files with equal \
+bytes share: its chunks with their places, their text and their vectors (each number reads back to the f16 that is kept). A line \
+{\"file\": …} names a file, and its content by digest. `omniburn index import` makes an equal index of it.",
+    after_help = "Examples:
+  omniburn index export --out index.jsonl
+  omniburn index export --index code | gzip > code.jsonl.gz"
+)]
+pub struct IndexExportArgs {
+    /// Lines of JSON
+    #[arg(long, value_enum, default_value_t = ExportFormat::Jsonl)]
+    pub format: ExportFormat,
+    /// Write to this file in place of standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// An index by its name, or a folder
+    #[arg(long, value_name = "NAME|DIR")]
+    pub index: Option<PathBuf>,
+}
+
+/// How an index is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// A JSON object a line
+    Jsonl,
+}
+
+/// `omniburn index import`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Make an index from what `omniburn index export` wrote. No model is opened and no file is read: the vectors are those \
+of the export. An index that is there already is left alone, and another one has to be named with --index.",
+    after_help = "Examples:
+  omniburn index import index.jsonl --index copy
+  gunzip < code.jsonl.gz | omniburn index import - --index ./code"
+)]
+pub struct IndexImportArgs {
+    /// The export, or - for standard input
+    #[arg(value_name = "FILE|-")]
+    pub file: PathBuf,
+    /// An index by its name in the user's data folder, or a folder for it [default: the index named default]
+    #[arg(long, value_name = "NAME|DIR")]
+    pub index: Option<PathBuf>,
 }
 
 /// `omniburn index status`.
@@ -152,8 +218,9 @@ narrow the search: type:image ext:pdf in:~/Docs after:2026-01-01 before:30d (so 
 id (for `omniburn get`), and scores: the cosine (semantic) and bm25 (words).
 
 score lies from 0 to 1. By meaning it is read from how seldom something unrelated has a cosine as high, where the model was measured \
-(the one that ships is), so that it can be compared between kinds; else it is the cosine. A hit with every word of the query has 0.95. \
---min-score auto leaves out what is not related: it cuts at 0.75, which one unrelated item in a hundred reaches.
+(the one that ships is), so that it can be compared between kinds; else it is the cosine. By words it is made of the share of the query's \
+words, and 0.95 where all are there; both together are worth more than either. --min-score auto cuts at 0.75, which one unrelated \
+item in a hundred reaches by meaning; 0.9 is what one in a thousand reaches.
 
 Nothing found: exit code 0, nothing on standard output, a sentence on standard error.",
     after_help = "Examples:
@@ -179,7 +246,7 @@ pub struct SearchArgs {
     /// Only files with this ending; may repeat
     #[arg(long, value_name = "E")]
     pub ext: Vec<String>,
-    /// Only files changed on this day or later, such as 2026-01-31 or 30d
+    /// Only files changed on this day or later, such as 2026-01-31 or 30d; of a photograph the day counts on which it was taken
     #[arg(long, value_name = "D")]
     pub after: Option<String>,
     /// Only files changed before this day
@@ -223,14 +290,18 @@ pub struct SearchArgs {
 /// `omniburn get`.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Open a hit of `omniburn search`: its text, some lines of it, or a page.
+    long_about = "Open a hit of `omniburn search`: its text, some lines or a page of it, seconds of audio, the frame of a video.
 
-ID is a hit's id or the beginning of it; behind a colon stands a place: line=12, line=12-40 or page=3. The file is read as it is \
-now. Images, audio and video are given as they are, to a pipe or to a file with --out.",
+ID is a hit's id or the beginning of it; behind a colon stands a place: line=12, line=12-40, page=3, or seconds, t=12.5-20 or t=12.5. \
+The file is read as it is now. Seconds of audio come as WAV (mono, 16 bits; t=12.5 goes on to the end), the frame of a video that is \
+shown then, or in the middle of the stretch, as PNG. Without a place images, audio and video are given as they are. What is no text goes \
+to a pipe, or to a file with --out.",
     after_help = "Examples:
   omniburn get a1b2c3
   omniburn get a1b2c3:page=3
-  omniburn get a1b2c3:line=120-160 --out part.txt"
+  omniburn get a1b2c3:line=120-160 --out part.txt
+  omniburn get 0f9e8d:t=63 --out frame.png
+  omniburn get 7c6b5a:t=10-20 --out seconds.wav"
 )]
 pub struct GetArgs {
     /// The hit
@@ -275,7 +346,7 @@ pub struct CalibrateArgs {
 /// `--mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ModeArg {
-    /// By both, fused by rank.
+    /// By both.
     Hybrid,
     /// By meaning alone.
     Semantic,

@@ -2,7 +2,7 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | `args`, `find_args` | what was typed |
+//! | `args`, `find_args`, `model_args` | what was typed |
 //! | [`omniburn_cli::inputs`] | what becomes an input, and by which rule: a library, so that hostile bytes reach it |
 //! | `commands` | one file a verb |
 //! | `output`, `progress` | results to standard output, everything else to standard error |
@@ -17,6 +17,7 @@ mod commands;
 mod failure;
 mod find_args;
 mod interrupt;
+mod model_args;
 mod output;
 mod progress;
 

@@ -865,7 +865,22 @@ fn without_a_model_the_one_that_ships_embeds() {
 
 #[test]
 fn help_version_and_completions_go_to_standard_output() {
-    for verb in ["demo", "convert", "embed", "compare", "inspect", "models", "doctor", "bench", "completions"] {
+    let verbs = [
+        "demo",
+        "convert",
+        "embed",
+        "compare",
+        "index",
+        "search",
+        "get",
+        "calibrate",
+        "inspect",
+        "models",
+        "doctor",
+        "bench",
+        "completions",
+    ];
+    for verb in verbs {
         let help = run(omniburn().args([verb, "--help"]));
         assert_eq!((help.code, help.stderr.as_str()), (0, ""), "{verb}");
         assert!(help.stdout.contains("Examples:"), "{verb}");
@@ -873,7 +888,7 @@ fn help_version_and_completions_go_to_standard_output() {
     let version = run(omniburn().arg("--version"));
     assert_eq!(version.stdout, format!("omniburn {}\n", env!("CARGO_PKG_VERSION")));
     let help = run(omniburn().arg("--help")).stdout;
-    for not_built in ["index", "search", "serve"] {
+    for not_built in ["serve", "mcp", "generate", "transcribe"] {
         assert!(!help.contains(&format!("  {not_built} ")), "{not_built}");
     }
     let embed = run(omniburn().args(["embed", "--help"])).stdout;

@@ -22,6 +22,11 @@ impl Bits {
         }
     }
 
+    /// Whether a row is among them.
+    pub fn has(&self, row: usize) -> bool {
+        self.0.get(row / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
+    }
+
     /// Takes a row out.
     pub fn clear(&mut self, row: usize) {
         if let Some(word) = self.0.get_mut(row / 64) {

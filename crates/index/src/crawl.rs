@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ignore::overrides::OverrideBuilder;
+use ignore::overrides::{Override, OverrideBuilder};
 use ignore::{DirEntry, WalkBuilder};
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,34 @@ pub struct Root {
     pub rules: Rules,
 }
 
+impl Root {
+    /// Refuses rules that cannot be read.
+    ///
+    /// # Errors
+    /// [`IndexError::Pattern`] naming the pattern.
+    pub(crate) fn check(&self) -> Result<(), IndexError> {
+        self.patterns().map(drop)
+    }
+
+    fn patterns(&self) -> Result<Override, IndexError> {
+        let mut patterns = OverrideBuilder::new(&self.path);
+        let excluded: Vec<String> = self.rules.exclude.iter().map(|glob| format!("!{glob}")).collect();
+        for glob in self.rules.include.iter().chain(&excluded) {
+            patterns.add(glob).map_err(|e| IndexError::Pattern(format!("the pattern `{glob}` cannot be read: {e}")))?;
+        }
+        patterns.build().map_err(|e| IndexError::Pattern(e.to_string()))
+    }
+}
+
+/// True for a path below a folder that a walk leaves out whatever its rules: hidden, or in a folder of packages. What says
+/// which files are left out is none of those.
+pub(crate) fn is_left_out(path: &Path, root: &Path) -> bool {
+    let Ok(within) = path.strip_prefix(root) else { return false };
+    let speaks = path.file_name().is_some_and(|name| name == IGNORE_FILE || name == ".gitignore" || name == ".ignore");
+    let mut components = within.components().map(|component| component.as_os_str().to_string_lossy());
+    !speaks && components.any(|name| name.starts_with('.') || NOISE.contains(&&*name))
+}
+
 /// What a walk found.
 #[derive(Debug, Default)]
 pub(crate) struct Crawled {
@@ -87,12 +115,6 @@ pub(crate) fn stat_of(path: &Path, about: &std::fs::Metadata) -> FileStat {
 /// # Errors
 /// [`IndexError::Pattern`] for a pattern that is none; [`IndexError::Interrupted`]. A folder that cannot be read is no error.
 pub(crate) fn crawl(root: &Root, interrupted: &dyn Fn() -> bool) -> Result<Crawled, IndexError> {
-    let mut patterns = OverrideBuilder::new(&root.path);
-    let excluded: Vec<String> = root.rules.exclude.iter().map(|glob| format!("!{glob}")).collect();
-    for glob in root.rules.include.iter().chain(&excluded) {
-        patterns.add(glob).map_err(|e| IndexError::Pattern(format!("the pattern `{glob}` cannot be read: {e}")))?;
-    }
-    let patterns = patterns.build().map_err(|e| IndexError::Pattern(e.to_string()))?;
     let mut walk = WalkBuilder::new(&root.path);
     walk.follow_links(false)
         .hidden(true)
@@ -104,7 +126,7 @@ pub(crate) fn crawl(root: &Root, interrupted: &dyn Fn() -> bool) -> Result<Crawl
         .require_git(false)
         .ignore(true)
         .add_custom_ignore_filename(IGNORE_FILE)
-        .overrides(patterns)
+        .overrides(root.patterns()?)
         .filter_entry(|entry| entry.depth() == 0 || !is_noise(entry));
     let mut found = Crawled::default();
     for entry in walk.build() {
@@ -202,6 +224,15 @@ mod tests {
         let only = Rules { include: vec!["*.txt".into()], exclude: vec!["b/c.*".into()], ..Rules::default() };
         assert_eq!(names(&root, only), ["a.txt"]);
         assert_eq!(names(&root, Rules { max_size: Some(5), ..Rules::default() }), ["a.txt"]);
+    }
+
+    #[test]
+    fn changes_of_what_is_left_out_do_not_count_and_those_of_ignore_files_do() {
+        let root = Path::new("/files/.u");
+        let out = |path: &str| is_left_out(&root.join(path), root);
+        assert!(out(".cache/x") && out("a/.x") && out("a/node_modules/b/c.js"));
+        assert!(!out("a/b.txt") && !out("") && !out(".gitignore") && !out("a/.omniburnignore"));
+        assert!(!is_left_out(Path::new("/elsewhere/.x"), root));
     }
 
     #[test]

@@ -38,6 +38,32 @@ pub enum IndexError {
         /// What was found.
         what: String,
     },
+    /// The database was deleted, or another one put in its place, while it was open.
+    #[error("{}: the index was deleted or replaced while it was open; index again", path.display())]
+    Gone {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// What is imported is no export, or is damaged.
+    #[error("line {line} of the export: {what}")]
+    Import {
+        /// The line, from 1.
+        line: u64,
+        /// What was found and what was expected.
+        what: String,
+    },
+    /// An index is there, and an import makes a new one.
+    #[error("{}: an index is there already, and an import makes a new one: name another with --index", path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The system cannot be asked for changes of files.
+    #[error("the system does not report changes of files: {why}")]
+    NoEvents {
+        /// Why.
+        why: String,
+    },
     /// The vectors of a page are not those that were written.
     #[error("{}: the index is damaged: the vectors of page {page} differ from their digest; delete its folder and index again", path.display())]
     PageDigest {

@@ -1,4 +1,4 @@
-//! A hit opened: the lines or the page of a file, as text.
+//! A hit opened: lines or a page as text, seconds of audio as WAV, the frame of a video as PNG, or the file as it is.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::embedder::Content;
 use crate::error::{Fault, IndexError};
 use crate::extract;
-use crate::kind::{Kind, Modality};
+use crate::kind::{Kind, Modality, SNIFF_BYTES};
 use crate::locator::Locator;
+use crate::part;
 use crate::search::prefix_range;
 use crate::store::{Database, FileRow};
 
@@ -31,6 +32,15 @@ pub enum Opened {
         /// Its kind.
         kind: Kind,
     },
+    /// A part of a file that is no text, as a file of its own.
+    Part {
+        /// The file.
+        path: PathBuf,
+        /// What the part is: audio or an image.
+        kind: Kind,
+        /// WAV, or PNG.
+        bytes: Vec<u8>,
+    },
 }
 
 /// A file as something to be embedded; of a text its beginning.
@@ -40,7 +50,7 @@ pub enum Opened {
 pub fn content_of_file(path: &Path) -> Result<Content, Fault> {
     let mut head = Vec::new();
     let open = std::fs::File::open(path).map_err(|e| Fault::of_io(&e))?;
-    open.take(1024).read_to_end(&mut head).map_err(|e| Fault::of_io(&e))?;
+    open.take(SNIFF_BYTES).read_to_end(&mut head).map_err(|e| Fault::of_io(&e))?;
     let kind = Kind::of(path, omniburn_media::sniff(&head));
     let kind = kind.ok_or_else(|| Fault::new("unknown_format", "found no text, image, audio or video in it"))?;
     Ok(match kind.modality() {
@@ -82,9 +92,17 @@ pub(crate) fn open(path: &Path, kind: Kind, locator: Locator) -> Result<Opened, 
     let file_fault =
         |kind: &str, message: String| IndexError::File { path: path.into(), fault: Fault::new(kind, message) };
     if kind.modality() != Modality::Text {
-        return match locator {
-            Locator::Whole => Ok(Opened::File { path: path.into(), kind }),
-            other => Err(file_fault("bad_item", format!("{kind} has no place `{}` that can be opened", other.shown()))),
+        return match (locator, kind) {
+            (Locator::Whole, _) => Ok(Opened::File { path: path.into(), kind }),
+            (Locator::Time { start_s, end_s }, Kind::Audio) => part::seconds(path, start_s, end_s)
+                .map(|bytes| Opened::Part { path: path.into(), kind: Kind::Audio, bytes })
+                .map_err(|fault| IndexError::File { path: path.into(), fault }),
+            (Locator::Time { start_s, end_s }, Kind::Video) => part::frame(path, (start_s + end_s) / 2.0)
+                .map(|bytes| Opened::Part { path: path.into(), kind: Kind::Image, bytes })
+                .map_err(|fault| IndexError::File { path: path.into(), fault }),
+            (other, _) => {
+                Err(file_fault("bad_item", format!("{kind} has no place `{}` that can be opened", other.shown())))
+            }
         };
     }
     let text = extract::text_of(path, kind).map_err(|fault| IndexError::File { path: path.into(), fault })?;

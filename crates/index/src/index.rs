@@ -1,7 +1,9 @@
 //! The facade: an index in a folder.
 
+use std::convert::Infallible;
+use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::OptionalExtension;
 
@@ -12,10 +14,14 @@ use crate::error::{Fault, IndexError};
 use crate::get::{self, Opened};
 use crate::kind::Modality;
 use crate::locator::Locator;
+use crate::look::Known;
+use crate::plan::{self, Plan};
 use crate::query::Query;
 use crate::search::{self, Asked, Hit, Mode, SearchOptions};
-use crate::store::{Database, Status, WriterLock, bytes_of_path, compact, heads};
-use crate::update::{self, Report, Watch};
+use crate::store::{Database, Rows, Status, WriterLock, bytes_of_path, compact, heads};
+use crate::transfer;
+use crate::update::{self, Control, Report};
+use crate::watch::{News, Watcher};
 
 /// What is searched with.
 #[derive(Debug, Clone, Copy)]
@@ -118,10 +124,12 @@ impl Index {
         embedder: &dyn Embedder,
         roots: &[Root],
         patience: Duration,
-        watch: &Watch<'_>,
+        control: &Control<'_>,
     ) -> Result<Report, IndexError> {
         self.db.agree(&embedder.profile())?;
+        roots.iter().try_for_each(Root::check)?;
         let _lock = self.lock(patience)?;
+        self.db.still_there()?;
         let kept = self.roots()?;
         for root in roots {
             let before = kept.iter().find(|there| there.path == root.path);
@@ -131,15 +139,82 @@ impl Index {
                 self.db.forget_times(&root.path)?;
             }
         }
-        let chosen = if roots.is_empty() { &kept } else { roots };
-        // A folder within another one answers for its own files.
-        let others: Vec<PathBuf> = kept
-            .iter()
-            .filter(|other| chosen.iter().all(|root| root.path != other.path))
-            .filter(|other| chosen.iter().any(|root| other.path.starts_with(&root.path)))
-            .map(|other| other.path.clone())
-            .collect();
-        update::update(&mut self.db, embedder, chosen, &others, watch)
+        let (chosen, others) = chosen(roots, &kept);
+        let report = update::update(&mut self.db, embedder, chosen, &others, control)?;
+        self.db.still_there()?;
+        Ok(report)
+    }
+
+    /// What [`Index::update`] would do with these folders, or with all that it keeps. Writes nothing.
+    ///
+    /// # Errors
+    /// [`IndexError::IdentityMismatch`], [`IndexError::Interrupted`], [`IndexError::Pattern`].
+    pub fn plan(
+        &self,
+        profile: &EmbedderProfile,
+        roots: &[Root],
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Plan, IndexError> {
+        self.db.agree(profile)?;
+        let kept = self.roots()?;
+        let (chosen, others) = chosen(roots, &kept);
+        // Under other rules than before every file is looked at anew.
+        let rules_differ = |root: &Root| kept.iter().any(|there| there.path == root.path && there.rules != root.rules);
+        let recheck: Vec<bool> = chosen.iter().map(rules_differ).collect();
+        plan::plan(&Known::of(&self.db)?, profile, chosen, &others, &recheck, interrupted)
+    }
+
+    /// As [`Index::plan`], where there is no index yet.
+    ///
+    /// # Errors
+    /// [`IndexError::Interrupted`], [`IndexError::Pattern`].
+    pub fn plan_beginning(
+        profile: &EmbedderProfile,
+        roots: &[Root],
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Plan, IndexError> {
+        plan::plan(&Known::default(), profile, roots, &[], &[], interrupted)
+    }
+
+    /// Keeps the index true until it is interrupted: an update at once, then one after every change below its folders. What
+    /// happens is told as it happens.
+    ///
+    /// # Errors
+    /// [`IndexError::Interrupted`] in the end; [`IndexError::Gone`] where the index is deleted meanwhile; as
+    /// [`Index::update`], but that another process is waited for.
+    pub fn keep(
+        &mut self,
+        embedder: &dyn Embedder,
+        roots: &[Root],
+        control: &Control<'_>,
+        tell: &mut dyn FnMut(News) -> Result<(), IndexError>,
+    ) -> Result<Infallible, IndexError> {
+        self.db.agree(&embedder.profile())?;
+        roots.iter().try_for_each(Root::check)?;
+        // Events come from before the first look on, so that no change is between the two.
+        let mut watched: Vec<PathBuf> = self.roots()?.into_iter().map(|root| root.path).collect();
+        watched.extend(roots.iter().map(|root| root.path.clone()));
+        let own = canonical(self.db.folder())?;
+        let mut watcher = Watcher::start(&watched, &own)?;
+        let mut given = roots;
+        loop {
+            for (folder, why) in watcher.unwatched() {
+                tell(News::WithoutEvents { folder, why })?;
+            }
+            let begun = Instant::now();
+            match self.update(embedder, given, Duration::ZERO, control) {
+                Ok(report) => {
+                    // From here on every folder that is kept.
+                    given = &[];
+                    watcher.rest(begun.elapsed());
+                    tell(News::Updated(report))?;
+                }
+                Err(IndexError::Locked { .. }) => watcher.again(),
+                Err(error) => return Err(error),
+            }
+            let db = &self.db;
+            watcher.wait(control.interrupted, &|| db.still_there())?;
+        }
     }
 
     fn lock(&self, patience: Duration) -> Result<WriterLock, IndexError> {
@@ -166,6 +241,23 @@ impl Index {
         let _lock = self.lock(patience)?;
         self.db.remove_unused()?;
         compact(&mut self.db)
+    }
+
+    /// Writes everything that lasts as lines of JSON, from which [`Index::import`] makes an equal index. The vectors stand in
+    /// it as they are kept.
+    ///
+    /// # Errors
+    /// Whatever writing and the database give; a damaged page by name.
+    pub fn export(&self, to: &mut dyn Write) -> Result<(), IndexError> {
+        transfer::export(&self.db, to)
+    }
+
+    /// Makes an index in a folder that has none from what [`Index::export`] wrote; gives its files.
+    ///
+    /// # Errors
+    /// [`IndexError::Exists`]; [`IndexError::Import`] naming the line; then nothing is left in the folder.
+    pub fn import(folder: &Path, from: &mut dyn BufRead) -> Result<u64, IndexError> {
+        transfer::import(folder, from)
     }
 
     /// Searches.
@@ -204,30 +296,12 @@ impl Index {
         if !now.is_ok_and(|now| (now.size, now.mtime_ns) == (file.size, file.mtime_ns)) {
             return Ok(None);
         }
-        let dim = self.db.meta()?.dim;
-        let heads = heads(&self.db)?;
-        let rows: Vec<i64> = {
-            let mut statement =
-                self.db.prepare("SELECT vector FROM chunks WHERE content = ?1 AND vector IS NOT NULL ORDER BY id")?;
-            let rows = statement.query_map([file.content], |row| row.get(0));
-            rows.and_then(Iterator::collect).map_err(|e| self.db.error(e))?
-        };
-        let mut sum = vec![0f64; dim];
-        let mut page: Option<(i64, Vec<u8>)> = None;
-        for row in rows {
-            let (number, slot) =
-                (row / crate::store::PAGE_ROWS as i64, (row % crate::store::PAGE_ROWS as i64) as usize);
-            if page.as_ref().is_none_or(|(there, _)| *there != number) {
-                let head = usize::try_from(number).ok().and_then(|number| heads.get(number));
-                let head = head.ok_or_else(|| self.db.corrupt(format!("vector {row} is on no page")))?;
-                page = Some((number, crate::store::bytes_of(&self.db, head, dim)?));
-            }
-            let bytes = page.as_ref().map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();
-            let values = bytes.get(slot * dim * 2..(slot + 1) * dim * 2);
-            let values = values.ok_or_else(|| self.db.corrupt(format!("vector {row} is on no page")))?;
-            for (sum, value) in sum.iter_mut().zip(values.as_chunks::<2>().0) {
-                *sum += f64::from(half::f16::from_le_bytes(*value).to_f32());
-            }
+        let mut sum = vec![0f64; self.db.meta()?.dim];
+        let mut rows = Rows::of(&self.db)?;
+        for (_, row) in self.db.chunks_of(file.content)? {
+            let Some(row) = row else { continue };
+            let (values, _) = rows.get(row)?;
+            sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(value));
         }
         let length = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
         if length == 0.0 {
@@ -244,7 +318,8 @@ impl Index {
         search::cosines(&self.db, vector)
     }
 
-    /// Opens a file by its id, or a place of it.
+    /// Opens a file by its id, or a place of it: lines or a page as text, some seconds of audio as WAV, the frame of a video as
+    /// PNG.
     ///
     /// # Errors
     /// [`IndexError::UnknownId`], [`IndexError::AmbiguousId`], [`IndexError::File`].
@@ -274,6 +349,19 @@ impl Index {
         }
         Ok(())
     }
+}
+
+/// The folders that are updated, all that are kept where none is given, and the kept ones within them that have rules of their
+/// own: those answer for their own files.
+fn chosen<'a>(roots: &'a [Root], kept: &'a [Root]) -> (&'a [Root], Vec<PathBuf>) {
+    let chosen = if roots.is_empty() { kept } else { roots };
+    let others = kept
+        .iter()
+        .filter(|other| chosen.iter().all(|root| root.path != other.path))
+        .filter(|other| chosen.iter().any(|root| other.path.starts_with(&root.path)))
+        .map(|other| other.path.clone())
+        .collect();
+    (chosen, others)
 }
 
 /// The vector of a query's text.

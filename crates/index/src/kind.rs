@@ -5,6 +5,9 @@ use std::path::Path;
 
 use omniburn_media::FileKind;
 
+/// Bytes at the beginning of a file that tell its format.
+pub(crate) const SNIFF_BYTES: u64 = 1024;
+
 /// What a file is, by its content and its ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {

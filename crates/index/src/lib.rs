@@ -7,11 +7,12 @@
 //! | where | what |
 //! |---|---|
 //! | `index` | the facade: [`Index`] |
-//! | `update`, `crawl`, `extract`, `chunk` | from folders to chunks: what changed, which files, their text, its pieces |
-//! | `store` | the one file that lasts, and the lock of its writer |
+//! | `update`, `look`, `crawl`, `extract`, `chunk` | from folders to chunks: what changed, which files, their text, its pieces |
+//! | `plan`, `watch` | what an update would do, and when one is due |
+//! | `store`, `transfer` | the one file that lasts, the lock of its writer, and all of it as lines of JSON |
 //! | `matrix`, `scan`, `bits` | the cache of vectors, and the search over it |
 //! | `query`, `words`, `search`, `snippet`, `calibration` | what is typed, and what is found |
-//! | `get` | a hit opened |
+//! | `get`, `part` | a hit opened, and a part of audio or video as a file of its own |
 //! | `kind`, `locator`, `embedder`, `error` | what is handed between them |
 //! | `feeder` | the engine as an [`Embedder`] |
 #![forbid(unsafe_code)]
@@ -29,13 +30,18 @@ mod get;
 mod index;
 mod kind;
 mod locator;
+mod look;
 mod matrix;
+mod part;
+mod plan;
 mod query;
 mod scan;
 mod search;
 mod snippet;
 mod store;
+mod transfer;
 mod update;
+mod watch;
 mod words;
 
 pub use calibration::{AUTO_SCORE, Calibration, PairCalibration};
@@ -48,8 +54,10 @@ pub use get::{Opened, content_of_file};
 pub use index::{Index, Sought, canonical, query_vector};
 pub use kind::{Kind, Modality};
 pub use locator::{Locator, LocatorBody};
+pub use plan::Plan;
 pub use query::{Filter, Query, kinds_of, time_of};
 pub use search::{Hit, HitBody, HitScores, MinScore, Mode, SearchOptions, uri_of};
 pub use snippet::Snippet;
 pub use store::{FailedFile, Status};
-pub use update::{Progress, Report, Watch};
+pub use update::{Control, Progress, Report};
+pub use watch::News;

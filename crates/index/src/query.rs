@@ -23,9 +23,9 @@ pub struct Filter {
     pub folders: Vec<PathBuf>,
     /// Below none of these folders.
     pub not_folders: Vec<PathBuf>,
-    /// Changed at this time or later, in nanoseconds since 1970.
+    /// Changed, or taken where a photograph says when, at this time or later, in nanoseconds since 1970.
     pub after_ns: Option<i64>,
-    /// Changed before this time, in nanoseconds since 1970.
+    /// Changed, or taken, before this time, in nanoseconds since 1970.
     pub before_ns: Option<i64>,
 }
 
@@ -200,7 +200,7 @@ fn days_of(year: i64, month: i64) -> i64 {
 ///
 /// # Source
 /// Howard Hinnant, "chrono-compatible low-level date algorithms", `days_from_civil`.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+pub(crate) fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let of_era = year - era * 400;

@@ -1,10 +1,15 @@
-//! The search: by words, by meaning, or by both, fused by rank.
+//! The search: by words, by meaning, or by both.
 //!
-//! Filters act inside both searches. Each list ranks contents, and a content's place is that of its best chunk; lists are
-//! fused by reciprocal rank (Cormack, Clarke and Büttcher 2009, k = 60), a place by words counting half where some of them are
-//! missing, and one by name only where the name has them all. Between modalities the list by meaning is ordered by calibrated
-//! score, because cosines of different modalities cannot be compared; what one unrelated item in ten reaches is not in it as
-//! long as something else is, so that a place far down says nothing.
+//! Filters act inside both searches. Each gives contents, and a content counts by its best chunk.
+//!
+//! Where the model is calibrated, both are evidence from 0 to 1 and are joined as if they were independent: `1 - (1 - a)(1 - b)`.
+//! Meaning gives the calibrated score, which can be compared between modalities. Words give the share of the query's terms that
+//! a chunk has, each term counted by how seldom it is, squared: a few of many words that are everywhere say nothing, and all of
+//! them nearly everything. In a fusion by rank one common word would be worth as much as the best place by meaning; what this
+//! finds is measured by `cargo xtask eval-find`.
+//!
+//! Where it is not calibrated, cosines and words cannot be compared, and the lists are fused by reciprocal rank (Cormack, Clarke
+//! and Büttcher 2009, k = 60), a place by words counting as much as the same share.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -23,19 +28,14 @@ use crate::query::Query;
 use crate::scan::{self, Blocks, Scored};
 use crate::snippet::Snippet;
 use crate::store::{ChunkRow, Database, FileRow, PageHead, heads};
-use crate::words::{self, Condition, Match, Terms};
+use crate::words::{self, Condition, Match, Terms, Weights};
 
 /// The constant of reciprocal rank fusion.
 const RANK_CONSTANT: f64 = 60.0;
 /// Contents of each list that are fused, at least.
 const DEPTH: usize = 200;
-/// The calibrated score that one unrelated item in ten has.
-const PLAUSIBLE_SCORE: f32 = 0.5;
-/// What a place in the list by words counts where some of them are missing.
-const SOME_WORDS_WEIGHT: f64 = 0.5;
-/// The score of a chunk that has all words of the query, and the most that one has which lacks some: below [`AUTO_SCORE`].
+/// The evidence of a chunk that has every word of the query.
 const ALL_WORDS_SCORE: f32 = 0.95;
-const SOME_WORDS_SCORE: f32 = 0.7;
 
 /// Which searches are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -192,6 +192,24 @@ struct Found {
     semantic: Option<f32>,
     calibrated: f32,
     bm25: Option<f64>,
+    /// What its words say, from 0 to [`ALL_WORDS_SCORE`].
+    words: f32,
+}
+
+impl Found {
+    fn score(&self) -> f32 {
+        both(self.calibrated, self.words)
+    }
+}
+
+/// Two pieces of evidence from 0 to 1 as one.
+fn both(one: f32, other: f32) -> f32 {
+    1.0 - (1.0 - one.clamp(0.0, 1.0)) * (1.0 - other.clamp(0.0, 1.0))
+}
+
+/// The evidence of something that has a share of the query's words.
+fn evidence(share: f32) -> f32 {
+    ALL_WORDS_SCORE * share * share
 }
 
 /// Searches.
@@ -229,11 +247,7 @@ fn search_within(
     let mut contents: HashMap<i64, i64> = HashMap::new();
     let mut lists: [Vec<(i64, f64)>; 3] = Default::default();
     if let (Some((vector, modality)), true) = (asked.vector, options.mode != Mode::Words) {
-        let mut found = by_meaning(db, calibration, vector, modality, &condition, depth)?;
-        if options.mode == Mode::Hybrid && calibration.covers(modality) {
-            let plausible = found.iter().take_while(|(.., calibrated)| *calibrated >= PLAUSIBLE_SCORE).count();
-            found.truncate(if plausible > 0 { plausible } else { found.len() });
-        }
+        let found = by_meaning(db, calibration, vector, modality, &condition, depth)?;
         for (chunk, content, cosine, calibrated) in found {
             let there = chunks.entry(chunk).or_default();
             (there.semantic, there.calibrated) = (Some(cosine), calibrated);
@@ -241,29 +255,46 @@ fn search_within(
             lists[0].push((content, 1.0));
         }
     }
-    if !terms.is_empty() {
-        for Match { id, bm25, whole } in words::chunks(db, &terms, &condition, depth)? {
-            chunks.entry(id).or_default().bm25 = Some(bm25);
-            let content = match contents.get(&id) {
-                Some(content) => *content,
-                None => db.chunk(id)?.content,
-            };
-            contents.insert(id, content);
-            lists[1].push((content, if whole { 1.0 } else { SOME_WORDS_WEIGHT }));
+    let weights = Weights::of(db, &terms)?;
+    for Match { id, bm25 } in words::chunks(db, &terms, &condition, depth)? {
+        let words = evidence(weights.share(|term| words::chunk_has(db, id, term))?);
+        let there = chunks.entry(id).or_default();
+        (there.bm25, there.words) = (Some(bm25), words);
+        let content = match contents.get(&id) {
+            Some(content) => *content,
+            None => db.chunk(id)?.content,
+        };
+        contents.insert(id, content);
+        // Alone, the order of bm25 is the order.
+        lists[1].push((content, if options.mode == Mode::Words { 1.0 } else { f64::from(words) }));
+    }
+    // Files found by name, with bm25 and what their words say.
+    let mut named: BTreeMap<i64, (f64, f32)> = BTreeMap::new();
+    let mut best: HashMap<i64, f32> = HashMap::new();
+    let every = options.mode == Mode::Hybrid;
+    for Match { id, bm25 } in words::names(db, &terms, every, &condition, depth)? {
+        let words = evidence(weights.share(|term| words::name_has(db, id, term))?);
+        for file in db.files_where("f.id = ?1", &[&id])? {
+            named.insert(file.id, (bm25, words));
+            lists[2].push((file.content, 1.0));
+            let there = best.entry(file.content).or_default();
+            *there = there.max(words);
         }
     }
-    let mut named: BTreeMap<i64, f64> = BTreeMap::new();
-    if !terms.is_empty() {
-        let every = options.mode == Mode::Hybrid;
-        for Match { id, bm25, .. } in words::names(db, &terms, every, &condition, depth)? {
-            let file = db.files_where("f.id = ?1", &[&id])?;
-            for file in file {
-                named.insert(file.id, bm25);
-                lists[2].push((file.content, 1.0));
-            }
+    let mut order = fused(&mut lists);
+    let calibrated = asked.vector.is_some_and(|(_, modality)| calibration.covers(modality));
+    if options.mode == Mode::Hybrid && calibrated {
+        let by_name = best.clone();
+        for (chunk, content) in &contents {
+            let score = chunks.get(chunk).map_or(0.0, Found::score);
+            let score = both(score, by_name.get(content).copied().unwrap_or(0.0));
+            let there = best.entry(*content).or_default();
+            *there = there.max(score);
         }
+        let score = |content: &i64| best.get(content).copied().unwrap_or(0.0);
+        // Equal ones stay in the order of their ranks.
+        order.sort_by(|one, other| score(other).total_cmp(&score(one)));
     }
-    let order = fused(&mut lists);
     let mut by_content: HashMap<i64, Vec<i64>> = HashMap::new();
     for (chunk, content) in &contents {
         by_content.entry(*content).or_default().push(*chunk);
@@ -395,8 +426,8 @@ struct View<'a> {
     db: &'a Database,
     condition: &'a Condition,
     terms: &'a Terms,
-    /// Files found by name.
-    named: &'a BTreeMap<i64, f64>,
+    /// Files found by name, with bm25 and what their words say.
+    named: &'a BTreeMap<i64, (f64, f32)>,
     asked: &'a Asked<'a>,
 }
 
@@ -415,11 +446,7 @@ impl View<'_> {
         let mut judged: Vec<(f32, Option<i64>, Found)> = Vec::new();
         for chunk in of_content {
             let about = found.get(&chunk).copied().unwrap_or_default();
-            let words = match about.bm25 {
-                Some(_) => self.share(&terms, |term| words::chunk_has(self.db, chunk, term))?,
-                None => 0.0,
-            };
-            judged.push((about.calibrated.max(words), Some(chunk), about));
+            judged.push((about.score(), Some(chunk), about));
         }
         // Of equal ones the one that has more of the words, and then the first in the file.
         let bm25 = |found: &Found| found.bm25.unwrap_or(f64::NEG_INFINITY);
@@ -432,15 +459,12 @@ impl View<'_> {
         }
         let mut hits = Vec::new();
         for file in files {
-            let by_name = match self.named.get(&file.id) {
-                Some(bm25) => Some((self.share(&terms, |term| words::name_has(self.db, file.id, term))?, *bm25)),
-                None => None,
-            };
+            let by_name = self.named.get(&file.id).copied();
             let id = self.shown_id(&file)?;
             for (score, chunk, about) in judged.iter().take(per_file) {
                 let row = chunk.map(|chunk| self.db.chunk(chunk)).transpose()?;
-                let score = score.max(by_name.map_or(0.0, |(score, _)| score));
-                let words = about.bm25.or(by_name.map(|(_, bm25)| bm25));
+                let score = both(*score, by_name.map_or(0.0, |(_, words)| words));
+                let words = about.bm25.or(by_name.map(|(bm25, _)| bm25));
                 hits.push(hit_of(&file, row, &terms, score, HitScores { semantic: about.semantic, words }, id.clone()));
             }
         }
@@ -456,18 +480,6 @@ impl View<'_> {
         let mut files = self.db.files_where(&sql, &values)?;
         files.retain(|file| self.asked.except != Some(file.path.as_path()));
         Ok(files)
-    }
-
-    /// The score of something that has some of the terms.
-    fn share(&self, terms: &[String], has: impl Fn(&str) -> Result<bool, IndexError>) -> Result<f32, IndexError> {
-        let mut there = 0;
-        for term in terms {
-            there += usize::from(has(term)?);
-        }
-        Ok(match there {
-            all if all == terms.len() => ALL_WORDS_SCORE,
-            some => SOME_WORDS_SCORE * some as f32 / terms.len() as f32,
-        })
     }
 
     /// As much of a file's id as tells it from all others, six digits at least.

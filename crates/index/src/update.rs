@@ -17,29 +17,23 @@ use std::time::{Duration, Instant, SystemTime};
 use sha2::{Digest, Sha256};
 
 use crate::chunk::{self, Piece};
-use crate::crawl::{Root, crawl, nanoseconds, stat_of};
+use crate::crawl::{Root, nanoseconds, stat_of};
 use crate::embedder::{Content, Embedder, EmbedderProfile, Vector};
 use crate::error::{Fault, IndexError};
 use crate::extract;
-use crate::kind::{Kind, Modality};
+use crate::kind::{Kind, Modality, SNIFF_BYTES};
 use crate::locator::Locator;
-use crate::store::{
-    Batch, Database, FailedFile, FileStat, KnownFile, NewChunk, NewContent, Put, State, below, bytes_of_path,
-    path_of_bytes,
-};
+use crate::look::{Known, Task, look};
+use crate::store::{Batch, Database, FailedFile, FileStat, KnownFile, NewChunk, NewContent, Put, State, path_of_bytes};
 
 /// Chunks of a transaction, and how long finished files wait for one.
 const BATCH_CHUNKS: usize = 512;
 const BATCH_FILES: usize = 2048;
 const BATCH_WAIT: Duration = Duration::from_secs(1);
-/// A file changed this shortly before it was read may change again without another time of change.
-const TIME_STEP_NS: i64 = 2_000_000_000;
 /// Files that are read ahead of the model.
 const READ_AHEAD: usize = 8;
 /// Stack of a reader: documents nest deeply.
 const READER_STACK: usize = 16 << 20;
-/// Bytes that tell a format.
-const SNIFF_BYTES: u64 = 1024;
 
 /// How far an update has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -72,18 +66,11 @@ pub struct Report {
 }
 
 /// What stops an update, and what is told of it.
-pub struct Watch<'a> {
+pub struct Control<'a> {
     /// Asked between files; what is finished is kept.
     pub interrupted: &'a (dyn Fn() -> bool + Sync),
     /// Told as files are done.
     pub progress: &'a dyn Fn(Progress),
-}
-
-/// A file that has to be read.
-struct Task {
-    file: FileStat,
-    known: Option<KnownFile>,
-    rules: usize,
 }
 
 /// What a reader made of a file.
@@ -103,9 +90,22 @@ enum Outcome {
         digest: [u8; 32],
         kind: Kind,
         title: Option<String>,
+        /// When a photograph was taken.
+        taken_ns: Option<i64>,
         pieces: Vec<(Locator, String)>,
     },
     Interrupted,
+}
+
+/// What became of a content.
+#[derive(Clone)]
+enum Settled {
+    /// It is in the database or in the batch.
+    There,
+    /// Its bytes cannot be read or embedded: no file that has them can be.
+    Failed(Fault),
+    /// Another update has to read it: its file changed meanwhile.
+    Later(Fault),
 }
 
 /// A file whose content is on its way through the model.
@@ -127,54 +127,29 @@ pub(crate) fn update(
     embedder: &dyn Embedder,
     roots: &[Root],
     others: &[PathBuf],
-    watch: &Watch<'_>,
+    control: &Control<'_>,
 ) -> Result<Report, IndexError> {
-    let mut report = Report::default();
-    let known = db.known_files()?;
-    let mut seen: HashSet<Vec<u8>> = HashSet::new();
-    let mut blocked: Vec<PathBuf> = Vec::new();
-    let mut tasks: Vec<Task> = Vec::new();
-    let remembered = db.failed_files()?;
-    let remembered: HashMap<Vec<u8>, FailedFile> =
-        remembered.into_iter().map(|failed| (bytes_of_path(&failed.path), failed)).collect();
-    for (rules, root) in roots.iter().enumerate() {
-        let found = crawl(root, watch.interrupted)?;
-        for (path, fault) in found.blocked {
-            blocked.push(path.clone());
-            report.failed.push(FailedFile { path, fault });
-        }
-        for file in found.files {
-            if !seen.insert(file.path.clone()) {
-                continue;
-            }
-            match known.get(&file.path).copied() {
-                Some(known) if is_unchanged(&known, &file) => match remembered.get(&file.path) {
-                    Some(failed) => report.failed.push(failed.clone()),
-                    None if known.content.is_none() => report.passed_over += 1,
-                    None => report.unchanged += 1,
-                },
-                known => tasks.push(Task { file, known, rules }),
-            }
-        }
-    }
+    let known = Known::of(db)?;
+    let mut look = look(&known, roots, &[], control.interrupted)?;
+    let report = Report {
+        unchanged: look.unchanged,
+        passed_over: look.passed_over,
+        failed: std::mem::take(&mut look.failed),
+        ..Report::default()
+    };
+    let mut tasks = std::mem::take(&mut look.tasks);
     mix_kinds(&mut tasks);
     let run = Run::new(db, embedder.profile(), tasks, roots, report)?;
-    let (run, outcome) = run.through(embedder, watch);
+    let (run, outcome) = run.through(embedder, control);
     let Run { db, tasks, mut report, dropped, .. } = run;
     outcome?;
 
-    // Files below the folders that were not found are gone; where a folder could not be read nothing is known of them, and
-    // a folder within with rules of its own answers for itself.
     let mut gone: Vec<Vec<u8>> = dropped;
-    for (path, about) in known.iter().filter(|(path, _)| !seen.contains(*path)) {
-        let within = roots.iter().any(|root| is_below(path, &root.path));
-        let unknown = blocked.iter().chain(others).any(|folder| is_below(path, folder));
-        if within && !unknown {
-            gone.push(path.clone());
-            report.removed += u64::from(about.content.is_some());
-        }
+    for (path, about) in look.gone(&known, roots, others) {
+        gone.push(path.clone());
+        report.removed += u64::from(about.content.is_some());
     }
-    count_renamed(db, &tasks, &known, &gone, &mut report)?;
+    count_renamed(db, &tasks, &known.files, &gone, &mut report)?;
     for paths in gone.chunks(BATCH_FILES) {
         db.apply(&Batch { puts: Vec::new(), removes: paths.to_vec() })?;
     }
@@ -182,17 +157,6 @@ pub(crate) fn update(
     db.put_updated(nanoseconds(SystemTime::now()))?;
     report.failed.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(report)
-}
-
-/// A file that need not be read again.
-fn is_unchanged(known: &KnownFile, file: &FileStat) -> bool {
-    let settled = known.mtime_ns.saturating_add(TIME_STEP_NS) <= known.seen_ns || known.mtime_ns > known.seen_ns;
-    known.size == file.size && known.mtime_ns == file.mtime_ns && settled
-}
-
-fn is_below(path: &[u8], folder: &Path) -> bool {
-    let (from, to) = below(folder);
-    path == bytes_of_path(folder) || (path >= from.as_slice() && path < to.as_slice())
 }
 
 /// Kinds take turns, so that some of each can be found soon.
@@ -253,8 +217,8 @@ struct Run<'a> {
     jobs: VecDeque<Job>,
     batch: Batch,
     begun: Instant,
-    /// Contents that are in the database or in the batch, and why others are not.
-    settled: HashMap<[u8; 32], Result<(), Fault>>,
+    /// What became of contents.
+    settled: HashMap<[u8; 32], Settled>,
     /// Files whose content was on its way when they were read.
     deferred: Vec<(usize, [u8; 32])>,
     /// Files that are known and are not taken any more.
@@ -272,7 +236,7 @@ impl<'a> Run<'a> {
         roots: &'a [Root],
         report: Report,
     ) -> Result<Self, IndexError> {
-        let settled = db.known_digests()?.into_iter().map(|digest| (digest, Ok(()))).collect();
+        let settled = db.known_digests()?.into_iter().map(|digest| (digest, Settled::There)).collect();
         Ok(Self {
             db,
             profile,
@@ -292,7 +256,7 @@ impl<'a> Run<'a> {
     }
 
     /// Everything through the readers, the model and the database.
-    fn through(self, embedder: &dyn Embedder, watch: &Watch<'_>) -> (Self, Result<(), IndexError>) {
+    fn through(self, embedder: &dyn Embedder, control: &Control<'_>) -> (Self, Result<(), IndexError>) {
         if self.tasks.is_empty() {
             return (self, Ok(()));
         }
@@ -303,11 +267,11 @@ impl<'a> Run<'a> {
         let files: Vec<(PathBuf, FileStat, usize)> = self
             .tasks
             .iter()
-            .map(|task| (path_of_bytes(task.file.path.clone()), task.file.clone(), task.rules))
+            .map(|task| (path_of_bytes(task.file.path.clone()), task.file.clone(), task.root))
             .collect();
         let (send, receive) = sync_channel(READ_AHEAD);
         let readers = std::thread::available_parallelism().map_or(1, usize::from).min(4);
-        let interrupted = watch.interrupted;
+        let interrupted = control.interrupted;
         let read_all = |send: SyncSender<(usize, FileStat, Outcome)>| {
             loop {
                 let at = {
@@ -341,10 +305,10 @@ impl<'a> Run<'a> {
                 }
             }
             drop(send);
-            let mut contents = Contents { run: &run, receive, ready: VecDeque::new(), watch };
+            let mut contents = Contents { run: &run, receive, ready: VecDeque::new(), control };
             let outcome = embedder.embed(&mut contents, &mut |vectors| {
                 let mut run = run.borrow_mut();
-                run.take(vectors, watch);
+                run.take(vectors, control);
                 if run.error.is_some() || run.interrupted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
             // Readers that wait for room end when nobody receives.
@@ -384,13 +348,13 @@ impl<'a> Run<'a> {
             }
             Outcome::Failed { fault, digest } => {
                 if let Some(digest) = digest {
-                    self.settled.insert(digest, Err(fault.clone()));
+                    self.settled.insert(digest, Settled::Failed(fault.clone()));
                 }
                 self.fail(at, fault);
             }
             Outcome::Same(digest) => self.same(at, digest),
-            Outcome::New { digest, kind, title, pieces } => {
-                let content = NewContent { kind, title, chunks: Vec::new() };
+            Outcome::New { digest, kind, title, taken_ns, pieces } => {
+                let content = NewContent { kind, title, taken_ns, chunks: Vec::new() };
                 let path = path_of_bytes(self.tasks[at].file.path.clone());
                 let contents: Vec<Content> = match kind.modality() {
                     Modality::Text => pieces.iter().map(|(_, text)| Content::Text(text.clone())).collect(),
@@ -417,17 +381,19 @@ impl<'a> Run<'a> {
     }
 
     /// The vectors of the oldest content that is on its way.
-    fn take(&mut self, vectors: Result<Vec<Vector>, Fault>, watch: &Watch<'_>) {
+    fn take(&mut self, vectors: Result<Vec<Vector>, Fault>, control: &Control<'_>) {
         self.finish_empty();
         let Some(job) = self.jobs.front_mut() else {
             unreachable!("a model gives one result a content");
         };
+        if vectors.as_ref().is_err_and(|fault| fault.kind == "cancelled") {
+            // What waits is not finished, however little of it is left.
+            self.jobs.clear();
+            self.interrupted = true;
+            return;
+        }
         let (locator, text) = job.waiting.pop_front().expect("a job that waits has a piece");
         match vectors {
-            Err(fault) if fault.kind == "cancelled" => {
-                self.interrupted = true;
-                return;
-            }
             Err(fault) => job.fault = job.fault.take().or(Some(fault)),
             Ok(vectors) => {
                 let modality = job.content.kind.modality();
@@ -446,7 +412,7 @@ impl<'a> Run<'a> {
             self.finish(job);
             self.finish_empty();
         }
-        self.flush_if_due(watch);
+        self.flush_if_due(control);
     }
 
     /// Contents without anything to embed, whose turn has come.
@@ -461,7 +427,7 @@ impl<'a> Run<'a> {
         let Job { task: at, digest, content, fault, .. } = job;
         let file = &self.tasks[at].file;
         if let Some(fault) = fault {
-            self.settled.insert(digest, Err(fault.clone()));
+            self.settled.insert(digest, Settled::Failed(fault.clone()));
             self.fail(at, fault);
             return;
         }
@@ -473,24 +439,23 @@ impl<'a> Run<'a> {
         });
         if !same {
             let fault = Fault::new("not_found", "the file changed while it was read; the next update reads it again");
-            self.settled.insert(digest, Err(fault.clone()));
-            let path = path_of_bytes(file.path.clone());
-            self.report.failed.push(FailedFile { path, fault });
-            self.done += 1;
+            self.settled.insert(digest, Settled::Later(fault.clone()));
+            self.put_off(at, fault);
             return;
         }
         self.count(at, None);
-        self.settled.insert(digest, Ok(()));
+        self.settled.insert(digest, Settled::There);
         self.put(at, State::Indexed { digest, new: Some(content) });
     }
 
     fn same(&mut self, at: usize, digest: [u8; 32]) {
-        match self.settled.get(&digest) {
-            Some(Ok(())) => {
+        match self.settled.get(&digest).cloned() {
+            Some(Settled::There) => {
                 self.count(at, Some(digest));
                 self.put(at, State::Indexed { digest, new: None });
             }
-            Some(Err(fault)) => self.fail(at, fault.clone()),
+            Some(Settled::Failed(fault)) => self.fail(at, fault),
+            Some(Settled::Later(fault)) => self.put_off(at, fault),
             None => self.deferred.push((at, digest)),
         }
     }
@@ -525,6 +490,13 @@ impl<'a> Run<'a> {
         self.put(at, State::Failed(fault));
     }
 
+    /// Leaves a file to the next update: nothing is remembered of it.
+    fn put_off(&mut self, at: usize, fault: Fault) {
+        let path = path_of_bytes(self.tasks[at].file.path.clone());
+        self.report.failed.push(FailedFile { path, fault });
+        self.done += 1;
+    }
+
     fn put(&mut self, at: usize, state: State) {
         if self.batch.is_empty() {
             self.begun = Instant::now();
@@ -533,14 +505,14 @@ impl<'a> Run<'a> {
         self.done += 1;
     }
 
-    fn flush_if_due(&mut self, watch: &Watch<'_>) {
+    fn flush_if_due(&mut self, control: &Control<'_>) {
         let full = self.batch.chunks() >= BATCH_CHUNKS || self.batch.puts.len() >= BATCH_FILES;
         if (full || self.begun.elapsed() > BATCH_WAIT)
             && let Err(error) = self.flush()
         {
             self.error = self.error.take().or(Some(error));
         }
-        (watch.progress)(Progress { done: self.done, total: self.tasks.len() as u64 });
+        (control.progress)(Progress { done: self.done, total: self.tasks.len() as u64 });
     }
 
     fn flush(&mut self) -> Result<(), IndexError> {
@@ -555,7 +527,7 @@ struct Contents<'a, 'b> {
     run: &'a RefCell<Run<'b>>,
     receive: Receiver<(usize, FileStat, Outcome)>,
     ready: VecDeque<Content>,
-    watch: &'a Watch<'a>,
+    control: &'a Control<'a>,
 }
 
 impl Iterator for Contents<'_, '_> {
@@ -572,7 +544,7 @@ impl Iterator for Contents<'_, '_> {
             let (at, file, read) = self.receive.recv().ok()?;
             let mut run = self.run.borrow_mut();
             self.ready.extend(run.read(at, file, read));
-            run.flush_if_due(self.watch);
+            run.flush_if_due(self.control);
         }
     }
 }
@@ -622,7 +594,8 @@ fn read(
         return Outcome::Same(digest);
     }
     if kind.modality() != Modality::Text {
-        return Outcome::New { digest, kind, title: None, pieces: Vec::new() };
+        let taken_ns = if kind == Kind::Image { extract::taken_ns(path) } else { None };
+        return Outcome::New { digest, kind, title: None, taken_ns, pieces: Vec::new() };
     }
     let count = |text: &str| embedder.count_tokens(text);
     let cut = extract::text_of(path, kind).and_then(|text| {
@@ -640,7 +613,7 @@ fn read(
         Ok((text.title, pieces))
     });
     match cut {
-        Ok((title, pieces)) => Outcome::New { digest, kind, title, pieces },
+        Ok((title, pieces)) => Outcome::New { digest, kind, title, taken_ns: None, pieces },
         Err(fault) => Outcome::Failed { fault, digest: Some(digest) },
     }
 }

@@ -1,7 +1,5 @@
 //! The search by words: FTS5's bm25 over chunks and over names, with filters inside.
 
-use std::collections::HashSet;
-
 use rusqlite::types::Value;
 use rusqlite::{ToSql, params_from_iter};
 
@@ -72,7 +70,8 @@ impl Condition {
         }
         for (at, sign) in [(filter.after_ns, ">="), (filter.before_ns, "<")] {
             if let Some(at) = at {
-                self.sql += &format!(" AND f.mtime_ns {sign} ?");
+                // A photograph is of the time at which it was taken, whenever it was copied.
+                self.sql += &format!(" AND coalesce(c.taken_ns, f.mtime_ns) {sign} ?");
                 self.values.push(at.into());
             }
         }
@@ -132,8 +131,55 @@ impl Terms {
 pub(crate) struct Match {
     pub id: i64,
     pub bm25: f64,
-    /// Whether it has every term.
-    pub whole: bool,
+}
+
+/// The terms of a query with what each of them says: the fewer chunks have it, the more.
+#[derive(Debug, Default)]
+pub(crate) struct Weights(Vec<(String, f64)>);
+
+impl Weights {
+    /// Of terms in an index: the inverse frequency of bm25, which is never below zero.
+    pub fn of(db: &Database, terms: &Terms) -> Result<Self, IndexError> {
+        if terms.is_empty() {
+            return Ok(Self::default());
+        }
+        let count = |sql: &str, values: &[&dyn ToSql]| {
+            let found = db.prepare(sql)?.query_row(values, |row| row.get::<_, i64>(0));
+            found.map(|count| count as f64).map_err(|e| db.error(e))
+        };
+        let all = count("SELECT count(*) FROM chunks", &[])?;
+        let weight = |term: &String| {
+            let with = match table_of(term) {
+                Some(table) => {
+                    let sql = format!("SELECT count(*) FROM {table} WHERE {table} MATCH ?1");
+                    count(&sql, &[&quoted(term)])?
+                }
+                // No index has them: they count as one that a tenth of the chunks have.
+                None => all / 10.0,
+            };
+            Ok((term.clone(), (1.0 + (all - with + 0.5).max(0.5) / (with + 0.5)).ln()))
+        };
+        terms.all().map(weight).collect::<Result<_, IndexError>>().map(Self)
+    }
+
+    /// The share of the terms that something has, by weight: from 0 to 1, and 1 of all.
+    pub fn share(&self, has: impl Fn(&str) -> Result<bool, IndexError>) -> Result<f32, IndexError> {
+        let (mut there, mut all) = (0.0, 0.0);
+        for (term, weight) in &self.0 {
+            all += weight;
+            there += if has(term)? { *weight } else { 0.0 };
+        }
+        Ok(if all > 0.0 { (there / all) as f32 } else { 0.0 })
+    }
+}
+
+/// The index that has a term; `None` for one or two characters of a script without spaces.
+fn table_of(term: &str) -> Option<&'static str> {
+    match (is_unspaced(term), term.chars().count()) {
+        (true, ..3) => None,
+        (true, _) => Some("parts"),
+        (false, _) => Some("words"),
+    }
 }
 
 /// Chunks that have some of the terms, best first.
@@ -146,11 +192,6 @@ pub(crate) fn chunks(
     let mut found = Vec::new();
     if !terms.spaced.is_empty() {
         found = matches(db, "words", &any_of(&terms.spaced), condition, most)?;
-        if terms.unspaced.is_empty() && !found.is_empty() {
-            let whole = matches(db, "words", &all_of(&terms.spaced), condition, most)?;
-            let whole: HashSet<i64> = whole.into_iter().map(|one| one.id).collect();
-            found.iter_mut().for_each(|one| one.whole = whole.contains(&one.id));
-        }
     }
     let long = |term: &&String| term.chars().count() >= 3;
     let mut runs: Vec<String> = terms.unspaced.iter().filter(long).cloned().collect();
@@ -181,6 +222,9 @@ pub(crate) fn names(
     most: usize,
 ) -> Result<Vec<Match>, IndexError> {
     let all: Vec<String> = terms.all().cloned().collect();
+    if all.is_empty() {
+        return Ok(Vec::new());
+    }
     let expression = if every { all_of(&all) } else { any_of(&all) };
     let sql = format!(
         "SELECT n.rowid, -n.rank FROM names n JOIN files f ON f.id = n.rowid JOIN contents c ON c.id = f.content
@@ -192,10 +236,9 @@ pub(crate) fn names(
 
 /// True where a chunk has a term, as the search by words sees it.
 pub(crate) fn chunk_has(db: &Database, chunk: i64, term: &str) -> Result<bool, IndexError> {
-    if is_unspaced(term) && term.chars().count() < 3 {
+    let Some(table) = table_of(term) else {
         return one(db, "SELECT instr(text, ?2) > 0 FROM chunks WHERE id = ?1", chunk, term);
-    }
-    let table = if is_unspaced(term) { "parts" } else { "words" };
+    };
     let sql = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE rowid = ?1 AND {table} MATCH ?2)");
     one(db, &sql, chunk, &quoted(term))
 }
@@ -241,8 +284,7 @@ fn run(db: &Database, sql: &str, text: &str, values: &[Value], most: usize) -> R
     let all = std::iter::once(&text).chain(values).chain(std::iter::once(&most));
     let all: Vec<&dyn ToSql> = all.map(|value| value as &dyn ToSql).collect();
     let mut statement = db.prepare(sql)?;
-    let rows = statement
-        .query_map(params_from_iter(all), |row| Ok(Match { id: row.get(0)?, bm25: row.get(1)?, whole: false }));
+    let rows = statement.query_map(params_from_iter(all), |row| Ok(Match { id: row.get(0)?, bm25: row.get(1)? }));
     rows.and_then(Iterator::collect).map_err(|e| db.error(e))
 }
 

@@ -62,7 +62,7 @@ fn measure(
 ) -> Result<[Vec<f32>; 4], Failure> {
     let mut index = Index::open_or_begin(scratch, &model.profile())?;
     let patience = std::time::Duration::ZERO;
-    let report = with_progress(args.feeder.quiet, stop, |watch| index.update(model, roots, patience, watch))?;
+    let report = with_progress(args.feeder.quiet, stop, |control| index.update(model, roots, patience, control))?;
     say_failed(&report.failed);
     let mut all: [Vec<f32>; 4] = Default::default();
     for query in queries {

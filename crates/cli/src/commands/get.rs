@@ -1,14 +1,24 @@
 //! `omniburn get`: one hit opened.
 
 use std::io::IsTerminal;
+use std::path::Path;
 
-use omniburn_index::{Index, IndexError, Locator, Opened};
+use omniburn_index::{Index, IndexError, Kind, Locator, Opened};
 
 use super::index::nothing_yet;
 use super::place::{folder_of, shown};
 use crate::failure::{DONE, Failure, Outcome, SOME_FAILED};
 use crate::find_args::GetArgs;
 use crate::output::{OutFile, Outputs, destination, write_stdout};
+
+/// Refuses to write what is no text to a terminal.
+fn refuse_terminal(path: &Path, kind: Kind, to_stdout: bool) -> Result<(), Failure> {
+    if to_stdout && std::io::stdout().is_terminal() {
+        let what = format!("{}: {kind} is not shown on a terminal: name a file with --out", shown(path));
+        return Err(Failure::usage(what));
+    }
+    Ok(())
+}
 
 /// Prints a place of a file.
 ///
@@ -28,11 +38,12 @@ pub fn run(args: &GetArgs) -> Outcome {
             }
             (path, text.into_bytes())
         }
+        Opened::Part { path, kind, bytes } => {
+            refuse_terminal(&path, kind, to.is_none())?;
+            (path, bytes)
+        }
         Opened::File { path, kind } => {
-            if to.is_none() && std::io::stdout().is_terminal() {
-                let what = format!("{}: {kind} is not shown on a terminal: name a file with --out", shown(&path));
-                return Err(Failure::usage(what));
-            }
+            refuse_terminal(&path, kind, to.is_none())?;
             let unread = |e| Failure::with_code(SOME_FAILED, anyhow::anyhow!("{}: {e}", shown(&path)));
             let bytes = std::fs::read(&path).map_err(unread)?;
             (path, bytes)

@@ -1,17 +1,22 @@
 //! `omniburn index`: folders of mixed files into an index, kept true.
 
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use omniburn_index::{Embedder, FailedFile, Index, Report, Root, Rules, canonical, uri_of};
+use omniburn_index::{
+    Control, Embedder, EmbedderProfile, EngineEmbedder, FailedFile, Index, IndexError, News, Plan, Progress, Report,
+    Root, Rules, canonical, uri_of,
+};
 use serde::Serialize;
 
 use super::mebibytes;
 use super::place::{Stop, embedder, folder_of, shown, with_progress};
 use crate::failure::{DONE, Failure, Outcome, SOME_FAILED};
-use crate::find_args::{IndexArgs, IndexCommand, IndexStatusArgs};
-use crate::output::{json_line, write_stdout};
-use crate::progress::say;
+use crate::find_args::{ExportFormat, IndexArgs, IndexCommand, IndexExportArgs, IndexImportArgs, IndexStatusArgs};
+use crate::output::{OutFile, destination, json_line, write_stdout};
+use crate::progress::{items_bar, say};
 
 /// How long one process waits for another that writes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,6 +40,17 @@ struct ReportBody {
     embedded: u64,
     failed: Vec<FailedBody>,
     seconds: f64,
+}
+
+#[derive(Serialize)]
+struct PlanBody {
+    dry_run: bool,
+    new: Vec<String>,
+    changed: Vec<String>,
+    removed: Vec<String>,
+    unchanged: u64,
+    passed_over: u64,
+    failed: Vec<FailedBody>,
 }
 
 #[derive(Serialize)]
@@ -73,6 +89,8 @@ pub fn run(args: &IndexArgs) -> Outcome {
             Index::open(&folder_of(args.index.as_deref())?)?.clean(PATIENCE)?;
             Ok(DONE)
         }
+        Some(IndexCommand::Export(args)) => export(args),
+        Some(IndexCommand::Import(args)) => import(args),
         None => update(args),
     }
 }
@@ -96,17 +114,171 @@ fn update(args: &IndexArgs) -> Outcome {
     let stop = Stop::at_interrupt();
     let begun = Instant::now();
     let embedder = embedder(&args.feeder, &stop)?;
+    if args.dry_run {
+        return plan(&folder, &embedder.profile(), &roots, args.json, &stop);
+    }
     let mut index = Index::open_or_begin(&folder, &embedder.profile())?;
     let quiet = args.feeder.quiet || args.json;
-    let report = with_progress(quiet, &stop, |watch| index.update(&embedder, &roots, PATIENCE, watch))?;
-    let seconds = begun.elapsed().as_secs_f64();
-    if args.json {
-        json_line(&report_body(&report, seconds))?;
-    } else {
-        write_stdout(summary(&report, seconds).as_bytes())?;
+    if args.watch {
+        return watch(&mut index, &embedder, &roots, args, &stop);
     }
+    let report = with_progress(quiet, &stop, |control| index.update(&embedder, &roots, PATIENCE, control))?;
+    let seconds = begun.elapsed().as_secs_f64();
+    say_report(&report, seconds, args.json)?;
     say_failed(&report.failed);
     Ok(if report.failed.is_empty() { DONE } else { SOME_FAILED })
+}
+
+/// A report on standard output.
+fn say_report(report: &Report, seconds: f64, json: bool) -> Result<(), Failure> {
+    if json { json_line(&report_body(report, seconds)) } else { write_stdout(summary(report, seconds).as_bytes()) }
+}
+
+/// Updates at once and then after every change, until Ctrl-C.
+fn watch(index: &mut Index, embedder: &EngineEmbedder, roots: &[Root], args: &IndexArgs, stop: &Stop) -> Outcome {
+    let quiet = args.feeder.quiet || args.json;
+    let mut failed: Option<Vec<FailedFile>> = None;
+    let mut unsaid: Option<Failure> = None;
+    let mut begun = Instant::now();
+    let bar = items_bar(Some(0), "indexing", quiet);
+    let progress = |progress: Progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+    };
+    let interrupted = || stop.is_asked();
+    let mut tell = |news: News| {
+        let said = match news {
+            News::WithoutEvents { folder, why } => {
+                let path = shown(&folder);
+                say(format_args!("{path}: changes are not reported ({why}); it is looked through twice a minute"));
+                Ok(())
+            }
+            News::Updated(report) => {
+                bar.set_length(0);
+                let first = failed.is_none();
+                let did = report.new + report.changed + report.removed + report.renamed > 0;
+                let others = failed.as_ref() != Some(&report.failed);
+                let said = if first || did || others {
+                    say_report(&report, begun.elapsed().as_secs_f64(), args.json)
+                } else {
+                    Ok(())
+                };
+                if others {
+                    say_failed(&report.failed);
+                }
+                if first && !quiet {
+                    say("watching for changes; Ctrl-C ends it");
+                }
+                failed = Some(report.failed);
+                said
+            }
+        };
+        begun = Instant::now();
+        said.map_err(|failure| {
+            unsaid = Some(failure);
+            IndexError::Interrupted
+        })
+    };
+    let control = Control { interrupted: &interrupted, progress: &progress };
+    let ended = index.keep(embedder, roots, &control, &mut tell);
+    bar.finish_and_clear();
+    match (unsaid, ended) {
+        (Some(failure), _) => Err(failure),
+        (None, Err(error)) => Err(error.into()),
+        (None, Ok(never)) => match never {},
+    }
+}
+
+/// Says what an update would do.
+fn plan(folder: &Path, profile: &EmbedderProfile, roots: &[Root], json: bool, stop: &Stop) -> Outcome {
+    let interrupted = || stop.is_asked();
+    let plan = match Index::open(folder) {
+        Ok(index) => index.plan(profile, roots, &interrupted)?,
+        Err(IndexError::Missing { .. }) => Index::plan_beginning(profile, roots, &interrupted)?,
+        Err(error) => return Err(error.into()),
+    };
+    if json {
+        let texts = |paths: &[PathBuf]| paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        json_line(&PlanBody {
+            dry_run: true,
+            new: texts(&plan.new),
+            changed: texts(&plan.changed),
+            removed: texts(&plan.removed),
+            unchanged: plan.unchanged,
+            passed_over: plan.passed_over,
+            failed: plan.failed.iter().map(failed_body).collect(),
+        })?;
+    } else {
+        let Plan { new, changed, removed, unchanged, passed_over, failed } = &plan;
+        let mut text = String::new();
+        for (what, paths) in [("new", new), ("changed", changed), ("removed", removed)] {
+            for path in paths {
+                text.push_str(&format!("{what:<9}{}\n", shown(path)));
+            }
+        }
+        text.push_str(&format!(
+            "{} new, {} changed, {unchanged} unchanged, {} removed, {} unreadable, {passed_over} passed over: nothing was done\n",
+            new.len(),
+            changed.len(),
+            removed.len(),
+            failed.len()
+        ));
+        write_stdout(text.as_bytes())?;
+    }
+    say_failed(&plan.failed);
+    Ok(if plan.failed.is_empty() { DONE } else { SOME_FAILED })
+}
+
+fn export(args: &IndexExportArgs) -> Outcome {
+    let ExportFormat::Jsonl = args.format;
+    let index = Index::open(&folder_of(args.index.as_deref())?).map_err(nothing_yet)?;
+    let to = args.out.as_deref().map(destination).transpose()?;
+    let mut out = Lines { file: to.as_ref().map(OutFile::create).transpose()?, failed: None };
+    let written = index.export(&mut BufWriter::with_capacity(1 << 20, &mut out));
+    if let Some(failure) = out.failed {
+        return Err(failure);
+    }
+    written?;
+    out.file.map_or(Ok(()), OutFile::finish)?;
+    Ok(DONE)
+}
+
+/// Standard output or a file, with the failure that a writer of bytes cannot tell.
+struct Lines {
+    file: Option<OutFile>,
+    failed: Option<Failure>,
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = match &mut self.file {
+            Some(file) => file.write(bytes),
+            None => write_stdout(bytes),
+        };
+        match written {
+            Ok(()) => Ok(bytes.len()),
+            Err(failure) => {
+                self.failed.get_or_insert(failure);
+                Err(io::ErrorKind::Other.into())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn import(args: &IndexImportArgs) -> Outcome {
+    let folder = folder_of(args.index.as_deref())?;
+    let files = if args.file == Path::new("-") {
+        Index::import(&folder, &mut io::stdin().lock())?
+    } else {
+        let open = File::open(&args.file).map_err(|e| Failure::usage(format!("{}: {e}", shown(&args.file))))?;
+        Index::import(&folder, &mut BufReader::with_capacity(1 << 20, open))?
+    };
+    write_stdout(format!("{files} files imported into {}\n", shown(&folder)).as_bytes())?;
+    Ok(DONE)
 }
 
 /// A folder to be kept.

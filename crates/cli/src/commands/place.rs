@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressBar;
 use omniburn::Cancel;
-use omniburn_index::{Calibration, EngineEmbedder, Index, IndexError, Progress, Watch};
+use omniburn_index::{Calibration, Control, EngineEmbedder, Index, IndexError, Progress};
 
 use super::{open_engine, user_folders};
 use crate::failure::{Failure, REFUSED};
@@ -106,7 +106,7 @@ pub fn calibrate(index: &mut Index, model: Option<&EngineEmbedder>) -> Result<()
 pub fn with_progress<T>(
     quiet: bool,
     stop: &Stop,
-    update: impl FnOnce(&Watch<'_>) -> Result<T, IndexError>,
+    update: impl FnOnce(&Control<'_>) -> Result<T, IndexError>,
 ) -> Result<T, IndexError> {
     let bar: ProgressBar = items_bar(Some(0), "indexing", quiet);
     let progress = |progress: Progress| {
@@ -114,7 +114,7 @@ pub fn with_progress<T>(
         bar.set_position(progress.done);
     };
     let interrupted = || stop.is_asked();
-    let done = update(&Watch { interrupted: &interrupted, progress: &progress });
+    let done = update(&Control { interrupted: &interrupted, progress: &progress });
     bar.finish_and_clear();
     done
 }
@@ -148,11 +148,13 @@ impl From<IndexError> for Failure {
             | IndexError::NotCalibrated { .. }
             | IndexError::UnknownId { .. }
             | IndexError::AmbiguousId { .. }
+            | IndexError::Exists { .. }
             | IndexError::Pattern(_) => USAGE,
             IndexError::Foreign { .. }
             | IndexError::Version { .. }
             | IndexError::Corrupt { .. }
             | IndexError::PageDigest { .. }
+            | IndexError::Import { .. }
             | IndexError::IdentityMismatch { .. } => REFUSED,
             _ => SOME_FAILED,
         };

@@ -130,7 +130,7 @@ fn refresh(
 ) -> Result<(), Failure> {
     let quiet = args.feeder.quiet;
     let update = |index: &mut Index, roots: &[omniburn_index::Root], patience| {
-        with_progress(quiet, stop, |watch| index.update(model, roots, patience, watch))
+        with_progress(quiet, stop, |control| index.update(model, roots, patience, control))
     };
     if !new.is_empty() {
         let report = update(index, new, Duration::from_secs(10))?;

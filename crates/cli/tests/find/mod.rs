@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+#[cfg(unix)]
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+#[cfg(unix)]
+use std::process::Child;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::small;
-use crate::support::{Run, copy_folder, golden, omniburn, run};
+use crate::support::{Run, copy_folder, omniburn, run};
 
 fn samples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/mini/samples")
@@ -227,8 +231,11 @@ fn mistakes_are_named_with_the_exit_code_of_their_kind() {
         (vec!["search", "x", "--min-score", "2"], 2, "min-score"),
         (vec!["search", "x", "--like", "files/a.txt"], 2, "--like"),
         (vec!["search", "x", "--rerank"], 2, "--rerank"),
-        (vec!["index", "files", "--watch"], 2, "--watch"),
-        (vec!["index", "export"], 2, "export"),
+        (vec!["index", "files", "--watch", "--dry-run"], 2, "--dry-run"),
+        (vec!["index", "export", "--format", "parquet"], 2, "parquet"),
+        (vec!["index", "import", "nowhere.jsonl", "--index", "./copy"], 2, "nowhere.jsonl"),
+        (vec!["index", "import", "files/a.txt"], 2, "an index is there already"),
+        (vec!["index", "import", "files/a.txt", "--index", "./copy"], 3, "line 1 of the export"),
         (vec!["index", "files/a.txt"], 2, "not a folder"),
         (vec!["index", "--kind", "text"], 2, "name one"),
         (vec!["index", "files", "--include", "a{b"], 2, "a{b"),
@@ -284,58 +291,355 @@ fn two_processes_at_once_make_one_whole_index() {
     );
 }
 
-/// What an index holds, whatever the order in which it came: files with their chunks' places and cosines to a query.
-fn contents(user: &User) -> (Value, BTreeSet<String>) {
-    let mut status = user.json(&["index", "status", "--json", "--verify"]);
-    for changing in ["bytes", "updated"] {
-        status.as_object_mut().unwrap().remove(changing);
+/// What an index holds, whatever the order in which it came and the time at which it was looked at: every row.
+fn rows(user: &User, index: &[&str]) -> BTreeSet<String> {
+    let export = user.run(&[&["index", "export"], index].concat());
+    assert_eq!(export.code, 0, "{}", export.stderr);
+    let status = user.json(&[&["index", "status", "--verify", "--json"], index].concat());
+    let lines = export.lines();
+    let mut contents = 0;
+    let mut rows = BTreeSet::new();
+    for mut line in lines {
+        for (what, keys) in [("file", &["seen_ns"][..]), ("index", &["updated_ns"])] {
+            if let Some(fields) = line.get_mut(what).and_then(Value::as_object_mut) {
+                keys.iter().for_each(|key| drop(fields.remove(*key)));
+            }
+        }
+        contents += line.pointer("/content/chunks").and_then(Value::as_array).map_or(0, Vec::len) as u64;
+        assert!(rows.insert(line.to_string()), "{line}");
     }
+    assert_eq!((status["chunks"].as_u64(), status["vectors"].as_u64()), (Some(contents), Some(contents)));
+    rows
+}
+
+/// Panics with what is in one of two sets alone.
+#[cfg(unix)]
+fn same(found: &BTreeSet<String>, expected: &BTreeSet<String>, when: &str) {
+    let cut = |line: &String| line.chars().take(400).collect::<String>();
+    let odd: Vec<String> = found.symmetric_difference(expected).map(cut).collect();
+    assert!(odd.is_empty(), "{when}: {odd:#?}");
+}
+
+/// What a search by words finds, whatever the order.
+fn found_by_words(user: &User) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
-    for query in ["a ship under sail", "music"] {
-        for hit in user.hits(&[query, "-n", "1000", "--per-file", "all", "--no-refresh"]) {
-            all.insert(format!("{query} {} {} {} {}", hit["path"], hit["locator"], hit["scores"], hit["snippet"]));
+    for query in ["a ship under sail", "music", "the", "number"] {
+        for hit in user.hits(&[query, "--mode", "words", "-n", "1000", "--per-file", "all", "--no-refresh"]) {
+            all.insert(format!("{query} {} {} {}", hit["path"], hit["locator"], hit["snippet"]));
         }
     }
-    (status, all)
+    all
+}
+
+/// Numbers that look random and are the same in every run.
+#[cfg(unix)]
+struct Numbers(u64);
+
+#[cfg(unix)]
+impl Numbers {
+    fn share(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// Kills of each of the tests below; `cargo xtask soak` sets another number.
+#[cfg(unix)]
+fn kills(otherwise: usize) -> usize {
+    match std::env::var("OMNIBURN_KILLS") {
+        Ok(number) => number.parse().expect("OMNIBURN_KILLS is a number"),
+        Err(_) => otherwise,
+    }
+}
+
+/// Ends a process by a signal; true where it had not ended before.
+#[cfg(unix)]
+fn end(mut child: Child, signal: &str) -> bool {
+    let signalled = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    let status = child.wait().unwrap();
+    // Told to stop, it stops in order.
+    assert!(signal == "-KILL" || matches!(status.code(), Some(0 | 130)), "{status}");
+    signalled.success() && !status.success()
 }
 
 #[cfg(unix)]
-#[test]
-fn killed_at_any_moment_an_index_is_whole_and_the_next_run_completes_it() {
-    let user = User::with_samples();
-    let begun = Instant::now();
-    user.json(&["index", "files", "--json"]);
-    let took = begun.elapsed();
-    let undisturbed = contents(&user);
-    let data = user.folder.path().join("data");
-    let mut random = 0x9E37_79B9u64;
-    let mut killed = 0;
-    for round in 0..4 {
-        fs::remove_dir_all(&data).unwrap();
-        for _ in 0..3 {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let share = (random >> 11) as f64 / (1u64 << 53) as f64;
-            let mut child = user
-                .command(&["index", "files", "--json"])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            std::thread::sleep(took.mul_f64(share).max(Duration::from_millis(20)));
-            child.kill().unwrap();
-            killed += usize::from(!child.wait().unwrap().success());
+mod kills {
+    use super::*;
+
+    #[test]
+    fn ended_at_any_moment_an_index_is_whole_and_the_next_run_makes_it_equal_to_an_undisturbed_one() {
+        let user = User::with_samples();
+        let begun = Instant::now();
+        user.json(&["index", "files", "--json"]);
+        let took = begun.elapsed();
+        let (undisturbed, words) = (rows(&user, &[]), found_by_words(&user));
+        assert!(undisturbed.len() > 130 && words.len() > 10, "{} {}", undisturbed.len(), words.len());
+        let data = user.folder.path().join("data");
+        let mut numbers = Numbers(0x9E37_79B9);
+        let (kills, mut ended) = (kills(12), 0);
+        for at in 0..kills {
+            let child = user.command(&["index", "files", "--json"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            // Whoever measures and whoever kills may be on a busy machine at other times.
+            std::thread::sleep(took.mul_f64(0.6 * numbers.share()).max(Duration::from_millis(20)));
+            ended += usize::from(end(child.unwrap(), if at % 4 == 3 { "-TERM" } else { "-KILL" }));
             // Whatever is there can be searched.
             if data.join("omniburn/indexes/default/index.db").exists() {
                 user.hits(&["a ship under sail", "--no-refresh"]);
             }
+            if at % 3 == 2 || at + 1 == kills {
+                user.json(&["index", "files", "--json"]);
+                same(&rows(&user, &[]), &undisturbed, &format!("after kill {at}"));
+                same(&found_by_words(&user), &words, &format!("after kill {at}"));
+                fs::remove_dir_all(&data).unwrap();
+            }
         }
-        user.json(&["index", "files", "--json"]);
-        let found = contents(&user);
-        assert_eq!(found.0, undisturbed.0, "round {round}");
-        assert_eq!(found.1, undisturbed.1, "round {round}");
+        assert!(ended * 3 >= kills, "{ended} of {kills}");
     }
-    assert!(killed >= 6, "{killed}");
-    let _ = golden();
+
+    #[test]
+    fn ended_while_it_watches_an_index_is_whole_and_the_next_run_makes_it_equal_to_an_undisturbed_one() {
+        let user = User::new();
+        let (mut numbers, mut made) = (Numbers(77), 0);
+        let change = |numbers: &mut Numbers, made: &mut usize| {
+            let there: Vec<PathBuf> = fs::read_dir(user.files()).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let pick = |share: f64| there.get((share * there.len() as f64) as usize);
+            *made += 1;
+            match (numbers.share(), pick(numbers.share())) {
+                (0.0..0.2, Some(path)) => fs::remove_file(path).unwrap(),
+                (0.2..0.4, Some(path)) => fs::rename(path, user.files().join(format!("moved{made}.txt"))).unwrap(),
+                (0.4..0.6, Some(path)) => fs::write(path, format!("Changed text number {made} of a ship")).unwrap(),
+                (0.6..0.7, Some(path)) => {
+                    fs::copy(path, user.files().join(format!("copy{made}.txt"))).map(drop).unwrap();
+                }
+                _ => {
+                    let text = format!("File number {made} is about the sea.\n").repeat(1 + *made % 40);
+                    fs::write(user.files().join(format!("new{made}.txt")), text).unwrap();
+                }
+            }
+        };
+        (0..30).for_each(|_| change(&mut numbers, &mut made));
+        let kills = kills(10);
+        for at in 0..kills {
+            let child = user
+                .command(&["index", "files", "--watch", "--quiet"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let until = Instant::now() + Duration::from_millis(400 + (2200.0 * numbers.share()) as u64);
+            while Instant::now() < until {
+                change(&mut numbers, &mut made);
+                std::thread::sleep(Duration::from_millis((250.0 * numbers.share()) as u64));
+            }
+            assert!(end(child, if at % 3 == 2 { "-TERM" } else { "-KILL" }), "it had ended before");
+        }
+        user.run(&["index", "files", "--json"]);
+        assert_eq!(user.run(&["index", "files", "--json", "--index", "fresh"]).code, 0);
+        same(&rows(&user, &[]), &rows(&user, &["--index", "fresh"]), "in the end");
+        assert!(made > 60, "{made}");
+    }
+}
+
+/// A process that watches, and the lines that it prints.
+#[cfg(unix)]
+struct Watching {
+    child: Child,
+    lines: std::sync::mpsc::Receiver<Value>,
+}
+
+#[cfg(unix)]
+impl Watching {
+    fn start(user: &User, args: &[&str]) -> Self {
+        let args = [&["index", "--watch", "--json"], args].concat();
+        let mut child = user.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (send, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if send.send(serde_json::from_str(&line).unwrap()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The next report.
+    fn next(&self) -> Value {
+        self.lines.recv_timeout(Duration::from_secs(60)).expect("an update is told of")
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_changes_while_it_watches_is_followed_until_the_index_goes() {
+    let user = User::new();
+    let file = |name: &str| user.files().join(name);
+    fs::write(file("note.txt"), "The bicycle shop repaired the brakes.").unwrap();
+    fs::create_dir(file("node_modules")).unwrap();
+    let mut watching = Watching::start(&user, &["files"]);
+    assert_eq!(counts(&watching.next()), [1, 0, 0, 0, 0]);
+    let names = |query: &str| user.names(&[query, "--mode", "words", "--no-refresh"]);
+
+    fs::create_dir_all(file("a/b")).unwrap();
+    for i in 0..20 {
+        fs::write(file(&format!("a/b/{i}.txt")), format!("Letter number {i} to the lighthouse")).unwrap();
+    }
+    // What comes together is one update.
+    assert_eq!(counts(&watching.next()), [20, 0, 1, 0, 0]);
+    assert_eq!(names("lighthouse").len(), 10);
+    // What is left out makes none; the next one is of the renamed file.
+    fs::write(file("node_modules/x.js"), "let x;").unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    fs::rename(file("note.txt"), file("renamed.txt")).unwrap();
+    assert_eq!(counts(&watching.next()), [0, 0, 20, 0, 1]);
+    assert_eq!(names("bicycle"), ["renamed.txt"]);
+    fs::write(file("renamed.txt"), "Rhubarb cake with ginger and cream").unwrap();
+    assert_eq!(counts(&watching.next()), [0, 1, 20, 0, 0]);
+    assert_eq!((names("rhubarb"), names("bicycle")), (vec!["renamed.txt".into()], Vec::<String>::new()));
+    fs::remove_dir_all(file("a")).unwrap();
+    assert_eq!(counts(&watching.next()), [0, 0, 1, 20, 0]);
+    // A search meanwhile is no trouble to either.
+    assert_eq!(user.names(&["rhubarb", "--mode", "words"]), ["renamed.txt"]);
+
+    // The index is deleted: what would be written is lost, so it says so and ends.
+    fs::remove_dir_all(user.folder.path().join("data/omniburn/indexes/default")).unwrap();
+    let status = watching.child.wait().unwrap();
+    let mut said = String::new();
+    watching.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("deleted or replaced"), "{said}");
+    // Interrupted, it ends with the code of that.
+    let watching = Watching::start(&user, &["files"]);
+    assert_eq!(counts(&watching.next()), [1, 0, 0, 0, 0]);
+    assert!(end(watching.child, "-INT"));
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done_and_does_nothing() {
+    let user = User::new();
+    let file = |name: &str| user.files().join(name);
+    fs::write(file("note.txt"), "The bicycle shop repaired the brakes.").unwrap();
+    fs::write(file("code.rs"), "fn main() {}").unwrap();
+    fs::write(file("tool.bin"), [0, 1, 2, 3, 0, 255]).unwrap();
+    let data = user.folder.path().join("data");
+    let plan = user.json(&["index", "files", "--dry-run", "--json"]);
+    let named = |plan: &Value, key: &str| -> Vec<String> { plan[key].as_array().unwrap().iter().map(name).collect() };
+    assert_eq!((named(&plan, "new"), &plan["passed_over"]), (vec!["code.rs".into(), "note.txt".into()], &json!(1)));
+    assert!(!data.exists(), "nothing is written");
+    user.json(&["index", "files", "--json"]);
+    let before = rows(&user, &[]);
+
+    std::thread::sleep(Duration::from_millis(20));
+    fs::write(file("note.txt"), "A recipe for rhubarb cake.").unwrap();
+    fs::rename(file("code.rs"), file("main.rs")).unwrap();
+    let plan = user.json(&["index", "--dry-run", "--json"]);
+    assert_eq!(["new", "changed", "removed"].map(|key| named(&plan, key)), [["main.rs"], ["note.txt"], ["code.rs"]]);
+    let text = user.run(&["index", "--dry-run"]).stdout;
+    assert!(text.contains("changed  ") && text.contains("1 new, 1 changed, 0 unchanged, 1 removed"), "{text}");
+    // Under other rules than it keeps.
+    let plan = user.json(&["index", "files", "--kind", "text", "--dry-run", "--json"]);
+    assert_eq!(["new", "changed", "removed"].map(|key| named(&plan, key).len()), [0, 1, 1]);
+    assert_eq!(rows(&user, &[]), before);
+    // What it said is what is done, a renamed file told apart.
+    assert_eq!(counts(&user.json(&["index", "--json"])), [0, 1, 0, 0, 1]);
+}
+
+#[test]
+fn an_export_makes_an_equal_index() {
+    let user = User::with_samples();
+    fs::write(user.files().join("broken.png"), "no image").unwrap();
+    // A file that was just written is read again, whatever came of it.
+    let broken = fs::File::options().write(true).open(user.files().join("broken.png")).unwrap();
+    broken.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).unwrap();
+    fs::write(user.files().join("tool.bin"), [0, 1, 2, 3, 0, 255]).unwrap();
+    fs::copy(user.files().join("cat.jpg"), user.files().join("again.jpg")).unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let odd = user.files().join(std::ffi::OsStr::from_bytes(b"caf\xe9.txt"));
+        fs::write(odd, "An odd name of a file").unwrap();
+    }
+    assert_eq!(user.run(&["index", "files"]).code, 1);
+    assert_eq!(user.run(&["index", "export", "--out", "all.jsonl"]).code, 0);
+    let imported = user.run(&["index", "import", "all.jsonl", "--index", "copy"]);
+    assert_eq!(imported.code, 0, "{}", imported.stderr);
+    assert_eq!(user.run(&["index", "export", "--index", "copy", "--out", "again.jsonl"]).code, 0);
+    let lines = |name: &str| fs::read_to_string(user.folder.path().join(name)).unwrap();
+    assert_eq!(lines("all.jsonl"), lines("again.jsonl"));
+    for query in [vec!["a castle"], vec!["boat", "--mode", "words"], vec!["--like", "files/cat.jpg"]] {
+        let hits =
+            |index: &str| user.run(&[&["search", "--json", "--no-refresh", "--index", index], &query[..]].concat());
+        let (one, other) = (hits("default"), hits("copy"));
+        assert!(!one.stdout.is_empty() && one.stdout == other.stdout, "{query:?}");
+    }
+    // Nothing is read again, and nothing was lost.
+    let report = user.run(&["index", "--index", "copy", "--json"]).lines().remove(0);
+    assert_eq!((&report["embedded"], &report["failed"][0]["kind"]), (&json!(0), &json!("unknown_format")));
+    // Damaged in the middle: refused by the line, and nothing is left.
+    let whole = lines("all.jsonl");
+    let damaged: Vec<String> = whole.lines().map(|line| line.replacen("\"vector\":[", "\"vector\":[7,", 1)).collect();
+    fs::write(user.folder.path().join("bad.jsonl"), damaged.join("\n") + "\n").unwrap();
+    for (file, says) in [("bad.jsonl", "vector of 385 values"), ("all.jsonl", "already")] {
+        let index = if file == "bad.jsonl" { "broken" } else { "copy" };
+        let refused = user.run(&["index", "import", file, "--index", index]);
+        assert!(refused.code > 1 && refused.stderr.contains(says), "{}", refused.stderr);
+    }
+    assert!(!user.folder.path().join("data/omniburn/indexes/broken").exists());
+}
+
+#[test]
+fn parts_of_audio_and_video_come_as_files_of_their_own() {
+    let user = User::with_samples();
+    user.json(&["index", "files", "--json"]);
+    let id = |name: &str, kind: &str| {
+        let stem = name.split('.').next().unwrap().replace('-', " ");
+        let hits = user.hits(&[&stem, "--kind", kind, "--mode", "words", "--no-refresh"]);
+        let hit = hits.iter().find(|hit| hit["path"].as_str().unwrap().ends_with(name)).unwrap();
+        hit["id"].as_str().unwrap().to_string()
+    };
+    let get = |what: String, out: &str| user.run(&["get", &what, "--out", out]);
+    let bytes = |out: &str| fs::read(user.folder.path().join(out)).unwrap();
+    let spoken = id("speech-show-me-a-castle.wav", "audio");
+    assert_eq!(get(format!("{spoken}:t=0.5-1"), "part.wav").code, 0);
+    let wav = bytes("part.wav");
+    assert!(wav.starts_with(b"RIFF") && wav[8..16] == *b"WAVEfmt ");
+    let rate = u32::from_le_bytes(wav[24..28].try_into().unwrap());
+    assert_eq!(wav.len() as u32, 44 + rate, "half a second of two bytes a sample");
+    let boat = id("boat-sailing.mp4", "video");
+    assert_eq!(get(format!("{boat}:t=1"), "frame.png").code, 0);
+    assert!(bytes("frame.png").starts_with(b"\x89PNG\r\n\x1a\n"));
+    // Frame and seconds are inputs like any other.
+    assert_eq!(user.run(&["compare", "a boat", "frame.png", "part.wav"]).code, 0);
+    for (what, code) in
+        [(format!("{boat}:t=900"), 1), (format!("{spoken}:t=900-901"), 1), (format!("{spoken}:line=1"), 1)]
+    {
+        let run = get(what.clone(), "none");
+        assert_eq!(run.code, code, "{what}: {}", run.stderr);
+    }
+    assert!(!user.folder.path().join("none").exists());
+}
+
+/// A photograph says when it was taken, and that counts, whenever the file was written.
+#[test]
+fn photographs_are_of_the_time_at_which_they_were_taken() {
+    let user = User::new();
+    let jpeg = fs::read(samples().join("cat.jpg")).unwrap();
+    let mut tiff = b"MM\0*\0\0\0\x08\0\x01\x87\x69\0\x04\0\0\0\x01\0\0\0\x1a\0\0\0\0".to_vec();
+    tiff.extend(b"\0\x01\x90\x03\0\x02\0\0\0\x14\0\0\0\x2c\0\0\0\x002011:07:30 12:00:00\0");
+    let mut taken = jpeg[..2].to_vec();
+    taken.extend(b"\xff\xe1");
+    taken.extend((tiff.len() as u16 + 8).to_be_bytes());
+    taken.extend(b"Exif\0\0");
+    taken.extend(&tiff);
+    taken.extend(&jpeg[2..]);
+    fs::write(user.files().join("dated.jpg"), taken).unwrap();
+    fs::write(user.files().join("undated.jpg"), &jpeg).unwrap();
+    user.json(&["index", "files", "--json"]);
+    let names = |flags: &[&str]| user.names(&[&["a cat", "--no-refresh"], flags].concat());
+    assert_eq!(names(&["--before", "2012-01-01"]), ["dated.jpg"]);
+    assert_eq!(names(&["--after", "2011-07-30", "--before", "2011-07-31"]), ["dated.jpg"]);
+    assert_eq!(names(&["--after", "2012-01-01"]), ["undated.jpg"]);
 }
 
 #[cfg(unix)]

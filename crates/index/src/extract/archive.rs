@@ -9,7 +9,7 @@ use quick_xml::events::{BytesStart, Event};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::MAX_TEXT_BYTES;
+use super::section::MAX_TEXT_BYTES;
 use crate::error::Fault;
 
 /// An open document.

@@ -3,7 +3,7 @@
 use html5gum::emitters::default::DefaultEmitter;
 use html5gum::{Token, Tokenizer};
 
-use super::Text;
+use super::section::Text;
 
 /// Elements whose content nobody reads.
 const UNREAD: [&[u8]; 6] = [b"script", b"style", b"noscript", b"template", b"svg", b"math"];

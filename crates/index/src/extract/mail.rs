@@ -2,7 +2,8 @@
 
 use mail_parser::{Address, MessageParser};
 
-use super::{Text, html};
+use super::html;
+use super::section::Text;
 use crate::error::Fault;
 
 /// The text of a message.

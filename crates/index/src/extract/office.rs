@@ -6,7 +6,8 @@
 use std::path::Path;
 
 use super::archive::{Parts, Xml, attribute, walk};
-use super::{Text, html};
+use super::html;
+use super::section::Text;
 use crate::error::Fault;
 
 /// Cells that a table may repeat: an empty row "repeated" a million times is how tables end.

@@ -9,7 +9,7 @@ use hayro_interpret::{
     InterpreterSettings, SoftMask, interpret_page,
 };
 
-use super::{MAX_TEXT_BYTES, Text};
+use super::section::{MAX_TEXT_BYTES, Text};
 use crate::error::Fault;
 
 /// The text of every page.

@@ -5,7 +5,7 @@
 
 use encoding_rs::Encoding;
 
-use super::Text;
+use super::section::Text;
 use crate::error::Fault;
 
 /// Groups that hold no text of the document.

@@ -7,7 +7,7 @@ use std::path::Path;
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use omniburn_media::TextEncoding;
 
-use super::MAX_TEXT_BYTES;
+use super::section::MAX_TEXT_BYTES;
 use crate::error::Fault;
 
 /// The text of a file: UTF-8, UTF-16 or UTF-32, else in the encoding that it most looks like.

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::error::IndexError;
 
+/// How long everybody waits: a program that is just being started has, until it runs, what its parent has, locks among it.
+const LEAST: Duration = Duration::from_millis(200);
+
 /// Held while a process writes to an index. The operating system lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct WriterLock {
@@ -23,13 +26,13 @@ impl WriterLock {
         let wrong = |source| IndexError::Io { path: path.clone(), source };
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(wrong)?;
-        let until = Instant::now() + patience;
+        let until = Instant::now() + patience.max(LEAST);
         loop {
             match file.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::Error(source)) => return Err(wrong(source)),
                 Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                    std::thread::sleep(Duration::from_millis(50));
+                    std::thread::sleep(Duration::from_millis(20));
                 }
                 Err(TryLockError::WouldBlock) => {
                     let mut holder = String::new();

@@ -5,6 +5,7 @@
 
 mod lock;
 mod pages;
+mod path;
 mod read;
 mod schema;
 mod sums;
@@ -13,17 +14,21 @@ mod write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use omniburn_output::FileId;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags};
 
 pub(crate) use lock::WriterLock;
-pub(crate) use pages::{PAGE_ROWS, PageHead, bytes_of, heads};
-pub(crate) use read::{ChunkRow, FileRow, KnownFile, path_of_bytes};
+pub(crate) use pages::{PAGE_ROWS, PageHead, Rows, bytes_of, heads};
+pub(crate) use path::{FileStat, below, bytes_of_path, path_of_bytes};
+pub(crate) use read::{ChunkRow, FileRow, KnownFile};
 pub use read::{FailedFile, Status};
-pub(crate) use write::{Batch, FileStat, NewChunk, NewContent, Put, State, below, bytes_of_path, compact};
+pub(crate) use write::{Batch, NewChunk, NewContent, Put, State, compact};
 
 use crate::embedder::EmbedderProfile;
 use crate::error::IndexError;
 
+/// How long one process waits for another that begins the index.
+const BEGINNING: Duration = Duration::from_secs(20);
 /// The database's name in the folder of an index.
 pub(crate) const DATABASE: &str = "index.db";
 
@@ -31,6 +36,8 @@ pub(crate) const DATABASE: &str = "index.db";
 pub(crate) struct Database {
     path: PathBuf,
     connection: Connection,
+    /// Which file was opened under the path.
+    identity: Option<FileId>,
 }
 
 /// What an index was made by.
@@ -54,7 +61,8 @@ impl Database {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let opened = Connection::open_with_flags(&path, flags);
         let connection = opened.map_err(|source| IndexError::Database { path: path.clone(), source })?;
-        let database = Self { path, connection };
+        let identity = FileId::of(&path);
+        let database = Self { path, connection, identity };
         database.settle()?;
         database.check()?;
         Ok(database)
@@ -73,6 +81,12 @@ impl Database {
             return Ok(database);
         }
         std::fs::create_dir_all(folder).map_err(|source| IndexError::Io { path: folder.into(), source })?;
+        // One process begins it: a database that takes the place of another one would lose what that has.
+        let lock = WriterLock::take(folder, BEGINNING)?;
+        if path.exists() {
+            drop(lock);
+            return Self::open_or_begin(folder, profile);
+        }
         // Complete before it has its name, so that nobody opens half a schema.
         let beginning = folder.join(format!(".{DATABASE}.{}.part", std::process::id()));
         let made = Self::begin(&beginning, profile);
@@ -153,6 +167,24 @@ impl Database {
             given: profile.identity.clone(),
             given_model: profile.model.clone(),
         })
+    }
+
+    /// Refuses to go on where the file was deleted or replaced since it was opened: what is written would be lost.
+    ///
+    /// # Errors
+    /// [`IndexError::Gone`].
+    pub fn still_there(&self) -> Result<(), IndexError> {
+        let now = FileId::of(&self.path);
+        if now.is_some() && now == self.identity {
+            return Ok(());
+        }
+        Err(IndexError::Gone { path: self.folder().into() })
+    }
+
+    /// Writes what stands in the log into the file itself.
+    pub fn settle_log(&self) -> Result<(), IndexError> {
+        let done = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);");
+        done.map_err(|e| self.error(e))
     }
 
     /// What the index was made by.

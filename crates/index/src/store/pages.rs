@@ -28,6 +28,13 @@ pub(crate) struct PageHead {
     pub digest: [u8; 32],
 }
 
+impl PageHead {
+    /// What the vector of a row was made from, by its place in [`Modality::ALL`]; `None` where it stands for nothing.
+    pub fn modality(&self, slot: usize) -> Option<usize> {
+        self.alive.iter().position(|bits| bits.has(slot))
+    }
+}
+
 /// The digest of a page's bytes and of how many rows they are.
 fn digest_of(bytes: &[u8], dim: usize) -> [u8; 32] {
     let mut digest = Sha256::new();
@@ -85,6 +92,42 @@ pub(crate) fn bytes_of(db: &Database, head: &PageHead, dim: usize) -> Result<Vec
         return Err(IndexError::PageDigest { path: db.path().into(), page: head.page });
     }
     Ok(bytes)
+}
+
+/// Vectors by their rows, a few pages at a time: what belongs together mostly lies together.
+pub(crate) struct Rows<'a> {
+    db: &'a Database,
+    heads: Vec<PageHead>,
+    dim: usize,
+    pages: Vec<(usize, Vec<u8>)>,
+}
+
+impl<'a> Rows<'a> {
+    /// Pages that are held in memory.
+    const HELD: usize = 4;
+
+    pub fn of(db: &'a Database) -> Result<Self, IndexError> {
+        Ok(Self { db, heads: heads(db)?, dim: db.meta()?.dim, pages: Vec::new() })
+    }
+
+    /// A vector that stands for something: `[dim]`, and what it was made from.
+    ///
+    /// # Errors
+    /// [`IndexError::Corrupt`] for a row that is on no page, [`IndexError::PageDigest`].
+    pub fn get(&mut self, row: i64) -> Result<(Vec<f32>, Modality), IndexError> {
+        let lost = || self.db.corrupt(format!("vector {row} is on no page"));
+        let row = usize::try_from(row).map_err(|_| lost())?;
+        let (page, slot) = (row / PAGE_ROWS, row % PAGE_ROWS);
+        let head = self.heads.get(page).filter(|head| slot < head.count).ok_or_else(lost)?;
+        let modality = Modality::ALL[head.modality(slot).ok_or_else(lost)?];
+        if self.pages.iter().all(|(there, _)| *there != page) {
+            self.pages.truncate(Self::HELD - 1);
+            self.pages.insert(0, (page, bytes_of(self.db, head, self.dim)?));
+        }
+        let (_, bytes) = self.pages.iter().find(|(there, _)| *there == page).expect("read above");
+        let values = bytes[slot * self.dim * 2..(slot + 1) * self.dim * 2].as_chunks::<2>().0;
+        Ok((values.iter().map(|value| f16::from_le_bytes(*value).to_f32()).collect(), modality))
+    }
 }
 
 /// Writes a page as it is.

@@ -3,8 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use sha2::{Digest, Sha256};
-
+use super::path::{FileStat, path_of_bytes};
 use super::{Database, WriterLock, heads, sums};
 use crate::error::{Fault, IndexError};
 use crate::kind::Kind;
@@ -18,7 +17,13 @@ pub(crate) struct KnownFile {
     /// When it was read.
     pub seen_ns: i64,
     pub content: Option<i64>,
-    pub failed: bool,
+}
+
+impl KnownFile {
+    /// True where a look without opening finds the file as it was.
+    pub fn is_as(&self, file: &FileStat) -> bool {
+        (self.size, self.mtime_ns) == (file.size, file.mtime_ns)
+    }
 }
 
 /// A file with its content, as searches need it.
@@ -74,37 +79,13 @@ pub struct Status {
     pub updated_ns: Option<i64>,
 }
 
-/// Bytes from the database as a path.
-pub(crate) fn path_of_bytes(bytes: Vec<u8>) -> PathBuf {
-    #[cfg(unix)]
-    {
-        use std::os::unix::ffi::OsStringExt;
-        std::ffi::OsString::from_vec(bytes).into()
-    }
-    #[cfg(not(unix))]
-    {
-        String::from_utf8_lossy(&bytes).into_owned().into()
-    }
-}
-
-/// The id of a file: the beginning of a digest of its path, of which people see as much as tells it from others.
-pub(crate) fn short_of(path: &[u8]) -> Vec<u8> {
-    Sha256::digest(path)[..8].to_vec()
-}
-
 impl Database {
     /// Every file that is known, by the bytes of its path.
     pub fn known_files(&self) -> Result<HashMap<Vec<u8>, KnownFile>, IndexError> {
-        let mut statement =
-            self.prepare("SELECT path, size, mtime_ns, seen_ns, content, fault_kind IS NOT NULL FROM files")?;
+        let mut statement = self.prepare("SELECT path, size, mtime_ns, seen_ns, content FROM files")?;
         let rows = statement.query_map([], |row| {
-            let known = KnownFile {
-                size: row.get(1)?,
-                mtime_ns: row.get(2)?,
-                seen_ns: row.get(3)?,
-                content: row.get(4)?,
-                failed: row.get(5)?,
-            };
+            let known =
+                KnownFile { size: row.get(1)?, mtime_ns: row.get(2)?, seen_ns: row.get(3)?, content: row.get(4)? };
             Ok((row.get(0)?, known))
         });
         rows.and_then(Iterator::collect).map_err(|e| self.error(e))
@@ -129,7 +110,7 @@ impl Database {
     /// Files that a condition over `files f` and `contents c` chooses.
     pub fn files_where(&self, condition: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<FileRow>, IndexError> {
         let sql = format!(
-            "SELECT f.id, f.path, f.short, f.size, f.mtime_ns, c.id, c.kind, c.title, f.sum, c.sum
+            "SELECT f.id, f.path, f.short, f.size, f.mtime_ns, c.id, c.kind, c.title, f.sum, c.sum, c.taken_ns
              FROM files f JOIN contents c ON c.id = f.content WHERE {condition}"
         );
         let mut statement = self.prepare(&sql)?;
@@ -137,7 +118,7 @@ impl Database {
             let (kind, path) = (row.get::<_, String>(6)?, row.get::<_, Vec<u8>>(1)?);
             let (size, content, title) = (row.get(3)?, row.get(5)?, row.get::<_, Option<String>>(7)?);
             let whole = row.get::<_, i64>(8)? == sums::file(&path, size, Some(content))
-                && row.get::<_, i64>(9)? == sums::content(content, &kind, title.as_deref());
+                && row.get::<_, i64>(9)? == sums::content(content, &kind, title.as_deref(), row.get(10)?);
             let file = FileRow {
                 id: row.get(0)?,
                 path: path_of_bytes(path),
@@ -177,6 +158,27 @@ impl Database {
         let locator = Locator::of_row(place.0, place.1, place.2);
         let locator = locator.ok_or_else(|| self.corrupt(format!("chunk {id} is at no place of a file")))?;
         Ok(ChunkRow { content, locator, text })
+    }
+
+    /// Chunks of a content with the rows of their vectors, in the order in which they were read.
+    pub fn chunks_of(&self, content: i64) -> Result<Vec<(i64, Option<i64>)>, IndexError> {
+        let mut statement = self.prepare("SELECT id, vector FROM chunks WHERE content = ?1 ORDER BY id")?;
+        let rows = statement.query_map([content], |row| Ok((row.get(0)?, row.get(1)?)));
+        rows.and_then(Iterator::collect).map_err(|e| self.error(e))
+    }
+
+    /// Files with a content, or those that have none and why, by path.
+    pub fn files_with(&self, content: Option<i64>) -> Result<Vec<(FileStat, Option<Fault>)>, IndexError> {
+        let sql =
+            "SELECT path, size, mtime_ns, seen_ns, fault_kind, fault FROM files WHERE content IS ?1 ORDER BY path";
+        let mut statement = self.prepare(sql)?;
+        let rows = statement.query_map([content], |row| {
+            let file = FileStat { path: row.get(0)?, size: row.get(1)?, mtime_ns: row.get(2)?, seen_ns: row.get(3)? };
+            let kind: Option<String> = row.get(4)?;
+            let message = row.get::<_, Option<String>>(5)?.unwrap_or_default();
+            Ok((file, kind.map(|kind| Fault { kind, message })))
+        });
+        rows.and_then(Iterator::collect).map_err(|e| self.error(e))
     }
 
     /// Files that could not be indexed, by path.

@@ -3,9 +3,10 @@
 /// `OMNI`: SQLite keeps it in the file's header.
 pub(super) const APPLICATION_ID: i64 = 0x4F4D_4E49;
 /// Of the tables below.
-pub(super) const LAYOUT: i64 = 1;
+pub(super) const LAYOUT: i64 = 2;
 
-/// Everything that lasts. `sum` is a checksum of what a hit shows of the row. A content is what files with equal bytes share: its chunks, their words and their vectors.
+/// Everything that lasts. A content is what files with equal bytes share: its chunks, their words and their vectors. `sum` is a
+/// checksum of what a hit shows of the row.
 ///
 /// `words` and `names` are split at Unicode's words, without accents; `parts` into runs of three characters, for scripts
 /// without spaces and for parts of words. They hold no text of their own: `chunks` has it.
@@ -17,6 +18,7 @@ CREATE TABLE contents (
     digest BLOB NOT NULL UNIQUE,
     kind TEXT NOT NULL,
     title TEXT,
+    taken_ns INTEGER,
     sum INTEGER NOT NULL
 );
 CREATE TABLE files (

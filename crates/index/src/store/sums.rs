@@ -12,12 +12,14 @@ pub(super) fn file(path: &[u8], size: i64, content: Option<i64>) -> i64 {
 }
 
 /// Of a content.
-pub(super) fn content(id: i64, kind: &str, title: Option<&str>) -> i64 {
+pub(super) fn content(id: i64, kind: &str, title: Option<&str>, taken_ns: Option<i64>) -> i64 {
     let mut sum = Hasher::new();
     sum.update(&id.to_le_bytes());
     sum.update(kind.as_bytes());
     sum.update(b"\0");
     sum.update(title.unwrap_or_default().as_bytes());
+    sum.update(b"\0");
+    sum.update(&taken_ns.unwrap_or(i64::MIN).to_le_bytes());
     sum.finalize().into()
 }
 

@@ -6,34 +6,11 @@ use std::path::Path;
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::pages::Pages;
-use super::read::short_of;
+use super::path::{FileStat, below, bytes_of_path, path_of_bytes, short_of};
 use super::{Database, bytes_of, heads, sums};
 use crate::error::{Fault, IndexError};
 use crate::kind::{Kind, Modality};
 use crate::locator::Locator;
-
-/// A path as the database keeps it: its bytes, where names are bytes.
-pub(crate) fn bytes_of_path(path: &Path) -> Vec<u8> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::ffi::OsStrExt;
-        path.as_os_str().as_bytes().to_vec()
-    }
-    #[cfg(not(unix))]
-    {
-        path.to_string_lossy().into_owned().into_bytes()
-    }
-}
-
-/// A file as a look without opening it finds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FileStat {
-    pub path: Vec<u8>,
-    pub size: i64,
-    pub mtime_ns: i64,
-    /// When it was looked at.
-    pub seen_ns: i64,
-}
 
 /// A part of a content with its words and its vector.
 #[derive(Debug, Clone)]
@@ -50,6 +27,8 @@ pub(crate) struct NewChunk {
 pub(crate) struct NewContent {
     pub kind: Kind,
     pub title: Option<String>,
+    /// When a photograph was taken, in nanoseconds since 1970.
+    pub taken_ns: Option<i64>,
     pub chunks: Vec<NewChunk>,
 }
 
@@ -207,20 +186,9 @@ impl Database {
         let tx = begun.map_err(|e| self.error(e))?;
         let done = work(self, &tx)?;
         tx.commit().map_err(|e| self.error(e))?;
+        self.still_there()?;
         Ok(done)
     }
-}
-
-/// The bounds of the paths below a folder.
-pub(crate) fn below(folder: &Path) -> (Vec<u8>, Vec<u8>) {
-    let mut from = bytes_of_path(folder);
-    if from.last() != Some(&(std::path::MAIN_SEPARATOR as u8)) {
-        from.push(std::path::MAIN_SEPARATOR as u8);
-    }
-    let mut to = from.clone();
-    // The byte behind the separator ends the range.
-    *to.last_mut().expect("it ends with a separator") += 1;
-    (from, to)
 }
 
 /// Writes pages, and counts the change.
@@ -238,7 +206,7 @@ fn put_file(db: &Database, tx: &Transaction<'_>, put: &Put, pages: &mut Pages) -
         State::Indexed { digest, new } => Some(content_of(db, tx, digest, new.as_ref(), pages)?),
         State::Failed(_) | State::PassedOver => None,
     };
-    let path = super::path_of_bytes(put.file.path.clone());
+    let path = path_of_bytes(put.file.path.clone());
     let ext = path.extension().map(|ext| ext.to_string_lossy().to_lowercase()).unwrap_or_default();
     let fault = match &put.state {
         State::Failed(fault) => Some(fault),
@@ -298,13 +266,15 @@ fn content_of(
         (None, None) => return Err(db.corrupt("a content that files share is missing")),
     };
     let id: i64 = tx
-        .prepare_cached("INSERT INTO contents (digest, kind, title, sum) VALUES (?1, ?2, ?3, 0) RETURNING id")
+        .prepare_cached(
+            "INSERT INTO contents (digest, kind, title, taken_ns, sum) VALUES (?1, ?2, ?3, ?4, 0) RETURNING id",
+        )
         .and_then(|mut insert| {
-            insert.query_row(params![digest.as_slice(), new.kind.name(), new.title], |row| row.get(0))
+            insert.query_row(params![digest.as_slice(), new.kind.name(), new.title, new.taken_ns], |row| row.get(0))
         })
         .map_err(wrong)?;
     tx.prepare_cached("UPDATE contents SET sum = ?2 WHERE id = ?1")
-        .and_then(|mut put| put.execute([id, sums::content(id, new.kind.name(), new.title.as_deref())]))
+        .and_then(|mut put| put.execute([id, sums::content(id, new.kind.name(), new.title.as_deref(), new.taken_ns)]))
         .map_err(wrong)?;
     for chunk in &new.chunks {
         let vector = chunk.vector.as_ref().map(|values| pages.add(db, tx, values, chunk.modality)).transpose()?;
@@ -380,10 +350,7 @@ pub(crate) fn compact(db: &mut Database) -> Result<(), IndexError> {
         for head in &old {
             let bytes = bytes_of(db, head, dim)?;
             for slot in 0..head.count {
-                let Some(modality) = head.alive.iter().position(|bits| bits.words()[slot / 64] >> (slot % 64) & 1 == 1)
-                else {
-                    continue;
-                };
+                let Some(modality) = head.modality(slot) else { continue };
                 let (page, to) = ((next / super::PAGE_ROWS as i64) as usize, (next % super::PAGE_ROWS as i64) as usize);
                 if page == moved.len() {
                     moved.push((Vec::new(), [0, 1, 2, 3].map(|_| crate::bits::Bits::none(super::PAGE_ROWS))));
@@ -408,7 +375,8 @@ pub(crate) fn compact(db: &mut Database) -> Result<(), IndexError> {
         )
         .map_err(wrong)
     })?;
-    db.connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);").map_err(|e| db.error(e))
+    db.connection.execute_batch("VACUUM;").map_err(|e| db.error(e))?;
+    db.settle_log()
 }
 
 /// Gives chunks the new numbers of their vectors.

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use omniburn_index::{Embedder, Fault, Index, IndexError, Kind, Root, Rules, SearchOptions, Watch};
+use omniburn_index::{Control, Embedder, Fault, Index, IndexError, Kind, Root, Rules, SearchOptions};
 
 use crate::support::{Place, Words, age, quiet};
 
@@ -121,8 +121,8 @@ fn an_interrupted_update_keeps_what_was_finished_and_the_next_one_goes_on() {
     let asked = AtomicUsize::new(0);
     let mut index = Index::open_or_begin(&place.index, &words.profile()).unwrap();
     let stop = || asked.fetch_add(1, Ordering::SeqCst) > 90;
-    let watch = Watch { interrupted: &stop, progress: &|_| {} };
-    let stopped = index.update(&words, &[place.root()], Duration::ZERO, &watch);
+    let control = Control { interrupted: &stop, progress: &|_| {} };
+    let stopped = index.update(&words, &[place.root()], Duration::ZERO, &control);
     assert!(matches!(stopped, Err(IndexError::Interrupted)));
     let (kept, computed) = (place.open().status().unwrap().vectors, words.embedded.load(Ordering::SeqCst));
     assert!((1..60).contains(&kept), "{kept}");

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use omniburn_index::{
-    Content, Embedder, EmbedderProfile, Fault, Hit, Index, IndexError, Modality, Progress, Query, Report, Root, Rules,
-    SearchOptions, Sought, Vector, Watch,
+    Content, Control, Embedder, EmbedderProfile, Fault, Hit, Index, IndexError, Modality, Progress, Query, Report,
+    Root, Rules, SearchOptions, Sought, Vector,
 };
 
 pub const DIM: usize = 64;
@@ -164,6 +164,6 @@ pub fn age(path: &Path, seconds: u64) {
     fs::File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
 }
 
-pub fn quiet() -> Watch<'static> {
-    Watch { interrupted: &|| false, progress: &|_: Progress| {} }
+pub fn quiet() -> Control<'static> {
+    Control { interrupted: &|| false, progress: &|_: Progress| {} }
 }

@@ -163,6 +163,13 @@ impl AudioReader {
         })
     }
 
+    /// The rate in hertz at which the next segment begins in the file; the samples that are given have the rate that was asked
+    /// for.
+    #[must_use]
+    pub fn native_hz(&self) -> u32 {
+        self.given.rate_hz
+    }
+
     /// Bytes of memory that the next segment takes, from its packets to its log-mel frames: at most as the header tells its
     /// length. A header that states less than there is makes this too small.
     ///

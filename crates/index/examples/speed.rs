@@ -1,0 +1,157 @@
+//! How fast an index of many chunks is searched: `cargo run --release --package omniburn-index --example speed -- CHUNKS`.
+//!
+//! The texts are made up and the vectors are pseudo-random, so that the search itself is what is timed. Beside the times stands
+//! what this machine reads from memory, because an exact search is that.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use omniburn_index::{
+    Content, Control, Embedder, EmbedderProfile, Fault, Index, Modality, Mode, Query, Root, Rules, SearchOptions,
+    Sought, Vector,
+};
+
+const DIM: usize = 384;
+/// Tokens of a chunk, and words of a line: a chunk is a line.
+const TOKENS: usize = 12;
+const LINE_WORDS: usize = 9;
+/// Words that there are; the seldom ones have the high numbers.
+const WORDS: usize = 50_000;
+/// Chunks of a file.
+const FILE_CHUNKS: usize = 20_000;
+const ROUNDS: usize = 31;
+
+/// Pseudo-random vectors of unit length.
+struct Noise;
+
+fn noise(seed: u64) -> Vec<f32> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let values: Vec<f32> = (0..DIM).map(|_| random.f32() - 0.5).collect();
+    let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
+    values.into_iter().map(|value| value / length).collect()
+}
+
+impl Embedder for Noise {
+    fn profile(&self) -> EmbedderProfile {
+        EmbedderProfile {
+            identity: "noise/1".into(),
+            model: "noise".into(),
+            dim: DIM,
+            max_tokens: TOKENS,
+            modalities: Modality::ALL.to_vec(),
+        }
+    }
+
+    fn count_tokens(&self, text: &str) -> Result<usize, Fault> {
+        Ok(text.split_whitespace().count() + 2)
+    }
+
+    fn embed(
+        &self,
+        contents: &mut dyn Iterator<Item = Content>,
+        take: &mut dyn FnMut(Result<Vec<Vector>, Fault>) -> ControlFlow<()>,
+    ) -> Result<(), Fault> {
+        for (seed, _) in contents.enumerate() {
+            if take(Ok(vec![Vector { span: None, values: noise(seed as u64) }])).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn embed_query(&self, _: &str) -> Result<Vec<f32>, Fault> {
+        Ok(noise(u64::MAX))
+    }
+}
+
+/// A word, the common ones more often, as in texts: ranks by Zipf's law.
+fn word(random: &mut fastrand::Rng) -> usize {
+    (WORDS as f64).powf(random.f64()) as usize
+}
+
+fn write_files(folder: &Path, chunks: usize) -> std::io::Result<()> {
+    let mut random = fastrand::Rng::with_seed(1);
+    for file in 0..chunks.div_ceil(FILE_CHUNKS) {
+        let mut text = String::new();
+        for _ in 0..FILE_CHUNKS.min(chunks - file * FILE_CHUNKS) {
+            for _ in 0..LINE_WORDS {
+                let _ = write!(text, "w{} ", word(&mut random));
+            }
+            text.push('\n');
+        }
+        std::fs::write(folder.join(format!("{file}.txt")), text)?;
+    }
+    Ok(())
+}
+
+/// Gigabytes a second that all cores read from memory, the best of several rounds.
+fn bandwidth() -> f64 {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let words: Vec<u64> = (0..(512u64 << 20) / 8).collect();
+    let mut best = f64::MAX;
+    for _ in 0..7 {
+        let begun = Instant::now();
+        let sum: u64 = std::thread::scope(|scope| {
+            let part = words.len().div_ceil(threads);
+            let parts: Vec<_> = words
+                .chunks(part)
+                .map(|part| scope.spawn(move || part.iter().fold(0u64, |sum, word| sum.wrapping_add(*word))))
+                .collect();
+            parts.into_iter().map(|part| part.join().unwrap_or(0)).fold(0, u64::wrapping_add)
+        });
+        std::hint::black_box(sum);
+        best = best.min(begun.elapsed().as_secs_f64());
+    }
+    words.len() as f64 * 8.0 / best / 1e9
+}
+
+/// The least, the median and the 95th of a hundred.
+fn spread(mut times: Vec<Duration>) -> [f64; 3] {
+    times.sort();
+    [0, times.len() / 2, times.len() * 95 / 100].map(|at| times[at].as_secs_f64() * 1e3)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let chunks: usize = std::env::args().nth(1).ok_or("expected how many chunks")?.parse()?;
+    let scratch = tempfile::tempdir()?;
+    let files = scratch.path().join("files");
+    std::fs::create_dir(&files)?;
+    write_files(&files, chunks)?;
+    let mut index = Index::open_or_begin(&scratch.path().join("index"), &Noise.profile())?;
+    let control = Control { interrupted: &|| false, progress: &|_| {} };
+    let root = Root { path: files.canonicalize()?, rules: Rules::default() };
+    let begun = Instant::now();
+    index.update(&Noise, &[root], Duration::ZERO, &control)?;
+    let status = index.status()?;
+    println!("{} chunks indexed in {:.1} s, {} MiB", status.chunks, begun.elapsed().as_secs_f64(), status.bytes >> 20);
+
+    let mut random = fastrand::Rng::with_seed(2);
+    let mut search = |mode: Mode| -> Result<[f64; 3], Box<dyn Error>> {
+        let mut times = Vec::new();
+        // The first one makes the cache.
+        for round in 0..=ROUNDS {
+            let text = format!("w{} w{} w{}", word(&mut random), word(&mut random), word(&mut random));
+            let query = Query::parse(&text, None, SystemTime::now())?;
+            let vector = noise(u64::MAX - round as u64);
+            let options = SearchOptions { mode, ..SearchOptions::default() };
+            let begun = Instant::now();
+            index.search(&query, Sought::Vector(&vector, Modality::Text), &options)?;
+            if round > 0 {
+                times.push(begun.elapsed());
+            }
+        }
+        Ok(spread(times))
+    };
+    for (name, mode) in [("semantic", Mode::Semantic), ("words", Mode::Words), ("hybrid", Mode::Hybrid)] {
+        let [least, median, p95] = search(mode)?;
+        println!("{name}: least {least:.1} ms, median {median:.1}, p95 {p95:.1}");
+        if mode == Mode::Semantic {
+            let (read, most) = (chunks as f64 * DIM as f64 * 2.0 / median / 1e6, bandwidth());
+            println!("  {read:.1} GB/s of vectors, memory {most:.1} GB/s: {:.0} %", 100.0 * read / most);
+        }
+    }
+    Ok(())
+}

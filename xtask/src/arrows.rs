@@ -71,8 +71,21 @@ const ROOMS: &[Room] = &[
         reason: "files, words and vectors in one database; the engine is one of the models it can be fed by, behind a feature, so that it builds and tests without Burn",
     },
     Room {
+        package: "omniburn-server",
+        imports: &["omniburn"],
+        never: &["burn-core", "clap", "ureq", "tokenizers", "image"],
+        reason: "HTTP in, calls of engines, HTTP out; it opens no connection and no file that a client names",
+    },
+    Room {
         package: "omniburn-cli",
-        imports: &["omniburn", "omniburn-convert", "omniburn-diagnostics", "omniburn-index", "omniburn-output"],
+        imports: &[
+            "omniburn",
+            "omniburn-convert",
+            "omniburn-diagnostics",
+            "omniburn-index",
+            "omniburn-output",
+            "omniburn-server",
+        ],
         never: &["safetensors", "tokenizers", "image"],
         reason: "arguments, settings and wiring; nobody above the engine sees a tensor",
     },

@@ -12,6 +12,8 @@ use omniburn_cli::inputs::{Tracks, TypedInput, track_of};
 use crate::find_args::{CalibrateArgs, GetArgs, IndexArgs, SearchArgs};
 pub use crate::model_args::{ComputeArgs, ModelArgs, TruncateArg};
 use crate::model_args::{bytes, dtypes};
+#[cfg(feature = "serve")]
+use crate::serve_args::ServeArgs;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -74,6 +76,9 @@ pub enum Command {
     Search(SearchArgs),
     /// Open a hit of a search: its text, some lines of it, or a page
     Get(GetArgs),
+    /// Serve models to embedding clients over HTTP
+    #[cfg(feature = "serve")]
+    Serve(ServeArgs),
     /// Measure which cosines a model gives to what is not related
     Calibrate(CalibrateArgs),
     /// Embed again what a journal says, and compare to the bit

@@ -2,7 +2,7 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | `args`, `find_args`, `model_args` | what was typed |
+//! | `args`, `find_args`, `model_args`, `serve_args` | what was typed |
 //! | [`omniburn_cli::inputs`] | what becomes an input, and by which rule: a library, so that hostile bytes reach it |
 //! | `commands` | one file a verb |
 //! | `output`, `progress` | results to standard output, everything else to standard error |
@@ -20,6 +20,8 @@ mod interrupt;
 mod model_args;
 mod output;
 mod progress;
+#[cfg(feature = "serve")]
+mod serve_args;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
@@ -83,6 +85,8 @@ fn run() -> u8 {
         (Command::Rerank(args), _) => commands::rerank::run(&args),
         (Command::Index(args), _) => commands::index::run(&args),
         (Command::Search(args), _) => commands::search::run(&args),
+        #[cfg(feature = "serve")]
+        (Command::Serve(args), _) => commands::serve::run(&args),
         (Command::Calibrate(args), _) => commands::calibrate::run(&args),
         (Command::Get(args), _) => commands::get::run(&args),
         (Command::Replay(args), Some(verb)) => commands::replay::run(&args, typed(verb)),

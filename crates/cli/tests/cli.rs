@@ -15,6 +15,8 @@ mod outputs;
 #[cfg(feature = "hub")]
 mod pull;
 mod replay;
+#[cfg(all(unix, feature = "serve", feature = "mini"))]
+mod serve;
 mod support;
 
 use std::collections::BTreeSet;

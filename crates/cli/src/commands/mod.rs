@@ -21,6 +21,8 @@ pub mod pull;
 pub mod replay;
 pub mod rerank;
 pub mod search;
+#[cfg(feature = "serve")]
+pub mod serve;
 mod user_folders;
 
 use std::path::{Path, PathBuf};
@@ -46,7 +48,25 @@ fn open_engine_with(args: &ModelArgs, kernels: fn() -> Option<KernelChoice>) -> 
         Some(path) => Engine::builder(checked(path)?),
         None => shipped()?,
     };
-    let ComputeArgs { device, dtype, budget, threads, isa } = args.compute;
+    builder = builder_with(builder, &args.compute, kernels)?;
+    if let Some(task) = &args.task {
+        builder = builder.task(task);
+    }
+    Ok(builder.open()?)
+}
+
+/// An engine that computes where the arguments say, with the kernels that were measured before.
+#[cfg(feature = "serve")]
+fn builder_of(builder: EngineBuilder, args: &ComputeArgs) -> Result<EngineBuilder, Failure> {
+    builder_with(builder, args, kernels::kept)
+}
+
+fn builder_with(
+    mut builder: EngineBuilder,
+    args: &ComputeArgs,
+    kernels: fn() -> Option<KernelChoice>,
+) -> Result<EngineBuilder, Failure> {
+    let ComputeArgs { device, dtype, budget, threads, isa } = *args;
     if isa.is_some() {
         omniburn::Isa::force(isa).map_err(|error| Failure::usage(error.to_string()))?;
     }
@@ -54,9 +74,6 @@ fn open_engine_with(args: &ModelArgs, kernels: fn() -> Option<KernelChoice>) -> 
         builder = with_kernels(builder, kernels());
     }
     builder = builder.device(device);
-    if let Some(task) = &args.task {
-        builder = builder.task(task);
-    }
     if let Some(dtype) = dtype {
         builder = builder.dtype(dtype);
     }
@@ -66,7 +83,7 @@ fn open_engine_with(args: &ModelArgs, kernels: fn() -> Option<KernelChoice>) -> 
     if let Some(threads) = threads {
         builder = builder.threads(threads.get());
     }
-    Ok(with_tuning(builder, device).open()?)
+    Ok(with_tuning(builder, device))
 }
 
 /// Lets a device other than flex keep its tuning in the user's cache.

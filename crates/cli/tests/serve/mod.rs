@@ -1,0 +1,562 @@
+//! `serve` as its clients meet it: the program on a free port, spoken to in HTTP over a socket.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{golden, omniburn, run, values};
+
+/// A program that serves, and is killed when this goes.
+struct Server {
+    child: Child,
+    address: String,
+    /// What it says on standard error after it has begun.
+    said: Mutex<mpsc::Receiver<String>>,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+struct Reply {
+    status: u16,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+impl Reply {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// The error's code and the field it names.
+    fn refused(&self) -> (u16, String, String) {
+        let error = &self.json()["error"];
+        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{}", self.body);
+        let word = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+        (self.status, word("code"), word("param"))
+    }
+}
+
+impl Server {
+    fn start(folder: &Path, args: &[&str]) -> Self {
+        let mut command = omniburn();
+        command.current_dir(folder).args(["serve", "--port", "0"]).args(args);
+        Self::of(&mut command)
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let mut before = Vec::new();
+        let address = loop {
+            let Some(line) = lines.next() else { panic!("it did not begin to serve: {before:?}") };
+            match line.split_once("http://") {
+                Some((_, rest)) => break rest.split(';').next().unwrap().to_owned(),
+                None => before.push(line),
+            }
+        };
+        let (tell, said) = mpsc::channel();
+        std::thread::spawn(move || lines.for_each(|line| drop(tell.send(line))));
+        Self { child, address, said: Mutex::new(said) }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        stream
+    }
+
+    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        let mut stream = self.connect();
+        let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            head += &format!("host: {}\r\n", self.address);
+        }
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        // A server that refuses by the head may have closed before the body is sent.
+        let _ = stream.write_all((head + "\r\n").as_bytes()).and_then(|()| stream.write_all(body));
+        reply(stream)
+    }
+
+    fn get(&self, path: &str) -> Reply {
+        self.send("GET", path, &[], b"")
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send("POST", path, &[("content-type", "application/json")], body.to_string().as_bytes())
+    }
+
+    /// SIGTERM, or another signal by its name.
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for the end, and gives the exit code.
+    fn ended(&mut self, within: Duration) -> Option<i32> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(begun.elapsed() < within, "it did not end within {within:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        let page = self.get("/metrics").body;
+        let line = page.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {page}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn reply(mut stream: TcpStream) -> Reply {
+    let mut bytes = Vec::new();
+    // A connection that is closed in the middle of what was sent is reset behind the answer.
+    let _ = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+    Reply { status, headers: lines.filter_map(header).collect(), body: body.to_owned() }
+}
+
+fn vectors(reply: &Reply) -> Vec<Vec<f32>> {
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    reply.json()["data"].as_array().unwrap().iter().map(values).collect()
+}
+
+fn sample(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/mini/samples").join(name)
+}
+
+fn base64_of(path: &Path) -> String {
+    STANDARD.encode(fs::read(path).unwrap())
+}
+
+/// What `omniburn embed` gives.
+fn embedded(folder: &TempDir, args: &[&str]) -> Vec<Vec<f32>> {
+    let run = run(omniburn().current_dir(folder).arg("embed").args(args));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    run.lines().iter().map(values).collect()
+}
+
+/// A folder with records of stored checkpoints under their names.
+fn records(checkpoints: &[&str]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in checkpoints {
+        let source = golden().join("twins").join(name);
+        let mut command = omniburn();
+        command.arg("convert").arg(source).arg(folder.path().join(name)).args(["--dtype", "f32"]);
+        let converted = run(&mut command);
+        assert_eq!(converted.code, 0, "{}", converted.stderr);
+    }
+    folder
+}
+
+#[test]
+fn embeddings_of_every_kind_are_those_of_the_command_line_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &[]);
+    let [image, audio, video] = ["cat.jpg", "speech-where-is-my-hammer.mp3", "boat-sailing.mp4"].map(sample);
+    let paths: Vec<&str> = [&image, &audio, &video].iter().map(|path| path.to_str().unwrap()).collect();
+    let want = embedded(&folder, &[&["a red bicycle"], &paths[..]].concat());
+    let body = json!({"model": "omniburn-mini", "input": [
+        "a red bicycle",
+        {"image": base64_of(&image)},
+        {"audio": format!("data:audio/mpeg;base64,{}", base64_of(&audio))},
+        {"video": format!("data:video/mp4;base64,{}", base64_of(&video))},
+    ]});
+    let answer = server.post("/v1/embeddings", &body);
+    assert_eq!(vectors(&answer), want);
+    let about = answer.json();
+    assert_eq!((&about["object"], &about["model"]), (&json!("list"), &json!("omniburn-mini")));
+    assert!(about["usage"]["total_tokens"].as_u64().unwrap() > 4);
+    assert!(answer.headers["server-timing"].starts_with("tokenise;dur="), "{:?}", answer.headers);
+    // Base64 holds the same bits.
+    let packed = server.post("/v1/embeddings", &json!({"input": "a red bicycle", "encoding_format": "base64"})).json();
+    let bytes = STANDARD.decode(packed["data"][0]["embedding"].as_str().unwrap()).unwrap();
+    let back: Vec<f32> = bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
+    assert_eq!(back, want[0]);
+    let signs = server.post("/v1/embeddings", &json!({"input": "a red bicycle", "embedding_type": "ubinary"})).json();
+    assert_eq!(signs["data"][0]["embedding"].as_array().unwrap().len(), want[0].len() / 8);
+    // A query is another vector where the model has prefixes, and the same request where it has none.
+    let query = server.post("/v1/embeddings", &json!({"input": {"text": "a red bicycle", "role": "query"}}));
+    assert_eq!(vectors(&query), embedded(&folder, &["--role", "query", "a red bicycle"]));
+    let task = server.post("/v1/embeddings", &json!({"input": ["a red bicycle"], "task": "retrieval.query"}));
+    assert_eq!(vectors(&task), vectors(&query));
+}
+
+#[test]
+fn the_paths_of_text_embeddings_inference_have_its_shapes() {
+    let folder = records(&["bge-m3-tiny"]);
+    let server = Server::start(folder.path(), &["--model", "bge-m3-tiny"]);
+    let want = embedded(&folder, &["--model", "bge-m3-tiny", "one", "two words"]);
+    for path in ["/embed", "/"] {
+        let answer = server.post(path, &json!({"inputs": ["one", "two words"], "truncate": true}));
+        let found: Vec<Vec<f32>> = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(found, want, "{path}");
+        assert!(answer.headers.contains_key("x-inference-time"));
+    }
+    let alone: Vec<Vec<f32>> = serde_json::from_str(&server.post("/embed", &json!({"inputs": "one"})).body).unwrap();
+    assert_eq!(alone, want[..1]);
+    let sparse = server.post("/embed_sparse", &json!({"inputs": "two words"})).json();
+    let run = run(omniburn().current_dir(&folder).args([
+        "embed",
+        "--model",
+        "bge-m3-tiny",
+        "--output",
+        "sparse",
+        "two words",
+    ]));
+    let line = &run.lines()[0];
+    let weights: Vec<(Value, Value)> =
+        sparse[0].as_array().unwrap().iter().map(|one| (one["index"].clone(), one["value"].clone())).collect();
+    assert!(!weights.is_empty());
+    let listed = |key: &str| line["sparse"][key].as_array().unwrap_or_else(|| panic!("{line}")).clone();
+    assert_eq!(weights, listed("indices").into_iter().zip(listed("values")).collect::<Vec<_>>());
+    let cosines = json!({"inputs": {"source_sentence": "one", "sentences": ["one", "two words"]}});
+    let cosines: Vec<f32> = serde_json::from_str(&server.post("/similarity", &cosines).body).unwrap();
+    assert!((cosines[0] - 1.0).abs() < 1e-6 && cosines[1] < 1.0, "{cosines:?}");
+    let info = server.get("/info").json();
+    assert_eq!((&info["model_id"], &info["model_dtype"]), (&json!("bge-m3-tiny"), &json!("f32")));
+    let many = server.post("/v1/embeddings", &json!({"input": "two words", "return_multivector": true})).json();
+    assert!(many["data"][0]["embeddings"].as_array().unwrap().len() > 1);
+}
+
+#[test]
+fn documents_are_ranked_as_the_command_line_ranks_them_in_every_shape() {
+    let folder = records(&["bge-reranker-tiny", "bert-tiny"]);
+    let server = Server::start(folder.path(), &["--model", "embed=bert-tiny", "--model", "bge-reranker-tiny"]);
+    let documents = ["a bear of China", "a city in France", "bamboo"];
+    let mut command = omniburn();
+    command.current_dir(&folder).args(["rerank", "--model", "bge-reranker-tiny", "what is a panda?"]).args(documents);
+    let want: Vec<(Value, Value)> =
+        run(&mut command).lines().iter().map(|line| (line["index"].clone(), line["score"].clone())).collect();
+    for path in ["/rerank", "/v1/rerank", "/v2/rerank"] {
+        let body = json!({"model": "bge-reranker-tiny", "query": "what is a panda?", "documents": documents, "return_documents": true});
+        let answer = server.post(path, &body).json();
+        let found = answer["results"].as_array().unwrap_or_else(|| panic!("{answer}"));
+        let scores: Vec<_> = found.iter().map(|one| (one["index"].clone(), one["relevance_score"].clone())).collect();
+        assert_eq!(scores, want);
+        let first = found[0]["index"].as_u64().unwrap() as usize;
+        assert_eq!(found[0]["document"]["text"], documents[first]);
+    }
+    let top =
+        json!({"model": "bge-reranker-tiny", "query": "q", "documents": [{"text": "a"}, {"text": "b"}], "top_n": 1});
+    assert_eq!(server.post("/v1/rerank", &top).json()["results"].as_array().unwrap().len(), 1);
+    let tei =
+        json!({"model": "bge-reranker-tiny", "query": "what is a panda?", "texts": documents, "return_text": true});
+    let found = server.post("/rerank", &tei).json();
+    let scores: Vec<_> =
+        found.as_array().unwrap().iter().map(|one| (one["index"].clone(), one["score"].clone())).collect();
+    assert_eq!(scores, want);
+    // Each model does what it can, and says so where it cannot.
+    let refused = server.post("/rerank", &json!({"model": "embed", "query": "q", "texts": ["a"]}));
+    assert_eq!(refused.refused(), (400, "invalid_value".into(), "model".into()));
+    let refused = server.post("/v1/embeddings", &json!({"model": "bge-reranker-tiny", "input": "a"}));
+    assert_eq!(refused.refused(), (400, "invalid_value".into(), "model".into()));
+    for (extra, field) in [("max_tokens_per_doc", json!(3)), ("top_n", json!(0)), ("priority", json!(1))] {
+        let mut body = json!({"model": "bge-reranker-tiny", "query": "q", "documents": ["a"]});
+        body[extra] = field;
+        assert_eq!(server.post("/v1/rerank", &body).refused(), (400, "invalid_value".into(), extra.into()));
+    }
+}
+
+#[test]
+fn models_answer_by_their_names_and_an_idle_one_is_unloaded_and_comes_back() {
+    let folder = records(&["bert-tiny", "omni-small-tiny"]);
+    let args = ["--model", "bert-tiny", "--model", "two=omni-small-tiny", "--idle-unload", "1"];
+    let server = Server::start(folder.path(), &args);
+    let listed = server.get("/v1/models").json();
+    let names: Vec<&str> = listed["data"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
+    assert_eq!(names, ["bert-tiny", "two"]);
+    // However many ask first, it is opened once; all get the same.
+    let body = json!({"model": "two", "input": "a"});
+    let replies: Vec<Reply> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..16).map(|_| scope.spawn(|| server.post("/v1/embeddings", &body))).collect();
+        asked.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let want = embedded(&folder, &["--model", "omni-small-tiny", "a"]);
+    assert!(replies.iter().all(|reply| vectors(reply) == want));
+    assert_eq!(server.get("/v1/models/two").json()["loaded"], true);
+    let begun = Instant::now();
+    while server.get("/v1/models/two").json()["loaded"] == true {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it was not unloaded");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(vectors(&server.post("/v1/embeddings", &body)), want);
+    let absent = server.post("/v1/embeddings", &json!({"model": "text-embedding-3-small", "input": "a"}));
+    assert_eq!(absent.refused(), (404, "model_not_found".into(), "model".into()));
+    assert!(absent.body.contains("bert-tiny, two"), "{}", absent.body);
+    // A model that can no longer be opened says so on its own requests alone.
+    let begun = Instant::now();
+    while server.get("/v1/models/two").json()["loaded"] == true {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it was not unloaded");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    fs::remove_file(folder.path().join("omni-small-tiny/tokenizer.json")).unwrap();
+    let gone = server.post("/v1/embeddings", &body);
+    assert_eq!(gone.refused(), (503, "model_unavailable".into(), "model".into()), "{}", gone.body);
+    assert_eq!(server.post("/v1/embeddings", &json!({"input": "a"})).status, 200);
+}
+
+#[test]
+fn what_is_wrong_is_named_in_the_envelope_of_openai() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &["--max-inputs", "100", "--max-body", "1MiB"]);
+    let long = "word ".repeat(400);
+    for (body, status, code, param) in [
+        (json!({}), 422, "invalid_value", ""),
+        (json!({"input": []}), 400, "empty", "input"),
+        (json!({"input": vec!["a"; 101]}), 413, "too_large", "input"),
+        (json!({"input": "a", "dimensions": 7}), 400, "invalid_value", "dimensions"),
+        (json!({"input": "a", "dimensions": -1}), 422, "invalid_value", "dimensions"),
+        (json!({"input": "a", "dimensions": "x"}), 422, "invalid_value", "dimensions"),
+        (json!({"input": "a", "encoding_format": "hex"}), 422, "invalid_value", "encoding_format"),
+        (json!({"input": "a", "embedding_type": ["float", "base64"]}), 400, "invalid_value", "embedding_type"),
+        (json!({"input": "a", "late_chunking": true}), 400, "invalid_value", "late_chunking"),
+        (json!({"input": "a", "normalized": false}), 400, "invalid_value", "normalized"),
+        (json!({"input": "a", "task": "poetry"}), 400, "invalid_value", "task"),
+        (json!({"input": "a", "instruction": "find it"}), 400, "invalid_value", "instruction"),
+        (json!({"input": [{"text": "a", "dimensions": 9}]}), 400, "invalid_value", "input[0]"),
+        (json!({"input": "a", "temperature": 1}), 422, "invalid_value", "temperature"),
+        (json!({"input": [[1, 2, 3]]}), 400, "invalid_value", "input[0]"),
+        (json!({"input": [""]}), 400, "empty", "input[0]"),
+        (json!({"input": ["a", long]}), 400, "too_long", "input[1]"),
+        (json!({"input": {"image": "https://example.org/a.png"}}), 400, "invalid_value", "input[0].image"),
+        (json!({"input": {"image": STANDARD.encode("no image")}}), 400, "unknown_format", "input[0]"),
+        (json!({"input": {"parts": [{"text": "a"}, {"text": "b"}]}}), 415, "modality_absent", "input[0]"),
+    ] {
+        let (found, body) = (server.post("/v1/embeddings", &body), body.to_string());
+        let body = &body[..body.len().min(90)];
+        // A text without a token may have a vector of its ends alone; then there is nothing to refuse.
+        if code == "empty" && param == "input[0]" && found.status == 200 {
+            continue;
+        }
+        assert_eq!(found.refused(), (status, code.into(), param.into()), "{body}: {}", found.body);
+    }
+    let json = [("content-type", "application/json")];
+    let deep = "[".repeat(10_000);
+    for (text, status) in [("", 400), ("{", 400), ("{\"input\": \"a\"} {}", 400), (deep.as_str(), 400), ("null", 422)] {
+        assert_eq!(server.send("POST", "/v1/embeddings", &json, text.as_bytes()).status, status, "{text:.20}");
+    }
+    let plain = server.send("POST", "/v1/embeddings", &[("content-type", "text/plain")], b"{\"input\": \"a\"}");
+    assert_eq!(plain.status, 415);
+    assert_eq!(server.get("/v1/nothing").refused().0, 404);
+    assert_eq!(server.get("/v1/embeddings").refused().0, 405);
+    assert_eq!(server.get("/../../etc/passwd").status, 404);
+    // Too long is told by the head alone, and where no length is told as soon as it is passed.
+    let mut stream = server.connect();
+    write!(
+        stream,
+        "POST /embed HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 9000000000\r\n\r\n"
+    )
+    .unwrap();
+    assert_eq!(reply(stream).status, 413);
+    let mut stream = server.connect();
+    write!(
+        stream,
+        "POST /embed HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    .unwrap();
+    let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+    for _ in 0..64 {
+        if stream.write_all(chunk.as_bytes()).is_err() {
+            break;
+        }
+    }
+    assert_eq!(reply(stream).status, 413);
+    // After all of it, it serves.
+    assert_eq!(server.post("/v1/embeddings", &json!({"input": "a"})).status, 200);
+    assert_eq!(server.get("/health").status, 200);
+    assert_eq!(server.get("/ready").status, 200);
+}
+
+#[test]
+fn only_hosts_origins_and_keys_that_are_allowed_get_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let server =
+        Server::start(folder.path(), &["--allow-origin", "https://pages.example", "--allow-host", "search.internal"]);
+    let health = |headers: &[(&str, &str)]| server.send("GET", "/v1/models", headers, b"");
+    for host in ["localhost", "127.0.0.1", "search.internal:80", "[::1]:1"] {
+        assert_eq!(health(&[("host", host)]).status, 200, "{host}");
+    }
+    for host in ["evil.example", "localhost.evil.example", ""] {
+        assert_eq!(health(&[("host", host)]).refused(), (403, "host_refused".into(), String::new()), "{host}");
+    }
+    let allowed = health(&[("origin", "https://pages.example")]);
+    assert_eq!(
+        (allowed.status, allowed.headers["access-control-allow-origin"].as_str()),
+        (200, "https://pages.example")
+    );
+    assert_eq!(health(&[("origin", "https://evil.example")]).refused().1, "origin_refused");
+    let own = format!("http://{}", server.address);
+    assert_eq!(health(&[("origin", &own)]).status, 200);
+    let preflight = server.send("OPTIONS", "/v1/embeddings", &[("origin", "https://pages.example")], b"");
+    assert_eq!((preflight.status, preflight.headers["access-control-allow-methods"].as_str()), (204, "GET, POST"));
+
+    fs::write(folder.path().join("keys"), "first-key\n\nsecond-key\n").unwrap();
+    let server = Server::start(folder.path(), &["--api-key-file", "keys"]);
+    let ask = |headers: &[(&str, &str)]| server.send("GET", "/v1/models", headers, b"");
+    assert_eq!(ask(&[]).refused(), (401, "invalid_api_key".into(), String::new()));
+    assert_eq!(ask(&[("authorization", "Bearer second-ke")]).status, 401);
+    assert_eq!(ask(&[("authorization", "Bearer second-key"), ("host", "any.example")]).status, 200);
+    assert_eq!(ask(&[("x-api-key", "first-key")]).status, 200);
+    assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn what_is_typed_wrong_is_said_before_anything_is_served() {
+    let folder = records(&["bert-tiny"]);
+    fs::write(folder.path().join("empty"), "\n").unwrap();
+    for (args, code, said) in [
+        (vec!["--model", "nowhere"], 2, "no such model"),
+        (vec!["--model", "a=bert-tiny", "--model", "a=bert-tiny"], 2, "two models are called `a`"),
+        (vec!["--model", "=bert-tiny"], 2, "a name is missing"),
+        (vec!["--host", "example.org"], 2, "no IP address"),
+        (vec!["--api-key-file", "nowhere"], 2, "--api-key-file nowhere"),
+        (vec!["--api-key-file", "empty"], 2, "no key in it"),
+        (vec!["--max-queue", "0"], 2, "--max-queue"),
+        (vec!["--host", "203.0.113.1"], 2, "cannot be listened on"),
+    ] {
+        let found = run(omniburn().current_dir(&folder).args(["serve", "--port", "0"]).args(&args));
+        assert!(found.code == code && found.stderr.contains(said), "{args:?}: {} {}", found.code, found.stderr);
+    }
+}
+
+/// A text that takes the model a while: as long as it reads.
+fn long_texts(count: usize) -> Value {
+    json!((0..count).map(|i| format!("{i} {}", "many words of a long text ".repeat(30))).collect::<Vec<_>>())
+}
+
+#[test]
+fn more_calls_than_are_taken_are_refused_at_once_and_told_when_to_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &["--max-queue", "2"]);
+    let body = json!({"input": long_texts(64), "truncate": true});
+    let replies: Vec<(Duration, Reply)> = std::thread::scope(|scope| {
+        let ask = || {
+            let begun = Instant::now();
+            let reply = server.post("/v1/embeddings", &body);
+            (begun.elapsed(), reply)
+        };
+        let asked: Vec<_> = (0..12).map(|_| scope.spawn(ask)).collect();
+        asked.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let accepted: Vec<_> = replies.iter().filter(|(_, reply)| reply.status == 200).collect();
+    let refused: Vec<_> = replies.iter().filter(|(_, reply)| reply.status == 429).collect();
+    assert_eq!(accepted.len() + refused.len(), replies.len());
+    assert!(accepted.len() >= 2 && !refused.is_empty(), "{} accepted", accepted.len());
+    for (_, reply) in &refused {
+        assert_eq!(reply.refused().1, "overloaded");
+        assert!(reply.headers["retry-after"].parse::<u64>().unwrap() >= 1);
+    }
+    let quickest = accepted.iter().map(|(took, _)| *took).min().unwrap();
+    assert!(refused.iter().all(|(took, _)| *took < quickest), "a refusal waits for nobody");
+    assert_eq!(server.metric("omniburn_calls_in_work"), 0.0);
+}
+
+#[test]
+fn a_client_that_goes_away_frees_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &["--max-queue", "4"]);
+    let body = json!({"input": long_texts(2000), "truncate": true}).to_string();
+    for _ in 0..4 {
+        let mut stream = server.connect();
+        let head = format!("POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).unwrap();
+        let begun = Instant::now();
+        while server.metric("omniburn_calls_in_work") == 0.0 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the call did not begin");
+        }
+        drop(stream);
+        let begun = Instant::now();
+        while server.metric("omniburn_calls_in_work") > 0.0 {
+            assert!(begun.elapsed() < Duration::from_secs(10), "the call went on for nobody");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    assert_eq!(server.post("/v1/embeddings", &json!({"input": "a"})).status, 200);
+}
+
+#[test]
+fn at_sigterm_what_was_accepted_is_answered_and_nothing_else_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start(folder.path(), &[]);
+    let body = json!({"input": long_texts(64), "truncate": true});
+    let replies: Vec<Reply> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..4).map(|_| scope.spawn(|| server.post("/v1/embeddings", &body))).collect();
+        let begun = Instant::now();
+        while server.metric("omniburn_calls_in_work") < 4.0 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the calls did not begin");
+        }
+        server.signal("-TERM");
+        asked.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert!(replies.iter().all(|reply| vectors(reply).len() == 64));
+    assert_eq!(server.ended(Duration::from_secs(35)), Some(0));
+    assert!(TcpStream::connect(&server.address).is_err());
+    assert!(server.said.lock().unwrap().try_iter().all(|line| !line.contains("not done")));
+}
+
+#[test]
+fn the_description_names_the_paths_that_are_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &[]);
+    let described = server.get("/openapi.json").json();
+    let paths = described["paths"].as_object().unwrap();
+    assert!(paths.len() > 10);
+    for (path, methods) in paths {
+        for method in methods.as_object().unwrap().keys() {
+            let path = path.replace("{name}", "omniburn-mini");
+            let reply = server.send(&method.to_uppercase(), &path, &[("content-type", "application/json")], b"{}");
+            assert!(!matches!(reply.status, 404 | 405 | 500..), "{method} {path}: {} {}", reply.status, reply.body);
+        }
+    }
+    let page = server.get("/");
+    assert!(
+        page.body.contains("<title>omniburn</title>")
+            && page.headers["content-security-policy"].contains("default-src 'self'")
+    );
+    // A name of the surface is in the description of the request that takes it.
+    let fields = &described["components"]["schemas"]["Embeddings"]["properties"];
+    assert!(fields["encoding_format"].is_object() && fields["task"].is_object());
+}
+
+#[test]
+fn hundreds_of_slow_connections_do_not_keep_others_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &[]);
+    let slow: Vec<TcpStream> = (0..500)
+        .map_while(|_| {
+            let mut stream = TcpStream::connect(&server.address).ok()?;
+            stream.write_all(b"POST /embed HTTP/1.1\r\nhost: localhost\r\nx-a: ").ok()?;
+            Some(stream)
+        })
+        .collect();
+    assert!(slow.len() > 100);
+    let begun = Instant::now();
+    assert_eq!(server.post("/v1/embeddings", &json!({"input": "a"})).status, 200);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}

@@ -1,0 +1,150 @@
+//! Connections: how many, how long they may take to say what they want, and the orderly end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+use crate::options::Options;
+use crate::routes;
+use crate::state::State;
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The address could not be listened on.
+    #[error("{address} cannot be listened on: {source}")]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// No threads for the runtime.
+    #[error("no threads to serve with: {0}")]
+    Runtime(#[source] io::Error),
+    /// A model could not be opened.
+    #[error(transparent)]
+    Model(#[from] omniburn::EngineError),
+    /// The settings name no model, or a model without a name.
+    #[error("nothing to serve: no model was named")]
+    NoModel,
+}
+
+/// Stops a server from another thread. Clones stop the same server.
+#[derive(Debug, Clone)]
+pub struct Stop(watch::Sender<bool>);
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Stop {
+    /// A handle of a server that is yet to be started.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(watch::Sender::new(false))
+    }
+
+    /// Nothing new is accepted from here on; what was accepted is answered.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// Opens the first model and serves until stopped. `listening` is told the address once requests are accepted.
+///
+/// # Errors
+/// [`ServeError`] before the first request; none after it.
+pub fn serve(options: Options, stop: &Stop, listening: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
+    if options.models.is_empty() || options.models.iter().any(|model| model.names.is_empty()) {
+        return Err(ServeError::NoModel);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(options.max_queue + 16)
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
+    let served = runtime.block_on(run(options, stop, listening));
+    // A call that outlived the drain is left behind.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    served
+}
+
+async fn run(options: Options, stop: &Stop, listening: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
+    let address = options.address;
+    let refused = |source| ServeError::Address { address, source };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let bound = listener.local_addr().map_err(refused)?;
+    let state = Arc::new(State::new(options));
+    state.models.open_first().await?;
+    let router = routes::router(Arc::clone(&state));
+    if let Some(idle) = state.options.idle_unload {
+        tokio::spawn(unload_idle(Arc::clone(&state), idle));
+    }
+    listening(bound);
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(state.options.max_connections));
+    let mut stopped = stop.0.subscribe();
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await.ok();
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, most often: those in use will be given back.
+                tracing::warn!("a connection was not accepted: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        // Answers are short; a lost race for it changes nothing but a delay.
+        let _ = stream.set_nodelay(true);
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(state.options.read_timeout)
+            .max_buf_size(64 << 10)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!("a connection ended: {error}");
+            }
+            drop(place);
+        });
+    }
+    state.draining.store(true, Ordering::SeqCst);
+    drop(listener);
+    if tokio::time::timeout(state.options.drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!("{} calls were not done after {} s", state.calls.in_work(), state.options.drain.as_secs());
+    }
+    Ok(())
+}
+
+async fn unload_idle(state: Arc<State>, idle: Duration) {
+    let mut tick = tokio::time::interval((idle / 4).clamp(Duration::from_millis(50), Duration::from_secs(30)));
+    loop {
+        tick.tick().await;
+        let models = state.models.clone();
+        let closed = tokio::task::spawn_blocking(move || models.unload_idle(idle)).await;
+        if let Err(error) = closed {
+            tracing::error!("unloading: {error}");
+        }
+    }
+}

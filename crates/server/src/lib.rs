@@ -1,0 +1,35 @@
+//! Engines behind HTTP: one process that the usual embedding clients speak to.
+//!
+//! [`serve`] blocks until [`Stop::stop`] is called and what was accepted is answered. It owns its runtime, so a program needs
+//! none of its own; compute stays on the threads of the engines.
+//!
+//! | room | what |
+//! |---|---|
+//! | `options` | what is served, where, and the limits |
+//! | `accept` | connections: limits, time limits, the orderly end |
+//! | `guard` | who may ask: `Host`, `Origin`, key; the access log |
+//! | `routes` | one file an interface: OpenAI and Jina, text-embeddings-inference, rerank, and what the server says of itself |
+//! | `item`, `body`, `vector` | JSON into inputs, bodies within their limits, vectors into JSON |
+//! | `models` | the engines by name: opened once, unloaded when idle |
+//! | `calls` | how many calls are in work, and what happens to one whose client went away |
+//! | `metrics` | counts and durations for Prometheus |
+//! | `error` | what a client is told when something fails |
+//!
+//! Nothing here opens a connection, reads the environment, or reads a file that a client names.
+#![forbid(unsafe_code)]
+
+mod accept;
+mod body;
+mod calls;
+mod error;
+mod guard;
+mod item;
+mod metrics;
+mod models;
+mod options;
+mod routes;
+mod state;
+mod vector;
+
+pub use accept::{ServeError, Stop, serve};
+pub use options::{ModelSource, OpenModel, Options};

@@ -544,6 +544,32 @@ fn the_description_names_the_paths_that_are_answered() {
     assert!(fields["encoding_format"].is_object() && fields["task"].is_object());
 }
 
+/// Where `tests/clients/install.sh` puts the published clients.
+fn clients() -> Option<std::path::PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);
+    let cache = cache.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")))?;
+    let python = cache.join("omniburn/clients/bin/python");
+    (python.is_file() && cache.join("omniburn/clients/installed").is_file()).then_some(python)
+}
+
+/// OpenAI's, LangChain's, LlamaIndex's, Hugging Face's and Cohere's packages, and schemathesis over the description.
+#[test]
+fn published_clients_work_unchanged() {
+    let Some(python) = clients() else {
+        let _ = writeln!(std::io::stderr(), "NOT RUN: published clients; `sh tests/clients/install.sh` gets them");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/clients.py");
+    let done =
+        Command::new(python).arg(script).arg(env!("CARGO_BIN_EXE_omniburn")).arg(folder.path()).output().unwrap();
+    let said = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(done.status.success(), "{said}");
+    for name in ["openai", "langchain-openai", "huggingface_hub", "llama-index", "cohere v2", "passed"] {
+        assert!(said.contains(name), "{name}: {said}");
+    }
+}
+
 #[test]
 fn hundreds_of_slow_connections_do_not_keep_others_out() {
     let folder = tempfile::tempdir().unwrap();

@@ -128,6 +128,9 @@ def described(program, count):
 def main():
     program, records = os.path.abspath(sys.argv[1]), Path(sys.argv[2])
     records.mkdir(parents=True, exist_ok=True)
+    # An index of its own, and not the user's.
+    os.environ["XDG_DATA_HOME"] = str(records.resolve() / "data")
+    subprocess.run([program, "index", str(ROOT / "models/mini/samples")], check=True, capture_output=True)
     embedding_clients(program)
     rerank_clients(program, records)
     described(program, int(os.environ.get("OMNIBURN_CASES", "40")))

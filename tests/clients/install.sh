@@ -14,4 +14,10 @@ if ! "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --r
     echo "clients of the server: NOT INSTALLED, the packages cannot be had here" >&2
     exit 0
 fi
+# What drives a browser over the page, where there is npm.
+if command -v npm >/dev/null 2>&1; then
+    mkdir -p "$folder/page"
+    npm install --silent --no-audit --no-fund --prefix "$folder/page" playwright-core@1.65.1 axe-core@4.14.1 ||
+        echo "the page in a browser: NOT INSTALLED, the packages cannot be had here" >&2
+fi
 cp requirements.txt "$folder/installed"

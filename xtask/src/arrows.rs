@@ -72,7 +72,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         package: "omniburn-server",
-        imports: &["omniburn"],
+        imports: &["omniburn", "omniburn-index"],
         never: &["burn-core", "clap", "ureq", "tokenizers", "image"],
         reason: "HTTP in, calls of engines, HTTP out; it opens no connection and no file that a client names",
     },

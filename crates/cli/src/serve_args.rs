@@ -12,8 +12,10 @@ use crate::model_args::{ComputeArgs, bytes};
 #[derive(Debug, Args)]
 #[command(
     long_about = "One process behind the interfaces that embedding clients speak: OpenAI's and Jina's /v1/embeddings, \
-text-embeddings-inference's /embed, /embed_sparse, /similarity and /info, Cohere's and Jina's /v1/rerank, with /v1/models, /health, \
+text-embeddings-inference's /embed, /embed_sparse, /similarity and /info, Cohere's and Jina's /v1/rerank, /v1/search over an index, with /v1/models, /health, \
 /ready, /metrics and /openapi.json.
+
+A page for people lies at the address itself: search as you type, or drop a file.
 
 Images, audio and video come as base64 or data URIs; a URL is never fetched. Requests that come together are computed together; \
 queries come before documents (the header x-omniburn-priority says otherwise). Without a key only names that no other site can have \
@@ -31,6 +33,12 @@ pub struct ServeArgs {
     /// that requests call it by [default: the model that ships, as omniburn-mini]
     #[arg(long, value_name = "[NAME=]DIR|ORG/NAME")]
     pub model: Vec<String>,
+    /// The index that is searched: a name in the user's data folder or a folder [default: the user's, where there is one]
+    #[arg(long, value_name = "NAME|DIR")]
+    pub index: Option<PathBuf>,
+    /// Search the index as it is: do not look at its folders again
+    #[arg(long)]
+    pub no_refresh: bool,
     /// Address to listen on; 0.0.0.0 for every one of this machine
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = host)]
     pub host: IpAddr,

@@ -35,6 +35,9 @@ pub enum ServeError {
     /// A model could not be opened.
     #[error(transparent)]
     Model(#[from] omniburn::EngineError),
+    /// The index could not be opened, or is of another model.
+    #[error(transparent)]
+    Index(#[from] omniburn_index::IndexError),
     /// The settings name no model, or a model without a name.
     #[error("nothing to serve: no model was named")]
     NoModel,
@@ -89,8 +92,10 @@ async fn run(options: Options, stop: &Stop, listening: impl FnOnce(SocketAddr)) 
     let refused = |source| ServeError::Address { address, source };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;
-    let state = Arc::new(State::new(options));
+    let mut state = State::new(options);
     state.models.open_first().await?;
+    state.check_index()?;
+    let state = Arc::new(state);
     let router = routes::router(Arc::clone(&state));
     if let Some(idle) = state.options.idle_unload {
         tokio::spawn(unload_idle(Arc::clone(&state), idle));
@@ -130,6 +135,9 @@ async fn run(options: Options, stop: &Stop, listening: impl FnOnce(SocketAddr)) 
         });
     }
     state.draining.store(true, Ordering::SeqCst);
+    if let Some(finder) = &state.finder {
+        finder.stop();
+    }
     drop(listener);
     if tokio::time::timeout(state.options.drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("{} calls were not done after {} s", state.calls.in_work(), state.options.drain.as_secs());

@@ -12,8 +12,8 @@ use lru::LruCache;
 use omniburn::media::{decode_image, resize_bicubic};
 use omniburn::{Cancel, Engine, Height, Input, Request, RgbImage, Role, Truncation, Width};
 use omniburn_index::{
-    Control, EngineEmbedder, Hit, Index, IndexError, Kind, Locator, Modality, Opened, Progress, Query, SearchOptions, Sought,
-    query_vector,
+    Control, EngineEmbedder, Hit, Index, IndexError, Kind, Locator, Modality, Opened, Progress, Query, SearchOptions,
+    Sought, query_vector,
 };
 
 use crate::error::ApiError;
@@ -111,7 +111,8 @@ impl Finder {
                 let modality = modality_of(&input);
                 let request = Request::new(Role::Query).truncation(Truncation::Right).cancel(cancel);
                 let mut results = engine.embed_with(&[*input], &request)?;
-                let embedded = results.swap_remove(0).map_err(|error| ApiError::item("query", &error, REFRESH_EVERY))?;
+                let embedded =
+                    results.swap_remove(0).map_err(|error| ApiError::item("query", &error, REFRESH_EVERY))?;
                 (Some((embedded.embedding.into_vec(), modality)), None)
             }
             Asked::Like(id) => {
@@ -120,7 +121,8 @@ impl Finder {
                     let stored = index.stored_vector(&path)?;
                     Ok((path, stored))
                 })?;
-                let stored = stored.ok_or_else(|| ApiError::field("like", "this file has changed since it was indexed"))?;
+                let stored =
+                    stored.ok_or_else(|| ApiError::field("like", "this file has changed since it was indexed"))?;
                 (Some(stored), Some(path))
             }
         };
@@ -139,7 +141,9 @@ impl Finder {
             Opened::Text { .. } | Opened::Part { .. } => return Err(no_image()),
         };
         let changed = std::fs::metadata(&path).and_then(|about| about.modified()).ok();
-        let changed = changed.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |since| since.as_nanos() as u64);
+        let changed = changed
+            .and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok())
+            .map_or(0, |since| since.as_nanos() as u64);
         let key = (id.to_owned(), changed);
         if let Some(kept) = locked(&self.thumbnails).get(&key) {
             return Ok(kept.clone());
@@ -221,7 +225,9 @@ pub(crate) fn of_index(error: IndexError) -> ApiError {
             "not_found" => ApiError::new(StatusCode::NOT_FOUND, "not_found", fault.message.clone()),
             _ => ApiError::new(StatusCode::BAD_REQUEST, "bad_item", fault.message.clone()),
         },
-        IndexError::Embedder(fault) if fault.kind == "overloaded" => ApiError::overloaded(fault.message.clone(), REFRESH_EVERY),
+        IndexError::Embedder(fault) if fault.kind == "overloaded" => {
+            ApiError::overloaded(fault.message.clone(), REFRESH_EVERY)
+        }
         IndexError::Embedder(fault) if fault.kind == "cancelled" => {
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "cancelled", fault.message.clone())
         }

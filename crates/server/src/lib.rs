@@ -8,8 +8,9 @@
 //! | `options` | what is served, where, and the limits |
 //! | `accept` | connections: limits, time limits, the orderly end |
 //! | `guard` | who may ask: `Host`, `Origin`, key; the access log |
-//! | `routes` | one file an interface: OpenAI and Jina, text-embeddings-inference, rerank, and what the server says of itself |
+//! | `routes` | one file an interface: OpenAI and Jina, text-embeddings-inference, rerank, search, and what the server says of itself |
 //! | `item`, `body`, `vector` | JSON into inputs, bodies within their limits, vectors into JSON |
+//! | `finder` | the index: searched, opened by id, kept true |
 //! | `models` | the engines by name: opened once, unloaded when idle |
 //! | `calls` | how many calls are in work, and what happens to one whose client went away |
 //! | `metrics` | counts and durations for Prometheus |
@@ -22,6 +23,7 @@ mod accept;
 mod body;
 mod calls;
 mod error;
+mod finder;
 mod guard;
 mod item;
 mod metrics;
@@ -32,4 +34,4 @@ mod state;
 mod vector;
 
 pub use accept::{ServeError, Stop, serve};
-pub use options::{ModelSource, OpenModel, Options};
+pub use options::{IndexSource, ModelSource, OpenIndex, OpenModel, Options};

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use omniburn::{Engine, EngineError};
+use omniburn_index::{Index, IndexError};
 
 /// Opens the engine of a model; called again after it was unloaded.
 pub type OpenModel = Arc<dyn Fn() -> Result<Engine, EngineError> + Send + Sync>;
@@ -25,6 +27,33 @@ impl fmt::Debug for ModelSource {
     }
 }
 
+/// Opens the index, with its scores; called for each handle that it is read through.
+pub type OpenIndex = Arc<dyn Fn() -> Result<Index, IndexError> + Send + Sync>;
+
+/// An index that is searched.
+#[derive(Clone)]
+pub struct IndexSource {
+    /// Name of the model whose vectors it holds, one of those served.
+    pub model: String,
+    /// How it is opened.
+    pub open: OpenIndex,
+    /// What `~` in a query stands for.
+    pub home: Option<PathBuf>,
+    /// Whether a server does not start without it. Else one of another model is left out, with a warning.
+    pub required: bool,
+    /// Whether its folders are looked at again while it is searched.
+    pub refresh: bool,
+}
+
+impl fmt::Debug for IndexSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IndexSource")
+            .field("model", &self.model)
+            .field("refresh", &self.refresh)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Settings of a server.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -32,6 +61,8 @@ pub struct Options {
     pub address: SocketAddr,
     /// The models. The first answers requests that name none.
     pub models: Vec<ModelSource>,
+    /// The index that `/v1/search` and the page search.
+    pub index: Option<IndexSource>,
     /// Keys, one of which each request must bring; without any no key is asked for.
     pub keys: Vec<String>,
     /// Names other than IP addresses and `localhost` that a request may give as `Host` where no key is asked for.
@@ -61,6 +92,7 @@ impl Options {
         Self {
             address,
             models,
+            index: None,
             keys: Vec::new(),
             allow_hosts: Vec::new(),
             allow_origins: Vec::new(),

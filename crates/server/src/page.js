@@ -104,7 +104,7 @@ function show(list, lit) {
     const opener = element("button", { className: "name", type: "button", textContent: hit.title || name(hit.path) });
     opener.addEventListener("click", () => open(index));
     const more = element("button", { type: "button", textContent: "More like this" });
-    more.setAttribute("aria-label", `More like ${name(hit.path)}`);
+    more.setAttribute("aria-label", `More like this: ${name(hit.path)}`);
     more.addEventListener("click", () => { dropped = null; like = hit.id; query.value = ""; search(); });
     const bar = element("span", { className: "score", title: "How likely it is related" }, element("i"));
     bar.firstChild.style.width = `${Math.round(100 * Math.max(0, Math.min(1, hit.score)))}%`;

@@ -78,23 +78,32 @@ pub fn embedder(feeder: &FeederArgs, stop: &Stop) -> Result<EngineEmbedder, Fail
     Ok(EngineEmbedder::new(engine, stop.cancel.clone()))
 }
 
-/// Gives an index the scores of its model, where they were measured: inside the program for the model that ships, in
-/// `calibration.json` of a record's folder.
+/// Gives an index the scores of its model, where they were measured.
+///
+/// # Errors
+/// As [`calibrations`].
+pub fn calibrate(index: &mut Index, model: Option<&EngineEmbedder>) -> Result<(), Failure> {
+    let measured = calibrations(model.map(|model| model.engine().record().path()))?;
+    Ok(measured.into_iter().try_for_each(|one| index.calibrate(one))?)
+}
+
+/// Scores that were measured: inside the program for the model that ships, in `calibration.json` of a record's folder.
 ///
 /// # Errors
 /// A refused record for a `calibration.json` that cannot be read.
-pub fn calibrate(index: &mut Index, model: Option<&EngineEmbedder>) -> Result<(), Failure> {
+pub fn calibrations(record: Option<&Path>) -> Result<Vec<Calibration>, Failure> {
+    let mut all = Vec::new();
     #[cfg(feature = "mini")]
-    index.calibrate(serde_json::from_str(SHIPPED).expect("a test reads it"))?;
-    let Some(record) = model.map(|model| model.engine().record().path()) else { return Ok(()) };
+    all.push(serde_json::from_str(SHIPPED).expect("a test reads it"));
+    let Some(record) = record else { return Ok(all) };
     let path = record.join("calibration.json");
     let refused = |why: String| Failure::with_code(REFUSED, anyhow::anyhow!("{}: {why}", shown(&path)));
     match std::fs::read(&path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(all),
         Err(e) => Err(refused(e.to_string())),
         Ok(bytes) => {
-            let read: Calibration = serde_json::from_slice(&bytes).map_err(|e| refused(e.to_string()))?;
-            Ok(index.calibrate(read)?)
+            all.push(serde_json::from_slice(&bytes).map_err(|e| refused(e.to_string()))?);
+            Ok(all)
         }
     }
 }

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omniburn::{DEFAULT_BUDGET_BYTES, EngineBuilder};
-use omniburn_server::{ModelSource, Options, ServeError, Stop, serve};
+use omniburn_index::Index;
+use omniburn_server::{IndexSource, ModelSource, Options, ServeError, Stop, serve};
 
+use super::index::nothing_yet;
+use super::place::{calibrations, folder_of};
 use super::{builder_of, checked, shipped};
 use crate::args::ComputeArgs;
 use crate::failure::{DONE, Failure, Outcome, USAGE};
@@ -27,6 +30,7 @@ pub fn run(args: &ServeArgs) -> Outcome {
     let keys = args.api_key_file.as_deref().map(keys).transpose()?.unwrap_or_default();
     let address = SocketAddr::new(args.host, args.port);
     let options = Options {
+        index: index(args, &models[0].names[0])?,
         keys,
         allow_hosts: args.allow_host.clone(),
         allow_origins: args.allow_origin.clone(),
@@ -49,8 +53,50 @@ pub fn run(args: &ServeArgs) -> Outcome {
     match served {
         Ok(()) => Ok(DONE),
         Err(ServeError::Model(error)) => Err(error.into()),
+        Err(ServeError::Index(error)) => Err(error.into()),
         Err(error) => Err(Failure::with_code(USAGE, error)),
     }
+}
+
+/// The index that is named, or the user's own where there is one.
+fn index(args: &ServeArgs, model: &str) -> Result<Option<IndexSource>, Failure> {
+    let required = args.index.is_some();
+    let folder = match folder_of(args.index.as_deref()) {
+        Ok(folder) => folder,
+        Err(_) if !required => return Ok(None),
+        Err(failure) => return Err(failure),
+    };
+    match Index::open(&folder) {
+        Ok(_) => {}
+        Err(error) if required => return Err(nothing_yet(error)),
+        Err(_) => return Ok(None),
+    }
+    let record = args.model.first().map(|typed| record_of(typed)).transpose()?;
+    let calibrations = calibrations(record.as_deref())?;
+    let open = move || {
+        let mut index = Index::open(&folder)?;
+        calibrations.iter().try_for_each(|one| index.calibrate(one.clone()))?;
+        Ok(index)
+    };
+    Ok(Some(IndexSource {
+        model: model.to_owned(),
+        open: Arc::new(open),
+        home: std::env::home_dir(),
+        required,
+        refresh: !args.no_refresh,
+    }))
+}
+
+/// A name and a path as typed. A folder may have the sign in its name, too.
+fn split(typed: &str) -> (Option<&str>, &Path) {
+    match typed.split_once('=') {
+        Some((name, path)) if !Path::new(typed).exists() => (Some(name), Path::new(path)),
+        _ => (None, Path::new(typed)),
+    }
+}
+
+fn record_of(typed: &str) -> Result<PathBuf, Failure> {
+    checked(split(typed).1)
 }
 
 fn models(args: &ServeArgs) -> Result<Vec<ModelSource>, Failure> {
@@ -62,11 +108,7 @@ fn models(args: &ServeArgs) -> Result<Vec<ModelSource>, Failure> {
         models.push(source(vec![SHIPPED.to_owned()], builder_of(shipped()?, &compute)?));
     }
     for typed in &args.model {
-        // A folder may have the sign in its name, too.
-        let (name, path) = match typed.split_once('=') {
-            Some((name, path)) if !Path::new(typed).exists() => (Some(name), Path::new(path)),
-            _ => (None, Path::new(typed.as_str())),
-        };
+        let (name, path) = split(typed);
         let names = names(name, path);
         if names.iter().any(String::is_empty) {
             return Err(Failure::usage(format!("--model {typed}: a name is missing; expected NAME=DIR")));
@@ -74,10 +116,7 @@ fn models(args: &ServeArgs) -> Result<Vec<ModelSource>, Failure> {
         if let Some(twice) = names.iter().find(|name| models.iter().any(|model| model.names.contains(name))) {
             return Err(Failure::usage(format!("two models are called `{twice}`: name one with --model NAME=DIR")));
         }
-        let builder = match typed == SHIPPED && !path.exists() {
-            true => shipped()?,
-            false => omniburn::Engine::builder(checked(path)?),
-        };
+        let builder = omniburn::Engine::builder(checked(path)?);
         models.push(source(names, builder_of(builder, &compute)?));
     }
     Ok(models)

@@ -49,7 +49,7 @@ impl Reply {
 impl Server {
     fn start(folder: &Path, args: &[&str]) -> Self {
         let mut command = omniburn();
-        command.current_dir(folder).args(["serve", "--port", "0"]).args(args);
+        command.current_dir(folder).env("XDG_DATA_HOME", folder.join("data")).args(["serve", "--port", "0"]).args(args);
         Self::of(&mut command)
     }
 
@@ -531,7 +531,13 @@ fn the_description_names_the_paths_that_are_answered() {
         for method in methods.as_object().unwrap().keys() {
             let path = path.replace("{name}", "omniburn-mini");
             let reply = server.send(&method.to_uppercase(), &path, &[("content-type", "application/json")], b"{}");
-            assert!(!matches!(reply.status, 404 | 405 | 500..), "{method} {path}: {} {}", reply.status, reply.body);
+            let unknown = reply.body.contains("no such path");
+            assert!(
+                !unknown && !matches!(reply.status, 405 | 500..),
+                "{method} {path}: {} {}",
+                reply.status,
+                reply.body
+            );
         }
     }
     let page = server.get("/");
@@ -542,6 +548,197 @@ fn the_description_names_the_paths_that_are_answered() {
     // A name of the surface is in the description of the request that takes it.
     let fields = &described["components"]["schemas"]["Embeddings"]["properties"];
     assert!(fields["encoding_format"].is_object() && fields["task"].is_object());
+}
+
+/// A user with an index of some samples.
+struct Searcher {
+    folder: TempDir,
+}
+
+impl Searcher {
+    fn new(files: &[&str]) -> Self {
+        let user = Self { folder: tempfile::tempdir().unwrap() };
+        fs::create_dir(user.files()).unwrap();
+        for name in files {
+            fs::copy(sample(name), user.files().join(name)).unwrap();
+        }
+        let indexed = run(user.command("index").arg(user.files()));
+        assert_eq!(indexed.code, 0, "{}", indexed.stderr);
+        user
+    }
+
+    fn files(&self) -> std::path::PathBuf {
+        self.folder.path().join("files")
+    }
+
+    fn command(&self, verb: &str) -> Command {
+        let mut command = omniburn();
+        command.current_dir(&self.folder).env("XDG_DATA_HOME", self.folder.path().join("data")).arg(verb);
+        command
+    }
+
+    fn serve(&self, args: &[&str]) -> Server {
+        Server::of(self.command("serve").args(["--port", "0"]).args(args))
+    }
+}
+
+const SAMPLES: [&str; 7] = [
+    "cat.jpg",
+    "sailboat.png",
+    "boat-sailing.mp4",
+    "speech-where-is-the-guitar.wav",
+    "guitar.png",
+    "poem.txt",
+    "bicycle-repair.txt",
+];
+
+#[test]
+fn searches_find_what_the_command_line_finds() {
+    let user = Searcher::new(&SAMPLES);
+    let server = user.serve(&[]);
+    for query in ["a ship under sail", "bicycle -blue", "type:image guitar", "\"back tyre\""] {
+        let want = run(user.command("search").args(["--json", "-n", "5", query])).lines();
+        let found = server.post("/v1/search", &json!({"query": query, "n": 5})).json();
+        assert_eq!(found["data"].as_array().unwrap_or_else(|| panic!("{found}")), &want, "{query}");
+        let by_url = server.get(&format!("/v1/search?n=5&q={}", query.replace(' ', "+").replace('"', "%22"))).json();
+        assert_eq!(by_url["data"], found["data"], "{query}");
+    }
+    // Matched words are where they are said to be.
+    let found = server.get("/v1/search?q=tyre&n=1").json();
+    let snippet: Vec<u16> = found["data"][0]["snippet"].as_str().unwrap().encode_utf16().collect();
+    let [from, to] = [0, 1].map(|i| found["lit"][0][0][i].as_u64().unwrap() as usize);
+    assert_eq!(String::from_utf16(&snippet[from..to]).unwrap().to_lowercase(), "tyre");
+    // With an image, with what is spoken, and with a file of the index.
+    let like = |body: Value| {
+        let found = server.post("/v1/search", &body).json();
+        let path = found["data"][0]["path"].as_str().unwrap_or_else(|| panic!("{found}")).to_owned();
+        (path, found["data"][0]["id"].as_str().unwrap().to_owned())
+    };
+    let (path, cat) = like(json!({"query": {"image": base64_of(&sample("cat.jpg"))}, "kind": "image"}));
+    assert!(path.ends_with("cat.jpg"));
+    let spoken = json!({"query": {"audio": base64_of(&sample("speech-where-is-the-guitar.wav"))}, "kind": "image"});
+    assert!(like(spoken).0.ends_with("guitar.png"));
+    assert!(!like(json!({"like": cat, "kind": "image"})).0.ends_with("cat.jpg"));
+    let status = server.get("/v1/index").json();
+    assert_eq!((&status["files"]["image"], &status["files"]["text"]), (&json!(3), &json!(2)));
+    for (query, status, param) in [
+        ("q=", 400, "q"),
+        ("q=type:image", 400, "q"),
+        ("q=type:sculpture+x", 400, "q"),
+        ("q=x&kind=sculpture", 400, "kind"),
+        ("q=x&n=0", 400, "n"),
+        ("q=x&min_score=2", 400, "min_score"),
+        ("q=x&after=someday", 400, "after"),
+        ("q=x&like=abcd", 400, "q"),
+        ("like=abcd", 404, "id"),
+        ("q=x&mode=magic", 400, "query"),
+    ] {
+        let refused = server.get(&format!("/v1/search?{query}"));
+        assert_eq!(refused.refused(), (status, refused.refused().1, param.into()), "{query}: {}", refused.body);
+    }
+    // A new file is found soon after it is there.
+    fs::copy(sample("coffee.jpg"), user.files().join("new.jpg")).unwrap();
+    let begun = Instant::now();
+    while server.get("/v1/index").json()["files"]["image"] != 4 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the new file was not seen");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn only_files_of_the_index_are_given_and_none_is_run() {
+    let user = Searcher::new(&["cat.jpg", "boat-sailing.mp4", "poem.txt"]);
+    fs::write(
+        user.files().join("page.html"),
+        "<html><body>A poem of the harbour<script>alert(1)</script></body></html>",
+    )
+    .unwrap();
+    fs::write(user.folder.path().join("secret.txt"), "a secret").unwrap();
+    std::os::unix::fs::symlink(user.folder.path().join("secret.txt"), user.files().join("link.txt")).unwrap();
+    assert_eq!(run(user.command("index").arg(user.files())).code, 0);
+    let server = user.serve(&[]);
+    let id = |query: &str| {
+        server.get(&format!("/v1/search?n=1&q={query}")).json()["data"][0]["id"].as_str().unwrap().to_owned()
+    };
+    let image = server.get(&format!("/v1/items/{}", id("cat+type:image")));
+    assert_eq!((image.status, image.headers["content-type"].as_str()), (200, "image/jpeg"));
+    let part = server.send("GET", &format!("/v1/items/{}", id("boat+type:video")), &[("range", "bytes=4-7")], b"");
+    assert_eq!((part.status, part.body.as_str(), part.headers["content-type"].as_str()), (206, "ftyp", "video/mp4"));
+    let small = server.get(&format!("/v1/items/{}/thumbnail", id("boat+type:video")));
+    assert_eq!((small.status, small.headers["content-type"].as_str()), (200, "image/png"));
+    assert_eq!(server.get(&format!("/v1/items/{}/thumbnail", id("type:text+poem"))).status, 404);
+    let html = server.get(&format!("/v1/items/{}", id("type:html+harbour")));
+    assert_eq!((html.status, html.headers["content-type"].as_str()), (200, "text/plain; charset=utf-8"));
+    assert!(
+        html.headers["content-security-policy"].contains("sandbox")
+            && html.headers["x-content-type-options"] == "nosniff"
+    );
+    let lines = server.get(&format!("/v1/items/{}?at=line=1-2", id("type:text+poem")));
+    let poem = fs::read_to_string(sample("poem.txt")).unwrap();
+    assert_eq!(lines.body, poem.lines().take(2).collect::<Vec<_>>().join("\n"));
+    for (path, status) in [
+        ("/v1/items/..%2f..%2fsecret.txt", 404),
+        ("/v1/items/0000", 404),
+        ("/v1/items/%2fetc%2fpasswd", 404),
+        ("/v1/items/", 404),
+        ("/files/cat.jpg", 404),
+    ] {
+        assert_eq!(server.get(path).status, status, "{path}");
+    }
+    let at = |place: &str| server.get(&format!("/v1/items/{}?at={place}", id("type:text+poem"))).status;
+    assert_eq!([at("page=0"), at("t=1"), at("line=9999"), at("chapter=1")], [400, 400, 404, 400]);
+    // A link out of the folder is no file of the index.
+    let found = server.get("/v1/search?q=secret&mode=words").json();
+    assert_eq!(found["data"], json!([]), "{found}");
+}
+
+#[test]
+fn a_server_without_an_index_says_how_to_begin_one_and_one_of_another_model_is_refused_or_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &[]);
+    assert_eq!(server.get("/v1/search?q=x").refused().1, "no_index");
+    assert!(server.get("/v1/index").body.contains("omniburn index"));
+    let user = Searcher::new(&["poem.txt"]);
+    let records = records(&["bert-tiny"]);
+    let other = records.path().join("bert-tiny");
+    let named = run(user.command("serve").args(["--port", "0", "--index", "default", "--model"]).arg(&other));
+    assert!(named.code == 3 && named.stderr.contains("omniburn"), "{}: {}", named.code, named.stderr);
+    let server = user.serve(&["--model", other.to_str().unwrap()]);
+    assert_eq!(server.get("/v1/search?q=x").refused().1, "no_index");
+    let missing = run(user.command("serve").args(["--port", "0", "--index", "nowhere"]));
+    assert_eq!(missing.code, 2, "{}", missing.stderr);
+}
+
+/// A browser, and the folder where `tests/clients/install.sh` puts what drives it.
+fn browser() -> Option<(std::path::PathBuf, std::path::PathBuf)> {
+    let program =
+        ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].map(std::path::PathBuf::from);
+    let program = program.into_iter().find(|program| program.is_file())?;
+    let packages = clients()?.ancestors().nth(2)?.join("page");
+    packages.join("node_modules/playwright-core").is_dir().then_some((program, packages))
+}
+
+/// Typing, keys, kinds, players, a dropped image, a phone's width, dark, and axe's rules.
+#[test]
+fn the_page_works_in_a_browser() {
+    let Some((program, packages)) = browser() else {
+        let _ = writeln!(
+            std::io::stderr(),
+            "NOT RUN: the page in Chromium; `sh tests/clients/install.sh` gets what drives it"
+        );
+        return;
+    };
+    let all: Vec<String> =
+        fs::read_dir(sample("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let media = |name: &&String| !["make.py", "LICENCES.md", "SHA256SUMS", "searches.json"].contains(&name.as_str());
+    let user = Searcher::new(&all.iter().filter(media).map(String::as_str).collect::<Vec<_>>());
+    let server = user.serve(&[]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/page.mjs").canonicalize().unwrap();
+    let mut node = Command::new("node");
+    node.current_dir(packages).env("CHROMIUM", program).arg(script).arg(format!("http://{}", server.address));
+    let done = node.arg(sample("cat.jpg").canonicalize().unwrap()).arg(user.folder.path()).output().unwrap();
+    let said = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(done.status.success(), "{said}");
 }
 
 /// Where `tests/clients/install.sh` puts the published clients.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::{Path, State as FromState};
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -18,8 +18,11 @@ use crate::state::State;
 /// The description of every path.
 const OPENAPI: &str = include_str!("../openapi.json");
 
-/// The page of `/`.
+/// The page of `/`, its style and its script.
 const PAGE: &str = include_str!("../page.html");
+const ICON: &str = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="7" cy="7" r="4.5" fill="none" stroke="#d9601a" stroke-width="2.5"/><path d="m10.5 10.5 4 4" stroke="#d9601a" stroke-width="2.5" stroke-linecap="round"/></svg>"##;
+const PAGE_STYLE: &str = include_str!("../page.css");
+const PAGE_SCRIPT: &str = include_str!("../page.js");
 
 /// The process answers.
 pub(super) async fn health() -> Json<Value> {
@@ -89,10 +92,31 @@ pub(super) async fn openapi() -> Response {
 
 /// A page for people.
 pub(super) async fn page() -> Response {
+    part_of_page("text/html; charset=utf-8", PAGE)
+}
+
+/// Its style.
+pub(super) async fn page_style() -> Response {
+    part_of_page("text/css; charset=utf-8", PAGE_STYLE)
+}
+
+/// Its script.
+pub(super) async fn page_script() -> Response {
+    part_of_page("text/javascript; charset=utf-8", PAGE_SCRIPT)
+}
+
+/// Its icon.
+pub(super) async fn icon() -> Response {
+    part_of_page("image/svg+xml", ICON)
+}
+
+fn part_of_page(kind: &'static str, text: &'static str) -> Response {
     let headers = [
-        (CONTENT_TYPE, "text/html; charset=utf-8"),
-        (CONTENT_SECURITY_POLICY, "default-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+        (CONTENT_TYPE, kind),
+        (CONTENT_SECURITY_POLICY, "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
         (HeaderName::from_static("x-content-type-options"), "nosniff"),
+        (HeaderName::from_static("referrer-policy"), "no-referrer"),
+        (CACHE_CONTROL, "no-cache"),
     ];
-    (headers, PAGE).into_response()
+    (headers, text).into_response()
 }

@@ -3,6 +3,7 @@
 mod about;
 mod embeddings;
 mod rerank;
+mod search;
 mod tei;
 
 use std::sync::Arc;
@@ -39,6 +40,13 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .route("/rerank", post(rerank::rerank))
         .route("/v1/rerank", post(rerank::rerank))
         .route("/v2/rerank", post(rerank::rerank))
+        .route("/v1/search", get(search::by_url).post(search::by_body))
+        .route("/v1/index", get(search::status))
+        .route("/v1/items/{id}", get(search::item))
+        .route("/v1/items/{id}/thumbnail", get(search::thumbnail))
+        .route("/icon.svg", get(about::icon))
+        .route("/page.css", get(about::page_style))
+        .route("/page.js", get(about::page_script))
         .route("/v1/models", get(about::models))
         .route("/v1/models/{*name}", get(about::model))
         .route("/health", get(about::health))

@@ -10,8 +10,10 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_PO
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use omniburn::media::sniff;
-use omniburn_index::{Hit, IndexError, Locator, MinScore, Mode, Opened, Query, QueryError, SearchOptions, kinds_of, time_of};
-use serde::Deserialize;
+use omniburn_index::{
+    Hit, HitBody, IndexError, Locator, MinScore, Mode, Opened, Query, QueryError, SearchOptions, kinds_of, time_of,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tower_http::services::ServeFile;
 
@@ -54,7 +56,7 @@ pub(super) struct Params {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body_ {
+struct SearchBody {
     #[serde(default)]
     query: Option<Item>,
     #[serde(default)]
@@ -109,8 +111,8 @@ pub(super) async fn by_url(
 
 /// `POST /v1/search`: the query may be an image, audio or a video.
 pub(super) async fn by_body(FromState(state): Shared, request: HttpRequest) -> Result<Response, ApiError> {
-    let AskedJson { body, .. } = AskedJson::<Body_>::read(&state, request).await?;
-    let Body_ { query, n, kind, mode, min_score, per_file, like, after, before } = body;
+    let AskedJson { body, .. } = AskedJson::<SearchBody>::read(&state, request).await?;
+    let SearchBody { query, n, kind, mode, min_score, per_file, like, after, before } = body;
     let min_score = min_score.map(|value| match value {
         Value::String(text) => text,
         other => other.to_string(),
@@ -159,21 +161,29 @@ async fn search(state: &Arc<State>, params: Params, media: Option<omniburn::Inpu
         return Err(of_index(IndexError::from(error)).of("q"));
     }
     if !with_words && !query.is_empty() {
-        return Err(ApiError::field("q", "what is searched with is given already: the query may only hold qualifiers then"));
+        return Err(ApiError::field(
+            "q",
+            "what is searched with is given already: the query may only hold qualifiers then",
+        ));
     }
     let lease = state.models.get(Some(finder.model())).await?;
     refresh(state, &finder, lease.engine().clone());
-    let hits = state.calls.run(lease, move |lease, cancel| finder.search(lease.engine(), cancel, &query, asked, &options)).await??;
+    let hits = state
+        .calls
+        .run(lease, move |lease, cancel| finder.search(lease.engine(), cancel, &query, asked, &options))
+        .await??;
     let lit: Vec<Vec<[usize; 2]>> = hits.iter().map(lit).collect();
-    let bodies: Vec<_> = hits.iter().map(Hit::body).collect();
-    Ok(Json(json!({
-        "object": "list",
-        "data": bodies,
-        // Matched words of each snippet, in units of UTF-16, as pages count.
-        "lit": lit,
-        "ms": begun.elapsed().as_secs_f64() * 1e3,
-    }))
-    .into_response())
+    let data = hits.iter().map(Hit::body).collect();
+    Ok(Json(Answer { object: "list", data, lit, ms: begun.elapsed().as_secs_f64() * 1e3 }).into_response())
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    object: &'static str,
+    data: Vec<HitBody<'a>>,
+    /// Matched words of each snippet, in units of UTF-16, as pages count.
+    lit: Vec<Vec<[usize; 2]>>,
+    ms: f64,
 }
 
 /// Looks at the folders behind the answer.
@@ -224,7 +234,9 @@ pub(super) async fn status(FromState(state): Shared) -> Result<Json<Value>, ApiE
     let failed: Vec<Value> = status
         .failed
         .iter()
-        .map(|file| json!({"path": file.path.to_string_lossy(), "kind": file.fault.kind, "message": file.fault.message}))
+        .map(
+            |file| json!({"path": file.path.to_string_lossy(), "kind": file.fault.kind, "message": file.fault.message}),
+        )
         .collect();
     let folders: Vec<String> = status.folders.iter().map(|path| path.to_string_lossy().into_owned()).collect();
     Ok(Json(json!({
@@ -274,7 +286,8 @@ pub(super) async fn item(
             let path = path_of(opened);
             let head = first_bytes(&path).await;
             let served = ServeFile::new(&path).try_call(request).await;
-            let mut response = served.map_err(|_| ApiError::new(StatusCode::NOT_FOUND, "not_found", "this file is there no more"))?;
+            let mut response =
+                served.map_err(|_| ApiError::new(StatusCode::NOT_FOUND, "not_found", "this file is there no more"))?;
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(type_of(sniff(&head))));
             response.map(Body::new)
         }

@@ -310,11 +310,18 @@ fn largest(got: &[f32], want: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use omniburn::Dtype;
+
     use super::*;
+
+    /// The model that ships in the type that its stored vectors are of.
+    fn engine() -> Engine {
+        Engine::mini_builder().dtype(Dtype::F32).open().unwrap()
+    }
 
     #[test]
     fn everything_passes_and_every_item_has_a_stored_vector() {
-        let engine = Engine::mini().unwrap();
+        let engine = engine();
         let found = self_test(&engine, &|_| {});
         for row in &found.items {
             println!("{}: unit {:.1e}, batched {:.1e}, {:?}", row.item, row.unit, row.batched, row.stored);
@@ -326,7 +333,7 @@ mod tests {
 
     #[test]
     fn the_stored_file_is_what_its_command_writes() {
-        let engine = Engine::mini().unwrap();
+        let engine = engine();
         let (fresh, kept) = (self_test_vectors(&engine).unwrap(), Subject(&engine).stored().unwrap().unwrap());
         let fresh = Subject(&engine).read_stored(fresh.as_bytes()).unwrap();
         assert_eq!(fresh.len(), kept.len());
@@ -338,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_changed_stored_vector_fails_its_item_alone() {
-        let engine = Engine::mini().unwrap();
+        let engine = engine();
         let mut stored = Subject(&engine).stored().unwrap().unwrap();
         let mut values = stored[4].1.clone().into_vec();
         values[17] += 3e-5;
@@ -352,7 +359,7 @@ mod tests {
 
     #[test]
     fn an_item_that_is_another_in_a_batch_fails() {
-        let engine = Engine::mini().unwrap();
+        let engine = engine();
         let (one, other) = (Subject(&engine).alone(&Input::text("a")), Subject(&engine).alone(&Input::text("b")));
         let again = Subject(&engine).alone(&Input::text("a"));
         let row = |batched| {
@@ -381,7 +388,7 @@ mod tests {
 
     #[test]
     fn stored_vectors_of_another_record_or_damaged_are_refused_by_name() {
-        let engine = Engine::mini().unwrap();
+        let engine = engine();
         let text = self_test_vectors(&engine).unwrap();
         let refused = |text: &str| Subject(&engine).read_stored(text.as_bytes()).unwrap_err();
         let digest = engine.header().content_digest();

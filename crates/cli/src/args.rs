@@ -13,7 +13,7 @@ use crate::find_args::{CalibrateArgs, GetArgs, IndexArgs, SearchArgs};
 pub use crate::model_args::{ComputeArgs, ModelArgs, TruncateArg};
 use crate::model_args::{bytes, dtypes};
 #[cfg(feature = "serve")]
-use crate::serve_args::ServeArgs;
+use crate::serve_args::{McpArgs, ServeArgs};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -79,6 +79,9 @@ pub enum Command {
     /// Serve models to embedding clients over HTTP
     #[cfg(feature = "serve")]
     Serve(ServeArgs),
+    /// Tools for agents: search, get and status over standard input and output
+    #[cfg(feature = "serve")]
+    Mcp(McpArgs),
     /// Measure which cosines a model gives to what is not related
     Calibrate(CalibrateArgs),
     /// Embed again what a journal says, and compare to the bit

@@ -87,6 +87,8 @@ fn run() -> u8 {
         (Command::Search(args), _) => commands::search::run(&args),
         #[cfg(feature = "serve")]
         (Command::Serve(args), _) => commands::serve::run(&args),
+        #[cfg(feature = "serve")]
+        (Command::Mcp(args), _) => commands::mcp::run(&args),
         (Command::Calibrate(args), _) => commands::calibrate::run(&args),
         (Command::Get(args), _) => commands::get::run(&args),
         (Command::Replay(args), Some(verb)) => commands::replay::run(&args, typed(verb)),
@@ -120,7 +122,7 @@ fn start_logs(args: &LogArgs) -> Result<(), Failure> {
     let wanted = match (&args.log, args.verbose) {
         (Some(level), _) if level.parse::<tracing::Level>().is_ok() => ours(level),
         (Some(filter), _) => filter.clone(),
-        (None, 0) => std::env::var("OMNIBURN_LOG").unwrap_or_else(|_| "warn".into()),
+        (None, 0) => std::env::var("OMNIBURN_LOG").unwrap_or_else(|_| "warn,rmcp=error".into()),
         (None, 1) => ours("info"),
         (None, _) => ours("debug"),
     };

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::model_args::{ComputeArgs, bytes};
 
@@ -69,6 +69,63 @@ pub struct ServeArgs {
     /// Where it computes, and how. A budget is shared by all models.
     #[command(flatten)]
     pub compute: ComputeArgs,
+}
+
+/// `omniburn mcp`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Answers the Model Context Protocol on standard input and output, so that an agent can search this person's files: \
+the tools are search, get and status, and all of them only read.
+
+It searches the index that `omniburn index` made. `omniburn serve` answers the same at the path /mcp of its address.
+
+`omniburn mcp config CLIENT` prints what a client's settings take.",
+    after_help = "Examples:
+  omniburn mcp
+  omniburn mcp --index work
+  omniburn mcp config claude
+  omniburn mcp config vscode"
+)]
+pub struct McpArgs {
+    /// config CLIENT prints settings instead.
+    #[command(subcommand)]
+    pub command: Option<McpCommand>,
+    /// The record folder whose vectors the index holds, or ORG/NAME [default: the model that ships]
+    #[arg(long, value_name = "DIR|ORG/NAME")]
+    pub model: Option<String>,
+    /// The index: a name in the user's data folder or a folder [default: the user's]
+    #[arg(long, value_name = "NAME|DIR")]
+    pub index: Option<PathBuf>,
+    /// Search the index as it is: do not look at its folders again
+    #[arg(long)]
+    pub no_refresh: bool,
+    /// Where it computes, and how.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// Verbs behind `omniburn mcp`.
+#[derive(Debug, Subcommand)]
+pub enum McpCommand {
+    /// Print the settings that make a client start this
+    #[command(after_help = "Examples:\n  omniburn mcp config claude")]
+    Config {
+        /// The client
+        client: McpClient,
+    },
+}
+
+/// Clients whose settings are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum McpClient {
+    /// Claude Desktop and Claude Code
+    Claude,
+    /// Cursor
+    Cursor,
+    /// Visual Studio Code
+    Vscode,
+    /// Zed
+    Zed,
 }
 
 fn host(text: &str) -> Result<IpAddr, String> {

@@ -87,6 +87,41 @@ pub fn serve(options: Options, stop: &Stop, listening: impl FnOnce(SocketAddr)) 
     served
 }
 
+/// Opens the first model and answers the Model Context Protocol on standard input and output, until the input ends or it is
+/// stopped.
+///
+/// # Errors
+/// As [`serve`], but for the address, which is not listened on.
+pub fn serve_stdio(options: Options, stop: &Stop) -> Result<(), ServeError> {
+    if options.models.is_empty() || options.models.iter().any(|model| model.names.is_empty()) {
+        return Err(ServeError::NoModel);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(options.max_queue + 16)
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
+    let served = runtime.block_on(async {
+        let mut state = State::new(options);
+        state.models.open_first().await?;
+        state.check_index()?;
+        let state = Arc::new(state);
+        let mut stopped = stop.0.subscribe();
+        tokio::select! {
+            () = crate::mcp::over_stdio(&state) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+        if let Some(finder) = &state.finder {
+            finder.stop();
+        }
+        Ok(())
+    });
+    // Standard input is read by a thread that nothing wakes.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    served
+}
+
 async fn run(options: Options, stop: &Stop, listening: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
     let address = options.address;
     let refused = |source| ServeError::Address { address, source };

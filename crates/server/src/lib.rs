@@ -13,6 +13,7 @@
 //! | `finder` | the index: searched, opened by id, kept true |
 //! | `models` | the engines by name: opened once, unloaded when idle |
 //! | `calls` | how many calls are in work, and what happens to one whose client went away |
+//! | `mcp` | tools for agents, by the Model Context Protocol |
 //! | `metrics` | counts and durations for Prometheus |
 //! | `error` | what a client is told when something fails |
 //!
@@ -26,6 +27,7 @@ mod error;
 mod finder;
 mod guard;
 mod item;
+mod mcp;
 mod metrics;
 mod models;
 mod options;
@@ -33,5 +35,5 @@ mod routes;
 mod state;
 mod vector;
 
-pub use accept::{ServeError, Stop, serve};
+pub use accept::{ServeError, Stop, serve, serve_stdio};
 pub use options::{IndexSource, ModelSource, OpenIndex, OpenModel, Options};

@@ -14,6 +14,8 @@ mod hf_cache;
 pub mod index;
 pub mod inspect;
 mod kernels;
+#[cfg(feature = "serve")]
+pub mod mcp;
 pub mod models;
 mod place;
 #[cfg(feature = "hub")]

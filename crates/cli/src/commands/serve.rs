@@ -26,11 +26,11 @@ const SHIPPED: &str = "omniburn-mini";
 /// # Errors
 /// A usage failure, a refused record, or an address or device that cannot be used.
 pub fn run(args: &ServeArgs) -> Outcome {
-    let models = models(args)?;
+    let models = models(&args.model, &args.compute)?;
     let keys = args.api_key_file.as_deref().map(keys).transpose()?.unwrap_or_default();
     let address = SocketAddr::new(args.host, args.port);
     let options = Options {
-        index: index(args, &models[0].names[0])?,
+        index: index(args.index.as_deref(), args.model.first(), !args.no_refresh, &models[0].names[0])?,
         keys,
         allow_hosts: args.allow_host.clone(),
         allow_origins: args.allow_origin.clone(),
@@ -59,9 +59,14 @@ pub fn run(args: &ServeArgs) -> Outcome {
 }
 
 /// The index that is named, or the user's own where there is one.
-fn index(args: &ServeArgs, model: &str) -> Result<Option<IndexSource>, Failure> {
-    let required = args.index.is_some();
-    let folder = match folder_of(args.index.as_deref()) {
+pub fn index(
+    named: Option<&Path>,
+    typed: Option<&String>,
+    refresh: bool,
+    model: &str,
+) -> Result<Option<IndexSource>, Failure> {
+    let required = named.is_some();
+    let folder = match folder_of(named) {
         Ok(folder) => folder,
         Err(_) if !required => return Ok(None),
         Err(failure) => return Err(failure),
@@ -71,7 +76,7 @@ fn index(args: &ServeArgs, model: &str) -> Result<Option<IndexSource>, Failure> 
         Err(error) if required => return Err(nothing_yet(error)),
         Err(_) => return Ok(None),
     }
-    let record = args.model.first().map(|typed| record_of(typed)).transpose()?;
+    let record = typed.map(|typed| record_of(typed)).transpose()?;
     let calibrations = calibrations(record.as_deref())?;
     let open = move || {
         let mut index = Index::open(&folder)?;
@@ -83,7 +88,7 @@ fn index(args: &ServeArgs, model: &str) -> Result<Option<IndexSource>, Failure> 
         open: Arc::new(open),
         home: std::env::home_dir(),
         required,
-        refresh: !args.no_refresh,
+        refresh,
     }))
 }
 
@@ -99,15 +104,16 @@ fn record_of(typed: &str) -> Result<PathBuf, Failure> {
     checked(split(typed).1)
 }
 
-fn models(args: &ServeArgs) -> Result<Vec<ModelSource>, Failure> {
-    let count = args.model.len().max(1) as u64;
-    let budget = args.compute.budget.unwrap_or(DEFAULT_BUDGET_BYTES) / count;
-    let compute = ComputeArgs { budget: Some(budget), ..args.compute };
+/// The models as typed, or the one that ships; a budget is shared among them.
+pub fn models(typed: &[String], compute: &ComputeArgs) -> Result<Vec<ModelSource>, Failure> {
+    let count = typed.len().max(1) as u64;
+    let budget = compute.budget.unwrap_or(DEFAULT_BUDGET_BYTES) / count;
+    let compute = ComputeArgs { budget: Some(budget), ..*compute };
     let mut models: Vec<ModelSource> = Vec::new();
-    if args.model.is_empty() {
+    if typed.is_empty() {
         models.push(source(vec![SHIPPED.to_owned()], builder_of(shipped()?, &compute)?));
     }
-    for typed in &args.model {
+    for typed in typed {
         let (name, path) = split(typed);
         let names = names(name, path);
         if names.iter().any(String::is_empty) {

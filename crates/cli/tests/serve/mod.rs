@@ -567,6 +567,15 @@ impl Searcher {
         user
     }
 
+    /// Of every sample.
+    fn with_samples() -> Self {
+        let all = fs::read_dir(sample("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let all: Vec<String> = all
+            .filter(|name| !["make.py", "LICENCES.md", "SHA256SUMS", "searches.json"].contains(&name.as_str()))
+            .collect();
+        Self::new(&all.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
     fn files(&self) -> std::path::PathBuf {
         self.folder.path().join("files")
     }
@@ -709,6 +718,48 @@ fn a_server_without_an_index_says_how_to_begin_one_and_one_of_another_model_is_r
     assert_eq!(missing.code, 2, "{}", missing.stderr);
 }
 
+/// The official client of the Model Context Protocol, on standard input and output and over HTTP.
+#[test]
+fn an_agent_searches_and_opens_what_it_found() {
+    let Some(python) = clients() else {
+        let _ = writeln!(std::io::stderr(), "NOT RUN: an agent's client; `sh tests/clients/install.sh` gets it");
+        return;
+    };
+    let user = Searcher::with_samples();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/agent.py");
+    let data = user.folder.path().join("data");
+    let done = Command::new(python).arg(script).arg(env!("CARGO_BIN_EXE_omniburn")).arg(data).output().unwrap();
+    let said = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(done.status.success() && said.contains("stdio: revision") && said.contains("http: revision"), "{said}");
+}
+
+#[test]
+fn an_agent_is_answered_line_by_line_and_settings_of_clients_are_printed() {
+    let user = Searcher::new(&["poem.txt"]);
+    let mut child = user.command("mcp").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut input, mut answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
+    let about =
+        json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}});
+    writeln!(input, "{}", json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": about})).unwrap();
+    let hello: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
+    assert_eq!(hello["result"]["protocolVersion"], "2025-06-18");
+    writeln!(input, "{}", json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).unwrap();
+    writeln!(input, "{}", json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"})).unwrap();
+    let listed: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
+    let names: Vec<&Value> = listed["result"]["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
+    assert_eq!(names, ["search", "get", "status"]);
+    // The end of the input is the end.
+    drop(input);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(run(&mut user.command("mcp")).code, 0);
+    for client in ["claude", "cursor", "vscode", "zed"] {
+        let settings = run(user.command("mcp").args(["config", client]));
+        let settings: Value = serde_json::from_str(&settings.stdout).unwrap();
+        assert!(settings.to_string().contains("[\"mcp\"]"), "{client}: {settings}");
+    }
+    assert_eq!(run(user.command("mcp").args(["config", "emacs"])).code, 2);
+}
+
 /// A browser, and the folder where `tests/clients/install.sh` puts what drives it.
 fn browser() -> Option<(std::path::PathBuf, std::path::PathBuf)> {
     let program =
@@ -728,10 +779,7 @@ fn the_page_works_in_a_browser() {
         );
         return;
     };
-    let all: Vec<String> =
-        fs::read_dir(sample("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    let media = |name: &&String| !["make.py", "LICENCES.md", "SHA256SUMS", "searches.json"].contains(&name.as_str());
-    let user = Searcher::new(&all.iter().filter(media).map(String::as_str).collect::<Vec<_>>());
+    let user = Searcher::with_samples();
     let server = user.serve(&[]);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/page.mjs").canonicalize().unwrap();
     let mut node = Command::new("node");

@@ -3,7 +3,7 @@
 mod about;
 mod embeddings;
 mod rerank;
-mod search;
+pub(crate) mod search;
 mod tei;
 
 use std::sync::Arc;
@@ -53,6 +53,7 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .route("/ready", get(about::ready))
         .route("/metrics", get(about::metrics))
         .route("/openapi.json", get(about::openapi))
+        .route_service("/mcp", crate::mcp::over_http(&state))
         .fallback(absent)
         .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&state), guard))

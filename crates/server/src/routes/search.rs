@@ -28,7 +28,7 @@ const MOST_HITS: usize = 200;
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Params {
+pub(crate) struct Params {
     /// Words and qualifiers, as on the command line.
     #[serde(default)]
     q: Option<String>,
@@ -95,7 +95,7 @@ impl From<ModeName> for Mode {
     }
 }
 
-fn finder(state: &State) -> Result<&Arc<Finder>, ApiError> {
+pub(crate) fn finder(state: &State) -> Result<&Arc<Finder>, ApiError> {
     let message = "no index is served: `omniburn index FOLDER` begins one, `omniburn serve --index NAME` names one";
     state.finder.as_ref().ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "no_index", message))
 }
@@ -128,6 +128,18 @@ pub(super) async fn by_body(FromState(state): Shared, request: HttpRequest) -> R
 
 async fn search(state: &Arc<State>, params: Params, media: Option<omniburn::Input>) -> Result<Response, ApiError> {
     let begun = Instant::now();
+    let hits = found(state, params, media).await?;
+    let lit: Vec<Vec<[usize; 2]>> = hits.iter().map(lit).collect();
+    let data = hits.iter().map(Hit::body).collect();
+    Ok(Json(Answer { object: "list", data, lit, ms: begun.elapsed().as_secs_f64() * 1e3 }).into_response())
+}
+
+/// What is found, the best first.
+pub(crate) async fn found(
+    state: &Arc<State>,
+    params: Params,
+    media: Option<omniburn::Input>,
+) -> Result<Vec<Hit>, ApiError> {
     let finder = Arc::clone(finder(state)?);
     let now = SystemTime::now();
     let mut query = Query::parse(params.q.as_deref().unwrap_or_default(), finder.home(), now)
@@ -172,9 +184,7 @@ async fn search(state: &Arc<State>, params: Params, media: Option<omniburn::Inpu
         .calls
         .run(lease, move |lease, cancel| finder.search(lease.engine(), cancel, &query, asked, &options))
         .await??;
-    let lit: Vec<Vec<[usize; 2]>> = hits.iter().map(lit).collect();
-    let data = hits.iter().map(Hit::body).collect();
-    Ok(Json(Answer { object: "list", data, lit, ms: begun.elapsed().as_secs_f64() * 1e3 }).into_response())
+    Ok(hits)
 }
 
 #[derive(Serialize)]
@@ -222,9 +232,14 @@ fn lit(hit: &Hit) -> Vec<[usize; 2]> {
 
 /// `GET /v1/index`: what it holds.
 pub(super) async fn status(FromState(state): Shared) -> Result<Json<Value>, ApiError> {
-    let finder = Arc::clone(finder(&state)?);
+    Ok(Json(held(&state).await?))
+}
+
+/// What the index holds, as JSON.
+pub(crate) async fn held(state: &Arc<State>) -> Result<Value, ApiError> {
+    let finder = Arc::clone(finder(state)?);
     if let Ok(lease) = state.models.get(Some(finder.model())).await {
-        refresh(&state, &finder, lease.engine().clone());
+        refresh(state, &finder, lease.engine().clone());
     }
     let indexing = finder.indexing();
     let status = tokio::task::spawn_blocking(move || finder.read(omniburn_index::Index::status)).await;
@@ -239,7 +254,7 @@ pub(super) async fn status(FromState(state): Shared) -> Result<Json<Value>, ApiE
         )
         .collect();
     let folders: Vec<String> = status.folders.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-    Ok(Json(json!({
+    Ok(json!({
         "folders": folders,
         "files": files,
         "failed": failed,
@@ -250,7 +265,7 @@ pub(super) async fn status(FromState(state): Shared) -> Result<Json<Value>, ApiE
         "identity": status.identity,
         "updated": status.updated_ns.map(|at| at as f64 / 1e9),
         "indexing": indexing.map(|progress| json!({"done": progress.done, "total": progress.total})),
-    })))
+    }))
 }
 
 #[derive(Deserialize, Default)]
@@ -332,7 +347,7 @@ fn guard_content(response: &mut Response) {
 }
 
 /// The media type of a format by its name; bytes that nobody interprets for all others.
-fn type_of(format: Option<&str>) -> &'static str {
+pub(crate) fn type_of(format: Option<&str>) -> &'static str {
     match format.map(str::to_ascii_lowercase).as_deref() {
         Some("png") => "image/png",
         Some("jpeg") => "image/jpeg",

@@ -21,7 +21,7 @@ const LINE_WORDS: usize = 9;
 /// Words that there are; the seldom ones have the high numbers.
 const WORDS: usize = 50_000;
 /// Chunks of a file.
-const FILE_CHUNKS: usize = 20_000;
+const FILE_CHUNKS: usize = 100;
 const ROUNDS: usize = 31;
 
 /// Pseudo-random vectors of unit length.

@@ -32,8 +32,12 @@ use crate::words::{self, Condition, Match, Terms, Weights};
 
 /// The constant of reciprocal rank fusion.
 const RANK_CONSTANT: f64 = 60.0;
-/// Contents of each list that are fused, at least.
+/// Chunks of each modality in the list by meaning, at least.
 const DEPTH: usize = 200;
+/// Chunks of the list by words, at least: of each it is asked which words it has.
+const WORDS_DEPTH: usize = 64;
+/// Contents that the list by meaning has at least, where there are as many.
+const ENOUGH: usize = 40;
 /// The evidence of a chunk that has every word of the query.
 const ALL_WORDS_SCORE: f32 = 0.95;
 
@@ -247,16 +251,17 @@ fn search_within(
     let mut contents: HashMap<i64, i64> = HashMap::new();
     let mut lists: [Vec<(i64, f64)>; 3] = Default::default();
     if let (Some((vector, modality)), true) = (asked.vector, options.mode != Mode::Words) {
-        let found = by_meaning(db, calibration, vector, modality, &condition, depth)?;
-        for (chunk, content, cosine, calibrated) in found {
+        let enough = ENOUGH.max(2 * options.limit);
+        for near in by_meaning(db, calibration, vector, modality, &condition, depth, enough)? {
+            let Near { chunk, content, found, calibrated } = near;
             let there = chunks.entry(chunk).or_default();
-            (there.semantic, there.calibrated) = (Some(cosine), calibrated);
+            (there.semantic, there.calibrated) = (Some(found.score), calibrated);
             contents.insert(chunk, content);
             lists[0].push((content, 1.0));
         }
     }
     let weights = Weights::of(db, &terms)?;
-    for Match { id, bm25 } in words::chunks(db, &terms, &condition, depth)? {
+    for Match { id, bm25 } in words::chunks(db, &terms, &condition, WORDS_DEPTH.max(4 * options.limit))? {
         let words = evidence(weights.share(|term| words::chunk_has(db, id, term))?);
         let there = chunks.entry(id).or_default();
         (there.bm25, there.words) = (Some(bm25), words);
@@ -338,7 +343,15 @@ fn fused(lists: &mut [Vec<(i64, f64)>; 3]) -> Vec<i64> {
     order.into_iter().map(|(content, _)| content).collect()
 }
 
-/// Chunks by calibrated score: the chunk, its content, cosine and score.
+/// A chunk that is near a query.
+struct Near {
+    chunk: i64,
+    content: i64,
+    found: Scored,
+    calibrated: f32,
+}
+
+/// Chunks by calibrated score, of `enough` contents where there are as many.
 fn by_meaning(
     db: &Database,
     calibration: &Calibration,
@@ -346,45 +359,52 @@ fn by_meaning(
     modality: Modality,
     condition: &Condition,
     depth: usize,
-) -> Result<Vec<(i64, i64, f32, f32)>, IndexError> {
+    enough: usize,
+) -> Result<Vec<Near>, IndexError> {
     let dim = db.meta()?.dim;
     assert_eq!(vector.len(), dim, "the caller has checked the identity of the query's model");
     let heads = heads(db)?;
-    let groups = allowed(db, &heads, condition)?;
+    let mut groups = allowed(db, &heads, condition)?;
     let mut matrix = Matrix::open(db, &heads, dim)?;
-    let mut k = depth;
+    let mut near: Vec<Near> = Vec::new();
+    let mut contents: HashSet<i64> = HashSet::new();
+    let count = db.connection().query_row("SELECT count(*) FROM contents", [], |row| row.get::<_, i64>(0));
+    let enough = enough.min(count.map_err(|e| db.error(e))?.max(0) as usize);
+    let mut statement = db.prepare("SELECT id, content FROM chunks WHERE vector = ?1")?;
     loop {
-        let found = match scan::best(&matrix, vector, &groups, k) {
+        let found = match scan::best(&matrix, vector, &groups, depth) {
             Err(error) if matrix.is_cached() => {
                 tracing::debug!("the cache of vectors is made anew: {error}");
                 matrix = Matrix::again(db, &heads, dim)?;
-                scan::best(&matrix, vector, &groups, k)?
+                scan::best(&matrix, vector, &groups, depth)?
             }
             found => found?,
         };
-        let whole = found.iter().all(|list| list.len() < k) || k >= matrix.rows();
-        let mut scored: Vec<(Scored, f32)> = Vec::new();
+        let all = found.iter().all(|list| list.len() < depth);
+        let mut new: HashSet<i64> = HashSet::new();
         for (item, list) in Modality::ALL.into_iter().zip(found) {
-            scored.extend(list.into_iter().map(|one| (one, calibration.score(modality, item, one.score))));
+            for found in list {
+                let row = statement.query_row([found.row as i64], |row| Ok((row.get(0)?, row.get(1)?)));
+                let (chunk, content) = row.map_err(|e| match e {
+                    rusqlite::Error::QueryReturnedNoRows => db.corrupt(format!("vector {} has no chunk", found.row)),
+                    e => db.error(e),
+                })?;
+                let calibrated = calibration.score(modality, item, found.score);
+                near.push(Near { chunk, content, found, calibrated });
+                new.insert(content);
+            }
         }
-        scored.sort_by(|(one, a), (other, b)| b.total_cmp(a).then(one.cmp(other)));
-        let mut rows = Vec::with_capacity(scored.len());
-        let mut statement = db.prepare("SELECT id, content FROM chunks WHERE vector = ?1")?;
-        let mut distinct = HashSet::new();
-        for (one, calibrated) in scored {
-            let found = statement.query_row([one.row as i64], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
-            let (chunk, content) = found.map_err(|e| match e {
-                rusqlite::Error::QueryReturnedNoRows => db.corrupt(format!("vector {} has no chunk", one.row)),
-                e => db.error(e),
-            })?;
-            distinct.insert(content);
-            rows.push((chunk, content, one.score, calibrated));
+        contents.extend(&new);
+        if all || contents.len() >= enough {
+            near.sort_by(|one, other| other.calibrated.total_cmp(&one.calibrated).then(one.found.cmp(&other.found)));
+            return Ok(near);
         }
-        // A few long files may fill the list: then more of it is looked at.
-        if whole || distinct.len() * 2 >= depth {
-            return Ok(rows);
+        // A few long files fill the list: the next look goes without them.
+        for content in new {
+            for row in db.chunks_of(content)?.into_iter().filter_map(|(_, row)| usize::try_from(row?).ok()) {
+                groups.iter_mut().for_each(|group| group.clear(row));
+            }
         }
-        k = k.saturating_mul(4);
     }
 }
 

@@ -200,7 +200,7 @@ impl Subject<'_> {
             return Err(format!("{STORED_FILE} is of the task {}, the engine's is {task}", found.task));
         }
         let vector = |v: StoredVector| match Embedding::from_base64(&v.embedding) {
-            Ok(embedding) => Ok((v.item, embedding)),
+            Ok(embedding) => Ok((named_now(v.item), embedding)),
             Err(e) => Err(format!("{STORED_FILE}: {}: {e}", v.item)),
         };
         found.vectors.into_iter().map(vector).collect()
@@ -296,6 +296,16 @@ impl Subject<'_> {
         let same = got.dim() == want.dim();
         let cosine = if same { got.cosine(want) } else { 0.0 };
         StoredDistance { largest: largest(got.as_slice(), want.as_slice()), bound, cosine, least_cosine }
+    }
+}
+
+/// The name of an item that a stored file of before calls otherwise.
+fn named_now(item: String) -> String {
+    match item.as_str() {
+        "a picture" => "an image".into(),
+        "a film" => "a video".into(),
+        "a sound" => "audio".into(),
+        _ => item,
     }
 }
 

@@ -58,7 +58,7 @@ impl ApiError {
 
     /// A fault of this side: the client gets a number to ask about, the log the fault.
     pub(crate) fn internal(what: &dyn std::fmt::Display) -> Self {
-        let id = crate::state::next_id();
+        let id = crate::ids::next_id();
         tracing::error!(id, "{what}");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("internal error {id}; the log says more"))
     }

@@ -18,8 +18,9 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::error::ApiError;
+use crate::ids::next_id;
 use crate::options::Options;
-use crate::state::{State, next_id};
+use crate::state::State;
 
 /// Checks a request before anything of its body is read, and logs it after it is answered: method, path, status, time; never
 /// what it holds.

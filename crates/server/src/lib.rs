@@ -15,7 +15,7 @@
 //! | `calls` | how many calls are in work, and what happens to one whose client went away |
 //! | `mcp` | tools for agents, by the Model Context Protocol |
 //! | `metrics` | counts and durations for Prometheus |
-//! | `error` | what a client is told when something fails |
+//! | `error`, `ids` | what a client is told when something fails, and the numbers that name it in the log |
 //!
 //! Nothing here opens a connection, reads the environment, or reads a file that a client names.
 #![forbid(unsafe_code)]
@@ -26,6 +26,7 @@ mod calls;
 mod error;
 mod finder;
 mod guard;
+mod ids;
 mod item;
 mod mcp;
 mod metrics;

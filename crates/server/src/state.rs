@@ -1,7 +1,7 @@
 //! What every request sees of the server.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use omniburn::Cancel;
@@ -55,10 +55,4 @@ impl State {
         }
         Ok(())
     }
-}
-
-/// A number that names a request or a fault in the log.
-pub(crate) fn next_id() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }

@@ -10,7 +10,7 @@ use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::Shared;
+use super::shared::Shared;
 use crate::error::ApiError;
 use crate::models::Slot;
 use crate::state::State;

@@ -8,7 +8,7 @@ use axum::response::Response;
 use omniburn::{OutputKind, Request, Role, Truncation};
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, Batch, Shared, timed};
+use super::shared::{Asked, Batch, Shared, timed};
 use crate::error::ApiError;
 use crate::item::{Item, OneOrMany, RoleName, with_task};
 use crate::state::State;

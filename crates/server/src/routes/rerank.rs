@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::embeddings::Usage;
-use super::{Asked, Batch, Shared, timed};
+use super::shared::{Asked, Batch, Shared, timed};
 use crate::calls::expected_wait;
 use crate::error::ApiError;
+use crate::ids::next_id;
 use crate::item::Item;
-use crate::state::{State, next_id};
+use crate::state::State;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tower_http::services::ServeFile;
 
-use super::{Asked as AskedJson, Shared};
+use super::shared::{Asked as AskedJson, Shared};
 use crate::error::ApiError;
 use crate::finder::{Asked, Finder, of_index, path_of};
 use crate::item::Item;

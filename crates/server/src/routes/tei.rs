@@ -10,7 +10,7 @@ use omniburn::{Input, OutputKind, Priority, Request, Role, Truncation};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Asked, Batch, Shared, timed};
+use super::shared::{Asked, Batch, Shared, timed};
 use crate::error::ApiError;
 use crate::item::OneOrMany;
 use crate::state::State;

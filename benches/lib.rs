@@ -11,7 +11,7 @@ use omniburn_models::backbone::BackboneConfig;
 use omniburn_models::families::OmniConfig;
 use omniburn_models::record::write_random;
 use omniburn_models::towers::audio::AudioConfig;
-use omniburn_models::towers::vision::VisionConfig;
+use omniburn_models::towers::vision::{VisionConfig, VisionKind};
 
 /// Least and largest area of an image in the records made here. The largest is that of 2,048 x 2,048, above the published
 /// 1,310,720, so that growth can be seen further; images between are taken as they are.
@@ -72,6 +72,7 @@ impl Size {
                 norm_eps: 1e-6,
                 rope_theta: 1e4,
                 taps: Vec::new(),
+                kind: VisionKind::Table,
             }),
             audio: Some(AudioConfig {
                 hidden: 1280,

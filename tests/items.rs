@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 /// Checkpoints whose items are compared.
-const TWINS: [&str; 2] = ["qwen3-vl-embed-tiny", "bidirlm-omni-tiny"];
+const TWINS: [&str; 3] = ["qwen3-vl-embed-tiny", "bidirlm-omni-tiny", THINKER];
+/// The one of Qwen2.5-Omni: windows of attention, seconds as positions. What its other prompts give is in `thinker.rs`.
+const THINKER: &str = "qwen25-omni-tiny";
 
 /// Texts of the manifest's mixed items, by name of the case, where it does not say them.
 const TEXTS: [(&str, &str); 2] = [("image+text+image", "german"), ("image+audio+text", "code")];
@@ -84,7 +86,8 @@ fn names(value: &Value) -> Vec<&str> {
 fn cases(twin: &Twin) -> Vec<Case<'_>> {
     let one = |case: &'_ Value| -> Option<Input> {
         let kind = case["kind"].as_str()?;
-        if !case["embedding"].is_string() || kind == "text_batch" || case["convention"] == "bare" {
+        let other = case["convention"] == "bare" || case["style"] == "e5" || !case["chunks"].is_null();
+        if !case["embedding"].is_string() || kind == "text_batch" || other {
             return None;
         }
         if let Some(items) = case["items"].as_array() {
@@ -95,7 +98,7 @@ fn cases(twin: &Twin) -> Vec<Case<'_>> {
         Some(match kind {
             "text" => Input::text(str_of(&case["text"])),
             "image" => twin.image(case),
-            "video" => twin.clip(case),
+            "video" => case["fps"].as_f64().into_iter().fold(twin.clip(case), Input::frame_rate),
             "audio" => match names(&case["files"])[..] {
                 [file] => Input::audio_file(twin.media.join(file)),
                 ref files => joined(twin, files),
@@ -103,7 +106,12 @@ fn cases(twin: &Twin) -> Vec<Case<'_>> {
             "mixed" => {
                 let mut media = names(&case["media"]).into_iter();
                 let text = TEXTS.iter().find(|(case, _)| *case == name).map_or("plain", |(_, text)| text);
-                let parts = names(&case["parts"]).into_iter().map(|kind| match kind {
+                // A manifest that lists no parts has them in the name.
+                let parts = match names(&case["parts"]) {
+                    parts if parts.is_empty() => name.split('+').collect(),
+                    parts => parts,
+                };
+                let parts = parts.into_iter().map(|kind| match kind {
                     "text" => part(twin, kind, text),
                     kind => part(twin, kind, media.next().expect("a medium a part")),
                 });
@@ -155,8 +163,14 @@ fn positions_are_those_of_the_reference() {
         let merge = config["vision_config"]["spatial_merge_size"].as_u64().unwrap() as usize;
         let mut seen = 0;
         for case in twin.cases.iter().filter(|case| case["position_ids"].is_string()) {
+            if !case["chunks"].is_null() {
+                // Audio between the frames of a video is not heard.
+                continue;
+            }
             let ids = ids_of(&case["input_ids"]);
-            let pads = ["image_token_id", "video_token_id"].map(|name| config[name].as_u64().unwrap() as u32);
+            let pads = pads(&config);
+            // Rows of a video stand together where seconds are counted.
+            let clock = config["position_id_per_seconds"].as_f64();
             let sizes: Vec<Vec<usize>> = match case["items"].as_array() {
                 Some(items) => items.iter().filter_map(|item| size_of(&twin, &item[0], &item[1])).collect(),
                 None => mixed_sizes(&twin, case),
@@ -166,14 +180,22 @@ fn positions_are_those_of_the_reference() {
                 let rows = ids[start..].iter().take_while(|id| pads.contains(id) && **id == ids[start]).count();
                 if rows > 0 {
                     // Of the sizes that the item has, the one with as many rows.
-                    let fits = |size: &&Vec<usize>| size[1] * size[2] == rows * merge * merge;
+                    let groups = |size: &[usize]| if clock.is_some() { size[0] } else { 1 };
+                    let fits = |size: &&Vec<usize>| groups(size) * size[1] * size[2] == rows * merge * merge;
                     let size = sizes.iter().find(fits).unwrap_or_else(|| panic!("{}: {rows} rows", case["name"]));
-                    let grid = Some(Grid { t: 1, h: size[1] / merge, w: size[2] / merge });
-                    media.push(MediaRows { start, rows, grid, added: Vec::new() });
+                    let grid = Grid { t: groups(size), h: size[1] / merge, w: size[2] / merge };
+                    let group_s = 2.0 / case["fps"].as_f64().unwrap_or(2.0);
+                    let times = match clock {
+                        Some(clock) if ids[start] == pads[1] => {
+                            (0..grid.t).map(|group| (group as f64 * group_s * clock) as usize).collect()
+                        }
+                        _ => Vec::new(),
+                    };
+                    media.push(MediaRows { start, rows, grid: Some(grid), times, added: Vec::new() });
                 }
                 start += rows.max(1);
             }
-            assert!(!media.is_empty());
+            assert!(!media.is_empty() || case["kind"] == "audio");
             let got = axis_positions(&Segments::single(ids.len()), &media);
             let want = twin.numbers(str_of(&case["position_ids"]));
             let axes: Vec<i32> = (0..3).flat_map(|axis| got.iter().map(move |at| at[axis] as i32)).collect();
@@ -182,6 +204,15 @@ fn positions_are_those_of_the_reference() {
         }
         assert!(seen > 10, "{}: {seen}", twin.name);
     }
+}
+
+/// Ids that stand for rows of images and of videos.
+fn pads(config: &Value) -> [u32; 2] {
+    let id = |kind: &str| {
+        let id = ["id", "index"].iter().find_map(|end| config[format!("{kind}_token_{end}")].as_u64());
+        id.expect("an id that stands for rows") as u32
+    };
+    [id("image"), id("video")]
 }
 
 /// Patches along time, height and width of a medium of the set, as the manifest gives them for it alone.
@@ -241,17 +272,18 @@ fn what_a_prompt_does_not_take_is_refused_by_name() {
         };
         let plain = Request::new(Role::None);
         let image = || twin.image_named("odd");
+        let [image_pad, video_pad] = match twin.name.as_str() {
+            THINKER => ["<|IMAGE|>", "<|VIDEO|>"],
+            _ => ["<|image_pad|>", "<|video_pad|>"],
+        };
         // Rows of media have places of their own.
-        for input in [
-            Input::text("see <|image_pad|> there"),
-            Input::parts([image(), Input::text("<|video_pad|>")]),
-            Input::parts([Input::text("a"), Input::text("<|image_pad|>")]),
+        for (pad, input) in [
+            (image_pad, Input::text(format!("see {image_pad} there"))),
+            (video_pad, Input::parts([image(), Input::text(video_pad)])),
+            (image_pad, Input::parts([Input::text("a"), Input::text(image_pad)])),
         ] {
             let (kind, said) = refused(input, &plain);
-            assert!(
-                kind == "bad_item" && said.contains("_pad|>") && said.contains("stands for rows"),
-                "{kind}: {said}"
-            );
+            assert!(kind == "bad_item" && said.contains(pad) && said.contains("stands for rows"), "{kind}: {said}");
         }
         let missing = Input::parts([Input::image_file(twin.media.join("images/none.png")), Input::text("a")]);
         assert_eq!(refused(missing, &plain).0, "not_found");
@@ -267,7 +299,7 @@ fn what_a_prompt_does_not_take_is_refused_by_name() {
         // One that fails leaves the others alone.
         let good = Input::parts([image(), Input::text("a caption")]);
         let alone = embed(&engine, &good, &plain).embedding;
-        let bad = Input::parts([Input::text("<|image_pad|>"), image()]);
+        let bad = Input::parts([Input::text(image_pad), image()]);
         let mut together = engine.embed_with(&[bad, good], &plain).unwrap();
         assert_eq!(together.swap_remove(1).unwrap().embedding, alone);
         assert!(together.swap_remove(0).is_err());
@@ -396,6 +428,7 @@ fn a_pair_that_a_reranker_does_not_take_is_refused_by_name() {
 fn changed(twin: &Twin, change: impl FnOnce(&Path)) -> PathBuf {
     let copy = scratch().join(format!("items-{}-{}", twin.name, next()));
     copy_folder(&twin.folder, &copy);
+    join_shards(&copy);
     change(&copy);
     copy
 }
@@ -440,13 +473,31 @@ fn silenced(folder: &Path, part: &str) {
 #[test]
 fn mistakes_show_in_the_vectors_of_items() {
     type Change = fn(&Path);
-    let mistakes: [(&str, &str, Change); 7] = [
+    let of_thinker: [(&str, &str, Change); 6] = [
+        ("every block over all patches", "image", |folder| {
+            edit(folder, |config| config["vision_config"]["fullatt_block_indexes"] = json!([0, 1, 2, 3]));
+        }),
+        ("every block over windows", "image", |folder| {
+            edit(folder, |config| config["vision_config"]["fullatt_block_indexes"] = json!([]));
+        }),
+        ("other windows", "image", |folder| edit(folder, |config| config["vision_config"]["window_size"] = 28.into())),
+        ("seconds half as long", "video", |folder| {
+            edit(folder, |config| config["position_id_per_seconds"] = 13.into())
+        }),
+        ("biases of values left out", "text", |folder| silenced(folder, "self_attn.v_proj.bias")),
+        ("the projector's bias left out", "audio", |folder| silenced(folder, "audio_tower.proj.bias")),
+    ];
+    let of_others: [(&str, &str, Change); 1] =
+        [("no DeepStack", "image", |folder| silenced(folder, "deepstack_merger_list"))];
+    let mistakes: [(&str, &str, Change); 6] = [
         ("another chunk", "audio", |folder| edit(folder, |config| config["audio_config"]["n_window"] = 50.into())),
-        ("no DeepStack", "image", |folder| silenced(folder, "deepstack_merger_list")),
-        ("the connector's bias left out", "image", |folder| silenced(folder, "visual.merger.linear_fc2.bias")),
+        ("the connector's bias left out", "image", |folder| {
+            let thinker = folder.to_string_lossy().contains(THINKER);
+            silenced(folder, if thinker { "visual.merger.mlp.2.bias" } else { "visual.merger.linear_fc2.bias" });
+        }),
         ("the other direction", "text", |folder| {
             edit(folder, |config| {
-                let bidirectional = config["model_type"] != "qwen3_vl";
+                let bidirectional = config["model_type"] == "bidirlm_omni";
                 config["text_config"]["is_causal"] = bidirectional.into();
             });
         }),
@@ -466,7 +517,8 @@ fn mistakes_show_in_the_vectors_of_items() {
     ];
     for twin in twins() {
         let cases = cases(&twin);
-        for (what, kind, change) in mistakes {
+        let own = if twin.name == THINKER { &of_thinker[..] } else { &of_others };
+        for (what, kind, change) in mistakes.iter().chain(own).copied() {
             if !cases.iter().any(|case| case.case["kind"] == kind) {
                 continue;
             }
@@ -507,19 +559,33 @@ fn replace(value: &mut Value, name: &str, other: &Value) {
 #[test]
 fn fields_that_are_not_computed_are_refused_by_name() {
     type Change = fn(&mut Value);
-    let refusals: [(&str, Change); 9] = [
-        ("hidden_act", |config| config["text_config"]["hidden_act"] = "gelu".into()),
+    let of_thinker: [(&str, Change); 9] = [
+        ("hidden_act", |config| config["vision_config"]["hidden_act"] = "gelu".into()),
+        ("window_size", |config| config["vision_config"]["window_size"] = 27.into()),
+        ("fullatt_block_indexes", |config| config["vision_config"]["fullatt_block_indexes"] = json!(["1"])),
+        ("activation_function", |config| config["audio_config"]["activation_function"] = "relu".into()),
+        ("output_dim", |config| config["audio_config"]["output_dim"] = 32.into()),
+        ("use_sliding_window", |config| config["text_config"]["use_sliding_window"] = true.into()),
+        ("image_token_id", |config| config["image_token_index"] = Value::Null),
+        ("image_token_index", |config| config["image_token_id"] = 3.into()),
+        ("audio_start_token_id", |config| config["audio_start_token_id"] = Value::Null),
+    ];
+    let of_others: [(&str, Change); 4] = [
         ("hidden_act", |config| config["vision_config"]["hidden_act"] = "silu".into()),
         ("attention_bias", |config| config["text_config"]["attention_bias"] = true.into()),
+        ("deepstack_visual_indexes", |config| config["vision_config"]["deepstack_visual_indexes"] = json!([2, 1])),
+        ("image_token_id", |config| config["image_token_id"] = Value::Null),
+    ];
+    let refusals: [(&str, Change); 5] = [
+        ("hidden_act", |config| config["text_config"]["hidden_act"] = "gelu".into()),
         ("mrope_section", |config| replace(config, "mrope_section", &json!([8, 8]))),
         ("axes.sections", |config| replace(config, "mrope_section", &json!([6, 5, 4]))),
         ("rope_type", |config| replace(&mut config["text_config"], "rope_type", &json!("yarn"))),
-        ("deepstack_visual_indexes", |config| config["vision_config"]["deepstack_visual_indexes"] = json!([2, 1])),
         ("out_hidden_size", |config| config["vision_config"]["out_hidden_size"] = 32.into()),
-        ("image_token_id", |config| config["image_token_id"] = Value::Null),
     ];
     for twin in twins() {
-        for (field, change) in refusals {
+        let own = if twin.name == THINKER { &of_thinker[..] } else { &of_others };
+        for (field, change) in refusals.iter().chain(own).copied() {
             let copy = changed(&twin, |folder| edit(folder, change));
             let error = converted(&copy).expect_err(field).to_string();
             assert!(error.contains(field), "{}: {field}: {error}", twin.name);

@@ -536,6 +536,11 @@ impl BackboneText {
         Self { row_heads, ..self }
     }
 
+    /// The rows behind the last layer and its norm, `[tokens, hidden]`, and where each sequence of them begins.
+    pub fn finish(&self, state: BackboneTextState) -> (Tensor<2>, Segments) {
+        (self.backbone.finish(state.layers), state.segments)
+    }
+
     /// Sizes that other crates read.
     pub fn spec(text: &BackboneConfig, head: &VectorHeadConfig) -> ModelSpec {
         ModelSpec::of_texts(text.hidden, text.vocab, text.max_tokens, head)

@@ -39,6 +39,9 @@ pub struct MediaRows {
     pub rows: usize,
     /// How they lie, where they are merged patches.
     pub grid: Option<Grid>,
+    /// Positions of the grid's temporal groups on the axis of time, the first at 0, ascending: `[grid.t]`; one behind the other
+    /// where empty.
+    pub times: Vec<usize>,
     /// Rows that are added to the residual stream at their place, the first after the first layer and so on: `[rows, hidden]`
     /// each; mostly none.
     pub added: Vec<Tensor<2>>,

@@ -123,6 +123,15 @@ impl Builder<'_> {
         })
     }
 
+    /// [`Builder::gate_up`] with biases.
+    pub fn gate_up_biased(&self, name: &str, inputs: usize, inner: usize, parts: [&'static str; 2]) -> Linear {
+        let parts = parts.map(|name| FusedPart::biased(name, inner));
+        self.product(name, inputs, 2 * inner, true, |spec| match spec.shape.len() {
+            2 => with_parts(TensorSpec::gate_up(spec.name, inputs, inner), &parts),
+            _ => with_parts(spec, &parts),
+        })
+    }
+
     /// A convolution of a checkpoint, or a matrix whose axes do not lie as PyTorch has them, as a product with a bias.
     pub fn convolution(&self, name: &str, inputs: usize, outputs: usize, axes: SourceAxes) -> Linear {
         self.product(name, inputs, outputs, true, |spec| match spec.shape.len() {

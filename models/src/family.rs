@@ -481,7 +481,7 @@ pub struct ModelSpec {
     pub vector: usize,
     /// Numbers of a token row.
     pub hidden: usize,
-    /// Rows of the token table.
+    /// Rows of the token table; none where no text is read, and the record has neither a table nor a tokenizer.
     pub vocab: usize,
     /// Rows of a text at most, special tokens included.
     pub max_tokens: usize,
@@ -515,6 +515,11 @@ impl Default for Outputs {
 /// What the rows of a model give beside the vector of their item.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RowOutputs {
+    /// Whether the rows, or their vectors, are all that the model gives: the vector of an item is then the unit mean of the unit
+    /// rows, which nobody has trained.
+    pub alone: bool,
+    /// Whether media become rows of a sequence, so that those rows can be given.
+    pub features: bool,
     /// Of a sparse vector, the ids that have no weight in it; `None` where the model gives none.
     pub sparse: Option<Vec<u32>>,
     /// Of rows with vectors of their own, how many in front have none; `None` where the model gives none.
@@ -531,23 +536,42 @@ impl RowOutputs {
             // The first row stands for the whole, but where every row has been trained.
             multi: heads.multi.then(|| usize::from(heads.late.is_none())),
             late: heads.late.clone(),
+            ..Self::default()
         }
+    }
+}
+
+impl RowOutputs {
+    /// Whether the rows that media become are all that the model gives.
+    pub fn only_features(&self) -> bool {
+        self.alone && self.features && self.multi.is_none()
     }
 }
 
 impl Outputs {
     /// The names that people type and read, the default first.
     pub fn names(&self) -> &'static [&'static str] {
-        match self {
-            Outputs::Vectors(RowOutputs { late: Some(_), .. }) => &["multi", "dense"],
-            Outputs::Vectors(RowOutputs { sparse, multi, .. }) => match (sparse.is_some(), multi.is_some()) {
-                (false, false) => &["dense"],
-                (true, false) => &["dense", "sparse"],
-                (false, true) => &["dense", "multi"],
-                (true, true) => &["dense", "sparse", "multi"],
-            },
-            Outputs::Scores(_) => &["score"],
+        const ALL: [&str; 4] = ["dense", "sparse", "multi", "features"];
+        let Outputs::Vectors(RowOutputs { alone, features, sparse, multi, late }) = self else { return &["score"] };
+        match (sparse.is_some(), multi.is_some(), features) {
+            _ if late.is_some() => &["multi", "dense"],
+            (_, false, _) if *alone => &ALL[3..],
+            (_, true, true) if *alone => &ALL[2..],
+            (_, true, false) if *alone => &ALL[2..3],
+            (false, false, false) => &ALL[..1],
+            (true, false, false) => &ALL[..2],
+            (true, true, false) => &ALL[..3],
+            (true, true, true) => &ALL,
+            (false, true, false) => &["dense", "multi"],
+            (false, false, true) => &["dense", "features"],
+            (true, false, true) => &["dense", "sparse", "features"],
+            (false, true, true) => &["dense", "multi", "features"],
         }
+    }
+
+    /// A vector for each item, and the rows that its media become.
+    pub fn with_features() -> Self {
+        Outputs::Vectors(RowOutputs { features: true, ..RowOutputs::default() })
     }
 
     /// How a query and a document become one sequence; `None` where the model scores no pairs.
@@ -613,7 +637,7 @@ impl ModelSpec {
     /// Whether there is a way in for a kind of input.
     pub fn takes(&self, modality: Modality) -> bool {
         match modality {
-            Modality::Text => true,
+            Modality::Text => self.vocab > 0,
             Modality::Image | Modality::Video => self.image.is_some(),
             Modality::Audio => self.audio.is_some(),
         }
@@ -851,7 +875,8 @@ impl FamilyConfig {
 
     /// Whether there is a way in for a kind of input.
     pub fn takes(&self, modality: Modality) -> bool {
-        self.spec().takes(modality)
+        let stills = modality == Modality::Video && self.parts_form().is_some_and(|form| form.one_image);
+        self.spec().takes(modality) && !stills
     }
 
     /// What the ids of a text become before the model reads them.
@@ -864,9 +889,10 @@ impl FamilyConfig {
         self.config.similarity()
     }
 
-    /// Tensors of `tokens.bpk`.
+    /// Tensors of `tokens.bpk`; none where no text is read.
     pub fn token_tensors(&self) -> Vec<TensorSpec> {
-        vec![TokenTable::spec(self.spec().vocab, self.spec().hidden)]
+        let ModelSpec { vocab, hidden, .. } = *self.spec();
+        if vocab == 0 { Vec::new() } else { vec![TokenTable::spec(vocab, hidden)] }
     }
 
     /// Tensors of `towers.bpk`; none where the family has no tower.

@@ -19,6 +19,12 @@ pub struct PartsForm {
     /// as how many a second the frames of a list count. Where absent, the rows of a video stand together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stamps: Option<u32>,
+    /// How far apart the groups of frames of a video lie on the axis of time; one position each where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<VideoClock>,
+    /// Whether an item is one image or texts alone: videos, and images beside other parts, are not taken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_image: bool,
     /// Ids that stand for rows of media in published prompts. A text that has one of them is refused.
     pub placeholders: Vec<u32>,
     /// Rows of a sequence with media at most.
@@ -35,6 +41,12 @@ impl PartsForm {
         if let Some(per_second) = self.stamps {
             crate::checks::small(&[("parts.stamps", per_second as usize)])?;
         }
+        if let Some(VideoClock { positions_per_second, frames_per_second }) = self.clock {
+            crate::checks::small(&[
+                ("parts.clock.positions_per_second", positions_per_second as usize),
+                ("parts.clock.frames_per_second", frames_per_second as usize),
+            ])?;
+        }
         match self.placeholders.iter().find(|id| **id as usize >= vocab) {
             None => Ok(()),
             Some(id) => Err(ConfigError::OutOfRange {
@@ -43,6 +55,29 @@ impl PartsForm {
                 expected: format!("less than text.vocab, {vocab}"),
             }),
         }
+    }
+}
+
+/// How seconds of a video become positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VideoClock {
+    /// Positions in a second.
+    pub positions_per_second: u32,
+    /// As how many a second the frames of a list count, where their caller says nothing of it.
+    pub frames_per_second: u32,
+}
+
+impl VideoClock {
+    /// Positions of `groups` groups of frames, each of which lasts `seconds`, the first at 0.
+    ///
+    /// # Numerics
+    /// f32, cut to whole positions.
+    /// # Source
+    /// transformers 5.23.0, `Qwen2_5OmniPreTrainedModelForConditionalGeneration.get_rope_index`.
+    pub fn times(&self, groups: usize, seconds: f64) -> Vec<usize> {
+        let time = |group: usize| group as f32 * seconds as f32 * self.positions_per_second as f32;
+        (0..groups).map(|group| time(group) as usize).collect()
     }
 }
 
@@ -65,6 +100,22 @@ pub struct ItemPrompt {
     /// Where an instruction stands.
     pub instruction: InstructionPlace,
     /// Behind the last part.
+    pub behind: String,
+    /// What stands around an item of texts alone, where that is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub texts: Option<TextsPrompt>,
+    /// Whether what stands behind a text is kept where the end of the text is cut.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_end: bool,
+}
+
+/// What stands around texts without media.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextsPrompt {
+    /// In front of the first.
+    pub before: String,
+    /// Behind the last.
     pub behind: String,
 }
 
@@ -89,4 +140,14 @@ pub enum InstructionPlace {
         /// Between the instruction and the text.
         behind: String,
     },
+    /// Behind the parts, always: what is asked of them.
+    Behind {
+        /// In front of the instruction.
+        before: String,
+        /// The instruction unless a caller gives another. `{kind}` in it stands for the kind of the item: audio where it has
+        /// some, else its first medium, else text.
+        default: String,
+    },
+    /// Nowhere: none is taken.
+    Nowhere,
 }

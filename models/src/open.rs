@@ -11,12 +11,13 @@ use crate::family::{AudioEncoder, FamilyConfig, ImageEncoder, TextModel, Tokens}
 use crate::record::{Dtype, RecordFolder, TOKENS_FILE, TOWERS_FILE, text_file};
 
 impl FamilyConfig {
-    /// Opens the token table, shared by all tasks, without any task's special rows.
+    /// Opens the token table, shared by all tasks, without any task's special rows; one without rows where no text is read.
     ///
     /// # Errors
     /// [`RecordError`] if the part is not what the configuration asks for.
     pub fn open_tokens(&self, record: &RecordFolder) -> Result<TokenTable, RecordError> {
-        TokenTable::open(record, self.spec().vocab, self.spec().hidden)
+        let (vocab, hidden) = (self.spec().vocab, self.spec().hidden);
+        if vocab == 0 { Ok(TokenTable::described(0, hidden)) } else { TokenTable::open(record, vocab, hidden) }
     }
 
     /// Opens one task's text model.

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::error::ConfigError;
 use crate::families::{
-    bert, bidirlm_omni, clap, clip, distilbert, gemma3, gte, lfm2, llama, mini, model2vec, modernbert, mpnet,
-    nomic_bert, omni, qwen3, qwen3_vl, siglip, xlm_roberta,
+    bert, bidirlm_omni, clap, clip, colqwen2, distilbert, gemma3, gte, lfm2, llama, mini, model2vec, modernbert, mpnet,
+    nomic_bert, omni, qwen3, qwen3_omni_encoders, qwen3_vl, qwen25_omni, siglip, xlm_roberta,
 };
 use crate::family::{Architecture, CheckpointRules, Family, FamilyConfig};
 
@@ -31,6 +31,9 @@ pub static FAMILIES: &[&Family] = &[
     &model2vec::FAMILY,
     &qwen3_vl::FAMILY,
     &bidirlm_omni::FAMILY,
+    &qwen25_omni::FAMILY,
+    &qwen3_omni_encoders::FAMILY,
+    &colqwen2::FAMILY,
     &siglip::FAMILY,
     &clip::FAMILY,
     &lfm2::FAMILY,

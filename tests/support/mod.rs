@@ -330,6 +330,24 @@ pub fn header_text(mut header: Value) -> String {
     text(&header)
 }
 
+/// Puts the shards of a checkpoint together in one file.
+pub fn join_shards(folder: &Path) {
+    let index = folder.join("model.safetensors.index.json");
+    let Ok(text) = std::fs::read(&index) else { return };
+    let index_of: Value = serde_json::from_slice(&text).unwrap();
+    let mut files: Vec<&str> = index_of["weight_map"].as_object().unwrap().values().map(str_of).collect();
+    files.sort_unstable();
+    files.dedup();
+    let bytes: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(folder.join(file)).unwrap()).collect();
+    let shards: Vec<SafeTensors<'_>> = bytes.iter().map(|bytes| SafeTensors::deserialize(bytes).unwrap()).collect();
+    let views = shards.iter().flat_map(SafeTensors::tensors);
+    safetensors::serialize_to_file(views, None, &folder.join("model.safetensors")).unwrap();
+    for file in files {
+        std::fs::remove_file(folder.join(file)).unwrap();
+    }
+    std::fs::remove_file(index).unwrap();
+}
+
 /// A folder with all that is in it.
 pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();

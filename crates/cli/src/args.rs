@@ -288,7 +288,8 @@ pub struct EmbedArgs {
     #[arg(long, value_name = "STR", allow_hyphen_values = true)]
     pub instruction: Option<String>,
     /// What to give of each input, of what the model has: dense (its vector), sparse (weights of its tokens), multi (a vector
-    /// a token); several with commas between them [default: what the model gives first, mostly dense]
+    /// a token), features (the rows that an image, audio or video becomes); several with commas between them [default: what the
+    /// model gives first, mostly dense]
     #[arg(long, value_enum, value_name = "KIND[,…]", value_delimiter = ',')]
     pub output: Vec<OutputArg>,
     /// JSON lines, or one f32 array [n, dim] with --out (failed rows NaN, listed on standard error)
@@ -618,6 +619,8 @@ pub enum OutputArg {
     Sparse,
     /// A vector a token.
     Multi,
+    /// The rows that media become in the sequence of the model, with what is added to them behind its first layers.
+    Features,
 }
 
 impl From<OutputArg> for OutputKind {
@@ -626,6 +629,7 @@ impl From<OutputArg> for OutputKind {
             OutputArg::Dense => OutputKind::Dense,
             OutputArg::Sparse => OutputKind::Sparse,
             OutputArg::Multi => OutputKind::Multi,
+            OutputArg::Features => OutputKind::Features,
         }
     }
 }

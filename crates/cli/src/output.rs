@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use omniburn::Embedded;
+use omniburn::{Embedded, Features};
 use omniburn_output::destination::standard_file;
 use omniburn_output::{Destination, FileId, Leftover, OutputError, WholeFile};
 use serde::Serialize;
@@ -47,6 +47,22 @@ struct VectorLine<'a> {
     sparse: Option<SparseBody<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     multi: Option<Vec<&'a [f32]>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features: Option<FeaturesBody<'a>>,
+}
+
+/// The rows that media became, and what is added to them behind the first layers of a decoder.
+#[derive(Serialize)]
+struct FeaturesBody<'a> {
+    rows: Vec<&'a [f32]>,
+    deepstack: Vec<Vec<&'a [f32]>>,
+}
+
+impl<'a> From<&'a Features> for FeaturesBody<'a> {
+    fn from(features: &'a Features) -> Self {
+        let rows = |values: &'a [f32]| values.chunks_exact(features.width.max(1)).collect();
+        Self { rows: rows(&features.rows), deepstack: features.deepstack.iter().map(|set| rows(set)).collect() }
+    }
 }
 
 /// Weights of tokens by their ids.
@@ -293,6 +309,7 @@ impl Sink {
                 .as_ref()
                 .map(|sparse| SparseBody { indices: &sparse.indices, values: &sparse.values }),
             multi: embedded.multi.as_ref().map(|rows| rows.iter().map(|row| row.as_slice()).collect()),
+            features: embedded.features.as_ref().map(FeaturesBody::from),
         })
     }
 
@@ -328,6 +345,7 @@ impl Sink {
                 embedding: dense.then_some(values),
                 sparse: None,
                 multi: None,
+                features: None,
             })?;
         }
         Ok(())
@@ -450,6 +468,7 @@ mod tests {
             embedding: Some(&[0.1, -1e-9, 0.33333334]),
             sparse: None,
             multi: None,
+            features: None,
         };
         assert_eq!(
             String::from_utf8(line_of(&line)).unwrap(),

@@ -1255,14 +1255,94 @@ fn sparse_and_multi_outputs_are_lines_and_compare_by_them() {
         assert!(scores[0] > least && scores[1].is_finite(), "{output}: {scores:?}");
     }
     let npy = embed(&folder, &["--output", "multi", "--format", "npy", "--out", "x.npy", "a"]);
-    assert!(npy.code == 2 && npy.stderr.contains("--output sparse and multi are written as lines"), "{}", npy.stderr);
+    assert!(
+        npy.code == 2 && npy.stderr.contains("--output sparse, multi and features are written as lines"),
+        "{}",
+        npy.stderr
+    );
     let small = small();
     for args in [&["embed", "--output", "sparse", "a"][..], &["compare", "--output", "multi", "a", "b"]] {
         let run = verb(&small, args[0], &args[1..]);
         assert!(run.code == 2 && run.stderr.contains("it gives dense"), "{}", run.stderr);
     }
-    let unknown = embed(&small, &["--output", "features", "a"]);
+    let unknown = embed(&small, &["--output", "tokens", "a"]);
     assert!(unknown.code == 2 && unknown.stderr.contains("sparse"), "{}", unknown.stderr);
     let inspect = run_with_model(&folder, &["inspect", "record", "--json"]);
     assert_eq!(inspect.lines()[0]["outputs"], json!(["dense", "sparse", "multi"]));
+}
+
+#[test]
+fn features_are_rows_and_deepstack_sets_on_the_line_of_an_image() {
+    let folder = with_record("bidirlm-omni-tiny", &["--dtype", "f32"]);
+    let image = golden().join("refs/media/images/odd.png");
+    let image = image.to_str().unwrap();
+    let run = embed(&folder, &["--output", "features", "--image", image, "--text", "a text"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    let lines = run.lines();
+    let line = &lines[0];
+    assert!(line.get("embedding").is_none() && line.get("dim").is_none(), "{line}");
+    let (rows, sets) =
+        (line["features"]["rows"].as_array().unwrap(), line["features"]["deepstack"].as_array().unwrap());
+    assert_eq!((rows.len(), sets.len()), (6, 2), "{line}");
+    let width = rows[0].as_array().unwrap().len();
+    assert!(sets.iter().all(|set| set.as_array().unwrap().len() == rows.len()));
+    assert!(sets.iter().all(|set| set[0].as_array().unwrap().len() == width));
+    assert_eq!(lines[1]["error"]["kind"], "modality_absent");
+    let both = embed(&folder, &["--output", "dense,features", "--image", image]);
+    let both = &both.lines()[0];
+    assert_eq!((both["dim"].as_u64(), &both["features"]), (Some(64), &line["features"]));
+    for args in [
+        &["embed", "--output", "features", "--segments", "--image", image][..],
+        &["embed", "--output", "features", "--format", "npy", "--out", "x.npy", "--image", image],
+        &["compare", "--output", "features", "a", "b"],
+    ] {
+        let run = verb(&folder, args[0], &args[1..]);
+        assert!(run.code == 2 && run.stderr.contains("features"), "{args:?}: {}", run.stderr);
+    }
+}
+
+/// Encoders without a language model: rows unasked, no text, and a doctor that asks with images.
+#[test]
+fn encoders_without_a_text_model_give_rows_and_are_examined_with_images() {
+    let folder = with_record("qwen3-omni-encoders-tiny", &["--dtype", "f32"]);
+    let media = |file: &str| golden().join("refs/media").join(file).to_str().unwrap().to_string();
+    let (image, audio) = (media("images/odd.png"), media("audio/three.wav"));
+    let run = embed(&folder, &["--image", &image, "--audio", &audio, "--text", "a text"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    let lines = run.lines();
+    let count = |line: &Value, name: &str| line["features"][name].as_array().unwrap().len();
+    assert_eq!((count(&lines[0], "rows"), count(&lines[0], "deepstack")), (6, 2));
+    assert_eq!((count(&lines[1], "rows"), count(&lines[1], "deepstack")), (40, 0));
+    assert_eq!(lines[2]["error"]["kind"], "modality_absent");
+    let shown = run(omniburn().current_dir(&folder).args(["inspect", "record"]));
+    assert!(shown.stdout.contains("modalities  image, audio, video"), "{}", shown.stdout);
+    assert!(!shown.stdout.contains("longest text"), "{}", shown.stdout);
+    let compared = verb(&folder, "compare", &["--image", &image, "--image", &image]);
+    assert!(compared.code == 2 && compared.stderr.contains("features"), "{}", compared.stderr);
+    let examined = verb(&folder, "doctor", &[]);
+    assert_eq!(examined.code, 0, "{}{}", examined.stdout, examined.stderr);
+}
+
+/// A model that gives a vector a row and nothing else: that is what its lines have unasked, and what it is compared by.
+#[test]
+fn a_model_of_late_interaction_gives_rows_unasked_and_is_compared_by_them() {
+    let folder = with_record("colqwen2_5-tiny", &["--dtype", "f32"]);
+    let image = golden().join("refs/media/images/odd.png");
+    let image = image.to_str().unwrap();
+    let run = embed(&folder, &["--image", image, "--text", "a violin"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    for line in run.lines() {
+        let rows = line["multi"].as_array().unwrap();
+        assert_eq!((rows.len() as u64, rows[0].as_array().unwrap().len()), (line["tokens"].as_u64().unwrap(), 128));
+        assert!(line.get("embedding").is_none(), "{line}");
+    }
+    let run = verb(&folder, "compare", &["--json", "--role", "query", "a violin", image, "a violin"]);
+    let scores: Vec<f64> = run.lines().iter().map(|line| line["multi"].as_f64().unwrap()).collect();
+    assert!(scores[1] > 0.999 && scores[0] < scores[1], "{scores:?}");
+    for args in [&["--output", "dense", "a"][..], &["--format", "npy", "--out", "x.npy", "a"]] {
+        let run = embed(&folder, args);
+        assert!(run.code == 2 && !run.stderr.is_empty(), "{args:?}: {}", run.stderr);
+    }
+    let index = verb(&folder, "index", &["--index", "./kept", "."]);
+    assert!(index.code == 2 && index.stderr.contains("gives no vectors"), "{}", index.stderr);
 }

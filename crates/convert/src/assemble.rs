@@ -50,9 +50,10 @@ pub(crate) fn write(plan: Plan, options: &ConvertOptions) -> Result<ConvertRepor
         }
     }
     merged.iter().for_each(|(index, changes)| fill_norms(&mut report, *index, changes));
-    match &tokenizer.content {
-        Some(content) => writer.write_file(TOKENIZER_FILE, content)?,
-        None => writer.copy_file(TOKENIZER_FILE, &tokenizer.path)?,
+    match tokenizer.as_ref().map(|tokenizer| (&tokenizer.content, &tokenizer.path)) {
+        Some((Some(content), _)) => writer.write_file(TOKENIZER_FILE, content)?,
+        Some((None, path)) => writer.copy_file(TOKENIZER_FILE, path)?,
+        None => {}
     }
     header.sources = hashes.finish()?;
     let header = writer.seal(header)?;
@@ -403,7 +404,9 @@ fn verify(folder: &Path, cancel: &AtomicBool, meter: &Meter) -> Result<(), Conve
             group.par_iter().try_for_each(|spec| verify_tensor(&record, &file, &part, spec, cancel, meter))?;
         }
     }
-    record.verify_file(TOKENIZER_FILE)?;
+    if record.header().files.contains_key(TOKENIZER_FILE) {
+        record.verify_file(TOKENIZER_FILE)?;
+    }
     Ok(())
 }
 

@@ -217,7 +217,7 @@ mod tests {
                 assert!(dims.is_sorted() && !ids.contains(id), "{id}");
                 ids.push(id.clone());
             }
-            let outputs = ["dense", "sparse", "multi", "scores"];
+            let outputs = ["dense", "sparse", "multi", "scores", "features"];
             assert!(family.outputs.iter().all(|output| outputs.contains(&output.as_str())), "{}", family.name);
         }
         // What a conversion knows of a checkpoint stands in the list, too.

@@ -10,6 +10,7 @@ use omniburn_models::record::{Prompts, TOKENIZER_FILE};
 use serde_json::Value;
 
 use crate::card::rules_of;
+use crate::chat;
 use crate::error::{ConvertError, ShapeFault, TensorFaults};
 use crate::fields::{Faults, Fields};
 use crate::files::{ADAPTER_CONFIG, CONFIG_FILE, MODULES_FILE, read_json, read_json_if_there};
@@ -185,6 +186,7 @@ impl<'a> Checkpoint<'a> {
             padding: None,
             rerank: None,
             row_heads: None,
+            chat: None,
         };
         if let Some(gguf) = &self.gguf {
             let family = configured(&TextSettings { vector_head: gguf.head.clone(), ..unsaid })?;
@@ -207,7 +209,13 @@ impl<'a> Checkpoint<'a> {
         let mut task = steps.one.name;
         if steps.texts == TextFiles::SentenceTransformers {
             let modules = self.modules.as_ref();
-            let texts = TextFolder { checkpoint: self.root, folder: &self.folder, modules, config: &self.config };
+            let texts = TextFolder {
+                checkpoint: self.root,
+                folder: &self.folder,
+                modules,
+                config: &self.config,
+                vectors_only: steps.vectors_only,
+            };
             let rerank = rerank::find(&texts, asked)?;
             let mut found = match &rerank {
                 None => Settings::read(self.root, &self.folder, modules, family.spec().hidden, steps.pooling)?,
@@ -229,8 +237,15 @@ impl<'a> Checkpoint<'a> {
                 }
                 None => row_heads::find(&texts, &mut found.notes)?,
             };
+            let chat = match steps.chat {
+                true => {
+                    let rows = family.vocab();
+                    Some(chat::find(&self.folder, &self.config, rows, &found.prompts, &mut found.read)?)
+                }
+                false => None,
+            };
             let vector_head = found.head.clone();
-            let text = TextSettings { vector_head, max_tokens, unknown, rerank, row_heads, padding: None };
+            let text = TextSettings { vector_head, max_tokens, unknown, rerank, row_heads, chat, padding: None };
             family = configured(&text)?;
             let gives_rows = family.spec().outputs.rows().is_some_and(|rows| rows.late.is_some());
             if found.late.is_some() && !gives_rows {

@@ -52,6 +52,7 @@ use omniburn_output::identity::resolved;
 
 mod assemble;
 pub mod card;
+mod chat;
 mod checkpoint;
 mod clip_files;
 pub mod error;

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use omniburn_models::FamilyConfig;
 use omniburn_models::checkpoint::{FolderDetails, KeyMap};
 use omniburn_models::record::{
-    Dtype, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TensorRole, TensorSpec, text_file,
+    Dtype, Modality, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TensorRole, TensorSpec,
+    text_file,
 };
 
 use crate::checkpoint::{Checkpoint, Reading};
@@ -54,7 +55,8 @@ pub(crate) struct Plan {
     pub parts: Vec<PartPlan>,
     /// The header without files, sources and digest.
     pub header: RecordHeader,
-    pub tokenizer: TokenizerFiles,
+    /// None where no text is read.
+    pub tokenizer: Option<TokenizerFiles>,
     pub source_files: Vec<SourceFile>,
     pub report: ConvertReport,
 }
@@ -100,16 +102,24 @@ impl Plan {
         let adapters = settle_adapters(&parts, source, &rules.keys, &taken)?;
 
         let mut tokenizer = match (&checkpoint.gguf, steps.static_table) {
-            (Some(gguf), _) => TokenizerFiles::built(root, gguf.tokenizer.clone()),
-            (None, Some(_)) => tokenizer_settings::bare(folder)?,
-            (None, None) => tokenizer_settings::read(folder, config, family.vocab())?,
+            _ if !family.takes(Modality::Text) => None,
+            (Some(gguf), _) => Some(TokenizerFiles::built(root, gguf.tokenizer.clone())),
+            (None, Some(_)) => Some(tokenizer_settings::bare(folder)?),
+            (None, None) => Some(tokenizer_settings::read(folder, config, family.vocab())?),
         };
-        if lowercase {
-            sentence_transformers::lowercase(&mut tokenizer)?;
+        if let Some(tokenizer) = &mut tokenizer {
+            if lowercase {
+                sentence_transformers::lowercase(tokenizer)?;
+            }
+            check_ids(&details, tokenizer, family.vocab())?;
         }
-        check_ids(&details, &tokenizer, family.vocab())?;
         let of_card = card.as_ref().map(|card| card.prompts.clone()).unwrap_or_default();
-        let side = SideFiles::read(folder, steps, &details.preprocess, prompts.unwrap_or(of_card))?;
+        let mut side = SideFiles::read(folder, steps, &details.preprocess, prompts.unwrap_or(of_card))?;
+        if !family.takes(Modality::Video) {
+            // Files of preprocessors speak of videos whatever the model takes.
+            side.preprocess.video = None;
+            side.preprocess.video_frames = None;
+        }
 
         let header = RecordHeader {
             format: RECORD_FORMAT,
@@ -130,7 +140,9 @@ impl Plan {
             family,
         };
         read.extend(side.read);
-        read.extend(tokenizer.read.iter().cloned());
+        let (of_tokenizer, said) =
+            tokenizer.as_ref().map(|found| (found.read.clone(), found.notes.clone())).unwrap_or_default();
+        read.extend(of_tokenizer);
         let source_files = source_files(root, folder, source, &read, &parts);
         let known = match card {
             Some(card) => (card.id.as_str(), card.licence.as_str()),
@@ -140,7 +152,7 @@ impl Plan {
         for (lora, dropped) in report.lora.iter_mut().zip(adapters) {
             lora.dropped = dropped;
         }
-        report.notes = [&source.notes, &details.notes, &notes, &tasks.notes, &side.notes, &tokenizer.notes]
+        report.notes = [&source.notes, &details.notes, &notes, &tasks.notes, &side.notes, &said]
             .into_iter()
             .flatten()
             .cloned()
@@ -197,11 +209,9 @@ fn parts(
         recipes: recipes.of(specs, None),
         adapter: only.clone(),
     };
-    let mut parts = vec![shared(TOKENS_FILE, family.token_tensors())];
-    let towers = family.tower_tensors();
-    if !towers.is_empty() {
-        parts.push(shared(TOWERS_FILE, towers));
-    }
+    let of_all = [(TOKENS_FILE, family.token_tensors()), (TOWERS_FILE, family.tower_tensors())];
+    let of_all = of_all.into_iter().filter(|(_, specs)| !specs.is_empty());
+    let mut parts: Vec<PartPlan> = of_all.map(|(file, specs)| shared(file, specs)).collect();
     let mut index = 0;
     for (plan, adapter) in tasks.plans.iter().zip(opened) {
         let rows = if plan.special_rows { special } else { 0 };

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use omniburn_models::checkpoint::RerankSettings;
 use serde_json::Value;
 
+use crate::chat;
 use crate::error::ConvertError;
 use crate::fields::{Faults, Fields, shown};
 use crate::files::{CONFIG_FILE, read_json, read_json_if_there};
@@ -22,8 +23,6 @@ const CROSS_ENCODER: &str = "CrossEncoder";
 const CLASSIFIER: &str = "ForSequenceClassification";
 /// Classes of language models, of texts alone and with media.
 const LANGUAGE_MODELS: [&str; 2] = ["ForCausalLM", "ForConditionalGeneration"];
-/// A chat template in a file of its own.
-pub(crate) const TEMPLATE_FILE: &str = "chat_template.jinja";
 /// The answers that a language model is asked for.
 const ANSWERS: [&str; 2] = ["yes", "no"];
 /// Words of the prompt that a chat template must have for it to be the prompt that is written here: of models that read texts,
@@ -43,6 +42,8 @@ pub(crate) struct TextFolder<'a> {
     pub modules: Option<&'a Modules>,
     /// `config.json`.
     pub config: &'a Value,
+    /// Whether the family scores no pairs.
+    pub vectors_only: bool,
 }
 
 /// What a folder that scores pairs says of it.
@@ -72,7 +73,7 @@ pub(crate) fn find(from: &TextFolder<'_>, asked: &TaskChoice) -> Result<Option<R
     let says = match from.modules {
         Some(modules) => Some(modules.scores()),
         None if cross_encoder || (classifier && labels == 1) => Some(true),
-        None if language_model => None,
+        None if language_model && !from.vectors_only => None,
         None => Some(false),
     };
     let asked = match asked {
@@ -227,20 +228,10 @@ fn default_prompt(st: &Value) -> Option<String> {
 
 /// Refuses a chat template of a folder of modules that is not the prompt which is written here.
 fn check_template(folder: &Path, words: &[&str], read: &mut Vec<PathBuf>) -> Result<(), ConvertError> {
-    let beside = folder.join(TEMPLATE_FILE);
-    let (path, text) = match std::fs::read_to_string(&beside) {
-        Ok(text) => {
-            read.push(beside.clone());
-            (beside, Some(text))
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let path = folder.join(SETTINGS_FILE);
-            let value: Option<Value> = read_json_if_there(&path)?;
-            let text = value.as_ref().and_then(|value| value.get("chat_template")?.as_str()).map(String::from);
-            (path, text)
-        }
-        Err(e) => return Err(ConvertError::io(beside)(e)),
-    };
+    let (path, text) = chat::template(folder)?;
+    if !path.ends_with(SETTINGS_FILE) {
+        read.push(path.clone());
+    }
     let text = text.unwrap_or_default();
     let missing: Vec<&str> = words.iter().copied().filter(|word| !text.contains(word)).collect();
     if missing.is_empty() {

@@ -34,7 +34,11 @@ pub fn load_test(engine: &Engine, length: Duration) -> Result<LoadReport, Engine
     // Off flex the smallest pass of each kind as well, so that nothing is compiled in the midst of it.
     engine.warm_up_to(0, |_| {})?;
     let takes = engine.profile().modalities;
-    let query = || engine.embed_one(Input::text("a red bicycle under the bridge"), Role::Query);
+    let asks = match takes.contains(&Modality::Text) {
+        true => Input::text("a red bicycle under the bridge"),
+        false => Input::image_pixels(image(96, 64, 0)),
+    };
+    let query = || engine.embed_one(asks.clone(), Role::Query);
     engine.embed(&background(&takes, 0), Role::Document)?;
     query()?;
 
@@ -104,7 +108,7 @@ fn background(takes: &[Modality], round: u32) -> Vec<Input> {
         Input::video_frames((0..3).map(|i| image(64, 48, 3 * round + i)).collect()),
         Input::audio_samples(audio(19_200 - 160 * (round % 60)), 16_000),
     ];
-    texts.chain(media.into_iter().filter(|input| takes.contains(&input.modality()))).collect()
+    texts.chain(media).filter(|input| takes.contains(&input.modality())).collect()
 }
 
 /// Queries with nothing beside them.

@@ -216,8 +216,12 @@ fn bytes_of(result: &Answer) -> u64 {
     let rows = result.multi.as_deref().unwrap_or_default();
     let of_row = rows.first().map_or(0, |row| 64 + 4 * row.as_slice().len());
     let sparse = result.sparse.as_ref().map_or(0, |sparse| 8 * sparse.indices.len());
+    let features = result
+        .features
+        .as_ref()
+        .map_or(0, |features| 4 * (features.rows.len() + features.deepstack.iter().map(Vec::len).sum::<usize>()));
     let vectors = 1 + result.segments.len() + result.chunks.len();
-    (256 + vectors * (64 + 4 * result.embedding.as_slice().len()) + rows.len() * of_row + sparse) as u64
+    (256 + vectors * (64 + 4 * result.embedding.as_slice().len()) + rows.len() * of_row + sparse + features) as u64
 }
 
 #[cfg(test)]
@@ -236,12 +240,13 @@ mod tests {
         let embedding = Embedding::from_raw(vec![x, 1.0]).unwrap();
         let (segments, timings) = (Vec::new(), Default::default());
         let modality = Modality::Text;
-        let (sparse, multi) = (None, None);
+        let (sparse, multi, features) = (None, None, None);
         let chunks = Vec::new();
         Answer::Vector(Embedded {
             embedding,
             sparse,
             multi,
+            features,
             modality,
             tokens: 1,
             truncated: false,

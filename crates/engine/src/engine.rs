@@ -348,7 +348,10 @@ impl Engine {
     /// What this engine is.
     pub fn profile(&self) -> Profile {
         let (session, header) = (&self.session, self.header());
-        let has = |m: &Modality| *m == Modality::Text || session.preparer.refusal(*m).is_none();
+        let has = |m: &Modality| match m {
+            Modality::Text => header.family.takes(*m),
+            medium => session.preparer.refusal(*medium).is_none(),
+        };
         Profile {
             name: header.name.clone(),
             identity: session.identity(&session.task),

@@ -8,7 +8,7 @@ use omniburn_media::{LogMel, PairCut, PatchGrid, ResizeFilter, RgbImage, SquareF
 use omniburn_models::batch::Grid;
 use omniburn_models::record::{ImageFilter, ImageFit, Modality, Preprocess};
 
-use crate::call::{InputDigest, Span};
+use crate::call::{Features, InputDigest, Span};
 
 /// Tokens as they enter a pass.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,6 +47,14 @@ pub(crate) struct Pooled {
     pub weights: Vec<f32>,
     /// The vectors of its rows, not normalised, where they were wanted and the model gives them: `[tokens, width]`.
     pub rows: Vec<f32>,
+    /// The rows that its media became, where they were wanted.
+    pub features: Option<Features>,
+}
+
+impl From<Vec<f32>> for Pooled {
+    fn from(values: Vec<f32>) -> Self {
+        Self { values, ..Self::default() }
+    }
 }
 
 /// An image, a clip, an audio, or several of them with texts, as what their towers read and what stands around that.
@@ -231,12 +239,14 @@ pub(crate) struct FeatureSpan {
     pub rows: Range<usize>,
     /// How they lie, where they are merged patches at places of their own.
     pub grid: Option<Grid>,
+    /// As [`MediaRows::times`](omniburn_models::batch::MediaRows::times).
+    pub times: Vec<usize>,
 }
 
 impl Layout {
     /// All feature rows of one medium inside a frame.
     pub(crate) fn framed(frame: Frame, features: usize) -> Self {
-        let span = FeatureSpan { part: 0, rows: 0..features, grid: None };
+        let span = FeatureSpan { part: 0, rows: 0..features, grid: None, times: Vec::new() };
         let mut layout = Self::default();
         layout.ids(frame.before);
         layout.sections.push(Section::Features(span));

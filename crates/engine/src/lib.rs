@@ -51,8 +51,8 @@ mod worker;
 pub use backend::{BackendKind, BackendSpec, Capabilities};
 pub use cache::{CacheStats, ResultCache};
 pub use call::{
-    Asked, Chunk, Embedded, Input, InputDigest, OutputKind, Progress, Ranked, Request, Role, Segment, Span, Sparse,
-    Timings, max_sim,
+    Asked, Chunk, Embedded, Features, Input, InputDigest, OutputKind, Progress, Ranked, Request, Role, Segment, Span,
+    Sparse, Timings, max_sim,
 };
 pub use embedding::{Embedding, EmbeddingError};
 pub use engine::{Engine, EngineBuilder, Profile};

@@ -7,7 +7,7 @@ use omniburn::Dtype;
 use omniburn_models::backbone::BackboneConfig;
 use omniburn_models::families::OmniConfig;
 use omniburn_models::record::write_random;
-use omniburn_models::towers::vision::VisionConfig;
+use omniburn_models::towers::vision::{VisionConfig, VisionKind};
 
 /// Every example with what its output must hold.
 const EXAMPLES: [(&str, &str); 5] = [
@@ -56,6 +56,7 @@ fn record(folder: &Path) -> PathBuf {
         norm_eps: 1e-6,
         rope_theta: 1e4,
         taps: Vec::new(),
+        kind: VisionKind::Table,
     };
     let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap();
     let tokenizer = Path::new(&manifest).join("../../tests/golden/twins/omni-small-tiny/tokenizer.json");

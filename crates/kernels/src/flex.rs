@@ -18,13 +18,15 @@ impl TowerOps for Flex {
     /// (k >= 1024); from 2 rows on a row's bits do not depend on the rows beside it. So a single row gets a companion,
     /// and the same item gives the same vector alone and in a batch.
     fn tower_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        if x.shape()[0] != 1 {
+        let rows = x.shape()[0];
+        let least = least_rows(&weight);
+        if rows >= least {
             return product(x, weight);
         }
-        let pair = Self::float_cat(vec![x.clone(), x], 0);
-        let product = product(pair, weight);
+        let repeated = Self::float_cat(vec![x; least.div_ceil(rows)], 0);
+        let product = product(repeated, weight);
         let width = product.shape()[1];
-        Self::float_slice(product, &[(0..1).into(), (0..width).into()])
+        Self::float_slice(product, &[(0..rows).into(), (0..width).into()])
     }
 
     fn tower_linear_bias(
@@ -61,6 +63,18 @@ impl TowerOps for Flex {
     fn tower_gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
         activated(&Contiguous::new(x), None, Activation::GeluErf, None, false)
     }
+}
+
+/// Rows from which on a product adds up in the order in which it does for any larger number of rows: one row goes another way,
+/// and a small product is cut along its inner axis into other stretches than a large one, where that axis is longer than one.
+///
+/// # Source
+/// gemm-common 0.19.0, `gemm.rs`, `gemm_basic_generic`: `m <= 64 && n <= 64`.
+fn least_rows(weight: &FlexTensor) -> usize {
+    const SMALL: usize = 64;
+    const STRETCH: usize = 512;
+    let [depth, outputs] = weight.layout().shape().dims::<2>();
+    if outputs <= SMALL && depth > STRETCH && !depth.is_multiple_of(STRETCH) { SMALL + 1 } else { 2 }
 }
 
 /// Operations from which on flex spreads a product over the threads of the pool.
@@ -346,6 +360,23 @@ mod tests {
     use burn::tensor::{Device, Distribution};
 
     use super::*;
+
+    #[test]
+    fn a_row_of_a_product_has_the_same_bits_among_any_number_of_rows() {
+        let device = Device::flex();
+        for [inputs, outputs] in [[1176, 48], [588, 64], [1536, 32], [300, 17]] {
+            let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), &device);
+            let (rows, weight) = (random([200, inputs]), random([inputs, outputs]));
+            let bits = |count: usize| -> Vec<u32> {
+                let product = crate::linear(rows.clone().slice([0..count, 0..inputs]), weight.clone(), None);
+                product.into_data().try_to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
+            };
+            let all = bits(200);
+            for count in [1, 2, 3, 16, 63, 64, 65, 66, 128] {
+                assert!(bits(count) == all[..count * outputs], "{count} of 200 rows x {inputs} x {outputs}");
+            }
+        }
+    }
 
     /// Flex's own product runs on one thread here, ours on several from a size on.
     #[test]

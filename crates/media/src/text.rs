@@ -119,6 +119,14 @@ impl TextTokenizer {
         Self::open(bytes, "tokenizer.json")
     }
 
+    /// A tokenizer that gives no id for any text, for models that read none.
+    #[must_use]
+    pub fn without_tokens() -> Self {
+        let none = br#"{"version":"1.0","added_tokens":[],"model":{"type":"BPE","vocab":{},"merges":[]}}"#;
+        let inner = read(none).expect("a tokenizer without tokens is one");
+        Self { inner, specials: Specials { leading: Vec::new(), trailing: Vec::new() }, vocab_size: 0 }
+    }
+
     fn open(bytes: &[u8], name: &str) -> Result<Self, MediaError> {
         if bytes.is_empty() {
             return Err(MediaError::Empty { name: name.to_owned(), expected: "byte" });
@@ -214,20 +222,37 @@ impl TextTokenizer {
         max_tokens: usize,
         truncation: Truncation,
     ) -> Result<TextIds, MediaError> {
-        let ids = self.ids(&[prefix, text].concat())?;
+        self.text_ids_before(prefix, text, "", max_tokens, truncation)
+    }
+
+    /// [`TextTokenizer::text_ids`] with `suffix` behind the text, one string with it. Where the end of the text is cut, the ids
+    /// of the suffix alone are put behind what is left.
+    ///
+    /// # Errors
+    /// As [`TextTokenizer::text_ids`].
+    pub fn text_ids_before(
+        &self,
+        prefix: &str,
+        text: &str,
+        suffix: &str,
+        max_tokens: usize,
+        truncation: Truncation,
+    ) -> Result<TextIds, MediaError> {
+        let ids = self.ids(&[prefix, text, suffix].concat())?;
         if ids.len() <= max_tokens {
             return Ok(TextIds { ids, truncated: false });
         }
         let Specials { leading, trailing } = &self.specials;
         let body = &ids[leading.len()..ids.len() - trailing.len()];
         let too_long = MediaError::TooLong { found: ids.len(), limit: max_tokens };
-        let (kept_prefix, kept_body) = match truncation {
+        let (kept_prefix, kept_body, kept_suffix) = match truncation {
             Truncation::Error => return Err(too_long),
             Truncation::Right => {
-                let Some(room) = max_tokens.checked_sub(leading.len() + trailing.len()) else {
+                let suffix = if suffix.is_empty() { Vec::new() } else { self.ids_bare(suffix)? };
+                let Some(room) = max_tokens.checked_sub(leading.len() + suffix.len() + trailing.len()) else {
                     return Err(too_long);
                 };
-                (Vec::new(), &body[..room])
+                (Vec::new(), &body[..room.min(body.len())], suffix)
             }
             Truncation::Left => {
                 let prefix = self.ids_bare(prefix)?;
@@ -235,10 +260,10 @@ impl TextTokenizer {
                 let Some(room) = max_tokens.checked_sub(kept) else {
                     return Err(too_long);
                 };
-                (prefix, &body[body.len() - room..])
+                (prefix, &body[body.len() - room..], Vec::new())
             }
         };
-        Ok(TextIds { ids: [leading, &kept_prefix, kept_body, trailing].concat(), truncated: true })
+        Ok(TextIds { ids: [leading, &kept_prefix, kept_body, &kept_suffix, trailing].concat(), truncated: true })
     }
 
     /// [`TextTokenizer::text_ids`] with where each id stands in the text.
@@ -442,6 +467,14 @@ mod tests {
             "model":{{"type":"WordLevel","vocab":{{"u":0,"a":1,"b":2,"c":3,"d":4,"q":5}},"unk_token":"u"}}}}"#
         )
         .into_bytes()
+    }
+
+    #[test]
+    fn a_tokenizer_without_tokens_gives_no_ids() {
+        let none = TextTokenizer::without_tokens();
+        assert_eq!(none.ids("a text").unwrap(), [0; 0]);
+        assert_eq!((none.ids_bare("").unwrap().len(), none.vocab_size()), (0, 0));
+        assert!(none.leading_specials().is_empty() && none.trailing_specials().is_empty());
     }
 
     const BOTH: &str = r#"{"type":"TemplateProcessing",

@@ -71,26 +71,29 @@ impl RotaryAxes {
 
 /// Positions of packed rows on three axes. A row of a text, and one of media without a grid, is one further on every axis; the
 /// rows of a grid lie on it, from the position of its first row on, and what is behind it goes on behind the largest of theirs.
+/// Groups of frames lie one behind the other on the axis of time, or where [`MediaRows::times`] says.
 ///
 /// # Shapes
 /// - `media`: in the order of their rows; returns: `[tokens, 3]`
 /// # Source
-/// transformers 5.23.0, `Qwen3VLModel.get_rope_index`.
+/// transformers 5.23.0, `Qwen3VLModel.get_rope_index`, `Qwen2_5OmniThinkerModel.get_rope_index`.
 pub fn axis_positions(segments: &Segments, media: &[MediaRows]) -> Vec<[usize; 3]> {
-    let mut grids = media.iter().filter_map(|media| Some((media.start, media.grid?))).peekable();
+    let mut grids = media.iter().filter_map(|media| Some((media.start, media.grid?, &media.times))).peekable();
     let mut positions = Vec::new();
     for (start, len) in segments.iter() {
         let mut next = 0;
         while positions.len() < start + len {
             let here = positions.len();
-            match grids.next_if(|(at, _)| *at == here) {
-                Some((_, grid)) => {
+            match grids.next_if(|(at, ..)| *at == here) {
+                Some((_, grid, times)) => {
+                    let time = |group: usize| times.get(group).copied().unwrap_or(group);
                     for group in 0..grid.t {
                         for row in 0..grid.h {
-                            positions.extend((0..grid.w).map(|column| [next + group, next + row, next + column]));
+                            positions.extend((0..grid.w).map(|column| [next + time(group), next + row, next + column]));
                         }
                     }
-                    next += grid.t.max(grid.h).max(grid.w);
+                    let last = grid.t.checked_sub(1).map_or(0, |group| time(group) + 1);
+                    next += last.max(grid.h).max(grid.w);
                 }
                 None => {
                     positions.push([next; 3]);
@@ -108,7 +111,7 @@ mod tests {
     use crate::batch::Grid;
 
     fn image(start: usize, h: usize, w: usize) -> MediaRows {
-        MediaRows { start, rows: h * w, grid: Some(Grid { t: 1, h, w }), added: Vec::new() }
+        MediaRows { start, rows: h * w, grid: Some(Grid { t: 1, h, w }), times: Vec::new(), added: Vec::new() }
     }
 
     /// Three texts, a start, an image of 2 x 3 rows, an end, two texts.
@@ -120,9 +123,20 @@ mod tests {
         assert_eq!(axis(1), [0, 1, 2, 3, 4, 4, 4, 5, 5, 5, 7, 8, 9]);
         assert_eq!(axis(2), [0, 1, 2, 3, 4, 5, 6, 4, 5, 6, 7, 8, 9]);
         // A second sequence counts from zero, and rows without a grid count as those of a text.
-        let audio = MediaRows { start: 14, rows: 2, grid: None, added: Vec::new() };
+        let audio = MediaRows { start: 14, rows: 2, grid: None, times: Vec::new(), added: Vec::new() };
         let packed = axis_positions(&Segments::from_lengths([13, 4]), &[image(4, 2, 3), audio]);
         assert_eq!((&packed[..13], &packed[13..]), (&positions[..], &[[0; 3], [1; 3], [2; 3], [3; 3]][..]));
+    }
+
+    /// A text, two groups of 1 x 2 rows 25 positions apart, a text.
+    #[test]
+    fn groups_of_frames_lie_where_their_times_say() {
+        let grid = Some(Grid { t: 2, h: 1, w: 2 });
+        let video = MediaRows { start: 1, rows: 4, grid, times: vec![0, 25], added: Vec::new() };
+        let positions = axis_positions(&Segments::single(6), &[video.clone()]);
+        assert_eq!(positions, [[0; 3], [1, 1, 1], [1, 1, 2], [26, 1, 1], [26, 1, 2], [27; 3]]);
+        let plain = axis_positions(&Segments::single(6), &[MediaRows { times: Vec::new(), ..video }]);
+        assert_eq!(plain, [[0; 3], [1, 1, 1], [1, 1, 2], [2, 1, 1], [2, 1, 2], [3; 3]]);
     }
 
     #[test]

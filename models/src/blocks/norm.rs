@@ -70,3 +70,34 @@ impl LayerNorm {
         kernels::layer_norm(x, self.weight.val(), self.bias.val(), self.eps)
     }
 }
+
+/// Either of them, where a configuration says which.
+#[derive(Module, Debug)]
+pub enum Norm {
+    /// Mean and variance, gain and bias.
+    Layer(LayerNorm),
+    /// Root mean square and gain.
+    Rms(RmsNorm),
+}
+
+impl Norm {
+    /// [`Norm::forward`] for a product, in the type that takes.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, width]`; returns: as `x`
+    pub fn forward_for(&self, x: Tensor<2>, next: &Linear) -> Tensor<2> {
+        match self {
+            Norm::Layer(norm) => norm.forward_for(x, next),
+            Norm::Rms(norm) => norm.forward_for(x, next),
+        }
+    }
+
+    /// # Shapes
+    /// - `x`: `[.., width]`; returns: as `x`
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Norm::Layer(norm) => norm.forward(x),
+            Norm::Rms(norm) => norm.forward(x),
+        }
+    }
+}

@@ -148,3 +148,25 @@ impl AnswerHead {
         flops::product(1, self.hidden, 1)
     }
 }
+
+/// A vector for each row, of a model whose rows are all that it gives.
+///
+/// # Source
+/// transformers 5.23.0, `ColQwen2ForRetrieval`; colpali_engine, `ColQwen2.custom_text_proj`.
+#[derive(Debug)]
+pub struct RowVectors(Linear);
+
+impl RowVectors {
+    /// The head over rows of `hidden` numbers, `rows.…`.
+    pub fn build(b: &Builder<'_>, hidden: usize, outputs: usize) -> Self {
+        Self(b.linear_biased("rows", hidden, outputs))
+    }
+
+    /// The vector of each row, not normalised.
+    ///
+    /// # Shapes
+    /// - `rows`: `[tokens, hidden]`; returns: `[tokens, outputs]`
+    pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
+        capture::pass(|| "head.rows".into(), self.0.forward(rows))
+    }
+}

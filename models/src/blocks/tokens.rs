@@ -25,7 +25,7 @@ pub struct TokenTable {
 }
 
 impl TokenTable {
-    /// A table without rows, of a model that is only described.
+    /// A table without rows, of a model that is only described or reads no text.
     pub fn described(vocab: usize, hidden: usize) -> Self {
         let (bytes, dtype) = (Bytes::from_bytes_vec(Vec::new()), Dtype::F32);
         Self { bytes, scales: None, dtype, vocab, hidden, special: HashMap::new() }

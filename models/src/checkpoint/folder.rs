@@ -152,6 +152,19 @@ pub struct TextSettings {
     pub rerank: Option<RerankSettings>,
     /// Heads over rows that lie beside the weights ([`HEAD_FILES`]), or that modules make.
     pub row_heads: Option<RowHeadsConfig>,
+    /// What files say of how an item is written, where the family asks for it.
+    pub chat: Option<ChatFiles>,
+}
+
+/// What files say of how an item is written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChatFiles {
+    /// The chat template, where a file has one.
+    pub template: Option<String>,
+    /// Whether some role has a prompt.
+    pub prompts: bool,
+    /// Whether the tokenizer puts tokens behind every text.
+    pub ends_texts: bool,
 }
 
 /// Files of heads over rows, without their ending; the tensors inside are called `weight` and `bias`.

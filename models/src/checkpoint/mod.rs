@@ -16,7 +16,8 @@ mod two_towers;
 pub use card::{AudioCard, Card, PixelLimits, PreprocessCard, TextCard, VisionCard};
 pub use fields::{Faults, FieldFault, Fields, FileFaults, listed, shown};
 pub use folder::{
-    CheckpointFolder, FolderDetails, HEAD_FILES, RerankSettings, TemplateRule, TensorIndex, TextSettings, layers,
+    ChatFiles, CheckpointFolder, FolderDetails, HEAD_FILES, RerankSettings, TemplateRule, TensorIndex, TextSettings,
+    layers,
 };
 pub use gguf::{GgufRules, GgufTokenizer};
 pub use keys::{KeyMap, Pattern, source_name};

@@ -30,6 +30,10 @@ pub struct Steps {
     pub pooling: Pooling,
     /// Whether files of preprocessors are laid over what the configuration says of media.
     pub processors: bool,
+    /// Whether files that say how an item is written are read for the configuration ([`ChatFiles`](super::ChatFiles)).
+    pub chat: bool,
+    /// Whether no checkpoint of the family scores pairs, so that none is asked whether it does.
+    pub vectors_only: bool,
     /// How GGUF files are read, by architecture; none where none are.
     pub gguf: &'static [GgufRules],
 }
@@ -48,6 +52,8 @@ impl Steps {
         folds: &[],
         pooling: Pooling::Mean,
         processors: false,
+        chat: false,
+        vectors_only: false,
         gguf: &[],
     };
 }

@@ -10,9 +10,12 @@ use crate::blocks::{RotaryAxes, VectorHeadConfig};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, KeyMap, Pattern, Steps, TemplateRule, layers};
 use crate::error::ConfigError;
-use crate::families::qwen3_vl::{MOST_ROWS, MediaIds, check_taps, image_form, preprocess, read_text, read_vision};
+use crate::families::qwen3_vl::{
+    MOST_ROWS, MediaIds, check_taps, image_form, needed_id, preprocess, read_text, read_vision,
+};
 use crate::family::{
-    Architecture, AudioEncoder, AudioForm, CheckpointRules, Family, ImageEncoder, ModelSpec, TextModel, Tokens, config,
+    Architecture, AudioEncoder, AudioForm, CheckpointRules, Family, ImageEncoder, ModelSpec, Outputs, TextModel,
+    Tokens, config,
 };
 use crate::items::{InstructionPlace, ItemPrompt, PartOrder, PartsForm};
 use crate::media_text::{MediaText, MediaTextConfig};
@@ -100,6 +103,7 @@ impl Architecture for BidirLmOmniConfig {
         ModelSpec {
             image: Some(image_form(&self.vision)),
             audio: Some(AudioForm::Chunked(self.audio.clone())),
+            outputs: Outputs::with_features(),
             ..BackboneText::spec(&self.text, &self.vector_head)
         }
     }
@@ -114,7 +118,7 @@ impl Architecture for BidirLmOmniConfig {
 
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
         let Self { text, axes, vision, vector_head, .. } = self;
-        Arc::new(MediaText::build(MediaTextConfig { text, axes: *axes, vision, head: vector_head }, b, tokens))
+        Arc::new(MediaText::build(MediaTextConfig::new(text, *axes, vision, vector_head), b, tokens))
     }
 
     fn vector_head(&self) -> Option<&VectorHeadConfig> {
@@ -133,10 +137,7 @@ impl Architecture for BidirLmOmniConfig {
         let mut lines = vec![("text", self.text.words())];
         lines.extend(preprocess.image.as_ref().map(|image| ("images", self.vision.words(image))));
         if let Some(sound) = &preprocess.audio {
-            let ChunkedConfig { layers, hidden, chunk_frames, .. } = self.audio;
-            let (mels, rate) = (sound.mels, sound.sample_rate_hz);
-            let stem = format!("chunks of {chunk_frames} frames");
-            lines.push(("audio", format!("{layers} blocks of {hidden}, {stem}, {mels} mel bands at {rate} Hz")));
+            lines.push(("audio", self.audio.words(sound)));
         }
         lines
     }
@@ -154,17 +155,18 @@ fn read(folder: &CheckpointFolder<'_>) -> BidirLmOmniConfig {
     let (text, axes) = read_text(folder, false);
     let positions = folder.inner("text_config", "text_config.").size("max_position_embeddings").unwrap_or(0);
     let vision = read_vision(folder, &text);
-    let audio = read_audio(folder, text.hidden);
+    let audio = read_audio(folder, text.hidden, None);
+    if let Some(frames) = folder.inner("audio_config", "audio_config.").size("n_window_infer") {
+        folder.note(format!(
+            "audio_config.n_window_infer {frames} has no effect: the published code computes windows of attention and does \
+             not use them, so every row of a clip sees every other"
+        ));
+    }
     if let Some(length) = folder.config.count("max_sequence_length") {
         folder.note(format!("max_sequence_length {length} is not read: texts are taken as long as the tokenizer says"));
     }
     let ids = MediaIds::read(folder);
-    let id = |name: &'static str| {
-        if folder.config.get(name).is_none() {
-            folder.config.fault(name, "a token id");
-        }
-        (name, folder.config.id(name))
-    };
+    let id = |name| needed_id(folder.config, [name; 2]);
     let (pad, start, end) = (id("audio_token_id"), id("audio_start_token_id"), id("audio_end_token_id"));
     let mut details = folder.details.borrow_mut();
     details.ids = ids.all();
@@ -189,6 +191,8 @@ fn read(folder: &CheckpointFolder<'_>) -> BidirLmOmniConfig {
         order: PartOrder::AsGiven,
         nothing: None,
         stamps: Some(2),
+        clock: None,
+        one_image: false,
         placeholders,
         max_rows: positions.min(MOST_ROWS),
     };
@@ -205,24 +209,20 @@ fn prompt() -> ItemPrompt {
         before: "<|im_start|>user\n".into(),
         instruction: InstructionPlace::EachText { before: "Instruct: ".into(), behind: "\nQuery: ".into() },
         behind: "<|im_end|>\n".into(),
+        texts: None,
+        keeps_end: false,
     }
 }
 
-/// The tower of an `audio_config`.
-fn read_audio(folder: &CheckpointFolder<'_>, hidden: usize) -> ChunkedConfig {
+/// The tower of an `audio_config`, with windows of so many frames where it has some.
+pub(crate) fn read_audio(folder: &CheckpointFolder<'_>, hidden: usize, window: Option<usize>) -> ChunkedConfig {
     let audio = folder.inner("audio_config", "audio_config.");
     audio.only_text("activation_function", "gelu");
     audio.only_flag("scale_embedding", false);
     if audio.size("output_dim").is_some_and(|width| width != hidden) {
-        audio.fault("output_dim", format!("{hidden}, as text_config.hidden_size"));
+        audio.fault("output_dim", format!("{hidden}, as the rows of images"));
     }
     let half = audio.needed_size("n_window");
-    if let Some(frames) = audio.size("n_window_infer") {
-        folder.note(format!(
-            "audio_config.n_window_infer {frames} has no effect: the published code computes windows of attention and does \
-             not use them, so every row of a clip sees every other"
-        ));
-    }
     ChunkedConfig {
         hidden: audio.needed_size("d_model"),
         layers: layers(audio, "encoder_layers", folder.tensors),
@@ -233,5 +233,6 @@ fn read_audio(folder: &CheckpointFolder<'_>, hidden: usize) -> ChunkedConfig {
         mels: audio.needed_size("num_mel_bins"),
         output: hidden,
         norm_eps: audio.number("layer_norm_eps").unwrap_or(AUDIO_EPS),
+        window_chunks: window.map(|frames| frames / (2 * half).max(1)),
     }
 }

@@ -229,7 +229,10 @@ impl Architecture for OmniConfig {
             audio: self.audio.clone().map(AudioForm::Mel),
             ends: None,
             skips_prompt: false,
-            outputs: Outputs::default(),
+            outputs: match self.vision.is_some() || self.audio.is_some() {
+                true => Outputs::with_features(),
+                false => Outputs::default(),
+            },
         }
     }
 

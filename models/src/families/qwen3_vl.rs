@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::backbone::{BackboneConfig, BackboneText};
 use crate::blocks::{Pooling, RotaryAxes, VectorHeadConfig};
 use crate::builder::Builder;
-use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps, TemplateRule, VisionCard};
+use crate::checkpoint::{CheckpointFolder, Fields, KeyMap, Pattern, Steps, TemplateRule, VisionCard, spelling};
 use crate::error::ConfigError;
 use crate::families::qwen3::{AnswerHeadConfig, Decoder, judge, read_backbone};
 use crate::family::{
@@ -109,7 +109,7 @@ impl Architecture for Qwen3VlConfig {
             Some(head) => {
                 ModelSpec { vector: 1, outputs: Outputs::Scores(PairForm::Prompt(head.prompt.clone())), ..spec }
             }
-            None => spec,
+            None => ModelSpec { outputs: Outputs::with_features(), ..spec },
         }
     }
 
@@ -120,7 +120,7 @@ impl Architecture for Qwen3VlConfig {
     fn text_model(&self, b: &Builder<'_>, tokens: Tokens<'_>) -> Arc<dyn TextModel> {
         let Self { text, axes, vision, vector_head, .. } = self;
         let answers = self.head.as_ref().map(|head| head.build(b, text));
-        let config = MediaTextConfig { text, axes: *axes, vision, head: vector_head };
+        let config = MediaTextConfig::new(text, *axes, vision, vector_head);
         Arc::new(MediaText::build(config, b, tokens).with_answers(answers))
     }
 
@@ -200,6 +200,8 @@ fn read(folder: &CheckpointFolder<'_>) -> Qwen3VlConfig {
         order: PartOrder::VideosImagesTexts,
         nothing: Some("NULL".into()),
         stamps: Some(2),
+        clock: None,
+        one_image: false,
         placeholders: ids.placeholders(),
         max_rows: positions.min(MOST_ROWS),
     };
@@ -250,6 +252,8 @@ fn prompt() -> ItemPrompt {
             behind: "<|im_end|>\n<|im_start|>user\n".into(),
         },
         behind: "<|im_end|>\n<|im_start|>assistant\n".into(),
+        texts: None,
+        keeps_end: false,
     }
 }
 
@@ -258,16 +262,18 @@ pub(crate) fn read_text(folder: &CheckpointFolder<'_>, causal: bool) -> (Backbon
     let text = folder.inner("text_config", "text_config.");
     text.only_flag("attention_bias", false);
     text.only_flag("use_sliding_window", false);
-    let (rope_theta, axes) = rope(folder, text);
+    // What transformers' Qwen3VLTextRotaryEmbedding holds where nothing names them.
+    let (rope_theta, axes) = rope(folder, text, RotaryAxes { sections: [24, 20, 20], interleaved: true });
     let own = Decoder { head_dim: Some(128), causal, qk_norm: true, rope_theta };
     (read_backbone(&CheckpointFolder { config: text, ..*folder }, &own), axes)
 }
 
-/// The base and the axes of the rotary positions, of whichever block names them; any scaling is refused.
+/// The base and the axes of the rotary positions, of whichever block names them; any scaling is refused. The sections are
+/// those of `otherwise` where nothing names them.
 ///
 /// # Source
-/// transformers 5.23.0, `Qwen3VLTextRotaryEmbedding`: the sections are these where nothing names them.
-fn rope(folder: &CheckpointFolder<'_>, text: Fields<'_>) -> (f64, RotaryAxes) {
+/// transformers 5.23.0, `Qwen3VLTextRotaryEmbedding`, `Qwen2_5OmniRotaryEmbedding`, `Qwen2VLRotaryEmbedding`.
+pub(crate) fn rope(folder: &CheckpointFolder<'_>, text: Fields<'_>, otherwise: RotaryAxes) -> (f64, RotaryAxes) {
     let (mut theta, mut sections): (Option<f64>, Option<Vec<usize>>) = (text.number("rope_theta"), None);
     let blocks = [
         ("text_config.rope_parameters.", text.get("rope_parameters")),
@@ -281,7 +287,7 @@ fn rope(folder: &CheckpointFolder<'_>, text: Fields<'_>) -> (f64, RotaryAxes) {
                 rope.fault(name, "\"default\" or \"mrope\"");
             }
         }
-        rope.only_flag("mrope_interleaved", true);
+        rope.only_flag("mrope_interleaved", otherwise.interleaved);
         if rope.number("partial_rotary_factor").is_some_and(|factor| factor != 1.0) {
             rope.fault("partial_rotary_factor", "1.0");
         }
@@ -301,13 +307,23 @@ fn rope(folder: &CheckpointFolder<'_>, text: Fields<'_>) -> (f64, RotaryAxes) {
     if theta.is_none() {
         text.fault("rope_parameters.rope_theta", "a number, there or in rope_theta");
     }
-    let sections = sections.and_then(|sections| sections.try_into().ok()).unwrap_or([24, 20, 20]);
-    (theta.unwrap_or(0.0), RotaryAxes { sections, interleaved: true })
+    let sections = sections.and_then(|sections| sections.try_into().ok()).unwrap_or(otherwise.sections);
+    (theta.unwrap_or(0.0), RotaryAxes { sections, ..otherwise })
 }
 
 /// The tower of a `vision_config`, with the blocks it taps. A tap behind the last block is never reached: its connector is left
 /// aside.
 pub(crate) fn read_vision(folder: &CheckpointFolder<'_>, text: &BackboneConfig) -> VisionConfig {
+    let vision = read_tower(folder, "visual.deepstack_merger_list.");
+    let fields = folder.inner("vision_config", "vision_config.");
+    if fields.size("out_hidden_size").is_some_and(|width| width != text.hidden) {
+        fields.fault("out_hidden_size", format!("{}, as text_config.hidden_size", text.hidden));
+    }
+    vision
+}
+
+/// The same with connectors of any width, whose names begin like this.
+pub(crate) fn read_tower(folder: &CheckpointFolder<'_>, connectors: &str) -> VisionConfig {
     let fields = folder.inner("vision_config", "vision_config.");
     let mut vision = VisionConfig::published(fields, folder.tensors, &VISION);
     let rope = Fields::new("vision_config.rope_parameters.", fields.get("rope_parameters"), folder.faults);
@@ -315,9 +331,6 @@ pub(crate) fn read_vision(folder: &CheckpointFolder<'_>, text: &BackboneConfig) 
         rope.fault("rope_type", "\"axial\" or \"default\"");
     }
     vision.rope_theta = rope.number("rope_theta").unwrap_or(vision.rope_theta);
-    if fields.size("out_hidden_size").is_some_and(|width| width != text.hidden) {
-        fields.fault("out_hidden_size", format!("{}, as text_config.hidden_size", text.hidden));
-    }
     let listed = fields.list("deepstack_visual_indexes", "a list of blocks", Value::as_u64);
     // The default of transformers' Qwen3VLVisionConfig.
     let listed: Vec<usize> = listed.unwrap_or_else(|| vec![8, 16, 24]).into_iter().map(|tap| tap as usize).collect();
@@ -326,10 +339,19 @@ pub(crate) fn read_vision(folder: &CheckpointFolder<'_>, text: &BackboneConfig) 
     }
     for (i, tap) in listed.iter().enumerate().filter(|(_, tap)| **tap >= vision.layers) {
         let reason = format!("block {tap} of {} is never reached, so that its rows are never made", vision.layers);
-        folder.details.borrow_mut().unused.push((format!("visual.deepstack_merger_list.{i}."), reason));
+        folder.details.borrow_mut().unused.push((format!("{connectors}{i}."), reason));
     }
     vision.taps = listed.into_iter().filter(|tap| *tap < vision.layers).collect();
     vision
+}
+
+/// The id in a field of either name, which must be there, with the field.
+pub(crate) fn needed_id(config: Fields<'_>, names: [&'static str; 2]) -> (&'static str, Option<u32>) {
+    let name = spelling(config, names);
+    if config.get(name).is_none() {
+        config.fault(name, "a token id");
+    }
+    (name, config.id(name))
 }
 
 /// Ids of a configuration that stand for media and their ends.
@@ -341,19 +363,14 @@ pub(crate) struct MediaIds {
 }
 
 impl MediaIds {
-    /// All of them must be there.
+    /// All of them must be there; those that stand for rows have an older name, too.
     pub fn read(folder: &CheckpointFolder<'_>) -> Self {
-        let id = |name: &'static str| {
-            if folder.config.get(name).is_none() {
-                folder.config.fault(name, "a token id");
-            }
-            (name, folder.config.id(name))
-        };
+        let id = |names| needed_id(folder.config, names);
         Self {
-            image: id("image_token_id"),
-            video: id("video_token_id"),
-            start: id("vision_start_token_id"),
-            end: id("vision_end_token_id"),
+            image: id(["image_token_id", "image_token_index"]),
+            video: id(["video_token_id", "video_token_index"]),
+            start: id(["vision_start_token_id"; 2]),
+            end: id(["vision_end_token_id"; 2]),
         }
     }
 

@@ -123,11 +123,9 @@ impl RecordFolder {
     /// Every tensor file with what it must hold.
     pub fn parts(&self) -> Vec<(String, Vec<TensorSpec>)> {
         let family = &self.header.family;
-        let mut parts = vec![(TOKENS_FILE.to_string(), family.token_tensors())];
-        let towers = family.tower_tensors();
-        if !towers.is_empty() {
-            parts.push((TOWERS_FILE.to_string(), towers));
-        }
+        let shared = [(TOKENS_FILE, family.token_tensors()), (TOWERS_FILE, family.tower_tensors())];
+        let shared = shared.into_iter().filter(|(_, specs)| !specs.is_empty());
+        let mut parts: Vec<(String, Vec<TensorSpec>)> = shared.map(|(file, specs)| (file.to_string(), specs)).collect();
         let special = self.header.special_token_ids.len();
         parts.extend(self.header.tasks.iter().map(|t| (text_file(t), family.text_tensors(special))));
         parts.into_iter().map(|(file, specs)| (file, self.with_scales(&specs))).collect()
@@ -353,7 +351,9 @@ impl RecordFolder {
             }
         }
         let mut expected: Vec<String> = self.parts().into_iter().map(|(file, _)| file).collect();
-        expected.push(TOKENIZER_FILE.into());
+        if h.family.takes(Modality::Text) {
+            expected.push(TOKENIZER_FILE.into());
+        }
         expected.sort();
         let found: Vec<String> = h.files.keys().cloned().collect();
         if found != expected {

@@ -14,7 +14,7 @@ use crate::builder::Builder;
 use crate::capture;
 use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::error::ConfigError;
-use crate::record::SourceAxes;
+use crate::record::{SoundPreprocess, SourceAxes};
 
 /// Taps of a stem convolution along each axis.
 const TAPS: usize = 3;
@@ -45,6 +45,9 @@ pub struct ChunkedConfig {
     pub output: usize,
     /// Epsilon of every LayerNorm.
     pub norm_eps: f64,
+    /// Chunks whose rows see each other, from the first of a clip on; absent where every row of a clip sees every other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_chunks: Option<usize>,
 }
 
 /// What is left of a number of frames or bands behind the stem.
@@ -64,6 +67,15 @@ impl ChunkedConfig {
         self.chunks(frames).map(behind_stem).sum()
     }
 
+    /// Rows of each window of attention of a clip.
+    fn windows(&self, frames: usize) -> Vec<usize> {
+        let rows = self.features(frames);
+        let Some(chunks) = self.window_chunks else { return vec![rows] };
+        let window = behind_stem(frames.min(self.chunk_frames)) * chunks;
+        let rest = rows % window;
+        std::iter::repeat_n(window, rows / window).chain((rest > 0).then_some(rest)).collect()
+    }
+
     /// Checks sizes against each other.
     ///
     /// # Errors
@@ -79,6 +91,9 @@ impl ChunkedConfig {
             ("audio.mels", self.mels),
             ("audio.output", self.output),
         ])?;
+        if let Some(chunks) = self.window_chunks {
+            nonzero(&[("audio.window_chunks", chunks)])?;
+        }
         multiple("audio.hidden", self.hidden, "audio.heads", self.heads)?;
         multiple("audio.hidden", self.hidden, "sine and cosine halves", 2)?;
         let out_of_range = |field: &str, found: usize, expected: String| {
@@ -93,16 +108,25 @@ impl ChunkedConfig {
         }
         positive("audio.norm_eps", self.norm_eps)
     }
+
+    /// The tower for people, with what it hears.
+    pub(crate) fn words(&self, sound: &SoundPreprocess) -> String {
+        let Self { layers, hidden, chunk_frames, .. } = self;
+        let (mels, rate) = (sound.mels, sound.sample_rate_hz);
+        let windows = self.window_chunks.map(|chunks| format!(", {chunks} of which see each other"));
+        let windows = windows.unwrap_or_default();
+        format!("{layers} blocks of {hidden}, chunks of {chunk_frames} frames{windows}, {mels} mel bands at {rate} Hz")
+    }
 }
 
-/// Three convolutions over time and mel bands, pre-norm blocks in which every row of a clip sees every other, and a projection.
+/// Three convolutions over time and mel bands, pre-norm blocks in which rows of a clip see those of their window, and a projection.
 ///
 /// A clip's last chunk has zeros behind it up to the length of the others; a clip shorter than a chunk is its own. Nothing of a
 /// clip depends on what else is in the pass.
 ///
 /// # Source
-/// transformers 5.23.0, `Qwen3OmniMoeAudioEncoder`, with the chunks and the attention of BidirLM-Omni's own code
-/// (`modeling_bidirlm_omni.py`), in which windows of attention never act.
+/// transformers 5.23.0, `Qwen3OmniMoeAudioEncoder` for one clip; BidirLM-Omni's own code (`modeling_bidirlm_omni.py`), in which
+/// windows of attention never act.
 #[derive(Module, Debug)]
 pub struct ChunkedTower {
     convolutions: Vec<Linear>,
@@ -133,7 +157,7 @@ pub struct ChunkedPass {
     /// Those that wait for the stem, the next one last.
     chunks: Vec<Chunk>,
     stemmed: Vec<Tensor<2>>,
-    /// Rows of each clip.
+    /// Rows of each window of attention of each clip.
     lengths: Vec<usize>,
     body: Option<(Tensor<2>, Segments)>,
     next: usize,
@@ -186,8 +210,9 @@ impl ChunkedTower {
             sum + self.conv_out.flops(behind_stem(chunk))
         };
         let rows = self.config.features(frames);
+        let pairs = self.config.windows(frames).into_iter().map(|rows| rows * rows).sum();
         let stem: u64 = self.config.chunks(frames).map(of_chunk).sum();
-        let layers: u64 = self.layers.iter().map(|layer| layer.flops(rows, rows * rows)).sum();
+        let layers: u64 = self.layers.iter().map(|layer| layer.flops(rows, pairs)).sum();
         stem + layers + self.proj1.flops(rows) + self.proj2.flops(rows)
     }
 
@@ -235,7 +260,7 @@ impl ChunkedTower {
             }
         }
         chunks.reverse();
-        let lengths = windows.iter().map(|&clip| self.config.features(clip)).collect();
+        let lengths = windows.iter().flat_map(|&clip| self.config.windows(clip)).collect();
         ChunkedPass { mel: rows, chunks, stemmed: Vec::new(), lengths, body: None, next: 0 }
     }
 
@@ -343,6 +368,7 @@ mod tests {
             mels: 128,
             output: 4,
             norm_eps: 1e-5,
+            window_chunks: None,
         }
     }
 
@@ -354,6 +380,19 @@ mod tests {
             assert_eq!(config.features(frames), rows, "{frames}");
         }
         assert_eq!(ChunkedConfig { chunk_frames: 100, ..config }.features(300), 39);
+    }
+
+    #[test]
+    fn windows_are_of_whole_chunks_and_a_clip_shorter_than_one_is_its_own() {
+        let all = config();
+        assert_eq!(all.windows(4500), [563]);
+        let config = ChunkedConfig { chunk_frames: 100, window_chunks: Some(8), ..all };
+        assert_eq!(config.windows(2100), [104, 104, 65]);
+        assert_eq!(config.windows(800), [104]);
+        assert_eq!(config.windows(801), [104, 1]);
+        assert_eq!(config.windows(9), [2]);
+        let error = ChunkedConfig { window_chunks: Some(0), ..config }.check().unwrap_err().to_string();
+        assert!(error.contains("audio.window_chunks"), "{error}");
     }
 
     #[test]

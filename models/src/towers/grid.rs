@@ -31,6 +31,31 @@ pub fn coordinates(grids: &[Grid], merge: usize) -> Vec<(usize, usize)> {
     grids.iter().flat_map(|g| (0..g.t).flat_map(move |_| block_order(g.h, g.w, merge))).collect()
 }
 
+/// Merged patches in the order of the windows they lie in, `[merged]`, and how many patches each window has. A window is a
+/// square of `side x side` merged patches of one temporal group; windows at the right and lower edges may be smaller.
+///
+/// # Source
+/// transformers 5.23.0, `vision_utils.get_vision_window_index`.
+pub fn window_order(grids: &[Grid], merge: usize, side: usize) -> (Vec<usize>, Vec<usize>) {
+    let (mut order, mut lengths, mut first) = (Vec::new(), Vec::new(), 0);
+    for grid in grids {
+        let (h, w) = (grid.h / merge, grid.w / merge);
+        for _ in 0..grid.t {
+            for top in (0..h).step_by(side) {
+                for left in (0..w).step_by(side) {
+                    let before = order.len();
+                    for row in top..h.min(top + side) {
+                        order.extend((left..w.min(left + side)).map(|column| first + row * w + column));
+                    }
+                    lengths.push((order.len() - before) * merge * merge);
+                }
+            }
+            first += h * w;
+        }
+    }
+    (order, lengths)
+}
+
 /// Neighbours of patch `index` of `size` along one axis of a table with `side` rows: the lower row, the upper row, and
 /// the upper one's share, with aligned corners.
 ///
@@ -149,6 +174,15 @@ mod tests {
         let step = 47.0f32 / 35.0;
         assert!((0..36).any(|i| (step * i as f32).to_bits() != (i as f32 * 47.0 / 35.0).to_bits()));
         assert!((0..36).all(|i| (at(i, 36) - i as f32 * 47.0 / 35.0).abs() < 1e-6));
+    }
+
+    /// Values of transformers 5.23.0 for windows of 2 x 2 over 3 x 5 merged patches, and over two groups of 2 x 2.
+    #[test]
+    fn merged_patches_are_ordered_window_by_window() {
+        let (order, lengths) = window_order(&[Grid { t: 1, h: 6, w: 10 }, Grid { t: 2, h: 4, w: 4 }], 2, 2);
+        let first = [0, 1, 5, 6, 2, 3, 7, 8, 4, 9, 10, 11, 12, 13, 14];
+        assert_eq!(order, first.into_iter().chain(15..23).collect::<Vec<_>>());
+        assert_eq!(lengths, [16, 16, 8, 8, 8, 4, 16, 16]);
     }
 
     #[test]

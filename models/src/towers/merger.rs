@@ -4,17 +4,17 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use omniburn_kernels::Activation;
 
-use crate::blocks::{LayerNorm, Linear};
+use crate::blocks::{Linear, Norm};
 use crate::builder::Builder;
 use crate::capture;
 
 /// Merges each block of `merge x merge` patches into one row of the backbone's width.
 ///
 /// # Source
-/// transformers, `Qwen3VLVisionPatchMerger`.
+/// transformers, `Qwen3VLVisionPatchMerger`, `Qwen2VLPatchMerger`, `Qwen2_5OmniPatchMerger`.
 #[derive(Module, Debug)]
 pub struct Merger {
-    norm: LayerNorm,
+    norm: Norm,
     linear_fc1: Linear,
     linear_fc2: Linear,
     block: usize,
@@ -26,19 +26,25 @@ impl Merger {
     /// From `block` patches of a tower's width to a row of the backbone's; the norm is over a patch
     /// (`use_postshuffle_norm=False`), as behind the last block of a tower.
     pub fn build(b: &Builder<'_>, width: usize, block: usize, hidden: usize, norm_eps: f64) -> Self {
-        Self::with_norm(b, width, [width, block, hidden], norm_eps)
+        Self::with_norm(b, Norm::Layer(b.layer_norm("norm", width, norm_eps)), [width, block, hidden])
+    }
+
+    /// The same with an RMSNorm over a patch.
+    pub fn build_rms(b: &Builder<'_>, width: usize, block: usize, hidden: usize, norm_eps: f64) -> Self {
+        Self::with_norm(b, Norm::Rms(b.rms_norm("norm", width, norm_eps)), [width, block, hidden])
     }
 
     /// The same with the norm over a block of patches (`use_postshuffle_norm=True`), as behind blocks that are tapped for
     /// DeepStack.
     pub fn build_deep(b: &Builder<'_>, width: usize, block: usize, hidden: usize, norm_eps: f64) -> Self {
-        Self { norm_of_block: true, ..Self::with_norm(b, width * block, [width, block, hidden], norm_eps) }
+        let norm = Norm::Layer(b.layer_norm("norm", width * block, norm_eps));
+        Self { norm_of_block: true, ..Self::with_norm(b, norm, [width, block, hidden]) }
     }
 
-    fn with_norm(b: &Builder<'_>, normed: usize, [width, block, hidden]: [usize; 3], norm_eps: f64) -> Self {
+    fn with_norm(b: &Builder<'_>, norm: Norm, [width, block, hidden]: [usize; 3]) -> Self {
         let wide = width * block;
         Self {
-            norm: b.layer_norm("norm", normed, norm_eps),
+            norm,
             linear_fc1: b.linear_biased("linear_fc1", wide, wide),
             linear_fc2: b.linear_biased("linear_fc2", wide, hidden),
             block,

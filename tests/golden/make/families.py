@@ -29,6 +29,10 @@ NAMES = [
     "lfm2-tiny",
     "clap-tiny",
     "siglip2-tiny",
+    "qwen25-omni-tiny",
+    "colqwen2-tiny",
+    "colqwen2_5-tiny",
+    "qwen3-omni-encoders-tiny",
 ]
 
 

@@ -33,6 +33,7 @@ impl<'a> ScoreLine<'a> {
             OutputKind::Dense => Self { cosine: Some(score), ..line },
             OutputKind::Sparse => Self { sparse: Some(score), ..line },
             OutputKind::Multi => Self { multi: Some(score), ..line },
+            OutputKind::Features => line,
         }
     }
 }
@@ -43,6 +44,8 @@ fn score(output: OutputKind, a: &Embedded, b: &Embedded) -> f32 {
         OutputKind::Dense => Some(a.embedding.cosine(&b.embedding)),
         OutputKind::Sparse => a.sparse.as_ref().zip(b.sparse.as_ref()).map(|(a, b)| a.dot(b)),
         OutputKind::Multi => a.multi.as_deref().zip(b.multi.as_deref()).map(|(a, b)| max_sim(a, b)),
+        // Refused before.
+        OutputKind::Features => None,
     };
     found.expect("what was asked for was given, or refused before")
 }
@@ -74,6 +77,11 @@ pub fn run(args: &CompareArgs, typed: &[TypedInput]) -> Outcome {
     let a = entries.remove(0);
     let role_of_b = if args.role == RoleArg::None { Role::None } else { Role::Document };
     let output = args.output.map_or_else(|| first_output(&engine), OutputKind::from);
+    if output == OutputKind::Features {
+        return Err(Failure::usage(
+            "--output features are rows for a decoder and no vectors: compare by dense, sparse or multi",
+        ));
+    }
     let [for_a, for_b] = [args.role.into(), role_of_b].map(|role| {
         let request = request(&engine, &args.model, role)?.outputs([output]);
         engine.embed_with(&[], &request)?;

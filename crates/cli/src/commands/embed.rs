@@ -22,6 +22,10 @@ use crate::progress::items_bar;
 use omniburn_cli::inputs::{Fault, Feed, Sources, Tracks, TypedInput};
 use omniburn_output::identity::resolved;
 
+/// Why an array is not written.
+const NOT_IN_ARRAYS: &str =
+    "--format npy holds one vector an input: --output sparse, multi and features are written as lines";
+
 /// Failed inputs that may wait for a vector before them.
 const MOST_WAITING_FAULTS: usize = 256;
 
@@ -36,10 +40,9 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     if args.format == FormatArg::Npy && args.segments {
         return Err(Failure::usage("--segments writes lines: in an array nobody could tell which row is whose"));
     }
-    if args.format == FormatArg::Npy && args.output.iter().any(|output| *output != OutputArg::Dense) {
-        return Err(Failure::usage(
-            "--format npy holds one vector an input: --output sparse and multi are written as lines",
-        ));
+    let array = args.format == FormatArg::Npy;
+    if array && args.output.iter().any(|output| *output != OutputArg::Dense) {
+        return Err(Failure::usage(NOT_IN_ARRAYS));
     }
     if args.late_chunks.is_some()
         && (args.format == FormatArg::Npy || args.output.iter().any(|o| *o != OutputArg::Dense))
@@ -99,13 +102,21 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     let many = args.items.is_some() || args.lines || typed_inputs >= kernels::MANY_INPUTS;
     let engine = open_engine_with(&args.model, if many { kernels::kept_or_measured } else { kernels::kept })?;
     let mut request = request(&engine, &args.model, args.role.into())?.cancel(cancel.clone());
-    let wanted = match args.format {
-        _ if args.late_chunks.is_some() => vec![OutputKind::Dense],
-        FormatArg::Npy => vec![OutputKind::Dense],
-        FormatArg::Json if args.output.is_empty() => vec![first_output(&engine)],
-        FormatArg::Json => args.output.iter().map(|output| (*output).into()).collect(),
+    let wanted: Vec<OutputKind> = match args.output.is_empty() {
+        true if args.late_chunks.is_some() => vec![OutputKind::Dense],
+        true => vec![first_output(&engine)],
+        false => args.output.iter().map(|output| (*output).into()).collect(),
     };
-    request = request.outputs(wanted.iter().copied());
+    let dense = wanted.contains(&OutputKind::Dense);
+    if array && !dense {
+        return Err(Failure::usage(NOT_IN_ARRAYS));
+    }
+    if args.segments && wanted.contains(&OutputKind::Features) {
+        return Err(Failure::usage(
+            "--segments writes vectors: features of all segments stand on the line of their input",
+        ));
+    }
+    request = request.outputs(wanted);
     if let Some(instruction) = &args.instruction {
         request = request.instruction(instruction);
     }
@@ -126,7 +137,6 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     };
     let feed = Feed::start(sources).map_err(|e| Failure::with_code(SOME_FAILED, e))?;
     let bar = items_bar(total, "embedding", args.quiet);
-    let dense = wanted.contains(&OutputKind::Dense);
     let writer = Writer { sink, bar, by_segment: args.segments, dense, failed: false, refused: None };
     let mut job = Job { engine, request, cancel, feed, outputs, writer, journal, next_index: 0 };
     let done = job.run();

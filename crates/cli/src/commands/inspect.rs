@@ -123,7 +123,7 @@ fn record(args: &InspectArgs, record: &RecordFolder) -> Outcome {
         header: bare(header),
         modalities: Modality::ALL
             .into_iter()
-            .filter(|m| *m == Modality::Text || header.templates.contains_key(m))
+            .filter(|m| header.family.takes(*m) && (*m == Modality::Text || header.templates.contains_key(m)))
             .collect(),
         outputs: header.family.spec().outputs.names(),
         parameters_for_one_task: modules.iter().filter(one_task).map(|row| row.parameters).sum(),

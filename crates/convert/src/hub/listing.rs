@@ -5,10 +5,10 @@ use omniburn_models::record::TOKENIZER_FILE;
 use serde_json::Value;
 
 use super::error::HubError;
+use crate::chat::TEMPLATE_FILE;
 use crate::files::{ADAPTER_CONFIG, CONFIG_FILE, MODULES_FILE};
 use crate::lora::ADAPTER_WEIGHTS;
 use crate::processor_files::PREPROCESSOR_FILES;
-use crate::rerank::TEMPLATE_FILE;
 use crate::sentence_transformers::{PROMPTS_FILE, TRANSFORMER_FILES};
 use crate::source::{INDEX_FILE, SINGLE_FILE};
 use crate::tokenizer_settings::TOKENIZER_FILES;

@@ -199,6 +199,10 @@ impl Input {
                 pieces.add(language.to_ascii_lowercase().as_bytes());
             }
         }
+        if let Some(per_second) = self.2 {
+            pieces.add(b"frames a second");
+            pieces.number(per_second.to_bits());
+        }
         Some(pieces.finish())
     }
 }

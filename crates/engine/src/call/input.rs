@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// One thing to embed: text, an image, audio or video, from a path, bytes or decoded values.
 #[derive(Clone)]
-pub struct Input(pub(crate) Source, pub(crate) TrackChoice);
+pub struct Input(pub(crate) Source, pub(crate) TrackChoice, pub(crate) Option<f64>);
 
 /// Contents are shared, so that an input is passed about without a copy of it.
 #[derive(Clone)]
@@ -35,71 +35,71 @@ pub(crate) enum Source {
 impl Input {
     /// A string. The role's prefix is put in front by the engine, never by the caller.
     pub fn text(text: impl Into<String>) -> Self {
-        Self(Source::Text(text.into().into()), TrackChoice::Default)
+        Self(Source::Text(text.into().into()), TrackChoice::Default, None)
     }
 
     /// An image file: PNG, JPEG, WebP, GIF (its first frame), BMP or TIFF, told by content and not by ending.
     pub fn image_file(path: impl Into<PathBuf>) -> Self {
-        Self(Source::ImageFile(path.into()), TrackChoice::Default)
+        Self(Source::ImageFile(path.into()), TrackChoice::Default, None)
     }
 
     /// The bytes of an image file.
     pub fn image_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
-        Self(Source::ImageBytes(bytes.into()), TrackChoice::Default)
+        Self(Source::ImageBytes(bytes.into()), TrackChoice::Default, None)
     }
 
     /// A decoded image.
     pub fn image_pixels(image: RgbImage) -> Self {
-        Self(Source::ImagePixels(Arc::new(image)), TrackChoice::Default)
+        Self(Source::ImagePixels(Arc::new(image)), TrackChoice::Default, None)
     }
 
     /// A video file: H.264 in MP4, MOV or MKV, animated GIF or WebP; other codecs where a program for them is there. Its
     /// audio is not heard: [`Input::audio_file`] of the same file is that.
     pub fn video_file(path: impl Into<PathBuf>) -> Self {
-        Self(Source::VideoFile(path.into()), TrackChoice::Default)
+        Self(Source::VideoFile(path.into()), TrackChoice::Default, None)
     }
 
     /// The bytes of a video file.
     pub fn video_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
-        Self(Source::VideoBytes(bytes.into()), TrackChoice::Default)
+        Self(Source::VideoBytes(bytes.into()), TrackChoice::Default, None)
     }
 
     /// Decoded frames of a video in order, taken whole.
     pub fn video_frames(frames: Vec<RgbImage>) -> Self {
-        Self(Source::VideoFrames(frames.into()), TrackChoice::Default)
+        Self(Source::VideoFrames(frames.into()), TrackChoice::Default, None)
     }
 
     /// Image files that are the frames of a video in order, taken whole.
     pub fn video_frame_files(frames: Vec<PathBuf>) -> Self {
-        Self(Source::VideoFrameFiles(frames), TrackChoice::Default)
+        Self(Source::VideoFrameFiles(frames), TrackChoice::Default, None)
     }
 
     /// An audio file, or a video whose audio track is meant: WAV, FLAC, MP3, OGG, Opus, AAC, ALAC, AIFF or CAF, of any rate
     /// and number of channels.
     pub fn audio_file(path: impl Into<PathBuf>) -> Self {
-        Self(Source::AudioFile(path.into()), TrackChoice::Default)
+        Self(Source::AudioFile(path.into()), TrackChoice::Default, None)
     }
 
     /// The bytes of an audio file.
     pub fn audio_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
-        Self(Source::AudioBytes(bytes.into()), TrackChoice::Default)
+        Self(Source::AudioBytes(bytes.into()), TrackChoice::Default, None)
     }
 
     /// Mono samples in -1..1 with their rate in hertz.
     pub fn audio_samples(samples: impl Into<Arc<[f32]>>, rate_hz: u32) -> Self {
-        Self(Source::AudioSamples(samples.into(), rate_hz), TrackChoice::Default)
+        Self(Source::AudioSamples(samples.into(), rate_hz), TrackChoice::Default, None)
     }
 
     /// One item made of several, such as an image with its caption: one vector. Parts of parts count as parts. A family that
     /// takes no such items refuses it with [`ErrorKind::ModalityAbsent`](crate::ErrorKind::ModalityAbsent) and its name; one
     /// that does says in which order they are read. An audio or video among several parts is one segment at most.
     pub fn parts(parts: impl IntoIterator<Item = Input>) -> Self {
-        Self(Source::Parts(parts.into_iter().collect()), TrackChoice::Default)
+        Self(Source::Parts(parts.into_iter().collect()), TrackChoice::Default, None)
     }
 
     /// A query and a document, for a model that scores them.
     pub(crate) fn pair(query: Input, document: Input) -> Self {
-        Self(Source::Pair(Arc::new([query, document])), TrackChoice::Default)
+        Self(Source::Pair(Arc::new([query, document])), TrackChoice::Default, None)
     }
 
     /// Whether it is a query and a document.
@@ -142,6 +142,18 @@ impl Input {
     #[must_use]
     pub fn track(mut self, track: TrackChoice) -> Self {
         self.1 = track;
+        self
+    }
+
+    /// How many a second the frames of a list are; by default as many as the model was made for. It counts where a model is told
+    /// the times of frames, and is of no effect on other inputs: files say it themselves.
+    ///
+    /// # Panics
+    /// Unless it is a positive number.
+    #[must_use]
+    pub fn frame_rate(mut self, per_second: f64) -> Self {
+        assert!(per_second > 0.0 && per_second.is_finite(), "frames follow each other at a positive rate");
+        self.2 = Some(per_second);
         self
     }
 

@@ -13,4 +13,4 @@ pub(crate) use input::Source;
 pub use input::{Input, Role};
 pub use request::{Asked, Progress, Request};
 pub(crate) use result::{Answer, Scored};
-pub use result::{Chunk, Embedded, OutputKind, Ranked, Segment, Span, Sparse, Timings, max_sim};
+pub use result::{Chunk, Embedded, Features, OutputKind, Ranked, Segment, Span, Sparse, Timings, max_sim};

@@ -60,6 +60,10 @@ pub struct Request {
     pub(crate) truncation: Truncation,
     pub(crate) frames: Option<u32>,
     pub(crate) instruction: Option<String>,
+    /// Whether the vector was asked for by name.
+    pub(crate) dense: bool,
+    /// Whether the rows that media become are wanted.
+    pub(crate) features: bool,
     /// What is wanted beside the vector.
     pub(crate) rows: RowsWanted,
     /// Tokens of a chunk of a text whose chunks have vectors of their own.
@@ -124,15 +128,17 @@ impl Request {
         self
     }
 
-    /// What is wanted of a text: its vector in any case, and what else the model gives of its tokens.
+    /// What is wanted of an item: its vector in any case, and what else the model gives of its tokens. Unless something is
+    /// asked for, what the model gives first.
     #[must_use]
     pub fn outputs(mut self, outputs: impl IntoIterator<Item = OutputKind>) -> Self {
-        self.rows = RowsWanted::default();
+        (self.dense, self.features, self.rows) = (false, false, RowsWanted::default());
         for output in outputs {
             match output {
-                OutputKind::Dense => {}
+                OutputKind::Dense => self.dense = true,
                 OutputKind::Sparse => self.rows.sparse = true,
                 OutputKind::Multi => self.rows.multi = true,
+                OutputKind::Features => self.features = true,
             }
         }
         self
@@ -218,7 +224,7 @@ impl Request {
     /// Whether an input has one result under both.
     pub(crate) fn same_result(&self, other: &Self) -> bool {
         let result = |r: &Self| (r.role, r.dim, r.truncation, r.frames);
-        let texts = |r: &Self| (r.rows, r.late_chunks, r.task.clone(), r.instruction.clone());
+        let texts = |r: &Self| (r.rows, r.features, r.late_chunks, r.task.clone(), r.instruction.clone());
         result(self) == result(other) && texts(self) == texts(other)
     }
 
@@ -263,6 +269,9 @@ impl Request {
             pieces.add(b"late chunks");
             pieces.number(tokens.get() as u64);
         }
+        if self.features {
+            pieces.add(b"features");
+        }
         pieces.finish()
     }
 }
@@ -300,6 +309,7 @@ mod tests {
             base.clone().instruction("find"),
             base.clone().outputs([OutputKind::Sparse]),
             base.clone().outputs([OutputKind::Dense, OutputKind::Multi]),
+            base.clone().outputs([OutputKind::Features]),
         ];
         assert!(others.iter().all(|other| key(other) != key(&base)));
         assert_ne!(base.key_of(input, "another"), key(&base));

@@ -14,12 +14,15 @@ use crate::embedding::Embedding;
 /// A vector with what is known of how it was made. Two are equal where all but their timings is.
 #[derive(Debug, Clone)]
 pub struct Embedded {
-    /// The vector.
+    /// The vector. Of a model that gives nothing but [`OutputKind::Multi`] or [`OutputKind::Features`] it is the unit mean of those
+    /// rows, which nobody has trained: such a model is compared by its rows.
     pub embedding: Embedding,
     /// A weight for each token of the text that has one, where [`OutputKind::Sparse`] was asked for.
     pub sparse: Option<Sparse>,
-    /// A vector for each row of the text, where [`OutputKind::Multi`] was asked for.
+    /// A vector for each row of the item, where [`OutputKind::Multi`] was asked for or is all that the model gives.
     pub multi: Option<Vec<Embedding>>,
+    /// The rows that its media became, where [`OutputKind::Features`] was asked for or is all that the model gives.
+    pub features: Option<Features>,
     /// What it was made from.
     pub modality: Modality,
     /// Rows that entered the backbone, of all segments together.
@@ -49,8 +52,10 @@ pub struct Chunk {
 
 impl PartialEq for Embedded {
     fn eq(&self, other: &Self) -> bool {
-        let Self { embedding, sparse, multi, modality, tokens, truncated, segments, chunks, timings: _ } = self;
-        (embedding, sparse, multi, chunks) == (&other.embedding, &other.sparse, &other.multi, &other.chunks)
+        let Self { embedding, sparse, multi, features, modality, tokens, truncated, segments, chunks, timings: _ } =
+            self;
+        (embedding, sparse, multi, features) == (&other.embedding, &other.sparse, &other.multi, &other.features)
+            && chunks == &other.chunks
             && (modality, tokens, truncated, segments)
                 == (&other.modality, &other.tokens, &other.truncated, &other.segments)
     }
@@ -63,13 +68,20 @@ pub enum OutputKind {
     Dense,
     /// Weights of the tokens of a text, over the vocabulary.
     Sparse,
-    /// A vector for each row of a text, for late interaction.
+    /// A vector for each row of an item, for late interaction.
     Multi,
+    /// The rows that media become in the sequence of the model.
+    Features,
 }
 
 impl OutputKind {
     /// Every kind.
-    pub const ALL: [OutputKind; 3] = [OutputKind::Dense, OutputKind::Sparse, OutputKind::Multi];
+    pub const ALL: [OutputKind; 4] = [OutputKind::Dense, OutputKind::Sparse, OutputKind::Multi, OutputKind::Features];
+
+    /// The kind of a name that people type; `None` for any other name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 
     /// The name that people type.
     pub fn name(self) -> &'static str {
@@ -77,7 +89,42 @@ impl OutputKind {
             OutputKind::Dense => "dense",
             OutputKind::Sparse => "sparse",
             OutputKind::Multi => "multi",
+            OutputKind::Features => "features",
         }
+    }
+}
+
+/// Rows that the media of an item became, as a decoder would get them: behind their tower and its connector, not normalised.
+/// Several media, and several segments of a long one, stand one behind the other.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Features {
+    /// Numbers of a row.
+    pub width: usize,
+    /// The rows, `[rows, width]`.
+    pub rows: Vec<f32>,
+    /// What is added to the residual stream at their place, the first set behind the first layer and so on (DeepStack), zeros
+    /// for media that add nothing: `[rows, width]` each; mostly none.
+    pub deepstack: Vec<Vec<f32>>,
+}
+
+impl Features {
+    /// Puts the rows of another medium behind these.
+    pub(crate) fn append(&mut self, other: Self) {
+        let (before, added) = (self.rows.len(), other.rows.len());
+        self.width = self.width.max(other.width);
+        let mut sets = other.deepstack.into_iter();
+        for set in &mut self.deepstack {
+            match sets.next() {
+                Some(more) => set.extend(more),
+                None => set.resize(before + added, 0.0),
+            }
+        }
+        for more in sets {
+            let mut set = vec![0.0; before];
+            set.extend(more);
+            self.deepstack.push(set);
+        }
+        self.rows.extend(other.rows);
     }
 }
 
@@ -258,6 +305,16 @@ mod tests {
             [0.5, 30.0, -2.0, 0.5, 40.0].into_iter().enumerate().map(|(i, logit)| ranked(i, logit)).collect();
         Ranked::sort(&mut documents);
         assert_eq!(documents.iter().map(|one| one.index).collect::<Vec<_>>(), [4, 1, 0, 3, 2]);
+    }
+
+    #[test]
+    fn media_without_deepstack_have_zeros_in_the_sets_of_others() {
+        let plain = |value: f32| Features { width: 2, rows: vec![value; 2], deepstack: Vec::new() };
+        let mut all = plain(1.0);
+        all.append(Features { width: 2, rows: vec![2.0; 4], deepstack: vec![vec![3.0; 4]] });
+        all.append(plain(4.0));
+        assert_eq!(all.rows, [1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 4.0, 4.0]);
+        assert_eq!(all.deepstack, [[0.0, 0.0, 3.0, 3.0, 3.0, 3.0, 0.0, 0.0]]);
     }
 
     #[test]

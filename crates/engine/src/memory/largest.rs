@@ -27,7 +27,10 @@ pub fn largest_inputs(record: &RecordFolder, compute: Dtype) -> Vec<LargestInput
     let copies = |modality| copied_weights(record, None, Some(modality), compute);
     let row = |input, rows, bytes| LargestInput { input, rows, bytes: budget_for(bytes) };
     let longest = header.family.max_tokens();
-    let mut found = vec![row("longest text", longest, estimate.text_item(longest))];
+    let mut found = Vec::new();
+    if header.family.takes(Modality::Text) {
+        found.push(row("longest text", longest, estimate.text_item(longest)));
+    }
     let (spec, preprocess) = (header.family.spec(), &header.preprocess);
     let ends = estimate.text_unit(&[64]);
     match spec.image {

@@ -6,7 +6,7 @@ use omniburn_media::{
     AudioSource, ImageSource, ImageTarget, MemoryEstimate, SquareFit, SquareTarget, VideoOptions, VideoSource,
 };
 use omniburn_media::{audio_track_estimate, frames_estimate, image_estimate, video_estimate};
-use omniburn_models::family::{AudioForm, ImageForm};
+use omniburn_models::family::{AudioForm, ImageForm, RowOutputs};
 use omniburn_models::record::{Modality, RecordHeader, SoundPreprocess};
 
 use super::preparer::{Look, Prepared, Preparer, longest_clip_s};
@@ -87,7 +87,12 @@ impl Estimator {
             input.0,
             Source::VideoFile(_) | Source::VideoBytes(_) | Source::AudioFile(_) | Source::AudioBytes(_)
         ) || matches!(input.0, Source::AudioSamples(..));
-        Ok(ItemNeed { media, share: self.share(shape), streams, rows: shape.rows() })
+        Ok(ItemNeed {
+            media,
+            share: self.share(shape) + self.features_bytes(shape.tokens(), request),
+            streams,
+            rows: shape.rows(),
+        })
     }
 
     /// What an item of several parts, or a pair with media, needs: its parts are prepared one after the other, and their rows are
@@ -107,7 +112,7 @@ impl Estimator {
             need.share += self.share(shape);
             (need.rows, tokens) = (need.rows + shape.rows(), tokens + shape.tokens());
         }
-        need.share += self.budget.text_unit(&[tokens]);
+        need.share += self.budget.text_unit(&[tokens]) + self.features_bytes(tokens, request);
         Ok(need)
     }
 
@@ -195,7 +200,7 @@ impl Estimator {
         let spec = self.header().family.spec();
         let late = spec.outputs.rows().and_then(|rows| rows.late.as_ref());
         let widest = late.into_iter().flat_map(|late| &late.dense).map(|dense| dense.outputs).max().unwrap_or(0);
-        let own = if request.rows.multi { 12 * spec.hidden.max(widest) as u64 } else { 0 };
+        let own = if request.rows.multi { 12 * spec.hidden.max(widest) as u64 } else { self.own_rows() };
         self.budget.text_item(rows) + rows as u64 * own
     }
 
@@ -210,7 +215,9 @@ impl Estimator {
     pub(crate) fn need_of(&self, prepared: &Prepared, before: &ItemNeed, request: &Request) -> u64 {
         match prepared {
             Prepared::Text { sequence, .. } => self.text_share(sequence.len(), request),
-            Prepared::Media(medium) => medium.rows.bytes() + self.share_of(medium),
+            Prepared::Media(medium) => {
+                medium.rows.bytes() + self.share_of(medium) + self.features_bytes(medium.tokens, request)
+            }
             Prepared::Long(_) => before.bytes(),
         }
     }
@@ -226,9 +233,24 @@ impl Estimator {
         }
     }
 
+    /// Bytes of the rows that media become and of what is added to them behind three layers, on the device, as they are read back
+    /// and as they are kept, where they are wanted of a sequence of so many rows.
+    fn features_bytes(&self, tokens: usize, request: &Request) -> u64 {
+        let spec = self.header().family.spec();
+        let wanted = request.features || spec.outputs.rows().is_some_and(RowOutputs::only_features);
+        if wanted { (4 * 12 * spec.hidden * tokens) as u64 } else { 0 }
+    }
+
+    /// Bytes of a token's own vector on the device, as it is read back and as it is kept, of a model that gives nothing else.
+    fn own_rows(&self) -> u64 {
+        let spec = self.header().family.spec();
+        if spec.outputs.rows().is_some_and(|forms| forms.alone) { 12 * spec.hidden.max(spec.vector) as u64 } else { 0 }
+    }
+
     fn share(&self, shape: Shape) -> u64 {
         let budget = &self.budget;
-        match shape {
+        let own = shape.tokens() as u64 * self.own_rows();
+        own + match shape {
             Shape::Patches { window, windows, tokens } => budget.patches_item(window, windows, tokens),
             Shape::Frames { window, frames, tokens } => budget.frames_item(window, frames, tokens),
             Shape::Squares { patches: Some(patches), tokens, .. } => budget.patches_item(patches, 1, tokens),

@@ -42,6 +42,10 @@ impl Preparer {
             return Err(ItemError::ModalityAbsent { modality: input.modality(), reason });
         };
         let leaves = in_order(form, input.leaves());
+        if form.one_image && leaves.len() > 1 && leaves.iter().any(|leaf| leaf.modality() != Modality::Text) {
+            let reason = format!("the family `{}` takes one image or texts alone as an item", family.name());
+            return Err(ItemError::ModalityAbsent { modality: input.modality(), reason });
+        }
         if let [lone] = leaves[..]
             && lone.modality() != Modality::Text
         {
@@ -53,7 +57,7 @@ impl Preparer {
         let mut lines = Lines::default();
         lines.text(prompt::opening(prompt, self.header(), request));
         self.write(&leaves, Some(prompt), request, &mut lines)?;
-        lines.text(&*prompt.behind);
+        lines.text(prompt::closing(prompt, request, kind_of(&leaves)));
         let layout = self.lay(&lines.lines, &lines.parts, true)?;
         let medium = self.laid(input.modality(), rows_of(lines.parts), layout, None)?;
         Ok(Prepared::Media(medium))
@@ -67,11 +71,13 @@ impl Preparer {
         request: &Request,
     ) -> Result<Prepared, ItemError> {
         let limit = self.header().family.max_tokens();
-        let before = prompt::opening(prompt, self.header(), request);
-        let mut rest: String =
-            texts.iter().map(|text| prompt::text_part(prompt, self.header(), request, text)).collect();
-        rest.push_str(&prompt.behind);
-        let found = self.tokenizer.text_ids(&before, &rest, limit, request.truncation)?;
+        let [before, behind] = prompt::around_texts(prompt, self.header(), request);
+        let texts: String = texts.iter().map(|text| prompt::text_part(prompt, self.header(), request, text)).collect();
+        let (rest, kept) = match prompt.keeps_end {
+            true => (texts, behind.as_str()),
+            false => ([texts.as_str(), &behind].concat(), ""),
+        };
+        let found = self.tokenizer.text_ids_before(&before, &rest, kept, limit, request.truncation)?;
         if found.ids.is_empty() {
             return Err(ItemError::Empty { modality: Modality::Text });
         }
@@ -218,13 +224,19 @@ impl Preparer {
             _ => None,
         };
         let Some(grid) = grid.filter(|_| stamped && part.modality == Modality::Video) else {
-            return Ok(vec![(None, FeatureSpan { part: index, rows: 0..features, grid })]);
+            let clock = self.header().family.parts_form().and_then(|form| form.clock);
+            let times = match (clock, grid) {
+                (Some(clock), Some(grid)) if part.modality == Modality::Video => clock.times(grid.t, part.group_s),
+                _ => Vec::new(),
+            };
+            return Ok(vec![(None, FeatureSpan { part: index, rows: 0..features, grid, times })]);
         };
         assert_eq!(part.stamps.len(), grid.t, "each group of frames is shown at a time");
         let rows = grid.h * grid.w;
         let group = |(group, stamp): (usize, &f64)| {
             let grid = Some(Grid { t: 1, ..grid });
-            (Some(*stamp), FeatureSpan { part: index, rows: group * rows..(group + 1) * rows, grid })
+            let rows = group * rows..(group + 1) * rows;
+            (Some(*stamp), FeatureSpan { part: index, rows, grid, times: Vec::new() })
         };
         Ok(part.stamps.iter().enumerate().map(group).collect())
     }
@@ -249,6 +261,12 @@ impl Preparer {
             Err(ItemError::Request { reason })
         })
     }
+}
+
+/// The kind that an item of these parts is asked about: audio where it has some, else its first medium.
+fn kind_of(leaves: &[&Input]) -> Modality {
+    let kinds = || leaves.iter().map(|leaf| leaf.modality()).filter(|kind| *kind != Modality::Text);
+    kinds().find(|kind| *kind == Modality::Audio).or_else(|| kinds().next()).unwrap_or(Modality::Text)
 }
 
 /// Several media, or the only one.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use omniburn_media::{AudioReader, AudioSource, RgbImage, SEGMENT_SECONDS, TextTokenizer, VisionPreprocess};
 use omniburn_media::{
     ClipCutter, HertzRange, MediaError, MelPreprocess, SquareTarget, TrackChoice, Video, VideoOptions, VideoSource,
-    decibel_mel, decode_image, decode_image_file, image_patches, log_mel, log_mel_mirrored, sample_times,
-    sampled_patches,
+    decibel_mel, decode_image, decode_image_file, image_patches, log_mel, log_mel_mirrored, log_mel_of_least,
+    sample_times, sampled_patches,
 };
 use omniburn_media::{PairCut, PairIds, PlacedIds, PromptPair, Truncation};
 use omniburn_models::blocks::{LateInteraction, QueryExpansion};
@@ -75,6 +75,8 @@ pub(super) struct Part {
     pub rows: Rows,
     /// Of a video, when each of its groups of frames is shown, in seconds.
     pub stamps: Vec<f64>,
+    /// Of a video, how long each of them is shown, in seconds.
+    pub group_s: f64,
 }
 
 impl Prepared {
@@ -126,6 +128,10 @@ impl Preparer {
 
     fn prepare_unguarded(&self, input: Input, request: &Request) -> Result<Prepared, ItemError> {
         self.check_files_and_take(&input)?;
+        if request.features && input.modality() == Modality::Text {
+            let reason = "it goes through no tower, so that it has no features".into();
+            return Err(ItemError::ModalityAbsent { modality: Modality::Text, reason });
+        }
         match &input.0 {
             Source::Text(text) => self.prepare_text(text, request),
             Source::Pair(pair) => self.prepare_pair(pair, request),
@@ -148,8 +154,14 @@ impl Preparer {
     /// Opens a medium, and decodes what is decoded whole.
     pub(super) fn open(&self, input: &Input, request: &Request) -> Result<Opened, ItemError> {
         let track = &input.1;
-        let whole = |modality, rows, stamps| Ok(Opened::Whole(Part { modality, rows, stamps }));
-        let image = |rows| whole(Modality::Image, rows, Vec::new());
+        let image =
+            |rows: Rows| Ok(Opened::Whole(Part { modality: Modality::Image, rows, stamps: Vec::new(), group_s: 0.0 }));
+        let frames = |rows: Rows, count: usize| {
+            let per_second = input.2.unwrap_or_else(|| self.list_rate());
+            let times: Vec<f64> = (0..count).map(|frame| frame as f64 / per_second).collect();
+            let (stamps, group_s) = (self.stamps(&times), self.group_frames() as f64 / per_second);
+            Ok(Opened::Whole(Part { modality: Modality::Video, rows, stamps, group_s }))
+        };
         match &input.0 {
             Source::ImageFile(path) => {
                 let rows = self.image(&decode_image_file(path)?);
@@ -157,16 +169,16 @@ impl Preparer {
             }
             Source::ImageBytes(bytes) => image(self.image(&decode_image(bytes, "image")?)?),
             Source::ImagePixels(pixels) => image(self.image(pixels)?),
-            Source::VideoFrames(frames) => {
-                let rows = self.frames(frames.len(), |n, each| each(&frames[n]))?;
-                whole(Modality::Video, rows, self.list_stamps(frames.len()))
+            Source::VideoFrames(list) => {
+                let rows = self.frames(list.len(), |n, each| each(&list[n]))?;
+                frames(rows, list.len())
             }
             Source::VideoFrameFiles(paths) => {
                 let rows = self.frames(paths.len(), |n, each| {
                     // One at a time, so that a list of a thousand photos is not held decoded.
                     each(&decode_image_file(&paths[n])?).map_err(|error| error.of(paths[n].display().to_string()))
                 })?;
-                whole(Modality::Video, rows, self.list_stamps(paths.len()))
+                frames(rows, paths.len())
             }
             Source::VideoFile(path) => self.open_video(&VideoSource::File(path.clone()), track, request),
             Source::VideoBytes(bytes) => {
@@ -318,7 +330,7 @@ impl Preparer {
                 None => return self.prepare_media_pair(form, pair, request),
             },
             None => match pair {
-                [Input(Source::Text(query), _), Input(Source::Text(document), _)] => {
+                [Input(Source::Text(query), ..), Input(Source::Text(document), ..)] => {
                     [query, document].map(|text| text.to_string())
                 }
                 _ => {
@@ -451,7 +463,7 @@ impl Preparer {
             LongSource::Audio(reader) => {
                 let Some(segment) = reader.next_segment()? else { return Ok(None) };
                 let rows = self.audio(&segment.samples)?;
-                let part = Part { modality: Modality::Audio, rows, stamps: Vec::new() };
+                let part = Part { modality: Modality::Audio, rows, stamps: Vec::new(), group_s: 0.0 };
                 Some((part, Span { start_s: segment.start_s, end_s: segment.end_s }))
             }
             LongSource::Video { video, at_s, frames } => {
@@ -475,7 +487,8 @@ impl Preparer {
                     }
                 };
                 let stamps = self.stamps(&times);
-                Some((Part { modality: Modality::Video, rows, stamps }, Span { start_s, end_s }))
+                let group_s = self.group_frames() as f64 * (end_s - start_s) / (*frames).max(1) as f64;
+                Some((Part { modality: Modality::Video, rows, stamps, group_s }, Span { start_s, end_s }))
             }
         })
     }
@@ -542,11 +555,19 @@ impl Preparer {
         family.max_tokens().max(most)
     }
 
-    /// When the groups of frames of a list of this many frames are shown.
-    fn list_stamps(&self, frames: usize) -> Vec<f64> {
-        let per_second = self.header().family.parts_form().and_then(|form| form.stamps).unwrap_or(1);
-        let times: Vec<f64> = (0..frames).map(|frame| frame as f64 / f64::from(per_second.max(1))).collect();
-        self.stamps(&times)
+    /// How many a second the frames of a list are, where their caller does not say it.
+    fn list_rate(&self) -> f64 {
+        let form = self.header().family.parts_form();
+        let said = form.and_then(|form| form.stamps.or(form.clock.map(|clock| clock.frames_per_second)));
+        f64::from(said.unwrap_or(1).max(1))
+    }
+
+    /// Frames of a group; 1 where frames come in none.
+    fn group_frames(&self) -> usize {
+        match self.header().family.spec().image {
+            Some(ImageForm::Patches { temporal_patch, .. }) => temporal_patch.max(1),
+            _ => 1,
+        }
     }
 
     /// When the groups of frames at these times are shown: in the middle of the first and the last frame of a group, where the
@@ -555,11 +576,8 @@ impl Preparer {
     /// # Source
     /// transformers 5.23.0, `Qwen3VLProcessor._calculate_timestamps`.
     fn stamps(&self, times: &[f64]) -> Vec<f64> {
-        let Some(ImageForm::Patches { temporal_patch, .. }) = self.header().family.spec().image else {
-            return Vec::new();
-        };
         let middle = |group: &[f64]| group.first().zip(group.last()).map_or(0.0, |(first, last)| (first + last) / 2.0);
-        times.chunks(temporal_patch.max(1)).map(middle).collect()
+        times.chunks(self.group_frames()).map(middle).collect()
     }
 
     /// Refuses an input whose files are not there, or that is not taken. Of a pair or an item of several parts the kinds count
@@ -596,6 +614,7 @@ impl Preparer {
             _ if !allowed => Some("its tower was not allowed to load".into()),
             _ if self.header().family.takes(modality) => None,
             Modality::Audio => Some("the record has no audio tower".into()),
+            Modality::Text => Some("the record has no text model".into()),
             _ => Some("the record has no image tower".into()),
         }
     }
@@ -621,7 +640,12 @@ impl Preparer {
         }
         let Some(least_s) = audio.and_then(|audio| audio.whole_seconds) else {
             let mirrored = audio.is_some_and(|audio| audio.mirrored);
-            let frames = if mirrored { log_mel_mirrored(samples, &settings) } else { log_mel(samples, &settings) };
+            let frames = match &self.header().family.spec().audio {
+                _ if mirrored => log_mel_mirrored(samples, &settings),
+                // Its stem makes a row of every frame.
+                Some(AudioForm::Chunked(_)) => log_mel_of_least(samples, &settings, 1),
+                _ => log_mel(samples, &settings),
+            };
             return Ok(Rows::Mel(Arc::new(frames?)));
         };
         let rate = settings.sample_rate_hz as usize;

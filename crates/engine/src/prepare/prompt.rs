@@ -38,7 +38,7 @@ pub(crate) fn around(
 ) -> Result<Around, ItemError> {
     if let Some(prompt) = header.family.item_prompt() {
         let before = opening(prompt, header, request);
-        return Ok(Around::Prompt { before, behind: prompt.behind.clone() });
+        return Ok(Around::Prompt { before, behind: closing(prompt, request, modality) });
     }
     let spec = header.family.spec();
     let frame = match (spec.ends, spec.image, modality) {
@@ -64,7 +64,24 @@ pub(crate) fn opening(prompt: &ItemPrompt, header: &RecordHeader, request: &Requ
             let given = asked.filter(|asked| !asked.is_empty()).or((!role.is_empty()).then(|| role.into()));
             [&*prompt.before, given.as_ref().unwrap_or(default), behind].concat()
         }
-        InstructionPlace::EachText { .. } => prompt.before.clone(),
+        InstructionPlace::EachText { .. } | InstructionPlace::Behind { .. } | InstructionPlace::Nowhere => {
+            prompt.before.clone()
+        }
+    }
+}
+
+/// What stands behind the parts of an item of this kind.
+pub(crate) fn closing(prompt: &ItemPrompt, request: &Request, kind: Modality) -> String {
+    let InstructionPlace::Behind { before, default } = &prompt.instruction else { return prompt.behind.clone() };
+    let asked = request.instruction.clone().unwrap_or_else(|| default.replace("{kind}", kind.name()));
+    if asked.is_empty() { prompt.behind.clone() } else { [before, &asked, &prompt.behind].map(String::as_str).concat() }
+}
+
+/// What stands in front of and behind an item of texts alone.
+pub(crate) fn around_texts(prompt: &ItemPrompt, header: &RecordHeader, request: &Request) -> [String; 2] {
+    match &prompt.texts {
+        Some(own) => [own.before.clone(), own.behind.clone()],
+        None => [opening(prompt, header, request), closing(prompt, request, Modality::Text)],
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use omniburn_models::blocks::Pooling;
 use omniburn_models::family::TextRule;
-use omniburn_models::family::{PairForm, TextModel};
+use omniburn_models::family::{PairForm, RowOutputs, RowsWanted, TextModel};
+use omniburn_models::items::InstructionPlace;
 use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader};
 use omniburn_models::{Isa, IsaUnavailable};
 use omniburn_scheduler::Priority;
@@ -185,7 +186,13 @@ impl Session {
             (Wanted::Vectors, None) | (Wanted::Scores, Some(_)) => {}
         }
         let gives = header.family.spec().outputs.names();
-        for (wanted, kind) in [(request.rows.sparse, OutputKind::Sparse), (request.rows.multi, OutputKind::Multi)] {
+        let asked = [
+            (request.dense && wanted == Wanted::Vectors, OutputKind::Dense),
+            (request.rows.sparse, OutputKind::Sparse),
+            (request.rows.multi, OutputKind::Multi),
+            (request.features, OutputKind::Features),
+        ];
+        for (wanted, kind) in asked {
             if wanted && !gives.contains(&kind.name()) {
                 return Err(EngineError::UnknownOutput { asked: kind.name(), gives });
             }
@@ -195,7 +202,9 @@ impl Session {
         {
             return Err(EngineError::NoLateChunks { reason });
         }
-        let instructed = matches!(pairs, Some(PairForm::Prompt(_))) || header.family.item_prompt().is_some();
+        let prompt = header.family.item_prompt();
+        let asked = prompt.is_some_and(|prompt| prompt.instruction != InstructionPlace::Nowhere);
+        let instructed = matches!(pairs, Some(PairForm::Prompt(_))) || asked;
         if request.instruction.is_some() && !instructed {
             return Err(EngineError::NoInstruction { family: header.family.name() });
         }
@@ -206,6 +215,19 @@ impl Session {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What a request wants of each row; of a model that gives nothing else, their vectors in any case.
+    pub(crate) fn rows_of(&self, request: &Request) -> RowsWanted {
+        let forms = self.header().family.spec().outputs.rows();
+        let alone = forms.is_some_and(|forms| forms.alone && forms.multi.is_some());
+        RowsWanted { multi: request.rows.multi || alone, ..request.rows }
+    }
+
+    /// Whether a request wants what media become; of a model that gives nothing else, in any case.
+    pub(crate) fn features_of(&self, request: &Request) -> bool {
+        let forms = self.header().family.spec().outputs.rows();
+        request.features || forms.is_some_and(RowOutputs::only_features)
     }
 
     /// The dimension of a request's vectors; `None` is the full width.

@@ -40,7 +40,9 @@ impl Parts {
         compute: Dtype,
         verify: bool,
     ) -> Result<Self, RecordError> {
-        check_digest(&record, TOKENS_FILE, verify)?;
+        if record.header().family.takes(Modality::Text) {
+            check_digest(&record, TOKENS_FILE, verify)?;
+        }
         let tokens = record.header().family.open_tokens(&record)?;
         Ok(Self {
             record,
@@ -54,8 +56,11 @@ impl Parts {
         })
     }
 
-    /// The tokenizer, read anew.
+    /// The tokenizer, read anew; one without tokens where no text is read.
     pub(crate) fn tokenizer(&self) -> Result<TextTokenizer, EngineError> {
+        if !self.record.header().family.takes(Modality::Text) {
+            return Ok(TextTokenizer::without_tokens());
+        }
         if self.verify || !self.record.is_inside() {
             self.record.verify_file(TOKENIZER_FILE)?;
         }

@@ -15,7 +15,7 @@ use omniburn_scheduler::Priority;
 use super::open::Session;
 use super::plan::{Piece, plan_text, plan_tower};
 use crate::call::{
-    Answer, CallEvent, Chunk, Embedded, InputDigest, Request, Role, Scored, Segment, Sparse, Timings, UnitRan,
+    Answer, CallEvent, Chunk, Embedded, Features, InputDigest, Request, Role, Scored, Segment, Sparse, Timings, UnitRan,
 };
 use crate::embedding::{Embedding, EmbeddingError};
 use crate::error::ItemError;
@@ -184,7 +184,7 @@ impl Run<'_> {
         let texts = TextSet {
             text: Arc::clone(text),
             sequences: items.iter().map(|t| t.sequence.clone()).collect(),
-            wanted: self.request.rows,
+            wanted: self.session.rows_of(self.request),
             stage,
             reserved: items.iter().map(|t| Arc::clone(&t.reserved)).collect(),
         };
@@ -214,7 +214,7 @@ impl Run<'_> {
         if let Some(cut) = item.pair {
             return scored(&pooled.values, tokens, cut, timings).map(Answer::Score);
         }
-        let Pooled { values, chunks, weights, rows } = pooled;
+        let Pooled { values, chunks, weights, rows, .. } = pooled;
         let dim = self.session.dim_of(self.request);
         let chunk = |((values, rows), bytes): ((Vec<f32>, &Range<usize>), &Range<usize>)| {
             Ok::<_, ItemError>(Chunk { bytes: bytes.clone(), tokens: rows.len(), embedding: embedding(values, dim)? })
@@ -223,7 +223,7 @@ impl Run<'_> {
         let chunks = chunks.collect::<Result<Vec<_>, _>>()?;
         let embedding = embedding(values, dim)?;
         let forms = self.session.header().family.spec().outputs.rows();
-        let (unweighted, in_front) = forms.map_or((None, None), |forms| (forms.sparse.as_ref(), forms.multi));
+        let unweighted = forms.and_then(|forms| forms.sparse.as_ref());
         let sparse = unweighted.filter(|_| self.request.rows.sparse).map(|unweighted| {
             match weights.iter().position(|weight| !weight.is_finite()) {
                 Some(index) => Err(EmbeddingError::NotFinite { index }),
@@ -231,18 +231,14 @@ impl Run<'_> {
             }
         });
         let late = forms.and_then(|forms| forms.late.as_ref()).filter(|_| self.request.role == Role::Document);
-        let skipped = |id: &u32| late.is_some_and(|late| late.skiplist.contains(id));
-        let multi = in_front.filter(|_| self.request.rows.multi).map(|in_front| {
-            let rows = rows.chunks_exact((rows.len() / tokens.max(1)).max(1)).zip(&item.sequence.ids).skip(in_front);
-            let rows = rows.filter(|(_, id)| !skipped(id));
-            rows.map(|(row, _)| Embedding::from_raw(row.to_vec())).collect::<Result<Vec<_>, _>>()
-        });
+        let skipped = |at: usize| late.is_some_and(|late| late.skiplist.contains(&item.sequence.ids[at]));
         let (modality, truncated, segments) = (Modality::Text, item.truncated, Vec::new());
-        let (sparse, multi) = (sparse.transpose()?, multi.transpose()?);
+        let (sparse, multi, features) = (sparse.transpose()?, self.multi(&rows, tokens, skipped)?, None);
         Ok(Answer::Vector(Embedded {
             embedding,
             sparse,
             multi,
+            features,
             modality,
             tokens,
             truncated,
@@ -250,6 +246,22 @@ impl Run<'_> {
             chunks,
             timings,
         }))
+    }
+
+    /// The vectors of an item's rows, where they are wanted and the model gives them, but of those that are skipped; `rows` are
+    /// those of so many tokens.
+    fn multi(
+        &self,
+        rows: &[f32],
+        tokens: usize,
+        skipped: impl Fn(usize) -> bool,
+    ) -> Result<Option<Vec<Embedding>>, EmbeddingError> {
+        let in_front = self.session.header().family.spec().outputs.rows().and_then(|forms| forms.multi);
+        let in_front = in_front.filter(|_| self.session.rows_of(self.request).multi);
+        let Some(in_front) = in_front else { return Ok(None) };
+        let rows = rows.chunks_exact((rows.len() / tokens.max(1)).max(1)).enumerate().skip(in_front);
+        let rows = rows.filter(|(at, _)| !skipped(*at));
+        rows.map(|(_, row)| Embedding::from_raw(row.to_vec())).collect::<Result<_, _>>().map(Some)
     }
 
     fn short_media(&mut self, text: &Arc<dyn TextModel>, items: Vec<(usize, Medium, Reservation)>) {
@@ -261,22 +273,30 @@ impl Run<'_> {
         }
         let pooled = self.media(text, &media);
         for ((index, medium), values) in indices.into_iter().zip(&media).zip(pooled) {
-            let result = values.and_then(|values| match medium.pair {
-                Some(cut) => scored(&values, medium.tokens, cut, Timings::default()).map(Answer::Score),
-                None => self.embedded(values, medium).map(Answer::Vector),
+            let result = values.and_then(|pooled| match medium.pair {
+                Some(cut) => scored(&pooled.values, medium.tokens, cut, Timings::default()).map(Answer::Score),
+                None => self.embedded(pooled, medium).map(Answer::Vector),
             });
             self.finish(index, result);
         }
     }
 
-    fn embedded(&self, values: Vec<f32>, medium: &Medium) -> Result<Embedded, ItemError> {
+    fn embedded(&self, pooled: Pooled, medium: &Medium) -> Result<Embedded, ItemError> {
+        let Pooled { values, rows, features, .. } = pooled;
         let embedding = embedding(values, self.session.dim_of(self.request))?;
+        if let Some(Features { rows, deepstack, .. }) = &features
+            && let Some(index) = rows.iter().chain(deepstack.iter().flatten()).position(|value| !value.is_finite())
+        {
+            return Err(EmbeddingError::NotFinite { index }.into());
+        }
+        let multi = self.multi(&rows, medium.tokens, |_| false)?;
         let (modality, tokens) = (medium.modality, medium.tokens);
         let segment = medium.span.map(|span| Segment { span, embedding: embedding.clone(), tokens });
         Ok(Embedded {
             embedding,
             sparse: None,
-            multi: None,
+            multi,
+            features,
             modality,
             tokens,
             truncated: false,
@@ -294,7 +314,7 @@ impl Run<'_> {
         (index, digest): (usize, Option<InputDigest>),
         mut long: Long,
     ) {
-        let result = self.segments(text, &mut long, digest).and_then(|(modality, segments)| {
+        let result = self.segments(text, &mut long, digest).and_then(|(modality, segments, features)| {
             let embedding = unit_mean(&segments)?;
             let tokens = segments.iter().map(|s| s.tokens).sum();
             let (sparse, multi, timings) = (None, None, Timings::default());
@@ -302,6 +322,7 @@ impl Run<'_> {
                 embedding,
                 sparse,
                 multi,
+                features,
                 modality,
                 tokens,
                 truncated: false,
@@ -318,9 +339,10 @@ impl Run<'_> {
         text: &Arc<dyn TextModel>,
         long: &mut Long,
         digest: Option<InputDigest>,
-    ) -> Result<(Modality, Vec<Segment>), ItemError> {
+    ) -> Result<(Modality, Vec<Segment>, Option<Features>), ItemError> {
         let modality = long.modality();
         let mut segments = Vec::new();
+        let mut features = self.session.features_of(self.request).then(Features::default);
         let mut current = self.session.preparer.next_segment(long, self.request)?;
         while let Some(medium) = current {
             let medium = Medium { digest, ..medium };
@@ -329,14 +351,18 @@ impl Run<'_> {
                 let values = self.media(text, std::slice::from_ref(&medium)).swap_remove(0);
                 (values, ahead.join())
             });
-            segments.extend(self.embedded(values?, &medium)?.segments);
+            let one = self.embedded(values?, &medium)?;
+            segments.extend(one.segments);
+            if let (Some(all), Some(own)) = (&mut features, one.features) {
+                all.append(own);
+            }
             current = next.unwrap_or_else(|panic| Err(ItemError::panicked(panic.as_ref())))?;
         }
-        Ok((modality, segments))
+        Ok((modality, segments, features))
     }
 
-    /// The pooled row of each medium, in order.
-    fn media(&self, text: &Arc<dyn TextModel>, media: &[Medium]) -> Vec<Result<Vec<f32>, ItemError>> {
+    /// What the passes of each medium gave, in order.
+    fn media(&self, text: &Arc<dyn TextModel>, media: &[Medium]) -> Vec<Result<Pooled, ItemError>> {
         let parts = media.iter().enumerate().flat_map(|(medium, one)| {
             one.rows.parts().iter().map(move |rows| TowerItem { medium, rows, pieces: Vec::new(), done: false })
         });
@@ -352,12 +378,13 @@ impl Run<'_> {
     }
 
     /// The vector of a medium that goes through tower, connector and encoder in one unit; `None` for other forms.
-    fn whole(&self, text: &Arc<dyn TextModel>, medium: &Medium) -> Option<Result<Vec<f32>, ItemError>> {
-        match &medium.rows {
-            Rows::Squares(squares) => Some(self.squares(text, medium, squares)),
-            Rows::Clips(clips) => Some(self.clips(text, medium, clips)),
-            Rows::Patches(_) | Rows::Mel(_) | Rows::Parts(_) => None,
-        }
+    fn whole(&self, text: &Arc<dyn TextModel>, medium: &Medium) -> Option<Result<Pooled, ItemError>> {
+        let vector = match &medium.rows {
+            Rows::Squares(squares) => self.squares(text, medium, squares),
+            Rows::Clips(clips) => self.clips(text, medium, clips),
+            Rows::Patches(_) | Rows::Mel(_) | Rows::Parts(_) => return None,
+        };
+        Some(vector.map(Pooled::from))
     }
 
     fn squares(
@@ -428,7 +455,7 @@ struct Media<'a> {
     text: &'a Arc<dyn TextModel>,
     media: &'a [Medium],
     items: Vec<TowerItem<'a>>,
-    results: Vec<Option<Result<Vec<f32>, ItemError>>>,
+    results: Vec<Option<Result<Pooled, ItemError>>>,
 }
 
 impl Media<'_> {
@@ -539,7 +566,7 @@ impl Media<'_> {
     }
 
     /// The sequence of a medium whose towers are done, through the backbone.
-    fn backbone(&mut self, medium: usize) -> Result<Vec<f32>, ItemError> {
+    fn backbone(&mut self, medium: usize) -> Result<Pooled, ItemError> {
         let parts = &self.run.session.parts;
         let mut rows = Vec::new();
         for item in self.items.iter_mut().filter(|item| item.medium == medium) {
@@ -551,7 +578,9 @@ impl Media<'_> {
         }
         let (text, device) = (Arc::clone(self.text), parts.device().clone());
         let medium = &self.media[medium];
-        let unit = MediaUnit::new(text, rows, medium.layout.clone(), device);
+        let (session, request) = (&self.run.session, self.run.request);
+        let (wanted, features) = (session.rows_of(request), session.features_of(request));
+        let unit = MediaUnit::new(text, rows, medium.layout.clone(), device).wanting(wanted, features);
         self.run.unit(unit, [medium.digest])
     }
 }

@@ -19,6 +19,7 @@ use omniburn_models::towers::vision::{VisionFeatures, VisionPass};
 use omniburn_models::towers::vit::VitPass;
 
 use super::cost::{Load, Stage};
+use crate::call::Features;
 use crate::error::ItemError;
 use crate::forms::{Layout, Levels, Pooled, Section, Sequence, Squares};
 
@@ -150,31 +151,32 @@ impl TextUnit {
         }
         Some(pieces)
     }
+}
 
-    /// What a pass gave, sequence by sequence.
-    fn pooled(&self, output: Output) -> Result<Vec<Pooled>, ItemError> {
-        let (vectors, weights, rows) = match output {
-            Output::Vectors(vectors) | Output::Scores(vectors) => (vectors, None, None),
-            Output::Rows { vectors, weights, rows } => (vectors, weights, rows),
-        };
-        let (mut weights, mut rows) = (self.split(weights)?, self.split(rows)?);
-        let mut each = read_rows(vectors)?.into_iter();
-        let pooled = self.chunks.iter().map(|chunks| Pooled {
-            chunks: each.by_ref().take(*chunks).collect(),
-            values: each.next().unwrap_or_default(),
-            weights: weights.next().unwrap_or_default(),
-            rows: rows.next().unwrap_or_default(),
-        });
-        Ok(pooled.collect())
-    }
+/// What a pass over sequences of these lengths gave, sequence by sequence, each with so many chunks in front of the whole.
+fn pooled(output: Output, lengths: &[usize], chunks: &[usize]) -> Result<Vec<Pooled>, ItemError> {
+    let (vectors, weights, rows) = match output {
+        Output::Vectors(vectors) | Output::Scores(vectors) => (vectors, None, None),
+        Output::Rows { vectors, weights, rows } => (vectors, weights, rows),
+    };
+    let (mut weights, mut rows) = (split(weights, lengths)?, split(rows, lengths)?);
+    let mut each = read_rows(vectors)?.into_iter();
+    let pooled = chunks.iter().map(|chunks| Pooled {
+        chunks: each.by_ref().take(*chunks).collect(),
+        values: each.next().unwrap_or_default(),
+        weights: weights.next().unwrap_or_default(),
+        rows: rows.next().unwrap_or_default(),
+        features: None,
+    });
+    Ok(pooled.collect())
+}
 
-    /// What belongs to the rows of each sequence; nothing where nothing was wanted.
-    fn split(&self, of_rows: Option<Tensor<2>>) -> Result<std::vec::IntoIter<Vec<f32>>, ItemError> {
-        let Some(of_rows) = of_rows else { return Ok(Vec::new().into_iter()) };
-        let mut rows = read_rows(of_rows)?.into_iter();
-        let each = self.lengths.iter().map(|length| rows.by_ref().take(*length).flatten().collect());
-        Ok(each.collect::<Vec<_>>().into_iter())
-    }
+/// What belongs to the rows of each sequence; nothing where nothing was wanted.
+fn split(of_rows: Option<Tensor<2>>, lengths: &[usize]) -> Result<std::vec::IntoIter<Vec<f32>>, ItemError> {
+    let Some(of_rows) = of_rows else { return Ok(Vec::new().into_iter()) };
+    let mut rows = read_rows(of_rows)?.into_iter();
+    let each = lengths.iter().map(|length| rows.by_ref().take(*length).flatten().collect());
+    Ok(each.collect::<Vec<_>>().into_iter())
 }
 
 impl Steps for TextUnit {
@@ -192,7 +194,7 @@ impl Steps for TextUnit {
         }
         let pass = self.pass.as_mut().expect("begun above");
         let output = pass.step();
-        output.map(|output| self.pooled(output)).transpose()
+        output.map(|output| pooled(output, &self.lengths, &self.chunks)).transpose()
     }
 }
 
@@ -531,12 +533,15 @@ pub(crate) struct MediumRows {
     pub connector: Connector,
 }
 
-/// The pooled row of one sequence of ids and rows of media.
+/// What a pass gives for one sequence of ids and rows of media.
 pub(crate) struct MediaUnit {
     text: Arc<dyn TextModel>,
     /// Each medium that the layout speaks of.
     media: Vec<MediumRows>,
     layout: Layout,
+    wanted: RowsWanted,
+    /// Whether what the media became is given, and what that is from the first step on.
+    features: (bool, Vec<FeatureRows>),
     device: Device,
     load: Load,
     pass: Option<Box<dyn Pass>>,
@@ -545,7 +550,13 @@ pub(crate) struct MediaUnit {
 impl MediaUnit {
     pub(crate) fn new(text: Arc<dyn TextModel>, media: Vec<MediumRows>, layout: Layout, device: Device) -> Self {
         let load = Load::of([layout.tokens()]);
-        Self { text, media, layout, device, load, pass: None }
+        let (wanted, features) = (RowsWanted::default(), (false, Vec::new()));
+        Self { text, media, layout, wanted, features, device, load, pass: None }
+    }
+
+    /// The same with what is wanted of each row, and whether what the media became is given.
+    pub(crate) fn wanting(self, wanted: RowsWanted, features: bool) -> Self {
+        Self { wanted, features: (features, Vec::new()), ..self }
     }
 
     fn input(&mut self) -> Result<PassInput, ItemError> {
@@ -566,18 +577,21 @@ impl MediaUnit {
                     let of = |rows: &Tensor<2>| rows.clone().slice_dim(0, span.rows.clone());
                     pieces.push(of(rows));
                     let (rows, added) = (span.rows.len(), added.iter().map(of).collect());
-                    media.push(MediaRows { start, rows, grid: span.grid, added });
+                    media.push(MediaRows { start, rows, grid: span.grid, times: span.times.clone(), added });
                     start += rows;
                 }
             }
         }
         let rows = TokenRows { rows: Tensor::cat(pieces, 0), segments: Segments::single(start) };
-        Ok(PassInput { media, ..rows.into() })
+        if self.features.0 {
+            self.features.1 = features;
+        }
+        Ok(PassInput { media, wanted: self.wanted, ..rows.into() })
     }
 }
 
 impl Steps for MediaUnit {
-    type Out = Vec<f32>;
+    type Out = Pooled;
 
     fn next(&self) -> (Stage, Load) {
         (self.pass.as_ref().map_or(Stage::Connect, |pass| text_stage(pass.next())), self.load)
@@ -590,8 +604,23 @@ impl Steps for MediaUnit {
         }
         let pass = self.pass.as_mut().expect("begun above");
         let Some(output) = pass.step() else { return Ok(None) };
-        read_rows(output.pooled()).map(|mut rows| Some(rows.swap_remove(0)))
+        let mut pooled = pooled(output, &[self.layout.tokens()], &[0])?.swap_remove(0);
+        let (wanted, features) = mem::take(&mut self.features);
+        pooled.features = wanted.then(|| read_features(features)).transpose()?;
+        Ok(Some(pooled))
     }
+}
+
+/// Rows of several media, one behind the other.
+fn read_features(media: Vec<FeatureRows>) -> Result<Features, ItemError> {
+    let mut all = Features::default();
+    for FeatureRows { rows, added } in media {
+        let [_, width] = rows.dims();
+        let values = |rows: Tensor<2>| Ok::<_, ItemError>(read_rows(rows)?.concat());
+        let deepstack = added.into_iter().map(values).collect::<Result<_, _>>()?;
+        all.append(Features { width, rows: values(rows)?, deepstack });
+    }
+    Ok(all)
 }
 
 fn gather(tokens: &TokenTable, ids: &[u32], out: &mut Vec<f32>) -> Result<(), ItemError> {

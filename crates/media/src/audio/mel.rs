@@ -72,11 +72,23 @@ impl LogMel {
 /// extractor cuts a clip at 30 s; here, longer clips follow the same rule with the maximum over the whole clip. It also
 /// mirrors a clip of 29.9875 s to 30 s at its end, where its own padding is too short, which is not done here.
 pub fn log_mel(samples: &[f32], preprocess: &MelPreprocess) -> Result<LogMel, MediaError> {
+    log_mel_of_least(samples, preprocess, LEAST_FRAMES)
+}
+
+/// [`log_mel`] of a clip of this many frames or more, for towers that make a row of fewer than three.
+///
+/// # Shapes
+/// As [`log_mel`].
+/// # Numerics
+/// As [`log_mel`].
+/// # Errors
+/// As [`log_mel`]; [`MediaError::AudioTooShort`] below `least` frames.
+pub fn log_mel_of_least(samples: &[f32], preprocess: &MelPreprocess, least: usize) -> Result<LogMel, MediaError> {
     check(samples, preprocess)?;
     let hop = preprocess.hop_samples as usize;
     let frames = samples.len().div_ceil(hop);
-    if frames < LEAST_FRAMES {
-        return Err(MediaError::AudioTooShort { name: NAME.to_owned(), frames, minimum: LEAST_FRAMES });
+    if frames < least.max(1) {
+        return Err(MediaError::AudioTooShort { name: NAME.to_owned(), frames, minimum: least });
     }
     let windows = (samples.len() + preprocess.fft_samples as usize / 2).div_ceil(hop);
     Ok(scaled(log_powers(samples, preprocess, HertzRange::SPEECH, windows, false), frames, preprocess))

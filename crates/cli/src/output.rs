@@ -374,6 +374,7 @@ impl Sink {
                 embedding: Some(values),
                 sparse: None,
                 multi: None,
+                features: None,
             })?;
         }
         Ok(())

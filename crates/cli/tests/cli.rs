@@ -1307,9 +1307,9 @@ fn encoders_without_a_text_model_give_rows_and_are_examined_with_images() {
     let folder = with_record("qwen3-omni-encoders-tiny", &["--dtype", "f32"]);
     let media = |file: &str| golden().join("refs/media").join(file).to_str().unwrap().to_string();
     let (image, audio) = (media("images/odd.png"), media("audio/three.wav"));
-    let run = embed(&folder, &["--image", &image, "--audio", &audio, "--text", "a text"]);
-    assert_eq!(run.code, 1, "{}", run.stderr);
-    let lines = run.lines();
+    let found = embed(&folder, &["--image", &image, "--audio", &audio, "--text", "a text"]);
+    assert_eq!(found.code, 1, "{}", found.stderr);
+    let lines = found.lines();
     let count = |line: &Value, name: &str| line["features"][name].as_array().unwrap().len();
     assert_eq!((count(&lines[0], "rows"), count(&lines[0], "deepstack")), (6, 2));
     assert_eq!((count(&lines[1], "rows"), count(&lines[1], "deepstack")), (40, 0));

@@ -165,8 +165,7 @@ fn request(engine: &Engine, args: &ModelArgs, role: Role) -> Result<Request, Fai
 
 /// What the model of an engine gives unless something else is asked for.
 fn first_output(engine: &Engine) -> OutputKind {
-    let first = engine.profile().outputs.first().copied().unwrap_or_default();
-    OutputKind::ALL.into_iter().find(|kind| kind.name() == first).unwrap_or(OutputKind::Dense)
+    engine.profile().outputs.first().and_then(|name| OutputKind::of_name(name)).unwrap_or(OutputKind::Dense)
 }
 
 /// A folder in Hugging Face layout, and no record.

@@ -111,13 +111,13 @@ def rerank_clients(program, records):
         assert server.wait(40) == 0, "the server did not end in order"
 
 
-def described(program, count):
+def described(program, records, count):
     server, url = served(program)
     try:
         tool = Path(sys.executable).parent / "schemathesis"
         command = [str(tool), "run", f"{url}/openapi.json", "--url", url, "--checks", "not_a_server_error",
                    "--max-examples", str(count), "--phases", "fuzzing", "--seed", "1"]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=records)
         print(done.stdout[-600:])
         assert done.returncode == 0, done.stdout + done.stderr
     finally:
@@ -133,7 +133,7 @@ def main():
     subprocess.run([program, "index", str(ROOT / "models/mini/samples")], check=True, capture_output=True)
     embedding_clients(program)
     rerank_clients(program, records)
-    described(program, int(os.environ.get("OMNIBURN_CASES", "40")))
+    described(program, records, int(os.environ.get("OMNIBURN_CASES", "40")))
 
 
 if __name__ == "__main__":

@@ -104,6 +104,8 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
     let mut request = request(&engine, &args.model, args.role.into())?.cancel(cancel.clone());
     let wanted: Vec<OutputKind> = match args.output.is_empty() {
         true if args.late_chunks.is_some() => vec![OutputKind::Dense],
+        // An array holds one vector an input: of a model that has one beside its rows, that one.
+        true if array && engine.profile().outputs.contains(&OutputKind::Dense.name()) => vec![OutputKind::Dense],
         true => vec![first_output(&engine)],
         false => args.output.iter().map(|output| (*output).into()).collect(),
     };

@@ -167,7 +167,6 @@ struct Attention {
 
 /// What brings rows of a sequence together.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one a layer, and most of it lies behind pointers")]
 enum Mixer {
     Attention(Attention),
     Convolution(ShortConvolution),

@@ -164,10 +164,10 @@ fn export_within(db: &Database, to: &mut dyn Write) -> Result<(), IndexError> {
     let mut contents = db.prepare("SELECT id, digest, kind, title, taken_ns FROM contents ORDER BY id")?;
     let mut contents = contents.query([]).map_err(|e| db.error(e))?;
     while let Some(row) = contents.next().map_err(|e| db.error(e))? {
-        let read = || -> rusqlite::Result<(i64, Vec<u8>, String, Option<String>, Option<i64>)> {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-        };
-        let (id, digest, kind, title, taken_ns) = read().map_err(|e| db.error(e))?;
+        let wrong = |e| db.error(e);
+        let (id, digest): (i64, Vec<u8>) = (row.get(0).map_err(wrong)?, row.get(1).map_err(wrong)?);
+        let (kind, title) = (row.get(2).map_err(wrong)?, row.get(3).map_err(wrong)?);
+        let taken_ns = row.get(4).map_err(wrong)?;
         let mut chunks = Vec::new();
         for (chunk, vector) in db.chunks_of(id)? {
             let chunk = db.chunk(chunk)?;

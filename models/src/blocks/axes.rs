@@ -133,7 +133,7 @@ mod tests {
     fn groups_of_frames_lie_where_their_times_say() {
         let grid = Some(Grid { t: 2, h: 1, w: 2 });
         let video = MediaRows { start: 1, rows: 4, grid, times: vec![0, 25], added: Vec::new() };
-        let positions = axis_positions(&Segments::single(6), &[video.clone()]);
+        let positions = axis_positions(&Segments::single(6), std::slice::from_ref(&video));
         assert_eq!(positions, [[0; 3], [1, 1, 1], [1, 1, 2], [26, 1, 1], [26, 1, 2], [27; 3]]);
         let plain = axis_positions(&Segments::single(6), &[MediaRows { times: Vec::new(), ..video }]);
         assert_eq!(plain, [[0; 3], [1, 1, 1], [1, 1, 2], [2, 1, 1], [2, 1, 2], [3; 3]]);

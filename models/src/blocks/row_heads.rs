@@ -128,7 +128,7 @@ pub struct RowHeads {
 /// What makes the vector of a row.
 #[derive(Debug)]
 enum Multi {
-    Linear(Linear),
+    Linear(Box<Linear>),
     Dense(Vec<Dense>),
 }
 
@@ -140,7 +140,7 @@ impl RowHeads {
             sparse: config.sparse.then(|| RowProduct::build(b, "sparse_linear", hidden)),
             multi: config.multi.then(|| match &config.late {
                 Some(late) => Multi::Dense(late.dense.iter().enumerate().map(dense).collect()),
-                None => Multi::Linear(b.linear_biased("colbert_linear", hidden, hidden)),
+                None => Multi::Linear(Box::new(b.linear_biased("colbert_linear", hidden, hidden))),
             }),
         }
     }

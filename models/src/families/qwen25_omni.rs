@@ -336,7 +336,7 @@ pub(crate) fn preprocess(vision: &VisionConfig, [min_pixels, max_pixels]: [u64; 
         min_pixels,
         max_pixels,
         mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
-        std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+        std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
         rescale: 1.0 / 255.0,
         per_frame: false,
     };

@@ -40,7 +40,7 @@ impl FileKind {
         kinds.into_iter().find(|(_, endings)| has_ending(path, endings)).map(|(kind, _)| kind)
     }
 
-    /// By the name that [`sniff`] gives a format; `None` for what is none of them.
+    /// By the name that [`crate::sniff`] gives a format; `None` for what is none of them.
     #[must_use]
     pub fn of_format(format: &str) -> Option<Self> {
         Some(match format {

@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
 use crate::options::Options;
@@ -71,16 +72,7 @@ impl Stop {
 /// # Errors
 /// [`ServeError`] before the first request; none after it.
 pub fn serve(options: Options, stop: &Stop, listening: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
-    if options.models.is_empty() || options.models.iter().any(|model| model.names.is_empty()) {
-        return Err(ServeError::NoModel);
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(options.max_queue + 16)
-        .thread_name("http")
-        .enable_all()
-        .build()
-        .map_err(ServeError::Runtime)?;
+    let runtime = runtime(&options)?;
     let served = runtime.block_on(run(options, stop, listening));
     // A call that outlived the drain is left behind.
     runtime.shutdown_timeout(Duration::from_millis(500));
@@ -93,20 +85,9 @@ pub fn serve(options: Options, stop: &Stop, listening: impl FnOnce(SocketAddr)) 
 /// # Errors
 /// As [`serve`], but for the address, which is not listened on.
 pub fn serve_stdio(options: Options, stop: &Stop) -> Result<(), ServeError> {
-    if options.models.is_empty() || options.models.iter().any(|model| model.names.is_empty()) {
-        return Err(ServeError::NoModel);
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(options.max_queue + 16)
-        .enable_all()
-        .build()
-        .map_err(ServeError::Runtime)?;
+    let runtime = runtime(&options)?;
     let served = runtime.block_on(async {
-        let mut state = State::new(options);
-        state.models.open_first().await?;
-        state.check_index()?;
-        let state = Arc::new(state);
+        let state = opened(options).await?;
         let mut stopped = stop.0.subscribe();
         tokio::select! {
             () = crate::mcp::over_stdio(&state) => {}
@@ -122,15 +103,30 @@ pub fn serve_stdio(options: Options, stop: &Stop) -> Result<(), ServeError> {
     served
 }
 
+/// Threads for what a server does beside computing.
+fn runtime(options: &Options) -> Result<Runtime, ServeError> {
+    if options.models.is_empty() || options.models.iter().any(|model| model.names.is_empty()) {
+        return Err(ServeError::NoModel);
+    }
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).max_blocking_threads(options.max_queue + 16).thread_name("http").enable_all();
+    builder.build().map_err(ServeError::Runtime)
+}
+
+/// The server's state, with its first model open and its index looked at.
+async fn opened(options: Options) -> Result<Arc<State>, ServeError> {
+    let mut state = State::new(options);
+    state.models.open_first().await?;
+    state.check_index()?;
+    Ok(Arc::new(state))
+}
+
 async fn run(options: Options, stop: &Stop, listening: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
     let address = options.address;
     let refused = |source| ServeError::Address { address, source };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;
-    let mut state = State::new(options);
-    state.models.open_first().await?;
-    state.check_index()?;
-    let state = Arc::new(state);
+    let state = opened(options).await?;
     let router = routes::router(Arc::clone(&state));
     if let Some(idle) = state.options.idle_unload {
         tokio::spawn(unload_idle(Arc::clone(&state), idle));

@@ -49,6 +49,8 @@ fn every_instruction_set_gives_the_same_vectors_in_every_type() {
                     (Dtype::Bf16, Dtype::Bf16, Some(0.9995)),
                     (Dtype::F32, Dtype::Bf16, Some(0.9995)),
                     (Dtype::Int8, Dtype::Int8, Some(0.999)),
+                    (Dtype::Affine8, Dtype::Int8, Some(0.999)),
+                    (Dtype::Affine4, Dtype::Int8, Some(0.95)),
                 ] {
                     let name = format!("{} {isa} {stored} in {computed}", twin.name);
                     let engine = builder(twin.record(stored)).dtype(computed).open().unwrap();

@@ -8,6 +8,7 @@ mod direct;
 mod support;
 
 mod adapters;
+mod affine;
 mod backends;
 mod batching;
 mod clips;

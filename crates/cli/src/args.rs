@@ -8,6 +8,7 @@ use clap::{ArgAction, ArgMatches, Args, Parser, Subcommand, ValueEnum};
 use omniburn::record::TemplateKind;
 use omniburn::{BackendSpec, Dtype, Modality, OutputKind, Role, TrackChoice};
 use omniburn_cli::inputs::{Tracks, TypedInput, track_of};
+use omniburn_convert::KeepRule;
 
 use crate::find_args::{CalibrateArgs, GetArgs, IndexArgs, SearchArgs};
 pub use crate::model_args::{ComputeArgs, ModelArgs, TruncateArg};
@@ -125,6 +126,7 @@ ORG/NAME is looked for where huggingface_hub does: HF_HUB_CACHE, HUGGINGFACE_HUB
   omniburn convert checkpoints/jina-embeddings-v5-omni-small records/small
   omniburn convert jinaai/jina-embeddings-v5-omni-nano records/nano --task all
   omniburn convert checkpoints/small records/exact --dtype f32 --report report.json
+  omniburn convert checkpoints/small records/quarter --dtype affine4 --keep '*.down_proj.weight=affine8'
   omniburn convert Qwen3-Embedding-0.6B-Q8_0.gguf records/qwen3
   omniburn convert checkpoints/bge-base records/mine --adapter finetuned
   omniburn convert Qwen/Qwen3-Embedding-0.6B records/two --adapter law=adapters/law --adapter code=adapters/code
@@ -145,9 +147,14 @@ pub struct ConvertArgs {
     /// for a task of its own, as in law=DIR
     #[arg(long, value_name = "[NAME=]DIR")]
     pub adapter: Vec<PathBuf>,
-    /// Type of the matrices; int8 has one scale a row, and is computed in int8 only by `embed --dtype int8`
+    /// Type of the matrices; int8 has one scale a row, and is computed in int8 only by `embed --dtype int8`; affine8 and affine4
+    /// have a scale and an offset for each 64 values, and are computed as they lie, on the CPU
     #[arg(long, default_value = "bf16", value_parser = dtypes(&Dtype::ALL))]
     pub dtype: Dtype,
+    /// Tensors of an affine8 or affine4 record that are kept in another type, by name with * for any letters; may repeat, the
+    /// last that names a tensor counts, as in *.o_proj.weight=bf16
+    #[arg(long, value_name = "PATTERN=TYPE")]
+    pub keep: Vec<KeepRule>,
     /// How a medium lies between prefix and suffix: wrapped, bare or noeos; may repeat, as in image=bare
     #[arg(long, value_name = "MODALITY=NAME", value_parser = template)]
     pub template: Vec<(Modality, TemplateKind)>,
@@ -434,7 +441,7 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "NAME[:N]")]
     pub device: Option<BackendSpec>,
     /// The type to compute in [default: the journal's]
-    #[arg(long, value_parser = dtypes(&Dtype::ALL))]
+    #[arg(long, value_parser = dtypes(&Dtype::COMPUTED))]
     pub dtype: Option<Dtype>,
     /// Memory for the work beside the weights, such as 512MiB or 2GiB [default: 4GiB]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]

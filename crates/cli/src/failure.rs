@@ -72,6 +72,7 @@ impl From<EngineError> for Failure {
             EngineError::BackendMissing { .. }
             | EngineError::DeviceUnavailable { .. }
             | EngineError::DtypeUnsupported { .. }
+            | EngineError::AffineComputed { .. }
             | EngineError::Instructions(_)
             | EngineError::Thread(_) => DEVICE,
             _ => SOME_FAILED,

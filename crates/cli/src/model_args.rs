@@ -14,7 +14,7 @@ pub struct ComputeArgs {
     #[arg(long, value_name = "NAME[:N]", default_value = "flex")]
     pub device: BackendSpec,
     /// The type to compute in [default: the best the record and the device allow]
-    #[arg(long, value_parser = dtypes(&Dtype::ALL))]
+    #[arg(long, value_parser = dtypes(&Dtype::COMPUTED))]
     pub dtype: Option<Dtype>,
     /// Memory the job may take above the opened model, decoding included, such as 512MiB or 2GiB [default: 4GiB]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]

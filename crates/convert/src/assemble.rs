@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use omniburn_models::RecordError;
+use omniburn_models::record::affine::{AffineFormat, AffineRows, Packed, PanelFormat, PanelLayout};
 use omniburn_models::record::digest::{sha256_hex, sha256_read};
 use omniburn_models::record::int8::{self, Int8Rows};
 use omniburn_models::record::{Dtype, Part, PartTensor, RecordFolder, RecordWriter, SourceEntry, TOKENIZER_FILE};
@@ -19,7 +20,7 @@ use crate::error::{ConvertError, NonFiniteFault};
 use crate::layout;
 use crate::lora::{Adapter, Change};
 use crate::options::{ConvertOptions, Progress};
-use crate::plan::{PartPlan, Plan, SourceFile, module_kind, stored_dtype};
+use crate::plan::{PartPlan, Plan, SourceFile, module_kind, packed_groups, stored_dtype, stored_panels};
 use crate::recipes::{Input, Piece, Recipe};
 use crate::report::{ConvertReport, Rounding};
 use crate::source::Source;
@@ -41,8 +42,12 @@ pub(crate) fn write(plan: Plan, options: &ConvertOptions) -> Result<ConvertRepor
     for part in parts {
         tracing::info!(file = part.file, tensors = part.recipes.len(), "writing");
         let adapter = part.adapter.as_ref().map(|(index, _)| *index);
+        let file = part.file.clone();
         let (changes, lost) = write_part(&mut writer, part, &source, header.dtype, &cancel, &meter)
             .map_err(|error| check.complete(error))?;
+        if let Some(part) = report.parts.iter_mut().find(|part| part.file == file) {
+            part.rounding = rounding(&lost);
+        }
         losses.extend(lost);
         if let Some(index) = adapter {
             // A part that all tasks share is changed by the one adapter there is.
@@ -154,6 +159,12 @@ fn write_part(
 fn tensors(recipe: Recipe, shared: &Arc<Shared>) -> Vec<PartTensor> {
     let dtype = stored_dtype(&recipe, &shared.source, shared.adapter.as_deref(), shared.dtype);
     let spec = recipe.spec.clone();
+    let panels = stored_panels(&recipe, &shared.source, shared.adapter.as_deref(), shared.dtype);
+    if let Some((layout, format)) = panels.and_then(|layout| Some((layout, affine_of(layout)?))) {
+        let shared = Arc::clone(shared);
+        let make = move || shared.text_reason(shared.make_affine(&recipe, layout, format));
+        return vec![PartTensor::packed(spec.name, dtype, layout, make)];
+    }
     if dtype != Dtype::Int8 {
         let shared = Arc::clone(shared);
         let make = move || shared.text_reason(shared.make(&recipe, dtype));
@@ -183,6 +194,14 @@ fn tensors(recipe: Recipe, shared: &Arc<Shared>) -> Vec<PartTensor> {
         PartTensor::new(spec.name, dtype, spec.shape, codes).in_panels(panels),
         PartTensor::new(scale.name, Dtype::F16, scale.shape, scales),
     ]
+}
+
+/// The groups of a layout that has them.
+fn affine_of(layout: PanelLayout) -> Option<AffineFormat> {
+    match layout.format {
+        PanelFormat::Affine(format) => Some(format),
+        _ => None,
+    }
 }
 
 impl Shared {
@@ -226,6 +245,31 @@ impl Shared {
         }
         let turned = spec.role == TensorRole::Linear;
         Ok(if turned { Int8Rows { codes: layout::transpose_bytes(&rows.codes, width), ..rows } } else { rows })
+    }
+
+    /// One matrix of the record in affine groups, which run along the rows of the checkpoint's axis order.
+    fn make_affine(&self, recipe: &Recipe, layout: PanelLayout, format: AffineFormat) -> Result<Packed, ConvertError> {
+        stop_if(&self.cancel)?;
+        let (spec, values) = (&recipe.spec, self.rows(&recipe.pieces)?);
+        if packed_groups(recipe, &self.source, self.adapter.as_deref(), self.dtype).is_some() {
+            let mut rows = AffineRows { codes: Vec::new(), scales: Vec::new(), offsets: Vec::new() };
+            for input in recipe.inputs() {
+                let own = self.source.affine(&input.name)?;
+                rows.codes.extend(own.codes);
+                rows.scales.extend(own.scales);
+                rows.offsets.extend(own.offsets);
+            }
+            self.note(spec, layout::rounding_between(&values, &rows.to_f32(layout.inputs, format)));
+            return Ok(Packed::from_affine(layout, &rows));
+        }
+        let rows = AffineRows::quantize(&values, layout.inputs, format);
+        let count = rows.non_finite();
+        if count > 0 {
+            let dtype = if format.bits() == 8 { Dtype::Affine8 } else { Dtype::Affine4 };
+            return Err(ConvertError::BeyondRange { tensor: spec.name.clone(), dtype, count });
+        }
+        self.note(spec, layout::rounding_between(&values, &rows.to_f32(layout.inputs, format)));
+        Ok(Packed::from_affine(layout, &rows))
     }
 
     /// Bytes of one tensor of the record.

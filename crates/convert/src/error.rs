@@ -329,6 +329,16 @@ pub enum ConvertError {
         /// How many values.
         count: usize,
     },
+    /// A type that tensors cannot be kept in.
+    #[error("--keep {pattern}={dtype}: {why}")]
+    Keep {
+        /// The pattern.
+        pattern: String,
+        /// The type.
+        dtype: Dtype,
+        /// Why.
+        why: String,
+    },
     /// Ids beyond the rows of the token table.
     #[error("ids beyond the {rows} rows of the token table: {}", joined(ids))]
     TokenIdOutOfTable {

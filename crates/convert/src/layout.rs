@@ -5,8 +5,8 @@ use half::{bf16, f16};
 use omniburn_models::record::{Dtype, int8};
 use rayon::prelude::*;
 
-/// Why an arm for int8 is never reached here.
-const FLOATS_ONLY: &str = "checkpoints hold floats, and int8 goes by rows";
+/// Why an arm for whole numbers is never reached here.
+const FLOATS_ONLY: &str = "checkpoints hold floats, and whole numbers go by rows or groups";
 
 /// Little-endian `dtype` bytes as f32, exactly.
 pub(crate) fn widen(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
@@ -22,7 +22,7 @@ pub(crate) fn widen(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
             halves.convert_to_f32_slice(&mut wide);
             wide
         }
-        Dtype::Int8 => unreachable!("{FLOATS_ONLY}"),
+        Dtype::Int8 | Dtype::Affine8 | Dtype::Affine4 => unreachable!("{FLOATS_ONLY}"),
     }
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn count_non_finite(dtype: Dtype, bytes: &[u8]) -> usize {
         }
         Dtype::Bf16 => halves(0x7F80),
         Dtype::F16 => halves(0x7C00),
-        Dtype::Int8 => 0,
+        Dtype::Int8 | Dtype::Affine8 | Dtype::Affine4 => 0,
     }
 }
 
@@ -73,7 +73,7 @@ fn narrow_into(dtype: Dtype, values: &[f32], bytes: &mut [u8]) {
             halves.convert_from_f32_slice(values);
             write(bytes, &mut halves.iter().map(|h| h.to_bits()));
         }
-        Dtype::Int8 => unreachable!("{FLOATS_ONLY}"),
+        Dtype::Int8 | Dtype::Affine8 | Dtype::Affine4 => unreachable!("{FLOATS_ONLY}"),
     }
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn rounding(dtype: Dtype, values: &[f32]) -> (f64, f64) {
         Dtype::F32 => value,
         Dtype::Bf16 => bf16::from_f32(value).to_f32(),
         Dtype::F16 => f16::from_f32(value).to_f32(),
-        Dtype::Int8 => unreachable!("{FLOATS_ONLY}"),
+        Dtype::Int8 | Dtype::Affine8 | Dtype::Affine4 => unreachable!("{FLOATS_ONLY}"),
     };
     squares(values.par_chunks(1 << 16).map(|values| values.iter().map(|&v| (v, rounded(v))).fold((0.0, 0.0), add)))
 }
@@ -95,6 +95,12 @@ pub(crate) fn rounding_int8(rows: &int8::Int8Rows, values: &[f32], width: usize)
         codes.iter().zip(values).map(|(&code, &v)| (v, f32::from(code as i8) * scale)).fold((0.0, 0.0), add)
     };
     squares(rows.codes.par_chunks(width).zip(values.par_chunks(width)).zip(scales).map(row))
+}
+
+/// The same for values in affine groups.
+pub(crate) fn rounding_between(values: &[f32], stored: &[f32]) -> (f64, f64) {
+    let pieces = values.par_chunks(1 << 16).zip(stored.par_chunks(1 << 16));
+    squares(pieces.map(|(values, stored)| values.iter().copied().zip(stored.iter().copied()).fold((0.0, 0.0), add)))
 }
 
 fn add((there, lost): (f64, f64), (value, stored): (f32, f32)) -> (f64, f64) {

@@ -62,6 +62,7 @@ mod folded;
 mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod keep;
 mod late;
 mod layout;
 mod lora;
@@ -87,7 +88,7 @@ mod tokenizer_tokens;
 mod weights;
 
 pub use error::ConvertError;
-pub use options::{ConvertOptions, Progress};
+pub use options::{ConvertOptions, KeepRule, Progress};
 pub use recipes::Layout;
 pub use report::ConvertReport;
 pub use source::find_in_hf_cache;
@@ -98,7 +99,9 @@ pub use tasks::{BASE_TASK, EMBED_TASK, GivenAdapter, RERANK_TASK, TaskChoice};
 /// # Numerics
 /// Weights are widened to f32 exactly; an adapter's change is added in f32; each value of the record is rounded once, to
 /// the nearest and ties to even. Norm gains, biases and small tables stay f32; the token table keeps the checkpoint's
-/// own type and bytes. In int8 every matrix, table and convolution has one f16 scale a row instead, the token table too.
+/// own type and bytes. In int8 every matrix, table and convolution has one f16 scale a row instead, the token table too. In
+/// affine8 and affine4 matrices of products have an f16 scale and offset for each 64 values of a row, and no value is further
+/// than half a scale from its own; what is in int8 otherwise, or in affine8 in a record of affine4, the report says by type.
 ///
 /// # Errors
 /// [`ConvertError`], with every name concerned; `out` is then as it was and nothing is left beside it. Killed, it leaves

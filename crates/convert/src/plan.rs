@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use omniburn_models::FamilyConfig;
 use omniburn_models::checkpoint::{FolderDetails, KeyMap};
+use omniburn_models::record::affine::{AffineFormat, PanelFormat, PanelLayout};
 use omniburn_models::record::{
     Dtype, Modality, RECORD_FORMAT, RecordHeader, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TensorRole, TensorSpec,
     text_file,
@@ -19,11 +20,12 @@ use crate::checkpoint::{Checkpoint, Reading};
 use crate::error::{ConvertError, IdFault};
 use crate::fields::Faults;
 use crate::files::CONFIG_FILE;
+use crate::keep;
 use crate::lora::{Adapter, Target, Targets};
 use crate::lora_config::last_word;
 use crate::options::ConvertOptions;
 use crate::recipes::{Layout, Piece, Recipe, Recipes, Taken, settle};
-use crate::report::{ConvertReport, DroppedTensor, LoraReport, ModuleDelta, Parameters, PartReport};
+use crate::report::{ConvertReport, DroppedTensor, LoraReport, ModuleDelta, Parameters, PartReport, TypeReport};
 use crate::safefile::Element;
 use crate::sentence_transformers;
 use crate::side_files::{SideFiles, tokenizer_ids_beyond};
@@ -91,7 +93,9 @@ impl Plan {
         let special_token_ids = special_ids(&checkpoint, &details, &tasks)?;
 
         let recipes = Recipes::new(source, rules, &family, layout);
-        let parts = parts(&recipes, &family, &tasks, special_token_ids.len(), &rules.keys)?;
+        let mut parts = parts(&recipes, &family, &tasks, special_token_ids.len(), &rules.keys)?;
+        let mut all: Vec<&mut Recipe> = parts.iter_mut().flat_map(|part| &mut part.recipes).collect();
+        keep::apply(&options.keep, options.dtype, &mut all)?;
         let taken = settle(&rules.keys, source, parts.iter().flat_map(|part| &part.recipes), |canonical| {
             let of_another_task = survey.as_ref().and_then(|survey| survey.other_task_reason(&tasks, canonical));
             let unused = || details.unused.iter().find(|(start, _)| canonical.starts_with(start));
@@ -156,6 +160,7 @@ impl Plan {
             .into_iter()
             .flatten()
             .cloned()
+            .chain(kept_packed(&parts, source, options.dtype))
             .collect();
         Ok(Self { source: Arc::new(checkpoint.source), parts, header, tokenizer, source_files, report })
     }
@@ -327,15 +332,57 @@ fn source_files(
     paths.into_iter().map(|path| SourceFile { name: name(&path), path }).collect()
 }
 
+/// The affine groups that a matrix keeps as its file packs them, in a record that has such, and what their type is called
+/// there: nothing is rounded then. A matrix of 8 bits does not stay one where 4 are asked for.
+pub(crate) fn packed_groups(
+    recipe: &Recipe,
+    source: &Source,
+    adapter: Option<&Adapter>,
+    dtype: Dtype,
+) -> Option<(AffineFormat, &'static str)> {
+    if !dtype.is_affine() || recipe.spec.role != TensorRole::Linear || recipe.kept.is_some_and(|kept| !kept.is_affine())
+    {
+        return None;
+    }
+    let group = |piece: &Piece| {
+        let Piece::Tensor(input) = piece else { return None };
+        let as_it_lies = source.shape(&input.name).and_then(|shape| input.form(shape))?.order.is_none();
+        let changed = adapter.is_some_and(|adapter| adapter.changes(&input.name));
+        source.affine_format(&input.name).filter(|_| as_it_lies && !changed)
+    };
+    let (first, rest) = recipe.pieces.split_first()?;
+    let (format, kind) = group(first)?;
+    let alike = rest.iter().all(|piece| group(piece).is_some_and(|(other, _)| other == format));
+    let asked = recipe.kept.unwrap_or(recipe.spec.stored(dtype));
+    (alike && (format.bits() == 4 || asked == Dtype::Affine8)).then_some((format, kind))
+}
+
+/// How a matrix lies in the record's file, where it lies in panels.
+pub(crate) fn stored_panels(
+    recipe: &Recipe,
+    source: &Source,
+    adapter: Option<&Adapter>,
+    dtype: Dtype,
+) -> Option<PanelLayout> {
+    let layout = recipe.spec.panels(stored_dtype(recipe, source, adapter, dtype))?;
+    let format = packed_groups(recipe, source, adapter, dtype);
+    Some(format.map_or(layout, |(format, _)| PanelLayout { format: PanelFormat::Affine(format), ..layout }))
+}
+
 /// Type a tensor of a record is stored in.
 pub(crate) fn stored_dtype(recipe: &Recipe, source: &Source, adapter: Option<&Adapter>, dtype: Dtype) -> Dtype {
     // A table that was changed is no longer what its type held exactly.
     let changed = || recipe.inputs().any(|input| adapter.is_some_and(|adapter| adapter.changes(&input.name)));
+    if let Some((format, _)) = packed_groups(recipe, source, adapter, dtype) {
+        return if format.bits() == 8 { Dtype::Affine8 } else { Dtype::Affine4 };
+    }
+    if let Some(kept) = recipe.kept {
+        return kept;
+    }
+    let usual = recipe.spec.stored(dtype);
     match recipe.spec.role {
-        TensorRole::Linear | TensorRole::Rows => dtype,
-        TensorRole::Exact => Dtype::F32,
-        TensorRole::Scale => Dtype::F16,
-        TensorRole::Tokens if dtype == Dtype::Int8 || dtype == Dtype::F32 && changed() => dtype,
+        TensorRole::Linear | TensorRole::Rows | TensorRole::Exact | TensorRole::Scale => usual,
+        TensorRole::Tokens if usual == Dtype::Int8 || dtype == Dtype::F32 && changed() => usual,
         TensorRole::Tokens => recipe
             .inputs()
             .find_map(|input| match source.get(&input.name)?.element {
@@ -391,21 +438,45 @@ fn report(
     }
 }
 
+/// What stays as its file packs it, in words.
+fn kept_packed(parts: &[PartPlan], source: &Source, dtype: Dtype) -> Option<String> {
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for part in parts {
+        let adapter = part.adapter.as_ref().map(|(_, adapter)| &**adapter);
+        for recipe in &part.recipes {
+            if let Some((_, kind)) = packed_groups(recipe, source, adapter, dtype) {
+                *kinds.entry(kind).or_default() += 1;
+            }
+        }
+    }
+    let words: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} matrices of {kind}")).collect();
+    (!words.is_empty()).then(|| format!("kept as they are packed, without rounding: {}", words.join(", ")))
+}
+
 fn part_report(part: &PartPlan, source: &Source, dtype: Dtype) -> PartReport {
     let elements = |recipe: &Recipe| recipe.spec.elements() as u64;
+    let adapter = part.adapter.as_ref().map(|(_, adapter)| &**adapter);
+    let stored = |recipe: &Recipe| stored_dtype(recipe, source, adapter, dtype);
     let bytes = |recipe: &Recipe| {
-        let stored = stored_dtype(recipe, source, part.adapter.as_ref().map(|(_, adapter)| &**adapter), dtype);
+        let stored = stored(recipe);
         let scales = if stored == Dtype::Int8 { recipe.spec.scale().elements() * Dtype::F16.bytes() } else { 0 };
         // Panels are padded.
-        let matrix =
-            recipe.spec.panels(stored).map_or(recipe.spec.elements() * stored.bytes(), |panels| panels.bytes());
+        let matrix = stored_panels(recipe, source, adapter, dtype)
+            .map_or(recipe.spec.elements() * stored.bytes(), |panels| panels.bytes());
         (matrix + scales) as u64
     };
+    let mut types: BTreeMap<Dtype, (usize, u64)> = BTreeMap::new();
+    for recipe in part.recipes.iter().filter(|recipe| recipe.spec.is_quantizable()) {
+        let (count, sum) = types.entry(stored(recipe)).or_default();
+        (*count, *sum) = (*count + 1, *sum + bytes(recipe));
+    }
     PartReport {
         file: part.file.clone(),
         tensors: part.recipes.len(),
         elements: part.recipes.iter().map(elements).sum(),
         bytes: part.recipes.iter().map(bytes).sum(),
+        types: types.into_iter().map(|(dtype, (tensors, bytes))| TypeReport { dtype, tensors, bytes }).collect(),
+        rounding: None,
     }
 }
 

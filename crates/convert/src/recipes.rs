@@ -8,7 +8,7 @@ use std::fmt;
 use omniburn_models::FamilyConfig;
 use omniburn_models::checkpoint::{Fold, KeyMap, source_name};
 use omniburn_models::family::CheckpointRules;
-use omniburn_models::record::{SourceAxes, SourcePart, TensorRole, TensorSpec};
+use omniburn_models::record::{Dtype, SourceAxes, SourcePart, TensorRole, TensorSpec};
 use serde::Serialize;
 
 use crate::error::{ConvertError, ShapeFault, TensorFaults};
@@ -93,6 +93,8 @@ impl Piece {
 pub(crate) struct Recipe {
     pub spec: TensorSpec,
     pub pieces: Vec<Piece>,
+    /// The type it is kept in, where somebody said so.
+    pub kept: Option<Dtype>,
 }
 
 impl Recipe {
@@ -237,7 +239,7 @@ impl<'a> Recipes<'a> {
 
     /// Recipes of some tensors of the record; `key` is the task's name inside weight names, where connectors come per task.
     pub fn of(&self, specs: Vec<TensorSpec>, key: Option<&str>) -> Vec<Recipe> {
-        specs.into_iter().map(|spec| Recipe { pieces: self.pieces(&spec, key), spec }).collect()
+        specs.into_iter().map(|spec| Recipe { pieces: self.pieces(&spec, key), spec, kept: None }).collect()
     }
 
     /// Why a tensor in front of a linear that reads something else may be left aside.

@@ -73,7 +73,7 @@ impl Parameters {
 }
 
 /// One tensor file of the record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PartReport {
     /// The file.
     pub file: String,
@@ -82,6 +82,21 @@ pub struct PartReport {
     /// Their elements.
     pub elements: u64,
     /// Their bytes, without the container's own.
+    pub bytes: u64,
+    /// Matrices, tables and convolutions by the type they are stored in.
+    pub types: Vec<TypeReport>,
+    /// How far its matrices lie from f32; absent in a check.
+    pub rounding: Option<Rounding>,
+}
+
+/// Tensors of a file in one type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TypeReport {
+    /// The type.
+    pub dtype: Dtype,
+    /// How many.
+    pub tensors: usize,
+    /// Their bytes, scales and offsets among them.
     pub bytes: u64,
 }
 
@@ -216,6 +231,18 @@ impl fmt::Display for ConvertReport {
         writeln!(f, "parameters  {} for one task: {}", millions(p.total()), modules.join(", "))?;
         for part in &self.parts {
             writeln!(f, "  {:<28} {:>5} tensors, {}", part.file, part.tensors, mebibytes(part.bytes))?;
+            // What is in several types, and how far each part is from f32, is news of affine records alone.
+            if self.dtype.is_affine() {
+                for TypeReport { dtype, tensors, bytes } in &part.types {
+                    writeln!(f, "    {:<26} {tensors:>5} tensors, {}", dtype.name(), mebibytes(*bytes))?;
+                }
+                if let Some(Rounding { relative, worst_tensor, worst }) = &part.rounding {
+                    writeln!(
+                        f,
+                        "    differs from f32 by {relative:.2e} of its length, most in {worst_tensor}: {worst:.2e}"
+                    )?;
+                }
+            }
         }
         if let Some(Rounding { relative, worst_tensor, worst }) = &self.rounding {
             writeln!(

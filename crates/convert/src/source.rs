@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use omniburn_models::checkpoint::{HEAD_FILES, KeyMap, StaticTable, TensorIndex};
 use omniburn_models::record::Dtype;
+use omniburn_models::record::affine::{AffineFormat, AffineRows};
 
 use crate::error::{ConvertError, NonFiniteFault, TensorFaults};
 use crate::files::{ADAPTER_CONFIG, CONFIG_FILE, MODULES_FILE, read_json};
@@ -276,6 +277,35 @@ impl Source {
         self.read(canonical).map(|(dtype, bytes)| layout::widen(dtype, &bytes))
     }
 
+    /// The affine groups that a tensor is packed in, and what its type is called in its file; `None` where it has none, or is
+    /// changed as it is read in other ways than by the order of its rows.
+    pub fn affine_format(&self, canonical: &str) -> Option<(AffineFormat, &'static str)> {
+        let key = self.keys.get(canonical)?;
+        match (&self.files[key.file], &key.change) {
+            (WeightFile::Gguf(file), None | Some(RowChange::FromPairs { .. })) => file.affine_format(&key.own),
+            _ => None,
+        }
+    }
+
+    /// A tensor as the affine groups it is packed in.
+    ///
+    /// # Panics
+    /// If it has none ([`Source::affine_format`]).
+    pub fn affine(&self, canonical: &str) -> Result<AffineRows, ConvertError> {
+        let (file, key) = self.place(canonical);
+        let WeightFile::Gguf(file) = file else { panic!("{canonical} has no groups") };
+        let rows = file.affine(&key.own)?;
+        let Some(RowChange::FromPairs { heads }) = key.change else { return Ok(rows) };
+        let count = file.tensors[&key.own].shape[0];
+        let order = from_pairs(&(0..count).map(|row| row as f32).collect::<Vec<_>>(), count, heads);
+        let order: Vec<usize> = order.into_iter().map(|row| row as usize).collect();
+        Ok(AffineRows {
+            codes: in_order(&rows.codes, &order),
+            scales: in_order(&rows.scales, &order),
+            offsets: in_order(&rows.offsets, &order),
+        })
+    }
+
     /// Number of NaN and infinite values in a tensor.
     ///
     /// # Panics
@@ -306,6 +336,12 @@ impl Source {
         let key = self.keys.get(canonical).unwrap_or_else(|| panic!("{canonical} was not checked to be there"));
         (&self.files[key.file], key)
     }
+}
+
+/// Rows in another order.
+fn in_order<T: Copy>(values: &[T], order: &[usize]) -> Vec<T> {
+    let width = values.len() / order.len();
+    order.iter().flat_map(|row| &values[row * width..][..width]).copied().collect()
 }
 
 impl TensorIndex for Source {

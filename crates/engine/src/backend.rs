@@ -116,9 +116,11 @@ impl BackendSpec {
             Dtype::F32 => true,
             // By kernels of ours.
             Dtype::Int8 => self.kind == BackendKind::Flex,
+            // Types of records alone.
+            Dtype::Affine8 | Dtype::Affine4 => false,
             Dtype::Bf16 | Dtype::F16 => device.supports_dtype(dtype.burn()),
         };
-        let dtypes = Dtype::ALL.into_iter().filter(of_device).collect();
+        let dtypes = Dtype::COMPUTED.into_iter().filter(of_device).collect();
         let fast_low_precision = self.kind != BackendKind::Flex || multiplies_bf16(isa);
         let capabilities = Capabilities { dtypes, fast_low_precision };
         Ok((device, capabilities))
@@ -213,7 +215,7 @@ fn multiplies_bf16(isa: Isa) -> bool {
 /// that is given this choice of kernels.
 pub fn default_dtype(header: &RecordHeader, kernels: Option<&KernelChoice>) -> Dtype {
     let isa = Isa::resolved(kernels.map(|choice| choice.isa));
-    let here = Capabilities { dtypes: Dtype::ALL.to_vec(), fast_low_precision: multiplies_bf16(isa) };
+    let here = Capabilities { dtypes: Dtype::COMPUTED.to_vec(), fast_low_precision: multiplies_bf16(isa) };
     let chosen = here.choose(None, header.dtype, "flex");
     chosen.expect("nothing was asked for that the device could lack")
 }
@@ -223,8 +225,20 @@ impl Capabilities {
     /// type has left, or f32. Eight bits and a scale a row are as coarse as bf16: retrieval figures of the model that ships move by
     /// at most 0.33 points from f32 to bf16.
     ///
-    /// f16 is never chosen unasked: activations of this family pass its range in places.
+    /// f16 is never chosen unasked: activations of this family pass its range in places. Affine groups are multiplied as they
+    /// are stored by kernels of the CPU alone: with rows of whole numbers unless f32 is asked for.
     pub(crate) fn choose(&self, asked: Option<Dtype>, stored: Dtype, device: &str) -> Result<Dtype, EngineError> {
+        if stored.is_affine() {
+            return match asked {
+                // Kernels of ours, which no other device has.
+                _ if !self.dtypes.contains(&Dtype::Int8) => {
+                    Err(EngineError::DtypeUnsupported { device: device.into(), dtype: stored })
+                }
+                None => Ok(Dtype::Int8),
+                Some(dtype @ (Dtype::Int8 | Dtype::F32)) => Ok(dtype),
+                Some(dtype) => Err(EngineError::AffineComputed { asked: dtype, stored }),
+            };
+        }
         match asked {
             // Products in whole numbers need matrices that are stored so.
             Some(Dtype::Int8) if stored != Dtype::Int8 => {
@@ -281,10 +295,18 @@ mod tests {
         assert_eq!(slow.choose(None, Dtype::Bf16, "x").unwrap(), Dtype::F32);
         assert_eq!(fast.choose(None, Dtype::Bf16, "x").unwrap(), Dtype::Bf16);
         assert_eq!(narrow.choose(None, Dtype::Bf16, "x").unwrap(), Dtype::F32);
-        let cpu = Capabilities { dtypes: Dtype::ALL.to_vec(), fast_low_precision: true };
+        let cpu = Capabilities { dtypes: Dtype::COMPUTED.to_vec(), fast_low_precision: true };
         assert_eq!(fast.choose(None, Dtype::Int8, "x").unwrap(), Dtype::F32);
         assert_eq!(cpu.choose(None, Dtype::Int8, "x").unwrap(), Dtype::Bf16);
         assert_eq!(cpu.choose(None, Dtype::F16, "x").unwrap(), Dtype::F32);
+        for stored in [Dtype::Affine8, Dtype::Affine4] {
+            assert_eq!(cpu.choose(None, stored, "x").unwrap(), Dtype::Int8);
+            assert_eq!(cpu.choose(Some(Dtype::F32), stored, "x").unwrap(), Dtype::F32);
+            let refused = cpu.choose(Some(Dtype::Bf16), stored, "x").unwrap_err().to_string();
+            assert!(refused.contains("bf16") && refused.contains(stored.name()), "{refused}");
+            let refused = fast.choose(None, stored, "x").unwrap_err().to_string();
+            assert!(refused.contains(stored.name()) && refused.contains("`x`"), "{refused}");
+        }
         assert!(matches!(fast.choose(Some(Dtype::Int8), Dtype::Int8, "x"), Err(EngineError::DtypeUnsupported { .. })));
         assert!(matches!(
             narrow.choose(Some(Dtype::Bf16), Dtype::Bf16, "x"),

@@ -318,7 +318,8 @@ pub enum EngineError {
     },
     /// The device does not compute in this type.
     #[error("device `{device}` does not compute in {dtype}{}", match dtype {
-        Dtype::Int8 => ", or not here: the CPU does, with a record stored in int8",
+        Dtype::Int8 => ", or not here: the CPU does, with a record stored in int8, affine8 or affine4",
+        Dtype::Affine8 | Dtype::Affine4 => ": records in affine groups are for the CPU, a record in bf16 or f16 for this",
         _ => "",
     })]
     DtypeUnsupported {
@@ -326,6 +327,14 @@ pub enum EngineError {
         device: String,
         /// The type.
         dtype: Dtype,
+    },
+    /// A record in affine groups is not computed in this type.
+    #[error("a record in {stored} is computed in int8, its rows as whole numbers, or in f32, and not in {asked}")]
+    AffineComputed {
+        /// The type that was asked for.
+        asked: Dtype,
+        /// The record's.
+        stored: Dtype,
     },
     /// One input of a call that answers for all of them failed.
     #[error("input {index}: {source}")]

@@ -102,6 +102,6 @@ fn decode(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
         Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
         Dtype::Bf16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
         Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        Dtype::Int8 => unreachable!("int8 rows have scales"),
+        Dtype::Int8 | Dtype::Affine8 | Dtype::Affine4 => unreachable!("int8 rows have scales, and no table has groups"),
     }
 }

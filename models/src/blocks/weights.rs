@@ -31,19 +31,24 @@ impl<'a> Weights<'a> {
     /// A matrix `[inputs, outputs]` for products in the compute type.
     ///
     /// On flex, f32 and f16 are used as they lie, where the types agree; whatever else is brought into panels, unless it is
-    /// stored so: bf16 stays bf16 even where products are in f32, and int8 becomes f32 unless products are in int8 too.
+    /// stored so: bf16 stays bf16 even where products are in f32, and int8 becomes f32 unless products are in int8 too. Affine
+    /// groups stay as they are stored, whether products are in int8 or in f32; the engine asks for no other.
     /// Elsewhere it is cast to the compute type.
     ///
     /// # Panics
     /// If the part was opened without it.
     pub fn linear(&self, name: &str) -> Weight {
         let stored = self.part.dtype(name);
+        if stored.is_affine() && kernels::is_flex(self.device) {
+            return Weight::packed(self.part.affine(name), self.compute == Dtype::Int8);
+        }
         let panels = match (stored, self.compute) {
             _ if !kernels::is_flex(self.device) => None,
             (_, Dtype::F16) | (Dtype::F16, _) | (Dtype::F32, Dtype::F32 | Dtype::Int8) => None,
             (Dtype::Int8, Dtype::Int8) => Some(PanelFormat::Int8),
             (_, Dtype::Bf16) | (Dtype::Bf16, _) => Some(PanelFormat::Bf16),
             (Dtype::Int8, Dtype::F32) => Some(PanelFormat::F32),
+            (Dtype::Affine8 | Dtype::Affine4, _) | (_, Dtype::Affine8 | Dtype::Affine4) => None,
         };
         let Some(format) = panels else {
             // Products in whole numbers are for matrices in int8.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use omniburn_kernels::cpu::pack::PanelLayout;
 use serde::{Deserialize, Serialize};
 
 use super::digest::sha256_hex;
@@ -31,6 +32,16 @@ pub struct TensorEntry {
 }
 
 impl TensorEntry {
+    /// Bytes of its values: with affine groups those of its panels, scales and offsets among them.
+    pub fn bytes(&self) -> u64 {
+        let layout = match (self.dtype.is_affine(), &self.layout, self.shape.as_slice()) {
+            (true, Some(id), &[inputs, outputs]) => PanelLayout::of_id(id, inputs, outputs),
+            _ => None,
+        };
+        let plain = || self.shape.iter().product::<usize>() * self.dtype.bytes();
+        layout.map_or_else(plain, |layout| layout.bytes()) as u64
+    }
+
     /// Whether a matrix lies packed, and not row by row.
     pub fn is_packed(&self) -> bool {
         self.panels || self.layout.is_some()

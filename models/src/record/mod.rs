@@ -3,6 +3,11 @@
 //! A folder is written beside its place and renamed when complete, and read strictly: a wrong format number, family,
 //! count, shape or dtype, and any missing or unused tensor, is refused with the full list of names.
 
+/// Matrices in affine groups, as conversion packs them.
+pub mod affine {
+    pub use omniburn_kernels::cpu::affine::{AffineFormat, AffineRows};
+    pub use omniburn_kernels::cpu::pack::{Packed, PanelFormat, PanelLayout};
+}
 pub mod digest;
 mod header;
 pub mod int8;

@@ -88,7 +88,8 @@ impl Part {
         self.entry(name).bytes.clone()
     }
 
-    /// Little-endian bytes of a tensor, row by row: mapped and not copied, unless it lies in panels.
+    /// Little-endian bytes of a tensor, row by row: mapped and not copied, unless it lies in panels. Of affine groups these are
+    /// the values in f32.
     ///
     /// # Panics
     /// As [`Part::dtype`].
@@ -121,12 +122,27 @@ impl Part {
         }
     }
 
+    /// A matrix of affine groups as it is stored: the mapped bytes, or a copy where the kernels want its columns in another
+    /// order.
+    ///
+    /// # Panics
+    /// As [`Part::dtype`], or if it is not stored in affine groups.
+    pub fn affine(&self, name: &str) -> Packed {
+        let packed = self.stored_panels(name).expect("a matrix of affine groups lies in panels");
+        let PanelLayout { format, inputs, outputs, .. } = *packed.layout();
+        let wanted = PanelLayout::new(format, inputs, outputs, self.entry(name).columns);
+        if *packed.layout() == wanted {
+            return packed;
+        }
+        Packed::from_affine(wanted, &packed.to_affine().expect("a matrix of affine groups"))
+    }
+
     /// The values of a tensor in f32, row by row.
     fn values(&self, name: &str) -> Vec<f32> {
         let (entry, bytes) = (self.entry(name), self.bytes(name));
         let halves = || bytes.chunks_exact(2).map(|two| [two[0], two[1]]);
         match entry.dtype {
-            Dtype::F32 => {
+            Dtype::F32 | Dtype::Affine8 | Dtype::Affine4 => {
                 let fours = bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes")));
                 fours.collect()
             }
@@ -147,8 +163,8 @@ impl Part {
         Some(Packed::new(layout, Arc::new(Mapped(entry.bytes.clone())), scales))
     }
 
-    /// A tensor as it lies in the file; on flex nothing is copied, elsewhere it is uploaded. One stored in int8 comes
-    /// expanded to f32.
+    /// A tensor as it lies in the file; on flex nothing is copied, elsewhere it is uploaded. One stored in int8 or in affine
+    /// groups comes expanded to f32.
     ///
     /// # Shapes
     /// - returns: the stored shape, which must have rank `D`
@@ -156,7 +172,7 @@ impl Part {
     /// As [`Part::dtype`].
     pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
         let entry = self.entry(name);
-        if entry.dtype == Dtype::Int8 {
+        if !Dtype::FLOATS.contains(&entry.dtype) {
             return self.tensor_in(name, Dtype::F32, device);
         }
         self.tensor_in(name, entry.dtype, device)
@@ -171,7 +187,7 @@ impl Part {
     pub fn tensor_in<const D: usize>(&self, name: &str, dtype: Dtype, device: &Device) -> Tensor<D> {
         let entry = self.entry(name);
         let data = match entry.dtype {
-            Dtype::Int8 => TensorData::new(self.values(name), entry.shape.clone()),
+            Dtype::Int8 | Dtype::Affine8 | Dtype::Affine4 => TensorData::new(self.values(name), entry.shape.clone()),
             stored => TensorData::from_bytes(self.bytes(name), entry.shape.clone(), stored.burn()),
         };
         let data = if data.dtype() == dtype.burn() { data } else { data.convert_dtype(dtype.burn()) };

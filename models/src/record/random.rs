@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{bf16, f16};
+use omniburn_kernels::cpu::affine::AffineRows;
+use omniburn_kernels::cpu::pack::{Packed, PanelFormat};
 
 use super::header::{RECORD_FORMAT, RecordHeader};
 use super::int8;
@@ -140,10 +142,21 @@ fn write_family(
     Ok(())
 }
 
-/// A tensor, and its scales where it is stored in int8.
+/// A tensor, and its scales where it is stored in int8. Affine groups run along the values as they are made, which are random
+/// anyway.
 fn tensors(spec: &TensorSpec, dtype: Dtype, seed: u64) -> Vec<PartTensor> {
-    if dtype != Dtype::Int8 || !spec.is_quantizable() {
-        let dtype = if dtype == Dtype::Int8 { Dtype::F32 } else { dtype };
+    let dtype = spec.stored(dtype);
+    if dtype.is_affine()
+        && let Some(layout) = spec.panels(dtype)
+        && let PanelFormat::Affine(format) = layout.format
+    {
+        let own = spec.clone();
+        return vec![PartTensor::packed(&spec.name, dtype, layout, move || {
+            let rows = AffineRows::quantize(&values(&own, seed), layout.inputs, format);
+            Ok(Packed::from_affine(layout, &rows))
+        })];
+    }
+    if dtype != Dtype::Int8 {
         return vec![tensor(spec, dtype, seed)];
     }
     let (rows, width) = (spec.row_count(), spec.elements() / spec.row_count());
@@ -165,7 +178,6 @@ fn tensors(spec: &TensorSpec, dtype: Dtype, seed: u64) -> Vec<PartTensor> {
 }
 
 fn tensor(spec: &TensorSpec, dtype: Dtype, seed: u64) -> PartTensor {
-    let dtype = if spec.role == TensorRole::Exact { Dtype::F32 } else { dtype };
     let own = spec.clone();
     PartTensor::new(&spec.name, dtype, spec.shape.clone(), move || {
         let mut bytes = Vec::with_capacity(own.elements() * dtype.bytes());
@@ -174,7 +186,7 @@ fn tensor(spec: &TensorSpec, dtype: Dtype, seed: u64) -> PartTensor {
                 Dtype::F32 => bytes.extend_from_slice(&value.to_le_bytes()),
                 Dtype::Bf16 => bytes.extend_from_slice(&bf16::from_f32(value).to_le_bytes()),
                 Dtype::F16 => bytes.extend_from_slice(&f16::from_f32(value).to_le_bytes()),
-                Dtype::Int8 => unreachable!("int8 has scales and is made above"),
+                Dtype::Int8 | Dtype::Affine8 | Dtype::Affine4 => unreachable!("with scales, and made above"),
             }
         }
         Ok(bytes)

@@ -128,7 +128,11 @@ impl RecordFolder {
         let mut parts: Vec<(String, Vec<TensorSpec>)> = shared.map(|(file, specs)| (file.to_string(), specs)).collect();
         let special = self.header.special_token_ids.len();
         parts.extend(self.header.tasks.iter().map(|t| (text_file(t), family.text_tensors(special))));
-        parts.into_iter().map(|(file, specs)| (file, self.with_scales(&specs))).collect()
+        let with_scales = |(file, specs): (String, Vec<TensorSpec>)| {
+            let specs = self.with_scales(&file, &specs);
+            (file, specs)
+        };
+        parts.into_iter().map(with_scales).collect()
     }
 
     /// Refuses a task the record does not hold.
@@ -142,20 +146,28 @@ impl RecordFolder {
         Err(RecordError::UnknownTask { asked: task.into(), held: self.header.tasks.clone() })
     }
 
-    /// The same specs with the scales that an int8 record holds beside them.
-    fn with_scales(&self, specs: &[TensorSpec]) -> Vec<TensorSpec> {
-        let quantized = self.header.dtype == Dtype::Int8 && specs.iter().all(|spec| spec.role != TensorRole::Scale);
-        let scales = specs.iter().filter(|spec| quantized && spec.is_quantizable()).map(TensorSpec::scale);
+    /// The same specs with the scales that lie beside those of a file that are stored in int8: all that may be in an int8
+    /// record, and in an affine one those that the header says.
+    fn with_scales(&self, file: &str, specs: &[TensorSpec]) -> Vec<TensorSpec> {
+        let dtype = self.header.dtype;
+        let without = specs.iter().all(|spec| spec.role != TensorRole::Scale);
+        let declared = self.header.files.get(file).map(|entry| &entry.tensors);
+        let is_int8 = |spec: &TensorSpec| {
+            let said = declared.and_then(|tensors| tensors.get(&spec.name)).map(|tensor| tensor.dtype);
+            dtype == Dtype::Int8 || dtype.is_affine() && said == Some(Dtype::Int8)
+        };
+        let scales =
+            specs.iter().filter(|spec| without && spec.is_quantizable() && is_int8(spec)).map(TensorSpec::scale);
         specs.iter().cloned().chain(scales).collect()
     }
 
     /// Maps a tensor file, and checks that names, shapes and dtypes are exactly those of `specs` and of the header. In
-    /// an int8 record the scales are looked for too, whether `specs` name them or not.
+    /// an int8 or affine record the scales are looked for too, whether `specs` name them or not.
     ///
     /// # Errors
     /// [`RecordError`] with full lists of missing and unused names.
     pub fn part(&self, file: &str, specs: &[TensorSpec]) -> Result<Part, RecordError> {
-        let specs = &self.with_scales(specs);
+        let specs = &self.with_scales(file, specs);
         let path = self.path.join(file);
         let entry = self
             .header
@@ -201,18 +213,13 @@ impl RecordFolder {
                 });
             }
             let declared = declared.map(|t| t.dtype);
-            let expected = match (spec.role, declared) {
-                (TensorRole::Linear | TensorRole::Rows, _) => self.header.dtype,
-                (TensorRole::Exact, _) => Dtype::F32,
-                (TensorRole::Scale, _) => Dtype::F16,
-                (TensorRole::Tokens, Some(declared))
-                    if (declared == Dtype::Int8) == (self.header.dtype == Dtype::Int8) =>
-                {
-                    declared
-                }
-                (TensorRole::Tokens, _) => self.header.dtype,
+            let expected = match declared {
+                Some(declared) if spec.may_be(declared, self.header.dtype) => declared,
+                _ => spec.stored(self.header.dtype),
             };
-            if tensor.dtype != expected.burn() || declared != Some(expected) {
+            // Affine groups are read as they lie in panels alone.
+            let in_panels = !expected.is_affine() || panels.is_some();
+            if tensor.dtype != expected.burn() || declared != Some(expected) || !in_panels {
                 return Err(RecordError::DtypeMismatch {
                     path,
                     tensor: spec.name.clone(),
@@ -414,17 +421,18 @@ impl RecordFolder {
 /// What would do, for a layout that the tensor cannot have.
 fn stored_panels(spec: &TensorSpec, declared: &TensorEntry) -> Result<Option<PanelLayout>, String> {
     let Some(id) = &declared.layout else {
-        return Ok(spec.panels(declared.dtype).filter(|_| declared.panels));
+        // The first records had no affine groups.
+        return Ok(spec.panels(declared.dtype).filter(|_| declared.panels && !declared.dtype.is_affine()));
     };
-    let format = match declared.dtype {
-        Dtype::F32 => Some(PanelFormat::F32),
-        Dtype::Bf16 => Some(PanelFormat::Bf16),
-        Dtype::Int8 => Some(PanelFormat::Int8),
-        Dtype::F16 => None,
+    let fits = |format: PanelFormat| match (declared.dtype, format) {
+        (Dtype::F32, PanelFormat::F32) | (Dtype::Bf16, PanelFormat::Bf16) | (Dtype::Int8, PanelFormat::Int8) => true,
+        (Dtype::Affine8, PanelFormat::Affine(format)) => format.bits() == 8,
+        (Dtype::Affine4, PanelFormat::Affine(format)) => format.bits() == 4,
+        _ => false,
     };
     let (TensorRole::Linear, &[inputs, outputs]) = (spec.role, spec.shape.as_slice()) else {
         return Err("none, as it is no matrix of a product".into());
     };
-    let layout = PanelLayout::of_id(id, inputs, outputs).filter(|layout| Some(layout.format) == format);
+    let layout = PanelLayout::of_id(id, inputs, outputs).filter(|layout| fits(layout.format));
     layout.map(Some).ok_or_else(|| format!("a layout of {} for {inputs} x {outputs}", declared.dtype))
 }

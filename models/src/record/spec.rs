@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use omniburn_kernels::cpu::affine::AffineFormat;
 use omniburn_kernels::cpu::pack::{ColumnOrder, PanelFormat, PanelLayout};
 
 use super::int8::scale_name;
@@ -146,6 +147,42 @@ impl TensorSpec {
         axis.copied().unwrap_or(1)
     }
 
+    /// The type that a record of `dtype` stores it in unless something else is said; a token table of floats stays in the
+    /// checkpoint's own.
+    ///
+    /// Affine groups are for matrices of products. Tables and convolutions of such a record are in int8: token rows are
+    /// looked up one by one, and convolutions are few and lose most. With 4 bits, matrices over pixels and frames (convolutions
+    /// of a checkpoint, the first that an input meets) are in 8, as are those of fewer than 64 inputs, which a group would pad.
+    pub fn stored(&self, dtype: Dtype) -> Dtype {
+        match (self.role, dtype) {
+            (TensorRole::Exact, _) => Dtype::F32,
+            (TensorRole::Scale, _) => Dtype::F16,
+            (TensorRole::Rows | TensorRole::Tokens, Dtype::Affine8 | Dtype::Affine4) => Dtype::Int8,
+            (TensorRole::Linear, Dtype::Affine4) if !self.fits_four_bits() => Dtype::Affine8,
+            (TensorRole::Linear | TensorRole::Rows | TensorRole::Tokens, dtype) => dtype,
+        }
+    }
+
+    fn fits_four_bits(&self) -> bool {
+        let plain = matches!(self.axes, SourceAxes::Torch | SourceAxes::InputsFirst);
+        plain && self.shape.first().is_some_and(|inputs| *inputs >= 64)
+    }
+
+    /// Whether a record of `dtype` may store it in `stored`.
+    pub fn may_be(&self, stored: Dtype, dtype: Dtype) -> bool {
+        match self.role {
+            TensorRole::Exact | TensorRole::Scale => stored == self.stored(dtype),
+            TensorRole::Linear if dtype.is_affine() => stored.is_affine() || Self::WIDER.contains(&stored),
+            TensorRole::Rows if dtype.is_affine() => stored == Dtype::Int8 || Self::WIDER.contains(&stored),
+            TensorRole::Linear | TensorRole::Rows => stored == dtype,
+            TensorRole::Tokens if dtype.is_affine() => !stored.is_affine(),
+            TensorRole::Tokens => (stored == Dtype::Int8) == (dtype == Dtype::Int8) && !stored.is_affine(),
+        }
+    }
+
+    /// Types that a tensor of an affine record may be kept in.
+    const WIDER: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
+
     /// Whether an int8 record stores it in int8.
     pub fn is_quantizable(&self) -> bool {
         matches!(self.role, TensorRole::Linear | TensorRole::Rows | TensorRole::Tokens)
@@ -161,6 +198,8 @@ impl TensorSpec {
         let format = match dtype {
             Dtype::Bf16 => PanelFormat::Bf16,
             Dtype::Int8 => PanelFormat::Int8,
+            Dtype::Affine8 => PanelFormat::Affine(AffineFormat::Eight64),
+            Dtype::Affine4 => PanelFormat::Affine(AffineFormat::Four64),
             // Matrices in f32 are multiplied as they lie; f16 is for GPUs.
             Dtype::F32 | Dtype::F16 => return None,
         };

@@ -20,7 +20,7 @@ pub fn text_file(task: &str) -> String {
 }
 
 /// Types a record stores matrices in, and types an engine computes products in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
     /// IEEE binary32.
@@ -31,21 +31,33 @@ pub enum Dtype {
     F16,
     /// Whole numbers with one f16 scale a row.
     Int8,
+    /// Whole numbers of 8 bits with an f16 scale and offset for each group of 64 along the inputs. Matrices of products alone;
+    /// the tables and convolutions of such a record are in int8.
+    Affine8,
+    /// The same with 4 bits.
+    Affine4,
 }
 
 impl Dtype {
     /// Every type, in the order help texts list them.
-    pub const ALL: [Dtype; 4] = [Dtype::F32, Dtype::Bf16, Dtype::F16, Dtype::Int8];
-    /// Those that products are computed in.
+    pub const ALL: [Dtype; 6] = [Dtype::F32, Dtype::Bf16, Dtype::F16, Dtype::Int8, Dtype::Affine8, Dtype::Affine4];
+    /// Those that products are computed in; with int8, rows are whole numbers.
+    pub const COMPUTED: [Dtype; 4] = [Dtype::F32, Dtype::Bf16, Dtype::F16, Dtype::Int8];
+    /// Those of floating point.
     pub const FLOATS: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];
 
-    /// Bytes of one element.
+    /// Bytes of one element; of affine groups, which lie in panels, bytes are counted by their layout, and this is 1.
     pub fn bytes(self) -> usize {
         match self {
             Dtype::F32 => 4,
             Dtype::Bf16 | Dtype::F16 => 2,
-            Dtype::Int8 => 1,
+            Dtype::Int8 | Dtype::Affine8 | Dtype::Affine4 => 1,
         }
+    }
+
+    /// Whether it is of affine groups.
+    pub fn is_affine(self) -> bool {
+        matches!(self, Dtype::Affine8 | Dtype::Affine4)
     }
 
     /// The name users type.
@@ -55,6 +67,8 @@ impl Dtype {
             Dtype::Bf16 => "bf16",
             Dtype::F16 => "f16",
             Dtype::Int8 => "int8",
+            Dtype::Affine8 => "affine8",
+            Dtype::Affine4 => "affine4",
         }
     }
 
@@ -65,6 +79,7 @@ impl Dtype {
             Dtype::Bf16 => burn::tensor::DType::BF16,
             Dtype::F16 => burn::tensor::DType::F16,
             Dtype::Int8 => burn::tensor::DType::I8,
+            Dtype::Affine8 | Dtype::Affine4 => burn::tensor::DType::U8,
         }
     }
 }
@@ -81,7 +96,7 @@ impl FromStr for Dtype {
         Dtype::ALL
             .into_iter()
             .find(|d| d.name() == text)
-            .ok_or_else(|| format!("unknown dtype `{text}`: expected f32, bf16, f16 or int8"))
+            .ok_or_else(|| format!("unknown dtype `{text}`: expected f32, bf16, f16, int8, affine8 or affine4"))
     }
 }
 

@@ -27,6 +27,8 @@ pub struct PartTensor {
     /// Row-major shape.
     pub shape: Vec<usize>,
     panels: Option<PanelLayout>,
+    /// Whether `produce` makes the panels themselves.
+    is_packed: bool,
     produce: Produce,
 }
 
@@ -39,7 +41,22 @@ impl PartTensor {
         shape: Vec<usize>,
         produce: impl Fn() -> Result<Vec<u8>, String> + Send + Sync + 'static,
     ) -> Self {
-        Self { name: name.into(), dtype, shape, panels: None, produce: Box::new(produce) }
+        Self { name: name.into(), dtype, shape, panels: None, is_packed: false, produce: Box::new(produce) }
+    }
+
+    /// A matrix that `produce` packs itself, such as one of affine groups.
+    pub fn packed(
+        name: impl Into<String>,
+        dtype: Dtype,
+        layout: PanelLayout,
+        produce: impl Fn() -> Result<Packed, String> + Send + Sync + 'static,
+    ) -> Self {
+        let make = move || {
+            let packed = produce()?;
+            if *packed.layout() == layout { Ok(packed.bytes().to_vec()) } else { Err(OTHER_LAYOUT.into()) }
+        };
+        let tensor = Self::new(name, dtype, vec![layout.inputs, layout.outputs], make);
+        Self { panels: Some(layout), is_packed: true, ..tensor }
     }
 
     /// The same, stored in panels; `produce` still makes the matrix row by row.
@@ -48,6 +65,8 @@ impl PartTensor {
         Self { panels, ..self }
     }
 }
+
+const OTHER_LAYOUT: &str = "it was packed in another layout than was said";
 
 /// A record folder under construction; dropped unfinished, it leaves nothing behind.
 pub struct RecordWriter {
@@ -140,7 +159,7 @@ impl RecordWriter {
         let packs = tensors
             .into_iter()
             .map(|t| {
-                let panels = t.panels;
+                let (panels, is_packed) = (t.panels, t.is_packed);
                 let stored =
                     panels.map_or_else(|| t.shape.clone(), |panels| vec![panels.panels(), panels.panel_values()]);
                 let bytes = stored.iter().product::<usize>() * t.dtype.bytes();
@@ -149,8 +168,10 @@ impl RecordWriter {
                 burn_pack::Tensor::deferred(t.name, t.dtype.burn(), stored, None, bytes, move || {
                     let data = (t.produce)().map_err(|e| burn_pack::Error::IoError(format!("{name}: {e}")))?;
                     let data = match panels {
-                        Some(layout) => Packed::from_rows(layout, &data, vec![1.0; layout.outputs]).bytes().to_vec(),
-                        None => data,
+                        Some(layout) if !is_packed => {
+                            Packed::from_rows(layout, &data, vec![1.0; layout.outputs]).bytes().to_vec()
+                        }
+                        _ => data,
                     };
                     let sha256 = sha256_hex(&data);
                     let layout = panels.map(|layout| layout.id().to_string());

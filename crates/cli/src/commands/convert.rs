@@ -29,6 +29,7 @@ pub fn run(args: &ConvertArgs) -> Outcome {
     }
     options.adapters = args.adapter.iter().map(|said| given_adapter(said)).collect();
     options.dtype = args.dtype;
+    options.keep.clone_from(&args.keep);
     options.check = args.check;
     options.force = args.force;
     let report_to = args.report.as_deref().map(destination).transpose()?;

@@ -690,12 +690,23 @@ fn load_lines(text: &mut String, load: &Load) {
     *text += &table(&rows);
 }
 
+/// The instructions that products of affine groups take with a set; their bits are the same with all of them.
+fn of_affine_groups(isa: Isa) -> &'static str {
+    match isa {
+        Isa::Amx | Isa::Avx512Bf16 => "AVX512-VNNI",
+        Isa::Avx512 => "AVX-512",
+        Isa::Avx2 => "AVX2",
+        Isa::Neon | Isa::Portable => "the portable body",
+    }
+}
+
 fn instruction_lines(text: &mut String, found: &Instructions) {
     let Instructions { chosen, by, kept, measured_ms, sets, behind } = found;
     let kept = if *kept { "kept for later runs" } else { "not kept: there is no cache folder that takes it" };
     let took = measured_ms.map_or(String::new(), |ms| format!(" in {ms:.0} ms"));
     let _ = writeln!(text, "\nInstructions: {chosen}, {by}{took}, {kept}; times in ms");
     let cases = sets.first().map(|set| &set.cases[..]).unwrap_or_default();
+    let _ = writeln!(text, "  affine8 and affine4 by {}", of_affine_groups(*chosen));
     let mut rows = vec![["with", ""].into_iter().chain(cases.iter().copied()).map(String::from).collect::<Vec<_>>()];
     for set in sets {
         let times = set.ms.iter().map(|ms| ms.map_or("-".into(), |ms| format!("{ms:.2}")));

@@ -167,7 +167,7 @@ fn modules(header: &RecordHeader) -> Vec<ModuleRow> {
         for (name, tensor) in &entry.tensors {
             let module = name.split('.').next().unwrap_or(name);
             let elements = tensor.shape.iter().product::<usize>() as u64;
-            let bytes = elements * tensor.dtype.bytes() as u64;
+            let bytes = tensor.bytes();
             // Scales are bytes of the tensor they belong to, and no parameters.
             let (count, parameters) = if is_scale(name) { (0, 0) } else { (1, elements) };
             match rows.iter_mut().find(|row| row.file == *file && row.module == module) {

@@ -4,6 +4,7 @@
 //! tests.
 
 use half::f16;
+use omniburn_models::record::affine::{AffineFormat, AffineRows};
 use rayon::prelude::*;
 
 /// Widens one block.
@@ -36,6 +37,47 @@ pub(super) fn widen(kind: &str, bytes: &[u8]) -> Vec<f32> {
     let mut values = vec![0.0; bytes.len() / size * count];
     values.par_chunks_exact_mut(count).zip(bytes.par_chunks_exact(size)).for_each(|(to, from)| block(from, to));
     values
+}
+
+/// The affine groups that a type's blocks are to the bit; `None` for a type that is none.
+pub(super) fn affine_format(kind: &str) -> Option<AffineFormat> {
+    match kind {
+        "Q8_0" => Some(AffineFormat::Eight32),
+        "Q4_0" | "Q4_1" => Some(AffineFormat::Four32),
+        _ => None,
+    }
+}
+
+/// Whole blocks as affine groups, whose values are those of [`widen`] to the bit. Signed codes become such from 0 on, the offset
+/// a power of two times the scale, which f16 holds exactly.
+///
+/// # Panics
+/// If the type has no [`affine_format`].
+pub(super) fn affine(kind: &str, bytes: &[u8]) -> AffineRows {
+    let word = |bytes: &[u8], at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    let times = |bits: u16, factor: f32| f16::from_f32(f16::from_bits(bits).to_f32() * factor).to_bits();
+    let (mut codes, mut scales, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
+    let size = READ.iter().find(|(name, ..)| *name == kind).map_or(1, |(_, size, ..)| *size);
+    for block in bytes.chunks_exact(size) {
+        let scale = word(block, 0);
+        scales.push(scale);
+        match kind {
+            "Q8_0" => {
+                offsets.push(times(scale, -128.0));
+                codes.extend(block[2..].iter().map(|code| code ^ 0x80));
+            }
+            "Q4_0" => {
+                offsets.push(times(scale, -8.0));
+                codes.extend((0..32).map(|index| nibble(&block[2..], index)));
+            }
+            "Q4_1" => {
+                offsets.push(word(block, 2));
+                codes.extend((0..32).map(|index| nibble(&block[4..], index)));
+            }
+            _ => panic!("{kind} is no affine type"),
+        }
+    }
+    AffineRows { codes, scales, offsets }
 }
 
 fn half(bytes: &[u8], at: usize) -> f32 {
@@ -164,6 +206,9 @@ mod tests {
             assert_eq!(values.len(), bits.len(), "{kind}");
             for (at, (value, bits)) in values.iter().zip(bits).enumerate() {
                 assert_eq!(value.to_bits(), bits, "{kind}[{at}]: {value} and {}", f32::from_bits(bits));
+            }
+            if let Some(format) = affine_format(&kind) {
+                assert_eq!(affine(&kind, &bytes).to_f32(values.len(), format), values, "{kind} as affine groups");
             }
         }
     }

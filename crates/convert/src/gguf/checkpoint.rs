@@ -79,7 +79,7 @@ pub(crate) fn open(path: &Path) -> Result<(&'static CheckpointRules, Value, Sour
     };
     let packed = packed(&file);
     if !packed.is_empty() {
-        notes.push(format!("packed weights are widened: {packed}"));
+        notes.push(format!("packed weights are widened, but for those that the record keeps: {packed}"));
     }
     let named = |name: &str| {
         let behind = own.dense.iter().enumerate().find_map(|(index, dense)| {

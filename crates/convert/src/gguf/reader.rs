@@ -9,6 +9,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use omniburn_models::record::Dtype;
+use omniburn_models::record::affine::{AffineFormat, AffineRows};
 
 use super::blocks;
 use crate::error::ConvertError;
@@ -310,7 +311,36 @@ impl GgufFile {
         self.read_unchecked(name).map(|(dtype, bytes)| layout::count_non_finite(dtype, &bytes))
     }
 
+    /// The affine groups that a tensor is packed in, and what its type is called; `None` where it has none.
+    pub fn affine_format(&self, name: &str) -> Option<(AffineFormat, &'static str)> {
+        match self.tensors.get(name)?.element {
+            Element::Packed(kind) => blocks::affine_format(kind).map(|format| (format, kind)),
+            Element::Float(_) | Element::Other(_) => None,
+        }
+    }
+
+    /// A tensor as the affine groups it is packed in.
+    ///
+    /// # Panics
+    /// If it has none ([`GgufFile::affine_format`]).
+    pub fn affine(&self, name: &str) -> Result<AffineRows, ConvertError> {
+        let (tensor, bytes) = self.bytes_of(name)?;
+        match tensor.element {
+            Element::Packed(kind) => Ok(blocks::affine(kind, &bytes)),
+            Element::Float(_) | Element::Other(_) => panic!("{}: {name} has no groups", self.path.display()),
+        }
+    }
+
     fn read_unchecked(&self, name: &str) -> Result<(Dtype, Vec<u8>), ConvertError> {
+        let (tensor, bytes) = self.bytes_of(name)?;
+        match tensor.element {
+            Element::Float(dtype) => Ok((dtype, bytes)),
+            Element::Packed(kind) => Ok((Dtype::F32, layout::narrow(Dtype::F32, &blocks::widen(kind, &bytes)))),
+            Element::Other(_) => panic!("{}: the type of {name} was not checked", self.path.display()),
+        }
+    }
+
+    fn bytes_of(&self, name: &str) -> Result<(&StoredTensor, Vec<u8>), ConvertError> {
         let tensor =
             self.tensors.get(name).unwrap_or_else(|| panic!("{}: {name} was not checked", self.path.display()));
         let mut bytes = vec![0u8; (tensor.end - tensor.begin) as usize];
@@ -322,11 +352,7 @@ impl GgufFile {
             },
             _ => ConvertError::io(&self.path)(e),
         })?;
-        match tensor.element {
-            Element::Float(dtype) => Ok((dtype, bytes)),
-            Element::Packed(kind) => Ok((Dtype::F32, layout::narrow(Dtype::F32, &blocks::widen(kind, &bytes)))),
-            Element::Other(_) => panic!("{}: the type of {name} was not checked", self.path.display()),
-        }
+        Ok((tensor, bytes))
     }
 }
 

@@ -305,7 +305,7 @@ pub fn through(dtype: Dtype, value: f32) -> f32 {
         Dtype::F32 => value,
         Dtype::Bf16 => bf16::from_f32(value).to_f32(),
         Dtype::F16 => f16::from_f32(value).to_f32(),
-        Dtype::Int8 => panic!("checkpoints hold floats"),
+        Dtype::Int8 | Dtype::Affine8 | Dtype::Affine4 => panic!("checkpoints hold floats"),
     }
 }
 
@@ -314,7 +314,7 @@ fn encode(dtype: Dtype, values: &[f32]) -> Vec<u8> {
         Dtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         Dtype::Bf16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
         Dtype::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
-        Dtype::Int8 => panic!("checkpoints hold floats"),
+        Dtype::Int8 | Dtype::Affine8 | Dtype::Affine4 => panic!("checkpoints hold floats"),
     }
 }
 
@@ -323,7 +323,7 @@ pub fn decode(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
         Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
         Dtype::Bf16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes(b.try_into().unwrap()).to_f32()).collect(),
         Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes(b.try_into().unwrap()).to_f32()).collect(),
-        Dtype::Int8 => panic!("checkpoints hold floats"),
+        Dtype::Int8 | Dtype::Affine8 | Dtype::Affine4 => panic!("checkpoints hold floats"),
     }
 }
 
@@ -342,7 +342,7 @@ impl Array {
             Dtype::F32 => "F32",
             Dtype::Bf16 => "BF16",
             Dtype::F16 => "F16",
-            Dtype::Int8 => panic!("checkpoints hold floats"),
+            Dtype::Int8 | Dtype::Affine8 | Dtype::Affine4 => panic!("checkpoints hold floats"),
         };
         Self { dtype: name, shape: shape.to_vec(), bytes: encode(dtype, values) }
     }

@@ -33,10 +33,15 @@ fn copied(spec: &TensorSpec, stored: Dtype, panels: bool, compute: Dtype) -> u64
         TensorRole::Rows => Dtype::F32,
         TensorRole::Exact | TensorRole::Tokens | TensorRole::Scale => return 0,
     };
+    // Affine groups are multiplied as they lie, but for an order of columns that no record of ours has.
+    if stored.is_affine() {
+        return 0;
+    }
     // What a matrix is multiplied in: bf16 stays as it is stored even where products are in f32.
     let becomes = match (spec.role, stored, becomes) {
         (TensorRole::Linear, Dtype::Bf16, Dtype::F32) => Dtype::Bf16,
         (_, Dtype::F32, Dtype::Int8) => Dtype::F32,
+        (TensorRole::Linear, Dtype::Bf16, Dtype::Int8) => Dtype::Bf16,
         (.., becomes) => becomes,
     };
     let as_it_lies = spec.role != TensorRole::Linear || panels == spec.panels(becomes).is_some();

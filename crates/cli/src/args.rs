@@ -147,7 +147,7 @@ pub struct ConvertArgs {
     /// for a task of its own, as in law=DIR
     #[arg(long, value_name = "[NAME=]DIR")]
     pub adapter: Vec<PathBuf>,
-    /// Type of the matrices; int8 has one scale a row, and is computed in int8 only by `embed --dtype int8`; affine8 and affine4
+    /// Type of the matrices; int8 has one scale a row, and is computed in int8 only by `embed --dtype int8`; affine8, affine4
     /// have a scale and an offset for each 64 values, and are computed as they lie, on the CPU
     #[arg(long, default_value = "bf16", value_parser = dtypes(&Dtype::ALL))]
     pub dtype: Dtype,

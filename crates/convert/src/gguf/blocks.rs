@@ -48,8 +48,8 @@ pub(super) fn affine_format(kind: &str) -> Option<AffineFormat> {
     }
 }
 
-/// Whole blocks as affine groups, whose values are those of [`widen`] to the bit. Signed codes become such from 0 on, the offset
-/// a power of two times the scale, which f16 holds exactly.
+/// Whole blocks as affine groups, whose values are those of [`widen`] to the bit. Signed codes become such from 0 on, and the
+/// offset is the scale times a power of two, which f16 holds exactly.
 ///
 /// # Panics
 /// If the type has no [`affine_format`].

@@ -101,8 +101,8 @@ unsafe impl Whole for [i32; LANES] {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::super::lanes::x86::{Avx2, Avx512};
     use super::{Kernel, Whole};
+    use crate::cpu::lanes::x86::{Avx2, Avx512};
 
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn with_avx2<K: Kernel>(kernel: K) {

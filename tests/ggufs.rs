@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use omniburn::{Dtype, Engine, Input, Request, Role, Truncation};
 use omniburn_convert::{ConvertError, ConvertOptions, ConvertReport, GivenAdapter, TaskChoice, convert};
+use omniburn_models::record::TensorRole;
 use serde_json::Value;
 
 use crate::support::*;
@@ -77,6 +78,37 @@ fn packed_weights_are_widened_to_every_type_and_the_report_says_how_large_they_w
     }
     assert_eq!((sizes[0], sizes[1], sizes[2]), (434 * 64 * 4, 434 * 64 * 2, 434 * 64 * 2));
     assert!(sizes[3] < sizes[1]);
+}
+
+/// Q8_0, Q4_0 and Q4_1 are affine groups already: their values come through to the bit.
+#[test]
+fn affine_records_keep_the_groups_of_a_file_as_they_are_packed() {
+    let mut found = std::collections::BTreeMap::new();
+    for name in ["qwen3-q8.gguf", "bert-packed.gguf"] {
+        let exact = convert(&options(&file(name), Dtype::F32)).unwrap();
+        let kept = convert(&options(&file(name), Dtype::Affine8)).unwrap();
+        let note = kept.notes.iter().find(|note| note.contains("kept as they are packed"));
+        let note = note.unwrap_or_else(|| panic!("{kept}"));
+        let (exact, kept) = (open(&exact.out.unwrap()), open(&kept.out.unwrap()));
+        for (part_file, specs) in exact.parts() {
+            let (a, b) = (exact.part(&part_file, &specs).unwrap(), kept.part(&part_file, &specs).unwrap());
+            for spec in specs.iter().filter(|spec| spec.role == TensorRole::Linear) {
+                let layout = *b.affine(&spec.name).layout();
+                if layout.id().contains("-g32") {
+                    assert_eq!(&*a.bytes(&spec.name), &*b.bytes(&spec.name), "{name}: {}", spec.name);
+                    *found.entry(layout.id()).or_insert(0) += 1;
+                }
+            }
+        }
+        assert!(["Q8_0", "Q4_0", "Q4_1"].iter().any(|kind| note.contains(kind)), "{note}");
+        // Matrices of 8 bits do not stay such where 4 are asked for.
+        let four = convert(&options(&file(name), Dtype::Affine4)).unwrap();
+        assert!(!four.notes.iter().any(|note| note.contains("kept") && note.contains("matrices of Q8_0")), "{four}");
+    }
+    assert!(
+        found.keys().any(|id| id.contains("affine8")) && found.keys().any(|id| id.contains("affine4")),
+        "{found:?}"
+    );
 }
 
 #[test]

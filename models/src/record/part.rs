@@ -107,10 +107,13 @@ impl Part {
         let entry = self.entry(name);
         let [inputs, outputs] = entry.shape[..].try_into().expect("a matrix has two axes");
         let layout = PanelLayout::new(format, inputs, outputs, entry.columns);
-        if let Some(packed) = self.stored_panels(name)
-            && *packed.layout() == layout
-        {
-            return packed;
+        if let Some(packed) = self.stored_panels(name) {
+            if *packed.layout() == layout {
+                return packed;
+            }
+            if let Some(widened) = packed.widened(format).filter(|widened| *widened.layout() == layout) {
+                return widened;
+            }
         }
         match (entry.dtype, format) {
             (Dtype::Int8, PanelFormat::Int8) => Packed::from_rows(layout, &self.bytes(name), self.scales(name)),

@@ -244,6 +244,49 @@ impl Packed {
         Self::new(layout, Arc::new(out), scales)
     }
 
+    /// The matrix in panels of f32 or bf16, from panels of int8: each value is its code times the scale of its column, in f32,
+    /// rounded once. `None` from and to other types.
+    ///
+    /// Panel by panel, so that nothing as large as the matrix is made on the way: half the time of [`Packed::to_rows`], products
+    /// and [`Packed::from_f32`].
+    pub fn widened(&self, format: PanelFormat) -> Option<Self> {
+        let from = self.layout;
+        let to = PanelLayout { format, ..from };
+        match (from.format, format) {
+            (PanelFormat::Int8, PanelFormat::F32) => {
+                let mut out = Aligned::<f32>::zeroed(to.bytes() / 4);
+                self.widen(&to, |at, value| out[at] = value);
+                Some(Self::new(to, Arc::new(out), Vec::new()))
+            }
+            (PanelFormat::Int8, PanelFormat::Bf16) => {
+                let mut out = Aligned::<u16>::zeroed(to.bytes() / 2);
+                self.widen(&to, |at, value| out[at] = to_bf16(value));
+                Some(Self::new(to, Arc::new(out), Vec::new()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The values of int8 panels at their places in panels of another type.
+    fn widen(&self, to: &PanelLayout, mut put: impl FnMut(usize, f32)) {
+        const FOUR: usize = 4;
+        let (from, group) = (self.layout, to.format.group());
+        let panels = (*self.bytes).as_ref().chunks_exact(from.panel_values());
+        for (panel, codes) in panels.enumerate() {
+            let first = from.column(panel);
+            let scales = &self.scales[first..self.scales.len().min(first + LANES)];
+            let base = panel * to.panel_values();
+            for row in 0..from.inputs {
+                let line = &codes[row / FOUR * FOUR * LANES..][..FOUR * LANES];
+                let place = base + row / group * group * LANES + row % group;
+                for (column, (scale, four)) in scales.iter().zip(line.as_chunks::<FOUR>().0).enumerate() {
+                    let code = (four[row % FOUR] ^ 0x80) as i8;
+                    put(place + column * group, f32::from(code) * scale);
+                }
+            }
+        }
+    }
+
     /// Packs little-endian bytes that lie as `[inputs, outputs]`, in the layout's own type; scales count with int8 only.
     ///
     /// # Panics

@@ -167,6 +167,29 @@ impl PanelLayout {
     }
 }
 
+impl PanelLayout {
+    /// Puts codes times the scales of their columns at their places: `columns` gives the scales of the panel that begins with a
+    /// column, `row` the codes of a row from there on.
+    fn scaled<'a, R: Iterator<Item = i8>>(
+        &self,
+        columns: impl Fn(usize) -> &'a [f32],
+        row: impl Fn(usize, usize) -> R,
+        mut put: impl FnMut(usize, f32),
+    ) {
+        let group = self.format.group();
+        for panel in 0..self.panels() {
+            let first = self.column(panel);
+            let (scales, base) = (columns(first), panel * self.panel_values());
+            for at in 0..self.inputs {
+                let place = base + at / group * group * LANES + at % group;
+                for (column, (scale, code)) in scales.iter().zip(row(first, at)).enumerate() {
+                    put(place + column * group, f32::from(code) * scale);
+                }
+            }
+        }
+    }
+}
+
 /// Bytes of a packed matrix, wherever they lie: a mapped file, a part of the program, or memory of their own.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
@@ -244,46 +267,27 @@ impl Packed {
         Self::new(layout, Arc::new(out), scales)
     }
 
-    /// The matrix in panels of f32 or bf16, from panels of int8: each value is its code times the scale of its column, in f32,
-    /// rounded once. `None` from and to other types.
+    /// Packs int8 codes that lie as `[inputs, outputs]` in f32 or bf16: each value is its code times the scale of its column, in
+    /// f32, rounded once. Nothing as large as the matrix is made on the way.
     ///
-    /// Panel by panel, so that nothing as large as the matrix is made on the way: half the time of [`Packed::to_rows`], products
-    /// and [`Packed::from_f32`].
-    pub fn widened(&self, format: PanelFormat) -> Option<Self> {
-        let from = self.layout;
-        let to = PanelLayout { format, ..from };
-        match (from.format, format) {
-            (PanelFormat::Int8, PanelFormat::F32) => {
-                let mut out = Aligned::<f32>::zeroed(to.bytes() / 4);
-                self.widen(&to, |at, value| out[at] = value);
-                Some(Self::new(to, Arc::new(out), Vec::new()))
+    /// # Panics
+    /// With another type, or if there are not as many codes and scales as the layout has.
+    pub fn from_scaled(layout: PanelLayout, codes: &[i8], scales: &[f32]) -> Self {
+        assert_eq!((codes.len(), scales.len()), (layout.inputs * layout.outputs, layout.outputs), "a matrix in int8");
+        let columns = |first: usize| &scales[first..layout.outputs.min(first + LANES)];
+        let row = |first: usize, row: usize| codes[row * layout.outputs + first..].iter().copied();
+        match layout.format {
+            PanelFormat::F32 => {
+                let mut out = Aligned::<f32>::zeroed(layout.bytes() / 4);
+                layout.scaled(columns, row, |at, value| out[at] = value);
+                Self::new(layout, Arc::new(out), Vec::new())
             }
-            (PanelFormat::Int8, PanelFormat::Bf16) => {
-                let mut out = Aligned::<u16>::zeroed(to.bytes() / 2);
-                self.widen(&to, |at, value| out[at] = to_bf16(value));
-                Some(Self::new(to, Arc::new(out), Vec::new()))
+            PanelFormat::Bf16 => {
+                let mut out = Aligned::<u16>::zeroed(layout.bytes() / 2);
+                layout.scaled(columns, row, |at, value| out[at] = to_bf16(value));
+                Self::new(layout, Arc::new(out), Vec::new())
             }
-            _ => None,
-        }
-    }
-
-    /// The values of int8 panels at their places in panels of another type.
-    fn widen(&self, to: &PanelLayout, mut put: impl FnMut(usize, f32)) {
-        const FOUR: usize = 4;
-        let (from, group) = (self.layout, to.format.group());
-        let panels = (*self.bytes).as_ref().chunks_exact(from.panel_values());
-        for (panel, codes) in panels.enumerate() {
-            let first = from.column(panel);
-            let scales = &self.scales[first..self.scales.len().min(first + LANES)];
-            let base = panel * to.panel_values();
-            for row in 0..from.inputs {
-                let line = &codes[row / FOUR * FOUR * LANES..][..FOUR * LANES];
-                let place = base + row / group * group * LANES + row % group;
-                for (column, (scale, four)) in scales.iter().zip(line.as_chunks::<FOUR>().0).enumerate() {
-                    let code = (four[row % FOUR] ^ 0x80) as i8;
-                    put(place + column * group, f32::from(code) * scale);
-                }
-            }
+            other => panic!("{other:?} holds no scaled values"),
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use omniburn_media::TextToken;
 use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader};
 use omniburn_models::{Isa, KernelChoice};
 use omniburn_scheduler::SchedulerPolicy;
@@ -420,6 +421,25 @@ impl Engine {
     /// [`ItemError::Media`] where the tokenizer refuses the text.
     pub fn count_tokens(&self, text: &str, request: &Request) -> Result<usize, ItemError> {
         self.session.preparer.count_tokens(text, request)
+    }
+
+    /// The tokens of a text as the tokenizer of the record gives them, behind the prefix of the request's role and, where
+    /// `specials` is set, between its special tokens: `[tokens]`, with the characters of prefix and text that each stands for.
+    /// What a model lays in beside them, such as markers of late interaction, is not among them, and nothing is cut.
+    ///
+    /// # Errors
+    /// [`ItemError::Media`] where the tokenizer refuses the text; [`ItemError::OverBudget`] for one that is too long for the
+    /// memory budget; [`ItemError::Cancelled`], [`ItemError::DeadlinePassed`].
+    pub fn tokens(&self, text: &str, request: &Request, specials: bool) -> Result<Vec<TextToken>, ItemError> {
+        let session = &self.session;
+        let (bytes, priority) = (session.preparer.tokens_bytes(text), request.resolved_priority());
+        let _reserved = session.pool.reserve(priority, bytes, request.cancel.as_ref(), request.deadline)?;
+        session.preparer.tokens(text, request, specials)
+    }
+
+    /// The prefix that a text gets under a request; often empty.
+    pub fn prefix(&self, request: &Request) -> &str {
+        self.session.preparer.prefix(request.role)
     }
 
     /// Runs work of a tool's own on the device's thread and in its compute threads, when its turn comes, as one time slice of

@@ -57,7 +57,7 @@ pub use call::{
 pub use embedding::{Embedding, EmbeddingError};
 pub use engine::{Engine, EngineBuilder, Profile};
 pub use error::{EngineError, ErrorKind, ItemError};
-pub use omniburn_media::{Height, MediaError, PairCut, RgbImage, TrackChoice, Truncation, Width};
+pub use omniburn_media::{Height, MediaError, PairCut, RgbImage, TextToken, TrackChoice, Truncation, Width};
 pub use omniburn_models::record::{Dtype, Modality, RecordFolder};
 pub use omniburn_models::{Isa, RecordError, settle_allocator};
 pub use omniburn_scheduler::{Cancel, Priority, SchedulerPolicy};

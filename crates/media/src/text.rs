@@ -48,6 +48,17 @@ pub struct PlacedIds {
     pub truncated: bool,
 }
 
+/// A token of a text, as the tokenizer gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextToken {
+    /// Its id.
+    pub id: u32,
+    /// Its own text, such as `##ing`.
+    pub token: String,
+    /// Characters of the text that it stands for; `None` of a special token that the tokenizer puts around texts.
+    pub chars: Option<std::ops::Range<usize>>,
+}
+
 /// The ids of a query and a document as one sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairIds {
@@ -157,6 +168,22 @@ impl TextTokenizer {
     /// [`MediaError::Encode`] if the tokenizer refuses the text.
     pub fn ids_bare(&self, text: &str) -> Result<Vec<u32>, MediaError> {
         encode(&self.inner, text, false)
+    }
+
+    /// The tokens of a text with where each stands: `[tokens]`; with the special tokens around it where `specials` is set.
+    ///
+    /// # Errors
+    /// [`MediaError::Encode`] if the tokenizer refuses the text.
+    pub fn tokens(&self, text: &str, specials: bool) -> Result<Vec<TextToken>, MediaError> {
+        let encoded = catch_unwind(AssertUnwindSafe(|| self.inner.encode_char_offsets(text, specials)));
+        let encoded = encoded.unwrap_or_else(|_| Err("the tokenizer library gave up on it".into()));
+        let encoded = encoded.map_err(|source| MediaError::Encode { bytes: text.len(), source })?;
+        let around = encoded.get_special_tokens_mask();
+        let token = |(at, (id, token)): (usize, (&u32, &String))| {
+            let place = encoded.get_offsets().get(at).filter(|_| around.get(at).is_none_or(|mask| *mask == 0));
+            TextToken { id: *id, token: token.clone(), chars: place.map(|&(start, end)| start..end) }
+        };
+        Ok(encoded.get_ids().iter().zip(encoded.get_tokens()).enumerate().map(token).collect())
     }
 
     /// The ids that the tokenizer puts behind every text; a media sequence ends with them too. Often empty.
@@ -519,6 +546,18 @@ mod tests {
         let tokenizer = TextTokenizer::from_bytes(&words(BOTH, PADDING, CUTTING)).unwrap();
         assert_eq!(tokenizer.ids("a b c d").unwrap(), [9, 1, 2, 3, 4, 12], "neither 20 nor 3 ids");
         assert_eq!(tokenizer.ids_bare("a b").unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn tokens_say_which_characters_they_stand_for() {
+        let tokenizer = TextTokenizer::from_bytes(&words(BOTH, "null", "null")).unwrap();
+        let found = tokenizer.tokens("a \u{e9} b", true).unwrap();
+        let ids: Vec<u32> = found.iter().map(|token| token.id).collect();
+        assert_eq!(ids, tokenizer.ids("a \u{e9} b").unwrap());
+        let places: Vec<_> = found.iter().map(|token| token.chars.clone()).collect();
+        assert_eq!(places, [None, Some(0..1), Some(2..3), Some(4..5), None]);
+        assert_eq!((found[0].token.as_str(), found[1].token.as_str()), ("[B]", "a"));
+        assert_eq!(tokenizer.tokens("a b", false).unwrap().len(), 2);
     }
 
     #[test]

@@ -24,7 +24,7 @@
 //! | `options` | the settings of an engine to be opened |
 //! | `prepare` | on the threads of callers: `preparer` reads, decodes, tokenises; `prompt` lays prefixes, media templates, suffixes; `estimate` says from a header what an item takes; `work` counts operations |
 //! | `cache` | equal inputs computed once, kept results |
-//! | `worker` | one thread a device. `submit`: what callers hand to it. `thread`, `slices`, `texts`: time slices, texts of several callers in one pass. `forward`: a unit in steps, upload, layer after layer, read back. `cost`, `metrics`: what steps take, learnt from those that ran; how long callers waited |
+//! | `worker` | one thread a device. `submit`: what callers hand to it. `thread`, `slices`, `texts`, `towers`: time slices, texts and media of several callers in one pass. `forward`: a unit in steps, upload, layer after layer, read back. `cost`, `metrics`: what steps take, learnt from those that ran; how long callers waited |
 //! | `memory` | the one budget that all callers share |
 //! | `device`, `backend` | a device from within, for tools; the only place that names devices |
 //! | `forms` | what is handed from `prepare` to `worker`: patches, mel frames, whole images, the ids around them |

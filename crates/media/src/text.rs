@@ -14,7 +14,7 @@ use tokenizers::{
 };
 
 use crate::error::{Cause, MediaError};
-use crate::source::open_file;
+use crate::file::open_file;
 
 /// What happens to a text that is longer than the model reads.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]

@@ -9,7 +9,7 @@ mod preparer;
 mod prompt;
 mod work;
 
-pub(crate) use estimate::{Estimator, ItemNeed};
+pub(crate) use estimate::{Estimator, ItemEstimate};
 pub(crate) use list::ListTexts;
 pub(crate) use preparer::{Long, Prepared, Preparer};
 pub use preparer::{mel_preprocess, vision_preprocess};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use omniburn_media::{AudioReader, AudioSource, RgbImage, SEGMENT_SECONDS, TextTokenizer, VisionPreprocess};
 use omniburn_media::{
     ClipCutter, HertzRange, MediaError, MelPreprocess, SquareTarget, TrackChoice, Video, VideoOptions, VideoSource,
-    decibel_mel, decode_image, decode_image_file, image_patches, log_mel, log_mel_mirrored, log_mel_of_least,
+    decibel_mel, decode_image, decode_media_file, image_patches, log_mel, log_mel_mirrored, log_mel_of_least,
     sample_times, sampled_patches,
 };
 use omniburn_media::{PairCut, PairIds, PlacedIds, PromptPair, Truncation};
@@ -164,9 +164,9 @@ impl Preparer {
             Ok(Opened::Whole(Part { modality: Modality::Video, rows, stamps, group_s }))
         };
         match &input.0 {
-            Source::ImageFile(path) => {
-                let rows = self.image(&decode_image_file(path)?);
-                image(rows.map_err(|error| error.of(path.display().to_string()))?)
+            Source::ImageFile(file) => {
+                let rows = self.image(&decode_media_file(file)?);
+                image(rows.map_err(|error| error.of(file.path().display().to_string()))?)
             }
             Source::ImageBytes(bytes) => image(self.image(&decode_image(bytes, "image")?)?),
             Source::ImagePixels(pixels) => image(self.image(pixels)?),
@@ -174,18 +174,19 @@ impl Preparer {
                 let rows = self.frames(list.len(), |n, each| each(&list[n]))?;
                 frames(rows, list.len())
             }
-            Source::VideoFrameFiles(paths) => {
-                let rows = self.frames(paths.len(), |n, each| {
+            Source::VideoFrameFiles(files) => {
+                let rows = self.frames(files.len(), |n, each| {
+                    let name = || files[n].path().display().to_string();
                     // One at a time, so that a list of a thousand photos is not held decoded.
-                    each(&decode_image_file(&paths[n])?).map_err(|error| error.of(paths[n].display().to_string()))
+                    each(&decode_media_file(&files[n])?).map_err(|error| error.of(name()))
                 })?;
-                frames(rows, paths.len())
+                frames(rows, files.len())
             }
-            Source::VideoFile(path) => self.open_video(&VideoSource::File(path.clone()), track, request),
+            Source::VideoFile(file) => self.open_video(&VideoSource::File(file.clone()), track, request),
             Source::VideoBytes(bytes) => {
                 self.open_video(&VideoSource::Bytes(bytes.clone(), "video".into()), track, request)
             }
-            Source::AudioFile(path) => self.open_audio(&AudioSource::File(path.clone()), track),
+            Source::AudioFile(file) => self.open_audio(&AudioSource::File(file.clone()), track),
             Source::AudioBytes(bytes) => self.open_audio(&AudioSource::Bytes(bytes.clone(), "audio".into()), track),
             Source::AudioSamples(samples, rate_hz) => {
                 self.open_audio(&AudioSource::Samples(samples.clone(), *rate_hz), track)
@@ -198,9 +199,9 @@ impl Preparer {
 
     /// An image as its tower reads it.
     fn image(&self, image: &RgbImage) -> Result<Rows, MediaError> {
-        match self.look(Modality::Image) {
-            Look::Patches(preprocess) => Ok(Rows::Patches(Arc::new(image_patches(image, &preprocess)?))),
-            Look::Squares(target) => {
+        match self.image_preprocessor(Modality::Image) {
+            ImagePreprocessor::Patches(preprocess) => Ok(Rows::Patches(Arc::new(image_patches(image, &preprocess)?))),
+            ImagePreprocessor::Squares(target) => {
                 let mut squares = Squares::new(target);
                 squares.push(image);
                 Ok(Rows::Squares(Arc::new(squares)))
@@ -214,13 +215,13 @@ impl Preparer {
         count: usize,
         mut frame: impl FnMut(usize, &mut dyn FnMut(&RgbImage) -> Result<(), MediaError>) -> Result<(), MediaError>,
     ) -> Result<Rows, MediaError> {
-        match self.look(Modality::Video) {
-            Look::Patches(preprocess) => {
+        match self.image_preprocessor(Modality::Video) {
+            ImagePreprocessor::Patches(preprocess) => {
                 let mut clip = ClipCutter::new(count, &preprocess)?;
                 (0..count).try_for_each(|n| frame(n, &mut |image| clip.push(image)))?;
                 Ok(Rows::Patches(Arc::new(clip.finish())))
             }
-            Look::Squares(target) => {
+            ImagePreprocessor::Squares(target) => {
                 let mut squares = Squares::new(target);
                 let mut push = |image: &RgbImage| {
                     squares.push(image);
@@ -414,10 +415,10 @@ impl Preparer {
         let frames = request.frames.or(self.header().preprocess.video_frames).unwrap_or(DEFAULT_FRAMES) as usize;
         // Each group of frames is at least one row: refuse before decoding what the backbone cannot read.
         let limit = self.media_limit();
-        let least = match self.look(Modality::Video) {
-            Look::Patches(preprocess) => frames / preprocess.temporal_patch as usize,
+        let least = match self.image_preprocessor(Modality::Video) {
+            ImagePreprocessor::Patches(preprocess) => frames / preprocess.temporal_patch as usize,
             // Their mean is taken, so only time sets a bound: the longest video of the other family is 16,384 frames.
-            Look::Squares(_) => frames.div_ceil(2),
+            ImagePreprocessor::Squares(_) => frames.div_ceil(2),
         };
         if least > limit {
             return Err(ItemError::TooLong { tokens: least, limit });
@@ -476,11 +477,11 @@ impl Preparer {
                 }
                 *at_s = start_s + SEGMENT_SECONDS;
                 let times = sample_times(start_s..end_s, *frames);
-                let rows = match self.look(Modality::Video) {
-                    Look::Patches(preprocess) => {
+                let rows = match self.image_preprocessor(Modality::Video) {
+                    ImagePreprocessor::Patches(preprocess) => {
                         Rows::Patches(Arc::new(sampled_patches(video, start_s..end_s, *frames, &preprocess)?))
                     }
-                    Look::Squares(target) => {
+                    ImagePreprocessor::Squares(target) => {
                         let mut squares = Squares::new(target);
                         video.frames_at(&times, &mut |_, frame| {
                             squares.push(frame);
@@ -590,7 +591,7 @@ impl Preparer {
         if several {
             self.take(input)?;
         }
-        input.files().into_iter().try_for_each(|path| check_file(path))?;
+        input.files().into_iter().try_for_each(|file| check_file(file.path()))?;
         self.take(input)
     }
 
@@ -622,14 +623,14 @@ impl Preparer {
         }
     }
 
-    pub(crate) fn look(&self, modality: Modality) -> Look {
+    pub(crate) fn image_preprocessor(&self, modality: Modality) -> ImagePreprocessor {
         let preprocess = &self.header().preprocess;
         if let Some(target) = square_target(preprocess) {
-            return Look::Squares(target);
+            return ImagePreprocessor::Squares(target);
         }
         let pixels = if modality == Modality::Video { &preprocess.video } else { &preprocess.image };
         let pixels = pixels.as_ref().expect("a record with an image tower says how images are prepared");
-        Look::Patches(vision_preprocess(pixels))
+        ImagePreprocessor::Patches(vision_preprocess(pixels))
     }
 
     /// Samples at the tower's rate as it hears them: whole, in windows padded to whole seconds, or in clips of one length.
@@ -667,7 +668,7 @@ impl Preparer {
 }
 
 /// How a record's tower looks at images.
-pub(crate) enum Look {
+pub(crate) enum ImagePreprocessor {
     Patches(VisionPreprocess),
     /// Whole images as squares.
     Squares(SquareTarget),

@@ -19,7 +19,7 @@ use crate::call::{Answer, CallBegun, CallEvent, InputDigest, OutputKind, Request
 use crate::error::{EngineError, ItemError};
 use crate::memory::{Budget, Pool, Reservation};
 use crate::options::EngineOptions;
-use crate::prepare::{Estimator, ItemNeed, Preparer};
+use crate::prepare::{Estimator, ItemEstimate, Preparer};
 use crate::worker::{Costs, Load, Metrics, Pace, Stage, Worker};
 
 /// A record on a device with everything that its calls share.
@@ -279,11 +279,11 @@ impl Session {
     pub(crate) fn make_room(
         &self,
         modalities: &[Modality],
-        need: &ItemNeed,
+        estimate: &ItemEstimate,
         request: &Request,
         wait: bool,
     ) -> Result<Option<Reservation>, ItemError> {
-        let (pool, bytes) = (&self.pool, need.bytes());
+        let (pool, bytes) = (&self.pool, estimate.bytes());
         for modality in modalities {
             if !self.parts.is_open(*modality, self.task_of(request)) {
                 if !wait {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omniburn_media::TextToken;
+use omniburn_models::family::PairForm;
 use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader};
 use omniburn_models::{Isa, KernelChoice};
 use omniburn_scheduler::SchedulerPolicy;
@@ -17,7 +18,7 @@ use crate::embedding::Embedding;
 use crate::error::{EngineError, ItemError};
 use crate::options::EngineOptions;
 use crate::prepare::Work;
-use crate::session::{EmbedIter, Session, Wanted, WarmPass, results, scores, warm_up};
+use crate::session::{EmbedIter, Session, Wanted, WarmPass, list_scores, results, scores, warm_up};
 use crate::worker::MetricsSnapshot;
 
 /// A record on a device, ready to embed. `Clone + Send + Sync`; every method takes `&self` and blocks.
@@ -305,7 +306,8 @@ impl Engine {
     }
 
     /// One result a document, in the order they were given; a failed document leaves the others as they would be without
-    /// it. [`Ranked::sort`] puts the best first.
+    /// it. [`Ranked::sort`] puts the best first. A model that reads documents beside each other gives a document other scores among
+    /// others.
     ///
     /// The request's truncation says what happens to a pair longer than the model reads: `Right` cuts ends, of the longer
     /// text first; what was cut stands in the result. Its role, dimension and frames are of no effect.
@@ -321,6 +323,11 @@ impl Engine {
     ) -> Result<Vec<Result<Ranked, ItemError>>, EngineError> {
         self.session.check(request, Wanted::Scores)?;
         let query = query.into();
+        if let Some(PairForm::List(prompt)) = self.header().family.spec().outputs.pairs() {
+            let documents: Vec<Input> = documents.iter().map(|document| document.clone().into()).collect();
+            let results = list_scores(&self.session, prompt, &query, &documents, request).into_iter().enumerate();
+            return Ok(results.map(|(index, result)| result.map(|scored| scored.ranked(index))).collect());
+        }
         let pairs = documents.iter().map(|document| Input::pair(query.clone(), document.clone().into()));
         let results = scores(&self.session, pairs, request.clone()).into_iter().enumerate();
         Ok(results.map(|(index, result)| result.map(|scored| scored.ranked(index))).collect())

@@ -81,7 +81,7 @@ pub mod kernels {
 /// What lies in a record and what its model takes: for tools that show records, and for tests.
 pub mod record {
     pub use omniburn_media::{MelPreprocess, VisionPreprocess};
-    pub use omniburn_models::family::{PairForm, Similarity};
+    pub use omniburn_models::family::{ListPrompt, PairForm, Similarity};
     pub use omniburn_models::record::int8::is_scale;
     pub use omniburn_models::record::{RecordHeader, TemplateKind};
     pub use omniburn_models::{FAMILIES, Family, FamilyConfig};

@@ -221,6 +221,14 @@ impl TextTokenizer {
         Ok(ids.len() - usize::from(ids.last().is_some_and(special)))
     }
 
+    /// The text of these ids, special tokens included.
+    ///
+    /// # Errors
+    /// [`MediaError::Encode`] if the tokenizer refuses an id.
+    pub fn text_of(&self, ids: &[u32]) -> Result<String, MediaError> {
+        self.inner.decode(ids, false).map_err(|source| MediaError::Encode { bytes: 4 * ids.len(), source })
+    }
+
     /// The text of a token by its id, added tokens included.
     #[must_use]
     pub fn token(&self, id: u32) -> Option<String> {

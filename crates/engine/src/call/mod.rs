@@ -13,5 +13,5 @@ pub(crate) use input::Source;
 pub use input::{Input, Role};
 pub(crate) use request::LateChunks;
 pub use request::{Asked, Progress, Request};
-pub(crate) use result::{Answer, Scored};
+pub(crate) use result::{Answer, Listed, Scored};
 pub use result::{Chunk, Embedded, Features, OutputKind, Ranked, Segment, Span, Sparse, Timings, max_sim};

@@ -130,7 +130,7 @@ impl Estimator {
         };
         let audio = |source: &AudioSource| audio_track_estimate(source, &input.1, &self.preparer.mel_settings());
         let (media, frames) = match &input.0 {
-            Source::Text(_) | Source::Pair(_) | Source::Parts(_) => {
+            Source::Text(_) | Source::Pair(_) | Source::Parts(_) | Source::List(_) => {
                 return Err(ItemError::Request {
                     reason: "a text, a pair and an item of several parts are no media".into(),
                 });

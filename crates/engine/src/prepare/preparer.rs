@@ -138,6 +138,7 @@ impl Preparer {
         match &input.0 {
             Source::Text(text) => self.prepare_text(text, request),
             Source::Pair(pair) => self.prepare_pair(pair, request),
+            Source::List(texts) => self.prepare_list(texts, request),
             Source::Parts(_) => self.prepare_parts(&input, request),
             _ => self.prepare_lone(&input, request),
         }
@@ -193,7 +194,7 @@ impl Preparer {
             Source::AudioSamples(samples, rate_hz) => {
                 self.open_audio(&AudioSource::Samples(samples.clone(), *rate_hz), track)
             }
-            Source::Text(_) | Source::Pair(_) | Source::Parts(_) => {
+            Source::Text(_) | Source::Pair(_) | Source::Parts(_) | Source::List(_) => {
                 Err(ItemError::Request { reason: "a text, a pair and an item of several parts are no media".into() })
             }
         }
@@ -387,7 +388,9 @@ impl Preparer {
                 let cut = self.cuts_pair(request)?;
                 self.tokenizer.prompt_pair_ids(&pair, limit, cut)?
             }
-            None => return Err(ItemError::Request { reason: "the model scores no pairs".into() }),
+            Some(PairForm::List(_)) | None => {
+                return Err(ItemError::Request { reason: "the model scores no pairs".into() });
+            }
         };
         if ids.is_empty() {
             return Err(ItemError::Empty { modality: Modality::Text });
@@ -626,7 +629,7 @@ impl Preparer {
     }
 
     /// Refuses an input that is not taken, whatever is in it.
-    fn take(&self, input: &Input) -> Result<(), ItemError> {
+    pub(super) fn take(&self, input: &Input) -> Result<(), ItemError> {
         let family = &self.header().family;
         let whole = match &input.0 {
             Source::Pair(pair) => &pair[..],

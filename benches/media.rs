@@ -91,7 +91,7 @@ fn main() {
 
     let mut group = criterion.benchmark_group("media/video");
     // 4 s into a group of ten: each frame needs the hundred images before it.
-    let source = VideoSource::File(stored("videos/ten_minutes.mp4"));
+    let source = VideoSource::file(stored("videos/ten_minutes.mp4"));
     group.bench_function("one frame of 1080p H.264, 101 pictures after its key frame", |b| {
         b.iter(|| {
             let mut video =

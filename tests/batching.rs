@@ -126,6 +126,50 @@ fn the_smallest_budget_that_would_do_does_and_changes_no_bit() {
     same("budget", &vectors(&open(needed), &inputs), &want);
 }
 
+/// A file's header is read before there is room for its content. What is decoded then is the file that was measured: one that
+/// was replaced meanwhile is measured again, and refused where it needs more than was set aside for it.
+#[test]
+fn a_file_that_grows_while_it_waits_takes_no_more_than_was_measured() {
+    let twin = golden().twin("omni-nano-tiny");
+    let folder = tempfile::tempdir().unwrap();
+    let source = |name: &str| twin.media.join(format!("images/{name}.png"));
+    let files: Vec<_> = (0..5).map(|n| folder.path().join(format!("{n}.png"))).collect();
+    for file in &files {
+        std::fs::copy(source("odd"), file).unwrap();
+    }
+    let inputs = || files.iter().map(Input::image_file);
+    let open = |bytes| builder(twin.record(omniburn::Dtype::F32)).budget(bytes).open().unwrap();
+    let refused = open(1).embed_with(&[Input::image_file(&files[0])], &Request::default()).unwrap();
+    let Err(omniburn::ItemError::OverBudget { needed, .. }) = &refused[0] else { panic!("{refused:?}") };
+    // Room for one of them at a time, so that the others wait with their headers read.
+    let engine = open(*needed);
+    let mut results = engine.embed_iter(inputs(), Request::new(Role::Document)).unwrap();
+    let vector = |result: omniburn::Embedded| result.embedding.into_vec();
+    let first = vector(results.next().unwrap().unwrap());
+    for (file, name) in [(&files[2], "tiny"), (&files[3], "big")] {
+        let other = folder.path().join("other");
+        std::fs::copy(source(name), &other).unwrap();
+        std::fs::rename(other, file).unwrap();
+    }
+    std::fs::copy(source("big"), &files[4]).unwrap();
+    let rest: Vec<_> = results.collect();
+    let whole = twin.engine();
+    let of = |name: &str| vectors(&whole, &[twin.image_named(name)]).remove(0);
+    assert_eq!(first, of("odd"));
+    assert_eq!(vector(rest[0].clone().unwrap()), of("odd"));
+    // A handle was kept of each: the one whose name was taken is what it was, and the one that was written to is not.
+    assert_eq!(vector(rest[1].clone().unwrap()), of("odd"));
+    assert_eq!(vector(rest[2].clone().unwrap()), of("odd"));
+    let error = rest[3].clone().unwrap_err();
+    assert_eq!(error.kind().name(), "corrupt", "{error}");
+    assert!(error.to_string().contains("4.png: the file changed while it was read"), "{error}");
+    // Written to, and smaller than it was.
+    let mut results = engine.embed_iter(inputs().take(2), Request::new(Role::Document)).unwrap();
+    assert_eq!(vector(results.next().unwrap().unwrap()), first);
+    std::fs::copy(source("tiny"), &files[1]).unwrap();
+    assert_eq!(vector(results.next().unwrap().unwrap()), of("tiny"));
+}
+
 /// The number of threads decides how a product is cut, and must not decide its result.
 #[test]
 fn the_number_of_threads_changes_no_bit() {

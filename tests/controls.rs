@@ -636,7 +636,7 @@ fn mistakes_of_preparing_sounds_show_in_the_vector() {
             unit(m.media(m.text.project(pooled), before, after))
         };
         let settings = m.mel();
-        let source = AudioSource::File(twin.sound_path("mixed"));
+        let source = AudioSource::file(twin.sound_path("mixed"));
         let mut reader = AudioReader::open(&source, settings.sample_rate_hz).unwrap();
         let samples = reader.next_segment().unwrap().unwrap().samples;
         let mel = log_mel(&samples, &settings).unwrap();

@@ -108,7 +108,7 @@ impl Model {
 
     /// The mel frames of an audio file of one segment.
     pub fn listen(&self, path: &Path) -> LogMel {
-        let source = AudioSource::File(path.into());
+        let source = AudioSource::file(path);
         let mut reader = AudioReader::open(&source, self.mel().sample_rate_hz).unwrap();
         log_mel(&reader.next_segment().unwrap().unwrap().samples, &self.mel()).unwrap()
     }

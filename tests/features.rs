@@ -61,7 +61,7 @@ impl Model {
 
     fn mel(&self, twin: &Twin, file: &str) -> LogMel {
         let settings = mel_preprocess(self.preprocess.audio.as_ref().unwrap());
-        let source = AudioSource::File(twin.media.join(file));
+        let source = AudioSource::file(twin.media.join(file));
         let mut reader = AudioReader::open(&source, settings.sample_rate_hz).unwrap();
         log_mel(&reader.next_segment().unwrap().unwrap().samples, &settings).unwrap()
     }

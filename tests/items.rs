@@ -54,7 +54,7 @@ struct Case<'a> {
 /// Samples of files joined end to end.
 fn joined(twin: &Twin, files: &[&str]) -> Input {
     let samples = |file: &&str| {
-        let source = AudioSource::File(twin.media.join(file));
+        let source = AudioSource::file(twin.media.join(file));
         let mut reader = AudioReader::open(&source, 16_000).unwrap();
         reader.next_segment().unwrap().unwrap().samples.to_vec()
     };

@@ -120,7 +120,7 @@ fn towers_and_connectors_equal_the_reference() {
     let tower = config.open_speech(&record, Dtype::F32, &device).unwrap().unwrap();
     let mel = MelPreprocess { sample_rate_hz: 16_000, fft_samples: 400, hop_samples: 160, mels: 80 };
     for (n, case) in reference.about["sounds"].as_array().unwrap().iter().enumerate() {
-        let file = AudioSource::File(root.join(str_of(&case["file"])));
+        let file = AudioSource::file(root.join(str_of(&case["file"])));
         let mut samples = AudioReader::open(&file, 16_000).unwrap().next_segment().unwrap().unwrap().samples;
         samples.resize(samples.len().div_ceil(16_000).max(2) * 16_000, 0.0);
         let mel = log_mel(&samples, &mel).unwrap();

@@ -193,7 +193,7 @@ fn the_same_video_as_a_file_and_as_its_frames_has_nearly_the_same_vector() {
     let eight = Request::new(Role::Document).frames(8);
     let file = engine.embed_with(&[Input::video_file(&path)], &eight).unwrap().swap_remove(0).unwrap();
     let mut video =
-        Video::open(&VideoSource::File(path), &VideoOptions { ffmpeg: None, ..VideoOptions::default() }).unwrap();
+        Video::open(&VideoSource::file(path), &VideoOptions { ffmpeg: None, ..VideoOptions::default() }).unwrap();
     let times: Vec<f64> = (0..8).map(|i| video.duration_s() * (f64::from(i) + 0.5) / 8.0).collect();
     let mut frames = Vec::new();
     video

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Barrier};
 
-use omniburn::{Input, Priority, Request, ResultCache, Role, Timings};
+use omniburn::{Height, Input, Priority, Request, ResultCache, RgbImage, Role, Timings, Width};
 
 use crate::support::*;
 
@@ -34,6 +34,52 @@ fn one_text_from_each_of_sixteen_threads_runs_as_few_passes() {
     println!("{} texts of 16 threads in {} passes", metrics.waits.count, metrics.computes.count);
     assert_eq!(metrics.waits.count, 16 * ROUNDS as u64);
     assert!(metrics.computes.count < 12 * ROUNDS as u64, "{metrics:?}");
+}
+
+/// Media of callers who find the device busy go through their tower together, and each is what it is alone, to the bit.
+#[test]
+fn media_of_sixteen_threads_share_passes_of_their_towers() {
+    const ROUNDS: usize = 8;
+    for name in ["omni-small-tiny", "qwen3-omni-encoders-tiny"] {
+        let twin = golden().twin(name);
+        let engine = twin.engine();
+        // Another one for each: equal inputs would be computed once for all who ask.
+        let inputs: Vec<Input> = (0..16u32)
+            .map(|thread| match thread % 2 {
+                0 => {
+                    let gain = 1.0 / (2.0 + thread as f32);
+                    let wave = |at: u32| gain * (at as f32 * 0.173).sin();
+                    Input::audio_samples((0..4000 + 160 * thread).map(wave).collect::<Vec<f32>>(), 16_000)
+                }
+                _ => {
+                    let (width, height) = (40 + thread, 56);
+                    let pixels = (0..3 * width * height).map(|at| (at * (thread + 7) % 251) as u8).collect();
+                    Input::image_pixels(RgbImage::new(Width(width), Height(height), pixels).unwrap())
+                }
+            })
+            .collect();
+        let ask = |input: &Input| {
+            let request = Request::new(Role::Document);
+            engine.embed_with(std::slice::from_ref(input), &request).unwrap().remove(0).unwrap()
+        };
+        let want: Vec<_> = inputs.iter().map(ask).collect();
+        engine.reset_metrics();
+        let together = Barrier::new(16);
+        std::thread::scope(|scope| {
+            for (input, want) in inputs.iter().zip(&want) {
+                let (ask, together) = (&ask, &together);
+                scope.spawn(move || {
+                    for _ in 0..ROUNDS {
+                        together.wait();
+                        assert_eq!(&ask(input), want, "{name}, {input:?}");
+                    }
+                });
+            }
+        });
+        let metrics = engine.metrics().background;
+        println!("{name}: {} requests of 16 threads in {} passes", metrics.waits.count, metrics.computes.count);
+        assert!(metrics.computes.count < metrics.waits.count, "{metrics:?}");
+    }
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
                     let tower = config.open_audio(&record, Dtype::F32, &device)?;
                     let tower = tower.ok_or("the record has no audio tower")?;
                     let p = header.preprocess.audio.as_ref().ok_or("the record does not say how sound is prepared")?;
-                    let mut reader = AudioReader::open(&AudioSource::File(path.clone()), p.sample_rate_hz)?;
+                    let mut reader = AudioReader::open(&AudioSource::file(path.clone()), p.sample_rate_hz)?;
                     // Of a long audio, its first segment.
                     let segment = reader.next_segment()?.ok_or("the file has no sound")?;
                     let mel = log_mel(&segment.samples, &mel_preprocess(p))?;

@@ -24,7 +24,7 @@
 //! | `options` | the settings of an engine to be opened |
 //! | `prepare` | on the threads of callers: `preparer` reads, decodes, tokenises; `prompt` lays prefixes, media templates, suffixes; `estimate` says from a header what an item takes; `work` counts operations |
 //! | `cache` | equal inputs computed once, kept results |
-//! | `worker` | one thread a device. `submit`: what callers hand to it. `thread`, `slices`, `texts`: time slices, texts of several callers in one pass. `forward`: a unit in steps, upload, layer after layer, read back. `cost`, `metrics`: what steps take, learnt from those that ran; how long callers waited |
+//! | `worker` | one thread a device. `submit`: what callers hand to it. `thread`, `slices`, `texts`, `towers`: time slices, texts and media of several callers in one pass. `forward`: a unit in steps, upload, layer after layer, read back. `cost`, `metrics`: what steps take, learnt from those that ran; how long callers waited |
 //! | `memory` | the one budget that all callers share |
 //! | `device`, `backend` | a device from within, for tools; the only place that names devices |
 //! | `forms` | what is handed from `prepare` to `worker`: patches, mel frames, whole images, the ids around them |
@@ -57,7 +57,7 @@ pub use call::{
 pub use embedding::{Embedding, EmbeddingError};
 pub use engine::{Engine, EngineBuilder, Profile};
 pub use error::{EngineError, ErrorKind, ItemError};
-pub use omniburn_media::{Height, MediaError, PairCut, RgbImage, TrackChoice, Truncation, Width};
+pub use omniburn_media::{Height, MediaError, PairCut, RgbImage, TextToken, TrackChoice, Truncation, Width};
 pub use omniburn_models::record::{Dtype, Modality, RecordFolder};
 pub use omniburn_models::{Isa, RecordError, settle_allocator};
 pub use omniburn_scheduler::{Cancel, Priority, SchedulerPolicy};
@@ -81,7 +81,7 @@ pub mod kernels {
 /// What lies in a record and what its model takes: for tools that show records, and for tests.
 pub mod record {
     pub use omniburn_media::{MelPreprocess, VisionPreprocess};
-    pub use omniburn_models::family::{PairForm, Similarity};
+    pub use omniburn_models::family::{ListPrompt, PairForm, Similarity};
     pub use omniburn_models::record::int8::is_scale;
     pub use omniburn_models::record::{RecordHeader, TemplateKind};
     pub use omniburn_models::{FAMILIES, Family, FamilyConfig};

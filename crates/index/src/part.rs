@@ -22,7 +22,7 @@ fn fault(error: MediaError) -> Fault {
 /// [`Fault`] for what cannot be decoded, a time behind the end, and more than a WAV file holds.
 pub(crate) fn seconds(path: &Path, start_s: f64, end_s: f64) -> Result<Vec<u8>, Fault> {
     let end_s = if end_s > start_s { end_s } else { f64::INFINITY };
-    let source = AudioSource::File(path.into());
+    let source = AudioSource::file(path);
     let rate_hz = AudioReader::open(&source, 16_000).map_err(fault)?.native_hz();
     let mut reader = AudioReader::open(&source, rate_hz).map_err(fault)?;
     let mut samples: Vec<u8> = Vec::new();
@@ -68,7 +68,7 @@ pub(crate) fn seconds(path: &Path, start_s: f64, end_s: f64) -> Result<Vec<u8>, 
 /// # Errors
 /// [`Fault`] for what cannot be decoded, and for a time behind the end.
 pub(crate) fn frame(path: &Path, time_s: f64) -> Result<Vec<u8>, Fault> {
-    let mut video = Video::open(&VideoSource::File(path.into()), &VideoOptions::default()).map_err(fault)?;
+    let mut video = Video::open(&VideoSource::file(path), &VideoOptions::default()).map_err(fault)?;
     if time_s > video.duration_s() {
         let message = format!("second {time_s} is not there: it has {:.2}", video.duration_s());
         return Err(Fault::new("not_found", message));
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn the_frame_of_a_video_is_the_one_that_is_shown_then() {
         let path = samples("boat-sailing.mp4");
-        let mut video = Video::open(&VideoSource::File(path.clone()), &VideoOptions::default()).unwrap();
+        let mut video = Video::open(&VideoSource::file(&path), &VideoOptions::default()).unwrap();
         let middle = video.duration_s() / 2.0;
         let mut shown = None;
         video

@@ -158,6 +158,30 @@ fn activations() -> impl Strategy<Value = Activation> {
 /// Of sums of products of numbers below one, in f32.
 const BOUND: f64 = 3e-6;
 
+/// Codes with scales give the panels of f32 and bf16 that their values give, whatever the sizes and the order of columns.
+#[test]
+fn panels_of_codes_are_those_of_their_values() {
+    for (inputs, outputs, order) in [
+        (1, 1, ColumnOrder::Plain),
+        (7, 16, ColumnOrder::Plain),
+        (64, 33, ColumnOrder::Plain),
+        (130, 96, ColumnOrder::GateUp),
+    ] {
+        let codes: Vec<i8> = (0..inputs * outputs).map(|at| (at * 37 % 255) as u8 as i8).collect();
+        let scales: Vec<f32> = (0..outputs).map(|column| 0.013 * (column + 1) as f32).collect();
+        let values: Vec<f32> =
+            codes.iter().enumerate().map(|(at, &code)| f32::from(code) * scales[at % outputs]).collect();
+        let layout = |format| PanelLayout::new(format, inputs, outputs, order);
+        for format in [PanelFormat::F32, PanelFormat::Bf16] {
+            let found = Packed::from_scaled(layout(format), &codes, &scales);
+            assert!(
+                found.bytes() == Packed::from_f32(layout(format), &values).bytes(),
+                "{inputs} x {outputs}, {format:?}"
+            );
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 

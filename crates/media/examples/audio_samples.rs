@@ -4,12 +4,11 @@
 //! and says `ok` or the error of each on one line.
 
 use std::io::{BufRead, Write};
-use std::path::PathBuf;
 
 use omniburn_media::{AudioReader, AudioSource, MediaError};
 
 fn samples(path: &str, rate_hz: u32) -> Result<Vec<u8>, MediaError> {
-    let mut reader = AudioReader::open(&AudioSource::File(PathBuf::from(path)), rate_hz)?;
+    let mut reader = AudioReader::open(&AudioSource::file(path), rate_hz)?;
     let mut bytes = Vec::new();
     while let Some(segment) = reader.next_segment()? {
         bytes.extend(segment.samples.iter().flat_map(|sample| sample.to_le_bytes()));

@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 start.elapsed()
             }
             ["sound", file] => {
-                let source = AudioSource::File(file.into());
+                let source = AudioSource::file(file);
                 let start = Instant::now();
                 let mut reader = AudioReader::open(&source, MEL.sample_rate_hz)?;
                 while let Some(segment) = reader.next_segment()? {

@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let before = peak_mib();
 
     let start = Instant::now();
-    let mut video = Video::open(&VideoSource::File(path), &VideoOptions { ffmpeg: None, track: TrackChoice::Default })?;
+    let mut video = Video::open(&VideoSource::file(path), &VideoOptions { ffmpeg: None, track: TrackChoice::Default })?;
     println!("{video:?}, {:.3} s long, opened in {:.3} s", video.duration_s(), start.elapsed().as_secs_f64());
 
     let range = 0.0..video.duration_s();

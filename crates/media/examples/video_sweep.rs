@@ -7,7 +7,6 @@
 
 use std::error::Error;
 use std::io::{BufRead, stdin};
-use std::path::PathBuf;
 
 use omniburn_media::{MediaError, TrackChoice, Video, VideoOptions, VideoSource, sample_times};
 
@@ -19,7 +18,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 fn shown(path: &str, times: &[f64]) -> Result<(f64, Vec<Vec<u32>>), MediaError> {
     let options = VideoOptions { ffmpeg: None, track: TrackChoice::Default };
-    let mut video = Video::open(&VideoSource::File(PathBuf::from(path)), &options)?;
+    let mut video = Video::open(&VideoSource::file(path), &options)?;
     let length = video.duration_s();
     let mut found = Vec::new();
     for times in [times.to_vec(), sample_times(0.0..length, 8), sample_times(0.0..length, 5)] {

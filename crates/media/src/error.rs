@@ -30,6 +30,12 @@ pub enum MediaError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A file that was written to or replaced after its header had been read, so that what is known of it is of another one.
+    #[error("{}: the file changed while it was read; try again when it is complete", path.display())]
+    Changed {
+        /// The path that was asked for.
+        path: PathBuf,
+    },
     /// A folder, pipe, device or socket stands where a file was expected.
     #[error("{}: found {found}, expected a file", path.display())]
     NotAFile {
@@ -278,7 +284,8 @@ impl MediaError {
 
     /// The word for this failure in results and responses; one of the fixed error kinds.
     ///
-    /// A file that exists but may not be read counts as `not_found`, and a broken setting or tokenizer as `corrupt`:
+    /// A file that exists but may not be read counts as `not_found`, and a file that changed while it was read, a broken
+    /// setting or tokenizer as `corrupt`:
     /// the list of kinds has no nearer word, and the message says what happened.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -289,6 +296,7 @@ impl MediaError {
             Self::UnknownFormat { .. } => "unknown_format",
             Self::UnsupportedCodec { .. } => "unsupported_codec",
             Self::Corrupt { .. }
+            | Self::Changed { .. }
             | Self::PixelBytes { .. }
             | Self::Preprocess { .. }
             | Self::Tokenizer { .. }

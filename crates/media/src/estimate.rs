@@ -9,16 +9,15 @@
 //! of codes than its own library ever writes takes more than is told here, up to 500 times its packed size.
 
 use std::io::{BufReader, Cursor};
-use std::path::Path;
 
 use crate::audio::mel::MelPreprocess;
 use crate::error::MediaError;
+use crate::file::MediaFile;
 use crate::image::decode::header;
 use crate::image::resize::resize_bytes;
 use crate::image::rgb::RgbImage;
 use crate::image::size::{Height, VisionPreprocess, Width, image_size, video_size};
 use crate::image::square::{SquareFit, SquareTarget, preparing_bytes, square_bytes};
-use crate::source::open_file;
 
 /// File buffers, error texts, tables that do not grow.
 pub(crate) const SMALL_BYTES: u64 = 256 << 10;
@@ -52,7 +51,7 @@ fn letterboxed(side: u32) -> SquareTarget {
 #[derive(Debug, Clone, Copy)]
 pub enum ImageSource<'a> {
     /// A file.
-    File(&'a Path),
+    File(&'a MediaFile),
     /// The bytes of a file; they are the caller's and not counted, copies of them are.
     Bytes(&'a [u8]),
     /// Decoded pixels, which are the caller's and not counted.
@@ -71,9 +70,10 @@ pub(crate) struct DecodingEstimate {
 /// Reads the header of an image.
 pub(crate) fn decoding_estimate(source: ImageSource<'_>) -> Result<DecodingEstimate, MediaError> {
     let found = match source {
-        ImageSource::File(path) => {
-            let (file, bytes) = open_file(path)?;
-            header(&mut BufReader::new(file), bytes, &path.display().to_string())?
+        ImageSource::File(file) => {
+            let reader = file.open()?;
+            let bytes = reader.length();
+            header(&mut BufReader::new(reader), bytes, &file.name())?
         }
         ImageSource::Bytes(bytes) => header(&mut Cursor::new(bytes), bytes.len() as u64, "image")?,
         ImageSource::Pixels(image) => {
@@ -172,7 +172,7 @@ fn squared(old: (Height, Width), target: SquareTarget) -> (u64, u64) {
 /// The name of an image beside an error of its pixels, as preparing gives it.
 fn named(error: MediaError, source: ImageSource<'_>) -> MediaError {
     match source {
-        ImageSource::File(path) => error.of(path.display().to_string()),
+        ImageSource::File(file) => error.of(file.name()),
         _ => error,
     }
 }

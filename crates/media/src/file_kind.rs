@@ -71,7 +71,7 @@ impl FileKind {
     /// Damage is left for the reader to name.
     #[must_use]
     pub fn looked_into(self, path: &Path, format: Option<&str>) -> Self {
-        let source = || VideoSource::File(path.into());
+        let source = || VideoSource::file(path);
         match (self, format) {
             (FileKind::Image, Some("gif" | "webp" | "png")) if is_animation(&source()).unwrap_or(false) => {
                 FileKind::Video

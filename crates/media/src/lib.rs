@@ -8,8 +8,8 @@
 //! priorities. Nothing here opens a connection, reads the environment or prints, and no program is started but the FFmpeg
 //! that [`VideoOptions`] names.
 //!
-//! `container` walks boxes, elements and pages of files; `image`, `audio` and `video` decode what lies in them; `source` is
-//! the bytes of all of them, and `label` their name in errors.
+//! `container` walks boxes, elements and pages of files; `image`, `audio` and `video` decode what lies in them; `file` keeps
+//! what is open, `source` is the bytes of all of them, and `label` their name in errors.
 //!
 //! # Errors
 //!
@@ -21,6 +21,7 @@ mod container;
 mod encoding;
 mod error;
 mod estimate;
+mod file;
 mod file_kind;
 mod image;
 mod kind;
@@ -37,8 +38,9 @@ pub use crate::audio::{
 pub use crate::encoding::{NotText, TextEncoding};
 pub use crate::error::MediaError;
 pub use crate::estimate::{ImageSource, ImageTarget, MemoryEstimate, frames_estimate, image_estimate, mel_estimate};
+pub use crate::file::{FileReader, MediaFile};
 pub use crate::file_kind::FileKind;
-pub use crate::image::decode::{decode_image, decode_image_file};
+pub use crate::image::decode::{decode_image, decode_image_file, decode_media_file};
 pub use crate::image::letterbox::letterbox;
 pub use crate::image::patches::{
     ClipCutter, Grid, PatchGrid, image_patches, resized_frames, resized_image, video_patches,
@@ -48,7 +50,7 @@ pub use crate::image::rgb::{MAX_IMAGE_PIXELS, RgbImage};
 pub use crate::image::size::{Height, VisionPreprocess, Width, image_size, video_size};
 pub use crate::image::square::{SquareFit, SquareTarget, patch_sides, square_image};
 pub use crate::kind::{OTHER_TEXT, known_image_ending, sniff};
-pub use crate::text::{PairCut, PairIds, PlacedIds, PromptPair, TextIds, TextTokenizer, Truncation};
+pub use crate::text::{PairCut, PairIds, PlacedIds, PromptPair, TextIds, TextToken, TextTokenizer, Truncation};
 pub use crate::tracks::{TrackChoice, TrackInfo};
 pub use crate::video::{
     Video, VideoOptions, VideoSource, has_images, is_animation, sample_times, sampled_patches, video_estimate,

@@ -1,35 +1,14 @@
 //! The bytes of a medium, from a file or from memory. Nothing is kept of them.
 
-use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
-use std::path::Path;
 use std::sync::Arc;
 
 use symphonia::core::io::MediaSource;
 
 use crate::error::MediaError;
+use crate::file::{FileReader, MediaFile};
 use crate::kind::SNIFF_BYTES;
 use crate::label::Label;
-
-/// Opens a regular file and gives its size in bytes. Pipes are refused because opening one can wait for ever.
-pub(crate) fn open_file(path: &Path) -> Result<(File, u64), MediaError> {
-    let failed = |source: io::Error| {
-        let path = path.to_owned();
-        match source.kind() {
-            // A file used as a folder ("a.png/b") is as absent as a missing one.
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => MediaError::NotFound { path, source },
-            _ => MediaError::Unreadable { path, source },
-        }
-    };
-    let metadata = std::fs::metadata(path).map_err(failed)?;
-    if !metadata.is_file() {
-        return Err(MediaError::NotAFile {
-            path: path.to_owned(),
-            found: if metadata.is_dir() { "a folder" } else { "a pipe, socket or device" },
-        });
-    }
-    Ok((File::open(path).map_err(failed)?, metadata.len()))
-}
 
 /// A file or bytes in memory, with their number and what messages call them.
 #[derive(Debug)]
@@ -41,22 +20,23 @@ pub(crate) struct Source {
 
 #[derive(Debug)]
 enum Bytes {
-    File(File),
+    File(FileReader),
     Memory(Cursor<Arc<[u8]>>),
 }
 
 impl Source {
-    /// The file at a path; until its format is known, errors call it `kind`.
+    /// A file; until its format is known, errors call it `kind`.
     ///
     /// # Errors
-    /// [`MediaError::NotFound`], [`MediaError::NotAFile`], [`MediaError::Unreadable`] of the path, and
-    /// [`MediaError::Empty`] without a byte.
-    pub(crate) fn from_path(path: &Path, kind: &'static str) -> Result<Self, MediaError> {
-        let (file, length) = open_file(path)?;
-        Self::new(Bytes::File(file), length, path.display().to_string(), kind)
+    /// [`MediaError::NotFound`], [`MediaError::NotAFile`], [`MediaError::Unreadable`] of the path, [`MediaError::Changed`] of a
+    /// kept file, and [`MediaError::Empty`] without a byte.
+    pub(crate) fn from_file(file: &MediaFile, kind: &'static str) -> Result<Self, MediaError> {
+        let reader = file.open()?;
+        let length = reader.length();
+        Self::new(Bytes::File(reader), length, file.name(), kind)
     }
 
-    /// Bytes in memory, as [`Self::from_path`].
+    /// Bytes in memory, as [`Self::from_file`].
     pub(crate) fn from_bytes(bytes: Arc<[u8]>, name: &str, kind: &'static str) -> Result<Self, MediaError> {
         let length = bytes.len() as u64;
         Self::new(Bytes::Memory(Cursor::new(bytes)), length, name.to_owned(), kind)

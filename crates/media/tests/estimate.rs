@@ -13,10 +13,10 @@ use std::time::Instant;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use omniburn_media::{
-    AudioReader, AudioSource, ClipCutter, ImageSource, ImageTarget, MediaError, MelPreprocess, MemoryEstimate,
-    ResizeFilter, SquareFit, SquareTarget, TrackChoice, Video, VideoOptions, VideoSource, VisionPreprocess,
-    audio_estimate, decode_image, decode_image_file, frames_estimate, image_estimate, image_patches, letterbox,
-    log_mel, sample_times, sampled_patches, square_image, video_estimate,
+    AudioReader, AudioSource, ClipCutter, ImageSource, ImageTarget, MediaError, MediaFile, MelPreprocess,
+    MemoryEstimate, ResizeFilter, SquareFit, SquareTarget, TrackChoice, Video, VideoOptions, VideoSource,
+    VisionPreprocess, audio_estimate, decode_image, decode_image_file, frames_estimate, image_estimate, image_patches,
+    letterbox, log_mel, sample_times, sampled_patches, square_image, video_estimate,
 };
 
 #[path = "../../../tests/support/memory.rs"]
@@ -128,7 +128,11 @@ impl Table {
             }
             let named = |error: MediaError| error.of(path.display().to_string());
             let prepared = || decode_image_file(path).and_then(|image| prepare(&image, &target).map_err(named));
-            self.case(&format!("{name}, {words}"), || image_estimate(ImageSource::File(path), &target), prepared);
+            self.case(
+                &format!("{name}, {words}"),
+                || image_estimate(ImageSource::File(&MediaFile::new(path)), &target),
+                prepared,
+            );
         }
     }
 
@@ -145,7 +149,7 @@ impl Table {
 
     fn video(&mut self, path: &Path, name: &str, frames: usize) {
         let (source, options) =
-            (VideoSource::File(path.to_owned()), VideoOptions { ffmpeg: None, track: TrackChoice::Default });
+            (VideoSource::file(path.to_owned()), VideoOptions { ffmpeg: None, track: TrackChoice::Default });
         let patches = ImageTarget::Patches(&PUBLISHED);
         let prepared = || -> Result<_, MediaError> {
             let mut video = Video::open(&source, &options)?;
@@ -431,7 +435,8 @@ fn images(table: &mut Table, folder: &Path) {
     for name in &names {
         png(name, 1280, 720, ColorType::Rgb, BitDepth::Eight);
     }
-    let sources: Vec<ImageSource<'_>> = names.iter().map(|name| ImageSource::File(name)).collect();
+    let files: Vec<MediaFile> = names.iter().map(MediaFile::new).collect();
+    let sources: Vec<ImageSource<'_>> = files.iter().map(ImageSource::File).collect();
     let target = ImageTarget::Patches(&PUBLISHED);
     let cut = || -> Result<_, MediaError> {
         let mut clip = ClipCutter::new(names.len(), &PUBLISHED)?;
@@ -460,7 +465,7 @@ fn sounds(table: &mut Table, folder: &Path) {
         std::fs::read_dir(media("audio/files")).unwrap().map(|entry| entry.unwrap().path()).collect();
     goldens.sort();
     for golden in goldens {
-        table.audio(&AudioSource::File(golden.clone()), &golden.file_name().unwrap().to_string_lossy());
+        table.audio(&AudioSource::file(golden.clone()), &golden.file_name().unwrap().to_string_lossy());
     }
     for name in [
         "speech-a-cup-of-hot-coffee.flac",
@@ -470,7 +475,7 @@ fn sounds(table: &mut Table, folder: &Path) {
         "speech-the-cat-has-green-eyes.mp3",
         "speech-where-is-the-guitar.wav",
     ] {
-        table.audio(&AudioSource::File(root().join("models/mini/samples").join(name)), name);
+        table.audio(&AudioSource::file(root().join("models/mini/samples").join(name)), name);
     }
     let path = folder.join("sound");
     for (rate, channels, seconds) in [
@@ -482,7 +487,7 @@ fn sounds(table: &mut Table, folder: &Path) {
         (96_000, 2, 400.0),
     ] {
         wav(&path, rate, channels, seconds);
-        table.audio(&AudioSource::File(path.clone()), &format!("WAV {rate} Hz, {channels} channels, {seconds} s"));
+        table.audio(&AudioSource::file(path.clone()), &format!("WAV {rate} Hz, {channels} channels, {seconds} s"));
     }
     let samples: std::sync::Arc<[f32]> = vec![0.25f32; 44_100 * 60].into();
     table.audio(&AudioSource::Samples(samples, 44_100), "samples, 60 s");

@@ -46,7 +46,7 @@ fn audio() {
     three_hours(&path);
     let started = Instant::now();
     let mel = MelPreprocess { sample_rate_hz: 16_000, fft_samples: 400, hop_samples: 160, mels: 128 };
-    let mut reader = AudioReader::open(&AudioSource::File(path), mel.sample_rate_hz).unwrap();
+    let mut reader = AudioReader::open(&AudioSource::file(path), mel.sample_rate_hz).unwrap();
     let mut segments = 0;
     while let Some(segment) = reader.next_segment().unwrap() {
         assert_eq!(segment.start_s, 240.0 * f64::from(segments));
@@ -65,7 +65,7 @@ fn video() {
     let path = Path::new(&manifest).join("../../tests/golden/media/videos/ten_minutes.mp4");
     let started = Instant::now();
     let mut video =
-        Video::open(&VideoSource::File(path), &VideoOptions { ffmpeg: None, track: TrackChoice::Default }).unwrap();
+        Video::open(&VideoSource::file(path), &VideoOptions { ffmpeg: None, track: TrackChoice::Default }).unwrap();
     assert!((video.duration_s() - 600.0).abs() < 0.1);
     let preprocess = VisionPreprocess {
         patch: 16,

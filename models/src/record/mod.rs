@@ -23,7 +23,7 @@ pub use header::{FileEntry, RECORD_FORMAT, RecordHeader, SourceEntry, TensorEntr
 pub use omniburn_output::Leftover;
 pub use part::Part;
 #[cfg(feature = "random")]
-pub use random::{write_random, write_random_mini};
+pub use random::{write_random, write_random_encoders, write_random_mini};
 pub use read::{InsideFile, RecordFolder};
 pub use spec::{SourceAxes, SourcePart, TensorRole, TensorSpec};
 pub use types::{

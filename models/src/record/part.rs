@@ -118,6 +118,9 @@ impl Part {
             (Dtype::Bf16, PanelFormat::Bf16) | (Dtype::F32, PanelFormat::F32) => {
                 Packed::from_rows(layout, &self.bytes(name), Vec::new())
             }
+            (Dtype::Int8, PanelFormat::F32 | PanelFormat::Bf16) if entry.role == TensorRole::Linear => {
+                Packed::from_scaled(layout, bytemuck::cast_slice(&self.bytes(name)), &self.scales(name))
+            }
             _ => Packed::from_f32(layout, &self.values(name)),
         }
     }

@@ -16,7 +16,7 @@ use super::types::{
 };
 use super::write::{PartTensor, RecordWriter};
 use crate::error::RecordError;
-use crate::families::{MiniConfig, OmniConfig};
+use crate::families::{MiniConfig, OmniConfig, Qwen3OmniEncodersConfig, qwen3_vl};
 use crate::family::FamilyConfig;
 
 /// Writes a record of one task named `random` to `out`, replacing one that is there.
@@ -64,7 +64,7 @@ pub fn write_random(
     let bare = MediaTemplate { kind: TemplateKind::Bare, start: None, end: None };
     let prompts = Prompts { query: "Query: ".into(), document: "Document: ".into(), none: String::new() };
     let family = FamilyConfig::new(config.clone());
-    write_family(out, family, dtype, (preprocess, bare, prompts), tokenizer, seed)
+    write_family(out, family, dtype, (preprocess, bare, prompts), Some(tokenizer), seed)
 }
 
 /// The same for the mini family, with audio at 16 kHz and bytes of pixels brought to -1 to 1.
@@ -96,7 +96,34 @@ pub fn write_random_mini(
     let preprocess = Preprocess { letterbox, video_frames, audio, ..Preprocess::default() };
     let template = MediaTemplate { kind: TemplateKind::Noeos, start: Some(config.start), end: Some(config.end) };
     let prompts = Prompts::default();
-    write_family(out, FamilyConfig::new(config.clone()), dtype, (preprocess, template, prompts), tokenizer, seed)
+    write_family(out, FamilyConfig::new(config.clone()), dtype, (preprocess, template, prompts), Some(tokenizer), seed)
+}
+
+/// As [`write_random`], of the encoders of Qwen3-Omni, which read no texts and need no tokenizer.
+///
+/// # Errors
+/// [`RecordError`] from writing.
+pub fn write_random_encoders(
+    out: &Path,
+    config: &Qwen3OmniEncodersConfig,
+    dtype: Dtype,
+    pixels: (u64, u64),
+    seed: u64,
+) -> Result<(), RecordError> {
+    let audio = SoundPreprocess {
+        sample_rate_hz: 16_000,
+        fft_samples: 400,
+        hop_samples: 160,
+        mels: config.audio.mels as u32,
+        mirrored: false,
+        whole_seconds: None,
+        clip: None,
+    };
+    let pixels = [pixels.0, pixels.1];
+    let preprocess = Preprocess { audio: Some(audio), ..qwen3_vl::preprocess(&config.vision, pixels) };
+    let template = MediaTemplate { kind: TemplateKind::Bare, start: None, end: None };
+    let family = FamilyConfig::new(config.clone());
+    write_family(out, family, dtype, (preprocess, template, Prompts::default()), None, seed)
 }
 
 fn write_family(
@@ -104,7 +131,7 @@ fn write_family(
     family: FamilyConfig,
     dtype: Dtype,
     (preprocess, template, prompts): (Preprocess, MediaTemplate, Prompts),
-    tokenizer: &Path,
+    tokenizer: Option<&Path>,
     seed: u64,
 ) -> Result<(), RecordError> {
     let mut writer = RecordWriter::create(out, true)?;
@@ -119,7 +146,9 @@ fn write_family(
             writer.write_part(&file, specs.iter().flat_map(|s| tensors(s, dtype, seed)).collect(), |_| {})?;
         }
     }
-    writer.copy_file(TOKENIZER_FILE, tokenizer)?;
+    if let Some(tokenizer) = tokenizer {
+        writer.copy_file(TOKENIZER_FILE, tokenizer)?;
+    }
     let media = Modality::ALL.into_iter().filter(|&m| m != Modality::Text && family.takes(m));
     writer.finish(RecordHeader {
         format: RECORD_FORMAT,

@@ -1,12 +1,10 @@
 //! What makes two inputs the same: digests of what goes in.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
-use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use omniburn_media::{RgbImage, TrackChoice};
+use omniburn_media::{MediaFile, RgbImage, TrackChoice};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -109,9 +107,10 @@ impl Pieces {
     }
 
     /// A file; `None` where it cannot be read, which its own turn will say.
-    fn file(&mut self, path: &Path, files: Files) -> Option<()> {
+    fn file(&mut self, file: &MediaFile, files: Files) -> Option<()> {
         match files {
             Files::ByPlace => {
+                let path = file.path();
                 let meta = path.metadata().ok()?;
                 let changed = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
                 self.add(path.as_os_str().as_encoded_bytes());
@@ -119,8 +118,8 @@ impl Pieces {
                 self.number(changed.as_nanos() as u64);
             }
             Files::ByContent => {
-                let mut file = File::open(path).ok()?;
-                self.number(file.metadata().ok()?.len());
+                let mut file = file.open().ok()?;
+                self.number(file.length());
                 let mut piece = vec![0u8; 1 << 18];
                 loop {
                     match file.read(&mut piece).ok()? {
@@ -160,22 +159,23 @@ impl Input {
             (Source::AudioSamples(..), _) => "samples",
             (Source::Parts(_), _) => "parts",
             (Source::Pair(_), _) => "pair",
+            (Source::List(_), _) => "list",
         };
         let mut pieces = Pieces::new(kind);
         pieces.add(self.modality().name().as_bytes());
         match &self.0 {
             Source::Text(text) => pieces.add(text.as_bytes()),
-            Source::ImageFile(path) | Source::VideoFile(path) | Source::AudioFile(path) => pieces.file(path, files)?,
+            Source::ImageFile(file) | Source::VideoFile(file) | Source::AudioFile(file) => pieces.file(file, files)?,
             Source::ImageBytes(bytes) | Source::VideoBytes(bytes) | Source::AudioBytes(bytes) => pieces.content(bytes),
             Source::ImagePixels(image) => pieces.image(image),
             Source::VideoFrames(frames) => frames.iter().for_each(|frame| pieces.image(frame)),
-            Source::VideoFrameFiles(paths) => paths.iter().try_for_each(|path| pieces.file(path, files))?,
+            Source::VideoFrameFiles(list) => list.iter().try_for_each(|file| pieces.file(file, files))?,
             Source::AudioSamples(samples, rate_hz) => {
                 pieces.number((*rate_hz).into());
                 pieces.number(samples.len() as u64);
                 samples.iter().for_each(|sample| pieces.0.update(sample.to_le_bytes()));
             }
-            Source::Parts(parts) => {
+            Source::Parts(parts) | Source::List(parts) => {
                 pieces.number(parts.len() as u64);
                 for part in parts.iter() {
                     pieces.add(part.key(files)?.as_bytes());

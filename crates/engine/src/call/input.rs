@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use omniburn_media::{RgbImage, TrackChoice};
+use omniburn_media::{MediaFile, RgbImage, TrackChoice};
 use omniburn_models::record::Modality;
 use serde::{Deserialize, Serialize};
 
@@ -16,20 +16,22 @@ pub struct Input(pub(crate) Source, pub(crate) TrackChoice, pub(crate) Option<f6
 #[derive(Clone)]
 pub(crate) enum Source {
     Text(Arc<str>),
-    ImageFile(PathBuf),
+    ImageFile(MediaFile),
     ImageBytes(Arc<[u8]>),
     ImagePixels(Arc<RgbImage>),
-    VideoFile(PathBuf),
+    VideoFile(MediaFile),
     VideoBytes(Arc<[u8]>),
     VideoFrames(Arc<[RgbImage]>),
-    VideoFrameFiles(Vec<PathBuf>),
-    AudioFile(PathBuf),
+    VideoFrameFiles(Arc<[MediaFile]>),
+    AudioFile(MediaFile),
     AudioBytes(Arc<[u8]>),
     AudioSamples(Arc<[f32]>, u32),
     /// One item made of several.
     Parts(Arc<[Input]>),
     /// A query and a document.
     Pair(Arc<[Input; 2]>),
+    /// A query and the documents that are read with it, texts all.
+    List(Arc<[Input]>),
 }
 
 impl Input {
@@ -40,7 +42,7 @@ impl Input {
 
     /// An image file: PNG, JPEG, WebP, GIF (its first frame), BMP or TIFF, told by content and not by ending.
     pub fn image_file(path: impl Into<PathBuf>) -> Self {
-        Self(Source::ImageFile(path.into()), TrackChoice::Default, None)
+        Self(Source::ImageFile(MediaFile::new(path)), TrackChoice::Default, None)
     }
 
     /// The bytes of an image file.
@@ -56,7 +58,7 @@ impl Input {
     /// A video file: H.264 in MP4, MOV or MKV, animated GIF or WebP; other codecs where a program for them is there. Its
     /// audio is not heard: [`Input::audio_file`] of the same file is that.
     pub fn video_file(path: impl Into<PathBuf>) -> Self {
-        Self(Source::VideoFile(path.into()), TrackChoice::Default, None)
+        Self(Source::VideoFile(MediaFile::new(path)), TrackChoice::Default, None)
     }
 
     /// The bytes of a video file.
@@ -71,13 +73,13 @@ impl Input {
 
     /// Image files that are the frames of a video in order, taken whole.
     pub fn video_frame_files(frames: Vec<PathBuf>) -> Self {
-        Self(Source::VideoFrameFiles(frames), TrackChoice::Default, None)
+        Self(Source::VideoFrameFiles(frames.into_iter().map(MediaFile::new).collect()), TrackChoice::Default, None)
     }
 
     /// An audio file, or a video whose audio track is meant: WAV, FLAC, MP3, OGG, Opus, AAC, ALAC, AIFF or CAF, of any rate
     /// and number of channels.
     pub fn audio_file(path: impl Into<PathBuf>) -> Self {
-        Self(Source::AudioFile(path.into()), TrackChoice::Default, None)
+        Self(Source::AudioFile(MediaFile::new(path)), TrackChoice::Default, None)
     }
 
     /// The bytes of an audio file.
@@ -102,9 +104,15 @@ impl Input {
         Self(Source::Pair(Arc::new([query, document])), TrackChoice::Default, None)
     }
 
-    /// Whether it is a query and a document.
+    /// A query and the documents that are read with it, for a model that scores them.
+    pub(crate) fn list(query: &str, documents: impl IntoIterator<Item = String>) -> Self {
+        let texts = std::iter::once(query.to_string()).chain(documents).map(Input::text);
+        Self(Source::List(texts.collect()), TrackChoice::Default, None)
+    }
+
+    /// Whether it is a query and a document, or several.
     pub(crate) fn is_pair(&self) -> bool {
-        matches!(self.0, Source::Pair(_))
+        matches!(self.0, Source::Pair(_) | Source::List(_))
     }
 
     /// Bytes that are cut into tokens; `None` for what holds anything but text.
@@ -112,7 +120,7 @@ impl Input {
         match &self.0 {
             Source::Text(text) => Some(text.len()),
             Source::Pair(pair) => pair.iter().map(Self::text_bytes).sum(),
-            Source::Parts(parts) => parts.iter().map(Self::text_bytes).sum(),
+            Source::Parts(parts) | Source::List(parts) => parts.iter().map(Self::text_bytes).sum(),
             _ => None,
         }
     }
@@ -120,7 +128,7 @@ impl Input {
     /// The inputs it is made of, in order: itself, where it is neither made of several nor a pair.
     pub(crate) fn leaves(&self) -> Vec<&Input> {
         match &self.0 {
-            Source::Parts(parts) => parts.iter().flat_map(Self::leaves).collect(),
+            Source::Parts(parts) | Source::List(parts) => parts.iter().flat_map(Self::leaves).collect(),
             Source::Pair(pair) => pair.iter().flat_map(Self::leaves).collect(),
             _ => vec![self],
         }
@@ -158,14 +166,29 @@ impl Input {
     }
 
     /// The files it is read from.
-    pub(crate) fn files(&self) -> Vec<&PathBuf> {
+    pub(crate) fn files(&self) -> Vec<&MediaFile> {
         match &self.0 {
-            Source::ImageFile(path) | Source::VideoFile(path) | Source::AudioFile(path) => vec![path],
-            Source::VideoFrameFiles(paths) => paths.iter().collect(),
+            Source::ImageFile(file) | Source::VideoFile(file) | Source::AudioFile(file) => vec![file],
+            Source::VideoFrameFiles(files) => files.iter().collect(),
             Source::Parts(parts) => parts.iter().flat_map(Self::files).collect(),
             Source::Pair(pair) => pair.iter().flat_map(Self::files).collect(),
             _ => Vec::new(),
         }
+    }
+
+    /// The same input, whose files are opened once from here on: its header is read before there is room for its content, and what
+    /// is decoded then is the file that was measured.
+    pub(crate) fn kept(&self) -> Self {
+        let source = match &self.0 {
+            Source::ImageFile(file) => Source::ImageFile(file.kept()),
+            Source::VideoFile(file) => Source::VideoFile(file.kept()),
+            Source::AudioFile(file) => Source::AudioFile(file.kept()),
+            Source::VideoFrameFiles(files) => Source::VideoFrameFiles(files.iter().map(MediaFile::kept).collect()),
+            Source::Parts(parts) => Source::Parts(parts.iter().map(Self::kept).collect()),
+            Source::Pair(pair) => Source::Pair(Arc::new([pair[0].kept(), pair[1].kept()])),
+            in_memory => in_memory.clone(),
+        };
+        Self(source, self.1.clone(), self.2)
     }
 
     /// What kind of input it is; of one made of several the first kind that is not text.
@@ -174,7 +197,7 @@ impl Input {
             parts.iter().map(Self::modality).find(|kind| *kind != Modality::Text).unwrap_or(Modality::Text)
         };
         match &self.0 {
-            Source::Text(_) => Modality::Text,
+            Source::Text(_) | Source::List(_) => Modality::Text,
             Source::Parts(parts) => of_all(parts),
             Source::Pair(pair) => of_all(&pair[..]),
             Source::ImageFile(_) | Source::ImageBytes(_) | Source::ImagePixels(_) => Modality::Image,
@@ -190,8 +213,8 @@ impl fmt::Debug for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Source::Text(text) => f.debug_tuple("Text").field(text).finish(),
-            Source::ImageFile(path) | Source::VideoFile(path) | Source::AudioFile(path) => {
-                write!(f, "{}({})", self.modality(), path.display())
+            Source::ImageFile(file) | Source::VideoFile(file) | Source::AudioFile(file) => {
+                write!(f, "{}({})", self.modality(), file.path().display())
             }
             Source::Parts(parts) => f.debug_tuple("Parts").field(parts).finish(),
             Source::Pair(pair) => f.debug_tuple("Pair").field(pair).finish(),

@@ -9,7 +9,7 @@ use omniburn_media::{audio_track_estimate, frames_estimate, image_estimate, vide
 use omniburn_models::family::{AudioForm, ImageForm, RowOutputs};
 use omniburn_models::record::{Modality, RecordHeader, SoundPreprocess};
 
-use super::preparer::{Look, Prepared, Preparer, longest_clip_s};
+use super::preparer::{ImagePreprocessor, Prepared, Preparer, TOKENISE_BYTES, longest_clip_s};
 use crate::call::{Input, Request, Source};
 use crate::error::{ItemError, guarded};
 use crate::forms::{Medium, Rows};
@@ -17,7 +17,7 @@ use crate::memory::{Budget, Pool};
 
 /// What an item needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct ItemNeed {
+pub(crate) struct ItemEstimate {
     /// While it is read and prepared, and what is kept of that.
     media: MemoryEstimate,
     /// From what is kept to its vector.
@@ -28,7 +28,7 @@ pub(crate) struct ItemNeed {
     pub rows: usize,
 }
 
-impl ItemNeed {
+impl ItemEstimate {
     /// Bytes at most at any moment.
     pub(crate) fn bytes(&self) -> u64 {
         if self.streams {
@@ -43,9 +43,6 @@ const FRAME_ROWS: usize = 64;
 
 /// Rows enough for the time in front of a group of frames and the ends around it.
 const STAMP_ROWS: usize = 16;
-
-/// Bytes that cutting a text into tokens takes for each of its own: 207 measured (tokenizers 0.23.2, a text of 1 MiB).
-const TOKENISE_BYTES: u64 = 256;
 
 /// Estimates what items take of the memory that all callers share.
 #[derive(Debug)]
@@ -67,27 +64,27 @@ impl Estimator {
     }
 
     /// What an image, audio or video needs; it reads headers, and refuses what would be refused when decoded.
-    pub(crate) fn need(&self, input: &Input, request: &Request) -> Result<ItemNeed, ItemError> {
+    pub(crate) fn estimate(&self, input: &Input, request: &Request) -> Result<ItemEstimate, ItemError> {
         if let Some(over) = request.over() {
             return Err(over);
         }
-        guarded(|| self.need_unguarded(input, request))
+        guarded(|| self.estimate_unguarded(input, request))
     }
 
-    fn need_unguarded(&self, input: &Input, request: &Request) -> Result<ItemNeed, ItemError> {
+    fn estimate_unguarded(&self, input: &Input, request: &Request) -> Result<ItemEstimate, ItemError> {
         self.preparer.check_files_and_take(input)?;
         if let Some(bytes) = input.text_bytes() {
-            return Ok(self.long_text_need(bytes, request));
+            return Ok(self.long_text_estimate(bytes, request));
         }
         if matches!(input.0, Source::Parts(_) | Source::Pair(_)) {
-            return self.need_of_several(input, request);
+            return self.estimate_of_several(input, request);
         }
-        let (media, shape) = self.medium_need(input, request)?;
+        let (media, shape) = self.medium_estimate(input, request)?;
         let streams = matches!(
             input.0,
             Source::VideoFile(_) | Source::VideoBytes(_) | Source::AudioFile(_) | Source::AudioBytes(_)
         ) || matches!(input.0, Source::AudioSamples(..));
-        Ok(ItemNeed {
+        Ok(ItemEstimate {
             media,
             share: self.share(shape) + self.features_bytes(shape.tokens(), request),
             streams,
@@ -97,32 +94,33 @@ impl Estimator {
 
     /// What an item of several parts, or a pair with media, needs: its parts are prepared one after the other, and their rows are
     /// kept until the last of them has gone through its tower.
-    fn need_of_several(&self, input: &Input, request: &Request) -> Result<ItemNeed, ItemError> {
-        let (mut need, mut tokens) = (ItemNeed::default(), FRAME_ROWS);
+    fn estimate_of_several(&self, input: &Input, request: &Request) -> Result<ItemEstimate, ItemError> {
+        let (mut all, mut tokens) = (ItemEstimate::default(), FRAME_ROWS);
         for leaf in input.leaves() {
             if let Some(bytes) = leaf.text_bytes() {
-                let text = self.long_text_need(bytes, request);
-                need.media.peak = need.media.peak.max(need.media.kept + text.media.peak);
-                (need.rows, tokens) = (need.rows + text.rows, tokens + text.rows);
+                let text = self.long_text_estimate(bytes, request);
+                all.media.peak = all.media.peak.max(all.media.kept + text.media.peak);
+                (all.rows, tokens) = (all.rows + text.rows, tokens + text.rows);
                 continue;
             }
-            let (media, shape) = self.medium_need(leaf, request)?;
-            need.media.peak = need.media.peak.max(need.media.kept + media.peak);
-            need.media.kept += media.kept;
-            need.share += self.share(shape);
-            (need.rows, tokens) = (need.rows + shape.rows(), tokens + shape.tokens());
+            let (media, shape) = self.medium_estimate(leaf, request)?;
+            all.media.peak = all.media.peak.max(all.media.kept + media.peak);
+            all.media.kept += media.kept;
+            all.share += self.share(shape);
+            (all.rows, tokens) = (all.rows + shape.rows(), tokens + shape.tokens());
         }
-        need.share += self.budget.text_unit(&[tokens]) + self.features_bytes(tokens, request);
-        Ok(need)
+        all.share += self.budget.text_unit(&[tokens]) + self.features_bytes(tokens, request);
+        Ok(all)
     }
 
     /// What a medium needs while it is read and prepared, and the shape it will have.
-    fn medium_need(&self, input: &Input, request: &Request) -> Result<(MemoryEstimate, Shape), ItemError> {
+    fn medium_estimate(&self, input: &Input, request: &Request) -> Result<(MemoryEstimate, Shape), ItemError> {
         let modality = input.modality();
-        let look = matches!(modality, Modality::Image | Modality::Video).then(|| self.preparer.look(modality));
-        let target = look.as_ref().map(|look| match look {
-            Look::Patches(preprocess) => ImageTarget::Patches(preprocess),
-            Look::Squares(target) => ImageTarget::Fitted(*target),
+        let preprocessor =
+            matches!(modality, Modality::Image | Modality::Video).then(|| self.preparer.image_preprocessor(modality));
+        let target = preprocessor.as_ref().map(|preprocessor| match preprocessor {
+            ImagePreprocessor::Patches(preprocess) => ImageTarget::Patches(preprocess),
+            ImagePreprocessor::Squares(target) => ImageTarget::Fitted(*target),
         });
         let target = || target.as_ref().expect("images and videos have a target");
         let video = |source: &VideoSource| {
@@ -131,46 +129,46 @@ impl Estimator {
             Ok::<_, ItemError>((video_estimate(source, &options, frames, target())?, frames))
         };
         let audio = |source: &AudioSource| audio_track_estimate(source, &input.1, &self.preparer.mel_settings());
-        let (need, frames) = match &input.0 {
-            Source::Text(_) | Source::Pair(_) | Source::Parts(_) => {
+        let (media, frames) = match &input.0 {
+            Source::Text(_) | Source::Pair(_) | Source::Parts(_) | Source::List(_) => {
                 return Err(ItemError::Request {
                     reason: "a text, a pair and an item of several parts are no media".into(),
                 });
             }
-            Source::ImageFile(path) => (image_estimate(ImageSource::File(path), target())?, 1),
+            Source::ImageFile(file) => (image_estimate(ImageSource::File(file), target())?, 1),
             Source::ImageBytes(bytes) => (image_estimate(ImageSource::Bytes(bytes), target())?, 1),
             Source::ImagePixels(image) => (image_estimate(ImageSource::Pixels(image), target())?, 1),
             Source::VideoFrames(frames) => {
                 let sources: Vec<ImageSource> = frames.iter().map(ImageSource::Pixels).collect();
                 (frames_estimate(&sources, target())?, frames.len())
             }
-            Source::VideoFrameFiles(paths) => {
-                let sources: Vec<ImageSource> = paths.iter().map(|path| ImageSource::File(path)).collect();
-                (frames_estimate(&sources, target())?, paths.len())
+            Source::VideoFrameFiles(files) => {
+                let sources: Vec<ImageSource> = files.iter().map(ImageSource::File).collect();
+                (frames_estimate(&sources, target())?, files.len())
             }
-            Source::VideoFile(path) => video(&VideoSource::File(path.clone()))?,
+            Source::VideoFile(file) => video(&VideoSource::File(file.clone()))?,
             Source::VideoBytes(bytes) => video(&VideoSource::Bytes(bytes.clone(), "video".into()))?,
-            Source::AudioFile(path) => (audio(&AudioSource::File(path.clone()))?, 0),
+            Source::AudioFile(file) => (audio(&AudioSource::File(file.clone()))?, 0),
             Source::AudioBytes(bytes) => (audio(&AudioSource::Bytes(bytes.clone(), "audio".into()))?, 0),
             Source::AudioSamples(samples, rate) => (audio(&AudioSource::Samples(samples.clone(), *rate))?, 0),
         };
-        let need = match (&look, &self.header().family.spec().audio) {
+        let media = match (&preprocessor, &self.header().family.spec().audio) {
             // Windows of speech are padded to whole seconds, each beside the samples it was cut from.
             (None, Some(AudioForm::Windows { .. })) => {
-                MemoryEstimate { peak: need.peak + 2 * need.kept, kept: 2 * need.kept }
+                MemoryEstimate { peak: media.peak + 2 * media.kept, kept: 2 * media.kept }
             }
             // Each clip beside the samples it is made of, however short the audio is.
             (None, Some(AudioForm::Spectrogram { mels, .. })) => {
                 let (clip, samples) = self.clip_size();
-                let frames = (need.kept as usize).div_ceil(4 * mels);
+                let frames = (media.kept as usize).div_ceil(4 * mels);
                 let kept = (4 * mels * clip * (frames.div_ceil(clip.max(1)) + 1)) as u64;
-                MemoryEstimate { peak: need.peak + kept + 8 * samples as u64, kept }
+                MemoryEstimate { peak: media.peak + kept + 8 * samples as u64, kept }
             }
-            _ => need,
+            _ => media,
         };
         // A token of an instruction is a byte at least.
         let instruction = request.instruction.as_ref().map_or(0, String::len);
-        Ok((need, self.shape(modality, need.kept, frames, look.as_ref()).with_tokens(instruction)))
+        Ok((media, self.shape(modality, media.kept, frames, preprocessor.as_ref()).with_tokens(instruction)))
     }
 
     /// A text as tokens; `None` for other inputs, and for a long text where there is no room to cut it now.
@@ -189,9 +187,9 @@ impl Estimator {
     }
 
     /// What a text needs from its tokens on.
-    pub(crate) fn text_need(&self, prepared: &Prepared, request: &Request) -> ItemNeed {
+    pub(crate) fn text_estimate(&self, prepared: &Prepared, request: &Request) -> ItemEstimate {
         let rows = prepared.rows();
-        ItemNeed { share: self.text_share(rows, request), rows, ..ItemNeed::default() }
+        ItemEstimate { share: self.text_share(rows, request), rows, ..ItemEstimate::default() }
     }
 
     /// What so many tokens need from there on, with vectors of their own where they are wanted: on the device, as they are
@@ -205,14 +203,14 @@ impl Estimator {
     }
 
     /// What a text of so many bytes needs at most, before its tokens are counted.
-    fn long_text_need(&self, bytes: usize, request: &Request) -> ItemNeed {
+    fn long_text_estimate(&self, bytes: usize, request: &Request) -> ItemEstimate {
         let rows = self.preparer.most_rows(bytes, request.role);
         let media = MemoryEstimate { peak: TOKENISE_BYTES * bytes as u64, kept: 0 };
-        ItemNeed { media, share: self.text_share(rows, request), streams: false, rows }
+        ItemEstimate { media, share: self.text_share(rows, request), streams: false, rows }
     }
 
     /// What a prepared item needs from here to its vector.
-    pub(crate) fn need_of(&self, prepared: &Prepared, before: &ItemNeed, request: &Request) -> u64 {
+    pub(crate) fn bytes_of(&self, prepared: &Prepared, before: &ItemEstimate, request: &Request) -> u64 {
         match prepared {
             Prepared::Text { sequence, .. } => self.text_share(sequence.len(), request),
             Prepared::Media(medium) => {
@@ -280,10 +278,10 @@ impl Estimator {
     }
 
     /// The shape of what will be kept in so many bytes.
-    fn shape(&self, modality: Modality, kept: u64, frames: usize, look: Option<&Look>) -> Shape {
+    fn shape(&self, modality: Modality, kept: u64, frames: usize, preprocessor: Option<&ImagePreprocessor>) -> Shape {
         let spec = self.header().family.spec();
-        match (look, spec.image) {
-            (Some(Look::Patches(preprocess)), Some(ImageForm::Patches { merge, .. })) => {
+        match (preprocessor, spec.image) {
+            (Some(ImagePreprocessor::Patches(preprocess)), Some(ImageForm::Patches { merge, .. })) => {
                 let row = 3 * preprocess.temporal_patch as usize * (preprocess.patch as usize).pow(2);
                 let patches = (kept as usize).div_ceil(row.max(1));
                 let windows = match modality {
@@ -295,7 +293,7 @@ impl Estimator {
                 let tokens = patches.div_ceil(merge * merge) + FRAME_ROWS + stamps;
                 Shape::Patches { window: patches.div_ceil(windows), windows, tokens }
             }
-            (Some(Look::Squares(SquareTarget { fit: SquareFit::Patches { most, .. }, .. })), _) => {
+            (Some(ImagePreprocessor::Squares(SquareTarget { fit: SquareFit::Patches { most, .. }, .. })), _) => {
                 Shape::Squares { count: frames, patches: Some(*most as usize), tokens: FRAME_ROWS }
             }
             (Some(_), _) => Shape::Squares { count: frames, patches: None, tokens: FRAME_ROWS },

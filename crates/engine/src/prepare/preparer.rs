@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use omniburn_media::{AudioReader, AudioSource, RgbImage, SEGMENT_SECONDS, TextTokenizer, VisionPreprocess};
+use omniburn_media::{AudioReader, AudioSource, RgbImage, SEGMENT_SECONDS, TextToken, TextTokenizer, VisionPreprocess};
 use omniburn_media::{
     ClipCutter, HertzRange, MediaError, MelPreprocess, SquareTarget, TrackChoice, Video, VideoOptions, VideoSource,
-    decibel_mel, decode_image, decode_image_file, image_patches, log_mel, log_mel_mirrored, log_mel_of_least,
+    decibel_mel, decode_image, decode_media_file, image_patches, log_mel, log_mel_mirrored, log_mel_of_least,
     sample_times, sampled_patches,
 };
 use omniburn_media::{PairCut, PairIds, PlacedIds, PromptPair, Truncation};
@@ -18,11 +18,14 @@ use omniburn_models::record::{
     ClipFill, ClipPreprocess, Modality, PixelPreprocess, RecordFolder, RecordHeader, SoundPreprocess,
 };
 
-use super::chunks::chunks;
+use super::chunks::{chunks, chunks_at};
 use super::prompt::{self, Around};
-use crate::call::{Input, Request, Role, Source, Span};
+use crate::call::{Input, LateChunks, Request, Role, Source, Span};
 use crate::error::{ItemError, guarded};
 use crate::forms::{Layout, Medium, Rows, Sequence, Squares, square_target};
+
+/// Bytes that cutting a text into tokens takes for each of its own: 207 measured (tokenizers 0.23.2, a text of 1 MiB).
+pub(super) const TOKENISE_BYTES: u64 = 256;
 
 /// Frames sampled from a video where neither the request nor the record says.
 const DEFAULT_FRAMES: u32 = 32;
@@ -135,6 +138,7 @@ impl Preparer {
         match &input.0 {
             Source::Text(text) => self.prepare_text(text, request),
             Source::Pair(pair) => self.prepare_pair(pair, request),
+            Source::List(texts) => self.prepare_list(texts, request),
             Source::Parts(_) => self.prepare_parts(&input, request),
             _ => self.prepare_lone(&input, request),
         }
@@ -163,9 +167,9 @@ impl Preparer {
             Ok(Opened::Whole(Part { modality: Modality::Video, rows, stamps, group_s }))
         };
         match &input.0 {
-            Source::ImageFile(path) => {
-                let rows = self.image(&decode_image_file(path)?);
-                image(rows.map_err(|error| error.of(path.display().to_string()))?)
+            Source::ImageFile(file) => {
+                let rows = self.image(&decode_media_file(file)?);
+                image(rows.map_err(|error| error.of(file.path().display().to_string()))?)
             }
             Source::ImageBytes(bytes) => image(self.image(&decode_image(bytes, "image")?)?),
             Source::ImagePixels(pixels) => image(self.image(pixels)?),
@@ -173,23 +177,24 @@ impl Preparer {
                 let rows = self.frames(list.len(), |n, each| each(&list[n]))?;
                 frames(rows, list.len())
             }
-            Source::VideoFrameFiles(paths) => {
-                let rows = self.frames(paths.len(), |n, each| {
+            Source::VideoFrameFiles(files) => {
+                let rows = self.frames(files.len(), |n, each| {
+                    let name = || files[n].path().display().to_string();
                     // One at a time, so that a list of a thousand photos is not held decoded.
-                    each(&decode_image_file(&paths[n])?).map_err(|error| error.of(paths[n].display().to_string()))
+                    each(&decode_media_file(&files[n])?).map_err(|error| error.of(name()))
                 })?;
-                frames(rows, paths.len())
+                frames(rows, files.len())
             }
-            Source::VideoFile(path) => self.open_video(&VideoSource::File(path.clone()), track, request),
+            Source::VideoFile(file) => self.open_video(&VideoSource::File(file.clone()), track, request),
             Source::VideoBytes(bytes) => {
                 self.open_video(&VideoSource::Bytes(bytes.clone(), "video".into()), track, request)
             }
-            Source::AudioFile(path) => self.open_audio(&AudioSource::File(path.clone()), track),
+            Source::AudioFile(file) => self.open_audio(&AudioSource::File(file.clone()), track),
             Source::AudioBytes(bytes) => self.open_audio(&AudioSource::Bytes(bytes.clone(), "audio".into()), track),
             Source::AudioSamples(samples, rate_hz) => {
                 self.open_audio(&AudioSource::Samples(samples.clone(), *rate_hz), track)
             }
-            Source::Text(_) | Source::Pair(_) | Source::Parts(_) => {
+            Source::Text(_) | Source::Pair(_) | Source::Parts(_) | Source::List(_) => {
                 Err(ItemError::Request { reason: "a text, a pair and an item of several parts are no media".into() })
             }
         }
@@ -197,9 +202,9 @@ impl Preparer {
 
     /// An image as its tower reads it.
     fn image(&self, image: &RgbImage) -> Result<Rows, MediaError> {
-        match self.look(Modality::Image) {
-            Look::Patches(preprocess) => Ok(Rows::Patches(Arc::new(image_patches(image, &preprocess)?))),
-            Look::Squares(target) => {
+        match self.image_preprocessor(Modality::Image) {
+            ImagePreprocessor::Patches(preprocess) => Ok(Rows::Patches(Arc::new(image_patches(image, &preprocess)?))),
+            ImagePreprocessor::Squares(target) => {
                 let mut squares = Squares::new(target);
                 squares.push(image);
                 Ok(Rows::Squares(Arc::new(squares)))
@@ -213,13 +218,13 @@ impl Preparer {
         count: usize,
         mut frame: impl FnMut(usize, &mut dyn FnMut(&RgbImage) -> Result<(), MediaError>) -> Result<(), MediaError>,
     ) -> Result<Rows, MediaError> {
-        match self.look(Modality::Video) {
-            Look::Patches(preprocess) => {
+        match self.image_preprocessor(Modality::Video) {
+            ImagePreprocessor::Patches(preprocess) => {
                 let mut clip = ClipCutter::new(count, &preprocess)?;
                 (0..count).try_for_each(|n| frame(n, &mut |image| clip.push(image)))?;
                 Ok(Rows::Patches(Arc::new(clip.finish())))
             }
-            Look::Squares(target) => {
+            ImagePreprocessor::Squares(target) => {
                 let mut squares = Squares::new(target);
                 let mut push = |image: &RgbImage| {
                     squares.push(image);
@@ -244,8 +249,8 @@ impl Preparer {
             return self.prepare_prompted(prompt, &[text], request);
         }
         let prefix = prompt::prefix(&self.header().prompts, request.role);
-        if let Some(most) = request.late_chunks {
-            return self.prepare_chunks(text, prefix, most.get(), request);
+        if let Some(chunks) = &request.late_chunks {
+            return self.prepare_chunks(text, prefix, chunks, request);
         }
         let RowLayout { marker, expansion, most } = self.row_layout(request.role);
         let limit = most.unwrap_or_else(|| self.header().family.max_tokens());
@@ -280,11 +285,26 @@ impl Preparer {
 
     /// A text whose chunks have vectors of their own. What the tokenizer puts in front belongs to the first, with the prefix, and
     /// what it puts behind to the last.
-    fn prepare_chunks(&self, text: &str, prefix: &str, most: usize, request: &Request) -> Result<Prepared, ItemError> {
+    fn prepare_chunks(
+        &self,
+        text: &str,
+        prefix: &str,
+        wanted: &LateChunks,
+        request: &Request,
+    ) -> Result<Prepared, ItemError> {
         let limit = self.header().family.max_tokens();
         let PlacedIds { ids, places, truncated } =
             self.tokenizer.placed_ids(prefix, text, limit, request.truncation)?;
-        let (rows, bytes): (Vec<_>, Vec<_>) = chunks(text, &places, most).into_iter().unzip();
+        let found = match wanted {
+            LateChunks::Most(most) => chunks(text, &places, most.get()),
+            LateChunks::At(starts) => chunks_at(starts, &places).map_err(|index| ItemError::Request {
+                reason: match truncated {
+                    true => format!("chunk {index} lies behind the {limit} tokens that the model reads"),
+                    false => format!("chunk {index} of the text has no token"),
+                },
+            })?,
+        };
+        let (rows, bytes): (Vec<_>, Vec<_>) = found.into_iter().unzip();
         if rows.is_empty() {
             return Err(ItemError::Empty { modality: Modality::Text });
         }
@@ -321,6 +341,21 @@ impl Preparer {
         guarded(|| Ok(self.tokenizer.ids(&[prefix, text].concat())?.len() + marked))
     }
 
+    /// The prefix of a role.
+    pub(crate) fn prefix(&self, role: Role) -> &str {
+        prompt::prefix(&self.header().prompts, role)
+    }
+
+    /// The tokens of the role's prefix and a text, with their places.
+    pub(crate) fn tokens(&self, text: &str, request: &Request, specials: bool) -> Result<Vec<TextToken>, ItemError> {
+        guarded(|| Ok(self.tokenizer.tokens(&[self.prefix(request.role), text].concat(), specials)?))
+    }
+
+    /// Bytes that [`Preparer::tokens`] takes at most: as for ids, and a string and a place for each.
+    pub(crate) fn tokens_bytes(&self, text: &str) -> u64 {
+        text.len().max(1) as u64 * 2 * TOKENISE_BYTES
+    }
+
     /// A query and a document as one sequence, as the model's pairs are laid out.
     fn prepare_pair(&self, pair: &[Input; 2], request: &Request) -> Result<Prepared, ItemError> {
         let (family, prompts) = (&self.header().family, &self.header().prompts);
@@ -353,7 +388,9 @@ impl Preparer {
                 let cut = self.cuts_pair(request)?;
                 self.tokenizer.prompt_pair_ids(&pair, limit, cut)?
             }
-            None => return Err(ItemError::Request { reason: "the model scores no pairs".into() }),
+            Some(PairForm::List(_)) | None => {
+                return Err(ItemError::Request { reason: "the model scores no pairs".into() });
+            }
         };
         if ids.is_empty() {
             return Err(ItemError::Empty { modality: Modality::Text });
@@ -411,10 +448,10 @@ impl Preparer {
         let frames = request.frames.or(self.header().preprocess.video_frames).unwrap_or(DEFAULT_FRAMES) as usize;
         // Each group of frames is at least one row: refuse before decoding what the backbone cannot read.
         let limit = self.media_limit();
-        let least = match self.look(Modality::Video) {
-            Look::Patches(preprocess) => frames / preprocess.temporal_patch as usize,
+        let least = match self.image_preprocessor(Modality::Video) {
+            ImagePreprocessor::Patches(preprocess) => frames / preprocess.temporal_patch as usize,
             // Their mean is taken, so only time sets a bound: the longest video of the other family is 16,384 frames.
-            Look::Squares(_) => frames.div_ceil(2),
+            ImagePreprocessor::Squares(_) => frames.div_ceil(2),
         };
         if least > limit {
             return Err(ItemError::TooLong { tokens: least, limit });
@@ -473,11 +510,11 @@ impl Preparer {
                 }
                 *at_s = start_s + SEGMENT_SECONDS;
                 let times = sample_times(start_s..end_s, *frames);
-                let rows = match self.look(Modality::Video) {
-                    Look::Patches(preprocess) => {
+                let rows = match self.image_preprocessor(Modality::Video) {
+                    ImagePreprocessor::Patches(preprocess) => {
                         Rows::Patches(Arc::new(sampled_patches(video, start_s..end_s, *frames, &preprocess)?))
                     }
-                    Look::Squares(target) => {
+                    ImagePreprocessor::Squares(target) => {
                         let mut squares = Squares::new(target);
                         video.frames_at(&times, &mut |_, frame| {
                             squares.push(frame);
@@ -587,12 +624,12 @@ impl Preparer {
         if several {
             self.take(input)?;
         }
-        input.files().into_iter().try_for_each(|path| check_file(path))?;
+        input.files().into_iter().try_for_each(|file| check_file(file.path()))?;
         self.take(input)
     }
 
     /// Refuses an input that is not taken, whatever is in it.
-    fn take(&self, input: &Input) -> Result<(), ItemError> {
+    pub(super) fn take(&self, input: &Input) -> Result<(), ItemError> {
         let family = &self.header().family;
         let whole = match &input.0 {
             Source::Pair(pair) => &pair[..],
@@ -619,14 +656,14 @@ impl Preparer {
         }
     }
 
-    pub(crate) fn look(&self, modality: Modality) -> Look {
+    pub(crate) fn image_preprocessor(&self, modality: Modality) -> ImagePreprocessor {
         let preprocess = &self.header().preprocess;
         if let Some(target) = square_target(preprocess) {
-            return Look::Squares(target);
+            return ImagePreprocessor::Squares(target);
         }
         let pixels = if modality == Modality::Video { &preprocess.video } else { &preprocess.image };
         let pixels = pixels.as_ref().expect("a record with an image tower says how images are prepared");
-        Look::Patches(vision_preprocess(pixels))
+        ImagePreprocessor::Patches(vision_preprocess(pixels))
     }
 
     /// Samples at the tower's rate as it hears them: whole, in windows padded to whole seconds, or in clips of one length.
@@ -664,7 +701,7 @@ impl Preparer {
 }
 
 /// How a record's tower looks at images.
-pub(crate) enum Look {
+pub(crate) enum ImagePreprocessor {
     Patches(VisionPreprocess),
     /// Whole images as squares.
     Squares(SquareTarget),

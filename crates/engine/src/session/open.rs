@@ -19,7 +19,7 @@ use crate::call::{Answer, CallBegun, CallEvent, InputDigest, OutputKind, Request
 use crate::error::{EngineError, ItemError};
 use crate::memory::{Budget, Pool, Reservation};
 use crate::options::EngineOptions;
-use crate::prepare::{Estimator, ItemNeed, Preparer};
+use crate::prepare::{Estimator, ItemEstimate, Preparer};
 use crate::worker::{Costs, Load, Metrics, Pace, Stage, Worker};
 
 /// A record on a device with everything that its calls share.
@@ -204,7 +204,7 @@ impl Session {
         }
         let prompt = header.family.item_prompt();
         let asked = prompt.is_some_and(|prompt| prompt.instruction != InstructionPlace::Nowhere);
-        let instructed = matches!(pairs, Some(PairForm::Prompt(_))) || asked;
+        let instructed = matches!(pairs, Some(PairForm::Prompt(_) | PairForm::List(_))) || asked;
         if request.instruction.is_some() && !instructed {
             return Err(EngineError::NoInstruction { family: header.family.name() });
         }
@@ -279,11 +279,11 @@ impl Session {
     pub(crate) fn make_room(
         &self,
         modalities: &[Modality],
-        need: &ItemNeed,
+        estimate: &ItemEstimate,
         request: &Request,
         wait: bool,
     ) -> Result<Option<Reservation>, ItemError> {
-        let (pool, bytes) = (&self.pool, need.bytes());
+        let (pool, bytes) = (&self.pool, estimate.bytes());
         for modality in modalities {
             if !self.parts.is_open(*modality, self.task_of(request)) {
                 if !wait {

@@ -15,7 +15,8 @@ use omniburn_scheduler::Priority;
 use super::open::Session;
 use super::plan::{Piece, plan_text, plan_tower};
 use crate::call::{
-    Answer, CallEvent, Chunk, Embedded, Features, InputDigest, Request, Role, Scored, Segment, Sparse, Timings, UnitRan,
+    Answer, CallEvent, Chunk, Embedded, Features, InputDigest, Listed, Request, Role, Scored, Segment, Sparse, Timings,
+    UnitRan,
 };
 use crate::embedding::{Embedding, EmbeddingError};
 use crate::error::ItemError;
@@ -23,8 +24,8 @@ use crate::forms::{Medium, Pooled, Rows, Sequence, Squares, levels};
 use crate::memory::{LEAST_UNIT_ROWS, MAX_UNIT_FRAMES, MAX_UNIT_PATCHES, MAX_UNIT_TOKENS, Reservation};
 use crate::prepare::{Long, Prepared};
 use crate::worker::{
-    AudioUnit, ClipsUnit, Connector, Load, MediaUnit, MediumRows, MelPiece, PatchPiece, Spent, SquaresUnit, Stage,
-    Steps, TextSet, TextsBack, TowerRows, VisionUnit, text_body,
+    Back, ClipsUnit, Connector, Load, MediaUnit, MediumRows, MelPiece, PatchPiece, Spent, SquaresUnit, Stage, Steps,
+    TextSet, TowerPieces, TowerRows, text_body,
 };
 
 /// A prepared item of a window with the memory that is spoken for until its vector is there.
@@ -62,14 +63,14 @@ pub(crate) fn compute(
                 let reserved = Arc::new(reserved);
                 texts.push(TextItem { index, digest, sequence, truncated, pair, chunks, reserved });
             }
-            Prepared::Media(medium) => media.push((index, Medium { digest, ..medium }, reserved)),
+            Prepared::Media(medium) => media.push((index, Medium { digest, ..medium }, Arc::new(reserved))),
             Prepared::Long(segments) => long.push((index, digest, segments, reserved)),
         }
     }
     run.texts(&text, texts);
     run.timed(|run| run.short_media(&text, media));
-    for (index, digest, segments, _reserved) in long {
-        run.timed(|run| run.long_medium(&text, (index, digest), *segments));
+    for (index, digest, segments, reserved) in long {
+        run.timed(|run| run.long_medium(&text, (index, digest), *segments, Arc::new(reserved)));
     }
     for (index, result) in &mut run.results {
         if let Ok(answer) = result {
@@ -125,11 +126,15 @@ impl Run<'_> {
     ) -> Result<S::Out, ItemError> {
         let (stage, load) = steps.next();
         let (result, spent) = self.session.worker.timed_steps(self.request, steps);
+        self.spend(spent);
+        self.note((stage, load.rows), digests, result.as_ref().err());
+        result
+    }
+
+    fn spend(&self, spent: Spent) {
         let mut all = self.spent.take();
         all += spent;
         self.spent.set(all);
-        self.note((stage, load.rows), digests, result.as_ref().err());
-        result
     }
 
     /// Tells of a unit of the items with these digests, where the call is observed.
@@ -188,7 +193,7 @@ impl Run<'_> {
             stage,
             reserved: items.iter().map(|t| Arc::clone(&t.reserved)).collect(),
         };
-        let TextsBack { rows, mut spent, shared } = self.session.worker.texts(self.request, texts, batched);
+        let Back { rows, mut spent, shared } = self.session.worker.texts(self.request, texts, batched);
         spent += before;
         // Of a pass that was shared, the call notes what was its own.
         let own = items.iter().map(|t| t.sequence.len()).sum::<usize>() as f64;
@@ -214,7 +219,17 @@ impl Run<'_> {
         if let Some(cut) = item.pair {
             return scored(&pooled.values, tokens, cut, timings).map(Answer::Score);
         }
-        let Pooled { values, chunks, weights, rows, .. } = pooled;
+        let Pooled { values, mut chunks, weights, rows, .. } = pooled;
+        if item.chunks.is_empty()
+            && let Some(query) = chunks.pop()
+        {
+            let finite = |values: &Vec<f32>| values.iter().position(|value| !value.is_finite());
+            let fault = chunks.iter().chain([&query]).find_map(finite);
+            return match fault {
+                Some(index) => Err(EmbeddingError::NotFinite { index }.into()),
+                None => Ok(Answer::List(Listed { query, documents: chunks, tokens, timings })),
+            };
+        }
         let dim = self.session.dim_of(self.request);
         let chunk = |((values, rows), bytes): ((Vec<f32>, &Range<usize>), &Range<usize>)| {
             Ok::<_, ItemError>(Chunk { bytes: bytes.clone(), tokens: rows.len(), embedding: embedding(values, dim)? })
@@ -264,14 +279,14 @@ impl Run<'_> {
         rows.map(|(_, row)| Embedding::from_raw(row.to_vec())).collect::<Result<_, _>>().map(Some)
     }
 
-    fn short_media(&mut self, text: &Arc<dyn TextModel>, items: Vec<(usize, Medium, Reservation)>) {
+    fn short_media(&mut self, text: &Arc<dyn TextModel>, items: Vec<(usize, Medium, Arc<Reservation>)>) {
         let (mut indices, mut media, mut reserved) = (Vec::new(), Vec::new(), Vec::new());
         for (index, medium, bytes) in items {
             indices.push(index);
             media.push(medium);
             reserved.push(bytes);
         }
-        let pooled = self.media(text, &media);
+        let pooled = self.media(text, &media, &reserved);
         for ((index, medium), values) in indices.into_iter().zip(&media).zip(pooled) {
             let result = values.and_then(|pooled| match medium.pair {
                 Some(cut) => scored(&pooled.values, medium.tokens, cut, Timings::default()).map(Answer::Score),
@@ -313,8 +328,9 @@ impl Run<'_> {
         text: &Arc<dyn TextModel>,
         (index, digest): (usize, Option<InputDigest>),
         mut long: Long,
+        reserved: Arc<Reservation>,
     ) {
-        let result = self.segments(text, &mut long, digest).and_then(|(modality, segments, features)| {
+        let result = self.segments(text, &mut long, digest, &reserved).and_then(|(modality, segments, features)| {
             let embedding = unit_mean(&segments)?;
             let tokens = segments.iter().map(|s| s.tokens).sum();
             let (sparse, multi, timings) = (None, None, Timings::default());
@@ -339,6 +355,7 @@ impl Run<'_> {
         text: &Arc<dyn TextModel>,
         long: &mut Long,
         digest: Option<InputDigest>,
+        reserved: &Arc<Reservation>,
     ) -> Result<(Modality, Vec<Segment>, Option<Features>), ItemError> {
         let modality = long.modality();
         let mut segments = Vec::new();
@@ -348,7 +365,8 @@ impl Run<'_> {
             let medium = Medium { digest, ..medium };
             let (values, next) = std::thread::scope(|scope| {
                 let ahead = scope.spawn(|| self.session.preparer.next_segment(long, self.request));
-                let values = self.media(text, std::slice::from_ref(&medium)).swap_remove(0);
+                let values =
+                    self.media(text, std::slice::from_ref(&medium), std::slice::from_ref(reserved)).swap_remove(0);
                 (values, ahead.join())
             });
             let one = self.embedded(values?, &medium)?;
@@ -361,12 +379,17 @@ impl Run<'_> {
         Ok((modality, segments, features))
     }
 
-    /// What the passes of each medium gave, in order.
-    fn media(&self, text: &Arc<dyn TextModel>, media: &[Medium]) -> Vec<Result<Pooled, ItemError>> {
+    /// What the passes of each medium gave, in order; `reserved` is what each has reserved.
+    fn media(
+        &self,
+        text: &Arc<dyn TextModel>,
+        media: &[Medium],
+        reserved: &[Arc<Reservation>],
+    ) -> Vec<Result<Pooled, ItemError>> {
         let parts = media.iter().enumerate().flat_map(|(medium, one)| {
             one.rows.parts().iter().map(move |rows| TowerItem { medium, rows, pieces: Vec::new(), done: false })
         });
-        let mut done = Media { run: self, text, media, items: parts.collect(), results: Vec::new() };
+        let mut done = Media { run: self, text, media, reserved, items: parts.collect(), results: Vec::new() };
         done.results.resize_with(media.len(), || None);
         for (medium, result) in media.iter().zip(&mut done.results) {
             *result = self.whole(text, medium);
@@ -454,6 +477,7 @@ struct Media<'a> {
     run: &'a Run<'a>,
     text: &'a Arc<dyn TextModel>,
     media: &'a [Medium],
+    reserved: &'a [Arc<Reservation>],
     items: Vec<TowerItem<'a>>,
     results: Vec<Option<Result<Pooled, ItemError>>>,
 }
@@ -483,7 +507,7 @@ impl Media<'_> {
         for unit in units {
             let unit: Vec<Piece> =
                 unit.into_iter().map(|p| Piece { item: items[p.item], windows: p.windows }).collect();
-            self.unit(tower, &unit);
+            self.unit(tower, &unit, !self.run.request.isolated);
         }
     }
 
@@ -499,14 +523,20 @@ impl Media<'_> {
         }
     }
 
-    /// One pass of a tower; media whose last piece it held go through the backbone.
-    fn unit(&mut self, tower: Tower, pieces: &[Piece]) {
+    /// One pass of a tower, which may be shared with other callers where `batched` is allowed; media whose last piece it held go
+    /// through the backbone.
+    fn unit(&mut self, tower: Tower, pieces: &[Piece], batched: bool) {
         let wanted = |p: &&Piece| self.results[self.items[p.item].medium].is_none();
         let pieces: Vec<&Piece> = pieces.iter().filter(wanted).collect();
         if pieces.is_empty() {
             return;
         }
-        match self.pass(tower, &pieces) {
+        let Back { rows, spent, shared } = match self.pass(tower, &pieces, batched) {
+            Ok(back) => back,
+            Err(e) => Back { rows: Err(e), spent: Spent::default(), shared: false },
+        };
+        self.run.spend(spent);
+        match rows {
             Ok(features) => {
                 for (piece, features) in pieces.into_iter().zip(features) {
                     let last = piece.windows.end == self.windows(piece.item).len();
@@ -519,15 +549,15 @@ impl Media<'_> {
                     }
                 }
             }
-            Err(e) if pieces.len() == 1 || gave_up(&e) => {
+            Err(e) if gave_up(&e) || (pieces.len() == 1 && !shared) => {
                 for piece in pieces {
                     let medium = self.items[piece.item].medium;
                     self.items.iter_mut().filter(|item| item.medium == medium).for_each(|item| item.pieces.clear());
                     self.results[medium] = Some(Err(e.clone()));
                 }
             }
-            // Somebody in this unit is the culprit: alone, each shows its own result.
-            Err(_) => pieces.into_iter().cloned().for_each(|piece| self.unit(tower, &[piece])),
+            // Somebody in this pass is the culprit: alone, each shows its own result.
+            Err(_) => pieces.into_iter().cloned().for_each(|piece| self.unit(tower, &[piece], false)),
         }
     }
 
@@ -536,20 +566,25 @@ impl Media<'_> {
         self.items.iter().filter(move |item| item.medium == medium)
     }
 
-    fn pass(&self, tower: Tower, pieces: &[&Piece]) -> Result<Vec<TowerRows>, ItemError> {
+    fn pass(&self, tower: Tower, pieces: &[&Piece], batched: bool) -> Result<Back<TowerRows>, ItemError> {
         let parts = &self.run.session.parts;
-        let device = parts.device().clone();
-        let digests = pieces.iter().map(|p| self.media[self.items[p.item].medium].digest);
-        match tower {
+        let media = || pieces.iter().map(|p| self.items[p.item].medium);
+        let pieces = match tower {
             Tower::Vision => {
                 let pieces = pieces.iter().filter_map(|p| self.patch_piece(p)).collect();
-                self.run.unit(VisionUnit::new(parts.image()?.expect(ABSENT), pieces, device), digests)
+                TowerPieces::Vision(parts.image()?.expect(ABSENT), pieces)
             }
             Tower::Audio => {
                 let pieces = pieces.iter().filter_map(|p| self.mel_piece(p)).collect();
-                self.run.unit(AudioUnit::new(parts.audio()?.expect(ABSENT), pieces, device), digests)
+                TowerPieces::Audio(parts.audio()?.expect(ABSENT), pieces)
             }
-        }
+        };
+        // Of a pass that was shared, the call notes what was its own.
+        let (own, [stage, _]) = (pieces.load().rows, pieces.stages());
+        let reserved = media().map(|medium| Arc::clone(&self.reserved[medium])).collect();
+        let back = self.run.session.worker.tower(self.run.request, pieces, reserved, batched);
+        self.run.note((stage, own), media().map(|medium| self.media[medium].digest), back.rows.as_ref().err());
+        Ok(back)
     }
 
     fn patch_piece(&self, piece: &Piece) -> Option<PatchPiece> {
@@ -589,7 +624,7 @@ impl Media<'_> {
 fn scored(values: &[f32], tokens: usize, cut: PairCut, timings: Timings) -> Result<Scored, ItemError> {
     let logit = values.first().copied().filter(|logit| logit.is_finite());
     let logit = logit.ok_or(EmbeddingError::NotFinite { index: 0 })?;
-    Ok(Scored { logit, tokens, cut, timings })
+    Ok(Scored { logit, cosine: false, tokens, cut, timings })
 }
 
 /// The unit mean of segment vectors, each of which counts alike.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use omniburn_media::MediaError;
 use omniburn_models::record::Modality;
 use omniburn_scheduler::Priority;
 use rayon::prelude::*;
@@ -22,14 +23,14 @@ use crate::call::{
 };
 use crate::error::ItemError;
 use crate::memory::Reservation;
-use crate::prepare::{ItemNeed, Prepared};
+use crate::prepare::{ItemEstimate, Prepared};
 
 /// Items of a window at most, and rows (tokens, patches or mel frames) after which it takes no more: enough to pack units
 /// well, few enough that results keep flowing in a long job.
 const WINDOW_ITEMS: usize = 256;
 const WINDOW_ROWS: usize = 8192;
 /// Items looked at side by side.
-const LOOK_TOGETHER: usize = 8;
+const INSPECTED_TOGETHER: usize = 8;
 
 /// Results of [`Engine::embed_iter`](crate::Engine::embed_iter), in input order.
 ///
@@ -83,7 +84,7 @@ pub(crate) struct Stream<I> {
     abandoned: Arc<AtomicBool>,
 }
 
-/// An input after a first look.
+/// An input whose header was read.
 struct Inspected {
     key: Option<InputDigest>,
     /// Of the content, where the call is observed.
@@ -100,12 +101,12 @@ struct Place {
     place: InputDigest,
 }
 
-/// What a first look made of an input.
+/// What is known of an input before it is decoded.
 enum Known {
     /// A text is its tokens already, which took so long.
     Ready(Prepared, Duration),
-    /// A medium says what it needs; it is decoded when there is room for it.
-    Later(ItemNeed),
+    /// A medium with the memory it takes; it is decoded when there is room for it.
+    Later(ItemEstimate),
 }
 
 /// Items that will be computed together.
@@ -123,7 +124,7 @@ enum Entry {
     /// Failed before anything was computed, or found in the cache.
     Known(Box<Result<Answer, ItemError>>),
     /// The same as an earlier entry.
-    Twin(usize),
+    Duplicate(usize),
     /// Being prepared.
     Item { slot: Arc<Slot>, request: Arc<Request>, key: Option<InputDigest>, place: Option<Place> },
 }
@@ -217,7 +218,7 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
         if window.entries.is_empty() {
             return Vec::new();
         }
-        // A single query has nothing behind it, and should not be asked to look.
+        // A single query has nothing behind it, and its inputs are not asked for more.
         let more = self.wanted() && (!self.inspected.is_empty() || self.inputs.size_hint().1 != Some(0));
         if more {
             window.start(0);
@@ -240,7 +241,7 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
         let mut begun = 0;
         while window.entries.len() < WINDOW_ITEMS && window.rows < WINDOW_ROWS {
             if self.inspected.is_empty() {
-                self.look();
+                self.inspect_next();
             }
             let Some(inspected) = self.inspected.pop_front() else { break };
             let wait = empty_handed && window.holds_nothing();
@@ -266,14 +267,14 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
         window
     }
 
-    /// A first look at the next inputs, side by side.
-    fn look(&mut self) {
+    /// Reads the headers of the next inputs, side by side.
+    fn inspect_next(&mut self) {
         let call = &self.request;
         let of_call = |Asked { input, own }| match own {
             None => (input, Arc::clone(call)),
             Some(own) => (input, Arc::new(call.with_own(own))),
         };
-        let asked = self.inputs.by_ref().take(LOOK_TOGETHER).map(Into::into);
+        let asked = self.inputs.by_ref().take(INSPECTED_TOGETHER).map(Into::into);
         let asked: Vec<(Input, Arc<Request>)> = asked.map(of_call).collect();
         let session = &self.session;
         match asked.len() {
@@ -298,7 +299,7 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
         };
         if let Some(key) = &key {
             if let Some(&first) = window.first.get(key) {
-                window.entries.push(Entry::Twin(first));
+                window.entries.push(Entry::Duplicate(first));
                 return None;
             }
             if let Some(mut found) = self.session.cached(key) {
@@ -310,7 +311,8 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
             }
         }
         let reserved =
-            match self.session.make_room(&input.modalities(), &known.need(&self.session, &request), &request, wait) {
+            match self.session.make_room(&input.modalities(), &known.estimate(&self.session, &request), &request, wait)
+            {
                 Ok(Some(reserved)) => reserved,
                 Ok(None) => return Some(Inspected { key, digest, place, input, request, what: Ok(known) }),
                 Err(e) => {
@@ -326,17 +328,18 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
                 window.rows += prepared.rows();
                 Slot::new(move || (Ok(prepared), took, reserved))
             }
-            Known::Later(need) => {
-                window.rows += need.rows;
+            Known::Later(estimate) => {
+                window.rows += estimate.rows;
                 let (session, request) = (Arc::clone(&self.session), Arc::clone(&request));
                 let abandoned = Arc::clone(&self.abandoned);
                 Slot::new(move || {
                     let (mut reserved, begun) = (reserved, Instant::now());
                     let prepared = match abandoned.load(Ordering::Relaxed) {
                         true => Err(ItemError::Cancelled),
-                        false => session.preparer.prepare(input, &request),
+                        false => prepare_measured(&session, input, &estimate, &request),
                     };
-                    reserved.shrink(prepared.as_ref().map_or(0, |p| session.estimator.need_of(p, &need, &request)));
+                    reserved
+                        .shrink(prepared.as_ref().map_or(0, |p| session.estimator.bytes_of(p, &estimate, &request)));
                     (prepared, begun.elapsed(), reserved)
                 })
             }
@@ -347,7 +350,7 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
 
     fn compute(&self, window: Window) -> Vec<Result<Answer, ItemError>> {
         let mut results: Vec<Option<Result<Answer, ItemError>>> = Vec::new();
-        let (mut groups, mut twins): (Vec<(Arc<Request>, Vec<Item>)>, _) = (Vec::new(), Vec::new());
+        let (mut groups, mut duplicates): (Vec<(Arc<Request>, Vec<Item>)>, _) = (Vec::new(), Vec::new());
         let mut leads: Vec<(usize, InputDigest, Lead, Option<Place>)> = Vec::new();
         let mut follows: Vec<(Arc<Flight>, Arc<Request>, Item)> = Vec::new();
         let mut answered = vec![Answered::Computed; window.entries.len()];
@@ -361,9 +364,9 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
                     }
                     results[index] = Some(*result);
                 }
-                Entry::Twin(first) => {
+                Entry::Duplicate(first) => {
                     answered[index] = Answered::EqualTo((self.done + first) as u64);
-                    twins.push((index, first));
+                    duplicates.push((index, first));
                 }
                 Entry::Item { slot, request, key, place } => {
                     let priority = request.resolved_priority();
@@ -416,7 +419,7 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
                 Err(e) => Err(e),
             });
         }
-        for (index, first) in twins {
+        for (index, first) in duplicates {
             results[index] = results[first].clone();
         }
         let results: Vec<_> = results.into_iter().map(|r| r.expect("every entry has its result")).collect();
@@ -465,16 +468,16 @@ impl Window {
 }
 
 impl Known {
-    fn need(&self, session: &Session, request: &Request) -> ItemNeed {
+    fn estimate(&self, session: &Session, request: &Request) -> ItemEstimate {
         match self {
-            Known::Ready(prepared, _) => session.estimator.text_need(prepared, request),
-            Known::Later(need) => *need,
+            Known::Ready(prepared, _) => session.estimator.text_estimate(prepared, request),
+            Known::Later(estimate) => *estimate,
         }
     }
 }
 
 /// What can be said of an input without decoding it.
-fn inspect(session: &Session, (input, request): (Input, Arc<Request>)) -> Inspected {
+fn inspect(session: &Session, (mut input, request): (Input, Arc<Request>)) -> Inspected {
     let wanted = if input.is_pair() { Wanted::Scores } else { Wanted::Vectors };
     if let Err(e) = session.check(&request, wanted) {
         let what = Err(ItemError::Request { reason: e.to_string() });
@@ -485,6 +488,7 @@ fn inspect(session: &Session, (input, request): (Input, Arc<Request>)) -> Inspec
     // Before its content is read, so that a change while it is read is seen.
     let place = session.cache.as_ref().filter(|_| !input.files().is_empty());
     let place = place.and_then(|_| Some(Place { place: input.key(Files::ByPlace)?, input: input.clone() }));
+    input = input.kept();
     let content = input.key(files);
     let digest = content.filter(|_| logged);
     // Without a key it is neither found in a cache nor left to another call.
@@ -492,9 +496,28 @@ fn inspect(session: &Session, (input, request): (Input, Arc<Request>)) -> Inspec
     let begun = Instant::now();
     let what = match session.estimator.read_text(&input, &request) {
         Some(prepared) => prepared.map(|prepared| Known::Ready(prepared, begun.elapsed())),
-        None => session.estimator.need(&input, &request).map(Known::Later),
+        None => session.estimator.estimate(&input, &request).map(Known::Later),
     };
     Inspected { key, digest, place, input, request, what }
+}
+
+/// Prepares an input that was measured by its header. A file that was written to or replaced since is measured again, and
+/// taken if it needs no more than there is room for.
+fn prepare_measured(
+    session: &Session,
+    input: Input,
+    estimate: &ItemEstimate,
+    request: &Request,
+) -> Result<Prepared, ItemError> {
+    let again = input.kept();
+    let changed = match session.preparer.prepare(input, request) {
+        Err(ItemError::Media(changed)) if matches!(*changed, MediaError::Changed { .. }) => changed,
+        prepared => return prepared,
+    };
+    match session.estimator.estimate(&again, request)?.bytes() <= estimate.bytes() {
+        true => session.preparer.prepare(again, request),
+        false => Err(ItemError::Media(changed)),
+    }
 }
 
 /// One vector an input, in order.
@@ -515,7 +538,8 @@ pub(crate) fn scores(
     answers(session, pairs, request).map(|result| result.map(Answer::into_score)).collect()
 }
 
-fn answers<I: Into<Asked>>(
+/// One answer an input, in order.
+pub(super) fn answers<I: Into<Asked>>(
     session: &Arc<Session>,
     inputs: impl ExactSizeIterator<Item = I>,
     request: Request,

@@ -360,6 +360,13 @@ pub(crate) struct PatchPiece {
     pub groups: Range<usize>,
 }
 
+impl PatchPiece {
+    /// Patches of each group.
+    pub(crate) fn windows(&self) -> Vec<usize> {
+        vec![self.patches.grid().h * self.patches.grid().w; self.groups.len()]
+    }
+}
+
 /// Windows of an audio: the frames they cover, and the length of each.
 pub(crate) struct MelPiece {
     pub mel: Arc<LogMel>,

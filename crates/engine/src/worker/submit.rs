@@ -7,13 +7,15 @@ use std::time::Duration;
 use omniburn_scheduler::{Ask, Size};
 
 use super::cost::{Load, Stage};
-use super::forward::{Steps, TextUnit};
+use super::forward::{Steps, TextUnit, TowerRows};
 use super::slices::{Once, OneUnit, Out};
 use super::texts::{TextSet, Texts};
 use super::thread::{Job, Worker};
+use super::towers::{TowerPieces, Towers};
 use crate::call::Request;
 use crate::error::ItemError;
 use crate::forms::{Pooled, Sequence};
+use crate::memory::Reservation;
 
 /// What a request spent, beside the time of its own thread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,12 +33,12 @@ impl AddAssign for Spent {
     }
 }
 
-/// How texts came back.
-pub(crate) struct TextsBack {
-    /// What the pass gave for each.
-    pub rows: Result<Vec<Pooled>, ItemError>,
+/// What came back of a pass that may have been shared.
+pub(crate) struct Back<T> {
+    /// What the pass gave for each text, or for each piece of a medium.
+    pub rows: Result<Vec<T>, ItemError>,
     pub spent: Spent,
-    /// Whether other callers' texts were in the pass, which may be why it failed.
+    /// Whether other callers' were in the pass, which may be why it failed.
     pub shared: bool,
 }
 
@@ -68,7 +70,7 @@ impl Worker {
     }
 
     /// One pooled row for each text, beside texts of other callers where `batched` is allowed.
-    pub(crate) fn texts(&self, request: &Request, texts: TextSet, batched: bool) -> TextsBack {
+    pub(crate) fn texts(&self, request: &Request, texts: TextSet, batched: bool) -> Back<Pooled> {
         let TextSet { text, sequences, wanted, stage, reserved } = texts;
         let load = Load::of(sequences.iter().map(Sequence::len));
         let device = self.device().clone();
@@ -80,7 +82,25 @@ impl Worker {
         let job = Texts { text, sequences, wanted, stage, device, reserved, out: out.clone() };
         let asked = ask(request, size, form);
         let (outcome, spent, shared) = self.noted(request, (first, load.rows), asked, Job::Texts(Box::new(job)));
-        TextsBack { rows: outcome.map(|()| out.take()), spent, shared }
+        Back { rows: outcome.map(|()| out.take()), spent, shared }
+    }
+
+    /// What a tower gives of each piece of media, beside pieces of other callers where `batched` is allowed.
+    pub(crate) fn tower(
+        &self,
+        request: &Request,
+        pieces: TowerPieces,
+        reserved: Vec<Arc<Reservation>>,
+        batched: bool,
+    ) -> Back<TowerRows> {
+        let (load, [first, _]) = (pieces.load(), pieces.stages());
+        let form = batched.then(|| pieces.form());
+        let size = Size { rows: load.rows as u64, pairs: load.pairs as u64, bytes: 0 };
+        let out = Out::new();
+        let job = Towers { pieces, device: self.device().clone(), reserved, out: out.clone() };
+        let asked = ask(request, size, form);
+        let (outcome, spent, shared) = self.noted(request, (first, load.rows), asked, Job::Tower(Box::new(job)));
+        Back { rows: outcome.map(|()| out.take()), spent, shared }
     }
 
     /// Runs a job to its end, in a span with its times.

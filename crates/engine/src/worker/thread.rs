@@ -12,6 +12,7 @@ use omniburn_scheduler::{Ask, Priority, Scheduler, SchedulerPolicy, Size, Ticket
 
 use super::slices::{Once, Out, Pace, Slices};
 use super::texts::{TextPass, Texts};
+use super::towers::{TowerPass, Towers};
 use crate::error::ItemError;
 
 /// The thread of a device, with the queue in front of it.
@@ -30,6 +31,8 @@ pub(crate) enum Job {
     Alone(Box<dyn Slices>),
     /// Texts of one caller, which may be computed beside those of others.
     Texts(Box<Texts>),
+    /// Pieces of media of one caller, which may go through their tower beside those of others.
+    Tower(Box<Towers>),
     /// A pass that has begun.
     Begun(Box<Pass>),
 }
@@ -134,6 +137,7 @@ impl Closing {
     fn run(&self, pace: &Pace) {
         let fits = |head: &Job, priority: Priority, size: Size| match head {
             Job::Texts(head) => head.may_grow_to(priority, size, pace),
+            Job::Tower(head) => head.may_grow_to(priority, size, pace),
             Job::Alone(_) | Job::Begun(_) => false,
         };
         while let Some(turn) = self.0.next(fits) {
@@ -180,20 +184,20 @@ fn time_slice(mut turn: Turn<'_, Job, Report>, pace: &Pace) {
 impl Pass {
     /// The pass of a turn that begins or goes on; `None` for no work.
     fn of(jobs: Vec<Job>, members: Vec<(Ticket, Duration)>) -> Option<Box<Self>> {
-        let mut texts = Vec::new();
+        let (mut texts, mut pieces) = (Vec::new(), Vec::new());
+        let new = |work| Some(Box::new(Self { work, members, computed: Duration::ZERO, slices: 0 }));
         for job in jobs {
-            let work = match job {
+            match job {
                 Job::Begun(pass) => return Some(pass),
-                Job::Texts(one) => {
-                    texts.push(*one);
-                    continue;
-                }
-                Job::Alone(work) => work,
-            };
-            return Some(Box::new(Self { work, members, computed: Duration::ZERO, slices: 0 }));
+                Job::Alone(work) => return new(work),
+                Job::Texts(one) => texts.push(*one),
+                Job::Tower(one) => pieces.push(*one),
+            }
         }
-        let work = Box::new(TextPass::of(texts)?);
-        Some(Box::new(Self { work, members, computed: Duration::ZERO, slices: 0 }))
+        match TextPass::of(texts) {
+            Some(pass) => new(Box::new(pass)),
+            None => new(Box::new(TowerPass::of(pieces)?)),
+        }
     }
 }
 

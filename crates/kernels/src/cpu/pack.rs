@@ -218,6 +218,29 @@ impl PanelLayout {
     }
 }
 
+impl PanelLayout {
+    /// Puts codes times the scales of their columns at their places: `columns` gives the scales of the panel that begins with a
+    /// column, `row` the codes of a row from there on.
+    fn scaled<'a, R: Iterator<Item = i8>>(
+        &self,
+        columns: impl Fn(usize) -> &'a [f32],
+        row: impl Fn(usize, usize) -> R,
+        mut put: impl FnMut(usize, f32),
+    ) {
+        let group = self.format.group();
+        for panel in 0..self.panels() {
+            let first = self.column(panel);
+            let (scales, base) = (columns(first), panel * self.panel_values());
+            for at in 0..self.inputs {
+                let place = base + at / group * group * LANES + at % group;
+                for (column, (scale, code)) in scales.iter().zip(row(first, at)).enumerate() {
+                    put(place + column * group, f32::from(code) * scale);
+                }
+            }
+        }
+    }
+}
+
 /// One group of one column of a matrix in affine groups, and where it lies.
 struct AffinePlace {
     /// Column of the matrix.
@@ -321,6 +344,30 @@ impl Packed {
         out.fill(0x80);
         layout.places(|from, to| out[to] = codes[from] as u8 ^ 0x80);
         Self::new(layout, Arc::new(out), scales)
+    }
+
+    /// Packs int8 codes that lie as `[inputs, outputs]` in f32 or bf16: each value is its code times the scale of its column, in
+    /// f32, rounded once. Nothing as large as the matrix is made on the way.
+    ///
+    /// # Panics
+    /// With another type, or if there are not as many codes and scales as the layout has.
+    pub fn from_scaled(layout: PanelLayout, codes: &[i8], scales: &[f32]) -> Self {
+        assert_eq!((codes.len(), scales.len()), (layout.inputs * layout.outputs, layout.outputs), "a matrix in int8");
+        let columns = |first: usize| &scales[first..layout.outputs.min(first + LANES)];
+        let row = |first: usize, row: usize| codes[row * layout.outputs + first..].iter().copied();
+        match layout.format {
+            PanelFormat::F32 => {
+                let mut out = Aligned::<f32>::zeroed(layout.bytes() / 4);
+                layout.scaled(columns, row, |at, value| out[at] = value);
+                Self::new(layout, Arc::new(out), Vec::new())
+            }
+            PanelFormat::Bf16 => {
+                let mut out = Aligned::<u16>::zeroed(layout.bytes() / 2);
+                layout.scaled(columns, row, |at, value| out[at] = to_bf16(value));
+                Self::new(layout, Arc::new(out), Vec::new())
+            }
+            other => panic!("{other:?} holds no scaled values"),
+        }
     }
 
     /// Packs affine groups.

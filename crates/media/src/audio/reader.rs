@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::container::tracks::only_track;
 use crate::error::MediaError;
 use crate::estimate::{MemoryEstimate, SMALL_BYTES, mel_estimate};
+use crate::file::MediaFile;
 use crate::label::Label;
 use crate::source::Source;
 use crate::tracks::TrackChoice;
@@ -25,11 +26,18 @@ pub const SEGMENT_SECONDS: f64 = 240.0;
 #[derive(Clone, Debug)]
 pub enum AudioSource {
     /// A file.
-    File(PathBuf),
+    File(MediaFile),
     /// The bytes of a file, and what messages call them.
     Bytes(Arc<[u8]>, String),
     /// Mono samples with their rate in hertz.
     Samples(Arc<[f32]>, u32),
+}
+
+impl AudioSource {
+    /// A file, opened at each reading.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self::File(MediaFile::new(path))
+    }
 }
 
 /// Consecutive mono samples at the model's rate.
@@ -139,7 +147,7 @@ impl AudioReader {
             return Err(MediaError::Preprocess { field: "sample_rate_hz", found: "0".to_owned(), expected });
         }
         let (label, decoder): (Label, Box<dyn Decoder>) = match source {
-            AudioSource::File(path) => open::open(Source::from_path(path, "file")?, choice)?,
+            AudioSource::File(file) => open::open(Source::from_file(file, "file")?, choice)?,
             AudioSource::Bytes(bytes, name) => open::open(Source::from_bytes(bytes.clone(), name, "file")?, choice)?,
             AudioSource::Samples(samples, native_hz) => {
                 let label = Label { name: "audio".to_owned(), format: "samples" };

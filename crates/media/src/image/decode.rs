@@ -14,8 +14,8 @@ use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, Limits};
 
 use crate::error::MediaError;
+use crate::file::MediaFile;
 use crate::kind::{SNIFF_BYTES, image_not_read, sniff};
-use crate::source::open_file;
 
 use super::bmp::words;
 use super::exif::{self, Metadata};
@@ -35,9 +35,17 @@ const MAX_JPEG_BYTES: u64 = 1 << 30;
 /// [`MediaError::NotFound`], [`MediaError::NotAFile`] or [`MediaError::Unreadable`] for the path, otherwise as
 /// [`decode_image`].
 pub fn decode_image_file(path: &Path) -> Result<RgbImage, MediaError> {
-    let (file, bytes) = open_file(path)?;
-    let name = path.display().to_string();
-    decode(&mut BufReader::new(file), bytes, &name)
+    decode_media_file(&MediaFile::new(path))
+}
+
+/// As [`decode_image_file`], of a file that may have been opened already.
+///
+/// # Errors
+/// As [`decode_image_file`], and [`MediaError::Changed`] of a [kept](MediaFile::kept) file.
+pub fn decode_media_file(file: &MediaFile) -> Result<RgbImage, MediaError> {
+    let reader = file.open()?;
+    let bytes = reader.length();
+    decode(&mut BufReader::new(reader), bytes, &file.name())
 }
 
 /// Decodes the bytes of an image file; `name` is what messages call them.

@@ -19,11 +19,10 @@ use super::packets::{ShownImages, VideoEstimate};
 use super::source::VideoSource;
 use crate::error::MediaError;
 use crate::estimate::{ImageSource, decoding_estimate};
-use crate::image::decode::{decode_image, decode_image_file};
+use crate::image::decode::{decode_image, decode_media_file};
 use crate::image::rgb::RgbImage;
 use crate::image::size::{Height, Width};
 use crate::kind::{SNIFF_BYTES, sniff};
-use crate::source::open_file;
 
 /// Says whether a file is a GIF, WebP or PNG with a second frame. Reads headers up to the second frame and no pixel.
 ///
@@ -91,14 +90,14 @@ pub(crate) fn open(source: &VideoSource, format: &'static str) -> Result<Box<dyn
 /// What messages call a source.
 fn name_of(source: &VideoSource) -> String {
     match source {
-        VideoSource::File(path) => path.display().to_string(),
+        VideoSource::File(file) => file.name(),
         VideoSource::Bytes(_, name) => name.clone(),
     }
 }
 
 fn open_source(source: &VideoSource) -> Result<Box<dyn Source>, MediaError> {
     Ok(match source {
-        VideoSource::File(path) => Box::new(BufReader::with_capacity(1 << 16, open_file(path)?.0)) as Box<dyn Source>,
+        VideoSource::File(file) => Box::new(BufReader::with_capacity(1 << 16, file.open()?)) as Box<dyn Source>,
         VideoSource::Bytes(bytes, _) => Box::new(Cursor::new(Arc::clone(bytes))),
     })
 }
@@ -106,7 +105,7 @@ fn open_source(source: &VideoSource) -> Result<Box<dyn Source>, MediaError> {
 /// A failing read of the file itself.
 fn unreadable(source: &VideoSource, error: io::Error) -> MediaError {
     match source {
-        VideoSource::File(path) => MediaError::Unreadable { path: path.clone(), source: error },
+        VideoSource::File(file) => MediaError::Unreadable { path: file.path().to_owned(), source: error },
         VideoSource::Bytes(_, name) => {
             MediaError::Corrupt { name: name.clone(), format: "video", source: error.into() }
         }
@@ -127,7 +126,7 @@ struct Still {
 impl ShownImages for Still {
     fn estimate(&self) -> Result<VideoEstimate, MediaError> {
         let found = match &self.source {
-            VideoSource::File(path) => decoding_estimate(ImageSource::File(path)),
+            VideoSource::File(file) => decoding_estimate(ImageSource::File(file)),
             VideoSource::Bytes(bytes, _) => decoding_estimate(ImageSource::Bytes(bytes)),
         };
         let decoding = found.map_err(|error| error.of(name_of(&self.source)))?;
@@ -145,7 +144,7 @@ impl ShownImages for Still {
 
     fn image(&mut self, _place: usize) -> Result<RgbImage, MediaError> {
         match &self.source {
-            VideoSource::File(path) => decode_image_file(path),
+            VideoSource::File(file) => decode_media_file(file),
             VideoSource::Bytes(bytes, name) => decode_image(bytes, name),
         }
     }

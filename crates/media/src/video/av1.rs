@@ -204,6 +204,7 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
+    use crate::file::MediaFile;
     use crate::source::Source;
     use crate::tracks::TrackChoice;
     use crate::video::packets::PacketData;
@@ -228,7 +229,7 @@ mod tests {
     /// A clip as a track.
     fn track(name: &str) -> VideoTrack {
         let format = if name.ends_with("mp4") { "mp4" } else { "mkv" };
-        let source = Source::from_path(&golden().join("codecs").join(name), format).unwrap();
+        let source = Source::from_file(&MediaFile::new(golden().join("codecs").join(name)), format).unwrap();
         let opened = if name.ends_with("mp4") {
             mp4::open(source, &TrackChoice::Default)
         } else {

@@ -107,7 +107,7 @@ struct Program {
 impl Program {
     fn open(track: &VideoTrack, source: &VideoSource, program: &Path, limit: Duration) -> Result<Self, MediaError> {
         let refused = |why: String| track.unsupported(format!("found {} images, {why}", codec_name(&track.codec)));
-        let VideoSource::File(path) = source else {
+        let VideoSource::File(file) = source else {
             return Err(refused("which only an FFmpeg program decodes, and only from a file".to_owned()));
         };
         // Sides as shown; the program turns the images.
@@ -130,7 +130,7 @@ impl Program {
         }
         Ok(Self {
             program: program.to_owned(),
-            path: path.clone(),
+            path: file.path().to_owned(),
             label: track.label.clone(),
             width,
             height,
@@ -359,7 +359,7 @@ mod tests {
     }
 
     fn file() -> VideoSource {
-        VideoSource::File(PathBuf::from("-film: with an odd name.mp4"))
+        VideoSource::file("-film: with an odd name.mp4")
     }
 
     #[test]
@@ -555,7 +555,7 @@ mod tests {
             for (packet, key) in track.packets.iter_mut().zip(video["keys"].as_array().unwrap()) {
                 packet.sync = key.as_bool().unwrap();
             }
-            let mut images = open(&track, &VideoSource::File(path.clone()), &program).unwrap();
+            let mut images = open(&track, &VideoSource::file(&path), &program).unwrap();
             let started = Instant::now();
             for (place, want) in whole.stdout.chunks_exact(bytes).enumerate() {
                 assert!(images.image(place).unwrap().pixels() == want, "{name}: image {place}");
@@ -570,7 +570,7 @@ mod tests {
         let path = cut.path().join("-cut.mp4");
         std::fs::write(&path, &bytes[..bytes.len() / 3]).unwrap();
         let track = track(Codec::Hevc, [72, 50], &[0.0, 0.4]);
-        let error = open(&track, &VideoSource::File(path), &program).unwrap().image(1).unwrap_err();
+        let error = open(&track, &VideoSource::file(path), &program).unwrap().image(1).unwrap_err();
         println!("{error}");
         assert_eq!(error.kind(), "corrupt");
     }

@@ -87,7 +87,7 @@ impl Video {
     pub fn open(source: &VideoSource, options: &VideoOptions) -> Result<Self, MediaError> {
         let given = source;
         let mut source = match given {
-            VideoSource::File(path) => Source::from_path(path, "video")?,
+            VideoSource::File(file) => Source::from_file(file, "video")?,
             VideoSource::Bytes(bytes, name) => Source::from_bytes(bytes.clone(), name, "video")?,
         };
         let found = sniff(&source.head()?);

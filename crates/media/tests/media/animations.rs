@@ -54,7 +54,7 @@ fn hex(bytes: &[u8]) -> String {
 fn every_frame_is_what_pillow_gives_and_is_shown_when_ffmpeg_shows_it() {
     let mut compared = [0; 3];
     for (name, starts, end, digests) in stored() {
-        let source = VideoSource::File(golden().join("animations").join(&name));
+        let source = VideoSource::file(golden().join("animations").join(&name));
         let video = Video::open(&source, &NO_PROGRAM).unwrap();
         // FFmpeg's log has six digits.
         assert!((video.duration_s() - end).abs() < 2e-5, "{name}: {} s for {end} s", video.duration_s());
@@ -172,7 +172,7 @@ fn the_second_frame_is_found_without_what_follows() {
     assert!(!is_animation(&bytes(b"GIF89a")).unwrap());
     assert!(!is_animation(&bytes(b"no image")).unwrap());
     assert!(!is_animation(&bytes(b"")).unwrap());
-    let missing = is_animation(&VideoSource::File(golden().join("animations/none.gif"))).unwrap_err();
+    let missing = is_animation(&VideoSource::file(golden().join("animations/none.gif"))).unwrap_err();
     assert_eq!(missing.kind(), "not_found");
 }
 

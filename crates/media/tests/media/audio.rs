@@ -56,7 +56,7 @@ fn every_format_gives_the_samples_of_ffmpeg() {
             continue;
         }
         let rate = about["rate_hz"].as_u64().unwrap() as u32;
-        let got = match decoded(&AudioSource::File(golden().join("audio/files").join(name)), rate) {
+        let got = match decoded(&AudioSource::file(golden().join("audio/files").join(name)), rate) {
             Ok(got) => got,
             Err(error) => {
                 wrong.push(format!("{name}: {error}"));
@@ -109,7 +109,7 @@ fn the_audio_track_is_the_default_one_or_the_one_asked_for() {
     let tracks = json(&folder.join("tracks.json"));
     let tones = [440.0, 880.0, 1760.0];
     for (name, entry) in tracks.as_object().expect("files by name") {
-        let source = AudioSource::File(folder.join(name));
+        let source = AudioSource::file(folder.join(name));
         let hear = |choice: &TrackChoice| -> Result<f64, MediaError> {
             let mut reader = AudioReader::open_track(&source, choice, 16_000)?;
             let samples = reader.next_segment()?.expect("a segment").samples;
@@ -140,7 +140,7 @@ fn the_audio_track_is_the_default_one_or_the_one_asked_for() {
         }
     }
     for name in ["unread.mkv", "unread.mp4"] {
-        let source = AudioSource::File(folder.join(name));
+        let source = AudioSource::file(folder.join(name));
         let error = AudioReader::open(&source, 16_000).expect_err("its default track is AC-3");
         assert_eq!(error.kind(), "unsupported_codec");
         let words = error.to_string();
@@ -156,7 +156,7 @@ fn the_audio_track_is_the_default_one_or_the_one_asked_for() {
 #[test]
 fn audio_of_which_a_part_is_played_has_its_length_and_several_parts_are_refused() {
     let folder = golden().join("clocks");
-    let of = |name: &str| decoded(&AudioSource::File(folder.join(name)), 16_000);
+    let of = |name: &str| decoded(&AudioSource::file(folder.join(name)), 16_000);
     let part = of("part.m4a").expect("one part");
     assert_eq!(part.len(), 11_200);
     assert_eq!(of("part_late.m4a").expect("an empty edit before it adds no silence"), part);

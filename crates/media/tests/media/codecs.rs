@@ -35,7 +35,7 @@ fn codecs_that_nothing_here_decodes_are_refused_by_name() {
         if cfg!(feature = "av1") && codec == "AV1" {
             continue;
         }
-        let file = VideoSource::File(path(&name));
+        let file = VideoSource::file(path(&name));
         let bytes = VideoSource::Bytes(Arc::from(std::fs::read(path(&name)).unwrap()), "a video".to_owned());
         for (source, options) in [
             (&file, &VideoOptions { ffmpeg: None, track: TrackChoice::Default }),
@@ -57,7 +57,7 @@ fn codecs_that_nothing_here_decodes_are_refused_by_name() {
 fn av1_videos_show_an_image_for_each_start() {
     let options = VideoOptions { ffmpeg: None, track: TrackChoice::Default };
     for (name, _, starts, sides) in stored().into_iter().filter(|video| video.1 == "AV1") {
-        let mut video = Video::open(&VideoSource::File(path(&name)), &options).unwrap();
+        let mut video = Video::open(&VideoSource::file(path(&name)), &options).unwrap();
         let times: Vec<f64> = starts.iter().map(|start| start + 0.01).collect();
         let mut seen = Vec::new();
         video
@@ -83,7 +83,7 @@ fn videos_are_shown_by_a_real_program() {
     // What `av1` decodes is compared plane by plane where it lives.
     for (name, _, starts, sides) in stored().into_iter().filter(|video| !cfg!(feature = "av1") || video.1 != "AV1") {
         let options = VideoOptions { ffmpeg: Some(program.clone()), track: TrackChoice::Default };
-        let mut video = Video::open(&VideoSource::File(path(&name)), &options).unwrap();
+        let mut video = Video::open(&VideoSource::file(path(&name)), &options).unwrap();
         // Each image alone, in the middle of its time, against all of them in one decode.
         let whole = std::process::Command::new(&program)
             .args(["-nostdin", "-v", "error", "-i"])

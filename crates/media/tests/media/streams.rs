@@ -31,7 +31,7 @@ fn streams_that_change_or_were_joined_and_plain_samples_of_every_form_are_as_the
     let mut wrong = Vec::new();
     for (name, about) in listed.as_object().unwrap() {
         let rate = about["rate_hz"].as_u64().unwrap_or(16_000) as u32;
-        let got = decoded(&AudioSource::File(golden().join("audio/streams").join(name)), rate);
+        let got = decoded(&AudioSource::file(golden().join("audio/streams").join(name)), rate);
         let kind = about["kind"].as_str().unwrap();
         let got = match (kind, got) {
             ("refused", Ok(samples)) => {
@@ -80,7 +80,7 @@ fn streams_that_change_or_were_joined_and_plain_samples_of_every_form_are_as_the
 fn vorbis_of_six_channels_is_uncoupled_from_the_last_step_to_the_first() {
     let bytes = std::fs::read(golden().join("audio/surround.safetensors")).unwrap();
     let want = stored(&SafeTensors::deserialize(&bytes).unwrap(), "surround");
-    let got = decoded(&AudioSource::File(golden().join("audio/surround.ogg")), 48_000).unwrap();
+    let got = decoded(&AudioSource::file(golden().join("audio/surround.ogg")), 48_000).unwrap();
     assert_eq!(got.len(), want.len());
     let apart = got.iter().zip(&want).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
     assert!(apart < 5e-5, "{apart:e} apart");

@@ -116,9 +116,9 @@ fn what_is_no_audio_is_named() {
         assert!(message.contains("expected audio (WAV, FLAC, MP3, OGG, Opus, M4A, AAC, AIFF, CAF or AU)"), "{message}");
     }
     assert_eq!(refused("empty.wav", b"").0, "empty");
-    let missing = decoded(&AudioSource::File(golden().join("audio/files/none.wav")), 16_000).unwrap_err();
+    let missing = decoded(&AudioSource::file(golden().join("audio/files/none.wav")), 16_000).unwrap_err();
     assert_eq!(missing.kind(), "not_found");
-    let folder = decoded(&AudioSource::File(golden().join("audio/files")), 16_000).unwrap_err();
+    let folder = decoded(&AudioSource::file(golden().join("audio/files")), 16_000).unwrap_err();
     assert_eq!(folder.kind(), "not_a_file");
 }
 

@@ -15,7 +15,7 @@ fn folder() -> PathBuf {
 }
 
 fn open(name: &str) -> Result<Video, MediaError> {
-    Video::open(&VideoSource::File(folder().join(name)), &VideoOptions { ffmpeg: None, track: TrackChoice::Default })
+    Video::open(&VideoSource::file(folder().join(name)), &VideoOptions { ffmpeg: None, track: TrackChoice::Default })
 }
 
 fn open_bytes(bytes: Vec<u8>) -> Result<Video, MediaError> {
@@ -157,7 +157,7 @@ fn clocks() -> PathBuf {
 
 fn open_clock(name: &str) -> Result<Video, MediaError> {
     let options = VideoOptions { ffmpeg: None, track: TrackChoice::Default };
-    Video::open(&VideoSource::File(clocks().join(name)), &options)
+    Video::open(&VideoSource::file(clocks().join(name)), &options)
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn the_video_track_is_the_default_one_or_the_one_asked_for() {
         assert_eq!(tracks[name]["video"], 1, "FFmpeg takes the second");
         let crc = |track: TrackChoice| {
             let options = VideoOptions { ffmpeg: None, track };
-            let mut video = Video::open(&VideoSource::File(clocks().join(name)), &options)?;
+            let mut video = Video::open(&VideoSource::file(clocks().join(name)), &options)?;
             at(&mut video, &[0.0]).map(|found| found[0].0)
         };
         let [first, second] = ["one.mp4", "bt709.mp4"]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use omniburn::{Dtype, Embedding, Engine, Input, Priority, Request, Role, Truncation};
 use omniburn_convert::{ConvertError, ConvertOptions, TaskChoice, convert};
-use omniburn_media::{HertzRange, MelPreprocess, decibel_mel};
+use omniburn_media::{HertzRange, MelPreprocess, MelScale, decibel_mel};
 use omniburn_models::flops::Shape;
 use omniburn_models::record::{ClipFill, Modality};
 use serde_json::{Value, json};
@@ -34,6 +34,73 @@ fn request() -> Request {
 
 fn embed(engine: &Engine, input: Input) -> Embedding {
     engine.embed_with(&[input], &request()).unwrap().swap_remove(0).unwrap().embedding
+}
+
+/// Vectors of a tower with fusion: audio that is shorter than a clip, as long, and longer, where four looks at it are read.
+#[test]
+fn audio_of_a_tower_with_fusion_equals_the_reference() {
+    let twin = golden().twin("clap-fused-tiny");
+    let engine = engine_of(&twin);
+    let (mut worst, mut longer) = (Worst::default(), 0);
+    let mut inputs = Vec::new();
+    for case in twin.cases("audio") {
+        let files = case["files"].as_array().unwrap();
+        let wave: Vec<f32> = files.iter().flat_map(|file| samples(&twin.media.join(str_of(file)))).collect();
+        let input = Input::audio_samples(wave.clone(), 48_000);
+        let got = embed(&engine, input.clone());
+        let want = twin.tensor(str_of(&case["embedding"]));
+        worst.see(compare(str_of(&case["name"]), got.as_slice(), &want, embedding_bound()));
+        longer += usize::from(case["longer"] == true);
+        inputs.push((input, got));
+        if let Some(key) = case["mel"].as_str() {
+            let settings = MelPreprocess { sample_rate_hz: 48_000, fft_samples: 1024, hop_samples: 480, mels: 64 };
+            let range = HertzRange { lowest: 50, highest: 14_000, scale: MelScale::Htk };
+            let looks = decibel_mel(&wave, &settings, range).unwrap().four_looks(101);
+            assert_eq!(looks.frames(), 404);
+            let some: Vec<f32> = looks.values().chunks_exact(64).step_by(7).flatten().copied().collect();
+            compare("decibels", &some, &twin.tensor(key), 5e-4);
+        }
+    }
+    worst.report("clap-fused-tiny audio");
+    assert!(longer > 3);
+    // The same bits together and in short steps.
+    let short = builder(record_of(&twin, Dtype::F32)).time_slice(Duration::from_micros(1)).open().unwrap();
+    let all: Vec<Input> = inputs.iter().map(|(input, _)| input.clone()).collect();
+    for (got, (_, want)) in short.embed_with(&all, &request()).unwrap().into_iter().zip(&inputs) {
+        assert_eq!(&got.unwrap().embedding, want);
+    }
+    assert_eq!(short.memory_in_use().1, 0);
+}
+
+/// Without the parts of longer audio a vector is another, and a preprocessor or a kind of fusion that is not the tower's is refused.
+#[test]
+fn mistakes_in_fusion_show_and_are_refused_by_name() {
+    let twin = golden().twin("clap-fused-tiny");
+    let case = twin.cases("audio").find(|case| case["longer"] == true).unwrap();
+    let files = case["files"].as_array().unwrap();
+    let wave: Vec<f32> = files.iter().flat_map(|file| samples(&twin.media.join(str_of(file)))).collect();
+    let record = record_of(&twin, Dtype::F32);
+    // The first clip alone.
+    let engine = builder(record).open().unwrap();
+    let cut = embed(&engine, Input::audio_samples(wave[..48_000].to_vec(), 48_000));
+    let far = distance("one clip", cut.as_slice(), &twin.tensor(str_of(&case["embedding"]))).max_abs;
+    assert!(far > 10.0 * embedding_bound(), "{far}");
+    for (file, path, value, said) in [
+        ("preprocessor_config.json", vec!["truncation"], json!("rand_trunc"), "truncation"),
+        ("config.json", vec!["audio_config", "fusion_type"], json!("channel_map"), "fusion_type"),
+        ("config.json", vec!["audio_config", "aff_block_r"], json!(64), "audio.fusion"),
+        ("config.json", vec!["audio_config", "enable_fusion"], json!(false), "fusion_model"),
+    ] {
+        let copy = scratch().join(format!("clap-{}", next()));
+        copy_folder(&twin.folder, &copy);
+        let at = copy.join(file);
+        let mut json: Value = serde_json::from_slice(&std::fs::read(&at).unwrap()).unwrap();
+        let place = path.iter().fold(&mut json, |json, name| &mut json[*name]);
+        *place = value;
+        std::fs::write(&at, json.to_string()).unwrap();
+        let error = convert(&ConvertOptions { check: true, ..ConvertOptions::new(copy, "") }).unwrap_err().to_string();
+        assert!(error.contains(said), "{said}: {error}");
+    }
 }
 
 /// Samples of a WAV file of sixteen bits, whatever rate it says: the reference takes them at the model's.
@@ -71,7 +138,7 @@ fn decibels_equal_the_reference() {
             let times = clip.samples as usize / samples.len();
             let mut filled = samples.repeat(times);
             filled.resize(clip.samples as usize, 0.0);
-            let range = HertzRange { lowest: clip.lowest_hz, highest: clip.highest_hz };
+            let range = HertzRange { lowest: clip.lowest_hz, highest: clip.highest_hz, scale: MelScale::Slaney };
             let mel = decibel_mel(&filled, &settings, range).unwrap();
             assert_eq!(mel.frames() as u64, case["frames"].as_u64().unwrap());
             worst.see(compare(str_of(&case["name"]), mel.values(), &twin.tensor(want), 5e-4));
@@ -229,8 +296,7 @@ fn mistakes_in_a_folder_show_in_vectors_of_audio() {
 fn fields_of_audio_that_are_not_computed_are_refused_by_name() {
     let twin = golden().twin(NAME);
     let (config, processor) = ("config.json", "preprocessor_config.json");
-    let cases: [(&str, &str, &str, Value); 17] = [
-        (config, "/audio_config", "enable_fusion", json!(true)),
+    let cases: [(&str, &str, &str, Value); 16] = [
         (config, "/audio_config", "patch_stride", json!([2, 2])),
         (config, "/audio_config", "patch_size", json!([4, 2])),
         (config, "/audio_config", "flatten_patch_embeds", json!(false)),

@@ -826,6 +826,8 @@ pub enum AudioForm {
         mels: usize,
         /// Mel frames of a clip at most.
         most_frames: usize,
+        /// Whether four looks at longer audio are read together.
+        fused: bool,
     },
 }
 
@@ -1144,7 +1146,10 @@ fn clip_fault(form: Option<&AudioForm>, p: &SoundPreprocess) -> Option<(String, 
     let fault =
         |field: &str, found: String, expected: String| Some((format!("preprocess.audio.{field}"), found, expected));
     match (form, &p.clip) {
-        (Some(AudioForm::Spectrogram { most_frames, .. }), Some(clip)) => {
+        (Some(AudioForm::Spectrogram { most_frames, fused, .. }), Some(clip)) => {
+            if clip.fused != *fused {
+                return fault("clip.fused", clip.fused.to_string(), format!("{fused}, as the tower is"));
+            }
             let (frames, half) = (p.clip_frames().unwrap_or(0), p.fft_samples / 2);
             let highest = p.sample_rate_hz / 2;
             if frames > *most_frames {

@@ -222,7 +222,10 @@ impl<'a> Checkpoint<'a> {
                 None if colbert::is_colbert(&self.folder, &self.config, modules) => {
                     colbert::settings(&self.folder, family.spec().hidden, family.max_tokens())?
                 }
-                None => Settings::read(self.root, &self.folder, modules, family.spec().hidden, steps.pooling)?,
+                None => {
+                    let written = family.item_prompt().is_some();
+                    Settings::read(self.root, &self.folder, modules, family.spec().hidden, steps.pooling, written)?
+                }
                 Some(Rerank { settings, read, notes }) => {
                     let asked = settings.answers.is_some();
                     Settings::of_pairs(self.root, &self.folder, modules, asked, read.clone(), notes.clone())?
@@ -277,7 +280,7 @@ impl<'a> Checkpoint<'a> {
         if let TextFiles::Tokenizer { padded } = steps.texts {
             self.refuse_modules()?;
             // Without modules nothing in these files may change a vector but the length of a text.
-            let found = Settings::read(self.root, &self.folder, None, family.spec().hidden, steps.pooling)?;
+            let found = Settings::read(self.root, &self.folder, None, family.spec().hidden, steps.pooling, false)?;
             read = found.read;
             let max_tokens = match found.max_tokens {
                 Some(said) => Some(said),

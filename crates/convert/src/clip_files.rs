@@ -35,9 +35,11 @@ pub(crate) fn clips(
     if root.number("padding_value").is_some_and(|n| n != 0.0) {
         root.fault("padding_value", "0.0: silence");
     }
-    // Where the file is silent the class fuses four crops, which a tower of one channel does not read.
-    if root.text("truncation") != Some("rand_trunc") {
-        root.fault("truncation", "\"rand_trunc\": one crop for a tower without fusion");
+    // Where the file is silent the class fuses four crops.
+    match (clip.fused, root.text("truncation")) {
+        (false, Some("rand_trunc")) | (true, None | Some("fusion")) => {}
+        (false, _) => root.fault("truncation", "\"rand_trunc\": one crop for a tower without fusion"),
+        (true, _) => root.fault("truncation", "\"fusion\": four looks for a tower with fusion"),
     }
     let fill = match root.text("padding") {
         None => clip.fill,
@@ -76,16 +78,22 @@ pub(crate) fn clips(
     for (name, _) in root.present().filter(|(name, _)| !listed(KNOWN, name)) {
         notes.push(format!("{file}: {} has no effect on {CLASS}", root.path(name)));
     }
-    notes.push(format!(
-        "{file}: of audio longer than {:.1} s the library takes a clip by chance; here the mean direction of clips over all of \
-         it is taken",
-        f64::from(samples) / f64::from(sample_rate_hz)
-    ));
+    let seconds = f64::from(samples) / f64::from(sample_rate_hz);
+    notes.push(match clip.fused {
+        false => format!(
+            "{file}: of audio longer than {seconds:.1} s the library takes a clip by chance; here the mean direction of clips over \
+             all of it is taken"
+        ),
+        true => format!(
+            "{file}: of audio longer than {seconds:.1} s the library takes three clips by chance beside the whole; here each is the \
+             middle of a third of the places. Of a batch of shorter ones it takes one for longer by chance; here none is"
+        ),
+    });
     SoundPreprocess {
         sample_rate_hz,
         fft_samples,
         hop_samples: size("hop_length", 480),
-        clip: Some(ClipPreprocess { samples, fill, lowest_hz, highest_hz }),
+        clip: Some(ClipPreprocess { samples, fill, lowest_hz, highest_hz, fused: clip.fused }),
         ..sound.clone()
     }
 }

@@ -330,8 +330,8 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Reads the settings of a checkpoint at `root` whose transformer lies in a folder of its own or the same, with the
-    /// modules that were read of it; `hidden` is the width of a row, and `otherwise` which rows make the vector where nothing
-    /// says so.
+    /// modules that were read of it; `hidden` is the width of a row, `otherwise` which rows make the vector where nothing says so,
+    /// and `written` whether the family writes items as messages.
     ///
     /// # Errors
     /// [`ConvertError::Fields`] with every field of a file that is wrong or asks for what is not computed,
@@ -342,6 +342,7 @@ impl Settings {
         modules: Option<&Modules>,
         hidden: usize,
         otherwise: Pooling,
+        written: bool,
     ) -> Result<Self, ConvertError> {
         let mut reader = Reader { read: Vec::new(), notes: Vec::new() };
         let Some(modules) = modules.filter(|modules| !modules.scores) else {
@@ -376,7 +377,8 @@ impl Settings {
             ));
         }
         let (prompts, truncate_dim) = reader.prompts(root, true)?;
-        let Transformer { max_tokens, lowercase, .. } = reader.transformer(transformer, Form::Rows)?;
+        let Transformer { max_tokens, lowercase, .. } =
+            reader.transformer(transformer, if written { Form::Items } else { Form::Rows })?;
         if head.skips_prompt && prompts == Prompts::default() {
             reader.notes.push("include_prompt is false, and no role has a prompt: it changes nothing".into());
         }
@@ -435,6 +437,8 @@ impl Over {
 enum Form {
     /// The rows of its last layer.
     Rows,
+    /// The same of a model that is given items as messages.
+    Items,
     /// The same of a model that gives a vector for each.
     LateRows,
     /// The scores of a classifier.
@@ -447,7 +451,9 @@ impl Form {
     /// The task, the name of what comes out, and the output of the model that it is.
     fn names(self) -> [&'static str; 3] {
         match self {
-            Form::Rows | Form::LateRows => ["feature-extraction", "token_embeddings", "last_hidden_state"],
+            Form::Rows | Form::Items | Form::LateRows => {
+                ["feature-extraction", "token_embeddings", "last_hidden_state"]
+            }
             Form::Scores => ["sequence-classification", "scores", "logits"],
             Form::Logits => ["text-generation", "causal_logits", "logits"],
         }
@@ -769,9 +775,9 @@ impl Reader {
         settings.lowercase = fields.flag("do_lower_case") == Some(true);
         fields.only_text("transformer_task", task);
         fields.only_text("module_output_name", output);
-        // A language model is given a pair as a message, in a prompt.
+        // A language model is given a pair as a message, in a prompt, and so are models of items; as plain texts they would be others.
         let (medium, at) = match form {
-            Form::Logits => ("message", "modality_config.message."),
+            Form::Logits | Form::Items => ("message", "modality_config.message."),
             Form::Rows | Form::LateRows | Form::Scores => ("text", "modality_config.text."),
         };
         let text = fields.get("modality_config").and_then(|config| config.get(medium));
@@ -780,7 +786,7 @@ impl Reader {
             let output = text.get("method_output_name");
             let listed = output.and_then(Value::as_array).is_some_and(|list| list.len() == 1 && list[0] == row);
             if output.and_then(Value::as_str) != Some(row) && !listed {
-                let rows = matches!(form, Form::Rows | Form::LateRows);
+                let rows = matches!(form, Form::Rows | Form::Items | Form::LateRows);
                 let what = if rows { "the rows of the last layer" } else { "the model's logits" };
                 text.fault("method_output_name", format!("\"{row}\": {what}"));
             }
@@ -793,7 +799,7 @@ impl Reader {
                 "max_seq_length" | "do_lower_case" | "transformer_task" | "module_output_name" | "modality_config" => {}
                 // How a batch is laid out: padding is never seen. How a message is written: its template is looked at.
                 "unpad_inputs" => {}
-                "message_format" if form == Form::Logits => {}
+                "message_format" if matches!(form, Form::Logits | Form::Items) => {}
                 "query_length" if form == Form::LateRows => settings.lengths.query = fields.size(name),
                 "document_length" if form == Form::LateRows => settings.lengths.document = fields.size(name),
                 "query_expansion" if form == Form::LateRows => {

@@ -31,7 +31,7 @@ use crate::towers::swin::{SwinConfig, SwinTower};
 /// The family.
 pub static FAMILY: Family = Family {
     name: "clap",
-    about: "CLAP without fusion: text and audio in one space",
+    about: "CLAP with fusion or without: text and audio in one space",
     read: config::<ClapConfig>,
     checkpoint: Some(&RULES),
 };
@@ -162,7 +162,11 @@ impl Architecture for ClapConfig {
             vocab: self.text.vocab,
             max_tokens: self.text.max_tokens,
             image: None,
-            audio: Some(AudioForm::Spectrogram { mels: self.audio.mels, most_frames: self.audio.spread_frames() }),
+            audio: Some(AudioForm::Spectrogram {
+                mels: self.audio.mels,
+                most_frames: self.audio.spread_frames(),
+                fused: self.audio.fusion.is_some(),
+            }),
             ends: None,
             skips_prompt: false,
             outputs: Outputs::default(),
@@ -287,7 +291,7 @@ fn read(folder: &CheckpointFolder<'_>) -> ClapConfig {
         Some(_) => hidden_act(root, "projection_hidden_act"),
     };
     let (text, audio) = (text(folder, projection_act), audio(folder, vector, projection_act));
-    say(folder, audio.mels);
+    say(folder, audio.mels, audio.fusion.is_some());
     let logit_scale = folder.number(TEXT_SCALE);
     folder.note(format!(
         "a logit is a cosine times e^{TEXT_SCALE}, {:.4}; for audios against a text the library takes e^{AUDIO_SCALE}, {:.4}",
@@ -298,7 +302,7 @@ fn read(folder: &CheckpointFolder<'_>) -> ClapConfig {
 }
 
 /// Says how audio goes in: as the class of the processor has it, where no file says otherwise.
-fn say(folder: &CheckpointFolder<'_>, mels: usize) {
+fn say(folder: &CheckpointFolder<'_>, mels: usize, fused: bool) {
     let sound = SoundPreprocess {
         sample_rate_hz: 48_000,
         fft_samples: 1024,
@@ -306,7 +310,13 @@ fn say(folder: &CheckpointFolder<'_>, mels: usize) {
         mels: mels as u32,
         mirrored: true,
         whole_seconds: None,
-        clip: Some(ClipPreprocess { samples: 480_000, fill: ClipFill::RepeatPad, lowest_hz: 0, highest_hz: 14_000 }),
+        clip: Some(ClipPreprocess {
+            samples: 480_000,
+            fill: ClipFill::RepeatPad,
+            lowest_hz: 0,
+            highest_hz: 14_000,
+            fused,
+        }),
     };
     let mut details = folder.details.borrow_mut();
     // It stands in no sequence, so nothing stands around it.
@@ -351,7 +361,11 @@ fn text(folder: &CheckpointFolder<'_>, projection_act: HiddenAct) -> ClapTextCon
 fn audio(folder: &CheckpointFolder<'_>, vector: usize, projection_act: HiddenAct) -> SwinConfig {
     let fields = folder.inner("audio_config", "audio_config.");
     fields.only_text("model_type", "clap_audio_model");
-    fields.only_flag("enable_fusion", false);
+    let fused = fields.flag("enable_fusion").unwrap_or(false);
+    // Of the kinds that the first library has, the published model's, which transformers computes whatever is said.
+    if fused && fields.get("fusion_type").is_some_and(|kind| kind != "aff_2d") {
+        fields.fault("fusion_type", "\"aff_2d\", or nothing");
+    }
     for (flag, only) in [("flatten_patch_embeds", true), ("enable_patch_layer_norm", true)] {
         fields.only_flag(flag, only);
     }
@@ -390,6 +404,7 @@ fn audio(folder: &CheckpointFolder<'_>, vector: usize, projection_act: HiddenAct
         qkv_bias: fields.flag("qkv_bias").unwrap_or(true),
         vector,
         projection_act,
+        fusion: fused.then(|| hidden / fields.size("aff_block_r").unwrap_or(4)),
     }
 }
 

@@ -384,6 +384,9 @@ pub struct ClipPreprocess {
     pub lowest_hz: u32,
     /// Where the highest mel band ends, in hertz.
     pub highest_hz: u32,
+    /// Whether longer audio is one clip of four looks at it, and mel bands are those of HTK; otherwise it is several clips.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fused: bool,
 }
 
 /// How audio that is shorter than a clip fills it.

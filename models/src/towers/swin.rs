@@ -2,7 +2,7 @@
 //! transformer), one vector.
 
 use burn::module::Param;
-use burn::tensor::activation::softmax;
+use burn::tensor::activation::{relu, sigmoid, softmax};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,9 @@ pub struct SwinConfig {
     pub vector: usize,
     /// Activation between the two products behind the pooling.
     pub projection_act: HiddenAct,
+    /// Of a tower that reads four looks at longer audio, the width in which their shares are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fusion: Option<usize>,
 }
 
 impl SwinConfig {
@@ -78,6 +81,12 @@ impl SwinConfig {
         }
         multiple("audio.image_size", image_size, "audio.mels", mels)?;
         multiple("audio.image_size", image_size, "audio.patch", patch)?;
+        if let Some(inner) = self.fusion {
+            nonzero(&[("audio.fusion", inner), ("audio columns of three patches", image_size / (3 * patch))])?;
+            if inner > hidden {
+                return fault("audio.fusion", inner.to_string(), format!("at most {hidden}, audio.hidden"));
+            }
+        }
         if !(self.mlp_ratio > 0.0 && self.mlp_ratio <= 64.0) {
             return fault("audio.mlp_ratio", self.mlp_ratio.to_string(), "a number above 0, at most 64".into());
         }
@@ -139,6 +148,7 @@ pub struct SwinTower {
     batch_norm: BandNorm,
     patch_embedding: Linear,
     patch_norm: LayerNorm,
+    fusion: Option<Fusion>,
     blocks: Vec<SwinBlock>,
     /// What stands behind the last block of each stage but the last.
     merges: Vec<Merge>,
@@ -153,6 +163,27 @@ struct BandNorm {
     mean: Param<Tensor<1>>,
     scale: Param<Tensor<1>>,
     bias: Param<Tensor<1>>,
+}
+
+/// Brings the patches of a whole audio and those of three parts of it together (attentional feature fusion).
+///
+/// # Source
+/// transformers 5.23.0, `ClapAudioPatchEmbed` and `ClapAudioAFFBlock`.
+#[derive(Debug)]
+struct Fusion {
+    /// Of patches three times as wide, `[patch * 3 patch, hidden]`.
+    weight: Param<Tensor<2>>,
+    bias: Param<Tensor<1>>,
+    /// Shares by the patch itself, and by the mean of all.
+    local: Shares,
+    global: Shares,
+}
+
+/// Two products, each with the statistics of its columns behind it.
+#[derive(Debug)]
+struct Shares {
+    products: [Linear; 2],
+    norms: [BandNorm; 2],
 }
 
 /// Which four frames each frame of the image is made of, and their shares: `[frames of the image]` each.
@@ -219,6 +250,7 @@ impl SwinTower {
             batch_norm: b.at("batch_norm", |b| BandNorm::build(config.mels, b)),
             patch_embedding: b.convolution("patch_embed.proj", patch * patch, hidden, axes),
             patch_norm: b.layer_norm("patch_embed.norm", hidden, DEFAULT_EPS),
+            fusion: config.fusion.map(|inner| b.at("patch_embed", |b| Fusion::build(patch, hidden, inner, b))),
             blocks: (0..stages).flat_map(|stage| (0..config.depths[stage]).map(block(stage))).collect(),
             merges: (0..stages - 1).map(merge).collect(),
             norm: b.layer_norm("norm", width, DEFAULT_EPS),
@@ -247,14 +279,15 @@ impl SwinTower {
     /// f32 values alive for one window in the widest step.
     pub fn values_alive(&self) -> usize {
         // Frames as they come and spread, and the image as patches.
-        let image = 8 * self.config.image_size.pow(2);
+        let image = if self.fusion.is_some() { 32 } else { 8 } * self.config.image_size.pow(2);
         self.blocks.iter().map(SwinBlock::values_alive).max().unwrap_or(0).max(image)
     }
 
     /// The vector of a window of frames.
     ///
     /// # Shapes
-    /// - `frames`: `[frames, mels]`, decibels; returns: `[1, vector, 1, 1]`: a map of one cell, of unit length
+    /// - `frames`: `[frames, mels]`, decibels, or `[4 * frames, mels]` of a tower that reads four looks; returns: `[1, vector, 1, 1]`: a
+    ///   map of one cell, of unit length
     /// # Numerics
     /// The residual stream, norms and softmax are f32; products are in the weights' type.
     /// # Panics
@@ -272,12 +305,23 @@ impl SwinTower {
     /// # Shapes
     /// As [`SwinTower::forward`].
     pub fn begin(&self, frames: Tensor<2>) -> SwinPass {
-        let ([count, _], most) = (frames.dims(), self.config.spread_frames());
-        assert!((1..=most).contains(&count), "{count} frames, {most} in the image");
+        let ([all, _], most) = (frames.dims(), self.config.spread_frames());
+        let looks = if self.fusion.is_some() && all > most { 4 } else { 1 };
+        let count = all / looks;
+        assert!((1..=most).contains(&count) && count * looks == all, "{all} frames, {most} in the image");
         let normed = self.batch_norm.forward(frames);
-        let spread = Spread::of(count, most).forward(normed); // [frames of the image, mels]
-        let patches = self.patches(spread);
-        let hidden = self.patch_norm.forward(self.patch_embedding.forward(patches)); // [patches, hidden]
+        // [frames of the image, mels]
+        let look =
+            |at: usize| Spread::of(count, most).forward(normed.clone().slice_dim(0, at * count..(at + 1) * count));
+        let embedded = self.patch_embedding.forward(self.patches(look(0), 1)); // [patches, hidden]
+        let embedded = match &self.fusion {
+            Some(fusion) if looks > 1 => {
+                let parts = (1..looks).map(|at| self.patches(look(at), 3)).collect();
+                fusion.forward(embedded, parts, self.config.grid())
+            }
+            _ => embedded,
+        };
+        let hidden = self.patch_norm.forward(embedded);
         SwinPass { hidden: capture::pass(|| "audio.patch_embed".into(), hidden), next: 0 }
     }
 
@@ -311,17 +355,76 @@ impl SwinTower {
         vector.reshape([1, self.config.vector, 1, 1])
     }
 
-    /// The image that a spread window makes, cut into patches row by row: its quarters below each other, bands down and time
-    /// across.
+    /// The image that a spread window makes, cut into patches row by row, so many times as wide as high: its quarters below each other,
+    /// bands down and time across. Columns that make no whole patch are left out.
     ///
     /// # Shapes
-    /// - `frames`: `[frames of the image, mels]`; returns: `[patches, patch * patch]`
-    fn patches(&self, frames: Tensor<2>) -> Tensor<2> {
+    /// - `frames`: `[frames of the image, mels]`; returns: `[patches, patch * wide * patch]`
+    fn patches(&self, frames: Tensor<2>, wide: usize) -> Tensor<2> {
         let SwinConfig { mels, image_size, patch, .. } = self.config;
         let (folds, grid) = (self.config.folds(), self.config.grid());
         let image = frames.reshape([folds, image_size, mels]).swap_dims(1, 2); // [folds, mels, time]
-        let cut: Tensor<4> = image.reshape([grid, patch, grid, patch]);
-        cut.permute([0, 2, 1, 3]).reshape([grid * grid, patch * patch])
+        let (across, width) = (image_size / (wide * patch), wide * patch);
+        let image: Tensor<2> = image.reshape([image_size, image_size]);
+        let cut: Tensor<4> = image.slice([0..image_size, 0..across * width]).reshape([grid, patch, across, width]);
+        cut.permute([0, 2, 1, 3]).reshape([grid * across, patch * width])
+    }
+}
+
+impl Fusion {
+    fn build(patch: usize, hidden: usize, inner: usize, b: &Builder<'_>) -> Self {
+        let taps = patch * 3 * patch;
+        let weight = b.host("mel_conv2d.weight", [hidden, 1, patch, 3 * patch]);
+        Self {
+            weight: b.computed([taps, hidden], |device| upload::<2>(weight, [hidden, taps], device).transpose()),
+            bias: b.exact("mel_conv2d.bias", [hidden]),
+            local: b.at("fusion_model.local_att", |b| Shares::build([0, 1, 3, 4], hidden, inner, b)),
+            global: b.at("fusion_model.global_att", |b| Shares::build([1, 2, 4, 5], hidden, inner, b)),
+        }
+    }
+
+    /// # Shapes
+    /// - `whole`: `[grid * grid, hidden]`; `parts`: `[grid * columns, patch * 3 patch]` each; returns: as `whole`
+    /// # Numerics
+    /// f32.
+    fn forward(&self, whole: Tensor<2>, parts: Vec<Tensor<2>>, grid: usize) -> Tensor<2> {
+        let ([all, hidden], device) = (whole.dims(), whole.device());
+        let part = |patches: Tensor<2>| -> Tensor<3> {
+            let rows = patches.matmul(self.weight.val()) + self.bias.val().unsqueeze::<2>();
+            let columns = rows.dims()[0] / grid;
+            rows.reshape([grid, columns, hidden])
+        };
+        let mut beside: Vec<Tensor<3>> = parts.into_iter().map(part).collect();
+        let columns: usize = beside.iter().map(|part| part.dims()[1]).sum();
+        if columns < grid {
+            beside.push(Tensor::zeros([grid, grid - columns, hidden], (&device, DType::F32)));
+        }
+        let local: Tensor<2> = Tensor::cat(beside, 1).reshape([all, hidden]);
+        let both = whole.clone() + local.clone();
+        let share = sigmoid(self.local.forward(both.clone()) + self.global.forward(both.mean_dim(0)));
+        let rest = share.clone().neg() + 1.0;
+        whole * share * 2.0 + local * rest * 2.0
+    }
+}
+
+impl Shares {
+    fn build([first, first_norm, last, last_norm]: [usize; 4], width: usize, inner: usize, b: &Builder<'_>) -> Self {
+        let product = |at: usize, inputs: usize, outputs: usize| {
+            b.convolution(&at.to_string(), inputs, outputs, SourceAxes::Plane { taps: 1 })
+        };
+        let norm = |at: usize, width: usize| b.at(at.to_string(), |b| BandNorm::build(width, b));
+        Self {
+            products: [product(first, width, inner), product(last, inner, width)],
+            norms: [norm(first_norm, inner), norm(last_norm, width)],
+        }
+    }
+
+    /// # Shapes
+    /// - `rows`: `[rows, width]`; returns: as `rows`
+    fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
+        let [first, last] = &self.products;
+        let [inner, outer] = &self.norms;
+        outer.forward(last.forward(relu(inner.forward(first.forward(rows)))))
     }
 }
 

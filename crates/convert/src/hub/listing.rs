@@ -1,7 +1,8 @@
 //! What a model on the hub holds, and which of its files a record is made from.
 
-use omniburn_models::checkpoint::HEAD_FILES;
+use omniburn_models::checkpoint::{HEAD_FILES, TextFiles};
 use omniburn_models::record::TOKENIZER_FILE;
+use omniburn_models::registry;
 use serde_json::Value;
 
 use super::error::HubError;
@@ -160,6 +161,19 @@ impl Needed {
         }
         let (side, missing) = (side_files(listing, &folders), missing(listing, &folders, modules));
         Ok(Self { folders, side, weights, indexes, other, missing })
+    }
+
+    /// Whether nothing is missing but a tokenizer, which a model that reads no text does not have.
+    pub fn lacks_tokenizer_alone(&self) -> bool {
+        self.missing == [TOKENIZER_FILE]
+    }
+
+    /// Asks for no tokenizer where the family of a model with this configuration reads no text.
+    pub fn ask_less(&mut self, config: Option<&Value>) {
+        let rules = config.and_then(registry::rules_for);
+        if self.lacks_tokenizer_alone() && rules.is_some_and(|rules| rules.steps.texts == TextFiles::None) {
+            self.missing.clear();
+        }
     }
 
     /// Whether the model has weights in the format that is read.
@@ -385,6 +399,13 @@ mod tests {
         let needed = Needed::of(&pickled, "org/name", None).unwrap();
         assert!(!needed.has_weights());
         assert_eq!((needed.other, needed.missing), (vec!["pytorch_model.bin".into()], vec!["tokenizer.json".into()]));
+        let mut encoders = Needed::of(&listing(&["model.safetensors", "config.json"]), "org/name", None).unwrap();
+        assert!(encoders.lacks_tokenizer_alone());
+        encoders.ask_less(Some(&json!({"model_type": "bert", "architectures": ["BertModel"]})));
+        assert_eq!(encoders.missing, ["tokenizer.json"]);
+        encoders
+            .ask_less(Some(&json!({"model_type": "qwen3_omni_moe_thinker", "architectures": ["Qwen3OmniMoeThinker"]})));
+        assert!(encoders.missing.is_empty());
         let table =
             listing(&["modules.json", "0_StaticEmbedding/tokenizer.json", "0_StaticEmbedding/model.safetensors"]);
         let modules = json!([{ "type": "sentence_transformers.models.StaticEmbedding", "path": "0_StaticEmbedding" }]);

@@ -37,7 +37,7 @@ use cache::Cache;
 use client::Client;
 use listing::{Listed, Listing, Needed};
 
-use crate::files::MODULES_FILE;
+use crate::files::{CONFIG_FILE, MODULES_FILE};
 use crate::source::SINGLE_FILE;
 
 /// Files that are fetched at a time.
@@ -122,8 +122,13 @@ impl Job<'_> {
                 Some(self.json(&file)?)
             }
         };
-        let needed = Needed::of(&self.listing, &self.options.repo, modules.as_ref())?;
+        let mut needed = Needed::of(&self.listing, &self.options.repo, modules.as_ref())?;
         let (repo, commit) = (self.options.repo.clone(), self.listing.commit.clone());
+        if needed.lacks_tokenizer_alone() {
+            let config = needed.side.iter().filter(|file| file.name == CONFIG_FILE).cloned().collect::<Vec<_>>();
+            fetched += self.fetch(&config)?;
+            needed.ask_less(config.first().map(|file| self.json(file)).transpose()?.as_ref());
+        }
         if !needed.missing.is_empty() {
             return Err(HubError::Incomplete { repo, commit, files: needed.missing });
         }
@@ -210,6 +215,8 @@ fn offline(options: &HubOptions, cache: &Cache) -> Result<Pulled, HubError> {
     let listing = Listing { commit: commit.clone(), files, licence: None };
     let modules = fs::read(folder.join(MODULES_FILE)).ok().and_then(|text| serde_json::from_slice(&text).ok());
     let mut needed = Needed::of(&listing, &options.repo, modules.as_ref())?;
+    let config = fs::read(folder.join(CONFIG_FILE)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    needed.ask_less(config.as_ref());
     let mut lacking = std::mem::take(&mut needed.missing);
     if !needed.has_weights() {
         lacking.push(SINGLE_FILE.into());

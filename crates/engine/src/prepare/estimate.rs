@@ -162,7 +162,9 @@ impl Estimator {
                 let (clip, samples) = self.clip_size();
                 let frames = (media.kept as usize).div_ceil(4 * mels);
                 let kept = (4 * mels * clip * (frames.div_ceil(clip.max(1)) + 1)) as u64;
-                MemoryEstimate { peak: media.peak + kept + 8 * samples as u64, kept }
+                // The whole of it at once, where several looks are taken at it, in f64 and in f32.
+                let whole = if self.clip_looks() > 1 { 3 * media.kept } else { 0 };
+                MemoryEstimate { peak: media.peak + whole + kept + 8 * samples as u64, kept }
             }
             _ => media,
         };
@@ -320,7 +322,13 @@ impl Estimator {
     fn clip_size(&self) -> (usize, usize) {
         let audio = self.header().preprocess.audio.as_ref();
         let samples = audio.and_then(|audio| audio.clip.as_ref()).map_or(0, |clip| clip.samples as usize);
-        (audio.and_then(SoundPreprocess::clip_frames).unwrap_or(1), samples)
+        (self.clip_looks() * audio.and_then(SoundPreprocess::clip_frames).unwrap_or(1), samples)
+    }
+
+    /// Looks at longer audio that make one clip.
+    fn clip_looks(&self) -> usize {
+        let clip = self.header().preprocess.audio.as_ref().and_then(|audio| audio.clip.as_ref());
+        if clip.is_some_and(|clip| clip.fused) { 4 } else { 1 }
     }
 
     /// Mel frames of the longest window that the audio tower reads of a clip.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use omniburn_media::{AudioReader, AudioSource, RgbImage, SEGMENT_SECONDS, TextToken, TextTokenizer, VisionPreprocess};
 use omniburn_media::{
-    ClipCutter, HertzRange, MediaError, MelPreprocess, SquareTarget, TrackChoice, Video, VideoOptions, VideoSource,
-    decibel_mel, decode_image, decode_media_file, image_patches, log_mel, log_mel_mirrored, log_mel_of_least,
-    sample_times, sampled_patches,
+    ClipCutter, HertzRange, MediaError, MelPreprocess, MelScale, SquareTarget, TrackChoice, Video, VideoOptions,
+    VideoSource, decibel_mel, decode_image, decode_media_file, image_patches, log_mel, log_mel_mirrored,
+    log_mel_of_least, sample_times, sampled_patches,
 };
 use omniburn_media::{PairCut, PairIds, PlacedIds, PromptPair, Truncation};
 use omniburn_models::blocks::{LateInteraction, QueryExpansion};
@@ -671,7 +671,14 @@ impl Preparer {
         let settings = self.mel_settings();
         let audio = self.header().preprocess.audio.as_ref();
         if let Some(clip) = audio.and_then(|audio| audio.clip.as_ref()) {
-            let range = HertzRange { lowest: clip.lowest_hz, highest: clip.highest_hz };
+            let scale = if clip.fused { MelScale::Htk } else { MelScale::Slaney };
+            let range = HertzRange { lowest: clip.lowest_hz, highest: clip.highest_hz, scale };
+            let frames = audio.and_then(SoundPreprocess::clip_frames).unwrap_or(1);
+            if clip.fused && samples.len() > clip.samples as usize {
+                let mel = decibel_mel(samples, &settings, range)?;
+                let looks = if mel.frames() > frames { mel.four_looks(frames) } else { mel };
+                return Ok(Rows::Clips(Arc::new(vec![looks])));
+            }
             let clips = clips(samples, clip).map(|samples| decibel_mel(&samples, &settings, range));
             return Ok(Rows::Clips(Arc::new(clips.collect::<Result<_, _>>()?)));
         }
@@ -821,7 +828,7 @@ mod tests {
 
     #[test]
     fn audio_fills_a_clip_or_is_covered_by_clips() {
-        let clip = |fill| ClipPreprocess { samples: 8, fill, lowest_hz: 0, highest_hz: 4 };
+        let clip = |fill| ClipPreprocess { samples: 8, fill, lowest_hz: 0, highest_hz: 4, fused: false };
         let of = |count: usize, fill| -> Vec<Vec<f32>> {
             let samples: Vec<f32> = (1..=count).map(|at| at as f32).collect();
             clips(&samples, &clip(fill)).map(Cow::into_owned).collect()

@@ -34,6 +34,42 @@ pub struct LogMel {
 }
 
 impl LogMel {
+    /// Four looks at a longer clip, of so many frames each and one behind the other: all of it, drawn together in time, and the middle of
+    /// each third of the places where so many frames may begin.
+    ///
+    /// # Shapes
+    /// - returns: `[4 * frames, mels]`
+    /// # Numerics
+    /// f32: every frame of the first look lies between two.
+    /// # Source
+    /// transformers 5.23, `ClapFeatureExtractor._random_mel_fusion`, which takes places by chance; torch 2.15, `interpolate` with
+    /// `mode="bilinear"` and `align_corners=False`.
+    /// # Panics
+    /// If there are fewer frames, or none are asked for.
+    #[must_use]
+    pub fn four_looks(&self, frames: usize) -> LogMel {
+        let (mels, all) = (self.mels, self.frames());
+        assert!((1..=all).contains(&frames), "{frames} of {all} frames");
+        let step = all as f32 / frames as f32;
+        let mut values = Vec::with_capacity(4 * frames * mels);
+        for at in 0..frames {
+            let place = (step * (at as f32 + 0.5) - 0.5).max(0.0);
+            let first = (place as usize).min(all - 1);
+            let share = place - first as f32;
+            let row = |frame: usize| &self.values[frame * mels..(frame + 1) * mels];
+            let next = row((first + 1).min(all - 1));
+            values.extend(row(first).iter().zip(next).map(|(a, b)| (1.0 - share) * a + share * b));
+        }
+        let (mut begin, places) = (0, all - frames + 1);
+        for third in 0..3 {
+            let count = places / 3 + usize::from(third < places % 3);
+            let start = if count == 0 { 0 } else { begin + count / 2 };
+            begin += count;
+            values.extend_from_slice(&self.values[start * mels..(start + frames) * mels]);
+        }
+        LogMel { values, mels }
+    }
+
     /// The values: `[frames, mels]`, rows packed.
     #[must_use]
     pub fn values(&self) -> &[f32] {
@@ -91,7 +127,11 @@ pub fn log_mel_of_least(samples: &[f32], preprocess: &MelPreprocess, least: usiz
         return Err(MediaError::AudioTooShort { name: NAME.to_owned(), frames, minimum: least });
     }
     let windows = (samples.len() + preprocess.fft_samples as usize / 2).div_ceil(hop);
-    Ok(scaled(log_powers(samples, preprocess, HertzRange::SPEECH, windows, false), frames, preprocess))
+    Ok(scaled(
+        log_powers(samples, preprocess, &mel_bands(preprocess, HertzRange::SPEECH), windows, false),
+        frames,
+        preprocess,
+    ))
 }
 
 /// Log-mel frames of a bare clip: `floor(samples / hop)` of them. It is mirrored behind its end as it is before its start, and
@@ -111,7 +151,11 @@ pub fn log_mel_mirrored(samples: &[f32], preprocess: &MelPreprocess) -> Result<L
     if samples.len() <= preprocess.fft_samples as usize / 2 || frames == 0 {
         return Err(MediaError::AudioTooShort { name: NAME.to_owned(), frames: 0, minimum: 1 });
     }
-    Ok(scaled(log_powers(samples, preprocess, HertzRange::SPEECH, frames, true), frames, preprocess))
+    Ok(scaled(
+        log_powers(samples, preprocess, &mel_bands(preprocess, HertzRange::SPEECH), frames, true),
+        frames,
+        preprocess,
+    ))
 }
 
 /// Decibels of the mel bands of a bare clip: `floor(samples / hop) + 1` frames. It is mirrored before its start and behind its
@@ -126,10 +170,11 @@ pub fn log_mel_mirrored(samples: &[f32], preprocess: &MelPreprocess) -> Result<L
 /// [`MediaError::SampleNotFinite`]; [`MediaError::AudioTooShort`] where half a window cannot be mirrored;
 /// [`MediaError::Preprocess`] for a number that is zero, or a range that is none.
 /// # Source
-/// transformers 5.23, `ClapFeatureExtractor._np_extract_fbank_features` with the filters of `truncation="rand_trunc"`.
+/// transformers 5.23, `ClapFeatureExtractor._np_extract_fbank_features`: the filters of `truncation="rand_trunc"` are Slaney's, those of
+/// `truncation="fusion"` HTK's.
 pub fn decibel_mel(samples: &[f32], preprocess: &MelPreprocess, range: HertzRange) -> Result<LogMel, MediaError> {
     check(samples, preprocess)?;
-    let HertzRange { lowest, highest } = range;
+    let HertzRange { lowest, highest, .. } = range;
     if lowest >= highest {
         let expected = "more than the lowest frequency";
         return Err(MediaError::Preprocess { field: "highest_hz", found: highest.to_string(), expected });
@@ -138,7 +183,11 @@ pub fn decibel_mel(samples: &[f32], preprocess: &MelPreprocess, range: HertzRang
         return Err(MediaError::AudioTooShort { name: NAME.to_owned(), frames: 0, minimum: 1 });
     }
     let frames = samples.len() / preprocess.hop_samples as usize + 1;
-    let powers = log_powers(samples, preprocess, range, frames, true);
+    let bands = match range.scale {
+        MelScale::Slaney => mel_bands(preprocess, range),
+        MelScale::Htk => htk_bands(preprocess, range),
+    };
+    let powers = log_powers(samples, preprocess, &bands, frames, true);
     let values = powers.iter().map(|value| (10.0 * value) as f32).collect();
     Ok(LogMel { values, mels: preprocess.mels as usize })
 }
@@ -150,11 +199,23 @@ pub struct HertzRange {
     pub lowest: u32,
     /// Where the last one ends.
     pub highest: u32,
+    /// How they lie between both.
+    pub scale: MelScale,
+}
+
+/// How mel bands lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MelScale {
+    /// Triangles of area one on Slaney's scale.
+    #[default]
+    Slaney,
+    /// Triangles of height one on the scale of HTK.
+    Htk,
 }
 
 impl HertzRange {
     /// That of the published speech models, whatever the rate is.
-    const SPEECH: Self = Self { lowest: 0, highest: 8000 };
+    const SPEECH: Self = Self { lowest: 0, highest: 8000, scale: MelScale::Slaney };
 }
 
 /// What the clip is called in messages.
@@ -190,17 +251,10 @@ fn scaled(mut log_power: Vec<f64>, frames: usize, preprocess: &MelPreprocess) ->
 
 /// `log10` of the mel powers of the first windows of a clip, behind whose end there is its mirror image or silence:
 /// `[windows, mels]`.
-fn log_powers(
-    samples: &[f32],
-    preprocess: &MelPreprocess,
-    range: HertzRange,
-    windows: usize,
-    mirrored: bool,
-) -> Vec<f64> {
+fn log_powers(samples: &[f32], preprocess: &MelPreprocess, bands: &[Band], windows: usize, mirrored: bool) -> Vec<f64> {
     let fft_samples = preprocess.fft_samples as usize;
     let hop = preprocess.hop_samples as usize;
     let before = fft_samples / 2;
-    let bands = mel_bands(preprocess, range);
     let window = hann(fft_samples);
     let fft = RealFftPlanner::<f64>::new().plan_fft_forward(fft_samples);
     let mut framed = fft.make_input_vec();
@@ -281,11 +335,27 @@ struct Band {
 /// transformers 5.23, `audio_utils.mel_filter_bank` with `norm="slaney"` and `mel_scale="slaney"`, and
 /// `feature_extraction_whisper.py` for the highest frequency.
 fn mel_bands(preprocess: &MelPreprocess, range: HertzRange) -> Vec<Band> {
-    let bins = preprocess.fft_samples as usize / 2 + 1;
     let mels = preprocess.mels as usize;
     let (lowest, highest) = (hertz_to_mel(range.lowest.into()), hertz_to_mel(range.highest.into()));
     let edge = |i: usize| mel_to_hertz(lowest + (highest - lowest) * i as f64 / (mels + 1) as f64);
-    let edges: Vec<f64> = (0..mels + 2).map(edge).collect();
+    triangles(preprocess, &(0..mels + 2).map(edge).collect::<Vec<f64>>(), |width| 2.0 / width)
+}
+
+/// Triangles of height one between equal steps on the mel scale of HTK.
+///
+/// # Source
+/// transformers 5.23, `audio_utils.mel_filter_bank` with `norm=None` and `mel_scale="htk"`.
+fn htk_bands(preprocess: &MelPreprocess, range: HertzRange) -> Vec<Band> {
+    let mel = |hertz: u32| 2595.0 * (1.0 + f64::from(hertz) / 700.0).log10();
+    let hertz = |mel: f64| 700.0 * (10f64.powf(mel / 2595.0) - 1.0);
+    let (mels, lowest, highest) = (preprocess.mels as usize, mel(range.lowest), mel(range.highest));
+    let edge = |i: usize| hertz(lowest + (highest - lowest) * i as f64 / (mels + 1) as f64);
+    triangles(preprocess, &(0..mels + 2).map(edge).collect::<Vec<f64>>(), |_| 1.0)
+}
+
+/// Triangles between every three of these frequencies, times what `height` says of their width.
+fn triangles(preprocess: &MelPreprocess, edges: &[f64], height: impl Fn(f64) -> f64) -> Vec<Band> {
+    let bins = preprocess.fft_samples as usize / 2 + 1;
     let bin_hz = |bin: usize| f64::from(preprocess.sample_rate_hz) * bin as f64 / f64::from(preprocess.fft_samples);
     edges
         .windows(3)
@@ -293,7 +363,7 @@ fn mel_bands(preprocess: &MelPreprocess, range: HertzRange) -> Vec<Band> {
             let weight = |bin: usize| {
                 let up = (bin_hz(bin) - edge[0]) / (edge[1] - edge[0]);
                 let down = (edge[2] - bin_hz(bin)) / (edge[2] - edge[1]);
-                up.min(down).max(0.0) * 2.0 / (edge[2] - edge[0])
+                up.min(down).max(0.0) * height(edge[2] - edge[0])
             };
             let first_bin = (0..bins).find(|bin| weight(*bin) > 0.0).unwrap_or(bins);
             let weights = (first_bin..bins).map(weight).take_while(|w| *w > 0.0).collect();

@@ -34,5 +34,7 @@ mod resample;
 mod samples;
 mod vorbis;
 
-pub use self::mel::{HertzRange, LogMel, MelPreprocess, decibel_mel, log_mel, log_mel_mirrored, log_mel_of_least};
+pub use self::mel::{
+    HertzRange, LogMel, MelPreprocess, MelScale, decibel_mel, log_mel, log_mel_mirrored, log_mel_of_least,
+};
 pub use self::reader::{AudioReader, AudioSegment, AudioSource, SEGMENT_SECONDS, audio_estimate, audio_track_estimate};

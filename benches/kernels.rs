@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use omniburn_kernels::Isa;
+use omniburn_kernels::cpu::affine::{AffineFormat, AffineRows};
 use omniburn_kernels::cpu::attention::{Attention, Columns, Heads, Placing, attention};
 use omniburn_kernels::cpu::linear::{Activation, Epilogue, Out, Rows, linear};
 use omniburn_kernels::cpu::pack::{ColumnOrder, Packed, PanelFormat, PanelLayout};
@@ -24,6 +25,9 @@ fn packed(format: PanelFormat, inputs: usize, outputs: usize) -> Packed {
         let codes: Vec<i8> = values.iter().map(|v| (v * 127.0) as i8).collect();
         return Packed::from_codes(layout, &codes, vec![1.0 / 127.0; outputs]);
     }
+    if let PanelFormat::Affine(format) = format {
+        return Packed::from_affine(layout, &AffineRows::quantize(&values, inputs, format));
+    }
     Packed::from_f32(layout, &values)
 }
 
@@ -33,6 +37,9 @@ fn products(criterion: &mut Criterion) {
         ("bf16-in-f32", PanelFormat::Bf16, false),
         ("bf16", PanelFormat::Bf16, true),
         ("int8", PanelFormat::Int8, true),
+        ("affine8", PanelFormat::Affine(AffineFormat::Eight64), true),
+        ("affine4", PanelFormat::Affine(AffineFormat::Four64), true),
+        ("affine4-in-f32", PanelFormat::Affine(AffineFormat::Four64), false),
     ];
     // A query, a short batch, many rows; the widest and the deepest product of the small family.
     for (rows, inputs, outputs) in [(16, 1024, 6144), (128, 3072, 1024), (1024, 1024, 1024)] {

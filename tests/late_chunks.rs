@@ -108,6 +108,19 @@ fn chunks_have_the_same_bits_in_any_company() {
 }
 
 #[test]
+fn chunks_that_begin_at_given_places_have_the_bits_of_those_that_were_found_there() {
+    for Case { engine, text, most, .. } in cases() {
+        let found = embed(&engine, &text, &request(most));
+        let starts: Vec<usize> = found.chunks.iter().map(|chunk| chunk.bytes.start).collect();
+        let at = |starts: Vec<usize>| Request::new(Role::None).late_chunks_at(starts);
+        assert_eq!(embed(&engine, &text, &at(starts.clone())), found);
+        let error = engine.embed_with(&[Input::text(&text)], &at([starts, vec![text.len()]].concat())).unwrap();
+        let error = error.into_iter().next().unwrap().unwrap_err();
+        assert!(error.to_string().contains(&format!("chunk {}", found.chunks.len())), "{error}");
+    }
+}
+
+#[test]
 fn chunks_are_refused_where_a_vector_is_no_mean_of_rows_with_the_reason() {
     let refused = |name: &str, reason: &str| {
         let error = engine(name).embed_with(&[], &request(64)).unwrap_err();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use omniburn::record::RecordHeader;
 use omniburn::{Dtype, Engine, Input, RecordFolder, Role};
 use omniburn_convert::TaskChoice;
+use omniburn_kernels::cpu::affine::AffineFormat;
 use omniburn_kernels::cpu::pack::{ColumnOrder, PanelFormat, PanelLayout};
 use omniburn_models::RecordError;
 use omniburn_models::record::{PartTensor, RecordWriter, TOKENIZER_FILE, TensorEntry};
@@ -159,7 +160,8 @@ fn a_matrix_in_another_known_layout_is_packed_anew() {
 #[test]
 fn every_id_is_a_layout_and_every_layout_has_an_id_of_its_own() {
     let mut found = BTreeMap::new();
-    for format in [PanelFormat::F32, PanelFormat::Bf16, PanelFormat::Int8] {
+    let affine = AffineFormat::ALL.map(PanelFormat::Affine);
+    for format in [PanelFormat::F32, PanelFormat::Bf16, PanelFormat::Int8].into_iter().chain(affine) {
         for order in [ColumnOrder::Plain, ColumnOrder::GateUp] {
             let layout = PanelLayout::new(format, 48, 64, order);
             assert_eq!(PanelLayout::of_id(layout.id(), 48, 64), Some(layout));

@@ -231,6 +231,7 @@ fn ids(record: &RecordFolder, tokenizer: &TextTokenizer, pair: &Pair) -> (Vec<u3
             let pair = PromptPair { before, query: &query, document: &pair.document, behind };
             tokenizer.prompt_pair_ids(&pair, family.max_tokens(), true).unwrap()
         }
+        PairForm::List(_) => panic!("its cases are lists and no pairs"),
     };
     (found.ids, Vec::new())
 }
@@ -803,4 +804,152 @@ fn the_smallest_budget_that_would_do_does_and_changes_no_bit() {
         let got: Vec<[u32; 2]> = scores(&engine).iter().map(|one| bits(one.as_ref().unwrap())).collect();
         assert_eq!(got, want, "{}", model.twin.name);
     }
+}
+
+/// A list of the reference.
+struct List<'a> {
+    name: &'a str,
+    query: &'a str,
+    documents: Vec<&'a str>,
+    request: Request,
+    prompts: Vec<usize>,
+    scores: Vec<f32>,
+}
+
+fn lists(twin: &Twin) -> Vec<List<'_>> {
+    let of = |case| -> List<'_> {
+        let case: &Value = case;
+        let request = Request::new(Role::Query).truncation(Truncation::Right);
+        List {
+            name: str_of(&case["name"]),
+            query: str_of(&case["query"]),
+            documents: case["documents"].as_array().unwrap().iter().map(str_of).collect(),
+            request: case["instruction"].as_str().map_or(request.clone(), |asked| request.instruction(asked)),
+            prompts: case["prompts"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect(),
+            scores: twin.tensor(str_of(&case["scores"])),
+        }
+    };
+    let found: Vec<List<'_>> = twin.cases("list").map(of).collect();
+    assert!(found.len() > 6);
+    found
+}
+
+fn list_twin() -> (Twin, Engine) {
+    let twin = golden().twin("jina-reranker-tiny");
+    let engine = builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
+    (twin, engine)
+}
+
+fn rank(engine: &Engine, list: &List<'_>) -> Vec<Ranked> {
+    let found = engine.rerank_with(list.query, &list.documents, &list.request).unwrap();
+    found.into_iter().map(|one| one.unwrap_or_else(|e| panic!("{}: {e}", list.name))).collect()
+}
+
+/// Cosines of documents that are read beside each other, in one prompt or in several.
+#[test]
+fn a_reranker_of_lists_equals_its_reference() {
+    let (twin, engine) = list_twin();
+    assert_eq!((engine.profile().outputs, engine.profile().task.as_str()), (&["score"][..], "rerank"));
+    let mut worst = Worst::default();
+    for list in lists(&twin) {
+        let got = rank(&engine, &list);
+        let logits: Vec<f32> = got.iter().map(|one| one.logit).collect();
+        worst.see(compare(list.name, &logits, &list.scores, SCORE_BOUND));
+        let mut tokens: Vec<usize> = got.iter().map(|one| one.tokens).collect();
+        tokens.dedup();
+        assert_eq!(tokens, list.prompts, "{}", list.name);
+        for one in &got {
+            assert_eq!(one.score, (1.0 + one.logit) / 2.0, "{}", list.name);
+        }
+        let cut: Vec<PairCut> = got.iter().map(|one| one.cut).collect();
+        assert_eq!(cut[0], PairCut { query: list.name == "cut", document: list.name == "cut" }, "{}", list.name);
+    }
+    worst.report("jina-reranker-tiny cosines");
+}
+
+#[test]
+fn a_reranker_of_lists_has_the_same_bits_beside_other_callers_and_in_any_steps() {
+    let (twin, engine) = list_twin();
+    let short = builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).time_slice(Duration::from_micros(1));
+    let short = short.open().unwrap();
+    let all = lists(&twin);
+    let few: Vec<&List<'_>> = all.iter().filter(|list| list.prompts.iter().sum::<usize>() < 1000).collect();
+    let alone: Vec<Vec<[u32; 2]>> = few.iter().map(|list| rank(&engine, list).iter().map(bits).collect()).collect();
+    for engine in [&engine, &short] {
+        std::thread::scope(|scope| {
+            for (list, want) in few.iter().zip(&alone) {
+                scope.spawn(move || {
+                    let got: Vec<[u32; 2]> = rank(engine, list).iter().map(bits).collect();
+                    assert_eq!(&got, want, "{}", list.name);
+                });
+            }
+        });
+        assert_eq!(engine.memory_in_use().1, 0);
+    }
+    // Another order is another list.
+    let of = |name: &str| few.iter().position(|list| list.name == name).unwrap();
+    let turned: Vec<[u32; 2]> = alone[of("turned")].iter().rev().copied().collect();
+    assert_ne!(turned, alone[of("few")]);
+}
+
+#[test]
+fn a_document_that_no_list_takes_fails_alone() {
+    let (_, engine) = list_twin();
+    let request = Request::new(Role::Query);
+    let long = "word ".repeat(2300);
+    let inputs = [Input::text("a dog"), Input::image_file("x.png"), Input::text(&long), Input::text("the sea")];
+    let found = engine.rerank_with("water", &inputs, &request).unwrap();
+    let kinds: Vec<Option<&str>> = found.iter().map(|one| one.as_ref().err().map(|e| e.kind().name())).collect();
+    assert_eq!(kinds, [None, Some("modality_absent"), Some("too_long"), None]);
+    let rest = engine.rerank("water", &["a dog", "the sea"]).unwrap();
+    for (index, at) in [(0, 0), (1, 3)] {
+        let one = rest.iter().find(|one| one.index == index).unwrap();
+        assert_eq!(bits(one), bits(found[at].as_ref().unwrap()));
+    }
+    assert!(engine.rerank("water", &[] as &[&str]).unwrap().is_empty());
+    // The token that ends a query, put together where the other was taken out.
+    let error = engine.rerank("water", &["a <|rerank_<|embed_token|>token|> b"]).unwrap_err().to_string();
+    assert!(error.contains("<|rerank_token|>"), "{error}");
+    let error = engine.rerank(long.as_str(), &["a"]).unwrap_err().to_string();
+    assert!(error.contains("512"), "{error}");
+    let error = engine.embed_one(Input::text("a"), Role::Query).unwrap_err().to_string();
+    assert!(error.contains("`rerank`"), "{error}");
+}
+
+#[test]
+fn mistakes_in_a_list_show_in_its_scores_and_a_folder_without_its_tokens_is_refused() {
+    let (twin, _) = list_twin();
+    let own = record(&twin.folder, Dtype::F32, TaskChoice::Default);
+    let all = lists(&twin);
+    let list = all.iter().find(|list| list.name == "few").unwrap();
+    let moved = |what: &str, folder: PathBuf| {
+        let engine = builder(folder).open().unwrap_or_else(|e| panic!("{what}: {e}"));
+        let got = rank(&engine, list);
+        let far = got.iter().zip(&list.scores).map(|(got, want)| (got.logit - want).abs()).fold(0.0, f32::max);
+        println!("{what} moves a cosine by {:.0} tolerances", far / SCORE_BOUND);
+        assert!(far > 10.0 * SCORE_BOUND, "{what}: {far}");
+    };
+    moved("no system turn", lied(&own, |config| config["list"]["before"] = "<|im_start|>user\n".into()));
+    moved("rows that see later ones", lied(&own, |config| config["text"]["causal"] = false.into()));
+    moved("no ReLU", lied(&own, |config| config["dense"][0]["activation"] = "identity".into()));
+    moved("one document a prompt", lied(&own, |config| config["list"]["most_documents"] = 1.into()));
+    for (what, field, value) in [
+        ("no documents", "most_documents", json!(0)),
+        ("equal ids", "ids", json!([3, 3])),
+        ("an id outside the table", "ids", json!([3, 1 << 20])),
+        ("no tokens", "most_tokens", json!([0, 5])),
+        ("equal tokens", "tokens", json!(["a", "a"])),
+    ] {
+        let copy = lied(&own, |config| config["list"][field] = value.clone());
+        assert!(RecordFolder::open(&copy).is_err() || Engine::open(&copy).is_err(), "{what}");
+    }
+    let without = changed(&twin, "no token", |folder| {
+        edit(&folder.join("tokenizer.json"), |json| {
+            json["added_tokens"].as_array_mut().unwrap().retain(|token| token["content"] != "<|embed_token|>");
+        });
+    });
+    let error = converted(&without, TaskChoice::Default).unwrap_err().to_string();
+    assert!(error.contains("<|embed_token|>"), "{error}");
+    let error = converted(&twin.folder, TaskChoice::Named("embed".into())).unwrap_err().to_string();
+    assert!(error.contains("projector"), "{error}");
 }

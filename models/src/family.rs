@@ -601,6 +601,53 @@ pub enum PairForm {
     },
     /// As texts in one prompt.
     Prompt(PairPrompt),
+    /// With other documents in one prompt: a score is the cosine of a document's vector and the query's, and depends on what is read
+    /// beside it.
+    List(ListPrompt),
+}
+
+/// A prompt around a query and a list of documents, each of which is read by those behind it. The vector of each is made from the row
+/// of a token behind it.
+///
+/// # Source
+/// jinaai/jina-reranker-v3, `modeling.py`: `format_docs_prompts_func`, `JinaForRanking.rerank`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListPrompt {
+    /// What is in front of all.
+    pub before: String,
+    /// What is behind all.
+    pub behind: String,
+    /// Tokens behind the query and behind each document, by their texts.
+    pub tokens: [String; 2],
+    /// Their ids.
+    pub ids: [u32; 2],
+    /// Tokens of a query and of a document at most.
+    pub most_tokens: [usize; 2],
+    /// Documents in one prompt at most.
+    pub most_documents: usize,
+}
+
+impl ListPrompt {
+    /// A text without the tokens that stand behind texts.
+    pub fn plain(&self, text: &str) -> String {
+        self.tokens.iter().fold(text.to_string(), |text, token| text.replace(token, ""))
+    }
+
+    /// The whole, of texts without such tokens.
+    pub fn of(&self, query: &str, documents: &[&str], instruction: Option<&str>) -> String {
+        let [behind_query, behind_document] = &self.tokens;
+        let count = documents.len();
+        let instruction = instruction.map_or(String::new(), |asked| format!("<instruct>\n{asked}\n</instruct>\n"));
+        let passage =
+            |(i, text): (usize, &&str)| format!("<passage id=\"{i}\">\n{text}{behind_document}\n</passage>\n");
+        let passages: String = documents.iter().enumerate().map(passage).collect();
+        let Self { before, behind, .. } = self;
+        format!(
+            "{before}I will provide you with {count} passages, each indicated by a numerical identifier. Rank the passages based on \
+             their relevance to query: {query}\n{instruction}{passages}<query>\n{query}{behind_query}\n</query>{behind}"
+        )
+    }
 }
 
 /// A prompt around an instruction, a query and a document. What is in front, the middle and what is behind are cut into

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Published clients of the server, in a Python environment in the user's cache; says so and ends well where they cannot be had.
+# Published clients of the server and what drives a browser, from PyPI and npm, in the user's cache; says so and ends well where
+# they cannot be had.
 set -eu
 cd "$(dirname "$0")"
 folder="${XDG_CACHE_HOME:-$HOME/.cache}/omniburn/clients"
-if cmp -s requirements.txt "$folder/installed"; then
+if cat requirements.txt packages.txt | cmp -s - "$folder/installed"; then
     exit 0
 fi
 if ! python3 -m venv --clear "$folder" >/dev/null 2>&1; then
@@ -14,10 +15,10 @@ if ! "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --r
     echo "clients of the server: NOT INSTALLED, the packages cannot be had here" >&2
     exit 0
 fi
-# What drives a browser over the page, where there is npm.
+# Clients in JavaScript, and what drives a browser over the page, where there is npm.
 if command -v npm >/dev/null 2>&1; then
     mkdir -p "$folder/page"
-    npm install --silent --no-audit --no-fund --prefix "$folder/page" playwright-core@1.65.1 axe-core@4.14.1 ||
-        echo "the page in a browser: NOT INSTALLED, the packages cannot be had here" >&2
+    xargs npm install --silent --no-audit --no-fund --prefix "$folder/page" <packages.txt ||
+        echo "clients in JavaScript, the page in a browser: NOT INSTALLED, the packages cannot be had here" >&2
 fi
-cp requirements.txt "$folder/installed"
+cat requirements.txt packages.txt >"$folder/installed"

@@ -118,7 +118,69 @@ try {
   await page.waitForFunction(() => location.search.includes("like="));
   await page.waitForSelector("#hits li");
   check("more like this", (await count()) > 0);
+
+  // The map: points, thumbnails when near, dragging, keys, the list for those who do not see it, and the ring of what is found.
+  await page.goto(address);
+  await page.waitForSelector("#kinds button");
+  await page.locator("#view-map").click();
+  const plane = page.locator("#map-canvas");
+  const figure = name => plane.evaluate((canvas, name) => Number(canvas.dataset[name]), name);
+  const drawn = () => plane.evaluate(canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.reduce((sum, value, at) => sum + (at % 4 === 3 && value ? 1 : 0), 0));
+  await page.waitForFunction(() => Number(document.getElementById("map-canvas").dataset.visible) > 10);
+  const all = await figure("visible");
+  await page.waitForFunction(() => document.getElementById("map-count").textContent);
+  check("the map has every file in view", (await page.locator("#map-count").textContent()).startsWith(`${all} of ${all}`), all);
+  check("points are drawn", (await drawn()) > 200);
+  check("the state of the map is in the address", page.url().includes("view=map"), page.url());
+  await page.screenshot({ path: join(shots, "map.png") });
+  await serious(page, "with the map");
+  await plane.focus();
+  for (let i = 0; i < 12 && (await figure("visible")) > 8; i++) { await page.keyboard.press("+"); await page.waitForTimeout(220); }
+  check("keys bring it nearer", (await figure("visible")) < all, await figure("visible"));
+  const near = await figure("visible"), before = await page.locator("#map-near li").allTextContents();
+  await page.keyboard.press("ArrowRight");
+  await page.keyboard.press("ArrowUp");
+  await page.waitForTimeout(500);
+  check("keys move it", JSON.stringify(await page.locator("#map-near li").allTextContents()) !== JSON.stringify(before) || (await figure("visible")) !== near);
+  await page.keyboard.press("0");
+  await page.waitForFunction(all => Number(document.getElementById("map-canvas").dataset.visible) === all, all);
+  const box = await plane.boundingBox();
+  await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+  for (let i = 0; i < 30 && !(await figure("pictures")); i++) { await page.mouse.wheel(0, -120); await page.waitForTimeout(120); }
+  await page.waitForTimeout(500);
+  check("images are drawn when near", (await figure("pictures")) > 0, await figure("pictures"));
+  await page.screenshot({ path: join(shots, "map-near.png") });
+  const held = await figure("visible");
+  await page.mouse.down();
+  await page.mouse.move(box.x + 20, box.y + 20, { steps: 6 });
+  await page.mouse.up();
+  await page.waitForTimeout(400);
+  check("dragging moves it and opens nothing", !(await page.locator("dialog[open]").count()) && (await figure("visible")) !== held, [held, await figure("visible")]);
+  await page.locator("#map-all").click();
+  await page.waitForFunction(all => Number(document.getElementById("map-canvas").dataset.visible) === all, all);
+  await page.locator("#map-near button").first().focus();
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("dialog[open]");
+  await page.keyboard.press("Escape");
+  check("a file of the list is opened by keys", !(await page.locator("dialog[open]").count()));
+  await page.locator("#query").fill("a ship under sail");
+  await page.waitForFunction(() => document.getElementById("state").textContent.includes("result"));
+  await page.locator("#view-list").click();
+  await page.waitForSelector("#hits li");
+  check("the list comes back with what was found", (await count()) > 0 && !page.url().includes("view=map"), page.url());
   check("no fault on the page", faults.length === 0, faults);
+
+  // The description of the interface.
+  await page.goto(`${address}/docs`);
+  await page.waitForSelector("section[id='post/v1/embeddings']");
+  const section = page.locator("section[id='post/v1/embeddings']");
+  await section.locator("summary").click();
+  await section.locator("textarea").fill('{"input": "a red bicycle"}');
+  await section.locator("button").click();
+  await page.waitForFunction(() => document.querySelector("section[id='post/v1/embeddings'] pre").textContent.startsWith("200"));
+  check("/docs answers", (await section.locator("pre").textContent()).includes('"embedding"'));
+  await serious(page, "of /docs");
+  check("no fault of /docs", faults.length === 0, faults);
 
   // Narrow and dark.
   const phone = await browser.newContext({ viewport: { width: 375, height: 740 }, colorScheme: "dark", reducedMotion: "reduce", deviceScaleFactor: 2, isMobile: true, hasTouch: true });
@@ -129,6 +191,13 @@ try {
   check("nothing is wider than a phone", wide <= 375, wide);
   await small.screenshot({ path: join(shots, "phone-dark.png") });
   await serious(small, "narrow and dark");
+  await small.locator("#view-map").tap();
+  await small.waitForFunction(() => Number(document.getElementById("map-canvas").dataset.visible) > 10);
+  check("the map is no wider than a phone", (await small.evaluate(() => document.documentElement.scrollWidth)) <= 375);
+  const scales = await small.evaluate(() => { const before = camera.scale; document.getElementById("map-in").click(); return camera.scale / before; });
+  check("without motion where none is wanted, nearer at once", Math.abs(scales - 1.6) < 1e-6, scales);
+  await small.screenshot({ path: join(shots, "map-phone-dark.png") });
+  await serious(small, "the map, narrow and dark");
 } finally {
   await browser.close();
 }

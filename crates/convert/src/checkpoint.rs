@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::card::rules_of;
 use crate::chat;
+use crate::colbert;
 use crate::error::{ConvertError, ShapeFault, TensorFaults};
 use crate::fields::{Faults, Fields};
 use crate::files::{ADAPTER_CONFIG, CONFIG_FILE, MODULES_FILE, read_json, read_json_if_there};
@@ -218,6 +219,9 @@ impl<'a> Checkpoint<'a> {
             };
             let rerank = rerank::find(&texts, asked)?;
             let mut found = match &rerank {
+                None if colbert::is_colbert(&self.folder, &self.config, modules) => {
+                    colbert::settings(&self.folder, family.spec().hidden, family.max_tokens())?
+                }
                 None => Settings::read(self.root, &self.folder, modules, family.spec().hidden, steps.pooling)?,
                 Some(Rerank { settings, read, notes }) => {
                     let asked = settings.answers.is_some();

@@ -6,7 +6,7 @@ use omniburn_models::blocks::DenseConfig;
 use crate::fields::Fields;
 
 /// Words that pylate skips in documents unless a file says otherwise: `string.punctuation` of Python.
-const PUNCTUATION: &str = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
+pub(crate) const PUNCTUATION: &str = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
 /// Tokens of a query with its expansion where no file says how many.
 const QUERY_LENGTH: usize = 32;
 /// Tokens of a document where a file of pylate does not say how many.
@@ -27,6 +27,9 @@ pub(crate) struct Late {
     /// Tokens of a document at most, where that is not all that the model reads.
     pub document_tokens: Option<usize>,
     pub expansion: Option<Expansion>,
+    /// Whether markers and words are looked up by their ids alone, as colbert-ai does it: a marker is a token, a word that is none
+    /// is the unknown token, and padding has no vector.
+    pub ids_alone: bool,
 }
 
 /// Tokens of a query and of a document at most.

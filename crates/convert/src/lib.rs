@@ -55,6 +55,7 @@ pub mod card;
 mod chat;
 mod checkpoint;
 mod clip_files;
+mod colbert;
 pub mod error;
 mod fields;
 mod files;

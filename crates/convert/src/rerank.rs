@@ -23,6 +23,10 @@ const CROSS_ENCODER: &str = "CrossEncoder";
 const CLASSIFIER: &str = "ForSequenceClassification";
 /// Classes of language models, of texts alone and with media.
 const LANGUAGE_MODELS: [&str; 2] = ["ForCausalLM", "ForConditionalGeneration"];
+/// The class of models that read a list of documents at once.
+const LIST_MODEL: &str = "JinaForRanking";
+/// The tokens behind a query and behind a document there.
+const LIST_TOKENS: [&str; 2] = ["<|rerank_token|>", "<|embed_token|>"];
 /// The answers that a language model is asked for.
 const ANSWERS: [&str; 2] = ["yes", "no"];
 /// Words of the prompt that a chat template must have for it to be the prompt that is written here: of models that read texts,
@@ -72,7 +76,7 @@ pub(crate) fn find(from: &TextFolder<'_>, asked: &TaskChoice) -> Result<Option<R
     let cross_encoder = st.as_ref().and_then(|st| st.get("model_type")?.as_str()) == Some(CROSS_ENCODER);
     let says = match from.modules {
         Some(modules) => Some(modules.scores()),
-        None if cross_encoder || (classifier && labels == 1) => Some(true),
+        None if cross_encoder || class == LIST_MODEL || (classifier && labels == 1) => Some(true),
         None if language_model && !from.vectors_only => None,
         None => Some(false),
     };
@@ -91,7 +95,8 @@ pub(crate) fn find(from: &TextFolder<'_>, asked: &TaskChoice) -> Result<Option<R
     }
     let mut read = Vec::new();
     let tokenizer = tokenizer_settings::read(from.folder, root, rows(root))?;
-    let mut settings = RerankSettings { token_types: tokenizer.token_types, answers: None, instruction: None };
+    let mut settings =
+        RerankSettings { token_types: tokenizer.token_types, answers: None, instruction: None, list: None };
     if language_model {
         let (yes, no) = answers(from, &mut read)?;
         settings.answers = Some([yes, no]);
@@ -110,6 +115,21 @@ pub(crate) fn find(from: &TextFolder<'_>, asked: &TaskChoice) -> Result<Option<R
             config.add(name, labels.to_string(), "1 label: a reranker gives one score; --task embed makes vectors");
         }
         notes.push(format!("a reranker: {class} with one label"));
+    } else if class == LIST_MODEL {
+        let file: Value = tokenizer_settings::applied(&tokenizer)?;
+        let faults = Faults::of(&tokenizer.path);
+        settings.list = Some(LIST_TOKENS.map(|token| {
+            let id = token_id(&file, token);
+            if id.is_none() {
+                faults.add("added_tokens", "no such token", format!("the token {token}, whose row makes a vector"));
+            }
+            (token.into(), id.unwrap_or_default())
+        }));
+        faults.check()?;
+        notes.push(format!(
+            "a reranker: {class} reads a query with a list of documents, and a score depends on the documents beside it; `logit` is the \
+             cosine of both vectors, from -1 to 1, and `score` half of it and a half"
+        ));
     } else {
         fields.fault(
             "architectures",

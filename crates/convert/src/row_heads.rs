@@ -9,7 +9,7 @@ use omniburn_models::record::Prompts;
 use serde_json::Value;
 
 use crate::error::ConvertError;
-use crate::fields::{Faults, Fields};
+use crate::fields::{Faults, Fields, shown};
 use crate::files::read_json_if_there;
 use crate::late::{Expansion, Late};
 use crate::rerank::{TextFolder, rows, token_id};
@@ -83,6 +83,15 @@ pub(crate) fn of_modules(
 ) -> Result<RowHeadsConfig, ConvertError> {
     let tokenizer = tokenizer_settings::read(from.folder, from.config, rows(from.config))?;
     let file: Value = tokenizer_settings::applied(&tokenizer)?;
+    let faults = Faults::of(&tokenizer.path);
+    if late.ids_alone && file.get("model").and_then(|model| model.get("type")?.as_str()) != Some("WordPiece") {
+        // In the others a mark that is looked up alone may be another token than in a text.
+        faults.add(
+            "model.type",
+            shown(file.get("model").and_then(|model| model.get("type"))),
+            "WordPiece, of a colbert-ai model",
+        );
+    }
     let mut ids = [None, None];
     let places = [("query", &mut prompts.query), ("document", &mut prompts.document)];
     for ((marker, id), (role, prompt)) in late.markers.iter().zip(&mut ids).zip(places) {
@@ -92,17 +101,31 @@ pub(crate) fn of_modules(
         *id = token_id(&file, marker);
         notes.push(match *id {
             Some(id) => format!("the token {marker:?} (id {id}) stands in the second place of every {role}"),
+            None if late.ids_alone => {
+                faults.add("model.vocab", "no such token", format!("the marker {marker:?} of every {role}"));
+                continue;
+            }
             None => {
                 *prompt = [marker.as_str(), prompt].concat();
                 format!("{marker:?} is no token of the vocabulary: it stands in front of every {role} as text")
             }
         });
     }
-    let found: Vec<Option<u32>> = late.skiplist.iter().map(|word| token_id(&file, word)).collect();
+    faults.check()?;
+    let unknown = match late.ids_alone {
+        true => file.get("model").and_then(|model| token_id(&file, model.get("unk_token")?.as_str()?)),
+        false => None,
+    };
+    let mut found: Vec<Option<u32>> = late.skiplist.iter().map(|word| token_id(&file, word).or(unknown)).collect();
     let unknown = late.skiplist.iter().zip(&found).filter(|(_, id)| id.is_none()).map(|(word, _)| word.as_str());
     let unknown: Vec<&str> = unknown.collect();
     if !unknown.is_empty() {
         notes.push(format!("words of the skip list that are no tokens, and skip none: {}", unknown.join(" ")));
+    }
+    if late.ids_alone
+        && let Some(padding) = named_token(from.folder, "pad_token", read)?
+    {
+        found.push(token_id(&file, &padding));
     }
     let mut skiplist: Vec<u32> = found.into_iter().flatten().collect();
     skiplist.sort_unstable();

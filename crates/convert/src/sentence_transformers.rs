@@ -519,7 +519,14 @@ impl Reader {
             None => (lengths.document.or(max_tokens), None),
             Some(_) => (max_tokens, lengths.document),
         };
-        let late = Late { dense, markers, skiplist: of_mask.unwrap_or(skiplist), document_tokens, expansion };
+        let late = Late {
+            dense,
+            markers,
+            skiplist: of_mask.unwrap_or(skiplist),
+            document_tokens,
+            expansion,
+            ids_alone: false,
+        };
         let Self { read, notes } = self;
         Ok(Settings {
             head: MEAN,

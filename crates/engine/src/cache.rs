@@ -212,7 +212,11 @@ impl ResultCache {
 
 /// Bytes of a result with its place in the list.
 fn bytes_of(result: &Answer) -> u64 {
-    let Answer::Vector(result) = result else { return 256 };
+    let result = match result {
+        Answer::Vector(result) => result,
+        Answer::Score(_) => return 256,
+        Answer::List(listed) => return (256 + (1 + listed.documents.len()) * (64 + 4 * listed.query.len())) as u64,
+    };
     let rows = result.multi.as_deref().unwrap_or_default();
     let of_row = rows.first().map_or(0, |row| 64 + 4 * row.as_slice().len());
     let sparse = result.sparse.as_ref().map_or(0, |sparse| 8 * sparse.indices.len());

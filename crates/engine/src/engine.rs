@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use omniburn_media::TextToken;
+use omniburn_models::family::PairForm;
 use omniburn_models::record::{Dtype, Modality, RecordFolder, RecordHeader};
 use omniburn_models::{Isa, KernelChoice};
 use omniburn_scheduler::SchedulerPolicy;
@@ -16,7 +18,7 @@ use crate::embedding::Embedding;
 use crate::error::{EngineError, ItemError};
 use crate::options::EngineOptions;
 use crate::prepare::Work;
-use crate::session::{EmbedIter, Session, Wanted, WarmPass, results, scores, warm_up};
+use crate::session::{EmbedIter, Session, Wanted, WarmPass, list_scores, results, scores, warm_up};
 use crate::worker::MetricsSnapshot;
 
 /// A record on a device, ready to embed. `Clone + Send + Sync`; every method takes `&self` and blocks.
@@ -304,7 +306,8 @@ impl Engine {
     }
 
     /// One result a document, in the order they were given; a failed document leaves the others as they would be without
-    /// it. [`Ranked::sort`] puts the best first.
+    /// it. [`Ranked::sort`] puts the best first. A model that reads documents beside each other gives a document other scores among
+    /// others.
     ///
     /// The request's truncation says what happens to a pair longer than the model reads: `Right` cuts ends, of the longer
     /// text first; what was cut stands in the result. Its role, dimension and frames are of no effect.
@@ -320,6 +323,11 @@ impl Engine {
     ) -> Result<Vec<Result<Ranked, ItemError>>, EngineError> {
         self.session.check(request, Wanted::Scores)?;
         let query = query.into();
+        if let Some(PairForm::List(prompt)) = self.header().family.spec().outputs.pairs() {
+            let documents: Vec<Input> = documents.iter().map(|document| document.clone().into()).collect();
+            let results = list_scores(&self.session, prompt, &query, &documents, request).into_iter().enumerate();
+            return Ok(results.map(|(index, result)| result.map(|scored| scored.ranked(index))).collect());
+        }
         let pairs = documents.iter().map(|document| Input::pair(query.clone(), document.clone().into()));
         let results = scores(&self.session, pairs, request.clone()).into_iter().enumerate();
         Ok(results.map(|(index, result)| result.map(|scored| scored.ranked(index))).collect())
@@ -420,6 +428,25 @@ impl Engine {
     /// [`ItemError::Media`] where the tokenizer refuses the text.
     pub fn count_tokens(&self, text: &str, request: &Request) -> Result<usize, ItemError> {
         self.session.preparer.count_tokens(text, request)
+    }
+
+    /// The tokens of a text as the tokenizer of the record gives them, behind the prefix of the request's role and, where
+    /// `specials` is set, between its special tokens: `[tokens]`, with the characters of prefix and text that each stands for.
+    /// What a model lays in beside them, such as markers of late interaction, is not among them, and nothing is cut.
+    ///
+    /// # Errors
+    /// [`ItemError::Media`] where the tokenizer refuses the text; [`ItemError::OverBudget`] for one that is too long for the
+    /// memory budget; [`ItemError::Cancelled`], [`ItemError::DeadlinePassed`].
+    pub fn tokens(&self, text: &str, request: &Request, specials: bool) -> Result<Vec<TextToken>, ItemError> {
+        let session = &self.session;
+        let (bytes, priority) = (session.preparer.tokens_bytes(text), request.resolved_priority());
+        let _reserved = session.pool.reserve(priority, bytes, request.cancel.as_ref(), request.deadline)?;
+        session.preparer.tokens(text, request, specials)
+    }
+
+    /// The prefix that a text gets under a request; often empty.
+    pub fn prefix(&self, request: &Request) -> &str {
+        self.session.preparer.prefix(request.role)
     }
 
     /// Runs work of a tool's own on the device's thread and in its compute threads, when its turn comes, as one time slice of

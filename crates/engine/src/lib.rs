@@ -57,7 +57,7 @@ pub use call::{
 pub use embedding::{Embedding, EmbeddingError};
 pub use engine::{Engine, EngineBuilder, Profile};
 pub use error::{EngineError, ErrorKind, ItemError};
-pub use omniburn_media::{Height, MediaError, PairCut, RgbImage, TrackChoice, Truncation, Width};
+pub use omniburn_media::{Height, MediaError, PairCut, RgbImage, TextToken, TrackChoice, Truncation, Width};
 pub use omniburn_models::record::{Dtype, Modality, RecordFolder};
 pub use omniburn_models::{Isa, RecordError, settle_allocator};
 pub use omniburn_scheduler::{Cancel, Priority, SchedulerPolicy};
@@ -81,7 +81,7 @@ pub mod kernels {
 /// What lies in a record and what its model takes: for tools that show records, and for tests.
 pub mod record {
     pub use omniburn_media::{MelPreprocess, VisionPreprocess};
-    pub use omniburn_models::family::{PairForm, Similarity};
+    pub use omniburn_models::family::{ListPrompt, PairForm, Similarity};
     pub use omniburn_models::record::int8::is_scale;
     pub use omniburn_models::record::{RecordHeader, TemplateKind};
     pub use omniburn_models::{FAMILIES, Family, FamilyConfig};

@@ -15,6 +15,7 @@ use crate::get::{self, About, Opened};
 use crate::kind::Modality;
 use crate::locator::Locator;
 use crate::look::Known;
+use crate::map::{self, CollectionMap};
 use crate::plan::{self, Plan};
 use crate::query::Query;
 use crate::search::{self, Asked, Hit, Mode, SearchOptions};
@@ -301,20 +302,24 @@ impl Index {
         if !now.is_ok_and(|now| (now.size, now.mtime_ns) == (file.size, file.mtime_ns)) {
             return Ok(None);
         }
-        let mut sum = vec![0f64; self.db.meta()?.dim];
-        let mut rows = Rows::of(&self.db)?;
-        // Of what the first chunk is made from: the images of pages stand beside their texts.
-        let mut of = None;
-        for (_, row) in self.db.chunks_of(file.content)? {
-            let Some(row) = row else { continue };
-            let (values, modality) = rows.get(row)?;
-            if *of.get_or_insert(modality) == modality {
-                sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(value));
-            }
-        }
-        let length = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
-        let Some(modality) = of.filter(|_| length > 0.0) else { return Ok(None) };
-        Ok(Some((sum.into_iter().map(|value| (value / length) as f32).collect(), modality)))
+        map::unit_mean(&self.db, &mut Rows::of(&self.db)?, file.content, self.db.meta()?.dim)
+    }
+
+    /// The files on a plane, at most `most` of them, evenly taken from all in the order in which they were indexed; a file's
+    /// vector is the unit mean of its chunks'. The same index gives the same map.
+    ///
+    /// # Errors
+    /// Whatever the database gives.
+    pub fn map(&self, most: usize) -> Result<CollectionMap, IndexError> {
+        map::map(&self.db, most)
+    }
+
+    /// What changes whenever [`Index::map`] would give another one.
+    ///
+    /// # Errors
+    /// Whatever the database gives.
+    pub fn map_version(&self) -> Result<[u8; 32], IndexError> {
+        map::version(&self.db)
     }
 
     /// The cosines of a vector with every vector of the index, by modality: what a calibration is measured on.

@@ -12,6 +12,7 @@
 //! | `store`, `transfer` | the one file that lasts, the lock of its writer, and all of it as lines of JSON |
 //! | `matrix`, `scan`, `bits` | the cache of vectors, and the search over it |
 //! | `query`, `words`, `search`, `snippet`, `calibration` | what is typed, and what is found |
+//! | `map` | the files on a plane |
 //! | `get`, `part` | a hit opened, and a part of audio or video as a file of its own |
 //! | `kind`, `locator`, `embedder`, `error` | what is handed between them |
 //! | `feeder` | the engine as an [`Embedder`] |
@@ -31,6 +32,7 @@ mod index;
 mod kind;
 mod locator;
 mod look;
+mod map;
 mod matrix;
 mod part;
 mod plan;
@@ -54,6 +56,7 @@ pub use get::{About, Opened, content_of_file};
 pub use index::{Index, Sought, canonical, query_vector};
 pub use kind::{Kind, Modality};
 pub use locator::{Locator, LocatorBody};
+pub use map::{CollectionMap, MapPoint};
 pub use plan::Plan;
 pub use query::{Filter, Query, kinds_of, time_of};
 pub use search::{Hit, HitBody, HitScores, MinScore, Mode, SearchOptions, uri_of};

@@ -27,7 +27,7 @@ impl Weight {
     }
 
     /// Panels, for tensors on flex. With bf16 panels, `low` rounds rows to bf16 before they are multiplied; int8 panels
-    /// always take rows as whole numbers.
+    /// always take rows as whole numbers, affine groups where `low`.
     pub fn packed(packed: Packed, low: bool) -> Self {
         Self(Inner::Packed { packed, low })
     }

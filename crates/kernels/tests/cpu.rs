@@ -2,6 +2,7 @@
 //! that a row's bits do not depend on the rows beside it, on threads, or on how sums are cut.
 
 use omniburn_kernels::Isa;
+use omniburn_kernels::cpu::affine::{AffineFormat, AffineRows, from_f16};
 use omniburn_kernels::cpu::attention::{Attention, Columns, Heads, Placing, attention};
 use omniburn_kernels::cpu::lanes::{from_bf16, to_bf16};
 use omniburn_kernels::cpu::linear::{Activation, Epilogue, Out, Rows, linear};
@@ -22,8 +23,13 @@ fn noise(count: usize, seed: u32) -> Vec<f32> {
 fn packed(format: PanelFormat, inputs: usize, outputs: usize, order: ColumnOrder, seed: u32) -> Packed {
     let values = noise(inputs * outputs, seed);
     let layout = PanelLayout::new(format, inputs, outputs, order);
-    if format != PanelFormat::Int8 {
-        return Packed::from_f32(layout, &values);
+    match format {
+        PanelFormat::Int8 => {}
+        // The order of random values does not matter: these are rows of outputs.
+        PanelFormat::Affine(format) => {
+            return Packed::from_affine(layout, &AffineRows::quantize(&values, inputs, format));
+        }
+        PanelFormat::F32 | PanelFormat::Bf16 => return Packed::from_f32(layout, &values),
     }
     let codes: Vec<i8> = values.iter().map(|v| (v * 127.0).round() as i8).collect();
     let scales = noise(outputs, seed + 1).iter().map(|v| (v.abs() + 0.1) / 127.0).collect();
@@ -79,7 +85,10 @@ fn want(
             let largest = row.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
             let (scale, inverse) = (largest / 32_512.0, 32_512.0 / largest);
             row.iter().map(move |&x| match weight.layout().format {
-                PanelFormat::Int8 => f64::from((x * inverse).round_ties_even()) * f64::from(scale),
+                PanelFormat::Affine(_) if !low => f64::from(x),
+                PanelFormat::Int8 | PanelFormat::Affine(_) => {
+                    f64::from((x * inverse).round_ties_even()) * f64::from(scale)
+                }
                 PanelFormat::Bf16 if low => f64::from(from_bf16(to_bf16(x))),
                 _ => f64::from(x),
             })
@@ -121,7 +130,17 @@ fn format() -> impl Strategy<Value = (PanelFormat, bool)> {
         (PanelFormat::Bf16, false),
         (PanelFormat::Bf16, true),
         (PanelFormat::Int8, true),
+        (PanelFormat::Affine(AffineFormat::Eight64), true),
+        (PanelFormat::Affine(AffineFormat::Four64), true),
+        (PanelFormat::Affine(AffineFormat::Eight32), true),
+        (PanelFormat::Affine(AffineFormat::Four32), true),
+        (PanelFormat::Affine(AffineFormat::Eight64), false),
+        (PanelFormat::Affine(AffineFormat::Four32), false),
     ])
+}
+
+fn affine() -> impl Strategy<Value = AffineFormat> {
+    prop::sample::select(AffineFormat::ALL.to_vec())
 }
 
 fn activations() -> impl Strategy<Value = Activation> {
@@ -139,9 +158,9 @@ fn activations() -> impl Strategy<Value = Activation> {
 /// Of sums of products of numbers below one, in f32.
 const BOUND: f64 = 3e-6;
 
-/// Panels of int8 give the panels of f32 and bf16 that their values give, whatever the sizes and the order of columns.
+/// Codes with scales give the panels of f32 and bf16 that their values give, whatever the sizes and the order of columns.
 #[test]
-fn panels_of_int8_widen_to_those_of_their_values() {
+fn panels_of_codes_are_those_of_their_values() {
     for (inputs, outputs, order) in [
         (1, 1, ColumnOrder::Plain),
         (7, 16, ColumnOrder::Plain),
@@ -153,13 +172,13 @@ fn panels_of_int8_widen_to_those_of_their_values() {
         let values: Vec<f32> =
             codes.iter().enumerate().map(|(at, &code)| f32::from(code) * scales[at % outputs]).collect();
         let layout = |format| PanelLayout::new(format, inputs, outputs, order);
-        let packed = Packed::from_codes(layout(PanelFormat::Int8), &codes, scales);
         for format in [PanelFormat::F32, PanelFormat::Bf16] {
-            let (widened, want) = (packed.widened(format).unwrap(), Packed::from_f32(layout(format), &values));
-            assert_eq!(widened.layout(), want.layout());
-            assert!(widened.bytes() == want.bytes(), "{inputs} x {outputs} in {format:?}");
+            let found = Packed::from_scaled(layout(format), &codes, &scales);
+            assert!(
+                found.bytes() == Packed::from_f32(layout(format), &values).bytes(),
+                "{inputs} x {outputs}, {format:?}"
+            );
         }
-        assert!(packed.widened(PanelFormat::Int8).is_none());
     }
 }
 
@@ -221,6 +240,71 @@ proptest! {
                 prop_assert!((got - want).abs() <= want.abs() * 3e-7, "{isa}: {got} for {want}");
             }
         }
+    }
+
+    /// Exact within a group, and each step behind it rounded by itself: nothing is left to instructions.
+    #[test]
+    fn affine_groups_give_the_same_bits_with_all_instructions(
+        rows in 1_usize..40, inputs in 1_usize..600, outputs in 1_usize..80, format in affine(), seed in 0_u32..1000,
+        low: bool,
+    ) {
+        let weight = packed(PanelFormat::Affine(format), inputs, outputs, ColumnOrder::Plain, seed);
+        let x = noise(rows * inputs, seed);
+        let bias = noise(outputs, seed + 1);
+        let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };
+        let plain = run(Isa::Portable, &x, rows, &weight, low, epilogue);
+        for isa in Isa::available() {
+            let got = run(isa, &x, rows, &weight, low, epilogue);
+            if low {
+                prop_assert!(got == plain, "{isa}");
+            }
+            for (got, want) in got.iter().zip(&plain) {
+                prop_assert!((got - want).abs() <= 1e-5 * (inputs as f32).sqrt(), "{isa}: {got} for {want}");
+            }
+        }
+    }
+
+    /// The bound of `affine.rs`, in f64, where grids of f16 and whole numbers are exact.
+    #[test]
+    fn no_value_is_further_than_half_a_step_from_its_affine_code(
+        rows in 1_usize..4, width in 1_usize..200, format in affine(), seed in 0_u32..1000, power in -30_i32..16,
+        shift in -3.0_f32..3.0,
+    ) {
+        let size = 2f32.powi(power);
+        let values: Vec<f32> = noise(rows * width, seed).iter().map(|v| (v + shift) * size).collect();
+        let found = AffineRows::quantize(&values, width, format);
+        let groups = width.div_ceil(format.group());
+        prop_assert_eq!(found.scales.len(), rows * groups);
+        for (i, (value, code)) in values.iter().zip(&found.codes).enumerate() {
+            let head = i / width * groups + i % width / format.group();
+            let wide = |bits: &[u16]| f64::from(from_f16(bits[head]));
+            let (scale, offset) = (wide(&found.scales), wide(&found.offsets));
+            if scale.is_finite() && offset.is_finite() {
+                let far = (f64::from(*value) - (f64::from(*code) * scale + offset)).abs();
+                prop_assert!(far <= scale / 2.0, "{i}: {value}, code {code} of {scale} from {offset}: {far}");
+                prop_assert!(*code <= format.largest());
+                // What comes back is that, rounded to f32 once.
+                let back = found.to_f32(width, format)[i];
+                prop_assert_eq!(back, (f64::from(*code) * scale + offset) as f32);
+            } else {
+                prop_assert!(value.abs() + size * 4.0 > 30_000.0 && found.non_finite() > 0, "{value}");
+            }
+        }
+    }
+
+    #[test]
+    fn packing_keeps_every_affine_group(
+        inputs in 1_usize..300, outputs in 1_usize..90, gated: bool, format in affine(), seed in 0_u32..1000,
+    ) {
+        let order = if gated { ColumnOrder::GateUp } else { ColumnOrder::Plain };
+        let layout = PanelLayout::new(PanelFormat::Affine(format), inputs, outputs, order);
+        let rows = AffineRows::quantize(&noise(inputs * outputs, seed), inputs, format);
+        let packed = Packed::from_affine(layout, &rows);
+        prop_assert_eq!(packed.bytes().len(), layout.bytes());
+        prop_assert_eq!(packed.to_affine(), Some(rows.clone()));
+        let values = rows.to_f32(inputs, format);
+        let turned: Vec<f32> = (0..inputs * outputs).map(|i| values[i % outputs * inputs + i / outputs]).collect();
+        prop_assert_eq!(packed.to_f32(), turned);
     }
 
     #[test]
@@ -414,7 +498,10 @@ fn formula(a: &Attention, heads: usize, kv_heads: usize, width: usize) -> Vec<f6
 /// Full-size widths: more than one chunk of rows and more than one piece of the sums, more than one step of keys.
 #[test]
 fn long_sums_and_many_rows_equal_their_formula() {
-    for (format, low) in [(PanelFormat::F32, false), (PanelFormat::Bf16, true), (PanelFormat::Int8, true)] {
+    let affine = AffineFormat::ALL.map(PanelFormat::Affine);
+    let affine = affine.into_iter().flat_map(|format| [(format, true), (format, false)]);
+    let others = [(PanelFormat::F32, false), (PanelFormat::Bf16, true), (PanelFormat::Int8, true)];
+    for (format, low) in others.into_iter().chain(affine) {
         let (rows, inputs, outputs) = (201, 1100, 80);
         let weight = packed(format, inputs, outputs, ColumnOrder::Plain, 7);
         let x = noise(rows * inputs, 8);
@@ -484,7 +571,9 @@ fn results_in_bf16_are_those_in_f32_rounded() {
 /// What is not finite in a row must be seen in its result, and only there.
 #[test]
 fn a_value_that_is_not_finite_shows_in_its_own_row_alone() {
-    for (format, low) in [(PanelFormat::F32, false), (PanelFormat::Bf16, true), (PanelFormat::Int8, true)] {
+    let four = PanelFormat::Affine(AffineFormat::Four64);
+    let others = [(PanelFormat::F32, false), (PanelFormat::Bf16, true), (PanelFormat::Int8, true)];
+    for (format, low) in others.into_iter().chain([(four, true), (four, false)]) {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let weight = packed(format, 40, 33, ColumnOrder::Plain, 3);
             let clean = noise(5 * 40, 4);

@@ -50,7 +50,7 @@ pub use crate::image::rgb::{MAX_IMAGE_PIXELS, RgbImage};
 pub use crate::image::size::{Height, VisionPreprocess, Width, image_size, video_size};
 pub use crate::image::square::{SquareFit, SquareTarget, patch_sides, square_image};
 pub use crate::kind::{OTHER_TEXT, known_image_ending, sniff};
-pub use crate::text::{PairCut, PairIds, PlacedIds, PromptPair, TextIds, TextTokenizer, Truncation};
+pub use crate::text::{PairCut, PairIds, PlacedIds, PromptPair, TextIds, TextToken, TextTokenizer, Truncation};
 pub use crate::tracks::{TrackChoice, TrackInfo};
 pub use crate::video::{
     Video, VideoOptions, VideoSource, has_images, is_animation, sample_times, sampled_patches, video_estimate,

@@ -48,6 +48,17 @@ pub struct PlacedIds {
     pub truncated: bool,
 }
 
+/// A token of a text, as the tokenizer gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextToken {
+    /// Its id.
+    pub id: u32,
+    /// Its own text, such as `##ing`.
+    pub token: String,
+    /// Characters of the text that it stands for; `None` of a special token that the tokenizer puts around texts.
+    pub chars: Option<std::ops::Range<usize>>,
+}
+
 /// The ids of a query and a document as one sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairIds {
@@ -159,6 +170,22 @@ impl TextTokenizer {
         encode(&self.inner, text, false)
     }
 
+    /// The tokens of a text with where each stands: `[tokens]`; with the special tokens around it where `specials` is set.
+    ///
+    /// # Errors
+    /// [`MediaError::Encode`] if the tokenizer refuses the text.
+    pub fn tokens(&self, text: &str, specials: bool) -> Result<Vec<TextToken>, MediaError> {
+        let encoded = catch_unwind(AssertUnwindSafe(|| self.inner.encode_char_offsets(text, specials)));
+        let encoded = encoded.unwrap_or_else(|_| Err("the tokenizer library gave up on it".into()));
+        let encoded = encoded.map_err(|source| MediaError::Encode { bytes: text.len(), source })?;
+        let around = encoded.get_special_tokens_mask();
+        let token = |(at, (id, token)): (usize, (&u32, &String))| {
+            let place = encoded.get_offsets().get(at).filter(|_| around.get(at).is_none_or(|mask| *mask == 0));
+            TextToken { id: *id, token: token.clone(), chars: place.map(|&(start, end)| start..end) }
+        };
+        Ok(encoded.get_ids().iter().zip(encoded.get_tokens()).enumerate().map(token).collect())
+    }
+
     /// The ids that the tokenizer puts behind every text; a media sequence ends with them too. Often empty.
     #[must_use]
     pub fn trailing_specials(&self) -> &[u32] {
@@ -192,6 +219,14 @@ impl TextTokenizer {
                 || token.is_some_and(|token| self.inner.get_added_vocabulary().is_special_token(&token))
         };
         Ok(ids.len() - usize::from(ids.last().is_some_and(special)))
+    }
+
+    /// The text of these ids, special tokens included.
+    ///
+    /// # Errors
+    /// [`MediaError::Encode`] if the tokenizer refuses an id.
+    pub fn text_of(&self, ids: &[u32]) -> Result<String, MediaError> {
+        self.inner.decode(ids, false).map_err(|source| MediaError::Encode { bytes: 4 * ids.len(), source })
     }
 
     /// The text of a token by its id, added tokens included.
@@ -519,6 +554,18 @@ mod tests {
         let tokenizer = TextTokenizer::from_bytes(&words(BOTH, PADDING, CUTTING)).unwrap();
         assert_eq!(tokenizer.ids("a b c d").unwrap(), [9, 1, 2, 3, 4, 12], "neither 20 nor 3 ids");
         assert_eq!(tokenizer.ids_bare("a b").unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn tokens_say_which_characters_they_stand_for() {
+        let tokenizer = TextTokenizer::from_bytes(&words(BOTH, "null", "null")).unwrap();
+        let found = tokenizer.tokens("a \u{e9} b", true).unwrap();
+        let ids: Vec<u32> = found.iter().map(|token| token.id).collect();
+        assert_eq!(ids, tokenizer.ids("a \u{e9} b").unwrap());
+        let places: Vec<_> = found.iter().map(|token| token.chars.clone()).collect();
+        assert_eq!(places, [None, Some(0..1), Some(2..3), Some(4..5), None]);
+        assert_eq!((found[0].token.as_str(), found[1].token.as_str()), ("[B]", "a"));
+        assert_eq!(tokenizer.tokens("a b", false).unwrap().len(), 2);
     }
 
     #[test]

@@ -95,6 +95,7 @@ impl From<EngineError> for ApiError {
             EngineError::UnknownDim { .. } => "dimensions",
             EngineError::UnknownOutput { .. } => "output",
             EngineError::NoInstruction { .. } => "instruction",
+            EngineError::NoLateChunks { .. } => "late_chunking",
             EngineError::OutputAbsent { .. } => "model",
             _ => return Self::internal(&error),
         };

@@ -12,9 +12,10 @@ use lru::LruCache;
 use omniburn::media::{decode_image, resize_bicubic};
 use omniburn::{Cancel, Engine, Height, Input, Request, RgbImage, Role, Truncation, Width};
 use omniburn_index::{
-    Control, EngineEmbedder, Hit, Index, IndexError, Kind, Locator, Modality, Opened, Progress, Query, SearchOptions,
-    Sought, query_vector,
+    Control, EngineEmbedder, Hit, Index, IndexError, Kind, Locator, MapPoint, Modality, Opened, Progress, Query,
+    SearchOptions, Sought, query_vector,
 };
+use serde::Serialize;
 
 use crate::error::ApiError;
 use crate::options::IndexSource;
@@ -25,6 +26,8 @@ const THUMBNAIL_PX: u32 = 240;
 const LARGEST_IMAGE: u64 = 256 << 20;
 /// Thumbnails that are kept.
 const THUMBNAILS: NonZeroUsize = NonZeroUsize::new(512).unwrap();
+/// Files that a map shows at most.
+const MAP_POINTS: usize = 5000;
 /// Between two looks at the folders.
 const REFRESH_EVERY: Duration = Duration::from_secs(10);
 
@@ -34,6 +37,8 @@ pub(crate) struct Finder {
     /// Handles that nobody uses now.
     readers: Mutex<Vec<Index>>,
     thumbnails: Mutex<LruCache<(String, u64), Bytes>>,
+    /// The map as JSON with the version it is of. Held while it is made, so that it is made once.
+    map: Mutex<Option<([u8; 32], Bytes)>>,
     refreshing: AtomicBool,
     refreshed: Mutex<Option<Instant>>,
     progress: Mutex<Progress>,
@@ -61,6 +66,7 @@ impl Finder {
             source,
             readers: Mutex::default(),
             thumbnails: Mutex::new(LruCache::new(THUMBNAILS)),
+            map: Mutex::default(),
             refreshing: AtomicBool::new(false),
             refreshed: Mutex::default(),
             progress: Mutex::new(Progress::default()),
@@ -168,6 +174,21 @@ impl Finder {
         Ok(small)
     }
 
+    /// The files on a plane, as JSON; made anew only where the index has changed. Blocks.
+    pub(crate) fn map(&self) -> Result<Bytes, ApiError> {
+        let mut kept = locked(&self.map);
+        let version = self.read(Index::map_version)?;
+        if let Some((_, map)) = kept.as_ref().filter(|(of, _)| *of == version) {
+            return Ok(map.clone());
+        }
+        let map = self.read(|index| index.map(MAP_POINTS))?;
+        let points: Vec<MapPointBody<'_>> = map.points.iter().map(MapPointBody::of).collect();
+        let body = MapBody { object: "map", files: map.files, explained: map.explained, points };
+        let json = Bytes::from(serde_json::to_vec(&body).map_err(|error| ApiError::internal(&error))?);
+        *kept = Some((version, json.clone()));
+        Ok(json)
+    }
+
     /// Looks at the folders again, where that was not done a moment ago and is not being done now. Blocks.
     pub(crate) fn refresh(&self, engine: &Engine) {
         let due = locked(&self.refreshed).is_none_or(|at| at.elapsed() >= REFRESH_EVERY);
@@ -191,6 +212,41 @@ impl Finder {
     /// Files done and in all of the update in work; `None` where none is.
     pub(crate) fn indexing(&self) -> Option<Progress> {
         self.refreshing.load(Ordering::SeqCst).then(|| *locked(&self.progress))
+    }
+}
+
+#[derive(Serialize)]
+struct MapBody<'a> {
+    object: &'static str,
+    /// Files in all; more than points where only some are shown.
+    files: usize,
+    explained: [f32; 2],
+    points: Vec<MapPointBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct MapPointBody<'a> {
+    id: &'a str,
+    kind: &'static str,
+    path: std::borrow::Cow<'a, str>,
+    title: Option<&'a str>,
+    /// Seconds since 1970.
+    mtime: f64,
+    x: f32,
+    y: f32,
+}
+
+impl<'a> MapPointBody<'a> {
+    fn of(point: &'a MapPoint) -> Self {
+        Self {
+            id: &point.id,
+            kind: point.kind.name(),
+            path: point.path.to_string_lossy(),
+            title: point.title.as_deref(),
+            mtime: point.mtime_ns as f64 / 1e9,
+            x: point.place[0],
+            y: point.place[1],
+        }
     }
 }
 

@@ -77,15 +77,15 @@ impl Item {
     /// 400 with the field, below `at`, for an item that is of no kind or of two, for media that are not base64, and for URLs.
     pub(crate) fn read(self, at: &str, engine: &Engine, base: &Request) -> Result<(Input, Request), ApiError> {
         match self {
-            Item::Typed(typed) => {
+            Item::Typed(mut typed) => {
                 let mut request = base.clone();
-                if let Some(task) = &typed.task {
-                    request = with_task(request, task, engine, &format!("{at}.task"))?;
+                if let Some(task) = typed.task.take() {
+                    request = with_task(request, &task, engine, &format!("{at}.task"))?;
                 }
-                if let Some(role) = typed.role {
+                if let Some(role) = typed.role.take() {
                     request = request.role(role.into());
                 }
-                if let Some(dim) = typed.dimensions {
+                if let Some(dim) = typed.dimensions.take() {
                     request = request.dim(dim as usize);
                 }
                 // A task or dimension that the model lacks is named here, where its field is known.
@@ -99,7 +99,7 @@ impl Item {
     /// The input alone.
     ///
     /// # Errors
-    /// As [`Item::read`].
+    /// As [`Item::read`], and 400 for a role, task or dimension of its own, which has no meaning here.
     pub(crate) fn input(self, at: &str) -> Result<Input, ApiError> {
         match self {
             Item::Text(text) => Ok(Input::text(text)),
@@ -110,11 +110,30 @@ impl Item {
             Item::Typed(typed) => typed.input(at),
         }
     }
+
+    /// A text as it is, or the input of another kind.
+    ///
+    /// # Errors
+    /// As [`Item::input`].
+    pub(crate) fn text_or_media(self, at: &str) -> Result<(Option<String>, Option<Input>), ApiError> {
+        let text = match &self {
+            Item::Text(text) => Some(text.clone()),
+            Item::Typed(typed) => typed.text.clone(),
+            Item::Tokens(_) => None,
+        };
+        let input = self.input(at)?;
+        Ok(if text.is_some() { (text, None) } else { (None, Some(input)) })
+    }
 }
 
 impl TypedItem {
     fn input(self, at: &str) -> Result<Input, ApiError> {
-        let Self { text, image, audio, video, parts, .. } = self;
+        let Self { text, image, audio, video, parts, role, task, dimensions } = self;
+        let own = [("role", role.is_some()), ("task", task.is_some()), ("dimensions", dimensions.is_some())];
+        if let Some((name, _)) = own.iter().find(|(_, given)| *given) {
+            let message = format!("`{name}` is taken of an input of /v1/embeddings alone, and of none of its parts");
+            return Err(ApiError::field(format!("{at}.{name}"), message));
+        }
         let given = [
             ("text", text.is_some()),
             ("image", image.is_some()),
@@ -250,6 +269,8 @@ mod tests {
             ("{\"image\": \"\"}", "without a byte"),
             ("{\"parts\": []}", "at least one"),
             ("[1, 2, 3]", "token ids"),
+            ("{\"text\": \"a\", \"role\": \"query\"}", "`role` is taken"),
+            ("{\"parts\": [{\"text\": \"a\", \"dimensions\": 3}]}", "`dimensions` is taken"),
         ] {
             let error = item(text).input("input[1]").unwrap_err();
             assert!(error.message.contains(why), "{text}: {}", error.message);

@@ -8,7 +8,7 @@
 //! | `options` | what is served, where, and the limits |
 //! | `accept` | connections: limits, time limits, the orderly end |
 //! | `guard` | who may ask: `Host`, `Origin`, key; the access log |
-//! | `routes` | one file an interface: OpenAI and Jina, text-embeddings-inference, rerank, search, and what the server says of itself |
+//! | `routes` | one file an interface: OpenAI and Jina, text-embeddings-inference, rerank, search, the map, and what the server says of itself |
 //! | `item`, `body`, `vector` | JSON into inputs, bodies within their limits, vectors into JSON |
 //! | `finder` | the index: searched, opened by id, kept true |
 //! | `models` | the engines by name: opened once, unloaded when idle |

@@ -174,7 +174,7 @@ impl Tools {
         });
         let params: Params =
             serde_json::from_value(params).map_err(|error| ApiError::field("mode", error.to_string()))?;
-        let hits = found(&self.state, params, None).await?;
+        let hits = found(&self.state, params).await?;
         let bodies: Vec<_> = hits.iter().map(Hit::body).collect();
         let structured = serde_json::to_value(&bodies).map_err(|error| ApiError::internal(&error))?;
         let lines: Vec<String> = hits.iter().map(line_of).collect();

@@ -29,6 +29,8 @@ pub(crate) struct Slot {
 pub(crate) struct Lease {
     engine: Engine,
     slot: Arc<Slot>,
+    /// Whether somebody asked for the model: only then its idle time begins anew when this goes.
+    asked: bool,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -48,7 +50,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        *locked(&self.slot.used) = Instant::now();
+        if self.asked {
+            *locked(&self.slot.used) = Instant::now();
+        }
         self.slot.leases.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -64,19 +68,19 @@ impl Slot {
     }
 
     /// Counts the lease before the engine is looked at, so that it is not unloaded in between.
-    fn lease(self: &Arc<Self>) -> Option<Lease> {
+    fn lease(self: &Arc<Self>, asked: bool) -> Option<Lease> {
         let engine = locked(&self.engine);
         let engine = engine.clone()?;
         self.leases.fetch_add(1, Ordering::SeqCst);
-        Some(Lease { engine, slot: Arc::clone(self) })
+        Some(Lease { engine, slot: Arc::clone(self), asked })
     }
 
     async fn get(self: &Arc<Self>) -> Result<Lease, ApiError> {
-        if let Some(lease) = self.lease() {
+        if let Some(lease) = self.lease(true) {
             return Ok(lease);
         }
         let _opening = self.opening.lock().await;
-        if let Some(lease) = self.lease() {
+        if let Some(lease) = self.lease(true) {
             return Ok(lease);
         }
         let (open, begun) = (Arc::clone(&self.open), Instant::now());
@@ -88,7 +92,7 @@ impl Slot {
         })?;
         tracing::info!(model = self.name(), ms = begun.elapsed().as_millis() as u64, "opened");
         *locked(&self.engine) = Some(engine);
-        self.lease().ok_or_else(|| ApiError::internal(&"a model was unloaded as it was opened"))
+        self.lease(true).ok_or_else(|| ApiError::internal(&"a model was unloaded as it was opened"))
     }
 
     /// Gives back the engine to be dropped, if nobody uses it or has for so long.
@@ -127,6 +131,12 @@ impl Models {
             None => self.0.first().ok_or_else(|| self.absent(""))?.get().await,
             Some(name) => self.find(name)?.get().await,
         }
+    }
+
+    /// The model of a name where it is open. What is done with it does not count as a use: it is unloaded as if nobody had
+    /// asked.
+    pub(crate) fn opened(&self, name: &str) -> Option<Lease> {
+        self.find(name).ok()?.lease(false)
     }
 
     /// The model of a name, open or not.

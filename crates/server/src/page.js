@@ -2,7 +2,7 @@
 // Search as one types over the served index. No dependency; every text goes in as text, never as markup.
 const $ = id => document.getElementById(id);
 const [query, hits, state, kinds, viewer] = ["query", "hits", "state", "kinds", "viewer"].map($);
-let chosenKinds = new Set(), like = null, dropped = null, found = [], chosen = -1, asking = null, timer = 0;
+let chosenKinds = new Set(), like = null, dropped = null, found = [], chosen = -1, asking = null, timer = 0, mapped = false, seen = "";
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -23,6 +23,7 @@ function address() {
   if (chosenKinds.size) parameters.set("kind", [...chosenKinds].join(","));
   if (like) parameters.set("like", like);
   if (!$("related").checked) parameters.set("all", "1");
+  if (mapped) parameters.set("view", "map");
   return parameters;
 }
 
@@ -32,7 +33,18 @@ function fromAddress() {
   chosenKinds = new Set((parameters.get("kind") || "").split(",").filter(Boolean));
   like = parameters.get("like");
   $("related").checked = !parameters.has("all");
+  view(parameters.get("view") === "map");
   [...kinds.children].forEach(one => one.setAttribute("aria-pressed", chosenKinds.has(one.dataset.kind)));
+}
+
+// The list of what was found, or the map with it ringed.
+function view(map) {
+  mapped = map;
+  $("view-list").setAttribute("aria-pressed", !map);
+  $("view-map").setAttribute("aria-pressed", map);
+  $("map").hidden = !map;
+  hits.hidden = map;
+  if (map) showMap();
 }
 
 async function search(push = true) {
@@ -94,6 +106,7 @@ function snippet(text, ranges) {
 function show(list, lit) {
   found = list;
   chosen = -1;
+  ring(list);
   hits.replaceChildren(...list.map((hit, index) => {
     const look = element("div", { className: "look", ariaHidden: "true" });
     if (hit.kind === "image" || hit.kind === "video") {
@@ -102,7 +115,7 @@ function show(list, lit) {
       look.append(image);
     } else look.append(hit.kind);
     const opener = element("button", { className: "name", type: "button", textContent: hit.title || name(hit.path) });
-    opener.addEventListener("click", () => open(index));
+    opener.addEventListener("click", () => open(hit));
     const more = element("button", { type: "button", textContent: "More like this" });
     more.setAttribute("aria-label", `More like this: ${name(hit.path)}`);
     more.addEventListener("click", () => { dropped = null; like = hit.id; query.value = ""; search(); });
@@ -141,8 +154,8 @@ async function waveform(canvas, bytes, from, to) {
   }
 }
 
-async function open(index) {
-  const hit = found[index], [shown, at] = place(hit), item = `/v1/items/${hit.id}`, version = `v=${Math.round(hit.mtime)}`;
+async function open(hit) {
+  const [shown, at] = place(hit), item = `/v1/items/${hit.id}`, version = `v=${Math.round(hit.mtime)}`;
   const { start_s, end_s } = hit.locator || {};
   const body = $("viewer-body");
   $("viewer-title").textContent = hit.title || name(hit.path);
@@ -192,6 +205,7 @@ async function about() {
         if (!chosenKinds.delete(kind)) chosenKinds.add(kind);
         chip.setAttribute("aria-pressed", chosenKinds.has(kind));
         search();
+        if (mapped) showMap();
       });
       return chip;
     }));
@@ -200,6 +214,9 @@ async function about() {
   const fresh = index.updated ? `, looked at ${new Date(index.updated * 1000).toLocaleString()}` : "";
   const busy = index.indexing && index.indexing.total ? ` Indexing ${index.indexing.done} of ${index.indexing.total}.` : "";
   $("index").textContent = `${total} files in ${index.folders.join(", ") || "no folder"}${fresh}, by ${index.model}.${busy}`;
+  const version = `${total} ${index.vectors} ${index.bytes}`;
+  if (mapped && seen && seen !== version) showMap(true);
+  seen = version;
   const failed = $("failed");
   failed.hidden = !index.failed.length;
   failed.firstElementChild.textContent = `${index.failed.length} files could not be read`;
@@ -224,11 +241,12 @@ query.addEventListener("input", () => { clearTimeout(timer); like = dropped = nu
 $("form").addEventListener("submit", event => { event.preventDefault(); search(); if (found.length) choose(0); });
 $("related").addEventListener("change", () => search());
 $("like-clear").addEventListener("click", () => { like = dropped = null; search(); query.focus(); });
+for (const [id, map] of [["view-list", false], ["view-map", true]]) $(id).addEventListener("click", () => { view(map); search(); });
 $("viewer-close").addEventListener("click", () => viewer.close());
 viewer.addEventListener("close", () => { $("viewer-body").replaceChildren(); if (chosen >= 0) choose(chosen); });
 addEventListener("popstate", () => { fromAddress(); search(false); });
 addEventListener("keydown", event => {
-  if (viewer.open || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (viewer.open || event.target === $("map-canvas") || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "/" && document.activeElement !== query) { event.preventDefault(); query.focus(); query.select(); }
   else if (event.key === "ArrowDown") { event.preventDefault(); choose(chosen + 1); }
   else if (event.key === "ArrowUp" && chosen >= 0) { event.preventDefault(); if (chosen === 0) { chosen = -1; query.focus(); } else choose(chosen - 1); }
@@ -238,5 +256,8 @@ for (const kind of ["dragover", "dragenter"]) addEventListener(kind, event => { 
 for (const kind of ["dragleave", "drop"]) addEventListener(kind, event => { event.preventDefault(); document.body.classList.remove("dropping"); });
 addEventListener("drop", event => { if (event.dataTransfer.files[0]) drop(event.dataTransfer.files[0]); });
 addEventListener("paste", event => { if (event.clipboardData.files[0]) drop(event.clipboardData.files[0]); });
-fromAddress();
-about().then(() => search(false));
+// The map's script comes after this one.
+addEventListener("DOMContentLoaded", () => {
+  fromAddress();
+  about().then(() => search(false));
+});

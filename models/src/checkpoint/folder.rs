@@ -179,6 +179,8 @@ pub struct RerankSettings {
     pub answers: Option<[u32; 2]>,
     /// The instruction of a language model, where a file says another than the model card.
     pub instruction: Option<String>,
+    /// Tokens behind a query and behind a document, with their ids, of a model that reads a list of documents at once.
+    pub list: Option<[(String, u32); 2]>,
 }
 
 impl TextSettings {

@@ -80,12 +80,20 @@ const GGUF: &[GgufRules] = &[GgufRules {
 /// Whether a class of transformers is this family with whatever head.
 fn is_architecture(name: &str) -> bool {
     name.strip_prefix("Bert").is_some_and(|rest| rest == "Model" || rest == "LMHeadModel" || rest.starts_with("For"))
+        || name == "HF_ColBERT"
 }
 
 /// The names of published checkpoints.
 const KEYS: KeyMap = KeyMap {
-    // As wrappers save it: DataParallel, sentence-transformers' own state, a head around the encoder.
-    renames: &[("module.", ""), ("0.", ""), ("auto_model.", ""), ("model.", ""), ("bert.", "")],
+    // As wrappers save it: DataParallel, sentence-transformers' own state, a head around the encoder, colbert-ai's product.
+    renames: &[
+        ("module.", ""),
+        ("0.", ""),
+        ("auto_model.", ""),
+        ("model.", ""),
+        ("bert.", ""),
+        ("linear.", "dense.0.linear."),
+    ],
     // As TensorFlow called them, and so the first published checkpoints do.
     endings: &[("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")],
     drops: &[

@@ -1,5 +1,6 @@
 //! Plain Qwen3 text models: embedders (Qwen3-Embedding), the causal backbone with one vector from the last row or from
-//! whatever the pooling file says; and rerankers (Qwen3-Reranker), which answer whether a document meets a query.
+//! whatever the pooling file says; and rerankers, which answer whether a document meets a query (Qwen3-Reranker) or read a list of
+//! documents at once (jina-reranker-v3).
 
 use std::sync::Arc;
 
@@ -7,26 +8,27 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::backbone::{BackboneConfig, BackboneOptions, BackboneText};
-use crate::blocks::{AnswerHead, Llama3Scaling, Pooling, VectorHeadConfig};
+use crate::blocks::{AnswerHead, DenseActivation, DenseConfig, Llama3Scaling, Pooling, VectorHeadConfig};
 use crate::builder::Builder;
 use crate::checkpoint::{CheckpointFolder, Fields, GgufRules, KeyMap, Pattern, Steps};
 use crate::error::ConfigError;
 use crate::family::{
-    Architecture, CheckpointRules, Family, ModelSpec, Outputs, PairForm, PairPrompt, TextModel, Tokens, config,
+    Architecture, CheckpointRules, Family, ListPrompt, ModelSpec, Outputs, PairForm, PairPrompt, TextModel, Tokens,
+    config,
 };
 use crate::record::Preprocess;
 
 /// The family.
 pub static FAMILY: Family = Family {
     name: "qwen3",
-    about: "Qwen3 text embedders and rerankers (Qwen3-Embedding, Qwen3-Reranker): text",
+    about: "Qwen3 text embedders and rerankers (Qwen3-Embedding, Qwen3-Reranker, jina-reranker-v3): text",
     read: config::<Qwen3Config>,
     checkpoint: Some(&RULES),
 };
 
 static RULES: CheckpointRules = CheckpointRules {
     model_types: &["qwen3"],
-    is_architecture: |name| name == "Qwen3Model" || name == "Qwen3ForCausalLM",
+    is_architecture: |name| ["Qwen3Model", "Qwen3ForCausalLM", "JinaForRanking"].contains(&name),
     known_as: "a Qwen3 text model",
     keys: KEYS,
     names: &[("head.", ""), ("backbone.", "")],
@@ -39,7 +41,15 @@ const GGUF: &[GgufRules] = &[GgufRules { architectures: &["qwen3"], model_type: 
 
 /// The names of published decoders.
 pub(crate) const KEYS: KeyMap = KeyMap {
-    renames: &[("module.", ""), ("0.", ""), ("auto_model.", ""), ("model.", "")],
+    // As wrappers save it, and the two products of a model that reads lists.
+    renames: &[
+        ("module.", ""),
+        ("0.", ""),
+        ("auto_model.", ""),
+        ("model.", ""),
+        ("projector.0.", "dense.0.linear."),
+        ("projector.2.", "dense.1.linear."),
+    ],
     endings: &[],
     drops: &[
         (Pattern::Prefix("lm_head."), "an embedding takes no head: this one guesses words"),
@@ -59,6 +69,9 @@ pub struct Qwen3Config {
     /// What makes a score of the pooled row; absent in a model that gives vectors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<AnswerHeadConfig>,
+    /// How a query and a list of documents are written; absent in a model that reads none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<ListPrompt>,
 }
 
 /// How a language model scores a pair: by how much likelier one answer is than another.
@@ -109,6 +122,9 @@ impl Architecture for Qwen3Config {
     fn check(&self) -> Result<(), ConfigError> {
         self.text.check()?;
         self.vector_head.check(self.text.hidden)?;
+        if let Some(list) = &self.list {
+            check_list(list, self)?;
+        }
         let Some(head) = &self.head else { return Ok(()) };
         self.vector_head.check_alone()?;
         head.check(self.text.vocab)
@@ -120,7 +136,10 @@ impl Architecture for Qwen3Config {
             Some(head) => {
                 ModelSpec { vector: 1, outputs: Outputs::Scores(PairForm::Prompt(head.prompt.clone())), ..spec }
             }
-            None => spec,
+            None => match &self.list {
+                Some(list) => ModelSpec { outputs: Outputs::Scores(PairForm::List(list.clone())), ..spec },
+                None => spec,
+            },
         }
     }
 
@@ -139,6 +158,35 @@ impl Architecture for Qwen3Config {
     }
 }
 
+/// Refuses tokens and lengths that no list can be read with.
+fn check_list(list: &ListPrompt, config: &Qwen3Config) -> Result<(), ConfigError> {
+    let fault = |field: &str, found: String, expected: String| {
+        Err(ConfigError::OutOfRange { field: format!("list.{field}"), found, expected })
+    };
+    let BackboneConfig { vocab, max_tokens, .. } = config.text;
+    let [query, document] = list.ids;
+    if config.head.is_some() {
+        return fault("ids", "a head that answers".into(), "one of both".into());
+    }
+    if config.vector_head.pooling != Pooling::LastToken || !config.vector_head.more_poolings.is_empty() {
+        return fault("ids", format!("{:?}", config.vector_head.pooling), "the row of a token".into());
+    }
+    if query == document || query.max(document) as usize >= vocab {
+        return fault("ids", format!("{:?}", list.ids), format!("two ids less than text.vocab, {vocab}"));
+    }
+    if list.tokens[0] == list.tokens[1] || list.tokens.iter().any(String::is_empty) {
+        return fault("tokens", format!("{:?}", list.tokens), "two tokens".into());
+    }
+    let lengths = list.most_tokens;
+    if lengths.contains(&0) || lengths.iter().any(|most| *most > max_tokens) {
+        return fault("most_tokens", format!("{lengths:?}"), format!("1 to {max_tokens}, the rows of a text"));
+    }
+    match list.most_documents {
+        0 => fault("most_documents", "0".into(), "1 at least".into()),
+        _ => Ok(()),
+    }
+}
+
 /// From a published folder to a configuration.
 fn read(folder: &CheckpointFolder<'_>) -> Qwen3Config {
     folder.refuse_common();
@@ -147,6 +195,10 @@ fn read(folder: &CheckpointFolder<'_>) -> Qwen3Config {
     let (rope_theta, _) = rope(folder, false);
     let own = Decoder { head_dim: Some(128), causal: true, qk_norm: true, rope_theta };
     let mut text = read_backbone(folder, &own);
+    if let Some(list) = folder.text.rerank.as_ref().and_then(|rerank| rerank.list.clone()) {
+        let (list, vector_head) = read_list(folder, list, &text);
+        return Qwen3Config { text, vector_head, head: None, list: Some(list) };
+    }
     let head = head(folder);
     if head.is_some() {
         text.max_tokens = text.max_tokens.min(PAIR_TOKENS);
@@ -155,7 +207,47 @@ fn read(folder: &CheckpointFolder<'_>) -> Qwen3Config {
         Some(_) => VectorHeadConfig::of(Pooling::LastToken),
         None => folder.text.vector_head.clone(),
     };
-    Qwen3Config { text, vector_head, head }
+    Qwen3Config { text, vector_head, head, list: None }
+}
+
+/// What a model that reads lists writes and makes vectors with.
+///
+/// # Source
+/// jinaai/jina-reranker-v3, `modeling.py`.
+fn read_list(
+    folder: &CheckpointFolder<'_>,
+    tokens: [(String, u32); 2],
+    text: &BackboneConfig,
+) -> (ListPrompt, VectorHeadConfig) {
+    let system = "You are a search relevance expert who can determine a ranking of the passages based on how relevant they are to the \
+                  query. If the query is a question, how relevant a passage is depends on how well it answers the question. If not, try \
+                  to analyze the intent of the query and assess how well each passage satisfies the intent. If an instruction is \
+                  provided, you should follow the instruction when determining the ranking.";
+    let (ids, names) = (tokens.each_ref().map(|(_, id)| *id), tokens.map(|(name, _)| name));
+    let list = ListPrompt {
+        before: format!("<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"),
+        behind: "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n".into(),
+        tokens: names,
+        ids,
+        most_tokens: [512, 2048].map(|most: usize| most.min(text.max_tokens)),
+        most_documents: 125,
+    };
+    let outputs = |at: usize, otherwise: usize| {
+        let shape = folder.index.shape_of(&format!("dense.{at}.linear.weight"));
+        shape.and_then(|shape| shape.first().copied()).unwrap_or(otherwise)
+    };
+    let inner = outputs(0, text.hidden / 2);
+    let dense = |inputs, outputs, activation| DenseConfig {
+        inputs,
+        outputs,
+        bias: false,
+        activation,
+        residual: false,
+        normalized: false,
+    };
+    let first = dense(text.hidden, inner, DenseActivation::Relu);
+    let dense = vec![first, dense(inner, outputs(1, 512), DenseActivation::Identity)];
+    (list, VectorHeadConfig { dense, ..VectorHeadConfig::of(Pooling::LastToken) })
 }
 
 /// What decoders do not have in common.

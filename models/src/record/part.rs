@@ -107,18 +107,18 @@ impl Part {
         let entry = self.entry(name);
         let [inputs, outputs] = entry.shape[..].try_into().expect("a matrix has two axes");
         let layout = PanelLayout::new(format, inputs, outputs, entry.columns);
-        if let Some(packed) = self.stored_panels(name) {
-            if *packed.layout() == layout {
-                return packed;
-            }
-            if let Some(widened) = packed.widened(format).filter(|widened| *widened.layout() == layout) {
-                return widened;
-            }
+        if let Some(packed) = self.stored_panels(name)
+            && *packed.layout() == layout
+        {
+            return packed;
         }
         match (entry.dtype, format) {
             (Dtype::Int8, PanelFormat::Int8) => Packed::from_rows(layout, &self.bytes(name), self.scales(name)),
             (Dtype::Bf16, PanelFormat::Bf16) | (Dtype::F32, PanelFormat::F32) => {
                 Packed::from_rows(layout, &self.bytes(name), Vec::new())
+            }
+            (Dtype::Int8, PanelFormat::F32 | PanelFormat::Bf16) if entry.role == TensorRole::Linear => {
+                Packed::from_scaled(layout, bytemuck::cast_slice(&self.bytes(name)), &self.scales(name))
             }
             _ => Packed::from_f32(layout, &self.values(name)),
         }

@@ -14,7 +14,7 @@ use super::types::{
 };
 use super::write::{PartTensor, RecordWriter};
 use crate::error::RecordError;
-use crate::families::{MiniConfig, OmniConfig, Qwen3OmniEncodersConfig};
+use crate::families::{MiniConfig, OmniConfig, Qwen3OmniEncodersConfig, qwen3_vl};
 use crate::family::FamilyConfig;
 
 /// Writes a record of one task named `random` to `out`, replacing one that is there.
@@ -108,29 +108,17 @@ pub fn write_random_encoders(
     pixels: (u64, u64),
     seed: u64,
 ) -> Result<(), RecordError> {
-    let preprocess = Preprocess {
-        image: Some(PixelPreprocess {
-            patch_px: config.vision.patch_px as u32,
-            merge: config.vision.merge as u32,
-            temporal_patch: config.vision.temporal_patch as u32,
-            min_pixels: pixels.0,
-            max_pixels: pixels.1,
-            mean: [0.5; 3],
-            std: [0.5; 3],
-            rescale: 1.0 / 255.0,
-            per_frame: false,
-        }),
-        audio: Some(SoundPreprocess {
-            sample_rate_hz: 16_000,
-            fft_samples: 400,
-            hop_samples: 160,
-            mels: config.audio.mels as u32,
-            mirrored: false,
-            whole_seconds: None,
-            clip: None,
-        }),
-        ..Preprocess::default()
+    let audio = SoundPreprocess {
+        sample_rate_hz: 16_000,
+        fft_samples: 400,
+        hop_samples: 160,
+        mels: config.audio.mels as u32,
+        mirrored: false,
+        whole_seconds: None,
+        clip: None,
     };
+    let pixels = [pixels.0, pixels.1];
+    let preprocess = Preprocess { audio: Some(audio), ..qwen3_vl::preprocess(&config.vision, pixels) };
     let template = MediaTemplate { kind: TemplateKind::Bare, start: None, end: None };
     let family = FamilyConfig::new(config.clone());
     write_family(out, family, dtype, (preprocess, template, Prompts::default()), None, seed)

@@ -244,6 +244,134 @@ fn the_paths_of_text_embeddings_inference_have_its_shapes() {
     assert!(many["data"][0]["embeddings"].as_array().unwrap().len() > 1);
 }
 
+/// Every path of the interface; what its answers hold is tested elsewhere.
+#[test]
+fn every_path_that_is_promised_is_answered() {
+    let user = Searcher::new(&["cat.jpg"]);
+    let server = user.serve(&[]);
+    let body = json!({"input": "a", "inputs": "a", "query": "a"});
+    for (method, path, status) in [
+        ("POST", "/v1/embeddings", 422),
+        ("POST", "/embed", 422),
+        ("GET", "/info", 200),
+        ("POST", "/v1/rerank", 422),
+        ("POST", "/rerank", 422),
+        ("POST", "/similarity", 422),
+        ("POST", "/tokenize", 422),
+        ("POST", "/embed_sparse", 422),
+        ("POST", "/v1/search", 422),
+        ("GET", "/v1/search?q=cat", 200),
+        ("GET", "/v1/items/0000", 404),
+        // No model here generates.
+        ("POST", "/v1/chat/completions", 404),
+        ("POST", "/v1/completions", 404),
+        ("POST", "/v1/audio/transcriptions", 404),
+        ("GET", "/v1/models", 200),
+        ("GET", "/v1/map", 200),
+        ("GET", "/health", 200),
+        ("GET", "/ready", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/docs", 200),
+        ("GET", "/", 200),
+    ] {
+        let json = [("content-type", "application/json")];
+        let found = server.send(method, path, &json, body.to_string().as_bytes());
+        assert!(!found.body.contains("no such path"), "{path}: {}", found.body);
+        assert_eq!(found.status, status, "{method} {path}: {}", found.body);
+    }
+    assert!(server.post("/v1/chat/completions", &json!({})).body.contains("generates"));
+    let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
+    let accept = [("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
+    assert_eq!(server.send("POST", "/mcp", &accept, hello.to_string().as_bytes()).status, 200);
+    // Pages and what they ask for come from here, and nothing else may.
+    for page in ["/", "/docs"] {
+        let found = server.get(page);
+        assert!(found.headers["content-security-policy"].contains("default-src 'self'"));
+        assert!(!found.body.contains("http://") && !found.body.contains("https://") && !found.body.contains("<style"));
+        let parts = found.body.split(['"', '\'']).filter(|part| part.starts_with('/') && part.contains('.'));
+        let parts: Vec<&str> = parts.collect();
+        assert!(parts.len() >= 3, "{parts:?}");
+        for part in parts {
+            assert_eq!(server.get(part).status, 200, "{part}");
+        }
+    }
+}
+
+#[test]
+fn tokens_are_those_that_the_model_reads_with_their_places() {
+    let folder = records(&["bge-m3-tiny"]);
+    let server = Server::start(folder.path(), &["--model", "bge-m3-tiny"]);
+    let texts = ["Berlin, caf\u{e9}!", "two words"];
+    let found = server.post("/tokenize", &json!({"inputs": texts})).json();
+    let counted = server.post("/v1/embeddings", &json!({"input": texts})).json()["usage"]["total_tokens"].clone();
+    let lists = found.as_array().unwrap_or_else(|| panic!("{found}"));
+    assert_eq!(lists.iter().map(|list| list.as_array().unwrap().len()).sum::<usize>(), counted);
+    for (list, text) in lists.iter().zip(texts) {
+        let characters: Vec<char> = text.chars().collect();
+        let tokens = list.as_array().unwrap();
+        for token in [&tokens[0], &tokens[tokens.len() - 1]] {
+            assert!(token["special"] == true && token["start"].is_null() && token["stop"].is_null(), "{token}");
+        }
+        let mut seen = 0;
+        for token in &tokens[1..tokens.len() - 1] {
+            let [start, stop] = ["start", "stop"].map(|end| token[end].as_u64().unwrap() as usize);
+            let part: String = characters[start..stop].iter().collect();
+            assert!(token["special"] == false && token["text"] == part, "{token}");
+            // Pieces of a word may share a letter; none is left out but spaces.
+            let between = characters.get(seen..start).unwrap_or_default();
+            assert!(between.iter().all(|letter| *letter == ' '), "{token}");
+            seen = seen.max(stop);
+        }
+        assert_eq!(seen, characters.len(), "{text}");
+    }
+    let bare = server.post("/tokenize", &json!({"inputs": "two words", "add_special_tokens": false})).json();
+    let inner = lists[1].as_array().unwrap();
+    assert_eq!(bare[0].as_array().unwrap(), &inner[1..inner.len() - 1]);
+    for (body, status, param) in [
+        (json!({"inputs": []}), 400, "inputs"),
+        (json!({"inputs": "a", "prompt_name": "poem"}), 400, "prompt_name"),
+        (json!({"inputs": "a", "ids": [1]}), 422, "ids"),
+    ] {
+        let refused = server.post("/tokenize", &body).refused();
+        assert_eq!((refused.0, refused.2.as_str()), (status, param), "{body}");
+    }
+}
+
+#[test]
+fn late_chunks_over_http_are_those_of_the_command_line_to_the_bit() {
+    let folder = records(&["nomic-bert-tiny", "bge-m3-tiny"]);
+    let server = Server::start(folder.path(), &["--model", "nomic-bert-tiny", "--model", "cls=bge-m3-tiny"]);
+    let text = "Berlin is the capital of Germany. The city has more people than any other. It lies at the Spree.";
+    let lines = run(omniburn().current_dir(&folder).args([
+        "embed",
+        "--model",
+        "nomic-bert-tiny",
+        "--role",
+        "none",
+        "--late-chunks=30",
+        text,
+    ]));
+    assert_eq!(lines.code, 0, "{}", lines.stderr);
+    let lines = lines.lines();
+    assert!(lines.len() > 2, "{lines:?}");
+    let place = |line: &Value, key: &str| line[key].as_u64().unwrap() as usize;
+    let parts: Vec<&str> = lines.iter().map(|line| text[place(line, "start")..place(line, "end")].trim()).collect();
+    let body = json!({"input": parts, "late_chunking": true, "input_type": "none"});
+    let found = server.post("/v1/embeddings", &body);
+    assert_eq!(vectors(&found), lines.iter().map(values).collect::<Vec<_>>());
+    assert!(found.json()["usage"]["total_tokens"].as_u64().unwrap() > parts.len() as u64);
+    // Apart they are others.
+    let apart = server.post("/v1/embeddings", &json!({"input": parts, "input_type": "none"}));
+    assert!(vectors(&apart).iter().zip(vectors(&found)).all(|(one, other)| *one != other));
+    let refused = server.post("/v1/embeddings", &json!({"model": "cls", "input": parts, "late_chunking": true}));
+    assert_eq!(refused.refused(), (400, "invalid_value".into(), "late_chunking".into()), "{}", refused.body);
+    let empty = server.post("/v1/embeddings", &json!({"input": ["a", " ", "b"], "late_chunking": true}));
+    assert!(empty.status == 400 && empty.body.contains("chunk 1"), "{}", empty.body);
+    let long = server.post("/v1/embeddings", &json!({"input": vec!["word ".repeat(900); 12], "late_chunking": true}));
+    assert_eq!(long.refused(), (400, "too_long".into(), "input".into()), "{}", long.body);
+}
+
 #[test]
 fn documents_are_ranked_as_the_command_line_ranks_them_in_every_shape() {
     let folder = records(&["bge-reranker-tiny", "bert-tiny"]);
@@ -335,7 +463,13 @@ fn what_is_wrong_is_named_in_the_envelope_of_openai() {
         (json!({"input": "a", "dimensions": "x"}), 422, "invalid_value", "dimensions"),
         (json!({"input": "a", "encoding_format": "hex"}), 422, "invalid_value", "encoding_format"),
         (json!({"input": "a", "embedding_type": ["float", "base64"]}), 400, "invalid_value", "embedding_type"),
-        (json!({"input": "a", "late_chunking": true}), 400, "invalid_value", "late_chunking"),
+        (json!({"input": ["a", {"image": "iVBO"}], "late_chunking": true}), 400, "invalid_value", "input[1]"),
+        (
+            json!({"input": "a", "late_chunking": true, "return_multivector": true}),
+            400,
+            "invalid_value",
+            "return_multivector",
+        ),
         (json!({"input": "a", "normalized": false}), 400, "invalid_value", "normalized"),
         (json!({"input": "a", "task": "poetry"}), 400, "invalid_value", "task"),
         (json!({"input": "a", "instruction": "find it"}), 400, "invalid_value", "instruction"),
@@ -654,6 +788,75 @@ fn searches_find_what_the_command_line_finds() {
     }
 }
 
+/// A page asks for the status and the map as long as it is open.
+#[test]
+fn an_open_page_does_not_keep_a_model_loaded_and_a_search_brings_it_back() {
+    let user = Searcher::new(&["cat.jpg", "poem.txt"]);
+    let server = user.serve(&["--idle-unload", "1"]);
+    let loaded = || server.get("/v1/models/omniburn-mini").json()["loaded"] == true;
+    assert!(loaded());
+    fs::write(user.files().join("broken.png"), b"\x89PNG\r\n\x1a\n").unwrap();
+    let begun = Instant::now();
+    while loaded() {
+        let status = server.get("/v1/index").json();
+        assert_eq!(status["files"]["image"], 1, "{status}");
+        assert_eq!(server.get("/v1/map").json()["points"].as_array().unwrap().len(), 2);
+        assert!(begun.elapsed() < Duration::from_secs(30), "it is not unloaded while a page is open");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // Without the model the database still answers, and nothing opens it again.
+    for _ in 0..3 {
+        let status = server.get("/v1/index").json();
+        assert!(status["updated"].as_f64().is_some() && status["indexing"].is_null(), "{status}");
+        assert_eq!(server.get("/v1/map").status, 200);
+    }
+    assert!(!loaded(), "a look at the index opened the model");
+    assert_eq!(server.get("/v1/search?q=cat&n=1").json()["data"].as_array().unwrap().len(), 1);
+    assert!(loaded());
+    // The model is there, so that the next look sees the new file.
+    let begun = Instant::now();
+    while server.get("/v1/index").json()["failed"].as_array().unwrap().is_empty() {
+        server.get("/v1/search?q=cat&n=1");
+        assert!(begun.elapsed() < Duration::from_secs(60), "the file that failed was not seen");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn the_map_puts_alike_files_together_and_is_made_once_an_index() {
+    let user = Searcher::with_samples();
+    let server = user.serve(&["--no-refresh"]);
+    let first = server.get("/v1/map");
+    let map = first.json();
+    let points = map["points"].as_array().unwrap();
+    assert_eq!(map["files"], points.len());
+    let kinds =
+        server.get("/v1/index").json()["files"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum::<u64>();
+    assert_eq!(points.len() as u64, kinds);
+    let place = |point: &Value| ["x", "y"].map(|axis| point[axis].as_f64().unwrap());
+    assert!(points.iter().all(|point| place(point).iter().all(|value| value.is_finite() && value.abs() <= 2.0)));
+    let mean = |axis: usize| points.iter().map(|point| place(point)[axis]).sum::<f64>() / points.len() as f64;
+    assert!(mean(0).abs() < 1e-4 && mean(1).abs() < 1e-4);
+    let [first_share, second_share] = [0, 1].map(|at| map["explained"][at].as_f64().unwrap());
+    assert!(
+        first_share >= second_share && second_share > 0.0 && first_share + second_share < 1.0,
+        "{}",
+        map["explained"]
+    );
+    // A point's id opens its file.
+    let cat = points.iter().find(|point| point["path"].as_str().unwrap().ends_with("cat.jpg")).unwrap();
+    let opened = server.get(&format!("/v1/items/{}", cat["id"].as_str().unwrap()));
+    assert_eq!((opened.status, opened.headers["content-type"].as_str()), (200, "image/jpeg"));
+    assert_eq!(server.get("/v1/map").body, first.body);
+    // Another index is another map, without a new start.
+    fs::remove_file(user.files().join("cat.jpg")).unwrap();
+    assert_eq!(run(user.command("index").arg(user.files())).code, 0);
+    let without = server.get("/v1/map").json();
+    assert_eq!(without["points"].as_array().unwrap().len() + 1, points.len());
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(Server::start(folder.path(), &[]).get("/v1/map").refused().1, "no_index");
+}
+
 #[test]
 fn only_files_of_the_index_are_given_and_none_is_run() {
     let user = Searcher::new(&["cat.jpg", "boat-sailing.mp4", "poem.txt"]);
@@ -797,6 +1000,29 @@ fn clients() -> Option<std::path::PathBuf> {
     (python.is_file() && cache.join("omniburn/clients/installed").is_file()).then_some(python)
 }
 
+/// OpenAI's and the Model Context Protocol's packages for JavaScript.
+#[test]
+fn published_clients_in_javascript_work_unchanged() {
+    let packages = clients().map(|python| python.ancestors().nth(2).unwrap().join("page"));
+    let Some(packages) = packages.filter(|folder| folder.join("node_modules/openai").is_dir()) else {
+        let _ = writeln!(
+            std::io::stderr(),
+            "NOT RUN: published clients in JavaScript; `sh tests/clients/install.sh` gets them"
+        );
+        return;
+    };
+    let user = Searcher::with_samples();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/clients.mjs").canonicalize().unwrap();
+    let mut node = Command::new("node");
+    node.current_dir(packages).arg(script).arg(env!("CARGO_BIN_EXE_omniburn")).arg(user.folder.path().join("data"));
+    let done = node.output().unwrap();
+    let said = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(done.status.success(), "{said}");
+    for what in ["openai, float", "openai, base64", "mcp, stdio: status", "mcp, http: status"] {
+        assert!(said.contains(what), "{what}: {said}");
+    }
+}
+
 /// OpenAI's, LangChain's, LlamaIndex's, Hugging Face's and Cohere's packages, and schemathesis over the description.
 #[test]
 fn published_clients_work_unchanged() {
@@ -815,17 +1041,123 @@ fn published_clients_work_unchanged() {
     }
 }
 
+/// Requests whose clients go away at any moment leave nothing behind; as many as `OMNIBURN_DROPS` says.
 #[test]
-fn hundreds_of_slow_connections_do_not_keep_others_out() {
+fn clients_that_go_away_leave_no_thread_descriptor_or_memory_behind() {
+    let drops: usize = std::env::var("OMNIBURN_DROPS").map_or(600, |text| text.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path(), &[]);
-    let slow: Vec<TcpStream> = (0..500)
+    let body = json!({"input": long_texts(4), "truncate": true}).to_string();
+    let head = format!("POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
+    let request = [head.as_bytes(), body.as_bytes()].concat();
+    let drop_some = |count: usize| {
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    loop {
+                        let turn = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        if turn >= count {
+                            return;
+                        }
+                        let mut stream = server.connect();
+                        // In the head, in the body, before the answer, in it, and some after all of it.
+                        let sent = [20, head.len() + 50, request.len()][turn % 3];
+                        let _ = stream.write_all(&request[..sent]);
+                        match turn % 30 {
+                            2 => drop(stream.read(&mut [0; 1])),
+                            5 => std::thread::sleep(Duration::from_millis(turn as u64 % 7)),
+                            _ => {}
+                        }
+                    }
+                });
+            }
+        });
+        let begun = Instant::now();
+        while server.metric("omniburn_calls_in_work") > 0.0 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "calls went on for nobody");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let figures = || {
+        let process = format!("/proc/{}", server.child.id());
+        let Ok(status) = fs::read_to_string(format!("{process}/status")) else { return None };
+        let number = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
+        };
+        let open = fs::read_dir(format!("{process}/fd")).unwrap().count();
+        Some([number("Threads:"), open, number("RssAnon:")])
+    };
+    // Pools and caches are filled by the first ones.
+    drop_some(drops.min(300));
+    let Some(before) = figures() else {
+        let _ = writeln!(std::io::stderr(), "NOT RUN: the figures of a process are read from /proc");
+        return;
+    };
+    drop_some(drops);
+    let begun = Instant::now();
+    loop {
+        let [threads, open, kib] = figures().unwrap();
+        let flat = threads <= before[0] + 16 && open <= before[1] + 8 && kib <= before[2] + before[2] / 4 + (32 << 10);
+        if flat {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{before:?} became {:?}", [threads, open, kib]);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(server.post("/v1/embeddings", &json!({"input": "a"})).status, 200);
+}
+
+/// `packaging/omniburn.service`, with this program in the place of an installed one.
+#[test]
+fn the_unit_for_systemd_is_one_and_a_service_needs_neither_a_home_nor_a_place_to_write_to() {
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging");
+    let unit = fs::read_to_string(packaging.join("omniburn.service")).unwrap();
+    let installed = "%h/.cargo/bin/omniburn";
+    assert!(unit.contains(&format!("ExecStart={installed} serve")), "{unit}");
+    let folder = tempfile::tempdir().unwrap();
+    let placed = folder.path().join("omniburn.service");
+    fs::write(&placed, unit.replace(installed, env!("CARGO_BIN_EXE_omniburn"))).unwrap();
+    match Command::new("systemd-analyze")
+        .env("XDG_RUNTIME_DIR", folder.path())
+        .args(["verify", "--user", "--man=no"])
+        .arg(&placed)
+        .output()
+    {
+        Ok(done) => {
+            let said = String::from_utf8_lossy(&done.stderr);
+            let ours: Vec<&str> = said.lines().filter(|line| line.contains("omniburn.service")).collect();
+            assert!(done.status.success() && ours.is_empty(), "{said}");
+        }
+        Err(_) => {
+            let _ = writeln!(std::io::stderr(), "NOT RUN: systemd-analyze is not installed");
+        }
+    }
+    let mut command = omniburn();
+    command.current_dir("/").env_clear().env("HOME", "/nonexistent").args(["serve", "--port", "0"]);
+    let mut server = Server::of(&mut command);
+    assert_eq!(server.get("/health").json()["status"], "ok");
+    assert_eq!(server.get("/ready").json()["status"], "ready");
+    assert_eq!(vectors(&server.post("/v1/embeddings", &json!({"input": "a"}))).len(), 1);
+    server.signal("-TERM");
+    assert_eq!(server.ended(Duration::from_secs(35)), Some(0));
+}
+
+#[test]
+fn a_thousand_slow_connections_do_not_keep_others_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &[]);
+    let slow: Vec<TcpStream> = (0..1000)
         .map_while(|_| {
             let mut stream = TcpStream::connect(&server.address).ok()?;
             stream.write_all(b"POST /embed HTTP/1.1\r\nhost: localhost\r\nx-a: ").ok()?;
             Some(stream)
         })
         .collect();
+    if slow.len() < 1000 {
+        let _ = writeln!(std::io::stderr(), "{} slow connections of 1,000: no more descriptors here", slow.len());
+    }
     assert!(slow.len() > 100);
     let begun = Instant::now();
     assert_eq!(server.post("/v1/embeddings", &json!({"input": "a"})).status, 200);

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::error::HubError;
 use crate::chat::TEMPLATE_FILE;
+use crate::colbert::METADATA_FILE;
 use crate::files::{ADAPTER_CONFIG, CONFIG_FILE, MODULES_FILE};
 use crate::lora::ADAPTER_WEIGHTS;
 use crate::processor_files::PREPROCESSOR_FILES;
@@ -22,7 +23,7 @@ const ADAPTERS: &str = "adapters/";
 
 /// Whether `convert` reads a small file of this name, in the folder of a model or of one of its modules.
 fn is_side_file(name: &str) -> bool {
-    [CONFIG_FILE, MODULES_FILE, PROMPTS_FILE, TOKENIZER_FILE, INDEX_FILE, TEMPLATE_FILE].contains(&name)
+    [CONFIG_FILE, MODULES_FILE, PROMPTS_FILE, TOKENIZER_FILE, INDEX_FILE, TEMPLATE_FILE, METADATA_FILE].contains(&name)
         || TOKENIZER_FILES.contains(&name)
         || TRANSFORMER_FILES.contains(&name)
         || PREPROCESSOR_FILES.contains(&name)

@@ -159,6 +159,7 @@ impl Input {
             (Source::AudioSamples(..), _) => "samples",
             (Source::Parts(_), _) => "parts",
             (Source::Pair(_), _) => "pair",
+            (Source::List(_), _) => "list",
         };
         let mut pieces = Pieces::new(kind);
         pieces.add(self.modality().name().as_bytes());
@@ -174,7 +175,7 @@ impl Input {
                 pieces.number(samples.len() as u64);
                 samples.iter().for_each(|sample| pieces.0.update(sample.to_le_bytes()));
             }
-            Source::Parts(parts) => {
+            Source::Parts(parts) | Source::List(parts) => {
                 pieces.number(parts.len() as u64);
                 for part in parts.iter() {
                     pieces.add(part.key(files)?.as_bytes());

@@ -30,6 +30,8 @@ pub(crate) enum Source {
     Parts(Arc<[Input]>),
     /// A query and a document.
     Pair(Arc<[Input; 2]>),
+    /// A query and the documents that are read with it, texts all.
+    List(Arc<[Input]>),
 }
 
 impl Input {
@@ -102,9 +104,15 @@ impl Input {
         Self(Source::Pair(Arc::new([query, document])), TrackChoice::Default, None)
     }
 
-    /// Whether it is a query and a document.
+    /// A query and the documents that are read with it, for a model that scores them.
+    pub(crate) fn list(query: &str, documents: impl IntoIterator<Item = String>) -> Self {
+        let texts = std::iter::once(query.to_string()).chain(documents).map(Input::text);
+        Self(Source::List(texts.collect()), TrackChoice::Default, None)
+    }
+
+    /// Whether it is a query and a document, or several.
     pub(crate) fn is_pair(&self) -> bool {
-        matches!(self.0, Source::Pair(_))
+        matches!(self.0, Source::Pair(_) | Source::List(_))
     }
 
     /// Bytes that are cut into tokens; `None` for what holds anything but text.
@@ -112,7 +120,7 @@ impl Input {
         match &self.0 {
             Source::Text(text) => Some(text.len()),
             Source::Pair(pair) => pair.iter().map(Self::text_bytes).sum(),
-            Source::Parts(parts) => parts.iter().map(Self::text_bytes).sum(),
+            Source::Parts(parts) | Source::List(parts) => parts.iter().map(Self::text_bytes).sum(),
             _ => None,
         }
     }
@@ -120,7 +128,7 @@ impl Input {
     /// The inputs it is made of, in order: itself, where it is neither made of several nor a pair.
     pub(crate) fn leaves(&self) -> Vec<&Input> {
         match &self.0 {
-            Source::Parts(parts) => parts.iter().flat_map(Self::leaves).collect(),
+            Source::Parts(parts) | Source::List(parts) => parts.iter().flat_map(Self::leaves).collect(),
             Source::Pair(pair) => pair.iter().flat_map(Self::leaves).collect(),
             _ => vec![self],
         }
@@ -189,7 +197,7 @@ impl Input {
             parts.iter().map(Self::modality).find(|kind| *kind != Modality::Text).unwrap_or(Modality::Text)
         };
         match &self.0 {
-            Source::Text(_) => Modality::Text,
+            Source::Text(_) | Source::List(_) => Modality::Text,
             Source::Parts(parts) => of_all(parts),
             Source::Pair(pair) => of_all(&pair[..]),
             Source::ImageFile(_) | Source::ImageBytes(_) | Source::ImagePixels(_) => Modality::Image,

@@ -50,6 +50,15 @@ impl From<(Input, Request)> for Asked {
     }
 }
 
+/// Where the chunks of a text begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LateChunks {
+    /// At sentences or words, so that each has so many tokens at most.
+    Most(NonZeroUsize),
+    /// At these bytes.
+    At(Vec<usize>),
+}
+
 /// How a call, or an input of it, should be treated. One path serves every verb.
 #[derive(Clone, Default)]
 pub struct Request {
@@ -66,8 +75,8 @@ pub struct Request {
     pub(crate) features: bool,
     /// What is wanted beside the vector.
     pub(crate) rows: RowsWanted,
-    /// Tokens of a chunk of a text whose chunks have vectors of their own.
-    pub(crate) late_chunks: Option<NonZeroUsize>,
+    /// How a text is cut whose chunks have vectors of their own.
+    pub(crate) late_chunks: Option<LateChunks>,
     pub(crate) cancel: Option<Cancel>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) progress: Option<OnProgress>,
@@ -149,7 +158,16 @@ impl Request {
     /// most; a longer sentence is cut between words. Only for models whose vector is the mean of a text's rows.
     #[must_use]
     pub fn late_chunks(mut self, tokens: NonZeroUsize) -> Self {
-        self.late_chunks = Some(tokens);
+        self.late_chunks = Some(LateChunks::Most(tokens));
+        self
+    }
+
+    /// As [`Request::late_chunks`], with chunks that begin at these bytes of the text: the first is 0, each is greater than the
+    /// one before it. A token that reaches over such a place belongs to the chunk behind it; a chunk without a token is
+    /// refused.
+    #[must_use]
+    pub fn late_chunks_at(mut self, starts: impl Into<Vec<usize>>) -> Self {
+        self.late_chunks = Some(LateChunks::At(starts.into()));
         self
     }
 
@@ -224,7 +242,7 @@ impl Request {
     /// Whether an input has one result under both.
     pub(crate) fn same_result(&self, other: &Self) -> bool {
         let result = |r: &Self| (r.role, r.dim, r.truncation, r.frames);
-        let texts = |r: &Self| (r.rows, r.features, r.late_chunks, r.task.clone(), r.instruction.clone());
+        let texts = |r: &Self| (r.rows, r.features, r.late_chunks.clone(), r.task.clone(), r.instruction.clone());
         result(self) == result(other) && texts(self) == texts(other)
     }
 
@@ -265,9 +283,16 @@ impl Request {
         if self.rows != RowsWanted::default() {
             pieces.add(format!("{:?}", self.rows).as_bytes());
         }
-        if let Some(tokens) = self.late_chunks {
+        if let Some(tokens) = &self.late_chunks {
             pieces.add(b"late chunks");
-            pieces.number(tokens.get() as u64);
+            match tokens {
+                LateChunks::Most(tokens) => pieces.number(tokens.get() as u64),
+                LateChunks::At(starts) => {
+                    pieces.add(b"at");
+                    pieces.number(starts.len() as u64);
+                    starts.iter().for_each(|start| pieces.number(*start as u64));
+                }
+            }
         }
         if self.features {
             pieces.add(b"features");

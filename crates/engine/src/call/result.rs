@@ -179,9 +179,9 @@ pub fn max_sim(query: &[Embedding], document: &[Embedding]) -> f32 {
 pub struct Ranked {
     /// Its place among the documents as they were given.
     pub index: usize,
-    /// From 0 to 1: the sigmoid of the logit.
+    /// From 0 to 1: the sigmoid of the logit; of a model that reads documents beside each other, half of it and a half.
     pub score: f32,
-    /// What the model gives; any number.
+    /// What the model gives; any number, or a cosine of a model that reads documents beside each other.
     pub logit: f32,
     /// Rows of the pair that entered the backbone.
     pub tokens: usize,
@@ -210,6 +210,8 @@ impl Ranked {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Scored {
     pub logit: f32,
+    /// Whether the logit is a cosine.
+    pub cosine: bool,
     pub tokens: usize,
     pub cut: PairCut,
     pub timings: Timings,
@@ -217,17 +219,30 @@ pub(crate) struct Scored {
 
 impl Scored {
     pub(crate) fn ranked(self, index: usize) -> Ranked {
-        let Self { logit, tokens, cut, timings } = self;
-        let score = (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32;
+        let Self { logit, cosine, tokens, cut, timings } = self;
+        let score = match cosine {
+            true => ((1.0 + logit) / 2.0).clamp(0.0, 1.0),
+            false => (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32,
+        };
         Ranked { index, score, logit, tokens, cut, timings }
     }
 }
 
-/// What came of an item: of a pair a score, of any other a vector.
+/// What a prompt with a query and several documents came to: vectors, not normalised.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Listed {
+    pub query: Vec<f32>,
+    pub documents: Vec<Vec<f32>>,
+    pub tokens: usize,
+    pub timings: Timings,
+}
+
+/// What came of an item: of a pair a score, of a list of documents vectors, of any other a vector.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Answer {
     Vector(Embedded),
     Score(Scored),
+    List(Listed),
 }
 
 impl Answer {
@@ -235,6 +250,7 @@ impl Answer {
         match self {
             Answer::Vector(embedded) => &mut embedded.timings,
             Answer::Score(scored) => &mut scored.timings,
+            Answer::List(listed) => &mut listed.timings,
         }
     }
 
@@ -243,7 +259,7 @@ impl Answer {
     pub(crate) fn into_vector(self) -> Embedded {
         match self {
             Answer::Vector(embedded) => embedded,
-            Answer::Score(_) => panic!("an item that is no pair has a vector"),
+            Answer::Score(_) | Answer::List(_) => panic!("an item that is no pair has a vector"),
         }
     }
 
@@ -252,7 +268,16 @@ impl Answer {
     pub(crate) fn into_score(self) -> Scored {
         match self {
             Answer::Score(scored) => scored,
-            Answer::Vector(_) => panic!("a pair has a score"),
+            Answer::Vector(_) | Answer::List(_) => panic!("a pair has a score"),
+        }
+    }
+
+    /// # Panics
+    /// For anything but a list of documents, which has nothing else.
+    pub(crate) fn into_list(self) -> Listed {
+        match self {
+            Answer::List(listed) => listed,
+            Answer::Vector(_) | Answer::Score(_) => panic!("a list of documents has a vector each"),
         }
     }
 }
@@ -295,7 +320,7 @@ mod tests {
     use super::*;
 
     fn ranked(index: usize, logit: f32) -> Ranked {
-        Scored { logit, tokens: 3, cut: PairCut::default(), timings: Timings::default() }.ranked(index)
+        Scored { logit, cosine: false, tokens: 3, cut: PairCut::default(), timings: Timings::default() }.ranked(index)
     }
 
     #[test]

@@ -47,6 +47,36 @@ pub(crate) fn chunks(text: &str, places: &[Option<Range<usize>>], most: usize) -
     starts.iter().enumerate().map(chunk).collect()
 }
 
+/// Chunks of a text by their rows and by their bytes, each of which begins at one of `starts`, ascending bytes of the text; a
+/// token that reaches over a start belongs to the chunk behind it. `places` are as for [`chunks`].
+///
+/// # Errors
+/// The number of the first chunk without a token.
+pub(crate) fn chunks_at(
+    starts: &[usize],
+    places: &[Option<Range<usize>>],
+) -> Result<Vec<(Range<usize>, Range<usize>)>, usize> {
+    let mut found: Vec<(Range<usize>, Range<usize>)> = Vec::with_capacity(starts.len());
+    let mut tokens = places.iter().enumerate().filter_map(|(row, place)| Some((row, place.as_ref()?))).peekable();
+    for (index, &start) in starts.iter().enumerate() {
+        let next = starts.get(index + 1).copied();
+        let mut last = None;
+        let first = tokens.peek().map_or(places.len(), |(row, _)| *row);
+        while let Some((_, place)) = tokens.next_if(|(_, place)| next.is_none_or(|next| place.end <= next)) {
+            last = Some(place.end);
+        }
+        let last = last.ok_or(index)?;
+        let bytes = start..next.unwrap_or(last);
+        if let Some((rows, _)) = found.last_mut() {
+            rows.end = first;
+        }
+        // What stands around the text belongs to its ends.
+        let from = if index == 0 { 0 } else { first };
+        found.push((from..places.len(), bytes));
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +118,18 @@ mod tests {
             assert!(found.iter().all(|(rows, _)| rows.len() <= most + 2), "{most}: {found:?}");
         }
         assert!(chunks("", &[None, None], 4).is_empty());
+    }
+
+    #[test]
+    fn chunks_begin_where_they_are_told_to() {
+        let text = "one two three four five";
+        let places = words(text);
+        // The space in front of a word is of its token, which begins before the chunk does.
+        assert_eq!(chunks_at(&[0, 8, 14], &places), Ok(vec![(0..2, 0..8), (2..3, 8..14), (3..6, 14..23)]));
+        assert_eq!(chunks_at(&[0], &places), Ok(vec![(0..6, 0..23)]));
+        assert_eq!(chunks_at(&[0, 8, 9], &places), Err(1));
+        assert_eq!(chunks_at(&[0, 14, 8], &places), Err(1));
+        assert_eq!(chunks_at(&[0, 23], &places), Err(1));
+        assert_eq!(chunks_at(&[0], &[None, None]), Err(0));
     }
 }

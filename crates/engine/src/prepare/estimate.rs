@@ -9,7 +9,7 @@ use omniburn_media::{audio_track_estimate, frames_estimate, image_estimate, vide
 use omniburn_models::family::{AudioForm, ImageForm, RowOutputs};
 use omniburn_models::record::{Modality, RecordHeader, SoundPreprocess};
 
-use super::preparer::{ImagePreprocessor, Prepared, Preparer, longest_clip_s};
+use super::preparer::{ImagePreprocessor, Prepared, Preparer, TOKENISE_BYTES, longest_clip_s};
 use crate::call::{Input, Request, Source};
 use crate::error::{ItemError, guarded};
 use crate::forms::{Medium, Rows};
@@ -43,9 +43,6 @@ const FRAME_ROWS: usize = 64;
 
 /// Rows enough for the time in front of a group of frames and the ends around it.
 const STAMP_ROWS: usize = 16;
-
-/// Bytes that cutting a text into tokens takes for each of its own: 207 measured (tokenizers 0.23.2, a text of 1 MiB).
-const TOKENISE_BYTES: u64 = 256;
 
 /// Estimates what items take of the memory that all callers share.
 #[derive(Debug)]
@@ -133,7 +130,7 @@ impl Estimator {
         };
         let audio = |source: &AudioSource| audio_track_estimate(source, &input.1, &self.preparer.mel_settings());
         let (media, frames) = match &input.0 {
-            Source::Text(_) | Source::Pair(_) | Source::Parts(_) => {
+            Source::Text(_) | Source::Pair(_) | Source::Parts(_) | Source::List(_) => {
                 return Err(ItemError::Request {
                     reason: "a text, a pair and an item of several parts are no media".into(),
                 });

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use omniburn_media::{AudioReader, AudioSource, RgbImage, SEGMENT_SECONDS, TextTokenizer, VisionPreprocess};
+use omniburn_media::{AudioReader, AudioSource, RgbImage, SEGMENT_SECONDS, TextToken, TextTokenizer, VisionPreprocess};
 use omniburn_media::{
     ClipCutter, HertzRange, MediaError, MelPreprocess, SquareTarget, TrackChoice, Video, VideoOptions, VideoSource,
     decibel_mel, decode_image, decode_media_file, image_patches, log_mel, log_mel_mirrored, log_mel_of_least,
@@ -18,11 +18,14 @@ use omniburn_models::record::{
     ClipFill, ClipPreprocess, Modality, PixelPreprocess, RecordFolder, RecordHeader, SoundPreprocess,
 };
 
-use super::chunks::chunks;
+use super::chunks::{chunks, chunks_at};
 use super::prompt::{self, Around};
-use crate::call::{Input, Request, Role, Source, Span};
+use crate::call::{Input, LateChunks, Request, Role, Source, Span};
 use crate::error::{ItemError, guarded};
 use crate::forms::{Layout, Medium, Rows, Sequence, Squares, square_target};
+
+/// Bytes that cutting a text into tokens takes for each of its own: 207 measured (tokenizers 0.23.2, a text of 1 MiB).
+pub(super) const TOKENISE_BYTES: u64 = 256;
 
 /// Frames sampled from a video where neither the request nor the record says.
 const DEFAULT_FRAMES: u32 = 32;
@@ -135,6 +138,7 @@ impl Preparer {
         match &input.0 {
             Source::Text(text) => self.prepare_text(text, request),
             Source::Pair(pair) => self.prepare_pair(pair, request),
+            Source::List(texts) => self.prepare_list(texts, request),
             Source::Parts(_) => self.prepare_parts(&input, request),
             _ => self.prepare_lone(&input, request),
         }
@@ -190,7 +194,7 @@ impl Preparer {
             Source::AudioSamples(samples, rate_hz) => {
                 self.open_audio(&AudioSource::Samples(samples.clone(), *rate_hz), track)
             }
-            Source::Text(_) | Source::Pair(_) | Source::Parts(_) => {
+            Source::Text(_) | Source::Pair(_) | Source::Parts(_) | Source::List(_) => {
                 Err(ItemError::Request { reason: "a text, a pair and an item of several parts are no media".into() })
             }
         }
@@ -245,8 +249,8 @@ impl Preparer {
             return self.prepare_prompted(prompt, &[text], request);
         }
         let prefix = prompt::prefix(&self.header().prompts, request.role);
-        if let Some(most) = request.late_chunks {
-            return self.prepare_chunks(text, prefix, most.get(), request);
+        if let Some(chunks) = &request.late_chunks {
+            return self.prepare_chunks(text, prefix, chunks, request);
         }
         let RowLayout { marker, expansion, most } = self.row_layout(request.role);
         let limit = most.unwrap_or_else(|| self.header().family.max_tokens());
@@ -281,11 +285,26 @@ impl Preparer {
 
     /// A text whose chunks have vectors of their own. What the tokenizer puts in front belongs to the first, with the prefix, and
     /// what it puts behind to the last.
-    fn prepare_chunks(&self, text: &str, prefix: &str, most: usize, request: &Request) -> Result<Prepared, ItemError> {
+    fn prepare_chunks(
+        &self,
+        text: &str,
+        prefix: &str,
+        wanted: &LateChunks,
+        request: &Request,
+    ) -> Result<Prepared, ItemError> {
         let limit = self.header().family.max_tokens();
         let PlacedIds { ids, places, truncated } =
             self.tokenizer.placed_ids(prefix, text, limit, request.truncation)?;
-        let (rows, bytes): (Vec<_>, Vec<_>) = chunks(text, &places, most).into_iter().unzip();
+        let found = match wanted {
+            LateChunks::Most(most) => chunks(text, &places, most.get()),
+            LateChunks::At(starts) => chunks_at(starts, &places).map_err(|index| ItemError::Request {
+                reason: match truncated {
+                    true => format!("chunk {index} lies behind the {limit} tokens that the model reads"),
+                    false => format!("chunk {index} of the text has no token"),
+                },
+            })?,
+        };
+        let (rows, bytes): (Vec<_>, Vec<_>) = found.into_iter().unzip();
         if rows.is_empty() {
             return Err(ItemError::Empty { modality: Modality::Text });
         }
@@ -322,6 +341,21 @@ impl Preparer {
         guarded(|| Ok(self.tokenizer.ids(&[prefix, text].concat())?.len() + marked))
     }
 
+    /// The prefix of a role.
+    pub(crate) fn prefix(&self, role: Role) -> &str {
+        prompt::prefix(&self.header().prompts, role)
+    }
+
+    /// The tokens of the role's prefix and a text, with their places.
+    pub(crate) fn tokens(&self, text: &str, request: &Request, specials: bool) -> Result<Vec<TextToken>, ItemError> {
+        guarded(|| Ok(self.tokenizer.tokens(&[self.prefix(request.role), text].concat(), specials)?))
+    }
+
+    /// Bytes that [`Preparer::tokens`] takes at most: as for ids, and a string and a place for each.
+    pub(crate) fn tokens_bytes(&self, text: &str) -> u64 {
+        text.len().max(1) as u64 * 2 * TOKENISE_BYTES
+    }
+
     /// A query and a document as one sequence, as the model's pairs are laid out.
     fn prepare_pair(&self, pair: &[Input; 2], request: &Request) -> Result<Prepared, ItemError> {
         let (family, prompts) = (&self.header().family, &self.header().prompts);
@@ -354,7 +388,9 @@ impl Preparer {
                 let cut = self.cuts_pair(request)?;
                 self.tokenizer.prompt_pair_ids(&pair, limit, cut)?
             }
-            None => return Err(ItemError::Request { reason: "the model scores no pairs".into() }),
+            Some(PairForm::List(_)) | None => {
+                return Err(ItemError::Request { reason: "the model scores no pairs".into() });
+            }
         };
         if ids.is_empty() {
             return Err(ItemError::Empty { modality: Modality::Text });
@@ -593,7 +629,7 @@ impl Preparer {
     }
 
     /// Refuses an input that is not taken, whatever is in it.
-    fn take(&self, input: &Input) -> Result<(), ItemError> {
+    pub(super) fn take(&self, input: &Input) -> Result<(), ItemError> {
         let family = &self.header().family;
         let whole = match &input.0 {
             Source::Pair(pair) => &pair[..],

@@ -204,7 +204,7 @@ impl Session {
         }
         let prompt = header.family.item_prompt();
         let asked = prompt.is_some_and(|prompt| prompt.instruction != InstructionPlace::Nowhere);
-        let instructed = matches!(pairs, Some(PairForm::Prompt(_))) || asked;
+        let instructed = matches!(pairs, Some(PairForm::Prompt(_) | PairForm::List(_))) || asked;
         if request.instruction.is_some() && !instructed {
             return Err(EngineError::NoInstruction { family: header.family.name() });
         }

@@ -15,7 +15,8 @@ use omniburn_scheduler::Priority;
 use super::open::Session;
 use super::plan::{Piece, plan_text, plan_tower};
 use crate::call::{
-    Answer, CallEvent, Chunk, Embedded, Features, InputDigest, Request, Role, Scored, Segment, Sparse, Timings, UnitRan,
+    Answer, CallEvent, Chunk, Embedded, Features, InputDigest, Listed, Request, Role, Scored, Segment, Sparse, Timings,
+    UnitRan,
 };
 use crate::embedding::{Embedding, EmbeddingError};
 use crate::error::ItemError;
@@ -218,7 +219,17 @@ impl Run<'_> {
         if let Some(cut) = item.pair {
             return scored(&pooled.values, tokens, cut, timings).map(Answer::Score);
         }
-        let Pooled { values, chunks, weights, rows, .. } = pooled;
+        let Pooled { values, mut chunks, weights, rows, .. } = pooled;
+        if item.chunks.is_empty()
+            && let Some(query) = chunks.pop()
+        {
+            let finite = |values: &Vec<f32>| values.iter().position(|value| !value.is_finite());
+            let fault = chunks.iter().chain([&query]).find_map(finite);
+            return match fault {
+                Some(index) => Err(EmbeddingError::NotFinite { index }.into()),
+                None => Ok(Answer::List(Listed { query, documents: chunks, tokens, timings })),
+            };
+        }
         let dim = self.session.dim_of(self.request);
         let chunk = |((values, rows), bytes): ((Vec<f32>, &Range<usize>), &Range<usize>)| {
             Ok::<_, ItemError>(Chunk { bytes: bytes.clone(), tokens: rows.len(), embedding: embedding(values, dim)? })
@@ -613,7 +624,7 @@ impl Media<'_> {
 fn scored(values: &[f32], tokens: usize, cut: PairCut, timings: Timings) -> Result<Scored, ItemError> {
     let logit = values.first().copied().filter(|logit| logit.is_finite());
     let logit = logit.ok_or(EmbeddingError::NotFinite { index: 0 })?;
-    Ok(Scored { logit, tokens, cut, timings })
+    Ok(Scored { logit, cosine: false, tokens, cut, timings })
 }
 
 /// The unit mean of segment vectors, each of which counts alike.

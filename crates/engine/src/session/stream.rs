@@ -538,7 +538,8 @@ pub(crate) fn scores(
     answers(session, pairs, request).map(|result| result.map(Answer::into_score)).collect()
 }
 
-fn answers<I: Into<Asked>>(
+/// One answer an input, in order.
+pub(super) fn answers<I: Into<Asked>>(
     session: &Arc<Session>,
     inputs: impl ExactSizeIterator<Item = I>,
     request: Request,

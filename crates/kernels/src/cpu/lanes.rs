@@ -5,6 +5,7 @@
 //! to another thread is one) would be compiled without them. So threads are outside, instructions inside.
 
 use super::Isa;
+use super::affine::from_f16;
 
 /// Values in one vector of every kernel: a panel of a packed matrix is as wide.
 pub const LANES: usize = 16;
@@ -36,6 +37,8 @@ pub unsafe trait Lanes: Copy {
     unsafe fn store_bf16(self, to: *mut u16);
     /// Sixteen pairs of bf16: the first of each pair, and the second.
     unsafe fn load_bf16_pairs(from: *const u16) -> (Self, Self);
+    /// Sixteen f16 as f32.
+    unsafe fn load_f16(from: *const u16) -> Self;
     /// Sixteen signed bytes as f32.
     unsafe fn load_i8(from: *const i8) -> Self;
     /// Sixteen whole numbers less one, the differences as f32.
@@ -204,6 +207,10 @@ unsafe impl Lanes for Portable {
         (Self(pairs.map(|[first, _]| from_bf16(first))), Self(pairs.map(|[_, second]| from_bf16(second))))
     }
     #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self {
+        Self(unsafe { from.cast::<[u16; LANES]>().read_unaligned() }.map(|bits| from_f16(u16::from_le(bits))))
+    }
+    #[inline(always)]
     unsafe fn load_i8(from: *const i8) -> Self {
         Self(unsafe { from.cast::<[i8; LANES]>().read_unaligned() }.map(f32::from))
     }
@@ -337,6 +344,10 @@ pub(crate) mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn load_f16(from: *const u16) -> Self {
+            unsafe { Self(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))) }
+        }
+        #[inline(always)]
         unsafe fn load_i8(from: *const i8) -> Self {
             unsafe { Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())))) }
         }
@@ -393,6 +404,12 @@ pub(crate) mod x86 {
         #[inline(always)]
         unsafe fn each(self, other: Self, f: impl Fn(__m256, __m256) -> __m256) -> Self {
             Self(f(self.0, other.0), f(self.1, other.1))
+        }
+
+        /// Of its two vectors.
+        #[inline(always)]
+        pub(crate) fn from_parts(first: __m256, second: __m256) -> Self {
+            Self(first, second)
         }
     }
 
@@ -473,6 +490,21 @@ pub(crate) mod x86 {
                 let first = |x| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(x));
                 let second = |x| _mm256_castsi256_ps(_mm256_and_si256(x, high));
                 (Self(first(one), first(two)), Self(second(one), second(two)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn load_f16(from: *const u16) -> Self {
+            unsafe {
+                // Finite ones alone, which is all that records hold: the exponent's bias is 112 less than that of f32. Not by
+                // F16C, which is an instruction set of its own.
+                let half = |at: *const u16| {
+                    let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(at.cast()));
+                    let sign = _mm256_slli_epi32::<16>(_mm256_and_si256(wide, _mm256_set1_epi32(0x8000)));
+                    let size = _mm256_slli_epi32::<13>(_mm256_and_si256(wide, _mm256_set1_epi32(0x7fff)));
+                    let size = _mm256_mul_ps(_mm256_castsi256_ps(size), _mm256_set1_ps(f32::from_bits(239 << 23)));
+                    _mm256_or_ps(size, _mm256_castsi256_ps(sign))
+                };
+                Self(half(from), half(from.add(8)))
             }
         }
         #[inline(always)]
@@ -610,6 +642,11 @@ pub(crate) mod neon {
             let first = pairs.map(|x| unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(x)) });
             let second = pairs.map(|x| unsafe { vreinterpretq_f32_u32(vandq_u32(x, vdupq_n_u32(0xffff_0000))) });
             (Self(first), Self(second))
+        }
+        #[inline(always)]
+        unsafe fn load_f16(from: *const u16) -> Self {
+            let values = unsafe { from.cast::<[u16; LANES]>().read_unaligned() }.map(super::from_f16);
+            unsafe { Self::load(values.as_ptr()) }
         }
         #[inline(always)]
         unsafe fn load_i8(from: *const i8) -> Self {

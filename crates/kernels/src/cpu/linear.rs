@@ -3,12 +3,14 @@
 use std::mem::MaybeUninit;
 
 use super::Isa;
+use super::affine::AffineFormat;
 use super::aligned::OnLine;
 use super::lanes::{LANES, Lanes, Vectorized, to_bf16, vectorize};
 use super::math;
 use super::pack::{ColumnOrder, Packed, PanelFormat};
 use super::parallel::{Shared, parallel, parallel_ranges};
 use super::tile::{self, Block};
+use super::whole::{self, GroupBlock};
 
 /// Rows of a chunk: with four panels its sums take 48 KiB, and its rows stay in the second cache while they are used.
 const CHUNK_ROWS: usize = 192;
@@ -112,7 +114,8 @@ pub struct Epilogue<'a> {
 /// `activation(x @ weight + bias) + residual`.
 ///
 /// With f32 panels the arithmetic is f32. With bf16 panels it is f32 too, unless `low` rounds the rows to bf16. With int8
-/// panels each row becomes whole numbers of 15 bits and a scale, and the product is exact in them.
+/// panels each row becomes whole numbers of 15 bits and a scale, and the product is exact in them. With affine groups it
+/// becomes such where `low`, and the product is exact within a group; else groups are brought to f32, a piece at a time.
 ///
 /// # Shapes
 /// - `x`: `[rows, inputs]`; `weight`: `[inputs, outputs]`; `out`, `residual`: `[rows, outputs]`, or half as wide with SwiGLU
@@ -140,7 +143,7 @@ pub fn linear(isa: Isa, x: Rows, rows: usize, weight: &Packed, low: bool, epilog
     match layout.format {
         PanelFormat::F32 => {
             let x = x.to_f32(layout.inputs, layout.inputs, false);
-            job.run(|block| {
+            job.run(false, |block| {
                 let a = &x[block.row * layout.inputs + block.start..];
                 // SAFETY: sizes are checked above; the panels are as long as the layout says.
                 unsafe { tile::f32_block(isa, block.of(a.as_ptr(), layout.inputs, weight.bytes().as_ptr().cast())) }
@@ -151,7 +154,7 @@ pub fn linear(isa: Isa, x: Rows, rows: usize, weight: &Packed, low: bool, epilog
             #[cfg(target_arch = "x86_64")]
             if low && isa >= Isa::Avx512Bf16 {
                 let x = x.to_bf16(isa, rows, layout.inputs, depth);
-                job.run(|block| {
+                job.run(false, |block| {
                     let a = &x[block.row * depth + block.start..];
                     // SAFETY: as above; `to_bf16` pads the rows to a multiple of sixteen.
                     unsafe { tile::bf16_block(isa, block.of(a.as_ptr(), depth, weight.bytes().as_ptr().cast())) }
@@ -159,7 +162,7 @@ pub fn linear(isa: Isa, x: Rows, rows: usize, weight: &Packed, low: bool, epilog
                 return;
             }
             let x = x.to_f32(layout.inputs, depth, low);
-            job.run(|block| {
+            job.run(false, |block| {
                 let a = &x[block.row * depth + block.start..];
                 // SAFETY: as above.
                 unsafe { tile::mixed_block(isa, block.of(a.as_ptr(), depth, weight.bytes().as_ptr().cast())) }
@@ -168,6 +171,44 @@ pub fn linear(isa: Isa, x: Rows, rows: usize, weight: &Packed, low: bool, epilog
         PanelFormat::Int8 => {
             let x = x.to_f32(layout.inputs, layout.inputs, false);
             job.run_bytes(&Quantized::new(isa, &x, rows, layout.inputs, layout.depth()));
+        }
+        PanelFormat::Affine(format) if low => {
+            let x = x.to_f32(layout.inputs, layout.inputs, false);
+            job.run_groups(format, &WholeRows::new(isa, &x, rows, layout.inputs, format));
+        }
+        PanelFormat::Affine(format) => {
+            let depth = layout.depth();
+            let x = x.to_f32(layout.inputs, depth, false);
+            job.run(true, |piece| {
+                let mut panels = OnLine([MaybeUninit::<f32>::uninit(); GROUP * DEPTH * LANES]);
+                let panels = panels.0.as_mut_ptr().cast::<f32>();
+                let first = piece.panel * layout.panel_values() + piece.start / format.group() * format.block_bytes();
+                let sizes = [piece.panels, piece.depth / format.group()];
+                let block = Block {
+                    rows: piece.rows,
+                    panels: piece.panels,
+                    depth: piece.depth,
+                    a: x[piece.row * depth + piece.start..].as_ptr(),
+                    lda: depth,
+                    b: panels.cast_const(),
+                    panel: piece.depth * LANES,
+                    c: piece.sums,
+                    ldc: GROUP * LANES,
+                    accumulate: piece.start > 0,
+                    next: std::ptr::null(),
+                };
+                // SAFETY: a piece is whole groups of the matrix and no longer than there is room for; the rest as above.
+                unsafe {
+                    whole::expand(
+                        isa,
+                        format,
+                        sizes,
+                        (weight.bytes()[first..].as_ptr(), layout.panel_values()),
+                        panels,
+                    );
+                    tile::f32_block(isa, block);
+                }
+            });
         }
     }
 }
@@ -225,13 +266,14 @@ impl Job<'_> {
         });
     }
 
-    fn run(&self, product: impl Fn(&Piece) + Sync + Send) {
+    /// `cut` cuts the sums of few rows, too.
+    fn run(&self, cut: bool, product: impl Fn(&Piece) + Sync + Send) {
         let layout = self.weight.layout();
         self.tasks(CHUNK_ROWS, |row, rows, panel, panels| {
             let mut sums = OnLine([MaybeUninit::<f32>::uninit(); CHUNK_ROWS * GROUP * LANES]);
             let sums = sums.0.as_mut_ptr().cast::<f32>();
             // Few rows read each panel once: nothing is gained by cutting the sums.
-            let most = if rows <= 16 { layout.depth() } else { DEPTH };
+            let most = if rows <= 16 && !cut { layout.depth() } else { DEPTH };
             let mut start = 0;
             while start < layout.depth() {
                 let depth = most.min(layout.depth() - start);
@@ -269,6 +311,33 @@ impl Job<'_> {
             // SAFETY: the rows and panels are as long as the layout says, the sums as many as the chunk has.
             unsafe { tile::byte_block(self.isa, block) }
             self.finish(row, rows, panel, panels, WholeSums { sums, x, scales: self.weight.scales() });
+        });
+    }
+
+    fn run_groups(&self, format: AffineFormat, x: &WholeRows) {
+        let layout = self.weight.layout();
+        let (depth, groups) = (layout.depth(), layout.depth() / format.group());
+        self.tasks(CHUNK_ROWS, |row, rows, panel, panels| {
+            let mut sums = OnLine([MaybeUninit::<f32>::uninit(); CHUNK_ROWS * GROUP * LANES]);
+            let sums = sums.0.as_mut_ptr().cast::<f32>();
+            let block = GroupBlock {
+                format,
+                rows,
+                panels,
+                groups,
+                a: x.codes[row * depth..].as_ptr(),
+                lda: depth,
+                starts: x.starts[row * groups..].as_ptr(),
+                sums: x.sums[row * groups..].as_ptr(),
+                ldg: groups,
+                b: self.weight.bytes()[panel * layout.panel_values()..].as_ptr(),
+                panel: layout.panel_values(),
+                c: sums,
+                ldc: GROUP * LANES,
+            };
+            // SAFETY: the rows and panels are as long as the layout says, the sums as many as the chunk has.
+            unsafe { whole::group_block(self.isa, block) }
+            self.finish(row, rows, panel, panels, ScaledSums { sums, scales: &x.scales });
         });
     }
 
@@ -331,6 +400,19 @@ impl Sums for WholeSums<'_> {
             let whole = self.part::<V>(0, r, p, row).mul_add(V::splat(256.0), self.part::<V>(1, r, p, row));
             whole.mul(V::splat(*self.x.scales.get_unchecked(row)).mul(columns))
         }
+    }
+}
+
+/// Products whose row's scale is missing.
+struct ScaledSums<'a> {
+    sums: *const f32,
+    scales: &'a [f32],
+}
+
+impl Sums for ScaledSums<'_> {
+    #[inline(always)]
+    unsafe fn get<V: Lanes>(&self, r: usize, p: usize, row: usize, _column: usize, _count: usize) -> V {
+        unsafe { V::load(self.sums.add(r * GROUP * LANES + p * LANES)).mul(V::splat(*self.scales.get_unchecked(row))) }
     }
 }
 
@@ -548,19 +630,7 @@ impl Vectorized for QuantizeRow<'_> {
     type Output = f32;
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) -> f32 {
-        // Sixteen maxima side by side, for which there are vectors; zero times what is not finite is NaN.
-        let (mut most, mut rest) = ([0.0_f32; LANES], [0.0_f32; LANES]);
-        for values in self.values.chunks(LANES) {
-            for (i, value) in values.iter().enumerate() {
-                let size = value.abs();
-                most[i] = if size > most[i] { size } else { most[i] };
-                rest[i] += value * 0.0;
-            }
-        }
-        if rest.into_iter().any(f32::is_nan) {
-            return f32::NAN;
-        }
-        let largest = most.into_iter().fold(0.0_f32, f32::max);
+        let Some(largest) = largest_size(self.values) else { return f32::NAN };
         if largest == 0.0 {
             return 0.0;
         }
@@ -568,8 +638,7 @@ impl Vectorized for QuantizeRow<'_> {
         let (first, second) = self.codes.split_at_mut(self.depth);
         let mut sums = [0_i32; PARTS];
         for ((value, first), second) in self.values.iter().zip(first).zip(second) {
-            // Adding 1.5 * 2^23 rounds to the nearest whole number, ties to even, and leaves it in the low bits.
-            let code = (value * inverse + 12_582_912.0).to_bits().wrapping_sub(12_582_912.0_f32.to_bits()) as i32;
+            let code = whole(*value, inverse);
             let high = (code + 128) >> 8;
             let low = code - (high << 8);
             sums[0] += high;
@@ -580,4 +649,99 @@ impl Vectorized for QuantizeRow<'_> {
         *self.sums = sums;
         largest / LARGEST_CODE
     }
+}
+
+/// Rows as whole numbers of 15 bits and a scale each, with sums of groups.
+struct WholeRows {
+    /// `[rows, depth]`.
+    codes: Vec<i16>,
+    /// `[rows, groups]`: less the middle code times the group's sum.
+    starts: Vec<i32>,
+    /// `[rows, groups]`: the group's sum, exactly.
+    sums: Vec<f32>,
+    scales: Vec<f32>,
+}
+
+impl WholeRows {
+    fn new(isa: Isa, x: &[f32], rows: usize, inputs: usize, format: AffineFormat) -> Self {
+        let groups = inputs.div_ceil(format.group());
+        let depth = groups * format.group();
+        let mut codes = vec![0_i16; rows * depth];
+        let (mut starts, mut sums) = (vec![0_i32; rows * groups], vec![0.0_f32; rows * groups]);
+        let mut scales = vec![0.0_f32; rows];
+        let (codes_at, starts_at) = (Shared::new(codes.as_mut_ptr()), Shared::new(starts.as_mut_ptr()));
+        let (sums_at, scales_at) = (Shared::new(sums.as_mut_ptr()), Shared::new(scales.as_mut_ptr()));
+        parallel_ranges(rows, 4 * inputs, |first, end| {
+            for row in first..end {
+                // SAFETY: each row is written by one task, inside what was allocated.
+                unsafe {
+                    let codes = std::slice::from_raw_parts_mut(codes_at.at(row * depth), depth);
+                    let starts = std::slice::from_raw_parts_mut(starts_at.at(row * groups), groups);
+                    let sums = std::slice::from_raw_parts_mut(sums_at.at(row * groups), groups);
+                    let values = &x[row * inputs..(row + 1) * inputs];
+                    *scales_at.at(row) = vectorize(isa, WholeRow { values, codes, starts, sums, format });
+                }
+            }
+        });
+        Self { codes, starts, sums, scales }
+    }
+}
+
+struct WholeRow<'a> {
+    values: &'a [f32],
+    codes: &'a mut [i16],
+    starts: &'a mut [i32],
+    sums: &'a mut [f32],
+    format: AffineFormat,
+}
+
+impl Vectorized for WholeRow<'_> {
+    /// The scale: NaN if a value is not finite, so that the products are.
+    type Output = f32;
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(self) -> f32 {
+        let Some(largest) = largest_size(self.values) else { return f32::NAN };
+        if largest == 0.0 {
+            return 0.0;
+        }
+        let inverse = LARGEST_CODE / largest;
+        for (code, value) in self.codes.iter_mut().zip(self.values) {
+            *code = whole(*value, inverse) as i16;
+        }
+        let groups = self.codes.chunks_exact(self.format.group());
+        for ((codes, start), sum) in groups.zip(self.starts).zip(self.sums) {
+            let mut total = 0_i32;
+            for &code in codes {
+                total += i32::from(code);
+            }
+            *start = -self.format.middle() * total;
+            *sum = total as f32;
+        }
+        largest / LARGEST_CODE
+    }
+}
+
+/// The size of a row's largest value; `None` if a value is not finite.
+#[inline(always)]
+fn largest_size(values: &[f32]) -> Option<f32> {
+    // Sixteen maxima side by side, for which there are vectors; zero times what is not finite is NaN.
+    let (mut most, mut rest) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+    for values in values.chunks(LANES) {
+        for (i, value) in values.iter().enumerate() {
+            let size = value.abs();
+            most[i] = if size > most[i] { size } else { most[i] };
+            rest[i] += value * 0.0;
+        }
+    }
+    if rest.into_iter().any(f32::is_nan) {
+        return None;
+    }
+    Some(most.into_iter().fold(0.0_f32, f32::max))
+}
+
+/// A value times a factor as a whole number, ties to even.
+#[inline(always)]
+fn whole(value: f32, factor: f32) -> i32 {
+    // Adding 1.5 * 2^23 rounds to the nearest whole number, ties to even, and leaves it in the low bits.
+    (value * factor + 12_582_912.0).to_bits().wrapping_sub(12_582_912.0_f32.to_bits()) as i32
 }

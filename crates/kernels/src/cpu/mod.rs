@@ -6,6 +6,8 @@
 //! | [`lanes`] | sixteen f32 side by side, for each set of instructions |
 //! | [`tile`], `amx` | the innermost loops of products |
 //! | [`pack`] | matrices in panels |
+//! | [`affine`] | whole numbers of 8 or 4 bits in groups with scales and offsets |
+//! | `whole` | products of rows and affine groups |
 //! | [`linear`] | rows times packed matrices, with bias, activation and residual |
 //! | [`attention`] | segments of packed rows, online softmax |
 //! | [`conv`] | maps with channels last: dense, depthwise, inverted bottlenecks |
@@ -21,6 +23,7 @@
 // Tiles are loops over constants that the compiler unrolls.
 #![allow(clippy::needless_range_loop)]
 
+pub mod affine;
 pub mod aligned;
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -36,5 +39,6 @@ pub mod rows;
 pub mod scratch;
 mod team;
 pub mod tile;
+mod whole;
 
 pub use isa::Isa;

@@ -82,6 +82,7 @@ macro_rules! for_tiles {
         }
     }};
 }
+pub(super) use for_tiles;
 
 /// What the panels of a matrix hold, seen by the generic kernel.
 trait Panel: Copy {
@@ -184,7 +185,7 @@ unsafe fn float_tile<V: Lanes, B: Panel, const R: usize, const P: usize>(t: Bloc
 /// Calls a tile function with its number of rows and panels as constants. A column of one panel may be up to sixteen rows
 /// high; heights that are not listed are made of two.
 macro_rules! by_size {
-    ($t:expr, $body:ident, [$($generic:ty),*], $wide:expr) => {{
+    ($t:expr, $body:ident, [$($generic:tt),*], $wide:expr) => {{
         let t = $t;
         match (t.rows, t.panels) {
             (1, 1) => $body::<$($generic,)* 1, 1>(t),
@@ -238,6 +239,8 @@ macro_rules! by_size {
         }
     }};
 }
+
+pub(super) use by_size;
 
 /// Rows up to which a block is a column of single panels, so that they are read from memory once and in order, where
 /// registers allow.

@@ -16,13 +16,27 @@ use crate::models::Slot;
 use crate::state::State;
 
 /// The description of every path.
-const OPENAPI: &str = include_str!("../openapi.json");
+pub(super) const OPENAPI: &str = include_str!("../openapi.json");
 
-/// The page of `/`, its style and its script.
+/// The page of `/`, and that of `/docs`.
 const PAGE: &str = include_str!("../page.html");
-const ICON: &str = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="7" cy="7" r="4.5" fill="none" stroke="#d9601a" stroke-width="2.5"/><path d="m10.5 10.5 4 4" stroke="#d9601a" stroke-width="2.5" stroke-linecap="round"/></svg>"##;
-const PAGE_STYLE: &str = include_str!("../page.css");
-const PAGE_SCRIPT: &str = include_str!("../page.js");
+const DOCS: &str = include_str!("../docs.html");
+
+/// A file that a page asks for.
+pub(super) struct Part {
+    pub path: &'static str,
+    pub kind: &'static str,
+    pub text: &'static str,
+}
+
+/// Scripts, styles and the icon of the pages.
+pub(super) const PARTS: [Part; 5] = [
+    Part { path: "/icon.svg", kind: "image/svg+xml", text: include_str!("../icon.svg") },
+    Part { path: "/page.css", kind: "text/css; charset=utf-8", text: include_str!("../page.css") },
+    Part { path: "/page.js", kind: "text/javascript; charset=utf-8", text: include_str!("../page.js") },
+    Part { path: "/map.js", kind: "text/javascript; charset=utf-8", text: include_str!("../map.js") },
+    Part { path: "/docs.js", kind: "text/javascript; charset=utf-8", text: include_str!("../docs.js") },
+];
 
 /// The process answers.
 pub(super) async fn health() -> Json<Value> {
@@ -95,22 +109,18 @@ pub(super) async fn page() -> Response {
     part_of_page("text/html; charset=utf-8", PAGE)
 }
 
-/// Its style.
-pub(super) async fn page_style() -> Response {
-    part_of_page("text/css; charset=utf-8", PAGE_STYLE)
+/// The description of the interface as a page.
+pub(super) async fn docs() -> Response {
+    part_of_page("text/html; charset=utf-8", DOCS)
 }
 
-/// Its script.
-pub(super) async fn page_script() -> Response {
-    part_of_page("text/javascript; charset=utf-8", PAGE_SCRIPT)
+/// What a model that generates would answer: none of those served does.
+pub(super) async fn no_text() -> ApiError {
+    let message = "no model served here generates text or transcribes: those served give vectors or scores";
+    ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message).of("model")
 }
 
-/// Its icon.
-pub(super) async fn icon() -> Response {
-    part_of_page("image/svg+xml", ICON)
-}
-
-fn part_of_page(kind: &'static str, text: &'static str) -> Response {
+pub(super) fn part_of_page(kind: &'static str, text: &'static str) -> Response {
     let headers = [
         (CONTENT_TYPE, kind),
         (CONTENT_SECURITY_POLICY, "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),

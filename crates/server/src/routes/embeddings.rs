@@ -5,18 +5,19 @@ use std::time::Instant;
 
 use axum::extract::{Request as HttpRequest, State as FromState};
 use axum::response::Response;
-use omniburn::{OutputKind, Request, Role, Truncation};
+use omniburn::{Input, OutputKind, Request, Role, Truncation};
 use serde::{Deserialize, Serialize};
 
 use super::shared::{Asked, Batch, Shared, timed};
 use crate::error::ApiError;
 use crate::item::{Item, OneOrMany, RoleName, with_task};
+use crate::models::Lease;
 use crate::state::State;
 use crate::vector::{Encoded, Encoding};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body {
+pub(super) struct Body {
     input: OneOrMany<Item>,
     #[serde(default)]
     model: Option<String>,
@@ -87,12 +88,6 @@ async fn answer(
     begun: Instant,
 ) -> Result<Response, ApiError> {
     let encoding = encoding(body.encoding_format, body.embedding_type)?;
-    if body.late_chunking == Some(true) {
-        return Err(ApiError::field(
-            "late_chunking",
-            "late chunking is not built: embed the chunks as inputs of their own",
-        ));
-    }
     if body.normalized == Some(false) {
         return Err(ApiError::field("normalized", "vectors are of unit length; others are not given"));
     }
@@ -118,12 +113,18 @@ async fn answer(
         base = base.priority(priority);
     }
     let multi = body.return_multivector == Some(true);
+    if multi && body.late_chunking == Some(true) {
+        return Err(ApiError::field("return_multivector", "of late chunks each has one vector"));
+    }
     if multi {
         base = base.outputs([OutputKind::Multi]);
     }
-    lease.engine().embed_with(&[], &base)?;
     let items = body.input.into_vec();
     Batch::check(items.len(), "input", state)?;
+    if body.late_chunking == Some(true) {
+        return late_chunks(state, lease, items, base, encoding, begun).await;
+    }
+    lease.engine().embed_with(&[], &base)?;
     let inputs = items.into_iter().enumerate();
     let inputs = inputs.map(|(index, item)| item.read(&format!("input[{index}]"), lease.engine(), &base));
     let batch = Batch { inputs: inputs.collect::<Result<_, _>>()?, field: "input" };
@@ -146,6 +147,48 @@ async fn answer(
         model,
         usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
     };
+    Ok(timed(timings.into_iter(), begun, answer))
+}
+
+/// Jina's: the inputs are chunks of one text, which is read whole, with a space between two of them where none is. Each gets
+/// the mean of its own rows.
+async fn late_chunks(
+    state: &Arc<State>,
+    lease: Lease,
+    items: Vec<Item>,
+    base: Request,
+    encoding: Encoding,
+    begun: Instant,
+) -> Result<Response, ApiError> {
+    let (mut text, mut starts) = (String::new(), Vec::with_capacity(items.len()));
+    for (index, item) in items.into_iter().enumerate() {
+        let at = format!("input[{index}]");
+        let (Some(chunk), _) = item.text_or_media(&at)? else {
+            return Err(ApiError::field(at, "chunks of one text are texts"));
+        };
+        if !text.is_empty() && !text.ends_with(char::is_whitespace) && !chunk.starts_with(char::is_whitespace) {
+            text.push(' ');
+        }
+        starts.push(text.len());
+        text.push_str(&chunk);
+    }
+    let request = base.late_chunks_at(starts);
+    lease.engine().embed_with(&[], &request)?;
+    let model = lease.name().to_owned();
+    let batch = Batch { inputs: vec![(Input::text(text), request)], field: "input" };
+    // What is wrong with the whole text is of none of its chunks.
+    let results = batch.embed(state, lease).await.map_err(|error| match error.param.as_deref() {
+        Some("input[0]") => error.of("input"),
+        _ => error,
+    })?;
+    let tokens = results.iter().map(|result| result.tokens).sum();
+    let timings: Vec<_> = results.iter().map(|result| result.timings).collect();
+    let data = results.into_iter().flat_map(|result| result.chunks).enumerate().map(|(index, chunk)| {
+        let embedding = Some(encoding.of(chunk.embedding));
+        Datum { object: "embedding", index, embedding, embeddings: None }
+    });
+    let usage = Usage { prompt_tokens: tokens, total_tokens: tokens };
+    let answer = Answer { object: "list", data: data.collect(), model, usage };
     Ok(timed(timings.into_iter(), begun, answer))
 }
 

@@ -18,7 +18,7 @@ use crate::state::State;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body {
+pub(super) struct Body {
     query: Item,
     /// Cohere's and Jina's.
     #[serde(default)]

@@ -26,12 +26,13 @@ use crate::state::State;
 /// Hits of a search at most.
 const MOST_HITS: usize = 200;
 
+/// What is searched, in the address of a request or in its body.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Params {
-    /// Words and qualifiers, as on the command line.
-    #[serde(default)]
-    q: Option<String>,
+    /// Words and qualifiers, as on the command line; in a body also an image, audio or a video.
+    #[serde(default, alias = "query")]
+    q: Option<Item>,
     /// Hits at most; 10 unless told.
     #[serde(default)]
     n: Option<usize>,
@@ -42,7 +43,7 @@ pub(crate) struct Params {
     mode: Option<ModeName>,
     /// 0 to 1, or `auto`.
     #[serde(default)]
-    min_score: Option<String>,
+    min_score: Option<Score>,
     #[serde(default)]
     per_file: Option<usize>,
     /// The id of a file whose likes are sought.
@@ -54,27 +55,12 @@ pub(crate) struct Params {
     before: Option<String>,
 }
 
+/// A score as a number, or as a word: an address has nothing else.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SearchBody {
-    #[serde(default)]
-    query: Option<Item>,
-    #[serde(default)]
-    n: Option<usize>,
-    #[serde(default)]
-    kind: Option<String>,
-    #[serde(default)]
-    mode: Option<ModeName>,
-    #[serde(default)]
-    min_score: Option<Value>,
-    #[serde(default)]
-    per_file: Option<usize>,
-    #[serde(default)]
-    like: Option<String>,
-    #[serde(default)]
-    after: Option<String>,
-    #[serde(default)]
-    before: Option<String>,
+#[serde(untagged)]
+enum Score {
+    Number(f64),
+    Word(String),
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -106,43 +92,33 @@ pub(super) async fn by_url(
     params: Result<UrlQuery<Params>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
     let UrlQuery(params) = params.map_err(|error| ApiError::field("query", error.body_text()))?;
-    search(&state, params, None).await
+    search(&state, params).await
 }
 
 /// `POST /v1/search`: the query may be an image, audio or a video.
 pub(super) async fn by_body(FromState(state): Shared, request: HttpRequest) -> Result<Response, ApiError> {
-    let AskedJson { body, .. } = AskedJson::<SearchBody>::read(&state, request).await?;
-    let SearchBody { query, n, kind, mode, min_score, per_file, like, after, before } = body;
-    let min_score = min_score.map(|value| match value {
-        Value::String(text) => text,
-        other => other.to_string(),
-    });
-    let (q, media) = match query {
-        None => (None, None),
-        Some(Item::Text(text)) => (Some(text), None),
-        Some(Item::Typed(typed)) if typed.text.is_some() => (typed.text, None),
-        Some(other) => (None, Some(other.input("query")?)),
-    };
-    search(&state, Params { q, n, kind, mode, min_score, per_file, like, after, before }, media).await
+    let AskedJson { body, .. } = AskedJson::<Params>::read(&state, request).await?;
+    search(&state, body).await
 }
 
-async fn search(state: &Arc<State>, params: Params, media: Option<omniburn::Input>) -> Result<Response, ApiError> {
+async fn search(state: &Arc<State>, params: Params) -> Result<Response, ApiError> {
     let begun = Instant::now();
-    let hits = found(state, params, media).await?;
+    let hits = found(state, params).await?;
     let lit: Vec<Vec<[usize; 2]>> = hits.iter().map(lit).collect();
     let data = hits.iter().map(Hit::body).collect();
     Ok(Json(Answer { object: "list", data, lit, ms: begun.elapsed().as_secs_f64() * 1e3 }).into_response())
 }
 
 /// What is found, the best first.
-pub(crate) async fn found(
-    state: &Arc<State>,
-    params: Params,
-    media: Option<omniburn::Input>,
-) -> Result<Vec<Hit>, ApiError> {
+pub(crate) async fn found(state: &Arc<State>, params: Params) -> Result<Vec<Hit>, ApiError> {
     let finder = Arc::clone(finder(state)?);
     let now = SystemTime::now();
-    let mut query = Query::parse(params.q.as_deref().unwrap_or_default(), finder.home(), now)
+    let (text, media) = match params.q {
+        None => (None, None),
+        Some(Item::Text(text)) => (Some(text), None),
+        Some(item) => item.text_or_media("query")?,
+    };
+    let mut query = Query::parse(text.as_deref().unwrap_or_default(), finder.home(), now)
         .map_err(|error| of_index(IndexError::from(error)).of("q"))?;
     if let Some(kinds) = params.kind.as_deref().filter(|kinds| !kinds.is_empty()) {
         let kinds = kinds_of(kinds).map_err(|error| of_index(IndexError::from(error)).of("kind"))?;
@@ -158,7 +134,7 @@ pub(crate) async fn found(
         mode: params.mode.map_or(Mode::Hybrid, Mode::from),
         limit: limit(params.n, "n", 10)?,
         per_file: limit(params.per_file, "per_file", 1)?,
-        min_score: min_score(params.min_score.as_deref())?,
+        min_score: min_score(params.min_score)?,
     };
     let asked = match (params.like, media) {
         (Some(_), Some(_)) => return Err(ApiError::field("like", "either `like` or a query of its own")),
@@ -179,7 +155,7 @@ pub(crate) async fn found(
         ));
     }
     let lease = state.models.get(Some(finder.model())).await?;
-    refresh(state, &finder, lease.engine().clone());
+    refresh(state, &finder);
     let hits = state
         .calls
         .run(lease, move |lease, cancel| finder.search(lease.engine(), cancel, &query, asked, &options))
@@ -196,12 +172,14 @@ struct Answer<'a> {
     ms: f64,
 }
 
-/// Looks at the folders behind the answer.
-pub(super) fn refresh(state: &Arc<State>, finder: &Arc<Finder>, engine: omniburn::Engine) {
-    if state.options.index.as_ref().is_some_and(|index| index.refresh) {
-        let finder = Arc::clone(finder);
-        tokio::task::spawn_blocking(move || finder.refresh(&engine));
+/// Looks at the folders behind the answer, where the model is open: a look is no reason to open it, or to keep it open.
+fn refresh(state: &Arc<State>, finder: &Arc<Finder>) {
+    if !state.options.index.as_ref().is_some_and(|index| index.refresh) {
+        return;
     }
+    let Some(lease) = state.models.opened(finder.model()) else { return };
+    let finder = Arc::clone(finder);
+    tokio::task::spawn_blocking(move || finder.refresh(lease.engine()));
 }
 
 fn limit(asked: Option<usize>, name: &str, unless: usize) -> Result<usize, ApiError> {
@@ -212,14 +190,17 @@ fn limit(asked: Option<usize>, name: &str, unless: usize) -> Result<usize, ApiEr
     }
 }
 
-fn min_score(text: Option<&str>) -> Result<MinScore, ApiError> {
-    match text {
-        None | Some("") => Ok(MinScore::Any),
-        Some("auto") => Ok(MinScore::Auto),
-        Some(text) => match text.parse::<f32>() {
-            Ok(score) if (0.0..=1.0).contains(&score) => Ok(MinScore::At(score)),
-            _ => Err(ApiError::field("min_score", format!("`{text}` is neither a number from 0 to 1 nor auto"))),
-        },
+fn min_score(asked: Option<Score>) -> Result<MinScore, ApiError> {
+    let (number, shown) = match asked {
+        None => return Ok(MinScore::Any),
+        Some(Score::Word(word)) if word.is_empty() => return Ok(MinScore::Any),
+        Some(Score::Word(word)) if word == "auto" => return Ok(MinScore::Auto),
+        Some(Score::Word(word)) => (word.parse::<f32>().ok(), word),
+        Some(Score::Number(number)) => (Some(number as f32), number.to_string()),
+    };
+    match number.filter(|number| (0.0..=1.0).contains(number)) {
+        Some(number) => Ok(MinScore::At(number)),
+        None => Err(ApiError::field("min_score", format!("`{shown}` is neither a number from 0 to 1 nor auto"))),
     }
 }
 
@@ -238,9 +219,7 @@ pub(super) async fn status(FromState(state): Shared) -> Result<Json<Value>, ApiE
 /// What the index holds, as JSON.
 pub(crate) async fn held(state: &Arc<State>) -> Result<Value, ApiError> {
     let finder = Arc::clone(finder(state)?);
-    if let Ok(lease) = state.models.get(Some(finder.model())).await {
-        refresh(state, &finder, lease.engine().clone());
-    }
+    refresh(state, &finder);
     let indexing = finder.indexing();
     let status = tokio::task::spawn_blocking(move || finder.read(omniburn_index::Index::status)).await;
     let status = status.map_err(|error| ApiError::internal(&error))??;

@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Request as HttpRequest, State as FromState};
-use axum::response::Response;
-use omniburn::{Input, OutputKind, Priority, Request, Role, Truncation};
+use axum::response::{IntoResponse, Response};
+use omniburn::{Input, OutputKind, Priority, Request, Role, TextToken, Truncation};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::shared::{Asked, Batch, Shared, timed};
+use crate::calls::expected_wait;
 use crate::error::ApiError;
 use crate::item::OneOrMany;
 use crate::state::State;
@@ -18,7 +19,7 @@ use crate::vector::{Encoded, Encoding};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EmbedBody {
+pub(super) struct EmbedBody {
     inputs: OneOrMany<String>,
     #[serde(default)]
     truncate: Option<bool>,
@@ -42,7 +43,7 @@ impl EmbedBody {
 /// Which end of a long text is cut, and whether.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct Cut {
+pub(super) struct Cut {
     #[serde(default)]
     truncate: Option<bool>,
     #[serde(default)]
@@ -141,7 +142,7 @@ pub(super) async fn embed_sparse(FromState(state): Shared, request: HttpRequest)
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SimilarityBody {
+pub(super) struct SimilarityBody {
     inputs: Sentences,
     #[serde(default)]
     parameters: Option<Cut>,
@@ -149,7 +150,7 @@ struct SimilarityBody {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Sentences {
+pub(super) struct Sentences {
     source_sentence: String,
     sentences: Vec<String>,
 }
@@ -168,6 +169,67 @@ pub(super) async fn similarity(FromState(state): Shared, request: HttpRequest) -
     let timings: Vec<_> = results.iter().map(|result| result.timings).collect();
     let cosines: Vec<f32> = results[1..].iter().map(|result| results[0].embedding.cosine(&result.embedding)).collect();
     Ok(timed(timings.into_iter(), begun, cosines))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TokenizeBody {
+    inputs: OneOrMany<String>,
+    /// Whether the special tokens around a text are among them; they are unless told.
+    #[serde(default)]
+    add_special_tokens: Option<bool>,
+    /// `query`, `document` or `none`: what is put in front of the text, as [`embed`] does.
+    #[serde(default)]
+    prompt_name: Option<String>,
+}
+
+/// A token; places are characters of the text behind its prompt's beginning.
+#[derive(Serialize)]
+struct Token {
+    id: u32,
+    text: String,
+    special: bool,
+    start: Option<usize>,
+    stop: Option<usize>,
+}
+
+/// The tokens of texts as the model's tokenizer gives them.
+pub(super) async fn tokenize(FromState(state): Shared, request: HttpRequest) -> Result<Response, ApiError> {
+    let Asked { body, priority } = Asked::<TokenizeBody>::read(&state, request).await?;
+    let how = Cut { prompt_name: body.prompt_name, ..Cut::default() }.request(Role::Document, priority)?;
+    let texts = body.inputs.into_vec();
+    Batch::check(texts.len(), "inputs", &state)?;
+    let specials = body.add_special_tokens.unwrap_or(true);
+    let lease = state.models.get(None).await?;
+    let tokens = state.calls.run(lease, move |lease, cancel| {
+        let request = how.cancel(cancel);
+        let wait = expected_wait(&lease.engine().metrics(), Priority::Background);
+        let of = |(index, text): (usize, &String)| {
+            let found = lease.engine().tokens(text, &request, specials);
+            let whole = [lease.engine().prefix(&request), text].concat();
+            let named = found.map_err(|error| ApiError::item(format!("inputs[{index}]"), &error, wait));
+            named.map(|found| shown(&whole, found))
+        };
+        texts.iter().enumerate().map(of).collect::<Result<Vec<_>, ApiError>>()
+    });
+    Ok(Json(tokens.await??).into_response())
+}
+
+/// Tokens with their own part of the text in place of their name in the vocabulary.
+fn shown(text: &str, tokens: Vec<TextToken>) -> Vec<Token> {
+    // Where each character begins, so that a long text is not walked through for each of its tokens.
+    let begins: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+    let part = |chars: &std::ops::Range<usize>| {
+        let at = |place: usize| begins.get(place).copied().unwrap_or(text.len());
+        text.get(at(chars.start)..at(chars.end)).unwrap_or_default().to_owned()
+    };
+    let one = |TextToken { id, token, chars }: TextToken| match chars {
+        None => Token { id, text: token, special: true, start: None, stop: None },
+        Some(chars) => {
+            Token { id, text: part(&chars), special: false, start: Some(chars.start), stop: Some(chars.end) }
+        }
+    };
+    tokens.into_iter().map(one).collect()
 }
 
 /// What is served, in the words of text-embeddings-inference.

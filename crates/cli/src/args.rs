@@ -97,6 +97,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Print the completions of a shell
     Completions(CompletionsArgs),
+    /// Print a manual page
+    Man(ManArgs),
 }
 
 /// `omniburn convert`.
@@ -594,6 +596,21 @@ pub struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
+}
+
+/// `omniburn man`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  omniburn man search | man -l -
+  omniburn man > omniburn.1
+  omniburn man --all ~/.local/share/man/man1")]
+pub struct ManArgs {
+    /// The verb, such as search, or two for one below it: index status [default: the program as a whole]
+    #[arg(value_name = "VERB", num_args = 0..=2)]
+    pub verb: Vec<String>,
+    /// Write the pages of the program and of every verb into this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "verb")]
+    pub all: Option<PathBuf>,
 }
 
 /// `--role`.

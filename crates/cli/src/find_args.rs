@@ -219,8 +219,12 @@ id (for `omniburn get`), and scores: the cosine (semantic) and bm25 (words).
 
 score lies from 0 to 1. By meaning it is read from how seldom something unrelated has a cosine as high, where the model was measured \
 (the one that ships is), so that it can be compared between kinds; else it is the cosine. By words it is made of the share of the query's \
-words, and 0.95 where all are there; both together are worth more than either. --min-score auto cuts at 0.75, which one unrelated \
-item in a hundred reaches by meaning; 0.9 is what one in a thousand reaches.
+words, and 0.95 where all are there; both together are worth more than either. One unrelated item in a hundred reaches 0.75 by \
+meaning, and one in a thousand 0.9.
+
+--min-score auto gives what is related: what would hardly be the best of all items that were compared, were it not, so that the more \
+there are, or the fewer qualifiers, the more is asked; or what has the query's words, seldom ones among them. Nothing is related \
+by words that are everywhere.
 
 Nothing found: exit code 0, nothing on standard output, a sentence on standard error.",
     after_help = "Examples:
@@ -294,11 +298,17 @@ pub struct SearchArgs {
 
 ID is a hit's id or the beginning of it; behind a colon stands a place: line=12, line=12-40, page=3, or seconds, t=12.5-20 or t=12.5. \
 The file is read as it is now. Seconds of audio come as WAV (mono, 16 bits; t=12.5 goes on to the end), the frame of a video that is \
-shown then, or in the middle of the stretch, as PNG. Without a place images, audio and video are given as they are. What is no text goes \
-to a pipe, or to a file with --out.",
+shown then, or in the middle of the stretch, as PNG, and so does a page of a PDF that shows more than its text; --image gives any page \
+of a PDF so. Without a place images, audio and video are given as they are. What is no text goes to a pipe, or to a file with --out.
+
+--about gives one JSON object in place of the file: path, kind, size, mtime, title, taken (of a photograph, in seconds since 1970) and \
+tags (of audio and video: ID3, Vorbis comments, those of MP4 and Matroska). Where a photograph was taken is in no index; --place reads \
+it from the file.",
     after_help = "Examples:
   omniburn get a1b2c3
   omniburn get a1b2c3:page=3
+  omniburn get a1b2c3:page=3 --image --out page.png
+  omniburn get 7c6b5a --about
   omniburn get a1b2c3:line=120-160 --out part.txt
   omniburn get 0f9e8d:t=63 --out frame.png
   omniburn get 7c6b5a:t=10-20 --out seconds.wav"
@@ -307,6 +317,15 @@ pub struct GetArgs {
     /// The hit
     #[arg(value_name = "ID[:LOCATOR]")]
     pub hit: String,
+    /// The image of a page of a PDF, as PNG, whatever text it has
+    #[arg(long)]
+    pub image: bool,
+    /// What the file says of itself, as one JSON object
+    #[arg(long, conflicts_with = "image")]
+    pub about: bool,
+    /// With --about: where a photograph was taken, too
+    #[arg(long, requires = "about")]
+    pub place: bool,
     /// Write to this file in place of standard output
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -323,7 +342,8 @@ audio and video.
 
 FILE has a query a line, and none of them may have anything to do with what lies in the folders: each pair of a query and an item \
 counts as unrelated. The cosines that a half, a tenth, a hundredth and a thousandth of the pairs exceed become the scores 0.1, 0.5, \
-0.75 and 0.9. A modality needs a thousand pairs. The result is one line of JSON; as calibration.json in the folder of a record it \
+0.75 and 0.9; the mean of the queries is kept, and for --min-score auto the same is measured without what an item has in common with \
+it. A modality needs a thousand pairs. The result is one line of JSON; as calibration.json in the folder of a record it \
 counts for every index of that record. The model that ships has one.",
     after_help = "Examples:
   omniburn calibrate --queries unrelated.txt ~/Pictures ~/Music --out records/small/calibration.json --model records/small"

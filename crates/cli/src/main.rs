@@ -97,6 +97,7 @@ fn run() -> u8 {
         (Command::Doctor(args), _) => commands::doctor::run(&args),
         (Command::Bench(args), _) => commands::bench::run(&args),
         (Command::Completions(args), _) => commands::completions::run(&args),
+        (Command::Man(args), _) => commands::man::run(&args),
         (Command::Embed(_) | Command::Compare(_) | Command::Replay(_), None) => {
             unreachable!("a verb that was read has matches")
         }

@@ -1,4 +1,7 @@
-//! How fast an index of many chunks is searched: `cargo run --release --package omniburn-index --example speed -- CHUNKS`.
+//! How fast an index of many chunks is searched, and looked through when nothing changed:
+//! `cargo run --release --package omniburn-index --example speed -- CHUNKS [CHUNKS_A_FILE [FOLDER IDENTITY]]`.
+//!
+//! With a folder and the embedding identity of a model of 384 values the index stays there, so that a program can be timed on it.
 //!
 //! The texts are made up and the vectors are pseudo-random, so that the search itself is what is timed. Beside the times stands
 //! what this machine reads from memory, because an exact search is that.
@@ -6,7 +9,7 @@
 use std::error::Error;
 use std::fmt::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use omniburn_index::{
@@ -20,12 +23,15 @@ const TOKENS: usize = 12;
 const LINE_WORDS: usize = 9;
 /// Words that there are; the seldom ones have the high numbers.
 const WORDS: usize = 50_000;
-/// Chunks of a file.
+/// Chunks of a file, unless told.
 const FILE_CHUNKS: usize = 100;
 const ROUNDS: usize = 31;
+const LOOKS: usize = 5;
 
-/// Pseudo-random vectors of unit length.
-struct Noise;
+/// Pseudo-random vectors of unit length, under the name of a model.
+struct Noise {
+    identity: String,
+}
 
 fn noise(seed: u64) -> Vec<f32> {
     let mut random = fastrand::Rng::with_seed(seed);
@@ -37,7 +43,7 @@ fn noise(seed: u64) -> Vec<f32> {
 impl Embedder for Noise {
     fn profile(&self) -> EmbedderProfile {
         EmbedderProfile {
-            identity: "noise/1".into(),
+            identity: self.identity.clone(),
             model: "noise".into(),
             dim: DIM,
             max_tokens: TOKENS,
@@ -72,11 +78,11 @@ fn word(random: &mut fastrand::Rng) -> usize {
     (WORDS as f64).powf(random.f64()) as usize
 }
 
-fn write_files(folder: &Path, chunks: usize) -> std::io::Result<()> {
+fn write_files(folder: &Path, chunks: usize, in_file: usize) -> std::io::Result<()> {
     let mut random = fastrand::Rng::with_seed(1);
-    for file in 0..chunks.div_ceil(FILE_CHUNKS) {
+    for file in 0..chunks.div_ceil(in_file) {
         let mut text = String::new();
-        for _ in 0..FILE_CHUNKS.min(chunks - file * FILE_CHUNKS) {
+        for _ in 0..in_file.min(chunks - file * in_file) {
             for _ in 0..LINE_WORDS {
                 let _ = write!(text, "w{} ", word(&mut random));
             }
@@ -115,18 +121,35 @@ fn spread(mut times: Vec<Duration>) -> [f64; 3] {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let chunks: usize = std::env::args().nth(1).ok_or("expected how many chunks")?.parse()?;
+    let mut args = std::env::args().skip(1);
+    let chunks: usize = args.next().ok_or("expected how many chunks")?.parse()?;
+    let in_file: usize = args.next().map_or(Ok(FILE_CHUNKS), |count| count.parse())?;
     let scratch = tempfile::tempdir()?;
-    let files = scratch.path().join("files");
-    std::fs::create_dir(&files)?;
-    write_files(&files, chunks)?;
-    let mut index = Index::open_or_begin(&scratch.path().join("index"), &Noise.profile())?;
+    let folder = args.next().map_or_else(|| scratch.path().to_path_buf(), PathBuf::from);
+    let noise_model = Noise { identity: args.next().unwrap_or_else(|| "noise/1".into()) };
+    let files = folder.join("files");
+    std::fs::create_dir_all(&files)?;
+    write_files(&files, chunks, in_file)?;
+    // As if they had been there for a while: a file that was changed just now is read again.
+    for entry in std::fs::read_dir(&files)? {
+        let file = std::fs::File::options().write(true).open(entry?.path())?;
+        file.set_modified(SystemTime::now() - Duration::from_secs(3600))?;
+    }
+    let mut index = Index::open_or_begin(&folder.join("index"), &noise_model.profile())?;
     let control = Control { interrupted: &|| false, progress: &|_| {} };
     let root = Root { path: files.canonicalize()?, rules: Rules::default() };
     let begun = Instant::now();
-    index.update(&Noise, &[root], Duration::ZERO, &control)?;
+    index.update(&noise_model, &[root], Duration::ZERO, &control)?;
     let status = index.status()?;
     println!("{} chunks indexed in {:.1} s, {} MiB", status.chunks, begun.elapsed().as_secs_f64(), status.bytes >> 20);
+    let mut looks = Vec::new();
+    for _ in 0..LOOKS {
+        let begun = Instant::now();
+        index.update(&noise_model, &[], Duration::ZERO, &control)?;
+        looks.push(begun.elapsed());
+    }
+    let [least, median, _] = spread(looks);
+    println!("{} unchanged files looked through: least {least:.1} ms, median {median:.1}", chunks.div_ceil(in_file));
 
     let mut random = fastrand::Rng::with_seed(2);
     let mut search = |mode: Mode| -> Result<[f64; 3], Box<dyn Error>> {

@@ -3,6 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use omniburn_media::RgbImage;
+
 use crate::error::Fault;
 use crate::kind::Modality;
 
@@ -13,6 +15,8 @@ pub enum Content {
     Text(String),
     /// An image file.
     Image(PathBuf),
+    /// An image that was drawn, such as a page.
+    Pixels(RgbImage),
     /// An audio file.
     Audio(PathBuf),
     /// A video file.
@@ -24,7 +28,7 @@ impl Content {
     pub fn modality(&self) -> Modality {
         match self {
             Content::Text(_) => Modality::Text,
-            Content::Image(_) => Modality::Image,
+            Content::Image(_) | Content::Pixels(_) => Modality::Image,
             Content::Audio(_) => Modality::Audio,
             Content::Video(_) => Modality::Video,
         }

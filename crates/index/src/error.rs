@@ -103,6 +103,14 @@ pub enum IndexError {
         /// Name of the model.
         model: String,
     },
+    /// A calibration of the index's model that cannot be of it.
+    #[error("the calibration: `centre` has {found} values, expected {expected}")]
+    Calibration {
+        /// Values of its centre.
+        found: usize,
+        /// The dimension of the index.
+        expected: usize,
+    },
     /// Nothing is found under an id.
     #[error("no file of the index has the id `{id}`")]
     UnknownId {

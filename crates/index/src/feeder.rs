@@ -47,6 +47,7 @@ fn input_of(content: Content) -> Input {
     match content {
         Content::Text(text) => Input::text(text),
         Content::Image(path) => Input::image_file(path),
+        Content::Pixels(image) => Input::image_pixels(image),
         Content::Audio(path) => Input::audio_file(path),
         Content::Video(path) => Input::video_file(path),
     }

@@ -1,4 +1,5 @@
-//! A hit opened: lines or a page as text, seconds of audio as WAV, the frame of a video as PNG, or the file as it is.
+//! A hit opened: lines or a page as text, seconds of audio as WAV, the frame of a video or a page as PNG, or the file as it is;
+//! and what a file says of itself.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -58,10 +59,14 @@ pub fn content_of_file(path: &Path) -> Result<Content, Fault> {
         Modality::Audio => Content::Audio(path.into()),
         Modality::Video => Content::Video(path.into()),
         Modality::Text => {
-            let text = extract::text_of(path, kind)?.sections.into_iter().map(|section| section.text);
-            let text: String = text.collect::<Vec<_>>().join("\n").trim_start().chars().take(MOST_CHARACTERS).collect();
-            if text.is_empty() {
-                return Err(Fault::new("empty", "found no text in it"));
+            let sections = extract::text_of(path, kind)?.sections;
+            let drawn = sections.iter().find(|section| section.image).and_then(|section| section.page);
+            let text: Vec<String> = sections.into_iter().map(|section| section.text).collect();
+            let text: String = text.join("\n").trim_start().chars().take(MOST_CHARACTERS).collect();
+            match drawn {
+                Some(page) if text.is_empty() => return extract::Drawing::open(path)?.page(page).map(Content::Pixels),
+                _ if text.is_empty() => return Err(Fault::new("empty", "found no text in it")),
+                _ => {}
             }
             Content::Text(text)
         }
@@ -84,6 +89,56 @@ pub(crate) fn file_of(db: &Database, id: &str) -> Result<FileRow, IndexError> {
         0 => Err(unknown()),
         1 => Ok(found.swap_remove(0)),
         _ => Err(IndexError::AmbiguousId { id: id.into(), ids: found.iter().map(hex).collect() }),
+    }
+}
+
+/// The image of a page of a PDF, as PNG.
+pub(crate) fn page_image(path: &Path, kind: Kind, page: u32) -> Result<Opened, IndexError> {
+    let drawn = || {
+        if kind != Kind::Pdf {
+            return Err(Fault::new("bad_item", format!("{kind} has no pages that can be drawn")));
+        }
+        part::png_bytes(&extract::Drawing::open(path)?.page(page)?)
+    };
+    let bytes = drawn().map_err(|fault| IndexError::File { path: path.into(), fault })?;
+    Ok(Opened::Part { path: path.into(), kind: Kind::Image, bytes })
+}
+
+/// What a file says of itself, as it is now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct About {
+    /// The file.
+    pub path: PathBuf,
+    /// Its kind.
+    pub kind: Kind,
+    /// Bytes.
+    pub size: i64,
+    /// When it was changed, in nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Its title.
+    pub title: Option<String>,
+    /// When a photograph was taken, in nanoseconds since 1970.
+    pub taken_ns: Option<i64>,
+    /// Tags of audio and video.
+    pub tags: Vec<omniburn_media::MediaTag>,
+    /// Where a photograph was taken: latitude and longitude in degrees. Only where it is asked for.
+    pub place: Option<(f64, f64)>,
+}
+
+/// What a file says of itself.
+pub(crate) fn about(file: FileRow, with_place: bool) -> About {
+    let FileRow { path, kind, size, mtime_ns, title, .. } = file;
+    let image = kind == Kind::Image;
+    let tags = if kind.modality() == Modality::Text || image { Vec::new() } else { omniburn_media::media_tags(&path) };
+    About {
+        taken_ns: if image { extract::taken_ns(&path) } else { None },
+        place: if image && with_place { extract::place_of(&path) } else { None },
+        path,
+        kind,
+        size,
+        mtime_ns,
+        title,
+        tags,
     }
 }
 
@@ -111,7 +166,16 @@ pub(crate) fn open(path: &Path, kind: Kind, locator: Locator) -> Result<Opened, 
         Locator::Whole => text.sections.into_iter().map(|section| section.text).collect::<Vec<_>>().join("\n\u{c}"),
         Locator::Page(page) => {
             let found = text.sections.into_iter().find(|section| section.page == Some(page));
-            found.ok_or_else(|| file_fault("not_found", format!("page {page} is not there: it has {pages}")))?.text
+            let found =
+                found.ok_or_else(|| file_fault("not_found", format!("page {page} is not there: it has {pages}")))?;
+            if found.image {
+                match page_image(path, kind, page) {
+                    // What cannot be drawn has its text, where there is some.
+                    Err(_) if !found.text.is_empty() => {}
+                    drawn => return drawn,
+                }
+            }
+            found.text
         }
         Locator::Lines { first, last } if pages == 0 => {
             let all: Vec<&str> = text.sections.iter().flat_map(|section| section.text.lines()).collect();

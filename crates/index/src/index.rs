@@ -11,7 +11,7 @@ use crate::calibration::Calibration;
 use crate::crawl::{Root, Rules};
 use crate::embedder::{Embedder, EmbedderProfile};
 use crate::error::{Fault, IndexError};
-use crate::get::{self, Opened};
+use crate::get::{self, About, Opened};
 use crate::kind::Modality;
 use crate::locator::Locator;
 use crate::look::Known;
@@ -78,11 +78,16 @@ impl Index {
     /// The scores of its model, where they were measured; those of another model are not taken.
     ///
     /// # Errors
-    /// Whatever the database gives.
+    /// [`IndexError::Calibration`] for a centre of another dimension; whatever the database gives.
     pub fn calibrate(&mut self, calibration: Calibration) -> Result<(), IndexError> {
-        if calibration.identity == self.db.meta()?.identity {
-            self.calibration = calibration;
+        let meta = self.db.meta()?;
+        if calibration.identity != meta.identity {
+            return Ok(());
         }
+        if ![0, meta.dim].contains(&calibration.centre.len()) {
+            return Err(IndexError::Calibration { found: calibration.centre.len(), expected: meta.dim });
+        }
+        self.calibration = calibration;
         Ok(())
     }
 
@@ -297,8 +302,7 @@ impl Index {
         if !now.is_ok_and(|now| (now.size, now.mtime_ns) == (file.size, file.mtime_ns)) {
             return Ok(None);
         }
-        let mean = map::unit_mean(&self.db, &mut Rows::of(&self.db)?, file.content, self.db.meta()?.dim)?;
-        Ok(mean.map(|mean| (mean, file.kind.modality())))
+        map::unit_mean(&self.db, &mut Rows::of(&self.db)?, file.content, self.db.meta()?.dim)
     }
 
     /// The files on a plane, at most `most` of them, evenly taken from all in the order in which they were indexed; a file's
@@ -327,13 +331,30 @@ impl Index {
     }
 
     /// Opens a file by its id, or a place of it: lines or a page as text, some seconds of audio as WAV, the frame of a video as
-    /// PNG.
+    /// PNG, and as PNG also a page of a PDF that shows more than its text.
     ///
     /// # Errors
     /// [`IndexError::UnknownId`], [`IndexError::AmbiguousId`], [`IndexError::File`].
     pub fn get(&self, id: &str, locator: Locator) -> Result<Opened, IndexError> {
         let file = get::file_of(&self.db, id)?;
         get::open(&file.path, file.kind, locator)
+    }
+
+    /// The image of a page of a PDF, from 1, as PNG.
+    ///
+    /// # Errors
+    /// As [`Index::get`]; [`IndexError::File`] for a file that is no PDF, and a page that takes too much to be drawn.
+    pub fn page_image(&self, id: &str, page: u32) -> Result<Opened, IndexError> {
+        let file = get::file_of(&self.db, id)?;
+        get::page_image(&file.path, file.kind, page)
+    }
+
+    /// What a file says of itself as it is now; the place where a photograph was taken only `with_place`.
+    ///
+    /// # Errors
+    /// [`IndexError::UnknownId`], [`IndexError::AmbiguousId`].
+    pub fn about(&self, id: &str, with_place: bool) -> Result<About, IndexError> {
+        Ok(get::about(get::file_of(&self.db, id)?, with_place))
     }
 
     /// Reads the whole database for damage.

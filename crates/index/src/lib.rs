@@ -46,13 +46,13 @@ mod update;
 mod watch;
 mod words;
 
-pub use calibration::{AUTO_SCORE, Calibration, PairCalibration};
+pub use calibration::{Calibration, PairCalibration};
 pub use crawl::{Root, Rules};
 pub use embedder::{Content, Embedder, EmbedderProfile, Vector};
 pub use error::{Fault, IndexError, QueryError};
 #[cfg(feature = "engine")]
 pub use feeder::EngineEmbedder;
-pub use get::{Opened, content_of_file};
+pub use get::{About, Opened, content_of_file};
 pub use index::{Index, Sought, canonical, query_vector};
 pub use kind::{Kind, Modality};
 pub use locator::{Locator, LocatorBody};

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 use crate::error::IndexError;
-use crate::kind::Kind;
+use crate::kind::{Kind, Modality};
 use crate::store::{Database, FileRow, Rows, heads};
 
 /// Steps of the power iteration at most.
@@ -72,7 +72,7 @@ pub(crate) fn map(db: &Database, most: usize) -> Result<CollectionMap, IndexErro
     for index in 0..drawn {
         let id = ids[index * ids.len() / drawn];
         let Some(file) = db.files_where("f.id = ?1", &[&id])?.into_iter().next() else { continue };
-        if let Some(vector) = unit_mean(db, &mut rows, file.content, dim)? {
+        if let Some((vector, _)) = unit_mean(db, &mut rows, file.content, dim)? {
             files.push(file);
             values.extend(vector);
         }
@@ -89,21 +89,25 @@ pub(crate) fn map(db: &Database, most: usize) -> Result<CollectionMap, IndexErro
     Ok(CollectionMap { points: files.into_iter().zip(places).map(point).collect(), files: ids.len(), explained })
 }
 
-/// The unit mean of the vectors of a content's chunks: `[dim]`; `None` where it has none, or they cancel each other out.
+/// The unit mean of the vectors of a content's chunks, `[dim]`, and what they are made from; `None` where it has none, or they
+/// cancel each other out. Only those count that are made from the same as the first: images of pages stand beside their texts.
 pub(crate) fn unit_mean(
     db: &Database,
     rows: &mut Rows<'_>,
     content: i64,
     dim: usize,
-) -> Result<Option<Vec<f32>>, IndexError> {
-    let mut sum = vec![0f64; dim];
+) -> Result<Option<(Vec<f32>, Modality)>, IndexError> {
+    let (mut sum, mut of) = (vec![0f64; dim], None);
     for (_, row) in db.chunks_of(content)? {
         let Some(row) = row else { continue };
-        let (values, _) = rows.get(row)?;
-        sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(value));
+        let (values, modality) = rows.get(row)?;
+        if *of.get_or_insert(modality) == modality {
+            sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(value));
+        }
     }
     let length = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
-    Ok((length > 0.0).then(|| sum.into_iter().map(|value| (value / length) as f32).collect()))
+    let of = of.filter(|_| length > 0.0);
+    Ok(of.map(|of| (sum.into_iter().map(|value| (value / length) as f32).collect(), of)))
 }
 
 /// The places of rows along their two principal components, `[rows][2]`, and the share of the variance along each. The rows

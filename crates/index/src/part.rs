@@ -80,7 +80,15 @@ pub(crate) fn frame(path: &Path, time_s: f64) -> Result<Vec<u8>, Fault> {
     };
     video.frames_at(&[time_s], &mut keep).map_err(fault)?;
     let frame = shown.ok_or_else(|| Fault::new("corrupt", "found no frame"))?;
-    png_of(&frame).map_err(|e| Fault::new("corrupt", format!("the frame cannot be written as PNG: {e}")))
+    png_bytes(&frame)
+}
+
+/// An image as PNG.
+///
+/// # Errors
+/// [`Fault`] where it cannot be written.
+pub(crate) fn png_bytes(image: &RgbImage) -> Result<Vec<u8>, Fault> {
+    png_of(image).map_err(|e| Fault::new("corrupt", format!("the image cannot be written as PNG: {e}")))
 }
 
 fn png_of(image: &RgbImage) -> Result<Vec<u8>, png::EncodingError> {

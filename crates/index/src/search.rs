@@ -8,6 +8,11 @@
 //! them nearly everything. In a fusion by rank one common word would be worth as much as the best place by meaning; what this
 //! finds is measured by `cargo xtask eval-find`.
 //!
+//! With [`MinScore::Auto`] only what is related is found: what is so seldom among unrelated items that the best of all that were
+//! compared would hardly be so by chance, or has the query's words, seldom ones among them; beside such a thing, what one unrelated
+//! item in a hundred is. What words say counts no more than how
+//! seldom they are, so that words which are everywhere make nothing related.
+//!
 //! Where it is not calibrated, cosines and words cannot be compared, and the lists are fused by reciprocal rank (Cormack, Clarke
 //! and Büttcher 2009, k = 60), a place by words counting as much as the same share.
 
@@ -19,7 +24,7 @@ use rusqlite::types::Value;
 use serde::Serialize;
 
 use crate::bits::Bits;
-use crate::calibration::{AUTO_SCORE, Calibration};
+use crate::calibration::{Calibration, rarity_of_evidence, related_from};
 use crate::error::{IndexError, QueryError};
 use crate::kind::{Kind, Modality};
 use crate::locator::{Locator, LocatorBody};
@@ -28,7 +33,7 @@ use crate::query::Query;
 use crate::scan::{self, Blocks, Scored};
 use crate::snippet::Snippet;
 use crate::store::{ChunkRow, Database, FileRow, PageHead, heads};
-use crate::words::{self, Condition, Match, Terms, Weights};
+use crate::words::{self, Condition, Match, Share, Terms, Weights};
 
 /// The constant of reciprocal rank fusion.
 const RANK_CONSTANT: f64 = 60.0;
@@ -40,6 +45,11 @@ const WORDS_DEPTH: usize = 64;
 const ENOUGH: usize = 40;
 /// The evidence of a chunk that has every word of the query.
 const ALL_WORDS_SCORE: f32 = 0.95;
+/// The share of the query's words, and the rarity of those, from which something is related by its words alone: nearly all of
+/// them, and no more than one chunk in twenty has them by chance.
+const WORDS_RELATED: Share = Share { share: 0.9, rarity: 1.3 };
+/// The rarity of what is related beside something that is: one unrelated item in a hundred.
+const RELATED_BESIDE: f32 = 2.0;
 
 /// Which searches are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,7 +71,7 @@ pub enum MinScore {
     Any,
     /// From a score on, 0 to 1.
     At(f32),
-    /// From the score on that one unrelated item in a hundred has; for calibrated models.
+    /// What is related: what would hardly be the best of all that were compared, were it not; for calibrated models.
     Auto,
 }
 
@@ -196,13 +206,23 @@ struct Found {
     semantic: Option<f32>,
     calibrated: f32,
     bm25: Option<f64>,
-    /// What its words say, from 0 to [`ALL_WORDS_SCORE`].
-    words: f32,
+    /// Which of the query's words it has.
+    words: Share,
+    /// How seldom something unrelated is as near, as a power of ten; where it was asked for.
+    rarity: f32,
 }
 
 impl Found {
     fn score(&self) -> f32 {
-        both(self.calibrated, self.words)
+        both(self.calibrated, evidence(self.words))
+    }
+
+    /// Whether it is related, with what the name of its file says.
+    fn is_related(&self, name: Share, from: f32) -> bool {
+        let all = |words: &Share| words.share >= WORDS_RELATED.share && words.rarity >= WORDS_RELATED.rarity;
+        let worth = |words: Share| rarity_of_evidence(evidence(words)).min(words.rarity);
+        // The same words in a text and in its name are said once.
+        self.rarity + worth(self.words).max(worth(name)) >= from || [self.words, name].iter().any(all)
     }
 }
 
@@ -211,9 +231,9 @@ fn both(one: f32, other: f32) -> f32 {
     1.0 - (1.0 - one.clamp(0.0, 1.0)) * (1.0 - other.clamp(0.0, 1.0))
 }
 
-/// The evidence of something that has a share of the query's words.
-fn evidence(share: f32) -> f32 {
-    ALL_WORDS_SCORE * share * share
+/// The evidence of something that has a share of the query's words, from 0 to [`ALL_WORDS_SCORE`].
+fn evidence(words: Share) -> f32 {
+    ALL_WORDS_SCORE * words.share * words.share
 }
 
 /// Searches.
@@ -250,19 +270,25 @@ fn search_within(
     // Contents of each chunk that was found, and the lists of contents, best first.
     let mut contents: HashMap<i64, i64> = HashMap::new();
     let mut lists: [Vec<(i64, f64)>; 3] = Default::default();
+    let related_only = options.min_score == MinScore::Auto;
+    let mut related = None;
     if let (Some((vector, modality)), true) = (asked.vector, options.mode != Mode::Words) {
+        let heads = heads(db)?;
+        let groups = allowed(db, &heads, &condition)?;
+        related = related_only.then(|| related_from(groups.iter().map(Bits::count).sum()));
         let enough = ENOUGH.max(2 * options.limit);
-        for near in by_meaning(db, calibration, vector, modality, &condition, depth, enough)? {
-            let Near { chunk, content, found, calibrated } = near;
+        let near = Nearness { db, calibration, vector, modality, heads, groups };
+        for near in near.chunks(depth, enough, related_only)? {
+            let Near { chunk, content, found, calibrated, rarity } = near;
             let there = chunks.entry(chunk).or_default();
-            (there.semantic, there.calibrated) = (Some(found.score), calibrated);
+            (there.semantic, there.calibrated, there.rarity) = (Some(found.score), calibrated, rarity);
             contents.insert(chunk, content);
             lists[0].push((content, 1.0));
         }
     }
     let weights = Weights::of(db, &terms)?;
     for Match { id, bm25 } in words::chunks(db, &terms, &condition, WORDS_DEPTH.max(4 * options.limit))? {
-        let words = evidence(weights.share(|term| words::chunk_has(db, id, term))?);
+        let words = weights.share(|term| words::chunk_has(db, id, term))?;
         let there = chunks.entry(id).or_default();
         (there.bm25, there.words) = (Some(bm25), words);
         let content = match contents.get(&id) {
@@ -271,19 +297,19 @@ fn search_within(
         };
         contents.insert(id, content);
         // Alone, the order of bm25 is the order.
-        lists[1].push((content, if options.mode == Mode::Words { 1.0 } else { f64::from(words) }));
+        lists[1].push((content, if options.mode == Mode::Words { 1.0 } else { f64::from(evidence(words)) }));
     }
     // Files found by name, with bm25 and what their words say.
-    let mut named: BTreeMap<i64, (f64, f32)> = BTreeMap::new();
+    let mut named: BTreeMap<i64, (f64, Share)> = BTreeMap::new();
     let mut best: HashMap<i64, f32> = HashMap::new();
     let every = options.mode == Mode::Hybrid;
     for Match { id, bm25 } in words::names(db, &terms, every, &condition, depth)? {
-        let words = evidence(weights.share(|term| words::name_has(db, id, term))?);
+        let words = weights.share(|term| words::name_has(db, id, term))?;
         for file in db.files_where("f.id = ?1", &[&id])? {
             named.insert(file.id, (bm25, words));
             lists[2].push((file.content, 1.0));
             let there = best.entry(file.content).or_default();
-            *there = there.max(words);
+            *there = there.max(evidence(words));
         }
     }
     let mut order = fused(&mut lists);
@@ -304,26 +330,37 @@ fn search_within(
     for (chunk, content) in &contents {
         by_content.entry(*content).or_default().push(*chunk);
     }
-    let view = View { db, condition: &condition, terms: &terms, named: &named, asked };
-    let mut hits: Vec<Hit> = Vec::new();
+    if related_only && related.is_none() {
+        related = Some(related_from(allowed(db, &heads(db)?, &condition)?.iter().map(Bits::count).sum()));
+    }
     let min = match options.min_score {
-        MinScore::Any => f32::NEG_INFINITY,
+        MinScore::Any | MinScore::Auto => f32::NEG_INFINITY,
         MinScore::At(score) => score,
-        MinScore::Auto => AUTO_SCORE,
     };
-    for content in order {
-        if hits.len() >= options.limit {
-            break;
-        }
-        let of_content = by_content.remove(&content).unwrap_or_default();
-        let ranks = [0, 1, 2].map(|list| lists[list].iter().position(|(there, _)| *there == content).map(|at| at + 1));
-        for hit in view.hits(content, of_content, &chunks, options.per_file)? {
-            if hit.score >= min && hits.len() < options.limit {
-                hits.push(Hit { rank: hits.len() + 1, ranks, ..hit });
+    let collect = |related: Option<f32>, limit: usize| -> Result<Vec<Hit>, IndexError> {
+        let view = View { db, condition: &condition, terms: &terms, named: &named, asked, related };
+        let mut hits: Vec<Hit> = Vec::new();
+        for content in &order {
+            if hits.len() >= limit {
+                break;
+            }
+            let of_content = by_content.get(content).cloned().unwrap_or_default();
+            let ranks =
+                [0, 1, 2].map(|list| lists[list].iter().position(|(there, _)| there == content).map(|at| at + 1));
+            for hit in view.hits(*content, of_content, &chunks, options.per_file)? {
+                if hit.score >= min && hits.len() < limit {
+                    hits.push(Hit { rank: hits.len() + 1, ranks, ..hit });
+                }
             }
         }
+        Ok(hits)
+    };
+    match related {
+        None => collect(None, options.limit),
+        // One thing that is related, and the query is about what is here: others beside it need less.
+        Some(from) if collect(Some(from), 1)?.is_empty() => Ok(Vec::new()),
+        Some(from) => collect(Some(from.min(RELATED_BESIDE)), options.limit),
     }
-    Ok(hits)
 }
 
 /// Contents by the weighted sum of their reciprocal ranks. Each list is left with the first place of each content.
@@ -349,61 +386,93 @@ struct Near {
     content: i64,
     found: Scored,
     calibrated: f32,
+    rarity: f32,
 }
 
-/// Chunks by calibrated score, of `enough` contents where there are as many.
-fn by_meaning(
-    db: &Database,
-    calibration: &Calibration,
-    vector: &[f32],
+/// The search by meaning.
+struct Nearness<'a> {
+    db: &'a Database,
+    calibration: &'a Calibration,
+    vector: &'a [f32],
     modality: Modality,
-    condition: &Condition,
-    depth: usize,
-    enough: usize,
-) -> Result<Vec<Near>, IndexError> {
-    let dim = db.meta()?.dim;
-    assert_eq!(vector.len(), dim, "the caller has checked the identity of the query's model");
-    let heads = heads(db)?;
-    let mut groups = allowed(db, &heads, condition)?;
-    let mut matrix = Matrix::open(db, &heads, dim)?;
-    let mut near: Vec<Near> = Vec::new();
-    let mut contents: HashSet<i64> = HashSet::new();
-    let count = db.connection().query_row("SELECT count(*) FROM contents", [], |row| row.get::<_, i64>(0));
-    let enough = enough.min(count.map_err(|e| db.error(e))?.max(0) as usize);
-    let mut statement = db.prepare("SELECT id, content FROM chunks WHERE vector = ?1")?;
-    loop {
-        let found = match scan::best(&matrix, vector, &groups, depth) {
+    heads: Vec<PageHead>,
+    /// The rows that may be found, by modality.
+    groups: [Bits; 4],
+}
+
+impl Nearness<'_> {
+    /// Chunks by calibrated score, of `enough` contents where there are as many; with their rarity where it is asked for.
+    fn chunks(mut self, depth: usize, enough: usize, with_rarity: bool) -> Result<Vec<Near>, IndexError> {
+        let (db, dim) = (self.db, self.db.meta()?.dim);
+        assert_eq!(self.vector.len(), dim, "the caller has checked the identity of the query's model");
+        let mut matrix = Matrix::open(db, &self.heads, dim)?;
+        let count = db.connection().query_row("SELECT count(*) FROM contents", [], |row| row.get::<_, i64>(0));
+        let enough = enough.min(count.map_err(|e| db.error(e))?.max(0) as usize);
+        // What is not among the best without the centre is as seldom as anything.
+        let centred = match self.calibration.centre(self.modality).filter(|_| with_rarity) {
+            Some(centre) => {
+                let shifted: Vec<f32> = self.vector.iter().zip(centre).map(|(value, centre)| value - centre).collect();
+                let lists = self.best(&mut matrix, &shifted, depth)?;
+                let scores: HashMap<usize, f32> = lists.into_iter().flatten().map(|one| (one.row, one.score)).collect();
+                Some(scores)
+            }
+            None => None,
+        };
+        let rarity = |found: &Scored, item: Modality| match &centred {
+            _ if !with_rarity => 0.0,
+            None => self.calibration.rarity(self.modality, item, found.score, false),
+            Some(centred) => {
+                let of = |score: &f32| self.calibration.rarity(self.modality, item, *score, true);
+                centred.get(&found.row).map_or(0.0, of)
+            }
+        };
+        let mut near: Vec<Near> = Vec::new();
+        let mut contents: HashSet<i64> = HashSet::new();
+        let mut statement = db.prepare("SELECT id, content FROM chunks WHERE vector = ?1")?;
+        loop {
+            let found = self.best(&mut matrix, self.vector, depth)?;
+            let all = found.iter().all(|list| list.len() < depth);
+            let mut new: HashSet<i64> = HashSet::new();
+            for (item, list) in Modality::ALL.into_iter().zip(found) {
+                for found in list {
+                    let row = statement.query_row([found.row as i64], |row| Ok((row.get(0)?, row.get(1)?)));
+                    let (chunk, content) = row.map_err(|e| match e {
+                        rusqlite::Error::QueryReturnedNoRows => {
+                            db.corrupt(format!("vector {} has no chunk", found.row))
+                        }
+                        e => db.error(e),
+                    })?;
+                    let calibrated = self.calibration.score(self.modality, item, found.score);
+                    let rarity = rarity(&found, item);
+                    near.push(Near { chunk, content, found, calibrated, rarity });
+                    new.insert(content);
+                }
+            }
+            contents.extend(&new);
+            if all || contents.len() >= enough {
+                near.sort_by(|one, other| {
+                    other.calibrated.total_cmp(&one.calibrated).then(one.found.cmp(&other.found))
+                });
+                return Ok(near);
+            }
+            // A few long files fill the list: the next look goes without them.
+            for content in new {
+                for row in db.chunks_of(content)?.into_iter().filter_map(|(_, row)| usize::try_from(row?).ok()) {
+                    self.groups.iter_mut().for_each(|group| group.clear(row));
+                }
+            }
+        }
+    }
+
+    /// The best rows of each modality; a damaged cache is made anew.
+    fn best(&self, matrix: &mut Matrix, vector: &[f32], depth: usize) -> Result<Vec<Vec<Scored>>, IndexError> {
+        match scan::best(matrix, vector, &self.groups, depth) {
             Err(error) if matrix.is_cached() => {
                 tracing::debug!("the cache of vectors is made anew: {error}");
-                matrix = Matrix::again(db, &heads, dim)?;
-                scan::best(&matrix, vector, &groups, depth)?
+                *matrix = Matrix::again(self.db, &self.heads, vector.len())?;
+                scan::best(matrix, vector, &self.groups, depth)
             }
-            found => found?,
-        };
-        let all = found.iter().all(|list| list.len() < depth);
-        let mut new: HashSet<i64> = HashSet::new();
-        for (item, list) in Modality::ALL.into_iter().zip(found) {
-            for found in list {
-                let row = statement.query_row([found.row as i64], |row| Ok((row.get(0)?, row.get(1)?)));
-                let (chunk, content) = row.map_err(|e| match e {
-                    rusqlite::Error::QueryReturnedNoRows => db.corrupt(format!("vector {} has no chunk", found.row)),
-                    e => db.error(e),
-                })?;
-                let calibrated = calibration.score(modality, item, found.score);
-                near.push(Near { chunk, content, found, calibrated });
-                new.insert(content);
-            }
-        }
-        contents.extend(&new);
-        if all || contents.len() >= enough {
-            near.sort_by(|one, other| other.calibrated.total_cmp(&one.calibrated).then(one.found.cmp(&other.found)));
-            return Ok(near);
-        }
-        // A few long files fill the list: the next look goes without them.
-        for content in new {
-            for row in db.chunks_of(content)?.into_iter().filter_map(|(_, row)| usize::try_from(row?).ok()) {
-                groups.iter_mut().for_each(|group| group.clear(row));
-            }
+            found => found,
         }
     }
 }
@@ -446,9 +515,11 @@ struct View<'a> {
     db: &'a Database,
     condition: &'a Condition,
     terms: &'a Terms,
-    /// Files found by name, with bm25 and what their words say.
-    named: &'a BTreeMap<i64, (f64, f32)>,
+    /// Files found by name, with bm25 and which of the words their names have.
+    named: &'a BTreeMap<i64, (f64, Share)>,
     asked: &'a Asked<'a>,
+    /// The rarity of what is related, where nothing else is to be found.
+    related: Option<f32>,
 }
 
 impl View<'_> {
@@ -481,9 +552,13 @@ impl View<'_> {
         for file in files {
             let by_name = self.named.get(&file.id).copied();
             let id = self.shown_id(&file)?;
-            for (score, chunk, about) in judged.iter().take(per_file) {
+            let name = by_name.map_or_else(Share::default, |(_, words)| words);
+            let related = |(_, _, about): &&(f32, Option<i64>, Found)| {
+                self.related.is_none_or(|from| about.is_related(name, from))
+            };
+            for (score, chunk, about) in judged.iter().filter(related).take(per_file) {
                 let row = chunk.map(|chunk| self.db.chunk(chunk)).transpose()?;
-                let score = both(*score, by_name.map_or(0.0, |(_, words)| words));
+                let score = both(*score, evidence(name));
                 let words = about.bm25.or(by_name.map(|(bm25, _)| bm25));
                 hits.push(hit_of(&file, row, &terms, score, HitScores { semantic: about.semantic, words }, id.clone()));
             }
@@ -571,6 +646,26 @@ mod tests {
         // 1: 1/61 + 1/62; 3: 1/63 + 1/61; 2: 1/62; 9: half of 1/61.
         assert_eq!(fused(&mut lists), [1, 3, 2, 9]);
         assert_eq!(lists, [whole(&[1, 2, 3]), whole(&[3, 1]), vec![(9, 0.5)]]);
+    }
+
+    #[test]
+    fn words_make_something_related_only_where_they_are_seldom() {
+        let seldom = Share { share: 1.0, rarity: 4.0 };
+        let everywhere = Share { share: 1.0, rarity: 0.4 };
+        let part = Share { share: 0.5, rarity: 4.0 };
+        let by_words = |words| Found { words, ..Found::default() };
+        let of_many = related_from(100_000);
+        assert!(by_words(seldom).is_related(Share::default(), of_many));
+        assert!(Found::default().is_related(seldom, of_many));
+        for words in [everywhere, part] {
+            assert!(!by_words(words).is_related(words, of_many), "{words:?}");
+        }
+        // Both together are more than either; of many items more is asked than of few.
+        assert!(related_from(100) < of_many);
+        let near = Found { rarity: of_many - 1.0, ..Found::default() };
+        assert!(!near.is_related(Share::default(), of_many));
+        assert!(Found { words: Share { share: 0.9, rarity: 2.0 }, ..near }.is_related(Share::default(), of_many));
+        assert!(!Found { words: everywhere, ..near }.is_related(Share::default(), of_many));
     }
 
     #[test]

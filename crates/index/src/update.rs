@@ -20,7 +20,7 @@ use crate::chunk::{self, Piece};
 use crate::crawl::{Root, nanoseconds, stat_of};
 use crate::embedder::{Content, Embedder, EmbedderProfile, Vector};
 use crate::error::{Fault, IndexError};
-use crate::extract;
+use crate::extract::{self, Drawing};
 use crate::kind::{Kind, Modality, SNIFF_BYTES};
 use crate::locator::Locator;
 use crate::look::{Known, Task, look};
@@ -92,9 +92,28 @@ enum Outcome {
         title: Option<String>,
         /// When a photograph was taken.
         taken_ns: Option<i64>,
-        pieces: Vec<(Locator, String)>,
+        pieces: Vec<Part>,
     },
     Interrupted,
+}
+
+/// A part of a content.
+struct Part {
+    locator: Locator,
+    /// Its words.
+    text: String,
+    made_of: MadeOf,
+}
+
+/// What the vector of a part is made from.
+#[derive(Clone, Copy, PartialEq)]
+enum MadeOf {
+    /// Its words.
+    Words,
+    /// The image of a page.
+    Page(u32),
+    /// The file as a whole.
+    File,
 }
 
 /// What became of a content.
@@ -113,9 +132,25 @@ struct Job {
     task: usize,
     digest: [u8; 32],
     content: NewContent,
-    /// Pieces whose vectors are awaited.
-    waiting: VecDeque<(Locator, String)>,
+    /// Parts whose vectors are awaited.
+    waiting: VecDeque<Waiting>,
     fault: Option<Fault>,
+}
+
+/// A part whose vectors are awaited.
+struct Waiting {
+    /// Of all parts of the update.
+    number: u64,
+    locator: Locator,
+    text: String,
+    modality: Modality,
+}
+
+/// What the model has to see of a part.
+enum Source {
+    Content(Content),
+    /// A page that is drawn when its turn has come.
+    Page(PathBuf, u32),
 }
 
 /// Brings an index up to date with folders.
@@ -223,6 +258,8 @@ struct Run<'a> {
     deferred: Vec<(usize, [u8; 32])>,
     /// Files that are known and are not taken any more.
     dropped: Vec<Vec<u8>>,
+    /// Parts so far.
+    parts: u64,
     done: u64,
     interrupted: bool,
     error: Option<IndexError>,
@@ -249,6 +286,7 @@ impl<'a> Run<'a> {
             settled,
             deferred: Vec::new(),
             dropped: Vec::new(),
+            parts: 0,
             done: 0,
             interrupted: false,
             error: None,
@@ -305,7 +343,7 @@ impl<'a> Run<'a> {
                 }
             }
             drop(send);
-            let mut contents = Contents { run: &run, receive, ready: VecDeque::new(), control };
+            let mut contents = Contents { run: &run, receive, ready: VecDeque::new(), drawing: None, control };
             let outcome = embedder.embed(&mut contents, &mut |vectors| {
                 let mut run = run.borrow_mut();
                 run.take(vectors, control);
@@ -329,8 +367,8 @@ impl<'a> Run<'a> {
         (run, ended)
     }
 
-    /// A file as a reader found it; gives the contents that the model has to see.
-    fn read(&mut self, at: usize, file: FileStat, read: Outcome) -> Vec<Content> {
+    /// A file as a reader found it; gives what the model has to see, with the numbers of the parts.
+    fn read(&mut self, at: usize, file: FileStat, read: Outcome) -> Vec<(u64, Source)> {
         self.tasks[at].file = file;
         match read {
             Outcome::Interrupted => self.interrupted = true,
@@ -356,17 +394,17 @@ impl<'a> Run<'a> {
             Outcome::New { digest, kind, title, taken_ns, pieces } => {
                 let content = NewContent { kind, title, taken_ns, chunks: Vec::new() };
                 let path = path_of_bytes(self.tasks[at].file.path.clone());
-                let contents: Vec<Content> = match kind.modality() {
-                    Modality::Text => pieces.iter().map(|(_, text)| Content::Text(text.clone())).collect(),
-                    Modality::Image => vec![Content::Image(path)],
-                    Modality::Audio => vec![Content::Audio(path)],
-                    Modality::Video => vec![Content::Video(path)],
-                };
-                let waiting = if kind.modality() == Modality::Text {
-                    pieces.into()
-                } else {
-                    VecDeque::from([(Locator::Whole, String::new())])
-                };
+                let (mut contents, mut waiting) = (Vec::new(), VecDeque::new());
+                for Part { locator, text, made_of } in pieces {
+                    let (modality, source) = match made_of {
+                        MadeOf::Words => (Modality::Text, Source::Content(Content::Text(text.clone()))),
+                        MadeOf::Page(page) => (Modality::Image, Source::Page(path.clone(), page)),
+                        MadeOf::File => (kind.modality(), Source::Content(whole(kind, &path))),
+                    };
+                    waiting.push_back(Waiting { number: self.parts, locator, text, modality });
+                    contents.push((self.parts, source));
+                    self.parts += 1;
+                }
                 self.report.embedded += u64::from(!contents.is_empty());
                 let job = Job { task: at, digest, content, waiting, fault: None };
                 if contents.is_empty() && self.jobs.is_empty() {
@@ -378,6 +416,14 @@ impl<'a> Run<'a> {
             }
         }
         Vec::new()
+    }
+
+    /// Goes without a part that the model will not see.
+    fn leave_out(&mut self, number: u64) {
+        for job in &mut self.jobs {
+            job.waiting.retain(|part| part.number != number);
+        }
+        self.finish_empty();
     }
 
     /// The vectors of the oldest content that is on its way.
@@ -392,17 +438,19 @@ impl<'a> Run<'a> {
             self.interrupted = true;
             return;
         }
-        let (locator, text) = job.waiting.pop_front().expect("a job that waits has a piece");
+        let part = job.waiting.pop_front().expect("a job that waits has a part");
+        let Waiting { locator, mut text, modality, .. } = part;
         match vectors {
             Err(fault) => job.fault = job.fault.take().or(Some(fault)),
             Ok(vectors) => {
-                let modality = job.content.kind.modality();
                 for vector in vectors {
                     let locator = match vector.span {
                         Some((start_s, end_s)) => Locator::Time { start_s, end_s },
                         None => locator,
                     };
-                    let chunk = NewChunk { locator, text: text.clone(), modality, vector: Some(vector.values) };
+                    // Where several vectors stand for a part, its words are said once.
+                    let text = std::mem::take(&mut text);
+                    let chunk = NewChunk { locator, text, modality, vector: Some(vector.values) };
                     job.content.chunks.push(chunk);
                 }
             }
@@ -526,8 +574,25 @@ impl<'a> Run<'a> {
 struct Contents<'a, 'b> {
     run: &'a RefCell<Run<'b>>,
     receive: Receiver<(usize, FileStat, Outcome)>,
-    ready: VecDeque<Content>,
+    ready: VecDeque<(u64, Source)>,
+    /// The PDF whose pages are being drawn.
+    drawing: Option<(PathBuf, Result<Drawing, Fault>)>,
     control: &'a Control<'a>,
+}
+
+impl Contents<'_, '_> {
+    /// The image of a page.
+    fn page(&mut self, path: PathBuf, page: u32) -> Result<Content, Fault> {
+        if self.drawing.as_ref().is_none_or(|(open, _)| *open != path) {
+            let drawing = Drawing::open(&path);
+            self.drawing = Some((path, drawing));
+        }
+        match &self.drawing {
+            Some((_, Ok(drawing))) => drawing.page(page).map(Content::Pixels),
+            Some((_, Err(fault))) => Err(fault.clone()),
+            None => unreachable!("opened above"),
+        }
+    }
 }
 
 impl Iterator for Contents<'_, '_> {
@@ -535,8 +600,18 @@ impl Iterator for Contents<'_, '_> {
 
     fn next(&mut self) -> Option<Content> {
         loop {
-            if let Some(content) = self.ready.pop_front() {
-                return Some(content);
+            match self.ready.pop_front() {
+                Some((_, Source::Content(content))) => return Some(content),
+                Some((number, Source::Page(path, page))) => match self.page(path, page) {
+                    Ok(content) => return Some(content),
+                    // Its text, and the other pages, count all the same.
+                    Err(fault) => {
+                        tracing::debug!("page {page} is left out: {fault}");
+                        self.run.borrow_mut().leave_out(number);
+                        continue;
+                    }
+                },
+                None => self.drawing = None,
             }
             if self.run.borrow().error.is_some() || self.run.borrow().interrupted {
                 return None;
@@ -546,6 +621,15 @@ impl Iterator for Contents<'_, '_> {
             self.ready.extend(run.read(at, file, read));
             run.flush_if_due(self.control);
         }
+    }
+}
+
+/// A file that the model takes whole.
+fn whole(kind: Kind, path: &Path) -> Content {
+    match kind.modality() {
+        Modality::Audio => Content::Audio(path.into()),
+        Modality::Video => Content::Video(path.into()),
+        Modality::Image | Modality::Text => Content::Image(path.into()),
     }
 }
 
@@ -595,8 +679,11 @@ fn read(
     }
     if kind.modality() != Modality::Text {
         let taken_ns = if kind == Kind::Image { extract::taken_ns(path) } else { None };
-        return Outcome::New { digest, kind, title: None, taken_ns, pieces: Vec::new() };
+        let (title, text) = if kind == Kind::Image { Default::default() } else { extract::tags_of(path) };
+        let pieces = vec![Part { locator: Locator::Whole, text, made_of: MadeOf::File }];
+        return Outcome::New { digest, kind, title, taken_ns, pieces };
     }
+    let with_images = profile.modalities.contains(&Modality::Image);
     let count = |text: &str| embedder.count_tokens(text);
     let cut = extract::text_of(path, kind).and_then(|text| {
         let mut pieces = Vec::new();
@@ -607,7 +694,11 @@ fn read(
                     Some(page) => Locator::Page(page),
                     None => Locator::Lines { first: first_line, last: last_line },
                 };
-                pieces.push((locator, text));
+                pieces.push(Part { locator, text, made_of: MadeOf::Words });
+            }
+            if let Some(page) = section.page.filter(|_| section.image && with_images) {
+                let locator = Locator::Page(page);
+                pieces.push(Part { locator, text: String::new(), made_of: MadeOf::Page(page) });
             }
         }
         Ok((text.title, pieces))

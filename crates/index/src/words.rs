@@ -135,7 +135,27 @@ pub(crate) struct Match {
 
 /// The terms of a query with what each of them says: the fewer chunks have it, the more.
 #[derive(Debug, Default)]
-pub(crate) struct Weights(Vec<(String, f64)>);
+pub(crate) struct Weights(Vec<Weighted>);
+
+#[derive(Debug)]
+struct Weighted {
+    term: String,
+    weight: f64,
+    /// How seldom a chunk has it, as a power of ten.
+    rarity: f64,
+}
+
+/// In an index of fewer chunks a word that one of them has is as seldom as in one of this many.
+const FEW_CHUNKS: f64 = 40.0;
+
+/// Which of the terms something has.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Share {
+    /// By weight: from 0 to 1, and 1 of all.
+    pub share: f32,
+    /// How seldom a chunk would have them all, were they independent of each other, as a power of ten.
+    pub rarity: f32,
+}
 
 impl Weights {
     /// Of terms in an index: the inverse frequency of bm25, which is never below zero.
@@ -157,19 +177,24 @@ impl Weights {
                 // No index has them: they count as one that a tenth of the chunks have.
                 None => all / 10.0,
             };
-            Ok((term.clone(), (1.0 + (all - with + 0.5).max(0.5) / (with + 0.5)).ln()))
+            let weight = (1.0 + (all - with + 0.5).max(0.5) / (with + 0.5)).ln();
+            let rarity = ((all.max(FEW_CHUNKS) + 1.0) / (with + 0.5)).log10().max(0.0);
+            Ok(Weighted { term: term.clone(), weight, rarity })
         };
         terms.all().map(weight).collect::<Result<_, IndexError>>().map(Self)
     }
 
-    /// The share of the terms that something has, by weight: from 0 to 1, and 1 of all.
-    pub fn share(&self, has: impl Fn(&str) -> Result<bool, IndexError>) -> Result<f32, IndexError> {
-        let (mut there, mut all) = (0.0, 0.0);
-        for (term, weight) in &self.0 {
-            all += weight;
-            there += if has(term)? { *weight } else { 0.0 };
+    /// The share of the terms that something has.
+    pub fn share(&self, has: impl Fn(&str) -> Result<bool, IndexError>) -> Result<Share, IndexError> {
+        let (mut there, mut all, mut rarity) = (0.0, 0.0, 0.0);
+        for one in &self.0 {
+            all += one.weight;
+            if has(&one.term)? {
+                there += one.weight;
+                rarity += one.rarity;
+            }
         }
-        Ok(if all > 0.0 { (there / all) as f32 } else { 0.0 })
+        Ok(Share { share: if all > 0.0 { (there / all) as f32 } else { 0.0 }, rarity: rarity as f32 })
     }
 }
 

@@ -32,8 +32,8 @@ mod tracks;
 mod video;
 
 pub use crate::audio::{
-    AudioReader, AudioSegment, AudioSource, HertzRange, LogMel, MelPreprocess, MelScale, SEGMENT_SECONDS,
-    audio_estimate, audio_track_estimate, decibel_mel, log_mel, log_mel_mirrored, log_mel_of_least,
+    AudioReader, AudioSegment, AudioSource, HertzRange, LogMel, MediaTag, MelPreprocess, MelScale, SEGMENT_SECONDS,
+    audio_estimate, audio_track_estimate, decibel_mel, log_mel, log_mel_mirrored, log_mel_of_least, media_tags,
 };
 pub use crate::encoding::{NotText, TextEncoding};
 pub use crate::error::MediaError;

@@ -27,11 +27,11 @@ pub fn run(args: &CalibrateArgs) -> Outcome {
     let scratch = std::env::temp_dir().join(format!("omniburn-calibrate-{}", std::process::id()));
     let measured = measure(&scratch, &model, &roots, &queries, args, &stop);
     let _ = fs::remove_dir_all(&scratch);
-    let cosines = measured?;
+    let Measured { centre, cosines, centred } = measured?;
     let mut pairs = Vec::new();
-    for (item, cosines) in Modality::ALL.into_iter().zip(cosines) {
+    for ((item, cosines), centred) in Modality::ALL.into_iter().zip(cosines).zip(centred) {
         let count = cosines.len();
-        match PairCalibration::of(Modality::Text, item, cosines) {
+        match PairCalibration::of(Modality::Text, item, cosines, Some(centred)) {
             Some(pair) => pairs.push(pair),
             None => say(format_args!("{}: {count} pairs, a thousand are needed", item.name())),
         }
@@ -39,7 +39,7 @@ pub fn run(args: &CalibrateArgs) -> Outcome {
     if pairs.is_empty() {
         return Err(Failure::usage("no modality has a thousand pairs of a query and an item: give more of either"));
     }
-    let line = line_of(&Calibration { identity: profile.identity, pairs });
+    let line = line_of(&Calibration { identity: profile.identity, centre, pairs });
     match to {
         None => write_stdout(&line)?,
         Some(to) => {
@@ -51,7 +51,16 @@ pub fn run(args: &CalibrateArgs) -> Outcome {
     Ok(DONE)
 }
 
-/// The cosines of every query with every item, by modality.
+/// What the pairs of queries and items have.
+struct Measured {
+    /// The mean of the queries: `[dim]`.
+    centre: Vec<f32>,
+    /// The cosines of every query with every item, by modality.
+    cosines: [Vec<f32>; 4],
+    /// The same without the products of the items with the centre.
+    centred: [Vec<f32>; 4],
+}
+
 fn measure(
     scratch: &std::path::Path,
     model: &omniburn_index::EngineEmbedder,
@@ -59,17 +68,20 @@ fn measure(
     queries: &[&str],
     args: &CalibrateArgs,
     stop: &Stop,
-) -> Result<[Vec<f32>; 4], Failure> {
+) -> Result<Measured, Failure> {
     let mut index = Index::open_or_begin(scratch, &model.profile())?;
     let patience = std::time::Duration::ZERO;
     let report = with_progress(args.feeder.quiet, stop, |control| index.update(model, roots, patience, control))?;
     say_failed(&report.failed);
-    let mut all: [Vec<f32>; 4] = Default::default();
-    for query in queries {
-        let cosines = index.cosines(&query_vector(model, query)?)?;
-        for (all, cosines) in all.iter_mut().zip(cosines) {
-            all.extend(cosines);
+    let vectors = queries.iter().map(|query| query_vector(model, query)).collect::<Result<Vec<_>, _>>()?;
+    let mean = |at: usize| vectors.iter().map(|vector| f64::from(vector[at])).sum::<f64>() / vectors.len() as f64;
+    let centre: Vec<f32> = (0..model.profile().dim).map(|at| mean(at) as f32).collect();
+    let (mut cosines, mut centred): ([Vec<f32>; 4], [Vec<f32>; 4]) = Default::default();
+    for vector in &vectors {
+        let shifted: Vec<f32> = vector.iter().zip(&centre).map(|(value, centre)| value - centre).collect();
+        for (all, vector) in [(&mut cosines, vector), (&mut centred, &shifted)] {
+            all.iter_mut().zip(index.cosines(vector)?).for_each(|(all, new)| all.extend(new));
         }
     }
-    Ok(all)
+    Ok(Measured { centre, cosines, centred })
 }

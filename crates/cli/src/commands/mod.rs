@@ -14,6 +14,7 @@ mod hf_cache;
 pub mod index;
 pub mod inspect;
 mod kernels;
+pub mod man;
 #[cfg(feature = "serve")]
 pub mod mcp;
 pub mod models;

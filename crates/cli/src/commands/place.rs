@@ -164,6 +164,7 @@ impl From<IndexError> for Failure {
             | IndexError::Corrupt { .. }
             | IndexError::PageDigest { .. }
             | IndexError::Import { .. }
+            | IndexError::Calibration { .. }
             | IndexError::IdentityMismatch { .. } => REFUSED,
             _ => SOME_FAILED,
         };
@@ -194,7 +195,9 @@ mod tests {
         let items: Vec<&str> = shipped.pairs.iter().map(|pair| pair.item.as_str()).collect();
         assert_eq!(items, ["text", "image", "audio", "video"]);
         for pair in &shipped.pairs {
-            assert!(pair.pairs >= 1000 && pair.above.windows(2).all(|two| two[0] <= two[1]), "{pair:?}");
+            let levels = [Some(pair.above), pair.above_centred];
+            let rising = levels.iter().all(|levels| levels.is_some_and(|levels| levels.is_sorted()));
+            assert!(pair.pairs >= 1000 && rising, "{pair:?}");
         }
     }
 

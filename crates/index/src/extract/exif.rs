@@ -1,4 +1,4 @@
-//! When a photograph was taken.
+//! When a photograph was taken, and where.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -16,15 +16,39 @@ const MOST_BYTES: u64 = 64 << 20;
 /// time without its offset is taken for UTC. `None` where nothing is said, or nothing that can be read: the image counts all the
 /// same.
 pub(crate) fn taken_ns(path: &Path) -> Option<i64> {
+    let exif = exif_of(path)?;
+    let taken = |time, offset, fraction| time_of(&exif, time, offset, fraction);
+    taken(Tag::DateTimeOriginal, Tag::OffsetTimeOriginal, Tag::SubSecTimeOriginal)
+        .or_else(|| taken(Tag::DateTimeDigitized, Tag::OffsetTimeDigitized, Tag::SubSecTimeDigitized))
+}
+
+/// Where an image was taken, as latitude and longitude in degrees, north and east positive.
+pub(crate) fn place_of(path: &Path) -> Option<(f64, f64)> {
+    let exif = exif_of(path)?;
+    let degrees = |value: Tag, side: Tag, negative: u8, most: f64| {
+        let parts = match &exif.get_field(value, In::PRIMARY)?.value {
+            Value::Rational(parts) => parts.iter().map(|part| part.to_f64()).collect::<Vec<f64>>(),
+            _ => return None,
+        };
+        let sides = match &exif.get_field(side, In::PRIMARY)?.value {
+            Value::Ascii(lines) => lines.first()?.first()?.to_ascii_uppercase(),
+            _ => return None,
+        };
+        let size: f64 = parts.iter().take(3).zip([1.0, 60.0, 3600.0]).map(|(part, unit)| part / unit).sum();
+        let degrees = if sides == negative { -size } else { size };
+        (parts.len() == 3 && degrees.abs() <= most).then_some(degrees)
+    };
+    let latitude = degrees(Tag::GPSLatitude, Tag::GPSLatitudeRef, b'S', 90.0)?;
+    Some((latitude, degrees(Tag::GPSLongitude, Tag::GPSLongitudeRef, b'W', 180.0)?))
+}
+
+fn exif_of(path: &Path) -> Option<Exif> {
     let file = File::open(path).ok()?;
     if file.metadata().ok()?.len() > MOST_BYTES {
         return None;
     }
     let read = || Reader::new().read_from_container(&mut BufReader::new(file)).ok();
-    let exif = catch_unwind(AssertUnwindSafe(read)).ok().flatten()?;
-    let taken = |time, offset, fraction| time_of(&exif, time, offset, fraction);
-    taken(Tag::DateTimeOriginal, Tag::OffsetTimeOriginal, Tag::SubSecTimeOriginal)
-        .or_else(|| taken(Tag::DateTimeDigitized, Tag::OffsetTimeDigitized, Tag::SubSecTimeDigitized))
+    catch_unwind(AssertUnwindSafe(read)).ok().flatten()
 }
 
 fn time_of(exif: &Exif, time: Tag, offset: Tag, fraction: Tag) -> Option<i64> {
@@ -104,6 +128,43 @@ mod tests {
         for none in ["    :  :     :  :  ", "0000:00:00 00:00:00", "yesterday", "1970:13:01 00:00:00"] {
             assert_eq!(taken(&photograph(&[(ORIGINAL, none)])), None, "{none}");
         }
+    }
+
+    #[test]
+    fn the_place_of_a_photograph_is_that_of_its_exif_data() {
+        // A directory of GPS data: 53 degrees 30 minutes south, 9 degrees 36 seconds east.
+        let mut tiff = b"MM\0*\0\0\0\x08".to_vec();
+        tiff.extend([0, 1, 0x88, 0x25, 0, 4, 0, 0, 0, 1, 0, 0, 0, 26, 0, 0, 0, 0]);
+        let values = 26 + 2 + 12 * 4 + 4u32;
+        tiff.extend([0, 4]);
+        for (tag, kind, count, value) in [
+            (1u16, 2u16, 2u32, u32::from_be_bytes(*b"S\0\0\0")),
+            (2, 5, 3, values),
+            (3, 2, 2, u32::from_be_bytes(*b"E\0\0\0")),
+            (4, 5, 3, values + 24),
+        ] {
+            tiff.extend(tag.to_be_bytes());
+            tiff.extend(kind.to_be_bytes());
+            tiff.extend(count.to_be_bytes());
+            tiff.extend(value.to_be_bytes());
+        }
+        tiff.extend([0; 4]);
+        for part in [53u32, 30, 0, 9, 0, 36] {
+            tiff.extend(part.to_be_bytes());
+            tiff.extend(1u32.to_be_bytes());
+        }
+        let mut file = b"\xff\xd8\xff\xe1".to_vec();
+        file.extend(((tiff.len() + 8) as u16).to_be_bytes());
+        file.extend(b"Exif\0\0");
+        file.extend(tiff);
+        file.extend(b"\xff\xd9");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("photograph.jpg");
+        std::fs::write(&path, &file).unwrap();
+        let (latitude, longitude) = place_of(&path).unwrap();
+        assert!((latitude + 53.5).abs() < 1e-9 && (longitude - 9.01).abs() < 1e-9, "{latitude} {longitude}");
+        std::fs::write(&path, photograph(&[(0x9003, "1970:01:02 00:00:01")])).unwrap();
+        assert_eq!(place_of(&path), None);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! one file. Archives are not entered; documents that are archives are read for the parts that hold their text.
 
 mod archive;
+#[cfg(feature = "pdf")]
+mod draw;
 mod exif;
 mod html;
 mod mail;
@@ -12,13 +14,16 @@ mod office;
 mod pdf;
 mod rtf;
 mod section;
+mod tags;
 mod text;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-pub(crate) use exif::taken_ns;
+pub(crate) use exif::{place_of, taken_ns};
+use omniburn_media::RgbImage;
 use section::Text;
+pub(crate) use tags::tags_of;
 
 use crate::error::Fault;
 use crate::kind::Kind;
@@ -27,7 +32,7 @@ use crate::kind::Kind;
 const MAX_DOCUMENT_BYTES: u64 = 1 << 30;
 
 /// Raised with every change of what is extracted: contents of before are then read anew.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The text of a file of a kind that has some.
 ///
@@ -54,6 +59,43 @@ pub(crate) fn text_of(path: &Path, kind: Kind) -> Result<Text, Fault> {
         let why = why.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         Err(Fault::new("panicked", format!("the reader of {kind} files gave up: {why}")))
     })
+}
+
+/// The pages of a PDF as images.
+pub(crate) struct Drawing {
+    #[cfg(feature = "pdf")]
+    pdf: pdf::Drawing,
+}
+
+impl Drawing {
+    /// Of a PDF.
+    ///
+    /// # Errors
+    /// [`Fault`] for a file that cannot be read, is damaged or encrypted.
+    #[cfg(feature = "pdf")]
+    pub fn open(path: &Path) -> Result<Self, Fault> {
+        Ok(Self { pdf: pdf::Drawing::open(whole(path)?)? })
+    }
+
+    /// Always an error: the feature `pdf` is off.
+    #[cfg(not(feature = "pdf"))]
+    pub fn open(_: &Path) -> Result<Self, Fault> {
+        Err(Fault::new("unknown_format", "found a PDF, which this build does not draw: its feature `pdf` is off"))
+    }
+
+    /// The image of a page, from 1.
+    ///
+    /// # Errors
+    /// [`Fault`] for a page that is not there, or takes too much to be drawn.
+    #[cfg(feature = "pdf")]
+    pub fn page(&self, number: u32) -> Result<RgbImage, Fault> {
+        self.pdf.page(number)
+    }
+
+    #[cfg(not(feature = "pdf"))]
+    pub fn page(&self, _: u32) -> Result<RgbImage, Fault> {
+        unreachable!("nothing is opened without the feature `pdf`")
+    }
 }
 
 fn document(path: &Path) -> Result<Text, Fault> {

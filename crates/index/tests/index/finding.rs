@@ -187,19 +187,101 @@ fn calibrated_scores_make_modalities_comparable_and_cut_what_is_not_related() {
     assert!(matches!(hits(&index, "bread", &auto), Err(IndexError::NotCalibrated { .. })));
     // Unrelated texts of this model have cosines about 0 with a deviation of an eighth.
     let cosines: Vec<f32> = (0..2000).map(|i| (i as f32 / 2000.0 - 0.5) * 0.8).collect();
-    let pair = |item| PairCalibration::of(Modality::Text, item, cosines.clone()).unwrap();
-    let calibration =
-        Calibration { identity: words.profile().identity, pairs: Modality::ALL.into_iter().map(pair).collect() };
+    let pair = |item| PairCalibration::of(Modality::Text, item, cosines.clone(), None).unwrap();
+    let pairs = Modality::ALL.into_iter().map(pair).collect();
+    let calibration = Calibration { identity: words.profile().identity, centre: Vec::new(), pairs };
     let other = Calibration { identity: "another".into(), ..calibration.clone() };
     index.calibrate(other).unwrap();
     assert!(matches!(hits(&index, "bread", &auto), Err(IndexError::NotCalibrated { .. })));
-    index.calibrate(calibration).unwrap();
+    let mut wrong = calibration.clone();
+    wrong.centre = vec![0.0; 3];
+    assert!(matches!(index.calibrate(wrong), Err(IndexError::Calibration { found: 3, .. })));
+    index.calibrate(calibration.clone()).unwrap();
     let found = hits(&index, "bake bread home flour", &auto).unwrap();
     assert_eq!(found.iter().map(|hit| name(&hit.path)).collect::<Vec<_>>(), ["bread.txt"]);
     assert!(found[0].score >= 0.75 && found[0].score <= 1.0);
     assert_eq!(hits(&index, "quantum chromodynamics lecture", &auto).unwrap(), []);
+    // A word that every text has makes nothing related, one that a single text has does.
+    let by_words = |text: &str| {
+        let auto = SearchOptions { mode: Mode::Words, ..auto.clone() };
+        let query = Query::parse(text, None, SystemTime::now()).unwrap();
+        index.search(&query, Sought::Words, &auto).unwrap().len()
+    };
+    assert_eq!((by_words("the"), by_words("captain")), (0, 1));
     let some = SearchOptions { min_score: MinScore::At(0.2), ..Default::default() };
     assert!(hits(&index, "bread", &some).unwrap().iter().all(|hit| hit.score >= 0.2));
+}
+
+/// A PDF of a page with an area and these words, and of one with a long line and nothing else.
+fn drawn_pdf(words: &str) -> Vec<u8> {
+    let long = "A line that is long enough to say of itself what the page shows to whoever looks at it";
+    let bodies = [
+        format!("0 0 100 100 re f\nBT /F1 12 Tf 20 150 Td ({words}) Tj ET"),
+        format!("0 0 100 100 re f\nBT /F1 12 Tf 20 150 Td ({long}) Tj ET"),
+    ];
+    let mut file = "%PDF-1.4\n1 0 obj\n<< /Type /Catalog /Pages 2 0 R >>\nendobj\n\
+        2 0 obj\n<< /Type /Pages /Kids [4 0 R 6 0 R] /Count 2 >>\nendobj\n\
+        3 0 obj\n<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>\nendobj\n"
+        .to_string();
+    for (at, body) in bodies.iter().enumerate() {
+        let (page, content) = (4 + 2 * at, 5 + 2 * at);
+        file += &format!(
+            "{page} 0 obj\n<< /Type /Page /Parent 2 0 R /MediaBox [0 0 200 200] /Contents {content} 0 R \
+             /Resources << /Font << /F1 3 0 R >> >> >>\nendobj\n\
+             {content} 0 obj\n<< /Length {} >>\nstream\n{body}\nendstream\nendobj\n",
+            body.len()
+        );
+    }
+    (file + "trailer << /Size 8 /Root 1 0 R >>\n%%EOF").into_bytes()
+}
+
+#[test]
+fn a_page_that_shows_more_than_its_text_is_found_by_both_and_opened_as_an_image() {
+    let (place, words) = (Place::new(), Words::default());
+    place.write("scan.pdf", drawn_pdf("Few words"));
+    assert_eq!(place.update(&words).failed, vec![]);
+    let image = &place.hits("drawing 1024", &options(Mode::Semantic))[0];
+    assert_eq!((image.kind, image.locator, image.snippet.text.as_str()), (Kind::Pdf, Locator::Page(1), ""));
+    let text = &place.hits("few", &options(Mode::Words))[0];
+    assert_eq!((text.locator, text.snippet.text.as_str()), (Locator::Page(1), "Few words"));
+    let index = place.open();
+    assert_eq!(index.status().unwrap().vectors, 3);
+    let is_png = |opened: &Opened| matches!(opened, Opened::Part { kind: Kind::Image, bytes, .. } if bytes.starts_with(b"\x89PNG"));
+    assert!(is_png(&index.get(&text.id, Locator::Page(1)).unwrap()));
+    assert!(
+        matches!(index.get(&text.id, Locator::Page(2)).unwrap(), Opened::Text { text, .. } if text.contains("long enough"))
+    );
+    assert!(is_png(&index.page_image(&text.id, 2).unwrap()));
+    assert!(matches!(index.page_image(&text.id, 3), Err(IndexError::File { .. })));
+}
+
+#[test]
+fn tags_are_words_of_their_file_and_said_when_asked_for() {
+    let (place, words) = (Place::new(), Words::default());
+    let mut frames = Vec::new();
+    for (name, value) in [(b"TIT2", "The salt road"), (b"TPE1", "Mule Train")] {
+        frames.extend(name);
+        frames.extend((value.len() as u32 + 1).to_be_bytes());
+        frames.extend([0, 0, 0]);
+        frames.extend(value.bytes());
+    }
+    let mut song = b"ID3\x03\0\0\0\0\0".to_vec();
+    song.push(frames.len() as u8);
+    song.extend(frames);
+    for _ in 0..8 {
+        song.extend([0xff, 0xfb, 0x90, 0xc4]);
+        song.resize(song.len() + 413, 0);
+    }
+    place.write("track 01.mp3", song);
+    assert_eq!(place.update(&words).failed, vec![]);
+    let hits = place.hits("mule", &options(Mode::Words));
+    // The two segments of a file share its tags, which count once.
+    assert_eq!((hits.len(), hits[0].title.as_deref()), (1, Some("The salt road")));
+    assert_eq!(hits[0].snippet.text, "The salt road Mule Train");
+    let about = place.open().about(&hits[0].id, true).unwrap();
+    let tags: Vec<(&str, &str)> = about.tags.iter().map(|tag| (tag.name, tag.value.as_str())).collect();
+    assert_eq!(tags, [("title", "The salt road"), ("artist", "Mule Train")]);
+    assert_eq!((about.kind, about.place, about.taken_ns), (Kind::Audio, None, None));
 }
 
 #[test]

@@ -68,6 +68,7 @@ impl Embedder for Words {
             self.embedded.fetch_add(1, Ordering::SeqCst);
             let text = match &content {
                 Content::Text(text) => text.clone(),
+                Content::Pixels(image) => format!("drawing {}", image.width().0),
                 Content::Image(path) | Content::Audio(path) | Content::Video(path) => {
                     path.file_stem().unwrap().to_string_lossy().into_owned()
                 }

@@ -32,7 +32,7 @@ const MOST_PACKET_FRAMES: u64 = 16_384;
 const MAX_TAG_BYTES: usize = 1 << 16;
 
 /// What symphonia makes of a file, with limits to what it keeps of tags.
-fn probe(stream: MediaSourceStream<'static>) -> Result<Box<dyn FormatReader>, Error> {
+pub(super) fn probe(stream: MediaSourceStream<'static>) -> Result<Box<dyn FormatReader>, Error> {
     let limits = MetadataOptions::default()
         .limit_tag_bytes(Limit::Maximum(MAX_TAG_BYTES))
         .limit_visual_bytes(Limit::Maximum(MAX_TAG_BYTES));

@@ -32,9 +32,11 @@ mod quicktime;
 mod reader;
 mod resample;
 mod samples;
+mod tags;
 mod vorbis;
 
 pub use self::mel::{
     HertzRange, LogMel, MelPreprocess, MelScale, decibel_mel, log_mel, log_mel_mirrored, log_mel_of_least,
 };
 pub use self::reader::{AudioReader, AudioSegment, AudioSource, SEGMENT_SECONDS, audio_estimate, audio_track_estimate};
+pub use self::tags::{MediaTag, media_tags};

@@ -48,6 +48,32 @@ pub(super) fn open(input: Source, label: &Label) -> Result<Box<dyn Decoder>, Med
     Ok(Box::new(Ogg { pages, rate_hz: link.rate_hz, link, unread: Some(rest), held: Vec::new() }))
 }
 
+/// The second packet of the first track of audio, which has its comments; of a long one the beginning.
+pub(super) fn comment(input: Source, label: &Label) -> Result<Vec<u8>, MediaError> {
+    let mut pages = Pages { input: input.buffered(), label: label.clone() };
+    let mut serial = None;
+    let mut packet = Vec::new();
+    while let Some(page) = pages.next()? {
+        if page.first {
+            let known = Head::read(&page.body, label)?.is_ok();
+            serial = serial.or(known.then_some(page.serial));
+            continue;
+        }
+        if Some(page.serial) != serial {
+            continue;
+        }
+        let mut at = 0;
+        for length in page.lacing.iter().copied().map(usize::from) {
+            packet.extend_from_slice(&page.body[at..at + length]);
+            at += length;
+            if length < 255 || packet.len() > MAX_PACKET_BYTES {
+                return Ok(packet);
+            }
+        }
+    }
+    Err(label.corrupt("it ends among its headers"))
+}
+
 /// An Ogg file that is being decoded.
 struct Ogg {
     pages: Pages,

@@ -1,8 +1,9 @@
 //! The search quality of an index with the model that ships: `cargo xtask eval-find`.
 //!
 //! The files of `tests/eval/find/files` and the samples of the model are indexed; the questions of
-//! `tests/eval/find/questions.json` are asked by words, by meaning and by both. A figure below its floor in
-//! `tests/eval/find/floors.json` makes the exit code 1.
+//! `tests/eval/find/questions.json` are asked by words, by meaning and by both. Two sets on which nothing was chosen are asked by
+//! both: `held.json`, other questions over the same files, and `second.json`, other files with their questions (`second.py` writes
+//! it). A figure below its floor in `tests/eval/find/floors.json` makes the exit code 1.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +23,7 @@ const DEPTH: usize = 10;
 const NEAR: usize = 5;
 const MODES: [(&str, Mode); 3] = [("words", Mode::Words), ("semantic", Mode::Semantic), ("hybrid", Mode::Hybrid)];
 const CLASSES: [&str; 4] = ["words", "paraphrase", "across", "filters"];
-/// A cut above the one of `--min-score auto`: one unrelated item in a thousand has such a score.
+/// A cut beside the one of `--min-score auto`: one unrelated item in a thousand has such a score.
 const STRICT_SCORE: f32 = 0.9;
 /// When every file was changed that no date is given of: 2024-01-01.
 const CHANGED_S: u64 = 1_704_067_200;
@@ -53,14 +54,6 @@ impl Figures {
     fn means(&self) -> [f64; 3] {
         [self.first, self.near, self.gain].map(|sum| 100.0 * sum / self.questions.max(1) as f64)
     }
-}
-
-struct Question {
-    class: String,
-    query: Query,
-    vector: Vec<f32>,
-    text: String,
-    expected: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -94,9 +87,8 @@ fn run() -> Result<bool, String> {
         Some(other) => return Err(format!("{other}: expected --explain")),
     };
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let set = read_json(&here.join("find/questions.json"))?;
     let scratch = std::env::temp_dir().join(format!("omniburn-eval-find-{}", std::process::id()));
-    let measured = measure(here, &set, &scratch, explain);
+    let measured = measure(here, &scratch, explain);
     let _ = fs::remove_dir_all(&scratch);
     let (table, figures) = measured?;
     print!("{table}");
@@ -114,9 +106,21 @@ fn run() -> Result<bool, String> {
 
 /// Copies the files and the samples, with their times of change.
 fn copy(here: &Path, set: &Value, to: &Path) -> Result<usize, String> {
+    let count = copy_below(&here.join("find/files"), to)? + copy_samples(here, to)?;
+    for (name, day) in set["dated"].as_object().into_iter().flatten() {
+        let at_ns = time_of(day.as_str().unwrap_or_default(), SystemTime::now()).map_err(shown)?;
+        changed(&to.join(name), at_ns as u64 / 1_000_000_000)?;
+    }
+    Ok(count)
+}
+
+fn copy_samples(here: &Path, to: &Path) -> Result<usize, String> {
+    copy_below(&here.join("../../models/mini/samples"), &to.join("samples"))
+}
+
+fn copy_below(from: &Path, to: &Path) -> Result<usize, String> {
     let mut count = 0;
-    let mut folders = vec![(here.join("find/files"), to.to_path_buf())];
-    folders.push((here.join("../../models/mini/samples"), to.join("samples")));
+    let mut folders = vec![(from.to_path_buf(), to.to_path_buf())];
     while let Some((from, to)) = folders.pop() {
         fs::create_dir_all(&to).map_err(shown)?;
         for entry in fs::read_dir(&from).map_err(|e| format!("{}: {e}", from.display()))? {
@@ -132,10 +136,6 @@ fn copy(here: &Path, set: &Value, to: &Path) -> Result<usize, String> {
             }
         }
     }
-    for (name, day) in set["dated"].as_object().into_iter().flatten() {
-        let at_ns = time_of(day.as_str().unwrap_or_default(), SystemTime::now()).map_err(shown)?;
-        changed(&to.join(name), at_ns as u64 / 1_000_000_000)?;
-    }
     Ok(count)
 }
 
@@ -144,77 +144,96 @@ fn changed(path: &Path, at_s: u64) -> Result<(), String> {
     file.set_modified(UNIX_EPOCH + Duration::from_secs(at_s)).map_err(shown)
 }
 
-fn measure(here: &Path, set: &Value, scratch: &Path, explain: bool) -> Result<(String, BTreeMap<String, f64>), String> {
-    let files = scratch.join("files");
-    let count = copy(here, set, &files)?;
-    let files = canonical(&files).map_err(shown)?;
-    let engine = Engine::mini().map_err(shown)?;
-    let model = EngineEmbedder::new(engine, Cancel::new());
-    let mut index = Index::open_or_begin(&scratch.join("index"), &model.profile()).map_err(shown)?;
-    let control = Control { interrupted: &|| false, progress: &|_| {} };
-    let root = Root { path: files.clone(), rules: Rules::default() };
-    let report = index.update(&model, &[root], Duration::ZERO, &control).map_err(shown)?;
-    if report.new as usize != count || !report.failed.is_empty() {
-        return Err(format!("{} of {count} files were indexed: {:?}", report.new, report.failed));
-    }
-    let calibration = read_json(&here.join("../../models/mini/calibration.json"))?;
-    let calibration: Calibration = serde_json::from_value(calibration).map_err(shown)?;
-    index.calibrate(calibration).map_err(shown)?;
+/// An index with its calibration, and the folder of its files.
+struct Place {
+    index: Index,
+    files: PathBuf,
+}
 
-    let question = |text: &str| -> Result<(Query, Vec<f32>), String> {
-        let query = Query::parse(text, None, SystemTime::now()).map_err(shown)?;
-        let vector = query_vector(&model, &query.text).map_err(shown)?;
-        Ok((query, vector))
-    };
-    let mut questions = Vec::new();
-    for about in set["questions"].as_array().into_iter().flatten() {
-        let text = about["query"].as_str().unwrap_or_default();
-        let (query, vector) = question(&text.replace("{files}", &files.to_string_lossy()))?;
-        let class = about["class"].as_str().unwrap_or_default().to_owned();
-        questions.push(Question { class, query, vector, text: text.to_owned(), expected: texts(&about["expect"]) });
-    }
-    let mut unrelated = Vec::new();
-    for text in texts(&set["unrelated"]) {
-        unrelated.push((question(&text)?, text));
+impl Place {
+    fn of(model: &EngineEmbedder, here: &Path, files: &Path, index: &Path, count: usize) -> Result<Self, String> {
+        let files = canonical(files).map_err(shown)?;
+        let mut index = Index::open_or_begin(index, &model.profile()).map_err(shown)?;
+        let control = Control { interrupted: &|| false, progress: &|_| {} };
+        let root = Root { path: files.clone(), rules: Rules::default() };
+        let report = index.update(model, &[root], Duration::ZERO, &control).map_err(shown)?;
+        if report.new as usize != count || !report.failed.is_empty() {
+            return Err(format!("{} of {count} files were indexed: {:?}", report.new, report.failed));
+        }
+        let calibration = read_json(&here.join("../../models/mini/calibration.json"))?;
+        let calibration: Calibration = serde_json::from_value(calibration).map_err(shown)?;
+        index.calibrate(calibration).map_err(shown)?;
+        Ok(Self { index, files })
     }
 
-    let name = |hit: &Hit| hit.path.strip_prefix(&files).map(PathBuf::from).unwrap_or_default();
-    let ask = |query: &Query, vector: &[f32], mode: Mode, min_score: MinScore| -> Result<Vec<Hit>, String> {
+    fn name(&self, hit: &Hit) -> PathBuf {
+        hit.path.strip_prefix(&self.files).map(PathBuf::from).unwrap_or_default()
+    }
+
+    fn ask(&self, query: &Query, vector: &[f32], mode: Mode, min_score: MinScore) -> Result<Vec<Hit>, String> {
         let options = SearchOptions { mode, limit: DEPTH, min_score, ..SearchOptions::default() };
-        index.search(query, Sought::Vector(vector, Modality::Text), &options).map_err(shown)
-    };
-    let ranks = |hits: &[Hit], expected: &[String]| -> Vec<usize> {
+        self.index.search(query, Sought::Vector(vector, Modality::Text), &options).map_err(shown)
+    }
+
+    fn ranks(&self, hits: &[Hit], expected: &[String]) -> Vec<usize> {
         let of = |(at, hit): (usize, &Hit)| {
-            let name = name(hit);
+            let name = self.name(hit);
             expected.iter().any(|expected| Path::new(expected) == name).then_some(at + 1)
         };
         hits.iter().enumerate().filter_map(of).collect()
+    }
+}
+
+/// What a cut leaves of the answers and of the hits of unrelated questions.
+#[derive(Default)]
+struct Cut {
+    kept: usize,
+    silent: usize,
+}
+
+/// What came of a set.
+struct Asked {
+    rows: BTreeMap<(&'static str, &'static str), Figures>,
+    /// Questions whose answer is among the first.
+    answered: usize,
+    unrelated: usize,
+    /// By [`CUTS`].
+    cuts: [Cut; 2],
+}
+
+const CUTS: [MinScore; 2] = [MinScore::Auto, MinScore::At(STRICT_SCORE)];
+
+fn ask_all(place: &Place, model: &EngineEmbedder, set: &Value, explain: bool) -> Result<Asked, String> {
+    let question = |text: &str| -> Result<(Query, Vec<f32>), String> {
+        let query = Query::parse(text, None, SystemTime::now()).map_err(shown)?;
+        let vector = query_vector(model, &query.text).map_err(shown)?;
+        Ok((query, vector))
     };
-    let mut rows: BTreeMap<(&str, &str), Figures> = BTreeMap::new();
-    // With each cut: answers that stay, and unrelated questions without a hit.
-    let cuts = [MinScore::Auto, MinScore::At(STRICT_SCORE)];
-    let (mut answered, mut kept, mut silent) = (0, [0; 2], [0; 2]);
-    for question in &questions {
-        let class = CLASSES.into_iter().find(|class| *class == question.class).ok_or("a question without a class")?;
-        let mut line = format!("{class:<11}{:<60}", question.text);
+    let mut asked = Asked { rows: BTreeMap::new(), answered: 0, unrelated: 0, cuts: Default::default() };
+    for about in set["questions"].as_array().into_iter().flatten() {
+        let text = about["query"].as_str().unwrap_or_default();
+        let (query, vector) = question(&text.replace("{files}", &place.files.to_string_lossy()))?;
+        let class = CLASSES.into_iter().find(|class| about["class"] == *class).ok_or("a question without a class")?;
+        let expected = texts(&about["expect"]);
+        let mut line = format!("{class:<11}{text:<60}");
         for (mode_name, mode) in MODES {
-            let hits = ask(&question.query, &question.vector, mode, MinScore::Any)?;
-            let found = ranks(&hits, &question.expected);
+            let hits = place.ask(&query, &vector, mode, MinScore::Any)?;
+            let found = place.ranks(&hits, &expected);
             for class in [class, "all"] {
-                rows.entry((class, mode_name)).or_default().add(&found, question.expected.len());
+                asked.rows.entry((class, mode_name)).or_default().add(&found, expected.len());
             }
             line += &format!(" {:>3}", found.first().map_or("-".into(), ToString::to_string));
             if mode == Mode::Hybrid && found.iter().any(|rank| *rank <= NEAR) {
-                answered += 1;
-                for (kept, cut) in kept.iter_mut().zip(cuts) {
-                    let hits = ask(&question.query, &question.vector, mode, cut)?;
-                    let stays = ranks(&hits, &question.expected).iter().any(|rank| *rank <= NEAR);
-                    *kept += usize::from(stays);
+                asked.answered += 1;
+                for (cut, min_score) in asked.cuts.iter_mut().zip(CUTS) {
+                    let hits = place.ask(&query, &vector, mode, min_score)?;
+                    let stays = place.ranks(&hits, &expected).iter().any(|rank| *rank <= NEAR);
+                    cut.kept += usize::from(stays);
                     line += if stays { "" } else { " cut" };
                 }
             }
             if mode == Mode::Hybrid && found.first() != Some(&1) {
-                let first = hits.first().map(|hit| format!(" {} {:.2}", name(hit).display(), hit.score));
+                let first = hits.first().map(|hit| format!(" {} {:.2}", place.name(hit).display(), hit.score));
                 line += &first.unwrap_or_default();
             }
         }
@@ -222,23 +241,56 @@ fn measure(here: &Path, set: &Value, scratch: &Path, explain: bool) -> Result<(S
             println!("{line}");
         }
     }
-    for ((query, vector), text) in &unrelated {
-        for (silent, cut) in silent.iter_mut().zip(cuts) {
-            let hits = ask(query, vector, Mode::Hybrid, cut)?;
-            *silent += usize::from(hits.is_empty());
+    for text in texts(&set["unrelated"]) {
+        let (query, vector) = question(&text)?;
+        asked.unrelated += 1;
+        for (cut, min_score) in asked.cuts.iter_mut().zip(CUTS) {
+            let hits = place.ask(&query, &vector, Mode::Hybrid, min_score)?;
+            cut.silent += usize::from(hits.is_empty());
             if explain && let Some(hit) = hits.first() {
-                println!("unrelated  {text}: {} {:.2} {:?}", name(hit).display(), hit.score, hit.scores);
+                println!("unrelated  {text}: {} {:.2} {:?}", place.name(hit).display(), hit.score, hit.scores);
             }
         }
     }
+    Ok(asked)
+}
+
+/// Writes the files of the second set, with the samples beside them.
+fn write_second(here: &Path, set: &Value, to: &Path) -> Result<usize, String> {
+    let mut count = 0;
+    for (name, text) in set["files"].as_object().into_iter().flatten() {
+        let path = to.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(to)).map_err(shown)?;
+        fs::write(&path, text.as_str().unwrap_or_default()).map_err(shown)?;
+        changed(&path, CHANGED_S)?;
+        count += 1;
+    }
+    Ok(count + copy_samples(here, to)?)
+}
+
+fn measure(here: &Path, scratch: &Path, explain: bool) -> Result<(String, BTreeMap<String, f64>), String> {
+    let set = |name: &str| read_json(&here.join("find").join(name));
+    let (set, held, second) = (set("questions.json")?, set("held.json")?, set("second.json")?);
+    let files = scratch.join("files");
+    let count = copy(here, &set, &files)?;
+    let engine = Engine::mini().map_err(shown)?;
+    let model = EngineEmbedder::new(engine, Cancel::new());
+    let place = Place::of(&model, here, &files, &scratch.join("index"), count)?;
+    let more = scratch.join("second");
+    let more_count = write_second(here, &second, &more)?;
+    let other = Place::of(&model, here, &more, &scratch.join("second-index"), more_count)?;
+    let asked = ask_all(&place, &model, &set, explain)?;
+    let beside =
+        [("held", ask_all(&place, &model, &held, explain)?), ("second", ask_all(&other, &model, &second, explain)?)];
 
     let mut figures = BTreeMap::new();
-    let mut table = format!("{count} files, {} questions; R@1, R@5, nDCG@10 in per cent\n\n", questions.len());
+    let questions = asked.rows[&("all", "hybrid")].questions;
+    let mut table = format!("{count} files, {questions} questions; R@1, R@5, nDCG@10 in per cent\n\n");
     table += "| questions | words | semantic | hybrid |\n|---|---|---|---|\n";
     for class in CLASSES.into_iter().chain(["all"]) {
-        let mut line = format!("| {class} ({})", rows[&(class, "hybrid")].questions);
+        let mut line = format!("| {class} ({})", asked.rows[&(class, "hybrid")].questions);
         for (mode, _) in MODES {
-            let means = rows[&(class, mode)].means();
+            let means = asked.rows[&(class, mode)].means();
             line += &format!(" | {:.0}, {:.0}, {:.1}", means[0], means[1], means[2]);
             for (figure, value) in ["r1", "r5", "ndcg10"].into_iter().zip(means) {
                 figures.insert(format!("{class} {mode} {figure}"), value);
@@ -246,16 +298,27 @@ fn measure(here: &Path, set: &Value, scratch: &Path, explain: bool) -> Result<(S
         }
         table += &format!("{line} |\n");
     }
-    let share = |part: usize, whole: usize| 100.0 * part as f64 / whole.max(1) as f64;
-    for (at, cut) in ["auto".to_owned(), STRICT_SCORE.to_string()].into_iter().enumerate() {
-        figures.insert(format!("{cut}: unrelated without hits"), share(silent[at], unrelated.len()));
-        figures.insert(format!("{cut}: answers kept"), share(kept[at], answered));
+    for (name, asked) in &beside {
+        let figure = asked.rows[&("all", "hybrid")];
+        let means = figure.means();
         table += &format!(
-            "\n--min-score {cut}: {} of {} unrelated questions without a hit, {} of {answered} answers among the first {NEAR} kept\n",
-            silent[at],
-            unrelated.len(),
-            kept[at]
+            "| {name}: all ({}) | | | {:.0}, {:.0}, {:.1} |\n",
+            figure.questions, means[0], means[1], means[2]
         );
+        figures.insert(format!("{name}: all hybrid ndcg10"), means[2]);
+    }
+    let share = |part: usize, whole: usize| 100.0 * part as f64 / whole.max(1) as f64;
+    for (name, asked) in std::iter::once(("", &asked)).chain(beside.iter().map(|(name, asked)| (*name, asked))) {
+        let Asked { answered, unrelated, cuts, .. } = asked;
+        let before = if name.is_empty() { String::new() } else { format!("{name}: ") };
+        for (cut, cut_name) in cuts.iter().zip(["auto".to_owned(), STRICT_SCORE.to_string()]) {
+            let Cut { kept, silent } = cut;
+            figures.insert(format!("{before}{cut_name}: unrelated without hits"), share(*silent, *unrelated));
+            figures.insert(format!("{before}{cut_name}: answers kept"), share(*kept, *answered));
+            table += &format!(
+                "\n{before}--min-score {cut_name}: {silent} of {unrelated} unrelated questions without a hit, {kept} of {answered} answers among the first {NEAR} kept\n"
+            );
+        }
     }
     table += &format!("{}\n", json!(figures));
     Ok((table, figures))

@@ -15,7 +15,7 @@ const HIDDEN: usize = 768;
 const INNER: usize = 3072;
 const LAYERS: usize = 12;
 const POSITIONS: usize = 512;
-/// That of the twin whose tokenizer it borrows.
+/// That of the checkpoint whose tokenizer it borrows.
 const VOCAB: usize = 111;
 
 fn main() {
@@ -41,10 +41,10 @@ fn main() {
 /// Writes the checkpoint, and gives its bytes.
 fn checkpoint(folder: &Path) -> u64 {
     let here = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
-    let twin = Path::new(&here).join("../tests/golden/twins/bert-tiny");
+    let checkpoint = Path::new(&here).join("../tests/golden/checkpoints/bert-tiny");
     fs::create_dir_all(folder.join("1_Pooling")).expect("a folder");
     for name in ["tokenizer.json", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json"] {
-        fs::copy(twin.join(name), folder.join(name)).expect("the twin is there");
+        fs::copy(checkpoint.join(name), folder.join(name)).expect("the checkpoint is there");
     }
     let config = serde_json::json!({
         "model_type": "bert", "vocab_size": VOCAB, "hidden_size": HIDDEN, "num_hidden_layers": LAYERS,

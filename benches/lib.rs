@@ -158,11 +158,11 @@ pub fn records() -> PathBuf {
     exe.ancestors().nth(3).map_or_else(std::env::temp_dir, Path::to_path_buf).join("bench-records")
 }
 
-/// A tokenizer of a few hundred pieces, that of the tiny twin.
+/// A tokenizer of a few hundred pieces, that of the tiny checkpoint.
 fn tokenizer() -> PathBuf {
     // Known at run time under Cargo; a program that was built by Cargo and started by another knows its sources from then.
     let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").into());
-    Path::new(&here).join("../tests/golden/twins/omni-small-tiny/tokenizer.json")
+    Path::new(&here).join("../tests/golden/checkpoints/omni-small-tiny/tokenizer.json")
 }
 
 /// A text of exactly so many tokens, all included: single letters apart by spaces. Another `seed` gives another text.

@@ -87,7 +87,7 @@ fn main() {
 
 fn bench() {
     let tokenizer = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"))
-        .join("../tests/golden/twins/mini-tiny/tokenizer.json");
+        .join("../tests/golden/checkpoints/mini-tiny/tokenizer.json");
     let path = records().join("mini-f32");
     if !path.exists() {
         write_random_mini(&path, &config(), Dtype::F32, &tokenizer, 1).expect("a record can be written");

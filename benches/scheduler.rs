@@ -281,7 +281,7 @@ fn real_shape() -> Subject {
     let record = records().join("scheduler-512x12-f32");
     if !record.exists() {
         let tokenizer = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"))
-            .join("../tests/golden/twins/omni-small-tiny/tokenizer.json");
+            .join("../tests/golden/checkpoints/omni-small-tiny/tokenizer.json");
         let config = OmniConfig { text: text_config, vision: None, audio: None };
         write_random(&record, &config, Dtype::F32, (4096, 16_384), &tokenizer, 1).expect("a record can be written");
     }

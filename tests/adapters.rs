@@ -13,26 +13,26 @@ use crate::support::*;
 /// Logits against the reference in f32, as in `rerank`.
 const LOGIT_BOUND: f32 = 1e-5;
 
-fn twin(name: &str) -> PathBuf {
-    workspace().join("tests/golden/twins").join(name)
+fn checkpoint(name: &str) -> PathBuf {
+    workspace().join("tests/golden/checkpoints").join(name)
 }
 
 fn adapter(name: &str) -> PathBuf {
     workspace().join("tests/golden/adapters").join(name)
 }
 
-/// The cases: a name, the twin, and what PEFT gives.
+/// The cases: a name, the checkpoint, and what PEFT gives.
 fn cases() -> Vec<(String, String, Vec<Value>)> {
     let text = std::fs::read(workspace().join("tests/golden/refs/adapters.json")).unwrap();
     let cases: Vec<Value> = serde_json::from_slice(&text).unwrap();
     assert!(cases.len() >= 10);
     let outputs = |case: &Value| case["outputs"].as_array().unwrap().clone();
-    cases.iter().map(|case| (str_of(&case["name"]).into(), str_of(&case["twin"]).into(), outputs(case))).collect()
+    cases.iter().map(|case| (str_of(&case["name"]).into(), str_of(&case["checkpoint"]).into(), outputs(case))).collect()
 }
 
-fn options(twin_name: &str, adapters: Vec<GivenAdapter>) -> ConvertOptions {
+fn options(checkpoint_name: &str, adapters: Vec<GivenAdapter>) -> ConvertOptions {
     let out = scratch().join(format!("adapted-{}", next()));
-    ConvertOptions { dtype: Dtype::F32, adapters, ..ConvertOptions::new(twin(twin_name), out) }
+    ConvertOptions { dtype: Dtype::F32, adapters, ..ConvertOptions::new(checkpoint(checkpoint_name), out) }
 }
 
 fn converted(options: &ConvertOptions) -> (Engine, ConvertReport) {
@@ -68,14 +68,14 @@ fn request() -> Request {
 #[test]
 fn every_adapter_gives_what_peft_gives_with_it() {
     let mut worst = Worst::default();
-    for (name, twin_name, outputs) in cases() {
-        let (engine, report) = converted(&options(&twin_name, vec![GivenAdapter::new(adapter(&name))]));
-        let (plain, _) = converted(&options(&twin_name, Vec::new()));
+    for (name, checkpoint_name, outputs) in cases() {
+        let (engine, report) = converted(&options(&checkpoint_name, vec![GivenAdapter::new(adapter(&name))]));
+        let (plain, _) = converted(&options(&checkpoint_name, Vec::new()));
         for output in &outputs {
             let bound = if output["query"].is_string() { LOGIT_BOUND } else { embedding_bound() };
             worst.see(compare(&name, &given(&engine, output, &request()), &wanted(output), bound));
             let apart = distance(&name, &given(&plain, output, &request()), &wanted(output)).max_abs;
-            assert!(apart > 10.0 * bound, "{name}: the twin alone is {apart:.1e} away");
+            assert!(apart > 10.0 * bound, "{name}: the checkpoint alone is {apart:.1e} away");
         }
         assert_eq!(report.lora.len(), 1, "{name}");
         assert!(
@@ -136,8 +136,8 @@ fn several_adapters_are_tasks_of_one_record_and_each_gives_what_it_gives_alone()
 #[test]
 fn a_changed_table_is_stored_in_every_type() {
     for (dtype, far) in [(Dtype::F32, 5e-6), (Dtype::Bf16, 0.02), (Dtype::F16, 0.02), (Dtype::Int8, 0.06)] {
-        let (_, twin_name, outputs) = cases().into_iter().find(|case| case.0 == "qwen3-plain-table").unwrap();
-        let mut options = options(&twin_name, vec![GivenAdapter::new(adapter("qwen3-plain-table"))]);
+        let (_, checkpoint_name, outputs) = cases().into_iter().find(|case| case.0 == "qwen3-plain-table").unwrap();
+        let mut options = options(&checkpoint_name, vec![GivenAdapter::new(adapter("qwen3-plain-table"))]);
         options.dtype = dtype;
         let (engine, _) = converted(&options);
         for output in &outputs {
@@ -178,8 +178,8 @@ fn altered(name: &str, change: impl FnOnce(&mut Value, &mut Tensors)) -> PathBuf
     folder
 }
 
-fn refused(twin_name: &str, adapters: &[&Path]) -> ConvertError {
-    let options = options(twin_name, adapters.iter().map(|folder| GivenAdapter::new(*folder)).collect());
+fn refused(checkpoint_name: &str, adapters: &[&Path]) -> ConvertError {
+    let options = options(checkpoint_name, adapters.iter().map(|folder| GivenAdapter::new(*folder)).collect());
     let error = convert(&options).unwrap_err();
     assert!(!options.out.exists() && !error.to_string().is_empty());
     error
@@ -187,10 +187,10 @@ fn refused(twin_name: &str, adapters: &[&Path]) -> ConvertError {
 
 #[test]
 fn an_adapter_of_another_base_is_refused_with_what_it_was_made_for() {
-    for (twin_name, name) in
+    for (checkpoint_name, name) in
         [("bert-tiny", "qwen3-table"), ("qwen3-embedding-tiny", "modernbert-linears"), ("modernbert-tiny", "bert-list")]
     {
-        let error = refused(twin_name, &[&adapter(name)]);
+        let error = refused(checkpoint_name, &[&adapter(name)]);
         let ConvertError::LoraTargetMissing { keys, base: Some(base), .. } = &error else { panic!("{error}") };
         assert!(error.exit_code() == 3 && keys.len() >= 4 && error.to_string().contains(base), "{error}");
     }

@@ -12,14 +12,14 @@ use omniburn_models::record::{PartTensor, RecordWriter, TOKENIZER_FILE, TensorRo
 use crate::support::*;
 
 /// Encoders, a decoder whose gate and up alternate, a family with towers.
-const TWINS: [&str; 4] = ["xlm-roberta-tiny", "modernbert-tiny", "qwen3-embedding-tiny", "omni-small-tiny"];
+const CHECKPOINTS: [&str; 4] = ["xlm-roberta-tiny", "modernbert-tiny", "qwen3-embedding-tiny", "omni-small-tiny"];
 const TYPES: [(Dtype, AffineFormat); 2] =
     [(Dtype::Affine8, AffineFormat::Eight64), (Dtype::Affine4, AffineFormat::Four64)];
 
-fn kept(twin: &str, dtype: Dtype, keep: &[&str]) -> (PathBuf, Result<ConvertReport, ConvertError>) {
+fn kept(checkpoint: &str, dtype: Dtype, keep: &[&str]) -> (PathBuf, Result<ConvertReport, ConvertError>) {
     let out = scratch().join(format!("affine-{}", next()));
     let keep: Vec<KeepRule> = keep.iter().map(|rule| rule.parse().unwrap()).collect();
-    let options = ConvertOptions { dtype, keep, ..ConvertOptions::new(golden().twin(twin).folder, &out) };
+    let options = ConvertOptions { dtype, keep, ..ConvertOptions::new(golden().checkpoint(checkpoint).folder, &out) };
     (out, convert(&options))
 }
 
@@ -34,8 +34,8 @@ fn vectors(engine: &Engine, inputs: &[Input]) -> Vec<Vec<f32>> {
 
 #[test]
 fn no_value_of_a_record_is_further_than_half_a_scale_from_the_checkpoint_s() {
-    for twin in TWINS {
-        let folder = golden().twin(twin).folder;
+    for checkpoint in CHECKPOINTS {
+        let folder = golden().checkpoint(checkpoint).folder;
         let exact = open(&record(&folder, Dtype::F32, TaskChoice::Default));
         for (dtype, format) in TYPES {
             let rounded = open(&record(&folder, dtype, TaskChoice::Default));
@@ -44,7 +44,7 @@ fn no_value_of_a_record_is_further_than_half_a_scale_from_the_checkpoint_s() {
                 let (a, b) = (exact.part(&file, &specs).unwrap(), rounded.part(&file, &specs).unwrap());
                 for spec in specs.iter().filter(|spec| spec.role == TensorRole::Linear) {
                     let stored = b.dtype(&spec.name);
-                    assert!(stored == dtype || stored == Dtype::Affine8, "{twin}: {} in {stored}", spec.name);
+                    assert!(stored == dtype || stored == Dtype::Affine8, "{checkpoint}: {} in {stored}", spec.name);
                     let format = if stored == dtype { format } else { AffineFormat::Eight64 };
                     let packed = b.affine(&spec.name);
                     assert_eq!(packed.layout().format, PanelFormat::Affine(format));
@@ -58,39 +58,39 @@ fn no_value_of_a_record_is_further_than_half_a_scale_from_the_checkpoint_s() {
                         let (scale, offset) = (wide(&rows.scales), wide(&rows.offsets));
                         let code = f64::from(rows.codes[output * spec.shape[0] + input]);
                         let far = (f64::from(*value) - (code * scale + offset)).abs();
-                        assert!(far <= scale / 2.0, "{twin} {dtype} {}[{at}]: {far} of {scale}", spec.name);
+                        assert!(far <= scale / 2.0, "{checkpoint} {dtype} {}[{at}]: {far} of {scale}", spec.name);
                     }
                     seen += usize::from(stored == dtype);
                 }
             }
-            assert!(seen > 3, "{twin} in {dtype}: {seen} matrices");
+            assert!(seen > 3, "{checkpoint} in {dtype}: {seen} matrices");
         }
     }
 }
 
 #[test]
 fn vectors_of_affine_records_depend_on_no_company_and_are_those_of_the_rounded_weights() {
-    for twin in TWINS {
+    for checkpoint in CHECKPOINTS {
         for (dtype, _) in TYPES {
-            let path = record(&golden().twin(twin).folder, dtype, TaskChoice::Default);
+            let path = record(&golden().checkpoint(checkpoint).folder, dtype, TaskChoice::Default);
             // As chosen: with rows of whole numbers.
             let engine = Engine::open(&path).unwrap();
-            assert_eq!(engine.profile().dtype, Dtype::Int8, "{twin} in {dtype}");
+            assert_eq!(engine.profile().dtype, Dtype::Int8, "{checkpoint} in {dtype}");
             let inputs = texts();
             let all = vectors(&engine, &inputs);
             let alone: Vec<Vec<f32>> =
                 inputs.iter().map(|input| vectors(&engine, std::slice::from_ref(input)).remove(0)).collect();
-            same(twin, &all, &alone);
+            same(checkpoint, &all, &alone);
             let exact = builder(path).open().unwrap();
             same(
-                twin,
+                checkpoint,
                 &vectors(&exact, &inputs),
                 &inputs.iter().map(|i| vectors(&exact, std::slice::from_ref(i)).remove(0)).collect::<Vec<_>>(),
             );
             for (got, want) in all.iter().zip(vectors(&exact, &inputs)) {
                 // Attention rounds to bf16 beside whole numbers, where the processor multiplies such.
-                let cosine = distance(twin, got, &want).cosine;
-                assert!(cosine > 0.9995, "{twin} in {dtype}: {cosine}");
+                let cosine = distance(checkpoint, got, &want).cosine;
+                assert!(cosine > 0.9995, "{checkpoint} in {dtype}: {cosine}");
             }
         }
     }
@@ -146,7 +146,7 @@ fn tensors_are_kept_in_other_types_by_name_and_rules_that_fit_nothing_are_refuse
     assert!(ending("gate_up_proj.weight").iter().all(|dtype| *dtype == Dtype::Affine4));
     assert_eq!(ending("embed_tokens.weight"), [Dtype::Bf16]);
     let engine = Engine::open(&out).unwrap();
-    let (inputs, exact) = (texts(), golden().twin("qwen3-embedding-tiny").folder);
+    let (inputs, exact) = (texts(), golden().checkpoint("qwen3-embedding-tiny").folder);
     let exact = vectors(&builder(record(&exact, Dtype::F32, TaskChoice::Default)).open().unwrap(), &inputs);
     for (got, want) in vectors(&engine, &inputs).iter().zip(&exact) {
         let cosine = distance("kept", got, want).cosine;
@@ -170,7 +170,7 @@ fn tensors_are_kept_in_other_types_by_name_and_rules_that_fit_nothing_are_refuse
 #[test]
 fn affine_groups_in_another_known_layout_are_read_as_they_are() {
     let name = "qwen3-embedding-tiny";
-    let new = record(&golden().twin(name).folder, Dtype::Affine8, TaskChoice::Default);
+    let new = record(&golden().checkpoint(name).folder, Dtype::Affine8, TaskChoice::Default);
     let original = open(&new);
     let out = scratch().join(format!("affine-{}", next()));
     let mut writer = RecordWriter::create(&out, false).unwrap();
@@ -203,7 +203,7 @@ fn affine_groups_in_another_known_layout_are_read_as_they_are() {
 
 #[test]
 fn affine_records_are_computed_in_two_types_and_the_others_are_refused_by_name() {
-    let path = record(&golden().twin(TWINS[0]).folder, Dtype::Affine4, TaskChoice::Default);
+    let path = record(&golden().checkpoint(CHECKPOINTS[0]).folder, Dtype::Affine4, TaskChoice::Default);
     for dtype in [Dtype::Bf16, Dtype::F16] {
         let error = Engine::builder(path.clone()).dtype(dtype).open().unwrap_err().to_string();
         assert!(error.contains("affine4") && error.contains(dtype.name()), "{error}");

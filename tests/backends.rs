@@ -118,22 +118,23 @@ const ALL_MEDIA: &[(&str, usize)] = &[("image", 4), ("video", 4), ("audio", 4)];
 const ONE_PICTURE: &[(&str, usize)] = &[("image", 1)];
 
 /// Cases of all kinds through an engine: name, vector, the reference's.
-fn vectors(engine: &Engine, twin: &Twin, media: &[(&str, usize)]) -> Vec<(String, Vec<f32>, Vec<f32>)> {
+fn vectors(engine: &Engine, checkpoint: &Checkpoint, media: &[(&str, usize)]) -> Vec<(String, Vec<f32>, Vec<f32>)> {
     let embed = |input: Input, request: &Request| {
         engine.embed_with(&[input], request).unwrap().swap_remove(0).unwrap().embedding.as_slice().to_vec()
     };
     let mut all = Vec::new();
-    for case in twin.cases("text").filter(|c| ["plain", "emoji", "single"].contains(&str_of(&c["name"]))) {
+    for case in checkpoint.cases("text").filter(|c| ["plain", "emoji", "single"].contains(&str_of(&c["name"]))) {
         let mut request = Request::new(role(case));
         if let Some(dim) = case["truncate_dim"].as_u64() {
             request = request.dim(dim as usize);
         }
-        let got = embed(Input::text(text(twin, str_of(&case["name"]))), &request);
+        let got = embed(Input::text(text(checkpoint, str_of(&case["name"]))), &request);
         let key = str_of(&case["embedding"]);
-        all.push((format!("{} {key}", twin.name), got, twin.tensor(key)));
+        all.push((format!("{} {key}", checkpoint.name), got, checkpoint.tensor(key)));
     }
     for (kind, most) in media {
-        for (case, input, request, want) in crate::cases::default_layout_cases(twin, kind).into_iter().take(*most) {
+        for (case, input, request, want) in crate::cases::default_layout_cases(checkpoint, kind).into_iter().take(*most)
+        {
             all.push((case, embed(input, &request), want));
         }
     }
@@ -143,12 +144,12 @@ fn vectors(engine: &Engine, twin: &Twin, media: &[(&str, usize)]) -> Vec<(String
 #[test]
 fn both_families_equal_the_reference_on_every_backend() {
     for name in ["omni-small-tiny", "omni-nano-tiny"] {
-        let twin = golden().twin(name);
+        let checkpoint = golden().checkpoint(name);
         for spec in compiled() {
             let bound = if spec.kind == BackendKind::Flex { 5e-6 } else { BETWEEN_EMBEDDINGS };
-            let engine = Engine::builder(twin.record(Dtype::F32)).device(spec).dtype(Dtype::F32).open().unwrap();
+            let engine = Engine::builder(checkpoint.record(Dtype::F32)).device(spec).dtype(Dtype::F32).open().unwrap();
             let mut worst = Worst::default();
-            for (case, got, want) in vectors(&engine, &twin, ALL_MEDIA) {
+            for (case, got, want) in vectors(&engine, &checkpoint, ALL_MEDIA) {
                 worst.see(compare(&format!("{spec} {case}"), &got, &want, bound));
             }
             worst.report(&format!("{name} on {spec}"));
@@ -158,16 +159,16 @@ fn both_families_equal_the_reference_on_every_backend() {
 
 #[test]
 fn a_batch_equals_its_singles_on_every_backend() {
-    let twin = golden().twin("omni-nano-tiny");
+    let checkpoint = golden().checkpoint("omni-nano-tiny");
     for spec in compiled() {
-        let engine = Engine::builder(twin.record(Dtype::F32)).device(spec).dtype(Dtype::F32).open().unwrap();
+        let engine = Engine::builder(checkpoint.record(Dtype::F32)).device(spec).dtype(Dtype::F32).open().unwrap();
         let inputs = [
             Input::text("one"),
-            Input::text(text(&twin, "plain")),
+            Input::text(text(&checkpoint, "plain")),
             Input::text("two"),
-            twin.image_named("odd"),
-            twin.sound("mixed"),
-            twin.sound("edge"),
+            checkpoint.image_named("odd"),
+            checkpoint.audio("mixed"),
+            checkpoint.audio("edge"),
         ];
         let together = engine.embed(&inputs, Role::Document).unwrap();
         for (input, together) in inputs.iter().zip(&together) {
@@ -185,10 +186,10 @@ fn bf16_and_f16_arithmetic_stay_near_the_reference_on_every_backend_that_has_the
         for dtype in [Dtype::Bf16, Dtype::F16].into_iter().filter(|dtype| has.contains(dtype)) {
             let (mut least, mut count) = (1.0f64, 0);
             for name in ["omni-small-tiny", "omni-nano-tiny"] {
-                let twin = golden().twin(name);
-                let engine = Engine::builder(twin.record(dtype)).device(spec).dtype(dtype).open().unwrap();
+                let checkpoint = golden().checkpoint(name);
+                let engine = Engine::builder(checkpoint.record(dtype)).device(spec).dtype(dtype).open().unwrap();
                 assert_eq!(engine.profile().dtype, dtype);
-                for (case, got, want) in vectors(&engine, &twin, ONE_PICTURE) {
+                for (case, got, want) in vectors(&engine, &checkpoint, ONE_PICTURE) {
                     let cosine = distance(&case, &got, &want).cosine;
                     assert!(cosine >= 0.9995, "{spec} {case} in {dtype}: cosine {cosine}");
                     (least, count) = (least.min(cosine), count + 1);
@@ -202,8 +203,8 @@ fn bf16_and_f16_arithmetic_stay_near_the_reference_on_every_backend_that_has_the
 /// A bf16 record where bf16 has no arithmetic: f32 unless f16 is asked for, because activations may pass f16's range.
 #[test]
 fn a_bf16_record_computes_in_f32_where_bf16_has_no_arithmetic() {
-    let twin = golden().twin("omni-small-tiny");
-    let record = twin.record(Dtype::Bf16);
+    let checkpoint = golden().checkpoint("omni-small-tiny");
+    let record = checkpoint.record(Dtype::Bf16);
     let flex = Engine::builder(&record).dtype(Dtype::F32).open().unwrap();
     for spec in compiled() {
         let engine = Engine::builder(&record).device(spec).open().unwrap();
@@ -214,12 +215,14 @@ fn a_bf16_record_computes_in_f32_where_bf16_has_no_arithmetic() {
             continue;
         }
         assert_eq!(engine.profile().dtype, Dtype::F32, "{spec}");
-        for ((case, got, _), (_, want, _)) in vectors(&engine, &twin, &[]).iter().zip(&vectors(&flex, &twin, &[])) {
+        for ((case, got, _), (_, want, _)) in
+            vectors(&engine, &checkpoint, &[]).iter().zip(&vectors(&flex, &checkpoint, &[]))
+        {
             compare(&format!("{spec} {case}"), got, want, BETWEEN_EMBEDDINGS);
         }
         if has_f16 {
             let asked = Engine::builder(&record).device(spec).dtype(Dtype::F16).open().unwrap();
-            for (case, got, want) in vectors(&asked, &twin, &[]) {
+            for (case, got, want) in vectors(&asked, &checkpoint, &[]) {
                 let cosine = distance(&case, &got, &want).cosine;
                 assert!(cosine >= 0.9995, "{spec} {case} in f16 from bf16: cosine {cosine}");
             }
@@ -231,9 +234,9 @@ fn a_bf16_record_computes_in_f32_where_bf16_has_no_arithmetic() {
 #[test]
 fn vectors_are_the_same_with_filler_and_without() {
     for name in ["omni-small-tiny", "omni-nano-tiny"] {
-        let twin = golden().twin(name);
+        let checkpoint = golden().checkpoint(name);
         for spec in compiled() {
-            let model = Model::open_on(&twin.record(Dtype::F32), "retrieval", burn_device(spec));
+            let model = Model::open_on(&checkpoint.record(Dtype::F32), "retrieval", burn_device(spec));
             let sequences: Vec<Vec<u32>> = [5, 23, 1, 5, 40, 17].iter().map(|&n| (7..7 + n).collect()).collect();
             let texts = [vec![sequences[1].clone()], sequences];
             let through = || texts.iter().flat_map(|text| model.text(text)).collect::<Vec<_>>();

@@ -9,15 +9,15 @@ use crate::parity_text::text;
 use crate::support::*;
 
 /// Texts of many lengths, duplicates, images, lists of frames, audio, an animation.
-fn mixed(twin: &Twin) -> Vec<Input> {
+fn mixed(checkpoint: &Checkpoint) -> Vec<Input> {
     let mut inputs: Vec<Input> = ["single", "plain", "long", "emoji", "plain", "medium", "german", "chinese", "single"]
         .iter()
-        .map(|name| Input::text(text(twin, name)))
+        .map(|name| Input::text(text(checkpoint, name)))
         .collect();
-    inputs.extend(["odd", "square", "wide", "tiny", "odd"].iter().map(|name| twin.image_named(name)));
-    inputs.extend(twin.cases("video").map(|case| twin.clip(case)));
-    inputs.extend(["mixed", "click", "three", "half", "mixed"].iter().map(|name| twin.sound(name)));
-    inputs.push(twin.sound("stereo44k"));
+    inputs.extend(["odd", "square", "wide", "tiny", "odd"].iter().map(|name| checkpoint.image_named(name)));
+    inputs.extend(checkpoint.cases("video").map(|case| checkpoint.clip(case)));
+    inputs.extend(["mixed", "click", "three", "half", "mixed"].iter().map(|name| checkpoint.audio(name)));
+    inputs.push(checkpoint.audio("stereo44k"));
     inputs
 }
 
@@ -31,23 +31,23 @@ fn alone(engine: &Engine, inputs: &[Input]) -> Vec<Vec<f32>> {
 
 #[test]
 fn an_item_has_the_same_bits_alone_and_in_company() {
-    for twin in golden().twins() {
-        let engine = twin.engine();
-        let inputs = mixed(&twin);
-        same(&twin.name, &vectors(&engine, &inputs), &alone(&engine, &inputs));
+    for checkpoint in golden().checkpoints() {
+        let engine = checkpoint.engine();
+        let inputs = mixed(&checkpoint);
+        same(&checkpoint.name, &vectors(&engine, &inputs), &alone(&engine, &inputs));
     }
 }
 
 #[test]
 fn equal_lengths_and_duplicates_equal_singles_to_the_bit() {
-    for twin in golden().twins() {
-        let engine = twin.engine();
+    for checkpoint in golden().checkpoints() {
+        let engine = checkpoint.engine();
         let words = ["a b", "a c", "b a", "a b", "c c"];
         let inputs: Vec<Input> = words.iter().map(|w| Input::text(*w)).collect();
         let together = vectors(&engine, &inputs);
-        same(&twin.name, &together, &alone(&engine, &inputs));
+        same(&checkpoint.name, &together, &alone(&engine, &inputs));
         same("duplicates", &together[..1], &together[3..4]);
-        assert_ne!(together[0], together[1], "{}: different texts, different vectors", twin.name);
+        assert_ne!(together[0], together[1], "{}: different texts, different vectors", checkpoint.name);
     }
 }
 
@@ -81,9 +81,9 @@ proptest! {
         taken in 1usize..22,
     ) {
         for name in ["omni-small-tiny", "omni-nano-tiny"] {
-            let twin = golden().twin(name);
-            let engine = twin.engine();
-            let inputs = mixed(&twin);
+            let checkpoint = golden().checkpoint(name);
+            let engine = checkpoint.engine();
+            let inputs = mixed(&checkpoint);
             let want = alone(&engine, &inputs);
             let chosen: Vec<usize> = order[..taken].iter().map(|i| i % inputs.len()).collect();
             let batch: Vec<Input> = chosen.iter().map(|&i| inputs[i].clone()).collect();
@@ -98,9 +98,9 @@ proptest! {
 
 #[test]
 fn streamed_results_come_in_order_and_equal_the_call() {
-    let twin = golden().twin("omni-small-tiny");
-    let engine = twin.engine();
-    let inputs: Vec<Input> = mixed(&twin).into_iter().cycle().take(600).collect();
+    let checkpoint = golden().checkpoint("omni-small-tiny");
+    let engine = checkpoint.engine();
+    let inputs: Vec<Input> = mixed(&checkpoint).into_iter().cycle().take(600).collect();
     let streamed: Vec<Vec<f32>> = engine
         .embed_iter(inputs.clone(), Request::new(Role::Document))
         .unwrap()
@@ -111,10 +111,10 @@ fn streamed_results_come_in_order_and_equal_the_call() {
 
 #[test]
 fn the_smallest_budget_that_would_do_does_and_changes_no_bit() {
-    let twin = golden().twin("omni-nano-tiny");
-    let inputs = mixed(&twin);
-    let want = vectors(&twin.engine(), &inputs);
-    let record = twin.record(omniburn::Dtype::F32);
+    let checkpoint = golden().checkpoint("omni-nano-tiny");
+    let inputs = mixed(&checkpoint);
+    let want = vectors(&checkpoint.engine(), &inputs);
+    let record = checkpoint.record(omniburn::Dtype::F32);
     let open = |bytes| builder(record.clone()).budget(bytes).open().unwrap();
     let refused = open(1).embed_with(&inputs, &Request::new(Role::Document)).unwrap();
     let needed = refused.into_iter().map(|result| match result.unwrap_err() {
@@ -130,15 +130,15 @@ fn the_smallest_budget_that_would_do_does_and_changes_no_bit() {
 /// was replaced meanwhile is measured again, and refused where it needs more than was set aside for it.
 #[test]
 fn a_file_that_grows_while_it_waits_takes_no_more_than_was_measured() {
-    let twin = golden().twin("omni-nano-tiny");
+    let checkpoint = golden().checkpoint("omni-nano-tiny");
     let folder = tempfile::tempdir().unwrap();
-    let source = |name: &str| twin.media.join(format!("images/{name}.png"));
+    let source = |name: &str| checkpoint.media.join(format!("images/{name}.png"));
     let files: Vec<_> = (0..5).map(|n| folder.path().join(format!("{n}.png"))).collect();
     for file in &files {
         std::fs::copy(source("odd"), file).unwrap();
     }
     let inputs = || files.iter().map(Input::image_file);
-    let open = |bytes| builder(twin.record(omniburn::Dtype::F32)).budget(bytes).open().unwrap();
+    let open = |bytes| builder(checkpoint.record(omniburn::Dtype::F32)).budget(bytes).open().unwrap();
     let refused = open(1).embed_with(&[Input::image_file(&files[0])], &Request::default()).unwrap();
     let Err(omniburn::ItemError::OverBudget { needed, .. }) = &refused[0] else { panic!("{refused:?}") };
     // Room for one of them at a time, so that the others wait with their headers read.
@@ -153,8 +153,8 @@ fn a_file_that_grows_while_it_waits_takes_no_more_than_was_measured() {
     }
     std::fs::copy(source("big"), &files[4]).unwrap();
     let rest: Vec<_> = results.collect();
-    let whole = twin.engine();
-    let of = |name: &str| vectors(&whole, &[twin.image_named(name)]).remove(0);
+    let whole = checkpoint.engine();
+    let of = |name: &str| vectors(&whole, &[checkpoint.image_named(name)]).remove(0);
     assert_eq!(first, of("odd"));
     assert_eq!(vector(rest[0].clone().unwrap()), of("odd"));
     // A handle was kept of each: the one whose name was taken is what it was, and the one that was written to is not.
@@ -173,27 +173,28 @@ fn a_file_that_grows_while_it_waits_takes_no_more_than_was_measured() {
 /// The number of threads decides how a product is cut, and must not decide its result.
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    let twin = golden().twin("omni-small-tiny");
-    let inputs = mixed(&twin);
-    let with = |n| vectors(&Engine::builder(twin.record(omniburn::Dtype::F32)).threads(n).open().unwrap(), &inputs);
+    let checkpoint = golden().checkpoint("omni-small-tiny");
+    let inputs = mixed(&checkpoint);
+    let with =
+        |n| vectors(&Engine::builder(checkpoint.record(omniburn::Dtype::F32)).threads(n).open().unwrap(), &inputs);
     assert_eq!(with(1), with(4));
 }
 
 /// In bf16 the same law holds to the bit too.
 #[test]
 fn bf16_arithmetic_keeps_the_law() {
-    let twin = golden().twin("omni-small-tiny");
-    let inputs = mixed(&twin);
-    let engine = Engine::builder(twin.record(omniburn::Dtype::Bf16)).dtype(omniburn::Dtype::Bf16).open().unwrap();
+    let checkpoint = golden().checkpoint("omni-small-tiny");
+    let inputs = mixed(&checkpoint);
+    let engine = Engine::builder(checkpoint.record(omniburn::Dtype::Bf16)).dtype(omniburn::Dtype::Bf16).open().unwrap();
     assert_eq!(vectors(&engine, &inputs), alone(&engine, &inputs));
 }
 
 /// An intermediate of a packed sequence equals that of the sequence alone, so the law holds layer by layer.
 #[test]
 fn layers_of_packed_sequences_equal_layers_of_single_ones() {
-    let twin = golden().twin("omni-nano-tiny");
-    let model = Model::open(&twin.record(omniburn::Dtype::F32), "retrieval");
-    let ids = |name: &str| model.tokenizer.ids(text(&twin, name)).unwrap();
+    let checkpoint = golden().checkpoint("omni-nano-tiny");
+    let model = Model::open(&checkpoint.record(omniburn::Dtype::F32), "retrieval");
+    let ids = |name: &str| model.tokenizer.ids(text(&checkpoint, name)).unwrap();
     let (first, second) = (ids("plain"), ids("german"));
     let (_, packed) = capture::collect(|| model.text(&[first.clone(), second.clone()]));
     let (_, single) = capture::collect(|| model.text(std::slice::from_ref(&second)));

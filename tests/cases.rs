@@ -12,23 +12,23 @@ fn template(name: &str) -> TemplateKind {
     name.parse().unwrap()
 }
 
-fn input(twin: &Twin, case: &Value) -> Input {
+fn input(checkpoint: &Checkpoint, case: &Value) -> Input {
     if case["kind"] == "audio" {
-        return twin.sound(str_of(&case["name"]));
+        return checkpoint.audio(str_of(&case["name"]));
     }
     if case["kind"] == "video" {
-        return twin.clip(case);
+        return checkpoint.clip(case);
     }
     match case["file"].as_str() {
-        Some(_) => twin.image(case),
-        None => twin.image_named(str_of(&case["name"])),
+        Some(_) => checkpoint.image(case),
+        None => checkpoint.image_named(str_of(&case["name"])),
     }
 }
 
 /// Every embedding of a medium's cases: name, input, request, convention, vector wanted.
-fn embeddings(twin: &Twin, kind: &str) -> Vec<(String, Input, Request, TemplateKind, Vec<f32>, usize)> {
+fn embeddings(checkpoint: &Checkpoint, kind: &str) -> Vec<(String, Input, Request, TemplateKind, Vec<f32>, usize)> {
     // An audio that gives no row has no embedding.
-    let cases = twin.cases(kind).filter(|case| case["embeddings"].is_array()).flat_map(|case| {
+    let cases = checkpoint.cases(kind).filter(|case| case["embeddings"].is_array()).flat_map(|case| {
         let rows = case["embeddings"].as_array().expect("embeddings").iter();
         rows.map(move |e| {
             let key = str_of(&e["embedding"]);
@@ -37,25 +37,32 @@ fn embeddings(twin: &Twin, kind: &str) -> Vec<(String, Input, Request, TemplateK
             let around: usize = ["prefix", "open", "close", "suffix"].iter().map(|p| ids_of(&s[*p]).len()).sum();
             let tokens = around + s["n"].as_u64().unwrap() as usize;
             let kind = template(str_of(&e["convention"]));
-            (format!("{} {key}", twin.name), input(twin, case), request, kind, twin.tensor(key), tokens)
+            (
+                format!("{} {key}", checkpoint.name),
+                input(checkpoint, case),
+                request,
+                kind,
+                checkpoint.tensor(key),
+                tokens,
+            )
         })
     });
     cases.collect()
 }
 
 /// The cases in the layout the checkpoint converts to by default.
-pub fn default_layout_cases(twin: &Twin, kind: &str) -> Vec<(String, Input, Request, Vec<f32>)> {
-    let record = open(&twin.record(Dtype::F32));
+pub fn default_layout_cases(checkpoint: &Checkpoint, kind: &str) -> Vec<(String, Input, Request, Vec<f32>)> {
+    let record = open(&checkpoint.record(Dtype::F32));
     let modality = kind.parse().unwrap();
     let default = record.header().templates[&modality].kind;
-    let cases = embeddings(twin, kind).into_iter().filter(|c| c.3 == default);
+    let cases = embeddings(checkpoint, kind).into_iter().filter(|c| c.3 == default);
     cases.map(|(name, input, request, _, want, _)| (name, input, request, want)).collect()
 }
 
 /// An engine whose record lays some media out as `kind`.
-fn engine_for(twin: &Twin, media: &[&str], kind: TemplateKind) -> Engine {
-    let out = scratch().join(format!("{}-{}-{:?}", twin.name, kind.name(), std::thread::current().id()));
-    let mut options = ConvertOptions::new(&twin.folder, &out);
+fn engine_for(checkpoint: &Checkpoint, media: &[&str], kind: TemplateKind) -> Engine {
+    let out = scratch().join(format!("{}-{}-{:?}", checkpoint.name, kind.name(), std::thread::current().id()));
+    let mut options = ConvertOptions::new(&checkpoint.folder, &out);
     options.tasks = TaskChoice::All;
     options.dtype = Dtype::F32;
     options.force = true;
@@ -68,14 +75,14 @@ pub fn every_case_of(kind: &str) {
     // What a checkpoint names ids for differs between media.
     let media: &[&str] = if kind == "audio" { &["audio"] } else { &["image", "video"] };
     let mut worst = Worst::default();
-    for twin in sets().iter().flat_map(Set::twins) {
-        let cases = embeddings(&twin, kind);
+    for checkpoint in sets().iter().flat_map(Set::checkpoints) {
+        let cases = embeddings(&checkpoint, kind);
         for layout in [TemplateKind::Wrapped, TemplateKind::Bare, TemplateKind::Noeos] {
             let cases: Vec<_> = cases.iter().filter(|c| c.3 == layout).collect();
             if cases.is_empty() {
                 continue;
             }
-            let engine = engine_for(&twin, media, layout);
+            let engine = engine_for(&checkpoint, media, layout);
             for (name, input, request, _, want, tokens) in cases {
                 let embedded = engine.embed_with(std::slice::from_ref(input), request).unwrap().swap_remove(0).unwrap();
                 assert_eq!(embedded.tokens, *tokens, "{name}: rows");
@@ -89,15 +96,15 @@ pub fn every_case_of(kind: &str) {
 /// Layout chosen by default: what a user gets who says nothing.
 #[test]
 fn the_default_layout_is_the_references_first() {
-    for twin in golden().twins() {
+    for checkpoint in golden().checkpoints() {
         for kind in ["image", "video"] {
-            let first = embeddings(&twin, kind).remove(0).3;
-            let record = open(&twin.record(Dtype::F32));
-            assert_eq!(record.header().templates[&kind.parse().unwrap()].kind, first, "{} {kind}", twin.name);
+            let first = embeddings(&checkpoint, kind).remove(0).3;
+            let record = open(&checkpoint.record(Dtype::F32));
+            assert_eq!(record.header().templates[&kind.parse().unwrap()].kind, first, "{} {kind}", checkpoint.name);
         }
-        let sound = open(&twin.record(Dtype::F32)).header().templates[&"audio".parse().unwrap()].kind;
-        let bidirectional = twin.name.contains("nano");
+        let sound = open(&checkpoint.record(Dtype::F32)).header().templates[&"audio".parse().unwrap()].kind;
+        let bidirectional = checkpoint.name.contains("nano");
         let want = if bidirectional { TemplateKind::Noeos } else { TemplateKind::Wrapped };
-        assert_eq!(sound, want, "{} audio", twin.name);
+        assert_eq!(sound, want, "{} audio", checkpoint.name);
     }
 }

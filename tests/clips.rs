@@ -15,17 +15,17 @@ use crate::support::*;
 
 const NAME: &str = "clap-tiny";
 
-fn twins() -> Vec<Twin> {
+fn checkpoints() -> Vec<Checkpoint> {
     let there = |set: &Set| set.refs.join(format!("{NAME}.json")).is_file();
-    sets().into_iter().filter(there).map(|set| set.twin(NAME)).collect()
+    sets().into_iter().filter(there).map(|set| set.checkpoint(NAME)).collect()
 }
 
-fn record_of(twin: &Twin, dtype: Dtype) -> PathBuf {
-    record(&twin.folder, dtype, TaskChoice::Default)
+fn record_of(checkpoint: &Checkpoint, dtype: Dtype) -> PathBuf {
+    record(&checkpoint.folder, dtype, TaskChoice::Default)
 }
 
-fn engine_of(twin: &Twin) -> Engine {
-    builder(record_of(twin, Dtype::F32)).open().expect("a fresh record opens")
+fn engine_of(checkpoint: &Checkpoint) -> Engine {
+    builder(record_of(checkpoint, Dtype::F32)).open().expect("a fresh record opens")
 }
 
 fn request() -> Request {
@@ -39,16 +39,16 @@ fn embed(engine: &Engine, input: Input) -> Embedding {
 /// Vectors of a tower with fusion: audio that is shorter than a clip, as long, and longer, where four looks at it are read.
 #[test]
 fn audio_of_a_tower_with_fusion_equals_the_reference() {
-    let twin = golden().twin("clap-fused-tiny");
-    let engine = engine_of(&twin);
+    let checkpoint = golden().checkpoint("clap-fused-tiny");
+    let engine = engine_of(&checkpoint);
     let (mut worst, mut longer) = (Worst::default(), 0);
     let mut inputs = Vec::new();
-    for case in twin.cases("audio") {
+    for case in checkpoint.cases("audio") {
         let files = case["files"].as_array().unwrap();
-        let wave: Vec<f32> = files.iter().flat_map(|file| samples(&twin.media.join(str_of(file)))).collect();
+        let wave: Vec<f32> = files.iter().flat_map(|file| samples(&checkpoint.media.join(str_of(file)))).collect();
         let input = Input::audio_samples(wave.clone(), 48_000);
         let got = embed(&engine, input.clone());
-        let want = twin.tensor(str_of(&case["embedding"]));
+        let want = checkpoint.tensor(str_of(&case["embedding"]));
         worst.see(compare(str_of(&case["name"]), got.as_slice(), &want, embedding_bound()));
         longer += usize::from(case["longer"] == true);
         inputs.push((input, got));
@@ -58,13 +58,13 @@ fn audio_of_a_tower_with_fusion_equals_the_reference() {
             let looks = decibel_mel(&wave, &settings, range).unwrap().four_looks(101);
             assert_eq!(looks.frames(), 404);
             let some: Vec<f32> = looks.values().chunks_exact(64).step_by(7).flatten().copied().collect();
-            compare("decibels", &some, &twin.tensor(key), 5e-4);
+            compare("decibels", &some, &checkpoint.tensor(key), 5e-4);
         }
     }
     worst.report("clap-fused-tiny audio");
     assert!(longer > 3);
     // The same bits together and in short steps.
-    let short = builder(record_of(&twin, Dtype::F32)).time_slice(Duration::from_micros(1)).open().unwrap();
+    let short = builder(record_of(&checkpoint, Dtype::F32)).time_slice(Duration::from_micros(1)).open().unwrap();
     let all: Vec<Input> = inputs.iter().map(|(input, _)| input.clone()).collect();
     for (got, (_, want)) in short.embed_with(&all, &request()).unwrap().into_iter().zip(&inputs) {
         assert_eq!(&got.unwrap().embedding, want);
@@ -75,15 +75,15 @@ fn audio_of_a_tower_with_fusion_equals_the_reference() {
 /// Without the parts of longer audio a vector is another, and a preprocessor or a kind of fusion that is not the tower's is refused.
 #[test]
 fn mistakes_in_fusion_show_and_are_refused_by_name() {
-    let twin = golden().twin("clap-fused-tiny");
-    let case = twin.cases("audio").find(|case| case["longer"] == true).unwrap();
+    let checkpoint = golden().checkpoint("clap-fused-tiny");
+    let case = checkpoint.cases("audio").find(|case| case["longer"] == true).unwrap();
     let files = case["files"].as_array().unwrap();
-    let wave: Vec<f32> = files.iter().flat_map(|file| samples(&twin.media.join(str_of(file)))).collect();
-    let record = record_of(&twin, Dtype::F32);
+    let wave: Vec<f32> = files.iter().flat_map(|file| samples(&checkpoint.media.join(str_of(file)))).collect();
+    let record = record_of(&checkpoint, Dtype::F32);
     // The first clip alone.
     let engine = builder(record).open().unwrap();
     let cut = embed(&engine, Input::audio_samples(wave[..48_000].to_vec(), 48_000));
-    let far = distance("one clip", cut.as_slice(), &twin.tensor(str_of(&case["embedding"]))).max_abs;
+    let far = distance("one clip", cut.as_slice(), &checkpoint.tensor(str_of(&case["embedding"]))).max_abs;
     assert!(far > 10.0 * embedding_bound(), "{far}");
     for (file, path, value, said) in [
         ("preprocessor_config.json", vec!["truncation"], json!("rand_trunc"), "truncation"),
@@ -92,7 +92,7 @@ fn mistakes_in_fusion_show_and_are_refused_by_name() {
         ("config.json", vec!["audio_config", "enable_fusion"], json!(false), "fusion_model"),
     ] {
         let copy = scratch().join(format!("clap-{}", next()));
-        copy_folder(&twin.folder, &copy);
+        copy_folder(&checkpoint.folder, &copy);
         let at = copy.join(file);
         let mut json: Value = serde_json::from_slice(&std::fs::read(&at).unwrap()).unwrap();
         let place = path.iter().fold(&mut json, |json, name| &mut json[*name]);
@@ -111,14 +111,14 @@ fn samples(path: &Path) -> Vec<f32> {
     bytes[at..].chunks_exact(2).map(two).collect()
 }
 
-fn audio(twin: &Twin, case: &Value) -> Input {
-    Input::audio_samples(samples(&twin.media.join(str_of(&case["file"]))), 48_000)
+fn audio(checkpoint: &Checkpoint, case: &Value) -> Input {
+    Input::audio_samples(samples(&checkpoint.media.join(str_of(&case["file"]))), 48_000)
 }
 
 #[test]
 fn decibels_equal_the_reference() {
-    for twin in twins() {
-        let record = open(&record_of(&twin, Dtype::F32));
+    for checkpoint in checkpoints() {
+        let record = open(&record_of(&checkpoint, Dtype::F32));
         let sound = record.header().preprocess.audio.clone().expect("audio goes in");
         let clip = sound.clip.clone().expect("in clips");
         assert_eq!(
@@ -132,16 +132,16 @@ fn decibels_equal_the_reference() {
             mels: sound.mels,
         };
         let mut worst = Worst::default();
-        for case in twin.cases("audio") {
+        for case in checkpoint.cases("audio") {
             let Some(want) = case["mel"].as_str() else { continue };
-            let samples = samples(&twin.media.join(str_of(&case["file"])));
+            let samples = samples(&checkpoint.media.join(str_of(&case["file"])));
             let times = clip.samples as usize / samples.len();
             let mut filled = samples.repeat(times);
             filled.resize(clip.samples as usize, 0.0);
             let range = HertzRange { lowest: clip.lowest_hz, highest: clip.highest_hz, scale: MelScale::Slaney };
             let mel = decibel_mel(&filled, &settings, range).unwrap();
             assert_eq!(mel.frames() as u64, case["frames"].as_u64().unwrap());
-            worst.see(compare(str_of(&case["name"]), mel.values(), &twin.tensor(want), 5e-4));
+            worst.see(compare(str_of(&case["name"]), mel.values(), &checkpoint.tensor(want), 5e-4));
         }
         worst.report("decibels");
     }
@@ -149,38 +149,38 @@ fn decibels_equal_the_reference() {
 
 #[test]
 fn audio_and_logits_equal_the_reference() {
-    for twin in twins() {
-        let engine = engine_of(&twin);
+    for checkpoint in checkpoints() {
+        let engine = engine_of(&checkpoint);
         let mut worst = Worst::default();
         let mut vectors = Vec::new();
-        for case in twin.cases("audio") {
-            let got = embed(&engine, audio(&twin, case));
-            let want = twin.tensor(str_of(&case["embedding"]));
+        for case in checkpoint.cases("audio") {
+            let got = embed(&engine, audio(&checkpoint, case));
+            let want = checkpoint.tensor(str_of(&case["embedding"]));
             worst.see(compare(str_of(&case["name"]), got.as_slice(), &want, embedding_bound()));
             vectors.push(got);
         }
         worst.report("audio");
         let similarity = engine.header().family.similarity().expect("it has one");
         assert!(similarity.logit_bias.is_none());
-        let texts = twin.cases("text").map(|case| embed(&engine, Input::text(str_of(&case["text"]))));
+        let texts = checkpoint.cases("text").map(|case| embed(&engine, Input::text(str_of(&case["text"]))));
         let dot = |a: &Embedding, b: &Embedding| -> f64 {
             a.as_slice().iter().zip(b.as_slice()).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
         };
         let got: Vec<f32> = texts
             .flat_map(|text| vectors.iter().map(|audio| similarity.logit(dot(&text, audio)) as f32).collect::<Vec<_>>())
             .collect();
-        let tensor = twin.cases("logits").next().map(|case| str_of(&case["tensor"]).to_owned()).expect("logits");
-        compare("logits", &got, &twin.tensor(&tensor), similarity.logit_scale.exp() as f32 * embedding_bound());
+        let tensor = checkpoint.cases("logits").next().map(|case| str_of(&case["tensor"]).to_owned()).expect("logits");
+        compare("logits", &got, &checkpoint.tensor(&tensor), similarity.logit_scale.exp() as f32 * embedding_bound());
     }
 }
 
 #[test]
 fn audio_has_the_same_bits_in_any_company_and_any_steps() {
-    let twin = golden().twin(NAME);
-    let engine = engine_of(&twin);
-    let short = builder(record_of(&twin, Dtype::F32)).time_slice(Duration::from_micros(1)).open().unwrap();
-    let mut inputs: Vec<Input> = twin.cases("audio").map(|case| audio(&twin, case)).collect();
-    inputs.extend(twin.cases("text").map(|case| Input::text(str_of(&case["text"]))));
+    let checkpoint = golden().checkpoint(NAME);
+    let engine = engine_of(&checkpoint);
+    let short = builder(record_of(&checkpoint, Dtype::F32)).time_slice(Duration::from_micros(1)).open().unwrap();
+    let mut inputs: Vec<Input> = checkpoint.cases("audio").map(|case| audio(&checkpoint, case)).collect();
+    inputs.extend(checkpoint.cases("text").map(|case| Input::text(str_of(&case["text"]))));
     let alone: Vec<Vec<f32>> = inputs.iter().map(|input| embed(&engine, input.clone()).into_vec()).collect();
     let request = request().priority(Priority::Background);
     for engine in [&engine, &short] {
@@ -199,8 +199,8 @@ fn audio_has_the_same_bits_in_any_company_and_any_steps() {
 
 #[test]
 fn audio_longer_than_a_clip_is_the_mean_direction_of_clips_over_all_of_it() {
-    let twin = golden().twin(NAME);
-    let engine = engine_of(&twin);
+    let checkpoint = golden().checkpoint(NAME);
+    let engine = engine_of(&checkpoint);
     let clip = |phase: f32| -> Vec<f32> {
         (0..48_000).map(|at| (at as f32 * 0.02 + phase).sin() * (0.3 + 0.1 * phase)).collect()
     };
@@ -216,7 +216,7 @@ fn audio_longer_than_a_clip_is_the_mean_direction_of_clips_over_all_of_it() {
     let mean: Vec<f32> = sum.iter().map(|value| value / length).collect();
     compare("three clips", whole.as_slice(), &mean, 1e-6);
     assert!(engine.header().family.takes(Modality::Audio) && !engine.header().family.takes(Modality::Image));
-    let image = engine.embed_with(&[twin.image_named("odd")], &request()).unwrap().swap_remove(0).unwrap_err();
+    let image = engine.embed_with(&[checkpoint.image_named("odd")], &request()).unwrap().swap_remove(0).unwrap_err();
     assert_eq!(image.kind().name(), "modality_absent", "{image}");
     let nothing = engine.embed_with(&[Input::audio_samples(Vec::new(), 48_000)], &request()).unwrap().swap_remove(0);
     assert!(nothing.is_err(), "{nothing:?}");
@@ -224,25 +224,25 @@ fn audio_longer_than_a_clip_is_the_mean_direction_of_clips_over_all_of_it() {
 
 #[test]
 fn audio_in_other_types_is_near_the_reference() {
-    let twin = golden().twin(NAME);
+    let checkpoint = golden().checkpoint(NAME);
     for (dtype, least) in [(Dtype::Bf16, 0.999), (Dtype::Int8, 0.99)] {
-        let engine = builder(record_of(&twin, dtype)).open().unwrap();
-        for case in twin.cases("audio") {
-            let got = embed(&engine, audio(&twin, case));
-            let cosine = distance(NAME, got.as_slice(), &twin.tensor(str_of(&case["embedding"]))).cosine;
+        let engine = builder(record_of(&checkpoint, dtype)).open().unwrap();
+        for case in checkpoint.cases("audio") {
+            let got = embed(&engine, audio(&checkpoint, case));
+            let cosine = distance(NAME, got.as_slice(), &checkpoint.tensor(str_of(&case["embedding"]))).cosine;
             assert!(cosine > least, "{dtype}, {}: {cosine}", case["name"]);
         }
     }
-    let record = open(&record_of(&twin, Dtype::F32));
+    let record = open(&record_of(&checkpoint, Dtype::F32));
     let family = &record.header().family;
     let count = |clips: usize| family.flops(&Shape::Mel { clips: vec![101; clips], tokens: 1 }).unwrap();
     assert_eq!((count(3), family.activations().stem > 0), (3 * count(1), true));
 }
 
 /// A changed copy of the checkpoint.
-fn changed(twin: &Twin, file: &str, change: impl FnOnce(&mut Value)) -> PathBuf {
+fn changed(checkpoint: &Checkpoint, file: &str, change: impl FnOnce(&mut Value)) -> PathBuf {
     let copy = scratch().join(format!("clips-{}", next()));
-    copy_folder(&twin.folder, &copy);
+    copy_folder(&checkpoint.folder, &copy);
     let path = copy.join(file);
     let mut value: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     change(&mut value);
@@ -259,7 +259,7 @@ fn converted(folder: &Path) -> Result<PathBuf, ConvertError> {
 /// Every mistake moves a vector by more than ten tolerances: the comparisons above can fail.
 #[test]
 fn mistakes_in_a_folder_show_in_vectors_of_audio() {
-    let twin = golden().twin(NAME);
+    let checkpoint = golden().checkpoint(NAME);
     let (config, processor) = ("config.json", "preprocessor_config.json");
     let cases: [(&str, &str, Value); 8] = [
         (config, "/audio_config/layer_norm_eps", json!(0.05)),
@@ -274,7 +274,7 @@ fn mistakes_in_a_folder_show_in_vectors_of_audio() {
     for (file, pointer, value) in cases {
         // Tables of bias are as wide as there are heads: the mistake is refused.
         let refused = pointer.ends_with("num_attention_heads/0");
-        let folder = changed(&twin, file, |json| *json.pointer_mut(pointer).expect(pointer) = value.clone());
+        let folder = changed(&checkpoint, file, |json| *json.pointer_mut(pointer).expect(pointer) = value.clone());
         let record = converted(&folder);
         if refused {
             let error = record.unwrap_err().to_string();
@@ -282,9 +282,9 @@ fn mistakes_in_a_folder_show_in_vectors_of_audio() {
             continue;
         }
         let engine = builder(record.unwrap_or_else(|error| panic!("{pointer}: {error}"))).open().unwrap();
-        let far = twin.cases("audio").map(|case| {
-            let want = twin.tensor(str_of(&case["embedding"]));
-            distance(pointer, embed(&engine, audio(&twin, case)).as_slice(), &want).max_abs
+        let far = checkpoint.cases("audio").map(|case| {
+            let want = checkpoint.tensor(str_of(&case["embedding"]));
+            distance(pointer, embed(&engine, audio(&checkpoint, case)).as_slice(), &want).max_abs
         });
         let far = far.fold(0.0, f32::max) / embedding_bound();
         println!("{pointer} = {value} moves a vector by {far:.0} tolerances");
@@ -294,7 +294,7 @@ fn mistakes_in_a_folder_show_in_vectors_of_audio() {
 
 #[test]
 fn fields_of_audio_that_are_not_computed_are_refused_by_name() {
-    let twin = golden().twin(NAME);
+    let checkpoint = golden().checkpoint(NAME);
     let (config, processor) = ("config.json", "preprocessor_config.json");
     let cases: [(&str, &str, &str, Value); 16] = [
         (config, "/audio_config", "patch_stride", json!([2, 2])),
@@ -315,13 +315,13 @@ fn fields_of_audio_that_are_not_computed_are_refused_by_name() {
         (processor, "", "max_length_s", json!(100_000)),
     ];
     for (file, at, field, value) in cases {
-        let folder = changed(&twin, file, |json| json.pointer_mut(at).unwrap()[field] = value.clone());
+        let folder = changed(&checkpoint, file, |json| json.pointer_mut(at).unwrap()[field] = value.clone());
         let error = converted(&folder).expect_err(field);
         let ConvertError::Fields { path, faults } = &error else { panic!("{field} = {value}: {error}") };
         assert!(path.ends_with(file) && faults.iter().any(|fault| fault.field.ends_with(field)), "{field}: {error}");
     }
     // A clip that the image of the tower does not hold.
-    let folder = changed(&twin, processor, |json| json["max_length_s"] = json!(3));
+    let folder = changed(&checkpoint, processor, |json| json["max_length_s"] = json!(3));
     let error = converted(&folder).unwrap_err().to_string();
     assert!(error.contains("clip.samples"), "{error}");
 }

@@ -70,12 +70,13 @@ struct Subject {
 
 impl Subject {
     fn new(name: &str) -> Self {
-        let twin = golden().twin(name);
-        let model = Model::open_on(&twin.record(Dtype::F32), "retrieval", Device::flex());
-        let ids = |name: &str| model.tokenizer.ids(&format!("Document: {}", text(&twin, name))).unwrap();
-        let image =
-            |n: &str| image_patches(&decode(&twin.media.join(format!("images/{n}.png"))), &model.pixels()).unwrap();
-        let frames: Vec<_> = (0..4).map(|i| decode(&twin.media.join(format!("video/clip4_{i}.png")))).collect();
+        let checkpoint = golden().checkpoint(name);
+        let model = Model::open_on(&checkpoint.record(Dtype::F32), "retrieval", Device::flex());
+        let ids = |name: &str| model.tokenizer.ids(&format!("Document: {}", text(&checkpoint, name))).unwrap();
+        let image = |n: &str| {
+            image_patches(&decode(&checkpoint.media.join(format!("images/{n}.png"))), &model.pixels()).unwrap()
+        };
+        let frames: Vec<_> = (0..4).map(|i| decode(&checkpoint.media.join(format!("video/clip4_{i}.png")))).collect();
         let mut before = model.tokenizer.ids_bare("Document: ").unwrap();
         let template = &model.header.templates[&"image".parse().unwrap()];
         before.extend(template.start);
@@ -86,14 +87,14 @@ impl Subject {
             texts: vec![ids("single"), ids("plain"), ids("emoji")],
             image: image("odd"),
             other: image("square"),
-            every: twin
+            every: checkpoint
                 .cases("image")
                 .filter(|c| c["features"].is_string())
                 .map(|c| image(str_of(&c["name"])))
                 .collect(),
             clip: video_patches(&frames, &model.video()).unwrap(),
             sounds: ["second", "mixed", "three", "edge", "half", "short"]
-                .map(|n| model.listen(&twin.sound_path(n)))
+                .map(|n| model.listen(&checkpoint.audio_path(n)))
                 .into(),
             before,
             after,
@@ -513,9 +514,9 @@ fn erf(x: f64) -> f64 {
 #[test]
 fn mistakes_of_preparing_pictures_show_in_the_features() {
     for name in BOTH {
-        let twin = golden().twin(name);
-        let model = Model::open_on(&twin.record(Dtype::F32), "retrieval", Device::flex());
-        let image = |n: &str| decode(&twin.media.join(format!("images/{n}.png")));
+        let checkpoint = golden().checkpoint(name);
+        let model = Model::open_on(&checkpoint.record(Dtype::F32), "retrieval", Device::flex());
+        let image = |n: &str| decode(&checkpoint.media.join(format!("images/{n}.png")));
         let features = |p: &PatchGrid| values(model.features(std::slice::from_ref(p)));
         let moved = |what: &str, wrong: &PatchGrid, right: &PatchGrid| {
             assert_eq!(wrong.grid(), right.grid());
@@ -544,7 +545,7 @@ fn mistakes_of_preparing_pictures_show_in_the_features() {
         moved("CLIP's mean and deviation", &image_patches(&big, &other).unwrap(), &right);
         // Alpha dropped in place of composited over white.
         let alpha = image("alpha");
-        let raw = image::open(twin.media.join("images/alpha.png")).unwrap().to_rgba8();
+        let raw = image::open(checkpoint.media.join("images/alpha.png")).unwrap().to_rgba8();
         let dropped: Vec<u8> = raw.pixels().flat_map(|p| [p[0], p[1], p[2]]).collect();
         let dropped = omniburn_media::RgbImage::new(alpha.width(), alpha.height(), dropped).unwrap();
         moved("alpha dropped", &image_patches(&dropped, &pixels).unwrap(), &image_patches(&alpha, &pixels).unwrap());
@@ -580,14 +581,14 @@ fn mistakes_of_the_prompt_and_of_the_import_show_in_the_vectors() {
             &right,
         );
         // Text: the prefix and the text are one string, so that the space merges with the first word.
-        let twin = golden().twin(name);
+        let checkpoint = golden().checkpoint(name);
         let apart = |text: &str| {
             let mut ids = m.tokenizer.ids_bare("Query: ").unwrap();
             ids.extend(m.tokenizer.ids(text).unwrap());
             ids
         };
         let together = |text: &str| m.tokenizer.ids(&format!("Query: {text}")).unwrap();
-        let sentence = twin.cases("text").filter_map(|c| c["text"].as_str()).find(|t| apart(t) != together(t));
+        let sentence = checkpoint.cases("text").filter_map(|c| c["text"].as_str()).find(|t| apart(t) != together(t));
         let sentence = sentence.expect("a first word that merges with the space before it");
         let (one, two) = (together(sentence), apart(sentence));
         let text = |ids: &Vec<u32>| m.text(std::slice::from_ref(ids)).swap_remove(0);
@@ -595,7 +596,7 @@ fn mistakes_of_the_prompt_and_of_the_import_show_in_the_vectors() {
 
         // The rank-stabilised scale taken for the plain one, and the adapter of another task.
         let copy = scratch().join(format!("{name}-scale"));
-        copy_folder(&twin.folder, &copy);
+        copy_folder(&checkpoint.folder, &copy);
         let settings = copy.join("adapters/classification/adapter_config.json");
         let text_of = std::fs::read_to_string(&settings).unwrap();
         assert!(text_of.contains("\"use_rslora\": true"));
@@ -604,15 +605,15 @@ fn mistakes_of_the_prompt_and_of_the_import_show_in_the_vectors() {
         let tasks = TaskChoice::Named("classification".into());
         convert(&ConvertOptions { dtype: Dtype::F32, tasks, ..ConvertOptions::new(&copy, &out) }).unwrap();
         let open = |path: &std::path::Path| Model::open_on(path, "classification", Device::flex());
-        let (wrong, right) = (open(&out), open(&twin.record(Dtype::F32)));
+        let (wrong, right) = (open(&out), open(&checkpoint.record(Dtype::F32)));
         let of = |m: &Model| m.text(std::slice::from_ref(&one)).swap_remove(0);
         moved(&format!("{name}: rank-stabilised scale ignored"), &of(&wrong), &of(&right));
         moved(&format!("{name}: another task's adapter"), &text(&one), &of(&right));
     }
     // Unified layout: the base table's own rows in place of the task's.
     for name in ["omni-small-tiny-unified", "omni-nano-tiny-unified"] {
-        let twin = golden().twin(name);
-        let record = crate::support::open(&twin.record(Dtype::F32));
+        let checkpoint = golden().checkpoint(name);
+        let record = crate::support::open(&checkpoint.record(Dtype::F32));
         let model = Model::open_on(record.path(), "retrieval", Device::flex());
         let ids = model.header.special_token_ids.clone();
         let right = model.text(std::slice::from_ref(&ids)).swap_remove(0);
@@ -628,7 +629,7 @@ fn mistakes_of_the_prompt_and_of_the_import_show_in_the_vectors() {
 fn mistakes_of_preparing_sounds_show_in_the_vector() {
     for name in BOTH {
         let subject = Subject::new(name);
-        let (twin, m) = (golden().twin(name), &subject.model);
+        let (checkpoint, m) = (golden().checkpoint(name), &subject.model);
         let (before, after) = (&subject.before, &subject.after);
         let unit = |row: Vec<f32>| omniburn_models::blocks::normalize_l2(&row).expect("a vector");
         let vector = |mel: &[f32]| {
@@ -636,7 +637,7 @@ fn mistakes_of_preparing_sounds_show_in_the_vector() {
             unit(m.media(m.text.project(pooled), before, after))
         };
         let settings = m.mel();
-        let source = AudioSource::file(twin.sound_path("mixed"));
+        let source = AudioSource::file(checkpoint.audio_path("mixed"));
         let mut reader = AudioReader::open(&source, settings.sample_rate_hz).unwrap();
         let samples = reader.next_segment().unwrap().unwrap().samples;
         let mel = log_mel(&samples, &settings).unwrap();

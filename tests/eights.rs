@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-/// Name, twin, texts with their vectors.
+/// Name, checkpoint, texts with their vectors.
 type Case = (String, String, Vec<(String, Vec<f32>)>);
 /// A field, and what changes it.
 type Change<'a> = (&'a str, &'a dyn Fn(&mut Value));
@@ -20,16 +20,16 @@ fn cases() -> Vec<Case> {
     let one = |text: &Value| (str_of(&text["text"]).into(), serde_json::from_value(text["vector"].clone()).unwrap());
     let of = |case: &Value| {
         let texts = case["texts"].as_array().unwrap().iter().map(one).collect();
-        (str_of(&case["name"]).into(), str_of(&case["twin"]).into(), texts)
+        (str_of(&case["name"]).into(), str_of(&case["checkpoint"]).into(), texts)
     };
     cases.iter().map(of).collect()
 }
 
-/// The folder of a case: the twin's files with the case's own over them.
+/// The folder of a case: the checkpoint's files with the case's own over them.
 fn folder(name: &str) -> PathBuf {
-    let (_, twin, _) = cases().into_iter().find(|case| case.0 == name).unwrap();
+    let (_, checkpoint, _) = cases().into_iter().find(|case| case.0 == name).unwrap();
     let folder = scratch().join(format!("eights-{name}-{}", next()));
-    copy_folder(&workspace().join("tests/golden/twins").join(twin), &folder);
+    copy_folder(&workspace().join("tests/golden/checkpoints").join(checkpoint), &folder);
     copy_folder(&workspace().join("tests/golden/eights").join(name), &folder);
     folder
 }

@@ -15,26 +15,26 @@ use crate::support::*;
 
 const NAME: &str = "qwen3-omni-encoders-tiny";
 
-/// This twin of every set.
-fn twins() -> Vec<Twin> {
+/// This checkpoint of every set.
+fn checkpoints() -> Vec<Checkpoint> {
     let there = |set: &&Set| set.refs.join(format!("{NAME}.json")).is_file();
-    let found: Vec<Twin> = sets().iter().filter(there).map(|set| set.twin(NAME)).collect();
+    let found: Vec<Checkpoint> = sets().iter().filter(there).map(|set| set.checkpoint(NAME)).collect();
     assert!(!found.is_empty());
     found
 }
 
-fn engine_of(twin: &Twin) -> Engine {
-    builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).open().unwrap()
+fn engine_of(checkpoint: &Checkpoint) -> Engine {
+    builder(record(&checkpoint.folder, Dtype::F32, TaskChoice::Default)).open().unwrap()
 }
 
 /// The medium of a case with the tensor of its rows.
-fn medium<'a>(twin: &Twin, case: &'a Value) -> Option<(Input, &'a str)> {
+fn medium<'a>(checkpoint: &Checkpoint, case: &'a Value) -> Option<(Input, &'a str)> {
     let name = case["name"].as_str()?;
-    let frames = |count: usize| (0..count).map(|i| twin.media.join(format!("video/{name}_{i}.png"))).collect();
+    let frames = |count: usize| (0..count).map(|i| checkpoint.media.join(format!("video/{name}_{i}.png"))).collect();
     Some(match str_of(&case["kind"]) {
-        "image" => (twin.image_named(name), str_of(&case["features"])),
+        "image" => (checkpoint.image_named(name), str_of(&case["features"])),
         "video" => (Input::video_frame_files(frames(if name == "clip3" { 3 } else { 4 })), str_of(&case["features"])),
-        "audio" => (twin.sound(name), str_of(&case["alone"])),
+        "audio" => (checkpoint.audio(name), str_of(&case["alone"])),
         _ => return None,
     })
 }
@@ -46,29 +46,30 @@ fn flat(features: &Features) -> Vec<f32> {
 
 #[test]
 fn rows_and_deepstack_sets_equal_the_reference_in_any_batch() {
-    for twin in twins() {
-        let engine = engine_of(&twin);
+    for checkpoint in checkpoints() {
+        let engine = engine_of(&checkpoint);
         assert_eq!(engine.profile().outputs, ["features"]);
         assert_eq!(engine.profile().modalities, [Modality::Image, Modality::Audio, Modality::Video]);
         // What the model gives first is given unasked.
         let request = Request::new(Role::None);
-        let cases: Vec<_> = twin.cases.iter().filter_map(|case| Some((case, medium(&twin, case)?))).collect();
+        let cases: Vec<_> =
+            checkpoint.cases.iter().filter_map(|case| Some((case, medium(&checkpoint, case)?))).collect();
         let inputs: Vec<Input> = cases.iter().map(|(_, (input, _))| input.clone()).collect();
         let (mut main, mut deep, mut sets) = (Worst::default(), Worst::default(), 0);
         let together = engine.embed_with(&inputs, &request).unwrap();
         for ((case, (input, key)), found) in cases.iter().zip(together) {
-            let name = format!("{} {} {}", twin.name, case["kind"], case["name"]);
+            let name = format!("{} {} {}", checkpoint.name, case["kind"], case["name"]);
             let found = found.unwrap_or_else(|e| panic!("{name}: {e}"));
             let features = found.features.as_ref().expect("all that the model gives");
             assert_eq!((features.width, features.rows.len()), (80, 80 * found.tokens), "{name}");
             if let Some(rows) = case["rows"].as_u64() {
                 assert_eq!(found.tokens as u64, rows, "{name}");
             }
-            main.see(compare(&name, &features.rows, &twin.tensor(key), feature_bound()));
+            main.see(compare(&name, &features.rows, &checkpoint.tensor(key), feature_bound()));
             let audio = case["kind"] == "audio";
             assert_eq!(features.deepstack.len(), if audio { 0 } else { 2 }, "{name}");
             for (set, key) in features.deepstack.iter().zip(case["deepstack"].as_array().into_iter().flatten()) {
-                deep.see(compare(&name, set, &twin.tensor(str_of(key)), feature_bound()));
+                deep.see(compare(&name, set, &checkpoint.tensor(str_of(key)), feature_bound()));
                 sets += 1;
             }
             let asked = request.clone().outputs([OutputKind::Features]);
@@ -76,8 +77,8 @@ fn rows_and_deepstack_sets_equal_the_reference_in_any_batch() {
             same(&name, &[flat(features)], &[flat(alone.features.as_ref().unwrap())]);
         }
         assert_eq!(sets, 8, "sets of two images and two videos");
-        main.report(&format!("{}, rows", twin.name));
-        deep.report(&format!("{}, DeepStack sets", twin.name));
+        main.report(&format!("{}, rows", checkpoint.name));
+        deep.report(&format!("{}, DeepStack sets", checkpoint.name));
         let error = engine.embed_with(&[Input::text("a text")], &request).unwrap().swap_remove(0).unwrap_err();
         assert_eq!(error.kind().name(), "modality_absent");
         assert!(error.to_string().contains("no text model"), "{error}");
@@ -90,8 +91,8 @@ fn rows_and_deepstack_sets_equal_the_reference_in_any_batch() {
 /// Rows of a window do not depend on what is behind it, and those of another clip on nothing.
 #[test]
 fn rows_of_audio_see_their_window_alone() {
-    for twin in twins() {
-        let opened = open(&record(&twin.folder, Dtype::F32, TaskChoice::Default));
+    for checkpoint in checkpoints() {
+        let opened = open(&record(&checkpoint.folder, Dtype::F32, TaskChoice::Default));
         let (family, device) = (opened.header().family.clone(), burn_device(device()));
         let Some(AudioEncoder::Chunked(tower)) = family.open_audio(&opened, Dtype::F32, &device).unwrap() else {
             panic!("a tower of chunks")
@@ -123,9 +124,9 @@ fn rows_of_audio_see_their_window_alone() {
 }
 
 /// A changed copy of the checkpoint.
-fn changed(twin: &Twin, change: impl FnOnce(&Path)) -> PathBuf {
+fn changed(checkpoint: &Checkpoint, change: impl FnOnce(&Path)) -> PathBuf {
     let copy = scratch().join(format!("encoders-{}", next()));
-    copy_folder(&twin.folder, &copy);
+    copy_folder(&checkpoint.folder, &copy);
     join_shards(&copy);
     change(&copy);
     copy
@@ -159,14 +160,14 @@ fn renamed(folder: &Path, name: impl Fn(&str) -> Option<String>, more: &[&str]) 
 
 #[test]
 fn the_thinker_alone_gives_the_same_record_and_the_decoder_is_left_aside_with_the_reason() {
-    let twin = golden().twin(NAME);
+    let checkpoint = golden().checkpoint(NAME);
     let decoder = ["model.layers.0.self_attn.q_proj.weight", "lm_head.weight"];
-    let whole = changed(&twin, |folder| {
+    let whole = changed(&checkpoint, |folder| {
         let thinker = decoder.map(|name| format!("thinker.{name}"));
         let more = [&thinker[0], &thinker[1], "talker.model.norm.weight", "code2wav.pre_transformer.norm.weight"];
         renamed(folder, |name| Some(name.into()), &more);
     });
-    let alone = changed(&twin, |folder| {
+    let alone = changed(&checkpoint, |folder| {
         renamed(folder, |name| name.strip_prefix("thinker.").map(String::from), &decoder);
         edit(folder, |config| {
             let thinker = config["thinker_config"].take();
@@ -174,7 +175,7 @@ fn the_thinker_alone_gives_the_same_record_and_the_decoder_is_left_aside_with_th
             config["model_type"] = "qwen3_omni_moe_thinker".into();
         });
     });
-    let own = record(&twin.folder, Dtype::F32, TaskChoice::Default);
+    let own = record(&checkpoint.folder, Dtype::F32, TaskChoice::Default);
     for (folder, dropped) in [(&whole, 4), (&alone, 2)] {
         let (out, report) = converted(folder).unwrap();
         assert_eq!(report.dropped.len(), dropped, "{:?}", report.dropped);
@@ -190,8 +191,8 @@ fn the_thinker_alone_gives_the_same_record_and_the_decoder_is_left_aside_with_th
 
 #[test]
 fn what_is_missing_or_not_computed_is_refused_by_name() {
-    let twin = golden().twin(NAME);
-    let refused = |change: &dyn Fn(&Path)| converted(&changed(&twin, change)).unwrap_err().to_string();
+    let checkpoint = golden().checkpoint(NAME);
+    let refused = |change: &dyn Fn(&Path)| converted(&changed(&checkpoint, change)).unwrap_err().to_string();
     // Connectors are named as Qwen3-VL names them.
     for (lost, known) in [
         ("thinker.visual.merger_list.1.mlp.2.bias", "visual.merger_list.1.linear_fc2.bias"),
@@ -222,22 +223,24 @@ fn what_is_missing_or_not_computed_is_refused_by_name() {
 /// A window that is ignored, and a set of another block, are more than ten tolerances away.
 #[test]
 fn mistakes_show_in_the_rows() {
-    let twin = golden().twin(NAME);
+    let checkpoint = golden().checkpoint(NAME);
     let found = |change: &dyn Fn(&mut Value), input: Input| {
-        let folder = changed(&twin, |folder| edit(folder, |config| change(&mut config["thinker_config"])));
+        let folder = changed(&checkpoint, |folder| edit(folder, |config| change(&mut config["thinker_config"])));
         let engine = builder(converted(&folder).unwrap().0).open().unwrap();
         let found = engine.embed_with(&[input], &Request::new(Role::None)).unwrap().swap_remove(0);
         found.unwrap().features.unwrap()
     };
     let far = |what: &str, got: &[f32], key: &str| {
-        let largest = distance(what, got, &twin.tensor(key)).max_abs;
+        let largest = distance(what, got, &checkpoint.tensor(key)).max_abs;
         assert!(largest > 10.0 * 5e-5, "{what}: {largest}");
     };
-    let all = found(&|thinker| thinker["audio_config"]["n_window_infer"] = 800.into(), twin.sound("three"));
+    let all = found(&|thinker| thinker["audio_config"]["n_window_infer"] = 800.into(), checkpoint.audio("three"));
     far("a window that is ignored", &all.rows, "audio/three/alone");
-    let taps =
-        found(&|thinker| thinker["vision_config"]["deepstack_visual_indexes"] = [0, 3].into(), twin.image_named("odd"));
+    let taps = found(
+        &|thinker| thinker["vision_config"]["deepstack_visual_indexes"] = [0, 3].into(),
+        checkpoint.image_named("odd"),
+    );
     far("the first set", &taps.deepstack[0], "image/odd/deepstack_0");
     far("the second set", &taps.deepstack[1], "image/odd/deepstack_1");
-    compare("the rows", &taps.rows, &twin.tensor("image/odd/features"), feature_bound());
+    compare("the rows", &taps.rows, &checkpoint.tensor("image/odd/features"), feature_bound());
 }

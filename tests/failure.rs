@@ -16,8 +16,8 @@ fn kind(engine: &Engine, input: Input) -> (String, String) {
 
 #[test]
 fn each_bad_input_has_its_kind_and_is_named() {
-    let twin = golden().twin("omni-small-tiny");
-    let engine = twin.engine();
+    let checkpoint = golden().checkpoint("omni-small-tiny");
+    let engine = checkpoint.engine();
     let folder = scratch().join("bad-inputs");
     fs::create_dir_all(&folder).unwrap();
     let file = |name: &str, bytes: &[u8]| {
@@ -25,7 +25,7 @@ fn each_bad_input_has_its_kind_and_is_named() {
         fs::write(&path, bytes).unwrap();
         path
     };
-    let png = fs::read(twin.media.join("images/odd.png")).unwrap();
+    let png = fs::read(checkpoint.media.join("images/odd.png")).unwrap();
     let mut lying = png.clone();
     lying[16..24].copy_from_slice(&[0, 0, 0xEA, 0x60, 0, 0, 0xEA, 0x60]); // 60000 x 60000
     let heic = [&[0, 0, 0, 24][..], b"ftypheic", &[0; 40]].concat();
@@ -108,9 +108,9 @@ fn gif_bomb() -> Vec<u8> {
 
 #[test]
 fn audio_and_video_that_cannot_be_read_are_named_in_little_time_and_cost_nothing_else() {
-    let twin = golden().twin("omni-small-tiny");
+    let checkpoint = golden().checkpoint("omni-small-tiny");
     // With an FFmpeg program some codecs could be read.
-    let engine = builder(twin.record(Dtype::F32)).ffmpeg(None).open().unwrap();
+    let engine = builder(checkpoint.record(Dtype::F32)).ffmpeg(None).open().unwrap();
     let media = workspace().join("tests/golden/media");
     let read = |name: &str| fs::read(media.join(name)).unwrap();
     let (mp4, mkv, m4a) = (read("videos/high.mp4"), read("videos/sound.mkv"), read("audio/files/stereo.m4a"));
@@ -165,7 +165,8 @@ fn audio_and_video_that_cannot_be_read_are_named_in_little_time_and_cost_nothing
         (audio(wav(10_000, 16000, 32000, &silence)), "too_large", "10000"),
         (audio(read("audio/files/ac3.mp4")), "unsupported_codec", "AC-3"),
     ];
-    let good = [Input::text("a red bicycle"), twin.sound("mixed"), Input::video_file(media.join("videos/high.mp4"))];
+    let good =
+        [Input::text("a red bicycle"), checkpoint.audio("mixed"), Input::video_file(media.join("videos/high.mp4"))];
     let request = Request::new(Role::Document).frames(4);
     let want: Vec<_> = engine.embed_with(&good, &request).unwrap().into_iter().map(|r| r.unwrap().embedding).collect();
 
@@ -189,9 +190,9 @@ fn audio_and_video_that_cannot_be_read_are_named_in_little_time_and_cost_nothing
 
 #[test]
 fn a_good_item_beside_bad_ones_keeps_its_bits() {
-    let twin = golden().twin("omni-nano-tiny");
-    let engine = twin.engine();
-    let good = [Input::text("a red bicycle"), twin.image_named("odd")];
+    let checkpoint = golden().checkpoint("omni-nano-tiny");
+    let engine = checkpoint.engine();
+    let good = [Input::text("a red bicycle"), checkpoint.image_named("odd")];
     let want = engine.embed(&good, Role::Document).unwrap();
     let inputs = [
         Input::image_file("/none/at/all.png"),
@@ -213,8 +214,8 @@ fn a_good_item_beside_bad_ones_keeps_its_bits() {
 #[test]
 fn a_text_too_long_is_refused_with_both_lengths_or_cut_and_said() {
     for name in ["omni-small-tiny", "omni-nano-tiny"] {
-        let twin = golden().twin(name);
-        let engine = twin.engine();
+        let checkpoint = golden().checkpoint(name);
+        let engine = checkpoint.engine();
         let limit = engine.profile().max_tokens;
         let long = format!("first {} last", "word ".repeat(limit));
         let embed = |truncation| {
@@ -233,14 +234,14 @@ fn a_text_too_long_is_refused_with_both_lengths_or_cut_and_said() {
 
 #[test]
 fn unknown_tasks_dimensions_and_devices_are_refused_with_what_there_is() {
-    let twin = golden().twin("omni-small-tiny");
-    let engine = twin.engine();
+    let checkpoint = golden().checkpoint("omni-small-tiny");
+    let engine = checkpoint.engine();
     let ask = |request: Request| engine.embed_with(&[Input::text("a")], &request).unwrap_err().to_string();
     let message = ask(Request::new(Role::Query).task("translation"));
     assert!(message.contains("translation") && message.contains("text-matching"), "{message}");
     let message = ask(Request::new(Role::Query).dim(12));
     assert!(message.contains("12") && message.contains("8, 16, 32, 64"), "{message}");
-    let builder = || Engine::builder(twin.record(Dtype::F32));
+    let builder = || Engine::builder(checkpoint.record(Dtype::F32));
     assert!(matches!(builder().task("x").open(), Err(EngineError::UnknownTask { .. })));
     assert!(matches!("tpu".parse::<omniburn::BackendSpec>(), Err(EngineError::UnknownDevice { .. })));
     if !cfg!(feature = "cuda") {
@@ -251,9 +252,9 @@ fn unknown_tasks_dimensions_and_devices_are_refused_with_what_there_is() {
 
 #[test]
 fn a_budget_too_small_for_an_item_names_the_smallest_that_would_do() {
-    let twin = golden().twin("omni-small-tiny");
-    let open = |bytes| Engine::builder(twin.record(Dtype::F32)).budget(bytes).open().unwrap();
-    for input in [Input::text("a red bicycle by the harbour"), twin.image_named("big")] {
+    let checkpoint = golden().checkpoint("omni-small-tiny");
+    let open = |bytes| Engine::builder(checkpoint.record(Dtype::F32)).budget(bytes).open().unwrap();
+    for input in [Input::text("a red bicycle by the harbour"), checkpoint.image_named("big")] {
         let mut bytes = 1000;
         // The tower and the backbone each name what they need; two steps find the larger.
         for _ in 0..2 {
@@ -267,18 +268,18 @@ fn a_budget_too_small_for_an_item_names_the_smallest_that_would_do() {
             bytes = needed;
         }
         let enough = open(bytes).embed(std::slice::from_ref(&input), Role::Document).unwrap();
-        assert_eq!(enough, twin.engine().embed(std::slice::from_ref(&input), Role::Document).unwrap());
+        assert_eq!(enough, checkpoint.engine().embed(std::slice::from_ref(&input), Role::Document).unwrap());
     }
 }
 
 #[test]
 fn a_cancelled_call_says_so_and_the_engine_goes_on() {
-    let twin = golden().twin("omni-small-tiny");
-    let engine = twin.engine();
+    let checkpoint = golden().checkpoint("omni-small-tiny");
+    let engine = checkpoint.engine();
     let cancel = Cancel::new();
     cancel.cancel();
     let request = Request::new(Role::Document).priority(Priority::Background).cancel(cancel);
-    let result = engine.embed_with(&[Input::text("a"), twin.image_named("odd")], &request).unwrap();
+    let result = engine.embed_with(&[Input::text("a"), checkpoint.image_named("odd")], &request).unwrap();
     for item in result {
         assert_eq!(item.unwrap_err().kind().name(), "cancelled");
     }
@@ -287,9 +288,9 @@ fn a_cancelled_call_says_so_and_the_engine_goes_on() {
 
 #[test]
 fn modalities_that_may_not_load_are_absent() {
-    let twin = golden().twin("omni-small-tiny");
-    let engine = Engine::builder(twin.record(Dtype::F32)).modalities([omniburn::Modality::Text]).open().unwrap();
-    assert_eq!(kind(&engine, twin.image_named("odd")).0, "modality_absent");
+    let checkpoint = golden().checkpoint("omni-small-tiny");
+    let engine = Engine::builder(checkpoint.record(Dtype::F32)).modalities([omniburn::Modality::Text]).open().unwrap();
+    assert_eq!(kind(&engine, checkpoint.image_named("odd")).0, "modality_absent");
     engine.embed_one(Input::text("a"), Role::Query).unwrap();
 }
 
@@ -305,7 +306,7 @@ fn copy(from: &Path, name: &str) -> PathBuf {
 
 #[test]
 fn a_record_altered_by_one_byte_is_refused_by_name_wherever_the_byte_lies() {
-    let record = golden().twin("omni-small-tiny").record(Dtype::F32);
+    let record = golden().checkpoint("omni-small-tiny").record(Dtype::F32);
     let files: Vec<String> = open(&record).header().files.keys().cloned().collect();
     for file in files.iter().map(String::as_str).chain(["model.json"]) {
         let length = fs::metadata(record.join(file)).unwrap().len() as usize;
@@ -331,7 +332,7 @@ fn a_record_altered_by_one_byte_is_refused_by_name_wherever_the_byte_lies() {
 
 #[test]
 fn a_record_cut_short_or_lacking_a_file_is_refused_by_name() {
-    let record = golden().twin("omni-small-tiny").record(Dtype::F32);
+    let record = golden().checkpoint("omni-small-tiny").record(Dtype::F32);
     for file in ["towers.bpk", "tokens.bpk", "text.retrieval.bpk", "tokenizer.json", "model.json"] {
         let cut = copy(&record, "cut");
         let bytes = fs::read(cut.join(file)).unwrap();
@@ -352,7 +353,7 @@ fn a_record_cut_short_or_lacking_a_file_is_refused_by_name() {
 /// An id the tokenizer gives and the table lacks cannot reach the model: the record is refused when it is opened.
 #[test]
 fn a_tokenizer_with_more_tokens_than_rows_is_refused() {
-    let record = copy(&golden().twin("omni-small-tiny").record(Dtype::F32), "tokens");
+    let record = copy(&golden().checkpoint("omni-small-tiny").record(Dtype::F32), "tokens");
     let mut tokenizer: serde_json::Value =
         serde_json::from_slice(&fs::read(record.join("tokenizer.json")).unwrap()).unwrap();
     let mut added = tokenizer["added_tokens"][0].clone();
@@ -410,10 +411,10 @@ fn mapped_weights_are_not_copied() {
         max_tokens: 512,
         vocab: 4096,
     };
-    let twin = golden().twin("omni-small-tiny");
+    let checkpoint = golden().checkpoint("omni-small-tiny");
     let out = scratch().join("mapped");
     let config = OmniConfig { text, vision: None, audio: None };
-    let tokenizer = twin.folder.join("tokenizer.json");
+    let tokenizer = checkpoint.folder.join("tokenizer.json");
     omniburn_models::record::write_random(&out, &config, Dtype::F32, (1, 1), &tokenizer, 1).unwrap();
     let matrices = fs::metadata(out.join("text.random.bpk")).unwrap().len() >> 20;
     assert!(matrices >= 64, "{matrices} MiB");

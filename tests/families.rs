@@ -33,7 +33,7 @@ const CUT_EARLIER: [(&str, &str); 1] = [("llama-bidirec-tiny", "long")];
 
 /// A checkpoint with texts, their ids, and the vectors that the reference made of them.
 struct Model {
-    twin: Twin,
+    checkpoint: Checkpoint,
     family: &'static str,
     rules: &'static CheckpointRules,
 }
@@ -62,7 +62,7 @@ impl Model {
                 let of =
                     |family: &&&omniburn_models::Family| family.checkpoint.is_some_and(|own| std::ptr::eq(own, rules));
                 let family = FAMILIES.iter().find(of).expect("rules of a family").name;
-                found.push(Self { twin: set.twin(&name), family, rules });
+                found.push(Self { checkpoint: set.checkpoint(&name), family, rules });
             }
         }
         let mut families: Vec<&str> = found.iter().map(|model| model.family).collect();
@@ -80,7 +80,7 @@ impl Model {
     }
 
     fn record(&self, dtype: Dtype) -> PathBuf {
-        record(&self.twin.folder, dtype, TaskChoice::Default)
+        record(&self.checkpoint.folder, dtype, TaskChoice::Default)
     }
 
     fn engine(&self) -> Engine {
@@ -93,44 +93,44 @@ impl Model {
         let prompts = &engine.header().prompts;
         let other = |case: &Value| {
             let name = case["name"].as_str().unwrap_or_default();
-            let is = |model: &str| model == self.twin.name;
+            let is = |model: &str| model == self.checkpoint.name;
             OTHER_IDS.iter().any(|(model, names)| is(model) && names.contains(&name))
                 || CUT_EARLIER.iter().any(|(model, cut)| is(model) && *cut == name)
         };
         let cases =
-            self.twin.cases.iter().filter(|case| !other(case)).filter_map(|case| Some((case, vector_of(case)?)));
+            self.checkpoint.cases.iter().filter(|case| !other(case)).filter_map(|case| Some((case, vector_of(case)?)));
         let text = |(case, vector): (&Value, &str)| {
             let prompt = case["prompt_text"].as_str().unwrap_or_default();
             let roles =
                 [(Role::Document, &prompts.document), (Role::Query, &prompts.query), (Role::None, &prompts.none)];
-            let named = || self.twin.text_named(str_of(&case["items"][0][1]));
+            let named = || self.checkpoint.text_named(str_of(&case["items"][0][1]));
             let (text, tokens) =
                 (case["text"].as_str().map_or_else(named, String::from), ids_of(&case["input_ids"]).len());
             let (role, text) = match roles.into_iter().find(|(_, own)| *own == prompt) {
                 Some((role, _)) => (role, text),
                 // A prompt that no role takes stands in front of the text by hand.
                 None => {
-                    assert_eq!(prompts.none, "", "{}", self.twin.name);
+                    assert_eq!(prompts.none, "", "{}", self.checkpoint.name);
                     (Role::None, format!("{prompt}{text}"))
                 }
             };
-            (text, role, tokens, self.twin.tensor(vector))
+            (text, role, tokens, self.checkpoint.tensor(vector))
         };
         cases.map(text).filter(|(_, _, tokens, _)| *tokens <= engine.profile().max_tokens).collect()
     }
 
     /// A checkpoint of the project itself.
     fn golden(name: &str) -> Self {
-        let twin = golden().twin(name);
-        let rules = config_of(&twin.folder).as_ref().and_then(rules_for).expect("some family takes it");
-        Self { twin, family: "", rules }
+        let checkpoint = golden().checkpoint(name);
+        let rules = config_of(&checkpoint.folder).as_ref().and_then(rules_for).expect("some family takes it");
+        Self { checkpoint, family: "", rules }
     }
 
     /// A changed copy of the checkpoint.
     fn changed(&self, what: &str, change: impl FnOnce(&Path)) -> PathBuf {
-        let copy = scratch().join(format!("family-{}-{what}-{}", self.twin.name, std::process::id()));
+        let copy = scratch().join(format!("family-{}-{what}-{}", self.checkpoint.name, std::process::id()));
         let _ = std::fs::remove_dir_all(&copy);
-        copy_folder(&self.twin.folder, &copy);
+        copy_folder(&self.checkpoint.folder, &copy);
         join_shards(&copy);
         change(&copy);
         copy
@@ -213,12 +213,12 @@ fn every_family_equals_its_reference() {
     for model in Model::all() {
         let (engine, mut worst) = (model.engine(), Worst::default());
         for (text, role, tokens, want) in model.texts(&engine) {
-            let name = format!("{} ({}), {text:?}", model.twin.name, model.family);
+            let name = format!("{} ({}), {text:?}", model.checkpoint.name, model.family);
             let got = engine.embed_with(&[Input::text(&text)], &request(role)).unwrap().swap_remove(0).unwrap();
             assert_eq!(got.tokens, tokens, "{name}");
             worst.see(compare(&name, got.embedding.as_slice(), &want, embedding_bound()));
         }
-        worst.report(&format!("{} ({})", model.twin.name, model.family));
+        worst.report(&format!("{} ({})", model.checkpoint.name, model.family));
     }
 }
 
@@ -245,7 +245,7 @@ fn every_family_gives_an_item_the_same_vector_in_any_batch_and_in_any_steps() {
                     let got: Vec<Vec<f32>> =
                         together.into_iter().map(|found| found.unwrap().embedding.into_vec()).collect();
                     let want: Vec<Vec<f32>> = order.iter().map(|&at| alone[at].clone()).collect();
-                    same(&model.twin.name, &got, &want);
+                    same(&model.checkpoint.name, &got, &want);
                 }
             }
         }
@@ -260,17 +260,17 @@ fn every_family_refuses_or_cuts_a_text_that_is_too_long_and_says_so() {
         let long = "word ".repeat(limit + 5);
         let request = Request::new(Role::Document);
         let refused = engine.embed_with(&[Input::text(&long)], &request).unwrap().swap_remove(0).unwrap_err();
-        assert_eq!(refused.kind().name(), "too_long", "{}: {refused}", model.twin.name);
+        assert_eq!(refused.kind().name(), "too_long", "{}: {refused}", model.checkpoint.name);
         assert!(refused.to_string().contains(&limit.to_string()), "{refused}");
         for truncation in [Truncation::Right, Truncation::Left] {
             let request = request.clone().truncation(truncation);
             let cut = engine.embed_with(&[Input::text(&long)], &request).unwrap().swap_remove(0).unwrap();
-            assert!(cut.truncated && cut.tokens == limit, "{}: {} of {limit}", model.twin.name, cut.tokens);
+            assert!(cut.truncated && cut.tokens == limit, "{}: {} of {limit}", model.checkpoint.name, cut.tokens);
         }
         let empty = engine.embed_with(&[Input::text("")], &Request::new(Role::None)).unwrap().swap_remove(0);
         match empty {
-            Ok(found) => assert!(found.tokens > 0, "{}", model.twin.name),
-            Err(error) => assert_eq!(error.kind().name(), "empty", "{}: {error}", model.twin.name),
+            Ok(found) => assert!(found.tokens > 0, "{}", model.checkpoint.name),
+            Err(error) => assert_eq!(error.kind().name(), "empty", "{}: {error}", model.checkpoint.name),
         }
     }
 }
@@ -292,14 +292,14 @@ fn every_family_counts_the_operations_of_its_matrices() {
         let count = |tokens| family.flops(&Shape::Text { tokens }).expect("a text goes in") - 2 * behind;
         if matrices == 0 {
             // A table of token rows: nothing but their sum.
-            assert!(count(1) > 0 && count(3) == 3 * count(1), "{}", model.twin.name);
+            assert!(count(1) > 0 && count(3) == 3 * count(1), "{}", model.checkpoint.name);
             continue;
         }
         // Every matrix meets each row once; attention grows with the square, and one row sees one row.
         let one = count(1) - 2 * matrices;
-        assert!(one > 0 && one < count(1), "{}: {one}", model.twin.name);
-        assert_eq!((count(3) - 2 * 3 * matrices) % one, 0, "{}", model.twin.name);
-        assert!(count(4) > 2 * count(2), "{}", model.twin.name);
+        assert!(one > 0 && one < count(1), "{}: {one}", model.checkpoint.name);
+        assert_eq!((count(3) - 2 * 3 * matrices) % one, 0, "{}", model.checkpoint.name);
+        assert!(count(4) > 2 * count(2), "{}", model.checkpoint.name);
         assert!(family.activations().text.heads > 0);
     }
 }
@@ -324,7 +324,7 @@ fn every_family_refuses_tensors_that_are_missing_left_over_or_of_another_shape()
         let matrix = |tensors: &[Stored]| tensors.iter().position(|(tensor, ..)| *tensor == name).unwrap();
         let canonical = model.rules.keys.canonical(&name);
         let error = refused("missing", &|tensors| _ = tensors.remove(matrix(tensors)));
-        assert!(error.contains("missing tensors") && error.contains(&canonical), "{}: {error}", model.twin.name);
+        assert!(error.contains("missing tensors") && error.contains(&canonical), "{}: {error}", model.checkpoint.name);
         let error = refused("extra", &|tensors| {
             let (_, dtype, shape, data) = tensors[0].clone();
             tensors.push(("an_unknown.weight".into(), dtype, shape, data));
@@ -344,7 +344,7 @@ fn every_family_refuses_a_header_that_lies() {
         let record = model.record(Dtype::F32);
         let header = read(&record.join("model.json")).unwrap();
         let config = header["family"]["config"].as_object().unwrap();
-        let copy = scratch().join(format!("family-header-{}", model.twin.name));
+        let copy = scratch().join(format!("family-header-{}", model.checkpoint.name));
         let _ = std::fs::remove_dir_all(&copy);
         copy_folder(&record, &copy);
         std::fs::write(copy.join("model.json"), header_text(header.clone())).unwrap();
@@ -360,7 +360,7 @@ fn every_family_refuses_a_header_that_lies() {
                 Ok(opened) => {
                     let tokens = opened.header().family.open_tokens(&opened);
                     let engine = tokens.map(|_| Engine::open(&copy));
-                    assert!(!matches!(engine, Ok(Ok(_))), "{}: {what} was taken", model.twin.name);
+                    assert!(!matches!(engine, Ok(Ok(_))), "{}: {what} was taken", model.checkpoint.name);
                 }
             }
         };
@@ -404,14 +404,14 @@ fn every_family_opens_in_other_types_near_its_reference() {
                 let got = embed(&engine, &text, &request(role));
                 let cosine = distance(&text, got.as_slice(), &want).cosine;
                 worst = worst.min(cosine);
-                assert!(cosine > least, "{} in {dtype}, {text:?}: {cosine}", model.twin.name);
+                assert!(cosine > least, "{} in {dtype}, {text:?}: {cosine}", model.checkpoint.name);
             }
-            println!("{} in {dtype}: least cosine {worst:.6}", model.twin.name);
+            println!("{} in {dtype}: least cosine {worst:.6}", model.checkpoint.name);
         }
     }
 }
 
-/// A field of a configuration that changes vectors and is not computed is refused by name, whatever the twin has there.
+/// A field of a configuration that changes vectors and is not computed is refused by name, whatever the checkpoint has there.
 #[test]
 fn fields_that_change_vectors_are_computed_or_refused_by_name() {
     use serde_json::json;
@@ -454,7 +454,7 @@ fn fields_that_change_vectors_are_computed_or_refused_by_name() {
         let fields = match model.family {
             "llama" => llama,
             "gemma3_text" => gemma,
-            "model2vec" if model.twin.folder.join("config.json").is_file() => static_table,
+            "model2vec" if model.checkpoint.folder.join("config.json").is_file() => static_table,
             _ => continue,
         };
         for (field, value) in fields {
@@ -464,7 +464,7 @@ fn fields_that_change_vectors_are_computed_or_refused_by_name() {
             let error = converted(&copy, Dtype::F32).expect_err(field).to_string();
             // Parameters by kind of layer and those that contradict the flat ones are named by their own field.
             let named = error.contains(field) || field.starts_with("rope") && error.contains("rope");
-            assert!(named && error.contains("config.json"), "{} {field} = {value}: {error}", model.twin.name);
+            assert!(named && error.contains("config.json"), "{} {field} = {value}: {error}", model.checkpoint.name);
             seen += 1;
         }
     }
@@ -486,10 +486,10 @@ fn mistakes_in_a_familys_folder_show_in_its_vectors() {
                 distance(what, got.as_slice(), want).max_abs
             });
             let far = far.fold(0.0, f32::max) / embedding_bound();
-            println!("{}: {what} moves a vector by {far:.0} tolerances", model.twin.name);
-            assert!(far > 10.0, "{}: {what} moves a vector by {far:.1} tolerances", model.twin.name);
+            println!("{}: {what} moves a vector by {far:.0} tolerances", model.checkpoint.name);
+            assert!(far > 10.0, "{}: {what} moves a vector by {far:.1} tolerances", model.checkpoint.name);
         };
-        let own = config_of(&model.twin.folder).unwrap();
+        let own = config_of(&model.checkpoint.folder).unwrap();
         // Every name that a field has in this folder.
         let config = |what: &str, fields: &[&str], value: Value| {
             let there: Vec<&&str> = fields.iter().filter(|field| !own[**field].is_null()).collect();
@@ -556,7 +556,7 @@ fn mistakes_in_a_familys_folder_show_in_its_vectors() {
             });
             moved(what, copy);
         }
-        let modules = model.twin.folder.join("modules.json");
+        let modules = model.checkpoint.folder.join("modules.json");
         // Without one, nothing makes a vector a token.
         let of_vectors = |list: &str| list.contains("Dense") && list.contains("Pooling");
         if read(&modules).is_some_and(|list| of_vectors(&list.to_string())) {
@@ -567,7 +567,7 @@ fn mistakes_in_a_familys_folder_show_in_its_vectors() {
             });
             moved("no Dense modules", copy);
         }
-        let pooling = model.twin.folder.join("1_Pooling/config.json");
+        let pooling = model.checkpoint.folder.join("1_Pooling/config.json");
         if pooling.is_file() {
             let copy = model.changed("another pooling", |folder| {
                 let other = serde_json::json!({"pooling_mode_max_tokens": true});
@@ -575,7 +575,7 @@ fn mistakes_in_a_familys_folder_show_in_its_vectors() {
             });
             moved("another pooling", copy);
         }
-        if !model.twin.folder.join("modules.json").is_file() {
+        if !model.checkpoint.folder.join("modules.json").is_file() {
             // A tower of two: what else may go wrong is in `two_towers.rs`.
             continue;
         }

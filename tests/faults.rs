@@ -143,15 +143,15 @@ fn texts() -> Case {
     Case { what: "text", hit, neighbour }
 }
 
-fn omni_cases(twin: &Twin) -> Vec<Case> {
-    let image = |name: &str| twin.media.join(format!("images/{name}.png"));
-    let clip: Vec<PathBuf> = (0..4).map(|i| twin.media.join(format!("video/clip4_{i}.png"))).collect();
+fn omni_cases(checkpoint: &Checkpoint) -> Vec<Case> {
+    let image = |name: &str| checkpoint.media.join(format!("images/{name}.png"));
+    let clip: Vec<PathBuf> = (0..4).map(|i| checkpoint.media.join(format!("video/clip4_{i}.png"))).collect();
     vec![
         texts(),
         Case { what: "picture", hit: pixels(image("odd")), neighbour: pixels(image("wide")) },
         // Of another size, as the positions of a video are those of every video of its size.
         Case { what: "film", hit: frames(&clip), neighbour: frames(&[image("square"), image("square")]) },
-        Case { what: "sound", hit: twin.sound("mixed"), neighbour: twin.sound("three") },
+        Case { what: "sound", hit: checkpoint.audio("mixed"), neighbour: checkpoint.audio("three") },
     ]
 }
 
@@ -260,7 +260,7 @@ fn every_boundary(name: &str, engine: &Engine, cases: &[Case]) -> usize {
     boundaries.len()
 }
 
-fn of_twin(name: &str) -> Engine {
+fn of_checkpoint(name: &str) -> Engine {
     opening(record(&golden().checkpoints.join(name), Dtype::F32, TaskChoice::Default)).open().unwrap()
 }
 
@@ -270,14 +270,14 @@ fn opening(record: PathBuf) -> EngineBuilder {
 }
 
 #[test]
-fn a_fault_between_any_two_layers_of_the_omni_twins_costs_one_item_its_vector() {
+fn a_fault_between_any_two_layers_of_the_omni_checkpoints_costs_one_item_its_vector() {
     in_a_process_of_its_own(
         "faults",
-        "a_fault_between_any_two_layers_of_the_omni_twins_costs_one_item_its_vector",
+        "a_fault_between_any_two_layers_of_the_omni_checkpoints_costs_one_item_its_vector",
         || {
             for name in ["omni-small-tiny", "omni-nano-tiny"] {
-                let twin = golden().twin(name);
-                let boundaries = every_boundary(name, &of_twin(name), &omni_cases(&twin));
+                let checkpoint = golden().checkpoint(name);
+                let boundaries = every_boundary(name, &of_checkpoint(name), &omni_cases(&checkpoint));
                 assert!(boundaries >= 24, "only {boundaries}");
             }
         },
@@ -285,13 +285,13 @@ fn a_fault_between_any_two_layers_of_the_omni_twins_costs_one_item_its_vector() 
 }
 
 #[test]
-fn a_fault_between_any_two_layers_of_the_other_twins_costs_one_item_its_vector() {
+fn a_fault_between_any_two_layers_of_the_other_checkpoints_costs_one_item_its_vector() {
     in_a_process_of_its_own(
         "faults",
-        "a_fault_between_any_two_layers_of_the_other_twins_costs_one_item_its_vector",
+        "a_fault_between_any_two_layers_of_the_other_checkpoints_costs_one_item_its_vector",
         || {
-            assert!(every_boundary("bert-tiny", &of_twin("bert-tiny"), &[texts()]) >= 6);
-            assert!(every_boundary("mini-tiny", &of_twin("mini-tiny"), &mini_cases()) >= 20);
+            assert!(every_boundary("bert-tiny", &of_checkpoint("bert-tiny"), &[texts()]) >= 6);
+            assert!(every_boundary("mini-tiny", &of_checkpoint("mini-tiny"), &mini_cases()) >= 20);
         },
     );
 }
@@ -314,11 +314,11 @@ fn a_fault_between_any_two_layers_of_the_model_that_ships_costs_one_item_its_vec
 #[test]
 fn what_our_own_limits_refuse_costs_nobody_else_anything() {
     for name in ["omni-small-tiny", "omni-nano-tiny"] {
-        let twin = golden().twin(name);
-        let record = record(&twin.folder, Dtype::F32, TaskChoice::Default);
+        let checkpoint = golden().checkpoint(name);
+        let record = record(&checkpoint.folder, Dtype::F32, TaskChoice::Default);
         let engine = opening(record.clone()).open().unwrap();
         let limit = engine.profile().max_tokens.to_string();
-        let good = [Input::text("a red bicycle"), twin.image_named("tiny"), twin.sound("half")];
+        let good = [Input::text("a red bicycle"), checkpoint.image_named("tiny"), checkpoint.audio("half")];
         let want: Vec<Embedding> = vectors(&engine, &good).into_iter().map(Result::unwrap).collect();
         let refused = |engine: &Engine, bad: &[(&Input, &str, &str)]| {
             let mates: Vec<Input> = good

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::direct::{decode, values};
 use crate::support::*;
 
-const TWINS: [&str; 3] = ["qwen25-omni-tiny", "colqwen2-tiny", "colqwen2_5-tiny"];
+const CHECKPOINTS: [&str; 3] = ["qwen25-omni-tiny", "colqwen2-tiny", "colqwen2_5-tiny"];
 
 /// A record without an engine.
 struct Model {
@@ -32,36 +32,36 @@ struct Model {
 }
 
 impl Model {
-    fn open(twin: &Twin) -> Self {
-        let record = open(&record(&twin.folder, Dtype::F32, TaskChoice::Default));
+    fn open(checkpoint: &Checkpoint) -> Self {
+        let record = open(&record(&checkpoint.folder, Dtype::F32, TaskChoice::Default));
         let (family, device) = (record.header().family.clone(), burn_device(device()));
         let tokens = family.open_tokens(&record).unwrap();
         let task = &record.header().default_task;
         let text = family.open_text(&record, task, &tokens, Dtype::F32, &device).unwrap();
         let Some(ImageEncoder::Patches(image)) = family.open_image(&record, Dtype::F32, &device).unwrap() else {
-            panic!("{} has an image tower", twin.name)
+            panic!("{} has an image tower", checkpoint.name)
         };
         let audio = family.open_audio(&record, Dtype::F32, &device).unwrap();
         Self { preprocess: record.header().preprocess.clone(), family, text, image, audio, device }
     }
 
-    fn patches(&self, twin: &Twin, case: &Value) -> PatchGrid {
+    fn patches(&self, checkpoint: &Checkpoint, case: &Value) -> PatchGrid {
         let settings = |pixels: &Option<_>| vision_preprocess(pixels.as_ref().unwrap());
         match case["frames"].as_array() {
             Some(frames) => {
-                let frames: Vec<_> = frames.iter().map(|file| decode(&twin.media.join(str_of(file)))).collect();
+                let frames: Vec<_> = frames.iter().map(|file| decode(&checkpoint.media.join(str_of(file)))).collect();
                 video_patches(&frames, &settings(&self.preprocess.video)).unwrap()
             }
             None => {
-                let image = decode(&twin.media.join(str_of(&case["file"])));
+                let image = decode(&checkpoint.media.join(str_of(&case["file"])));
                 image_patches(&image, &settings(&self.preprocess.image)).unwrap()
             }
         }
     }
 
-    fn mel(&self, twin: &Twin, file: &str) -> LogMel {
+    fn mel(&self, checkpoint: &Checkpoint, file: &str) -> LogMel {
         let settings = mel_preprocess(self.preprocess.audio.as_ref().unwrap());
-        let source = AudioSource::file(twin.media.join(file));
+        let source = AudioSource::file(checkpoint.media.join(file));
         let mut reader = AudioReader::open(&source, settings.sample_rate_hz).unwrap();
         log_mel(&reader.next_segment().unwrap().unwrap().samples, &settings).unwrap()
     }
@@ -115,42 +115,43 @@ impl Model {
 #[test]
 fn features_equal_the_reference_and_are_packed_as_they_are_alone() {
     let there = |set: &&Set, name: &str| set.refs.join(format!("{name}.json")).is_file();
-    for name in TWINS {
-        for twin in sets().iter().filter(|set| there(set, name)).map(|set| set.twin(name)) {
-            let model = Model::open(&twin);
+    for name in CHECKPOINTS {
+        for checkpoint in sets().iter().filter(|set| there(set, name)).map(|set| set.checkpoint(name)) {
+            let model = Model::open(&checkpoint);
             let (mut images, mut clips) = (Worst::default(), Worst::default());
             let with_features = |case: &&Value| case["features"].is_string();
             let (of_audio, of_images): (Vec<&Value>, Vec<&Value>) =
-                twin.cases.iter().filter(with_features).partition(|case| case["kind"] == "audio");
-            let patches: Vec<PatchGrid> = of_images.iter().map(|case| model.patches(&twin, case)).collect();
+                checkpoint.cases.iter().filter(with_features).partition(|case| case["kind"] == "audio");
+            let patches: Vec<PatchGrid> = of_images.iter().map(|case| model.patches(&checkpoint, case)).collect();
             let alone: Vec<Vec<f32>> = patches.iter().map(|item| model.images(&[item]).swap_remove(0)).collect();
             for ((case, item), rows) in of_images.iter().zip(&patches).zip(&alone) {
-                let name = format!("{} {} {}", twin.name, case["kind"], case["name"]);
+                let name = format!("{} {} {}", checkpoint.name, case["kind"], case["name"]);
                 let grid = [item.grid().t, item.grid().h, item.grid().w].map(|n| n as u64);
                 let want: Vec<u64> = case["grid_thw"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
                 assert_eq!(grid.to_vec(), want, "{name}: grid");
-                images.see(compare(&name, rows, &twin.tensor(str_of(&case["features"])), feature_bound()));
+                images.see(compare(&name, rows, &checkpoint.tensor(str_of(&case["features"])), feature_bound()));
             }
-            images.report(&format!("{}, features of images and videos", twin.name));
-            same(&twin.name, &model.images(&patches.iter().collect::<Vec<_>>()), &alone);
+            images.report(&format!("{}, features of images and videos", checkpoint.name));
+            same(&checkpoint.name, &model.images(&patches.iter().collect::<Vec<_>>()), &alone);
             let mut backwards = model.images(&patches.iter().rev().collect::<Vec<_>>());
             backwards.reverse();
-            same(&twin.name, &backwards, &alone);
+            same(&checkpoint.name, &backwards, &alone);
 
             let single = |case: &&Value| case["files"].as_array().is_some_and(|files| files.len() == 1);
             let of_audio: Vec<&Value> = of_audio.into_iter().filter(single).collect();
             if of_audio.is_empty() {
                 continue;
             }
-            let mels: Vec<LogMel> = of_audio.iter().map(|case| model.mel(&twin, str_of(&case["files"][0]))).collect();
+            let mels: Vec<LogMel> =
+                of_audio.iter().map(|case| model.mel(&checkpoint, str_of(&case["files"][0]))).collect();
             let alone: Vec<Vec<f32>> = mels.iter().map(|mel| model.clips(&[mel]).swap_remove(0)).collect();
             for ((case, mel), rows) in of_audio.iter().zip(&mels).zip(&alone) {
-                let name = format!("{} audio {}", twin.name, case["name"]);
+                let name = format!("{} audio {}", checkpoint.name, case["name"]);
                 assert_eq!(mel.frames() as u64, case["frames"].as_u64().unwrap(), "{name}: frames");
-                clips.see(compare(&name, rows, &twin.tensor(str_of(&case["features"])), feature_bound()));
+                clips.see(compare(&name, rows, &checkpoint.tensor(str_of(&case["features"])), feature_bound()));
             }
-            clips.report(&format!("{}, features of audio", twin.name));
-            same(&twin.name, &model.clips(&mels.iter().collect::<Vec<_>>()), &alone);
+            clips.report(&format!("{}, features of audio", checkpoint.name));
+            same(&checkpoint.name, &model.clips(&mels.iter().collect::<Vec<_>>()), &alone);
         }
     }
 }
@@ -160,14 +161,14 @@ const ENGINES: [&str; 6] =
     ["bidirlm-omni-tiny", "qwen25-omni-tiny", "colqwen2-tiny", "colqwen2_5-tiny", "omni-small-tiny", "omni-nano-tiny"];
 
 /// The medium of a case, where it is one file or a list of frames.
-fn medium(twin: &Twin, case: &Value) -> Option<Input> {
+fn medium(checkpoint: &Checkpoint, case: &Value) -> Option<Input> {
     Some(match str_of(&case["kind"]) {
-        "image" | "document" => twin.image(case),
-        "video" => twin.clip(case),
+        "image" | "document" => checkpoint.image(case),
+        "video" => checkpoint.clip(case),
         "audio" => match case["files"].as_array().map(Vec::as_slice) {
-            Some([file]) => Input::audio_file(twin.media.join(str_of(file))),
+            Some([file]) => Input::audio_file(checkpoint.media.join(str_of(file))),
             Some(_) => return None,
-            None => twin.sound(str_of(&case["name"])),
+            None => checkpoint.audio(str_of(&case["name"])),
         },
         _ => return None,
     })
@@ -178,24 +179,28 @@ fn features_of_an_engine_are_the_rows_and_the_deepstack_sets_of_the_reference() 
     let there = |set: &&Set, name: &str| set.refs.join(format!("{name}.json")).is_file();
     let request = Request::new(Role::None).outputs([OutputKind::Features]);
     for name in ENGINES {
-        for twin in sets().iter().filter(|set| there(set, name)).map(|set| set.twin(name)) {
-            let engine = builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
+        for checkpoint in sets().iter().filter(|set| there(set, name)).map(|set| set.checkpoint(name)) {
+            let engine = builder(record(&checkpoint.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
             assert!(engine.profile().outputs.contains(&"features"), "{name}");
             let with_features = |case: &&Value| case["features"].is_string();
-            let cases: Vec<(&Value, Input)> =
-                twin.cases.iter().filter(with_features).filter_map(|case| Some((case, medium(&twin, case)?))).collect();
+            let cases: Vec<(&Value, Input)> = checkpoint
+                .cases
+                .iter()
+                .filter(with_features)
+                .filter_map(|case| Some((case, medium(&checkpoint, case)?)))
+                .collect();
             let inputs: Vec<Input> = cases.iter().map(|(_, input)| input.clone()).collect();
             let together = engine.embed_with(&inputs, &request).unwrap();
             let (mut rows, mut sets) = (Worst::default(), 0);
             for ((case, input), found) in cases.iter().zip(together) {
-                let name = format!("{} {} {}", twin.name, case["kind"], case["name"]);
+                let name = format!("{} {} {}", checkpoint.name, case["kind"], case["name"]);
                 let found = found.unwrap_or_else(|e| panic!("{name}: {e}"));
                 let features = found.features.as_ref().expect("they were asked for");
-                let want = twin.tensor(str_of(&case["features"]));
+                let want = checkpoint.tensor(str_of(&case["features"]));
                 rows.see(compare(&name, &features.rows, &want, feature_bound()));
                 assert_eq!(features.rows.len() % features.width, 0, "{name}");
                 for (set, key) in features.deepstack.iter().zip(case["deepstack"].as_array().into_iter().flatten()) {
-                    rows.see(compare(&name, set, &twin.tensor(str_of(key)), feature_bound()));
+                    rows.see(compare(&name, set, &checkpoint.tensor(str_of(key)), feature_bound()));
                     sets += 1;
                 }
                 let alone = engine.embed_with(std::slice::from_ref(input), &request).unwrap().swap_remove(0).unwrap();
@@ -206,8 +211,8 @@ fn features_of_an_engine_are_the_rows_and_the_deepstack_sets_of_the_reference() 
                 let plain = engine.embed_with(std::slice::from_ref(input), &Request::new(Role::None)).unwrap();
                 assert!(plain[0].as_ref().unwrap().features.is_none());
             }
-            rows.report(&format!("{}, features and DeepStack sets", twin.name));
-            assert_eq!(sets > 0, twin.name == "bidirlm-omni-tiny", "{}: {sets} sets", twin.name);
+            rows.report(&format!("{}, features and DeepStack sets", checkpoint.name));
+            assert_eq!(sets > 0, checkpoint.name == "bidirlm-omni-tiny", "{}: {sets} sets", checkpoint.name);
             let text = engine.embed_with(&[Input::text("a text")], &request).unwrap().swap_remove(0).unwrap_err();
             assert_eq!(text.kind().name(), "modality_absent", "{text}");
             assert!(text.to_string().contains("no features"), "{text}");
@@ -219,13 +224,13 @@ fn features_of_an_engine_are_the_rows_and_the_deepstack_sets_of_the_reference() 
 /// An image, audio and a text in one item: the rows of both media, with zeros where the second adds nothing.
 #[test]
 fn features_of_an_item_of_several_are_those_of_its_media_one_behind_the_other() {
-    let twin = golden().twin("bidirlm-omni-tiny");
-    let engine = builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
+    let checkpoint = golden().checkpoint("bidirlm-omni-tiny");
+    let engine = builder(record(&checkpoint.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
     let request = Request::new(Role::None).outputs([OutputKind::Features]);
     let features = |input: Input| {
         engine.embed_with(&[input], &request).unwrap().swap_remove(0).unwrap().features.expect("they were asked for")
     };
-    let (image, audio) = (twin.image_named("odd"), twin.sound("short"));
+    let (image, audio) = (checkpoint.image_named("odd"), checkpoint.audio("short"));
     let both = features(Input::parts([image.clone(), Input::text("a caption"), audio.clone()]));
     let (image, audio) = (features(image), features(audio));
     assert_eq!(both.rows, [image.rows.clone(), audio.rows.clone()].concat());
@@ -235,7 +240,8 @@ fn features_of_an_item_of_several_are_those_of_its_media_one_behind_the_other() 
     }
     // A model of texts, and one whose towers give vectors, have none.
     for name in ["bert-tiny", "clip-tiny"] {
-        let engine = builder(record(&golden().twin(name).folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
+        let engine =
+            builder(record(&golden().checkpoint(name).folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
         let error = engine.embed_with(&[], &request).unwrap_err().to_string();
         assert!(error.contains("no output `features`"), "{name}: {error}");
     }

@@ -118,8 +118,8 @@ fn an_adapter_is_merged_into_a_file_s_weights() {
     options.adapters.push(adapter.clone());
     let (from_file, report) = converted(&options);
     assert_eq!(report.merged, 4);
-    let twin = workspace().join("tests/golden/twins/bert-tiny");
-    let mut options = ConvertOptions { adapters: vec![adapter], ..self::options(&twin, Dtype::F32) };
+    let checkpoint = workspace().join("tests/golden/checkpoints/bert-tiny");
+    let mut options = ConvertOptions { adapters: vec![adapter], ..self::options(&checkpoint, Dtype::F32) };
     options.tasks = TaskChoice::Default;
     let (from_folder, _) = converted(&options);
     let embed = |engine: &Engine| engine.embed_one(Input::text("red car"), Role::Query).unwrap().into_vec();
@@ -406,7 +406,8 @@ fn a_folder_with_a_gguf_file_alone_says_how_it_is_read() {
     let folder = scratch().join(format!("gguf-folder-{}", next()));
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::copy(file("bert-f32.gguf"), folder.join("bert-f32.gguf")).unwrap();
-    std::fs::copy(workspace().join("tests/golden/twins/bert-tiny/config.json"), folder.join("config.json")).unwrap();
+    std::fs::copy(workspace().join("tests/golden/checkpoints/bert-tiny/config.json"), folder.join("config.json"))
+        .unwrap();
     let error = convert(&options(&folder, Dtype::F32)).unwrap_err().to_string();
     assert!(error.contains("named itself"), "{error}");
 }

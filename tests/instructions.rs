@@ -12,12 +12,14 @@ use crate::faults::in_a_process_of_its_own;
 use crate::parity_text::text;
 use crate::support::*;
 
-/// Texts, images and audio of a twin.
-fn inputs(twin: &Twin) -> Vec<Input> {
-    let mut inputs: Vec<Input> =
-        ["single", "plain", "long", "medium", "chinese"].iter().map(|name| Input::text(text(twin, name))).collect();
-    inputs.extend(["odd", "wide", "tiny"].iter().map(|name| twin.image_named(name)));
-    inputs.extend(["mixed", "click", "three"].iter().map(|name| twin.sound(name)));
+/// Texts, images and audio of a checkpoint.
+fn inputs(checkpoint: &Checkpoint) -> Vec<Input> {
+    let mut inputs: Vec<Input> = ["single", "plain", "long", "medium", "chinese"]
+        .iter()
+        .map(|name| Input::text(text(checkpoint, name)))
+        .collect();
+    inputs.extend(["odd", "wide", "tiny"].iter().map(|name| checkpoint.image_named(name)));
+    inputs.extend(["mixed", "click", "three"].iter().map(|name| checkpoint.audio(name)));
     inputs
 }
 
@@ -37,10 +39,10 @@ fn least_cosine(got: &[Vec<f32>], want: &[Vec<f32>]) -> f64 {
 #[test]
 fn every_instruction_set_gives_the_same_vectors_in_every_type() {
     in_a_process_of_its_own("instructions", "every_instruction_set_gives_the_same_vectors_in_every_type", || {
-        for twin in golden().twins() {
-            let inputs = inputs(&twin);
+        for checkpoint in golden().checkpoints() {
+            let inputs = inputs(&checkpoint);
             // f32 on the richest set equals the reference: the parity tests hold that.
-            let want = vectors(&twin.engine(), &inputs);
+            let want = vectors(&checkpoint.engine(), &inputs);
             for isa in Isa::available() {
                 Isa::force(Some(isa)).unwrap();
                 for (stored, computed, bound) in [
@@ -52,8 +54,8 @@ fn every_instruction_set_gives_the_same_vectors_in_every_type() {
                     (Dtype::Affine8, Dtype::Int8, Some(0.999)),
                     (Dtype::Affine4, Dtype::Int8, Some(0.95)),
                 ] {
-                    let name = format!("{} {isa} {stored} in {computed}", twin.name);
-                    let engine = builder(twin.record(stored)).dtype(computed).open().unwrap();
+                    let name = format!("{} {isa} {stored} in {computed}", checkpoint.name);
+                    let engine = builder(checkpoint.record(stored)).dtype(computed).open().unwrap();
                     let got = vectors(&engine, &inputs);
                     let least = least_cosine(&got, &want);
                     match bound {
@@ -80,8 +82,8 @@ fn every_instruction_set_gives_the_same_vectors_in_every_type() {
 
 #[test]
 fn int8_is_computed_only_where_it_is_stored() {
-    let twin = golden().twin("omni-small-tiny");
-    let error = builder(twin.record(Dtype::F32)).dtype(Dtype::Int8).open().unwrap_err();
+    let checkpoint = golden().checkpoint("omni-small-tiny");
+    let error = builder(checkpoint.record(Dtype::F32)).dtype(Dtype::Int8).open().unwrap_err();
     assert!(error.to_string().contains("int8"), "{error}");
 }
 
@@ -96,10 +98,10 @@ fn choice(isa: Isa) -> KernelChoice {
 fn chosen_instructions_give_the_bits_of_the_forced_ones_and_each_engine_keeps_its_own() {
     let name = "chosen_instructions_give_the_bits_of_the_forced_ones_and_each_engine_keeps_its_own";
     in_a_process_of_its_own("instructions", name, || {
-        let twin = golden().twin("omni-nano-tiny");
-        let inputs = inputs(&twin);
+        let checkpoint = golden().checkpoint("omni-nano-tiny");
+        let inputs = inputs(&checkpoint);
         let open = |stored, kernels: Option<Isa>| {
-            let builder = Engine::builder(twin.record(stored)).dtype(stored);
+            let builder = Engine::builder(checkpoint.record(stored)).dtype(stored);
             kernels.into_iter().fold(builder, |builder, isa| builder.kernels(choice(isa))).open().unwrap()
         };
         for stored in [Dtype::Bf16, Dtype::Int8] {
@@ -137,13 +139,13 @@ fn chosen_instructions_give_the_bits_of_the_forced_ones_and_each_engine_keeps_it
 
 #[test]
 fn results_kept_for_engines_with_other_instructions_do_not_mix() {
-    let twin = golden().twin("omni-small-tiny");
+    let checkpoint = golden().checkpoint("omni-small-tiny");
     let cache = ResultCache::new(1 << 20);
     let open = |isa| {
-        let builder = Engine::builder(twin.record(Dtype::Bf16)).dtype(Dtype::Bf16).cache(Arc::clone(&cache));
+        let builder = Engine::builder(checkpoint.record(Dtype::Bf16)).dtype(Dtype::Bf16).cache(Arc::clone(&cache));
         builder.kernels(choice(isa)).open().unwrap()
     };
-    let input = [Input::text(text(&twin, "plain"))];
+    let input = [Input::text(text(&checkpoint, "plain"))];
     let richest = Isa::available().last().unwrap();
     let (plain, rich) = (vectors(&open(Isa::Portable), &input), vectors(&open(richest), &input));
     assert!(richest == Isa::Portable || plain != rich, "{richest} gives the bits of the portable set");
@@ -155,7 +157,7 @@ fn results_kept_for_engines_with_other_instructions_do_not_mix() {
 #[test]
 fn a_choice_of_another_processor_is_refused_by_name() {
     let absent = Isa::ALL.into_iter().find(|isa| !isa.is_available()).expect("no machine has them all");
-    let record = golden().twin("omni-small-tiny").record(Dtype::F32);
+    let record = golden().checkpoint("omni-small-tiny").record(Dtype::F32);
     let error = Engine::builder(record).kernels(choice(absent)).open().unwrap_err();
     assert!(matches!(error, EngineError::Instructions(IsaUnavailable(isa)) if isa == absent), "{error}");
     assert!(error.to_string().contains(absent.name()), "{error}");
@@ -163,9 +165,9 @@ fn a_choice_of_another_processor_is_refused_by_name() {
 
 #[test]
 fn an_engine_computes_in_the_type_that_is_said_beforehand() {
-    let twin = golden().twin("omni-small-tiny");
+    let checkpoint = golden().checkpoint("omni-small-tiny");
     for stored in [Dtype::F32, Dtype::Bf16, Dtype::Int8] {
-        let record = open(&twin.record(stored));
+        let record = open(&checkpoint.record(stored));
         for isa in Isa::available() {
             let engine = Engine::builder(record.path()).kernels(choice(isa)).open().unwrap();
             let said = omniburn::record::default_dtype(record.header(), Some(&choice(isa)));

@@ -17,30 +17,35 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 /// Checkpoints whose items are compared.
-const TWINS: [&str; 3] = ["qwen3-vl-embed-tiny", "bidirlm-omni-tiny", THINKER];
+const CHECKPOINTS: [&str; 3] = ["qwen3-vl-embed-tiny", "bidirlm-omni-tiny", THINKER];
 /// The one of Qwen2.5-Omni: windows of attention, seconds as positions. What its other prompts give is in `thinker.rs`.
 const THINKER: &str = "qwen25-omni-tiny";
 
 /// Texts of the manifest's mixed items, by name of the case, where it does not say them.
 const TEXTS: [(&str, &str); 2] = [("image+text+image", "german"), ("image+audio+text", "code")];
 
-fn twins() -> Vec<Twin> {
-    twins_of(&TWINS)
+fn checkpoints() -> Vec<Checkpoint> {
+    checkpoints_of(&CHECKPOINTS)
 }
 
 /// Checkpoints of these names in every set.
-fn twins_of(names: &[&str]) -> Vec<Twin> {
+fn checkpoints_of(names: &[&str]) -> Vec<Checkpoint> {
     let there = |set: &Set, name: &str| set.refs.join(format!("{name}.json")).is_file();
-    let found: Vec<Twin> = sets()
+    let found: Vec<Checkpoint> = sets()
         .iter()
-        .flat_map(|set| names.iter().filter(|name| there(set, name)).map(|name| set.twin(name)).collect::<Vec<_>>())
+        .flat_map(|set| {
+            names.iter().filter(|name| there(set, name)).map(|name| set.checkpoint(name)).collect::<Vec<_>>()
+        })
         .collect();
-    assert!(names.iter().all(|name| found.iter().any(|twin| twin.name == *name)), "a twin has no golden");
+    assert!(
+        names.iter().all(|name| found.iter().any(|checkpoint| checkpoint.name == *name)),
+        "a checkpoint has no golden"
+    );
     found
 }
 
-fn engine_of(twin: &Twin) -> Engine {
-    builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).open().expect("a fresh record opens")
+fn engine_of(checkpoint: &Checkpoint) -> Engine {
+    builder(record(&checkpoint.folder, Dtype::F32, TaskChoice::Default)).open().expect("a fresh record opens")
 }
 
 /// A case of a manifest as an item.
@@ -52,9 +57,9 @@ struct Case<'a> {
 }
 
 /// Samples of files joined end to end.
-fn joined(twin: &Twin, files: &[&str]) -> Input {
+fn joined(checkpoint: &Checkpoint, files: &[&str]) -> Input {
     let samples = |file: &&str| {
-        let source = AudioSource::file(twin.media.join(file));
+        let source = AudioSource::file(checkpoint.media.join(file));
         let mut reader = AudioReader::open(&source, 16_000).unwrap();
         reader.next_segment().unwrap().unwrap().samples.to_vec()
     };
@@ -62,14 +67,14 @@ fn joined(twin: &Twin, files: &[&str]) -> Input {
 }
 
 /// A part by its kind and its name in the set.
-fn part(twin: &Twin, kind: &str, name: &str) -> Input {
+fn part(checkpoint: &Checkpoint, kind: &str, name: &str) -> Input {
     match kind {
-        "text" => Input::text(twin.text_named(name)),
-        "image" => twin.image_named(name),
-        "audio" => twin.sound(name),
+        "text" => Input::text(checkpoint.text_named(name)),
+        "image" => checkpoint.image_named(name),
+        "audio" => checkpoint.audio(name),
         "video" => {
             let frames = |n: usize| {
-                let file = twin.media.join(format!("video/{name}_{n}.png"));
+                let file = checkpoint.media.join(format!("video/{name}_{n}.png"));
                 file.is_file().then_some(file)
             };
             Input::video_frame_files((0..).map_while(frames).collect())
@@ -82,8 +87,8 @@ fn names(value: &Value) -> Vec<&str> {
     value.as_array().into_iter().flatten().map(str_of).collect()
 }
 
-/// Every case of a twin that its family's prompt writes.
-fn cases(twin: &Twin) -> Vec<Case<'_>> {
+/// Every case of a checkpoint that its family's prompt writes.
+fn cases(checkpoint: &Checkpoint) -> Vec<Case<'_>> {
     let one = |case: &'_ Value| -> Option<Input> {
         let kind = case["kind"].as_str()?;
         let other = case["convention"] == "bare" || case["style"] == "e5" || !case["chunks"].is_null();
@@ -91,17 +96,18 @@ fn cases(twin: &Twin) -> Vec<Case<'_>> {
             return None;
         }
         if let Some(items) = case["items"].as_array() {
-            let parts: Vec<Input> = items.iter().map(|item| part(twin, str_of(&item[0]), str_of(&item[1]))).collect();
+            let parts: Vec<Input> =
+                items.iter().map(|item| part(checkpoint, str_of(&item[0]), str_of(&item[1]))).collect();
             return Some(if parts.len() == 1 { parts[0].clone() } else { Input::parts(parts) });
         }
         let name = str_of(&case["name"]);
         Some(match kind {
             "text" => Input::text(str_of(&case["text"])),
-            "image" => twin.image(case),
-            "video" => case["fps"].as_f64().into_iter().fold(twin.clip(case), Input::frame_rate),
+            "image" => checkpoint.image(case),
+            "video" => case["fps"].as_f64().into_iter().fold(checkpoint.clip(case), Input::frame_rate),
             "audio" => match names(&case["files"])[..] {
-                [file] => Input::audio_file(twin.media.join(file)),
-                ref files => joined(twin, files),
+                [file] => Input::audio_file(checkpoint.media.join(file)),
+                ref files => joined(checkpoint, files),
             },
             "mixed" => {
                 let mut media = names(&case["media"]).into_iter();
@@ -112,8 +118,8 @@ fn cases(twin: &Twin) -> Vec<Case<'_>> {
                     parts => parts,
                 };
                 let parts = parts.into_iter().map(|kind| match kind {
-                    "text" => part(twin, kind, text),
-                    kind => part(twin, kind, media.next().expect("a medium a part")),
+                    "text" => part(checkpoint, kind, text),
+                    kind => part(checkpoint, kind, media.next().expect("a medium a part")),
                 });
                 Input::parts(parts.collect::<Vec<_>>())
             }
@@ -123,9 +129,9 @@ fn cases(twin: &Twin) -> Vec<Case<'_>> {
     let case = |case| {
         let input = one(case)?;
         let request = case["instruction"].as_str().into_iter().fold(Request::new(Role::None), Request::instruction);
-        Some(Case { name: format!("{} {} {}", twin.name, case["kind"], case["name"]), case, input, request })
+        Some(Case { name: format!("{} {} {}", checkpoint.name, case["kind"], case["name"]), case, input, request })
     };
-    twin.cases.iter().filter_map(case).collect()
+    checkpoint.cases.iter().filter_map(case).collect()
 }
 
 fn embed(engine: &Engine, input: &Input, request: &Request) -> Embedded {
@@ -138,19 +144,19 @@ fn try_embed(engine: &Engine, input: &Input, request: &Request) -> Result<Embedd
 
 #[test]
 fn every_item_equals_its_reference() {
-    for twin in twins() {
-        let engine = engine_of(&twin);
+    for checkpoint in checkpoints() {
+        let engine = engine_of(&checkpoint);
         let mut worst = std::collections::BTreeMap::<String, Worst>::new();
-        for Case { name, case, input, request } in cases(&twin) {
+        for Case { name, case, input, request } in cases(&checkpoint) {
             let got = embed(&engine, &input, &request);
             assert_eq!(got.tokens, ids_of(&case["input_ids"]).len(), "{name}");
-            let want = twin.tensor(str_of(&case["embedding"]));
+            let want = checkpoint.tensor(str_of(&case["embedding"]));
             let worst = worst.entry(str_of(&case["kind"]).into()).or_default();
             worst.see(compare(&name, got.embedding.as_slice(), &want, embedding_bound()));
         }
-        assert!(worst.len() > 3, "{}: {worst:?}", twin.name);
+        assert!(worst.len() > 3, "{}: {worst:?}", checkpoint.name);
         for (kind, worst) in worst {
-            worst.report(&format!("{}, {kind}", twin.name));
+            worst.report(&format!("{}, {kind}", checkpoint.name));
         }
     }
 }
@@ -158,11 +164,12 @@ fn every_item_equals_its_reference() {
 /// Positions of the reference, which scatters rows over placeholders: each run of them is an image or a group of frames.
 #[test]
 fn positions_are_those_of_the_reference() {
-    for twin in twins() {
-        let config: Value = serde_json::from_slice(&std::fs::read(twin.folder.join("config.json")).unwrap()).unwrap();
+    for checkpoint in checkpoints() {
+        let config: Value =
+            serde_json::from_slice(&std::fs::read(checkpoint.folder.join("config.json")).unwrap()).unwrap();
         let merge = config["vision_config"]["spatial_merge_size"].as_u64().unwrap() as usize;
         let mut seen = 0;
-        for case in twin.cases.iter().filter(|case| case["position_ids"].is_string()) {
+        for case in checkpoint.cases.iter().filter(|case| case["position_ids"].is_string()) {
             if !case["chunks"].is_null() {
                 // Audio between the frames of a video is not heard.
                 continue;
@@ -172,8 +179,8 @@ fn positions_are_those_of_the_reference() {
             // Rows of a video stand together where seconds are counted.
             let clock = config["position_id_per_seconds"].as_f64();
             let sizes: Vec<Vec<usize>> = match case["items"].as_array() {
-                Some(items) => items.iter().filter_map(|item| size_of(&twin, &item[0], &item[1])).collect(),
-                None => mixed_sizes(&twin, case),
+                Some(items) => items.iter().filter_map(|item| size_of(&checkpoint, &item[0], &item[1])).collect(),
+                None => mixed_sizes(&checkpoint, case),
             };
             let (mut media, mut start) = (Vec::new(), 0);
             while start < ids.len() {
@@ -197,12 +204,12 @@ fn positions_are_those_of_the_reference() {
             }
             assert!(!media.is_empty() || case["kind"] == "audio");
             let got = axis_positions(&Segments::single(ids.len()), &media);
-            let want = twin.numbers(str_of(&case["position_ids"]));
+            let want = checkpoint.numbers(str_of(&case["position_ids"]));
             let axes: Vec<i32> = (0..3).flat_map(|axis| got.iter().map(move |at| at[axis] as i32)).collect();
-            assert_eq!(axes, want, "{} {}", twin.name, case["name"]);
+            assert_eq!(axes, want, "{} {}", checkpoint.name, case["name"]);
             seen += 1;
         }
-        assert!(seen > 10, "{}: {seen}", twin.name);
+        assert!(seen > 10, "{}: {seen}", checkpoint.name);
     }
 }
 
@@ -216,20 +223,20 @@ fn pads(config: &Value) -> [u32; 2] {
 }
 
 /// Patches along time, height and width of a medium of the set, as the manifest gives them for it alone.
-fn size_of(twin: &Twin, kind: &Value, name: &Value) -> Option<Vec<usize>> {
-    let alone = twin.cases.iter().find(|case| case["kind"] == *kind && case["name"] == *name)?;
+fn size_of(checkpoint: &Checkpoint, kind: &Value, name: &Value) -> Option<Vec<usize>> {
+    let alone = checkpoint.cases.iter().find(|case| case["kind"] == *kind && case["name"] == *name)?;
     let size = |size: &Value| size.as_array()?.iter().map(|n| n.as_u64().map(|n| n as usize)).collect();
     let grid = &alone["grid_thw"];
     size(if grid[0].is_array() { &grid[0] } else { grid })
 }
 
-fn mixed_sizes(twin: &Twin, case: &Value) -> Vec<Vec<usize>> {
+fn mixed_sizes(checkpoint: &Checkpoint, case: &Value) -> Vec<Vec<usize>> {
     match case["grid_thw"].as_array() {
-        Some(_) => size_of(twin, &case["kind"], &case["name"]).into_iter().collect(),
+        Some(_) => size_of(checkpoint, &case["kind"], &case["name"]).into_iter().collect(),
         None => {
             let media = case["media"].as_array().into_iter().flatten();
             media
-                .filter_map(|name| ["image", "video"].iter().find_map(|kind| size_of(twin, &json!(kind), name)))
+                .filter_map(|name| ["image", "video"].iter().find_map(|kind| size_of(checkpoint, &json!(kind), name)))
                 .collect()
         }
     }
@@ -237,11 +244,11 @@ fn mixed_sizes(twin: &Twin, case: &Value) -> Vec<Vec<usize>> {
 
 #[test]
 fn items_have_the_same_bits_in_any_company_and_any_steps() {
-    for twin in twins() {
-        let engine = engine_of(&twin);
-        let short = builder(record(&twin.folder, Dtype::F32, TaskChoice::Default));
+    for checkpoint in checkpoints() {
+        let engine = engine_of(&checkpoint);
+        let short = builder(record(&checkpoint.folder, Dtype::F32, TaskChoice::Default));
         let short = short.time_slice(Duration::from_micros(1)).open().unwrap();
-        let cases = cases(&twin);
+        let cases = cases(&checkpoint);
         let inputs: Vec<Input> =
             cases.iter().filter(|case| case.case["instruction"].is_null()).map(|case| case.input.clone()).collect();
         let request = Request::new(Role::None).priority(Priority::Background);
@@ -256,7 +263,7 @@ fn items_have_the_same_bits_in_any_company_and_any_steps() {
                 let got: Vec<Vec<f32>> =
                     together.into_iter().map(|found| found.unwrap().embedding.into_vec()).collect();
                 let want: Vec<Vec<f32>> = order.iter().map(|&at| alone[at].clone()).collect();
-                same(&twin.name, &got, &want);
+                same(&checkpoint.name, &got, &want);
             }
         }
     }
@@ -264,15 +271,15 @@ fn items_have_the_same_bits_in_any_company_and_any_steps() {
 
 #[test]
 fn what_a_prompt_does_not_take_is_refused_by_name() {
-    for twin in twins() {
-        let engine = engine_of(&twin);
+    for checkpoint in checkpoints() {
+        let engine = engine_of(&checkpoint);
         let refused = |input: Input, request: &Request| {
             let error = try_embed(&engine, &input, request).expect_err("refused");
             (error.kind().name(), error.to_string())
         };
         let plain = Request::new(Role::None);
-        let image = || twin.image_named("odd");
-        let [image_pad, video_pad] = match twin.name.as_str() {
+        let image = || checkpoint.image_named("odd");
+        let [image_pad, video_pad] = match checkpoint.name.as_str() {
             THINKER => ["<|IMAGE|>", "<|VIDEO|>"],
             _ => ["<|image_pad|>", "<|video_pad|>"],
         };
@@ -285,7 +292,7 @@ fn what_a_prompt_does_not_take_is_refused_by_name() {
             let (kind, said) = refused(input, &plain);
             assert!(kind == "bad_item" && said.contains(pad) && said.contains("stands for rows"), "{kind}: {said}");
         }
-        let missing = Input::parts([Input::image_file(twin.media.join("images/none.png")), Input::text("a")]);
+        let missing = Input::parts([Input::image_file(checkpoint.media.join("images/none.png")), Input::text("a")]);
         assert_eq!(refused(missing, &plain).0, "not_found");
         let broken = Input::parts([Input::image_bytes(*b"\x89PNG\r\n\x1a\nnothing"), Input::text("a")]);
         assert_eq!(refused(broken, &plain).0, "corrupt");
@@ -308,11 +315,11 @@ fn what_a_prompt_does_not_take_is_refused_by_name() {
 
 #[test]
 fn parts_of_parts_count_as_parts_and_an_only_part_as_itself() {
-    for twin in twins() {
-        let engine = engine_of(&twin);
+    for checkpoint in checkpoints() {
+        let engine = engine_of(&checkpoint);
         let plain = Request::new(Role::None);
         let of = |input: &Input| embed(&engine, input, &plain).embedding;
-        let (image, text) = (twin.image_named("odd"), Input::text("a caption"));
+        let (image, text) = (checkpoint.image_named("odd"), Input::text("a caption"));
         let flat = of(&Input::parts([image.clone(), text.clone()]));
         assert_eq!(flat, of(&Input::parts([Input::parts([image.clone()]), Input::parts([text.clone()])])));
         assert_eq!(of(&image), of(&Input::parts([image.clone()])));
@@ -324,10 +331,10 @@ fn parts_of_parts_count_as_parts_and_an_only_part_as_itself() {
 
 #[test]
 fn an_item_of_parts_costs_what_its_parts_cost() {
-    for twin in twins() {
-        let engine = engine_of(&twin);
+    for checkpoint in checkpoints() {
+        let engine = engine_of(&checkpoint);
         let plain = Request::new(Role::None);
-        let (image, other) = (twin.image_named("odd"), twin.image_named("gray"));
+        let (image, other) = (checkpoint.image_named("odd"), checkpoint.image_named("gray"));
         let work = |input: &Input| engine.work(input, &plain).unwrap();
         let family = &engine.header().family;
         let text = |tokens: usize| family.flops(&Shape::Text { tokens }).unwrap();
@@ -346,46 +353,46 @@ const RERANKERS: [&str; 1] = ["qwen3-vl-rerank-tiny"];
 const SCORE_BOUND: f32 = 1e-5;
 
 /// One side of a pair of a manifest.
-fn side(twin: &Twin, value: &Value) -> Input {
-    let parts = value.as_array().into_iter().flatten().map(|one| part(twin, str_of(&one[0]), str_of(&one[1])));
+fn side(checkpoint: &Checkpoint, value: &Value) -> Input {
+    let parts = value.as_array().into_iter().flatten().map(|one| part(checkpoint, str_of(&one[0]), str_of(&one[1])));
     let parts: Vec<Input> = parts.collect();
     if let [one] = &parts[..] { one.clone() } else { Input::parts(parts) }
 }
 
 #[test]
 fn every_pair_with_media_equals_its_reference_alone_and_in_company() {
-    for twin in twins_of(&RERANKERS) {
-        let engine = engine_of(&twin);
+    for checkpoint in checkpoints_of(&RERANKERS) {
+        let engine = engine_of(&checkpoint);
         assert_eq!((engine.profile().outputs, engine.profile().task.as_str()), (&["score"][..], "rerank"));
         let mut worst = Worst::default();
         /// A query, its instruction, and documents with the bits of their logits.
         type Asked = (Value, Option<String>, Vec<(Input, u32)>);
         let mut by_query: Vec<Asked> = Vec::new();
-        for case in twin.cases("rerank") {
-            let name = format!("{} {}", twin.name, case["name"]);
+        for case in checkpoint.cases("rerank") {
+            let name = format!("{} {}", checkpoint.name, case["name"]);
             let instruction = case["instruction"].as_str().map(String::from);
             let request = instruction.iter().cloned().fold(Request::new(Role::Query), Request::instruction);
-            let document = side(&twin, &case["document"]);
-            let query = side(&twin, &case["query"]);
+            let document = side(&checkpoint, &case["document"]);
+            let query = side(&checkpoint, &case["query"]);
             let got = engine.rerank_with(query, std::slice::from_ref(&document), &request).unwrap().swap_remove(0);
             let got = got.unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!(got.tokens, ids_of(&case["input_ids"]).len(), "{name}");
-            worst.see(compare(&name, &[got.logit], &twin.tensor(str_of(&case["margin"])), SCORE_BOUND));
-            worst.see(compare(&name, &[got.score], &twin.tensor(str_of(&case["score"])), SCORE_BOUND));
+            worst.see(compare(&name, &[got.logit], &checkpoint.tensor(str_of(&case["margin"])), SCORE_BOUND));
+            worst.see(compare(&name, &[got.score], &checkpoint.tensor(str_of(&case["score"])), SCORE_BOUND));
             let pair = (document, got.logit.to_bits());
             match by_query.iter_mut().find(|(query, asked, _)| *query == case["query"] && *asked == instruction) {
                 Some((.., pairs)) => pairs.push(pair),
                 None => by_query.push((case["query"].clone(), instruction, vec![pair])),
             }
         }
-        worst.report(&twin.name);
+        worst.report(&checkpoint.name);
         for (query, instruction, pairs) in by_query {
             let request = instruction.into_iter().fold(Request::new(Role::Query), Request::instruction);
             let (documents, want): (Vec<Input>, Vec<u32>) = pairs.into_iter().unzip();
-            let together = engine.rerank_with(side(&twin, &query), &documents, &request).unwrap();
+            let together = engine.rerank_with(side(&checkpoint, &query), &documents, &request).unwrap();
             let got: Vec<u32> = together.into_iter().map(|found| found.unwrap().logit.to_bits()).collect();
             if device().kind == omniburn::BackendKind::Flex {
-                assert_eq!(got, want, "{}", twin.name);
+                assert_eq!(got, want, "{}", checkpoint.name);
             }
         }
     }
@@ -393,8 +400,8 @@ fn every_pair_with_media_equals_its_reference_alone_and_in_company() {
 
 #[test]
 fn a_pair_that_a_reranker_does_not_take_is_refused_by_name() {
-    for twin in twins_of(&RERANKERS) {
-        let engine = engine_of(&twin);
+    for checkpoint in checkpoints_of(&RERANKERS) {
+        let engine = engine_of(&checkpoint);
         let refused = |document: Input, request: Request| {
             let error =
                 engine.rerank_with("a query", &[document], &request).unwrap().swap_remove(0).expect_err("refused");
@@ -403,31 +410,32 @@ fn a_pair_that_a_reranker_does_not_take_is_refused_by_name() {
         let plain = || Request::new(Role::Query);
         let (kind, said) = refused(Input::text("see <|image_pad|>"), plain());
         assert!(kind == "bad_item" && said.contains("<|image_pad|>"), "{kind}: {said}");
-        let (kind, said) = refused(twin.sound("short"), plain());
+        let (kind, said) = refused(checkpoint.audio("short"), plain());
         assert!(kind == "modality_absent" && said.contains("no audio tower"), "{kind}: {said}");
-        let (kind, said) = refused(twin.image_named("odd"), plain().truncation(Truncation::Left));
+        let (kind, said) = refused(checkpoint.image_named("odd"), plain().truncation(Truncation::Left));
         assert!(kind == "bad_item" && said.contains("never at a beginning"), "{kind}: {said}");
         let long = "word ".repeat(engine.profile().max_tokens + 5);
         let cut = |request: Request| engine.rerank_with("a query", &[long.as_str()], &request).unwrap().swap_remove(0);
         assert_eq!(cut(plain()).unwrap_err().kind().name(), "too_long");
         assert!(cut(plain().truncation(Truncation::Right)).unwrap().cut.document);
-        let with_image = Input::parts([twin.image_named("odd"), Input::text(&long)]);
+        let with_image = Input::parts([checkpoint.image_named("odd"), Input::text(&long)]);
         assert_eq!(refused(with_image, plain().truncation(Truncation::Right)).0, "too_long");
-        let error = engine.embed_with(&[twin.image_named("odd")], &Request::new(Role::None)).unwrap_err().to_string();
+        let error =
+            engine.embed_with(&[checkpoint.image_named("odd")], &Request::new(Role::None)).unwrap_err().to_string();
         assert!(error.contains("rerank"), "{error}");
     }
     // A family that takes no parts scores none.
-    let twin = golden().twin("qwen3-reranker-tiny");
-    let engine = engine_of(&twin);
+    let checkpoint = golden().checkpoint("qwen3-reranker-tiny");
+    let engine = engine_of(&checkpoint);
     let pair = Input::parts([Input::text("a"), Input::text("b")]);
     let error = engine.rerank_with("a query", &[pair], &Request::new(Role::Query)).unwrap().swap_remove(0).unwrap_err();
     assert_eq!(error.kind().name(), "modality_absent", "{error}");
 }
 
 /// A changed copy of a checkpoint.
-fn changed(twin: &Twin, change: impl FnOnce(&Path)) -> PathBuf {
-    let copy = scratch().join(format!("items-{}-{}", twin.name, next()));
-    copy_folder(&twin.folder, &copy);
+fn changed(checkpoint: &Checkpoint, change: impl FnOnce(&Path)) -> PathBuf {
+    let copy = scratch().join(format!("items-{}-{}", checkpoint.name, next()));
+    copy_folder(&checkpoint.folder, &copy);
     join_shards(&copy);
     change(&copy);
     copy
@@ -515,22 +523,22 @@ fn mistakes_show_in_the_vectors_of_items() {
             edit(folder, |config| config["text_config"]["rms_norm_eps"] = 0.05.into())
         }),
     ];
-    for twin in twins() {
-        let cases = cases(&twin);
-        let own = if twin.name == THINKER { &of_thinker[..] } else { &of_others };
+    for checkpoint in checkpoints() {
+        let cases = cases(&checkpoint);
+        let own = if checkpoint.name == THINKER { &of_thinker[..] } else { &of_others };
         for (what, kind, change) in mistakes.iter().chain(own).copied() {
             if !cases.iter().any(|case| case.case["kind"] == kind) {
                 continue;
             }
-            let copy = changed(&twin, change);
+            let copy = changed(&checkpoint, change);
             let engine = builder(converted(&copy).unwrap_or_else(|e| panic!("{what}: {e}"))).open().unwrap();
             let far = cases.iter().filter(|case| case.case["kind"] == kind).map(|case| {
                 let got = embed(&engine, &case.input, &case.request).embedding;
-                distance(what, got.as_slice(), &twin.tensor(str_of(&case.case["embedding"]))).max_abs
+                distance(what, got.as_slice(), &checkpoint.tensor(str_of(&case.case["embedding"]))).max_abs
             });
             let far = far.fold(0.0, f32::max) / embedding_bound();
-            println!("{}: {what} moves a vector by {far:.0} tolerances", twin.name);
-            assert!(far > 10.0, "{}: {what} moves a vector by {far:.1} tolerances", twin.name);
+            println!("{}: {what} moves a vector by {far:.0} tolerances", checkpoint.name);
+            assert!(far > 10.0, "{}: {what} moves a vector by {far:.1} tolerances", checkpoint.name);
         }
     }
 }
@@ -583,12 +591,12 @@ fn fields_that_are_not_computed_are_refused_by_name() {
         ("rope_type", |config| replace(&mut config["text_config"], "rope_type", &json!("yarn"))),
         ("out_hidden_size", |config| config["vision_config"]["out_hidden_size"] = 32.into()),
     ];
-    for twin in twins() {
-        let own = if twin.name == THINKER { &of_thinker[..] } else { &of_others };
+    for checkpoint in checkpoints() {
+        let own = if checkpoint.name == THINKER { &of_thinker[..] } else { &of_others };
         for (field, change) in refusals.iter().chain(own).copied() {
-            let copy = changed(&twin, |folder| edit(folder, change));
+            let copy = changed(&checkpoint, |folder| edit(folder, change));
             let error = converted(&copy).expect_err(field).to_string();
-            assert!(error.contains(field), "{}: {field}: {error}", twin.name);
+            assert!(error.contains(field), "{}: {field}: {error}", checkpoint.name);
         }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::*;
 
 fn engine(name: &str) -> Engine {
-    builder(record(&golden().twin(name).folder, Dtype::F32, TaskChoice::Default)).open().unwrap()
+    builder(record(&golden().checkpoint(name).folder, Dtype::F32, TaskChoice::Default)).open().unwrap()
 }
 
 fn request(most: usize) -> Request {

@@ -16,25 +16,30 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-const TWINS: [&str; 2] = ["colqwen2-tiny", "colqwen2_5-tiny"];
+const CHECKPOINTS: [&str; 2] = ["colqwen2-tiny", "colqwen2_5-tiny"];
 /// Sums of the best cosines of up to 71 rows against the reference in f32.
 const SCORE_BOUND: f32 = 1e-5;
 
-fn twins() -> Vec<Twin> {
+fn checkpoints() -> Vec<Checkpoint> {
     let there = |set: &Set, name: &str| set.refs.join(format!("{name}.json")).is_file();
-    let of = |set: &Set| TWINS.iter().filter(|name| there(set, name)).map(|name| set.twin(name)).collect::<Vec<_>>();
-    let found: Vec<Twin> = sets().iter().flat_map(of).collect();
-    assert!(TWINS.iter().all(|name| found.iter().any(|twin| twin.name == *name)), "a twin has no golden");
+    let of = |set: &Set| {
+        CHECKPOINTS.iter().filter(|name| there(set, name)).map(|name| set.checkpoint(name)).collect::<Vec<_>>()
+    };
+    let found: Vec<Checkpoint> = sets().iter().flat_map(of).collect();
+    assert!(
+        CHECKPOINTS.iter().all(|name| found.iter().any(|checkpoint| checkpoint.name == *name)),
+        "a checkpoint has no golden"
+    );
     found
 }
 
-fn engine_of(twin: &Twin) -> Engine {
-    builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).open().expect("a fresh record opens")
+fn engine_of(checkpoint: &Checkpoint) -> Engine {
+    builder(record(&checkpoint.folder, Dtype::F32, TaskChoice::Default)).open().expect("a fresh record opens")
 }
 
-fn inputs(twin: &Twin) -> Vec<(&Value, Input, Role)> {
-    let queries = twin.cases("query").map(|case| (case, Input::text(str_of(&case["text"])), Role::Query));
-    let documents = twin.cases("document").map(|case| (case, twin.image(case), Role::Document));
+fn inputs(checkpoint: &Checkpoint) -> Vec<(&Value, Input, Role)> {
+    let queries = checkpoint.cases("query").map(|case| (case, Input::text(str_of(&case["text"])), Role::Query));
+    let documents = checkpoint.cases("document").map(|case| (case, checkpoint.image(case), Role::Document));
     let found: Vec<_> = queries.chain(documents).collect();
     assert!(found.len() > 8, "{}", found.len());
     found
@@ -54,18 +59,18 @@ fn rows(found: &Embedded) -> Vec<f32> {
 
 #[test]
 fn rows_of_queries_and_images_equal_the_reference() {
-    for twin in twins() {
-        let engine = engine_of(&twin);
+    for checkpoint in checkpoints() {
+        let engine = engine_of(&checkpoint);
         assert_eq!(engine.profile().outputs, ["multi", "features"]);
         assert_eq!(engine.profile().modalities, [Modality::Text, Modality::Image]);
         let (mut queries, mut documents) = (Worst::default(), Worst::default());
-        for (case, input, role) in inputs(&twin) {
-            let name = format!("{} {} {}", twin.name, case["kind"], case["name"]);
+        for (case, input, role) in inputs(&checkpoint) {
+            let name = format!("{} {} {}", checkpoint.name, case["kind"], case["name"]);
             let got = embed(&engine, &input, role);
             assert_eq!(got.tokens, ids_of(&case["input_ids"]).len(), "{name}");
             let got_rows = got.multi.as_ref().unwrap();
             assert_eq!(got_rows.len(), got.tokens, "{name}");
-            let want = twin.tensor(str_of(&case["embedding"]));
+            let want = checkpoint.tensor(str_of(&case["embedding"]));
             let worst = if role == Role::Query { &mut queries } else { &mut documents };
             worst.see(compare(&name, &rows(&got), &want, embedding_bound()));
             // The vector is the unit mean of the rows.
@@ -74,24 +79,24 @@ fn rows_of_queries_and_images_equal_the_reference() {
             let mean = Embedding::from_raw(mean).unwrap();
             compare(&name, got.embedding.as_slice(), mean.as_slice(), embedding_bound());
         }
-        queries.report(&format!("{}, queries", twin.name));
-        documents.report(&format!("{}, documents", twin.name));
+        queries.report(&format!("{}, queries", checkpoint.name));
+        documents.report(&format!("{}, documents", checkpoint.name));
     }
 }
 
 #[test]
 fn scores_of_late_interaction_and_the_best_document_are_those_of_the_reference() {
-    for twin in twins() {
-        let engine = engine_of(&twin);
+    for checkpoint in checkpoints() {
+        let engine = engine_of(&checkpoint);
         let found: Vec<(&Value, Embedded)> =
-            inputs(&twin).into_iter().map(|(case, input, role)| (case, embed(&engine, &input, role))).collect();
+            inputs(&checkpoint).into_iter().map(|(case, input, role)| (case, embed(&engine, &input, role))).collect();
         let rows_of = |kind: &str, name: &Value| -> &[Embedding] {
             let same = |(case, _): &&(&Value, Embedded)| case["kind"] == kind && case["name"] == *name;
             found.iter().find(same).unwrap().1.multi.as_deref().unwrap()
         };
-        let case = twin.cases("scores").next().unwrap();
+        let case = checkpoint.cases("scores").next().unwrap();
         let (queries, documents) = (case["queries"].as_array().unwrap(), case["documents"].as_array().unwrap());
-        let want = twin.tensor(str_of(&case["scores"]));
+        let want = checkpoint.tensor(str_of(&case["scores"]));
         let mut worst = Worst::default();
         for (q, query) in queries.iter().enumerate() {
             let query_rows = rows_of("query", query);
@@ -100,21 +105,21 @@ fn scores_of_late_interaction_and_the_best_document_are_those_of_the_reference()
             let scores: Vec<f32> = documents.iter().map(score).collect();
             let want = &want[q * documents.len()..(q + 1) * documents.len()];
             let bound = SCORE_BOUND * query_rows.len() as f32;
-            worst.see(compare(&format!("{} {query}", twin.name), &scores, want, bound));
+            worst.see(compare(&format!("{} {query}", checkpoint.name), &scores, want, bound));
             let best = (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap();
-            assert_eq!(best as u64, case["best"][q].as_u64().unwrap(), "{} {query}", twin.name);
+            assert_eq!(best as u64, case["best"][q].as_u64().unwrap(), "{} {query}", checkpoint.name);
         }
-        worst.report(&format!("{}, scores", twin.name));
+        worst.report(&format!("{}, scores", checkpoint.name));
     }
 }
 
 #[test]
 fn rows_have_the_same_bits_alone_and_in_any_batch_and_any_steps() {
-    for twin in twins() {
-        let engine = engine_of(&twin);
-        let short = builder(record(&twin.folder, Dtype::F32, TaskChoice::Default));
+    for checkpoint in checkpoints() {
+        let engine = engine_of(&checkpoint);
+        let short = builder(record(&checkpoint.folder, Dtype::F32, TaskChoice::Default));
         let short = short.time_slice(Duration::from_micros(1)).open().unwrap();
-        let inputs: Vec<Input> = inputs(&twin).into_iter().map(|(_, input, _)| input).collect();
+        let inputs: Vec<Input> = inputs(&checkpoint).into_iter().map(|(_, input, _)| input).collect();
         let request = Request::new(Role::Document).priority(Priority::Background);
         let one = |input: &Input| rows(&try_embed(&engine, input, &request).unwrap());
         let alone: Vec<Vec<f32>> = inputs.iter().map(one).collect();
@@ -126,7 +131,7 @@ fn rows_have_the_same_bits_alone_and_in_any_batch_and_any_steps() {
                 let together = engine.embed_with(&some, &request).unwrap();
                 let got: Vec<Vec<f32>> = together.into_iter().map(|found| rows(&found.unwrap())).collect();
                 let want: Vec<Vec<f32>> = order.iter().map(|&at| alone[at].clone()).collect();
-                same(&twin.name, &got, &want);
+                same(&checkpoint.name, &got, &want);
             }
         }
         assert_eq!(engine.memory_in_use().1, 0);
@@ -135,11 +140,12 @@ fn rows_have_the_same_bits_alone_and_in_any_batch_and_any_steps() {
 
 #[test]
 fn positions_of_images_are_those_of_the_reference() {
-    for twin in twins() {
-        let config: Value = serde_json::from_slice(&std::fs::read(twin.folder.join("config.json")).unwrap()).unwrap();
+    for checkpoint in checkpoints() {
+        let config: Value =
+            serde_json::from_slice(&std::fs::read(checkpoint.folder.join("config.json")).unwrap()).unwrap();
         let pad = config["vlm_config"]["image_token_id"].as_u64().unwrap() as u32;
         let mut seen = 0;
-        for case in twin.cases("document") {
+        for case in checkpoint.cases("document") {
             let ids = ids_of(&case["input_ids"]);
             let start = ids.iter().position(|id| *id == pad).unwrap();
             let size: Vec<usize> =
@@ -148,7 +154,7 @@ fn positions_of_images_are_those_of_the_reference() {
             let media = MediaRows { start, rows: grid.h * grid.w, grid: Some(grid), times: vec![], added: vec![] };
             let got = axis_positions(&Segments::single(ids.len()), &[media]);
             let axes: Vec<i32> = (0..3).flat_map(|axis| got.iter().map(move |at| at[axis] as i32)).collect();
-            assert_eq!(axes, twin.numbers(str_of(&case["position_ids"])), "{} {}", twin.name, case["name"]);
+            assert_eq!(axes, checkpoint.numbers(str_of(&case["position_ids"])), "{} {}", checkpoint.name, case["name"]);
             seen += 1;
         }
         assert!(seen > 3);
@@ -157,21 +163,21 @@ fn positions_of_images_are_those_of_the_reference() {
 
 #[test]
 fn what_such_a_model_does_not_take_or_give_is_refused_by_name() {
-    for twin in twins() {
-        let engine = engine_of(&twin);
+    for checkpoint in checkpoints() {
+        let engine = engine_of(&checkpoint);
         let plain = Request::new(Role::Document);
         let refused = |input: Input| {
             let error = try_embed(&engine, &input, &plain).expect_err("refused");
             (error.kind().name(), error.to_string())
         };
-        let video = Input::video_frame_files(vec![twin.media.join("video/clip1_0.png")]);
+        let video = Input::video_frame_files(vec![checkpoint.media.join("video/clip1_0.png")]);
         assert_eq!(refused(video).0, "modality_absent");
-        let both = Input::parts([twin.image_named("odd"), Input::text("a caption")]);
+        let both = Input::parts([checkpoint.image_named("odd"), Input::text("a caption")]);
         let (kind, said) = refused(both);
         assert!(kind == "modality_absent" && said.contains("one image or texts alone"), "{kind}: {said}");
         let (kind, said) = refused(Input::text("see <|image_pad|>"));
         assert!(kind == "bad_item" && said.contains("<|image_pad|>"), "{kind}: {said}");
-        assert_eq!(refused(twin.sound("short")).0, "modality_absent");
+        assert_eq!(refused(checkpoint.audio("short")).0, "modality_absent");
         for kind in [OutputKind::Dense, OutputKind::Sparse] {
             let error = engine.embed_with(&[], &plain.clone().outputs([kind])).unwrap_err();
             assert!(matches!(error, EngineError::UnknownOutput { .. }), "{error}");
@@ -190,9 +196,9 @@ fn what_such_a_model_does_not_take_or_give_is_refused_by_name() {
     }
 }
 
-fn changed(twin: &Twin, change: impl FnOnce(&Path)) -> PathBuf {
+fn changed(checkpoint: &Checkpoint, change: impl FnOnce(&Path)) -> PathBuf {
     let copy = scratch().join(format!("late-{}", next()));
-    copy_folder(&twin.folder, &copy);
+    copy_folder(&checkpoint.folder, &copy);
     change(&copy);
     copy
 }
@@ -232,25 +238,25 @@ fn renamed(folder: &Path, name: impl Fn(&str) -> Option<String>, zero: impl Fn(&
 /// As colpali_engine names the head and as older releases of transformers name the body: the record is the same.
 #[test]
 fn other_spellings_of_a_checkpoint_give_the_same_record() {
-    for twin in TWINS.map(|name| golden().twin(name)) {
-        let copy = changed(&twin, |folder| {
+    for checkpoint in CHECKPOINTS.map(|name| golden().checkpoint(name)) {
+        let copy = changed(&checkpoint, |folder| {
             let name = |own: &str| {
                 let own = own.replace("vlm.language_model.", "vlm.model.").replace("vlm.visual.", "vlm.model.visual.");
                 Some(own.replace("embedding_proj_layer.", "custom_text_proj."))
             };
             renamed(folder, name, |_| false);
         });
-        let (own, other) = (record(&twin.folder, Dtype::F32, TaskChoice::Default), converted(&copy).unwrap());
+        let (own, other) = (record(&checkpoint.folder, Dtype::F32, TaskChoice::Default), converted(&copy).unwrap());
         let mut parts = 0;
         for entry in std::fs::read_dir(&own).unwrap().flatten() {
             if entry.path().extension().is_some_and(|ending| ending == "bpk") {
                 let same =
                     std::fs::read(entry.path()).unwrap() == std::fs::read(other.join(entry.file_name())).unwrap();
-                assert!(same, "{}: {}", twin.name, entry.path().display());
+                assert!(same, "{}: {}", checkpoint.name, entry.path().display());
                 parts += 1;
             }
         }
-        assert_eq!(parts, 3, "{}", twin.name);
+        assert_eq!(parts, 3, "{}", checkpoint.name);
     }
 }
 
@@ -280,18 +286,18 @@ fn mistakes_show_in_the_rows_of_an_image() {
             edit(folder, "config.json", |config| config["vlm_config"]["text_config"]["rms_norm_eps"] = 0.05.into());
         }),
     ];
-    for twin in TWINS.map(|name| golden().twin(name)) {
+    for checkpoint in CHECKPOINTS.map(|name| golden().checkpoint(name)) {
         for (what, only, change) in MISTAKES {
-            if only.is_some_and(|only| only != twin.name) {
+            if only.is_some_and(|only| only != checkpoint.name) {
                 continue;
             }
-            let wrong = builder(converted(&changed(&twin, change)).unwrap_or_else(|e| panic!("{what}: {e}")));
+            let wrong = builder(converted(&changed(&checkpoint, change)).unwrap_or_else(|e| panic!("{what}: {e}")));
             let wrong = wrong.open().unwrap();
-            let case = twin.cases("document").find(|case| case["name"] == "odd").unwrap();
-            let got = rows(&embed(&wrong, &twin.image(case), Role::Document));
-            let far = distance(what, &got, &twin.tensor(str_of(&case["embedding"]))).max_abs / embedding_bound();
-            println!("{}: {what} moves a row by {far:.0} tolerances", twin.name);
-            assert!(far > 10.0, "{}: {what} moves a row by {far:.1} tolerances", twin.name);
+            let case = checkpoint.cases("document").find(|case| case["name"] == "odd").unwrap();
+            let got = rows(&embed(&wrong, &checkpoint.image(case), Role::Document));
+            let far = distance(what, &got, &checkpoint.tensor(str_of(&case["embedding"]))).max_abs / embedding_bound();
+            println!("{}: {what} moves a row by {far:.0} tolerances", checkpoint.name);
+            assert!(far > 10.0, "{}: {what} moves a row by {far:.1} tolerances", checkpoint.name);
         }
     }
 }
@@ -316,8 +322,8 @@ fn fields_that_are_not_computed_are_refused_by_name() {
         }),
     ];
     for (name, file, field, change) in cases {
-        let twin = golden().twin(name);
-        let copy = changed(&twin, |folder| edit(folder, file, change));
+        let checkpoint = golden().checkpoint(name);
+        let copy = changed(&checkpoint, |folder| edit(folder, file, change));
         let error = converted(&copy).expect_err(field).to_string();
         assert!(error.contains(field), "{name}: {field}: {error}");
     }

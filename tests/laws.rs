@@ -2,7 +2,7 @@
 //! streamed, beside eight busy threads, after a cancelled call and after a failed one. Items are random: texts of 1 to
 //! 400 tokens and more, images of odd sizes, lists of frames, audio of 0.1 to 6 s, and items that fail.
 //!
-//! The subjects are both twins and the model that ships, on flex, where the law holds to the bit; on another device of
+//! The subjects are both checkpoints and the model that ships, on flex, where the law holds to the bit; on another device of
 //! the suite it is the bound of `NUMERICS.md`. What one operation does with its rows is tested in `batching`.
 
 use std::collections::BTreeMap;
@@ -226,10 +226,10 @@ impl<'a> Alone<'a> {
 fn subjects() -> &'static [(&'static str, Engine)] {
     static SUBJECTS: OnceLock<Vec<(&'static str, Engine)>> = OnceLock::new();
     SUBJECTS.get_or_init(|| {
-        let twin = |name| builder(golden().twin(name).record(Dtype::F32)).open().unwrap();
+        let checkpoint = |name| builder(golden().checkpoint(name).record(Dtype::F32)).open().unwrap();
         vec![
-            ("omni-small-tiny", twin("omni-small-tiny")),
-            ("omni-nano-tiny", twin("omni-nano-tiny")),
+            ("omni-small-tiny", checkpoint("omni-small-tiny")),
+            ("omni-nano-tiny", checkpoint("omni-nano-tiny")),
             ("the model that ships", Engine::mini_builder().device(device()).open().unwrap()),
         ]
     })
@@ -371,7 +371,7 @@ fn sixteen_callers_of_mixed_requests_get_what_each_has_alone() {
         // An engine of its own, whose figures are those of this test.
         let engine = match *name {
             "the model that ships" => Engine::mini_builder().device(device()).open().unwrap(),
-            name => builder(golden().twin(name).record(Dtype::F32)).open().unwrap(),
+            name => builder(golden().checkpoint(name).record(Dtype::F32)).open().unwrap(),
         };
         // Full-size widths and media take a hundred times as long.
         let requests = if *name == "the model that ships" { 40 } else { 200 };
@@ -470,7 +470,7 @@ fn after_failed_items_an_item_keeps_its_bits() {
     }
 }
 
-/// Twins are so narrow that products and attention take the paths of small shapes; this record has widths of a real one.
+/// Checkpoints are so narrow that products and attention take the paths of small shapes; this record has widths of a real one.
 #[test]
 fn at_real_widths_an_item_keeps_its_bits() {
     let config = OmniConfig {
@@ -491,7 +491,7 @@ fn at_real_widths_an_item_keeps_its_bits() {
         vision: None,
         audio: None,
     };
-    let tokenizer = golden().twin("omni-small-tiny").folder.join("tokenizer.json");
+    let tokenizer = golden().checkpoint("omni-small-tiny").folder.join("tokenizer.json");
     let record = scratch().join("laws-real-widths");
     write_random(&record, &config, Dtype::F32, (4096, 16_384), &tokenizer, 7).unwrap();
     let engine = builder(record).open().unwrap();

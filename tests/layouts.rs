@@ -40,15 +40,15 @@ fn write(path: &Path, tensors: &Tensors) {
 }
 
 /// Layout C of one task, in f32: the adapter merged, connectors in the singular, special rows in their places.
-fn merged(twin: &Twin, task: &str, out: &Path) {
+fn merged(checkpoint: &Checkpoint, task: &str, out: &Path) {
     let key = task.replace('-', "_");
     let mut tensors = Tensors::new();
-    for file in std::fs::read_dir(&twin.folder).unwrap().flatten() {
+    for file in std::fs::read_dir(&checkpoint.folder).unwrap().flatten() {
         if file.path().extension().is_some_and(|e| e == "safetensors") {
             read(&file.path(), &mut tensors);
         }
     }
-    let config: Value = serde_json::from_slice(&std::fs::read(twin.folder.join("config.json")).unwrap()).unwrap();
+    let config: Value = serde_json::from_slice(&std::fs::read(checkpoint.folder.join("config.json")).unwrap()).unwrap();
     let rows = tensors[&format!("task_token_embeddings.{key}")].1.clone();
     let (shape, table) = tensors.get_mut("language_model.embed_tokens.weight").unwrap();
     let width = shape[1];
@@ -66,7 +66,7 @@ fn merged(twin: &Twin, task: &str, out: &Path) {
     tensors
         .retain(|n, _| !["mergers.", "audio_projectors.", "task_token_embeddings."].iter().any(|p| n.starts_with(p)));
 
-    let folder = twin.folder.join("adapters").join(task);
+    let folder = checkpoint.folder.join("adapters").join(task);
     let mut adapter = Tensors::new();
     read(&folder.join("adapter_model.safetensors"), &mut adapter);
     let settings: Value = serde_json::from_slice(&std::fs::read(folder.join("adapter_config.json")).unwrap()).unwrap();
@@ -84,7 +84,7 @@ fn merged(twin: &Twin, task: &str, out: &Path) {
     }
     std::fs::create_dir_all(out).unwrap();
     for file in ["config.json", "tokenizer.json", "preprocessor_config.json", "video_preprocessor_config.json"] {
-        std::fs::copy(twin.folder.join(file), out.join(file)).unwrap();
+        std::fs::copy(checkpoint.folder.join(file), out.join(file)).unwrap();
     }
     write(&out.join("model.safetensors"), &tensors);
 }
@@ -92,17 +92,20 @@ fn merged(twin: &Twin, task: &str, out: &Path) {
 #[test]
 fn a_merged_single_task_checkpoint_gives_the_vectors_of_the_one_it_was_merged_from() {
     for name in ["omni-small-tiny-unified", "omni-nano-tiny-unified"] {
-        let twin = golden().twin(name);
+        let checkpoint = golden().checkpoint(name);
         for task in ["retrieval", "text-matching", "classification"] {
             let source = scratch().join(format!("{name}-{task}"));
-            merged(&twin, task, &source);
+            merged(&checkpoint, task, &source);
             let out = scratch().join(format!("{name}-{task}-record"));
             let report = convert(&ConvertOptions { dtype: Dtype::F32, ..ConvertOptions::new(&source, &out) }).unwrap();
-            let inputs =
-                [Input::text(text(&twin, "plain")), Input::text(text(&twin, "special_like")), twin.image_named("odd")];
+            let inputs = [
+                Input::text(text(&checkpoint, "plain")),
+                Input::text(text(&checkpoint, "special_like")),
+                checkpoint.image_named("odd"),
+            ];
             let from_c = Engine::open(&out).unwrap().embed(&inputs, Role::Query).unwrap();
             let request = Request::new(Role::Query).task(task);
-            let from_b = twin.engine().embed_with(&inputs, &request).unwrap();
+            let from_b = checkpoint.engine().embed_with(&inputs, &request).unwrap();
             for (c, b) in from_c.iter().zip(from_b) {
                 assert_eq!(c, &b.unwrap().embedding, "{name} {task} ({report})");
             }
@@ -114,11 +117,11 @@ fn a_merged_single_task_checkpoint_gives_the_vectors_of_the_one_it_was_merged_fr
 #[test]
 fn the_published_layouts_agree_and_tasks_differ() {
     for (a, b) in [("omni-small-tiny", "omni-small-tiny-unified"), ("omni-nano-tiny", "omni-nano-tiny-unified")] {
-        let (a, b) = (golden().twin(a), golden().twin(b));
+        let (a, b) = (golden().checkpoint(a), golden().checkpoint(b));
         let input = [Input::text(text(&a, "plain"))];
-        let vector = |twin: &Twin, task: &str| {
+        let vector = |checkpoint: &Checkpoint, task: &str| {
             let request = Request::new(Role::Document).task(task);
-            twin.engine().embed_with(&input, &request).unwrap().swap_remove(0).unwrap().embedding
+            checkpoint.engine().embed_with(&input, &request).unwrap().swap_remove(0).unwrap().embedding
         };
         assert_eq!(vector(&a, "retrieval"), vector(&b, "retrieval"), "{} and {}", a.name, b.name);
         for task in ["text-matching", "clustering", "classification"] {
@@ -131,8 +134,8 @@ fn the_published_layouts_agree_and_tasks_differ() {
 /// Without a task's special rows, media of the unified layout would be wrong: the control that they are used.
 #[test]
 fn a_tasks_special_rows_reach_the_backbone() {
-    let twin = golden().twin("omni-small-tiny-unified");
-    let record = twin.record(Dtype::F32);
+    let checkpoint = golden().checkpoint("omni-small-tiny-unified");
+    let record = checkpoint.record(Dtype::F32);
     let model = crate::direct::Model::open(&record, "retrieval");
     let opened = open(&record);
     let config = opened.header().family.of::<omniburn_models::families::OmniConfig>().expect("a record of this family");

@@ -19,10 +19,10 @@ const OF_ROWS: [OutputKind; 3] = [OutputKind::Dense, OutputKind::Sparse, OutputK
 /// Texts whose ids in a manifest are those of `tokenizer.json` alone; see `families`.
 const OTHER_IDS: [&str; 5] = ["space", "combining", "emoji", "code", "whitespace"];
 
-fn engine() -> (Twin, Engine) {
-    let twin = golden().twin(NAME);
-    let engine = builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
-    (twin, engine)
+fn engine() -> (Checkpoint, Engine) {
+    let checkpoint = golden().checkpoint(NAME);
+    let engine = builder(record(&checkpoint.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
+    (checkpoint, engine)
 }
 
 fn everything() -> Request {
@@ -37,32 +37,32 @@ fn rows_of(values: &[f32], width: usize) -> Vec<Vec<f32>> {
     values.chunks_exact(width).map(<[f32]>::to_vec).collect()
 }
 
-fn texts(twin: &Twin) -> Vec<&Value> {
-    twin.cases("text").filter(|case| !OTHER_IDS.contains(&str_of(&case["name"]))).collect()
+fn texts(checkpoint: &Checkpoint) -> Vec<&Value> {
+    checkpoint.cases("text").filter(|case| !OTHER_IDS.contains(&str_of(&case["name"]))).collect()
 }
 
 #[test]
 fn weights_of_tokens_and_vectors_of_rows_equal_the_reference() {
-    let (twin, engine) = engine();
+    let (checkpoint, engine) = engine();
     assert_eq!(engine.profile().outputs, ["dense", "sparse", "multi"]);
     let (mut dense, mut sparse, mut multi) = (Worst::default(), Worst::default(), Worst::default());
-    for case in texts(&twin) {
+    for case in texts(&checkpoint) {
         let name = str_of(&case["name"]);
         let got = embed(&engine, str_of(&case["text"]), &everything());
         assert_eq!(got.tokens, ids_of(&case["input_ids"]).len(), "{name}");
-        let want = twin.tensor(str_of(&case["dense"]));
+        let want = checkpoint.tensor(str_of(&case["dense"]));
         dense.see(compare(name, got.embedding.as_slice(), &want, embedding_bound()));
         let weights = got.sparse.as_ref().expect("they were asked for");
         assert_eq!(weights.indices, ids_of(&case["sparse_ids"]), "{name}");
         if !weights.indices.is_empty() {
-            let want = twin.tensor(str_of(&case["sparse_weights"]));
+            let want = checkpoint.tensor(str_of(&case["sparse_weights"]));
             sparse.see(compare(name, &weights.values, &want, WEIGHT_BOUND));
         }
         let rows = got.multi.as_ref().expect("they were asked for");
         assert_eq!(rows.len(), got.tokens - 1, "{name}: the first row has none");
         if let Some(key) = case["colbert"].as_str() {
             let got: Vec<f32> = rows.iter().flat_map(|row| row.as_slice().to_vec()).collect();
-            multi.see(compare(name, &got, &twin.tensor(key), embedding_bound()));
+            multi.see(compare(name, &got, &checkpoint.tensor(key), embedding_bound()));
         }
     }
     dense.report("dense");
@@ -75,18 +75,18 @@ fn weights_of_tokens_and_vectors_of_rows_equal_the_reference() {
 
 #[test]
 fn texts_are_compared_by_their_rows_and_their_weights_as_the_reference_does() {
-    let (twin, engine) = engine();
-    let case = twin.cases("scores").next().unwrap();
+    let (checkpoint, engine) = engine();
+    let case = checkpoint.cases("scores").next().unwrap();
     let names = |key: &str| -> Vec<String> {
         case[key].as_array().unwrap().iter().map(|name| str_of(name).to_string()).collect()
     };
     let (queries, documents) = (names("queries"), names("documents"));
     let text = |name: &str| -> Embedded {
-        let case = twin.cases("text").find(|case| case["name"] == name).unwrap();
+        let case = checkpoint.cases("text").find(|case| case["name"] == name).unwrap();
         embed(&engine, str_of(&case["text"]), &everything())
     };
     let width = documents.len();
-    let wanted = |key: &str| rows_of(&twin.tensor(str_of(&case[key])), width);
+    let wanted = |key: &str| rows_of(&checkpoint.tensor(str_of(&case[key])), width);
     let (sparse, colbert) = (wanted("sparse"), wanted("colbert"));
     let mut compared = 0;
     for (q, query) in queries.iter().enumerate().filter(|(_, name)| !OTHER_IDS.contains(&name.as_str())) {
@@ -105,8 +105,8 @@ fn texts_are_compared_by_their_rows_and_their_weights_as_the_reference_does() {
 
 #[test]
 fn outputs_have_the_same_bits_alone_in_any_batch_and_beside_others_that_want_less() {
-    let (twin, engine) = engine();
-    let texts: Vec<&str> = texts(&twin).into_iter().map(|case| str_of(&case["text"])).collect();
+    let (checkpoint, engine) = engine();
+    let texts: Vec<&str> = texts(&checkpoint).into_iter().map(|case| str_of(&case["text"])).collect();
     let alone: Vec<Embedded> = texts.iter().map(|text| embed(&engine, text, &everything())).collect();
     let inputs: Vec<Input> = texts.iter().map(|text| Input::text(*text)).collect();
     let together = engine.embed_with(&inputs, &everything()).unwrap();
@@ -133,8 +133,8 @@ fn outputs_have_the_same_bits_alone_in_any_batch_and_beside_others_that_want_les
 
 #[test]
 fn an_output_that_a_model_has_not_is_refused_with_those_it_has() {
-    let twin = golden().twin("xlm-roberta-tiny");
-    let engine = builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
+    let checkpoint = golden().checkpoint("xlm-roberta-tiny");
+    let engine = builder(record(&checkpoint.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
     for kind in [OutputKind::Sparse, OutputKind::Multi] {
         let error = engine.embed_with(&[], &Request::default().outputs([kind])).unwrap_err();
         assert!(matches!(error, EngineError::UnknownOutput { .. }), "{error}");
@@ -145,7 +145,7 @@ fn an_output_that_a_model_has_not_is_refused_with_those_it_has() {
 /// A copy of the checkpoint without some of its files.
 fn without(files: &[&str]) -> PathBuf {
     let copy = scratch().join(format!("outputs-{}", next()));
-    copy_folder(&golden().twin(NAME).folder, &copy);
+    copy_folder(&golden().checkpoint(NAME).folder, &copy);
     files.iter().for_each(|file| std::fs::remove_file(copy.join(file)).unwrap());
     copy
 }
@@ -167,9 +167,9 @@ fn heads_are_read_from_safetensors_and_pickles_are_named_and_left_alone() {
     assert_eq!(gives(pickles), ["dense"]);
     // A family that has no such heads takes no such files.
     let other = scratch().join(format!("outputs-{}", next()));
-    copy_folder(&golden().twin("modernbert-tiny").folder, &other);
+    copy_folder(&golden().checkpoint("modernbert-tiny").folder, &other);
     std::fs::copy(
-        golden().twin(NAME).folder.join("sparse_linear.safetensors"),
+        golden().checkpoint(NAME).folder.join("sparse_linear.safetensors"),
         other.join("sparse_linear.safetensors"),
     )
     .unwrap();
@@ -180,12 +180,12 @@ fn heads_are_read_from_safetensors_and_pickles_are_named_and_left_alone() {
 /// Mistakes move what rows give by more than ten tolerances: the comparisons above can fail.
 #[test]
 fn mistakes_in_heads_over_rows_show() {
-    let (twin, engine) = engine();
-    let (case, request) = (twin.cases("text").find(|case| case["name"] == "plain").unwrap(), everything());
+    let (checkpoint, engine) = engine();
+    let (case, request) = (checkpoint.cases("text").find(|case| case["name"] == "plain").unwrap(), everything());
     let right = embed(&engine, str_of(&case["text"]), &request);
     // Weights as the model gives them, before the largest of each token is taken, have more of them.
-    let weights = twin.tensor(str_of(&case["token_weights"]));
-    let tokenizer = TextTokenizer::from_file(&twin.folder.join("tokenizer.json")).unwrap();
+    let weights = checkpoint.tensor(str_of(&case["token_weights"]));
+    let tokenizer = TextTokenizer::from_file(&checkpoint.folder.join("tokenizer.json")).unwrap();
     assert_eq!(tokenizer.ids(str_of(&case["text"])).unwrap().len(), weights.len());
     assert!(weights.iter().filter(|weight| **weight > 0.0).count() > right.sparse.as_ref().unwrap().indices.len());
     // Another head: its bias is taken away.
@@ -219,18 +219,19 @@ fn mistakes_in_heads_over_rows_show() {
 const METADATA: &str = "artifact.metadata";
 
 /// Late models of every set: a vector a row.
-fn late() -> Vec<Twin> {
+fn late() -> Vec<Checkpoint> {
     let names = ["lfm2-tiny", "bert-colbert-tiny", "bert-colbert-ai-tiny", "modernbert-colbert-tiny"];
     let there = |set: &Set, name: &str| set.refs.join(format!("{name}.json")).is_file();
-    let of =
-        |set: Set| names.into_iter().filter(|name| there(&set, name)).map(|name| set.twin(name)).collect::<Vec<_>>();
-    let found: Vec<Twin> = sets().into_iter().flat_map(of).collect();
-    assert!(names.iter().all(|name| found.iter().any(|twin| twin.name == *name)));
+    let of = |set: Set| {
+        names.into_iter().filter(|name| there(&set, name)).map(|name| set.checkpoint(name)).collect::<Vec<_>>()
+    };
+    let found: Vec<Checkpoint> = sets().into_iter().flat_map(of).collect();
+    assert!(names.iter().all(|name| found.iter().any(|checkpoint| checkpoint.name == *name)));
     found
 }
 
-fn late_engine(twin: &Twin) -> Engine {
-    builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).open().unwrap()
+fn late_engine(checkpoint: &Checkpoint) -> Engine {
+    builder(record(&checkpoint.folder, Dtype::F32, TaskChoice::Default)).open().unwrap()
 }
 
 fn role_name(role: Role) -> &'static str {
@@ -242,47 +243,47 @@ fn prefix_of(role: Role) -> &'static str {
 }
 
 /// The text and the role of a case of rows.
-fn late_case(twin: &Twin, case: &Value) -> (String, Request) {
+fn late_case(checkpoint: &Checkpoint, case: &Value) -> (String, Request) {
     let role = match (case["role"].as_str(), case["prefix"].as_str()) {
         (Some("query"), _) | (None, Some("[Q] ")) => Role::Query,
         (Some("document"), _) | (None, Some("[D] ")) => Role::Document,
         other => panic!("{other:?}"),
     };
-    let text = case["text"].as_str().map_or_else(|| twin.text_named(str_of(&case["name"])), String::from);
+    let text = case["text"].as_str().map_or_else(|| checkpoint.text_named(str_of(&case["name"])), String::from);
     (text, Request::new(role).truncation(Truncation::Right).outputs([OutputKind::Multi]))
 }
 
 #[test]
 fn rows_of_late_models_equal_the_reference() {
-    for twin in late() {
-        let engine = late_engine(&twin);
-        assert_eq!(engine.profile().outputs, ["multi", "dense"], "{}", twin.name);
+    for checkpoint in late() {
+        let engine = late_engine(&checkpoint);
+        assert_eq!(engine.profile().outputs, ["multi", "dense"], "{}", checkpoint.name);
         let mut worst = Worst::default();
-        for case in twin.cases("tokens") {
-            let (text, request) = late_case(&twin, case);
-            let name = format!("{}, {}, {}", twin.name, case["name"], case["role"]);
+        for case in checkpoint.cases("tokens") {
+            let (text, request) = late_case(&checkpoint, case);
+            let name = format!("{}, {}, {}", checkpoint.name, case["name"], case["role"]);
             let got = embed(&engine, &text, &request);
             assert_eq!(got.tokens, ids_of(&case["input_ids"]).len(), "{name}");
             let rows = got.multi.expect("they were asked for");
             let got: Vec<f32> = rows.iter().flat_map(|row| row.as_slice().to_vec()).collect();
-            worst.see(compare(&name, &got, &twin.tensor(str_of(&case["embedding"])), embedding_bound()));
+            worst.see(compare(&name, &got, &checkpoint.tensor(str_of(&case["embedding"])), embedding_bound()));
         }
-        worst.report(&format!("{}, rows", twin.name));
+        worst.report(&format!("{}, rows", checkpoint.name));
     }
 }
 
 #[test]
 fn late_models_score_as_the_reference_does() {
-    for twin in late() {
-        let engine = late_engine(&twin);
-        let case = twin.cases("scores").next().expect("scores");
+    for checkpoint in late() {
+        let engine = late_engine(&checkpoint);
+        let case = checkpoint.cases("scores").next().expect("scores");
         let rows = |name: &Value, role: &str| {
             let is_role = |case: &&Value| {
                 let is = if role == "query" { Role::Query } else { Role::Document };
                 case["role"] == role || case["prefix"] == prefix_of(is)
             };
-            let case = twin.cases("tokens").filter(is_role).find(|case| case["name"] == *name).unwrap();
-            let (text, request) = late_case(&twin, case);
+            let case = checkpoint.cases("tokens").filter(is_role).find(|case| case["name"] == *name).unwrap();
+            let (text, request) = late_case(&checkpoint, case);
             embed(&engine, &text, &request).multi.unwrap()
         };
         let names = |key: &str| case[key].as_array().unwrap().clone();
@@ -294,8 +295,8 @@ fn late_models_score_as_the_reference_does() {
                 got.push(max_sim(&query, &rows(&document, "document")) * query.len() as f32);
             }
         }
-        let want = twin.tensor(str_of(&case["scores"]));
-        compare(&twin.name, &got, &want, 64.0 * embedding_bound());
+        let want = checkpoint.tensor(str_of(&case["scores"]));
+        compare(&checkpoint.name, &got, &want, 64.0 * embedding_bound());
     }
 }
 
@@ -303,14 +304,14 @@ fn late_models_score_as_the_reference_does() {
 #[test]
 fn every_expansion_of_queries_equals_the_reference() {
     let mut seen = 0;
-    for twin in late() {
+    for checkpoint in late() {
         let mut engines: Vec<(Value, Engine)> = Vec::new();
         let mut worst = Worst::default();
-        for case in twin.cases("changed") {
+        for case in checkpoint.cases("changed") {
             let change = &case["change"];
             if !engines.iter().any(|(of, _)| of == change) {
                 let copy = scratch().join(format!("late-{}", next()));
-                copy_folder(&twin.folder, &copy);
+                copy_folder(&checkpoint.folder, &copy);
                 let metadata = copy.join(METADATA);
                 let own = metadata.is_file();
                 let path = if own { metadata } else { copy.join("sentence_bert_config.json") };
@@ -324,16 +325,16 @@ fn every_expansion_of_queries_equals_the_reference() {
                 engines.push((change.clone(), engine));
             }
             let engine = &engines.iter().find(|(of, _)| of == change).unwrap().1;
-            let (text, request) = late_case(&twin, case);
-            let name = format!("{}, {}, {}, {change}", twin.name, case["name"], case["role"]);
+            let (text, request) = late_case(&checkpoint, case);
+            let name = format!("{}, {}, {}, {change}", checkpoint.name, case["name"], case["role"]);
             let got = embed(engine, &text, &request);
             assert_eq!(got.tokens, ids_of(&case["input_ids"]).len(), "{name}");
             let got: Vec<f32> = got.multi.unwrap().iter().flat_map(|row| row.as_slice().to_vec()).collect();
-            worst.see(compare(&name, &got, &twin.tensor(str_of(&case["embedding"])), embedding_bound()));
+            worst.see(compare(&name, &got, &checkpoint.tensor(str_of(&case["embedding"])), embedding_bound()));
             seen += 1;
         }
         if !engines.is_empty() {
-            worst.report(&format!("{}, other expansions", twin.name));
+            worst.report(&format!("{}, other expansions", checkpoint.name));
         }
     }
     assert!(seen >= 38, "{seen}");
@@ -342,9 +343,10 @@ fn every_expansion_of_queries_equals_the_reference() {
 /// Expanded queries beside documents and plain texts, in any order: rows that none sees change nobody's bits, and nobody theirs.
 #[test]
 fn rows_of_late_models_have_the_same_bits_in_any_company() {
-    for twin in late() {
-        let engine = late_engine(&twin);
-        let cases: Vec<(String, Request)> = twin.cases("tokens").map(|case| late_case(&twin, case)).collect();
+    for checkpoint in late() {
+        let engine = late_engine(&checkpoint);
+        let cases: Vec<(String, Request)> =
+            checkpoint.cases("tokens").map(|case| late_case(&checkpoint, case)).collect();
         let alone: Vec<Embedded> = cases.iter().map(|(text, request)| embed(&engine, text, request)).collect();
         let engine = &engine;
         std::thread::scope(|scope| {
@@ -357,7 +359,7 @@ fn rows_of_late_models_have_the_same_bits_in_any_company() {
         });
         // In one call, too.
         for role in [Role::Query, Role::Document] {
-            let of: Vec<usize> = twin
+            let of: Vec<usize> = checkpoint
                 .cases("tokens")
                 .enumerate()
                 .filter(|(_, case)| case["role"] == role_name(role) || case["prefix"] == prefix_of(role))
@@ -367,7 +369,7 @@ fn rows_of_late_models_have_the_same_bits_in_any_company() {
             let inputs: Vec<Input> = of.iter().rev().map(|&at| Input::text(&cases[at].0)).collect();
             let together = engine.embed_with(&inputs, &cases[first].1).unwrap();
             for (got, &at) in together.into_iter().zip(of.iter().rev()) {
-                assert_eq!(got.unwrap(), alone[at], "{}: {}", twin.name, cases[at].0);
+                assert_eq!(got.unwrap(), alone[at], "{}: {}", checkpoint.name, cases[at].0);
             }
         }
     }
@@ -395,7 +397,7 @@ fn settings_of_late_models_that_are_not_computed_are_refused_by_name() {
     ];
     for (name, file, field, value) in cases {
         let copy = scratch().join(format!("late-{}", next()));
-        copy_folder(&golden().twin(name).folder, &copy);
+        copy_folder(&golden().checkpoint(name).folder, &copy);
         let path = copy.join(file);
         let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         match field {
@@ -410,9 +412,9 @@ fn settings_of_late_models_that_are_not_computed_are_refused_by_name() {
     }
     // A family without rows gives no vector for each.
     let copy = scratch().join(format!("late-{}", next()));
-    copy_folder(&golden().twin("nomic-bert-tiny").folder, &copy);
+    copy_folder(&golden().checkpoint("nomic-bert-tiny").folder, &copy);
     let _ = std::fs::remove_dir_all(copy.join("1_Pooling"));
-    let dense = golden().twin("lfm2-tiny").folder;
+    let dense = golden().checkpoint("lfm2-tiny").folder;
     copy_folder(&dense.join("1_Dense"), &copy.join("1_Dense"));
     std::fs::copy(dense.join("modules.json"), copy.join("modules.json")).unwrap();
     std::fs::copy(dense.join(settings), copy.join(settings)).unwrap();

@@ -15,7 +15,7 @@ use omniburn_models::record::{PartTensor, RecordWriter, TOKENIZER_FILE, TensorEn
 use crate::support::*;
 
 /// Checkpoints whose matrices are packed in both types; the second has gated MLPs, whose halves alternate.
-const TWINS: [&str; 2] = ["xlm-roberta-tiny", "qwen3-embedding-tiny"];
+const CHECKPOINTS: [&str; 2] = ["xlm-roberta-tiny", "qwen3-embedding-tiny"];
 
 /// A copy of a record with another header, whose digest fits.
 fn changed(record: &Path, change: impl FnOnce(&mut RecordHeader)) -> PathBuf {
@@ -50,31 +50,31 @@ fn ids(record: &Path) -> Vec<String> {
 #[test]
 fn every_packed_matrix_of_a_new_record_names_its_layout() {
     for (dtype, rows) in [(Dtype::Bf16, "16x2"), (Dtype::Int8, "16x4")] {
-        for twin in TWINS {
-            let found = ids(&record(&golden().twin(twin).folder, dtype, TaskChoice::Default));
-            assert!(!found.is_empty(), "{twin} in {dtype}");
+        for checkpoint in CHECKPOINTS {
+            let found = ids(&record(&golden().checkpoint(checkpoint).folder, dtype, TaskChoice::Default));
+            assert!(!found.is_empty(), "{checkpoint} in {dtype}");
             for id in &found {
                 assert!(id.starts_with(&format!("panel-{rows}")) && PanelLayout::IDS.contains(&id.as_str()), "{id}");
             }
         }
     }
-    assert!(ids(&record(&golden().twin(TWINS[0]).folder, Dtype::F32, TaskChoice::Default)).is_empty());
+    assert!(ids(&record(&golden().checkpoint(CHECKPOINTS[0]).folder, Dtype::F32, TaskChoice::Default)).is_empty());
 }
 
 #[test]
 fn a_record_without_ids_opens_with_the_same_vectors_and_is_the_same_content() {
     for dtype in [Dtype::Bf16, Dtype::Int8] {
-        for twin in TWINS {
-            let new = record(&golden().twin(twin).folder, dtype, TaskChoice::Default);
+        for checkpoint in CHECKPOINTS {
+            let new = record(&golden().checkpoint(checkpoint).folder, dtype, TaskChoice::Default);
             // As the first releases wrote it.
             let old = changed(&new, |header| {
                 entries(header).for_each(|entry| entry.panels = entry.layout.take().is_some());
             });
             let text = std::fs::read_to_string(old.join("model.json")).unwrap();
-            assert!(text.contains("\"panels\": true") && !text.contains("panel-16"), "{twin}");
-            assert_eq!(vectors(&old), vectors(&new), "{twin} in {dtype}");
+            assert!(text.contains("\"panels\": true") && !text.contains("panel-16"), "{checkpoint}");
+            assert_eq!(vectors(&old), vectors(&new), "{checkpoint} in {dtype}");
             let digest = |path: &Path| open(path).header().content_digest();
-            assert_eq!(digest(&old), digest(&new), "{twin} in {dtype}");
+            assert_eq!(digest(&old), digest(&new), "{checkpoint} in {dtype}");
             open(&old).verify(|_| {}).unwrap();
         }
     }
@@ -82,7 +82,7 @@ fn a_record_without_ids_opens_with_the_same_vectors_and_is_the_same_content() {
 
 #[test]
 fn a_layout_that_is_not_known_is_refused_by_its_id_and_its_tensor() {
-    let new = record(&golden().twin(TWINS[0]).folder, Dtype::Bf16, TaskChoice::Default);
+    let new = record(&golden().checkpoint(CHECKPOINTS[0]).folder, Dtype::Bf16, TaskChoice::Default);
     let refusal = |id: &str| {
         let mut name = String::new();
         let copy = changed(&new, |header| {
@@ -129,7 +129,7 @@ fn a_matrix_in_another_known_layout_is_packed_anew() {
     let mut turned = 0;
     for dtype in [Dtype::Bf16, Dtype::Int8] {
         for name in ["modernbert-tiny", "qwen3-embedding-tiny"] {
-            let new = record(&golden().twin(name).folder, dtype, TaskChoice::Default);
+            let new = record(&golden().checkpoint(name).folder, dtype, TaskChoice::Default);
             let original = open(&new);
             let out = scratch().join(format!("packed-{}", next()));
             let mut writer = RecordWriter::create(&out, false).unwrap();

@@ -23,7 +23,7 @@ use crate::support::*;
 const MINI: &str = "mini-tiny";
 const BERT: &str = "bert-tiny";
 
-/// What the reference stored of one twin.
+/// What the reference stored of one checkpoint.
 struct Refs {
     manifest: Value,
     bytes: Vec<u8>,
@@ -64,7 +64,7 @@ impl Refs {
     }
 }
 
-fn twin_folder(name: &str) -> PathBuf {
+fn checkpoint_folder(name: &str) -> PathBuf {
     golden().checkpoints.join(name)
 }
 
@@ -74,7 +74,7 @@ fn mini_sets() -> Vec<Set> {
 }
 
 fn opened(name: &str, dtype: Dtype) -> RecordFolder {
-    open(&record(&twin_folder(name), dtype, TaskChoice::Default))
+    open(&record(&checkpoint_folder(name), dtype, TaskChoice::Default))
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -303,7 +303,7 @@ impl Bert {
 fn bert_equals_the_reference_in_hidden_rows_and_in_either_pooling() {
     let refs = Refs::of(BERT);
     let texts = refs.texts();
-    let model = Bert::open(&record(&twin_folder(BERT), Dtype::F32, TaskChoice::Default));
+    let model = Bert::open(&record(&checkpoint_folder(BERT), Dtype::F32, TaskChoice::Default));
     assert_eq!((model.config.max_tokens, model.config.vector_head.pooling), (80, Pooling::Mean));
     let hidden = model.text.encoder.forward(word_rows(&model.text.tokens, &texts[2..3], &model.device));
     compare("hidden", &values(hidden), &refs.tensor("text/2/hidden"), feature_bound());
@@ -360,7 +360,7 @@ fn what_a_bert_folder_may_say_is_computed_or_refused_by_name() {
     let unit = |v: &[f32]| normalize_l2(v).unwrap();
     compare("prefixed", &unit(&model.embed(&refs.texts())[1]), &unit(&refs.tensor("text/1/mean")), embedding_bound());
 
-    let options = ConvertOptions { check: true, ..ConvertOptions::new(twin_folder(BERT), "") };
+    let options = ConvertOptions { check: true, ..ConvertOptions::new(checkpoint_folder(BERT), "") };
     let report = convert(&options).unwrap();
     let dropped: Vec<&str> = report.dropped.iter().map(|d| d.name.as_str()).collect();
     assert_eq!(dropped, ["embeddings.position_ids", "pooler.dense.bias", "pooler.dense.weight"]);
@@ -369,7 +369,7 @@ fn what_a_bert_folder_may_say_is_computed_or_refused_by_name() {
 
 #[test]
 fn choices_that_these_families_do_not_have_are_refused() {
-    let options = || ConvertOptions { check: true, ..ConvertOptions::new(twin_folder(MINI), "") };
+    let options = || ConvertOptions { check: true, ..ConvertOptions::new(checkpoint_folder(MINI), "") };
     let mut asked = options();
     asked.tasks = TaskChoice::Named("poetry".into());
     assert!(matches!(convert(&asked), Err(ConvertError::UnknownTask { known, .. }) if known == ["retrieval"]));
@@ -381,7 +381,7 @@ fn choices_that_these_families_do_not_have_are_refused() {
     let mut asked = options();
     asked.templates = BTreeMap::from([(Modality::Image, TemplateKind::Bare)]);
     assert!(matches!(convert(&asked), Err(ConvertError::TemplateFixed { modality: Modality::Image, .. })));
-    let mut asked = ConvertOptions { check: true, ..ConvertOptions::new(twin_folder(BERT), "") };
+    let mut asked = ConvertOptions { check: true, ..ConvertOptions::new(checkpoint_folder(BERT), "") };
     asked.templates = BTreeMap::from([(Modality::Image, TemplateKind::Noeos)]);
     assert!(matches!(convert(&asked), Err(ConvertError::TemplateModality { .. })));
 
@@ -445,7 +445,7 @@ fn stored_values(part: &Part, spec: &TensorSpec) -> Vec<f32> {
 #[test]
 fn vectors_of_int8_records_point_where_those_of_f32_do() {
     for (i, set) in mini_sets().into_iter().enumerate() {
-        // Depth tells: seventeen blocks of a convolution tower lose more than the five of our own twin.
+        // Depth tells: seventeen blocks of a convolution tower lose more than the five of our own checkpoint.
         let bound = if i == 0 { 0.998 } else { 0.97 };
         let refs = Refs::in_set(&set, MINI);
         let (exact, rough) = (Mini::open(&set, Dtype::F32), Mini::open(&set, Dtype::Int8));
@@ -463,7 +463,7 @@ fn vectors_of_int8_records_point_where_those_of_f32_do() {
     }
     for name in ["omni-small-tiny", "omni-nano-tiny"] {
         let embed = |dtype| {
-            let engine = builder(record(&twin_folder(name), dtype, TaskChoice::Default)).open().unwrap();
+            let engine = builder(record(&checkpoint_folder(name), dtype, TaskChoice::Default)).open().unwrap();
             engine.embed_one(Input::text("a red car"), Role::Document).unwrap().as_slice().to_vec()
         };
         let cosine = distance(name, &embed(Dtype::Int8), &embed(Dtype::F32)).cosine;
@@ -474,7 +474,7 @@ fn vectors_of_int8_records_point_where_those_of_f32_do() {
 
 #[test]
 fn a_flipped_byte_in_a_scale_is_found_and_named() {
-    let source = record(&twin_folder(MINI), Dtype::Int8, TaskChoice::Default);
+    let source = record(&checkpoint_folder(MINI), Dtype::Int8, TaskChoice::Default);
     let copy = scratch().join("flipped-scale");
     std::fs::create_dir_all(&copy).unwrap();
     for entry in std::fs::read_dir(&source).unwrap().flatten() {
@@ -505,19 +505,19 @@ fn stored_image(refs: &Refs, key: &str) -> RgbImage {
 #[test]
 fn through_the_engine_texts_pictures_and_films_equal_the_reference() {
     let mut worst = Worst::default();
-    for (twin, bound) in [(MINI, VECTOR), (BERT, embedding_bound())] {
-        let engine = builder(record(&twin_folder(twin), Dtype::F32, TaskChoice::Default)).open().unwrap();
-        let refs = Refs::of(twin);
+    for (checkpoint, bound) in [(MINI, VECTOR), (BERT, embedding_bound())] {
+        let engine = builder(record(&checkpoint_folder(checkpoint), Dtype::F32, TaskChoice::Default)).open().unwrap();
+        let refs = Refs::of(checkpoint);
         let texts = refs.manifest["texts"].as_array().unwrap();
         let mut cases: Vec<(Input, String, usize)> = texts
             .iter()
             .enumerate()
             .map(|(i, text)| {
-                let key = if twin == MINI { format!("text/{i}") } else { format!("text/{i}/mean") };
+                let key = if checkpoint == MINI { format!("text/{i}") } else { format!("text/{i}/mean") };
                 (Input::text(str_of(&text["text"])), key, ids_of(&text["ids"]).len())
             })
             .collect();
-        if twin == MINI {
+        if checkpoint == MINI {
             // As large as the tower's square, so nothing is resized.
             let image = |kind: &str, i: usize| stored_image(&refs, &format!("{kind}/{i}/pixels"));
             cases.extend((0..3).map(|i| (Input::image_pixels(image("picture", i)), format!("picture/{i}/vector"), 8)));
@@ -530,9 +530,9 @@ fn through_the_engine_texts_pictures_and_films_equal_the_reference() {
             let results = engine.embed_with(&inputs, &Request::new(role)).unwrap();
             for ((_, key, tokens), result) in cases.iter().zip(results) {
                 let found = result.unwrap();
-                assert_eq!(found.tokens, *tokens, "{twin} {key}");
+                assert_eq!(found.tokens, *tokens, "{checkpoint} {key}");
                 let want = normalize_l2(&refs.tensor(key)).unwrap();
-                worst.see(compare(&format!("{twin} {key}"), found.embedding.as_slice(), &want, bound));
+                worst.see(compare(&format!("{checkpoint} {key}"), found.embedding.as_slice(), &want, bound));
             }
         }
     }
@@ -548,7 +548,7 @@ fn tone(rate: u32, seconds: f32) -> Input {
 #[test]
 fn through_the_engine_every_kind_keeps_its_bits_in_any_company_and_odd_inputs_have_a_vector() {
     for dtype in [Dtype::F32, Dtype::Int8] {
-        let engine = builder(record(&twin_folder(MINI), dtype, TaskChoice::Default)).open().unwrap();
+        let engine = builder(record(&checkpoint_folder(MINI), dtype, TaskChoice::Default)).open().unwrap();
         assert_eq!(engine.profile().modalities, Modality::ALL);
         let one_colour = RgbImage::new(Width(300), Height(20), vec![200; 18_000]).unwrap();
         let golden = golden().refs.join("media");
@@ -588,7 +588,7 @@ fn engine_speech_rows(engine: &Engine) -> usize {
 
 #[test]
 fn a_text_family_names_what_it_does_not_read() {
-    let engine = builder(record(&twin_folder(BERT), Dtype::F32, TaskChoice::Default)).open().unwrap();
+    let engine = builder(record(&checkpoint_folder(BERT), Dtype::F32, TaskChoice::Default)).open().unwrap();
     assert_eq!(engine.profile().modalities, [Modality::Text]);
     let inputs = [
         tone(16_000, 1.0),
@@ -602,7 +602,7 @@ fn a_text_family_names_what_it_does_not_read() {
 
 #[test]
 fn a_budget_too_small_for_a_picture_or_for_speech_is_refused() {
-    let record = record(&twin_folder(MINI), Dtype::F32, TaskChoice::Default);
+    let record = record(&checkpoint_folder(MINI), Dtype::F32, TaskChoice::Default);
     let inputs = [Input::image_file(golden().refs.join("media").join("images/odd.png")), tone(16_000, 1.0)];
     for input in inputs {
         let tight = builder(record.clone()).budget(1000).open().unwrap();
@@ -623,7 +623,7 @@ impl Copy {
     fn of(name: &str) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let folder = scratch().join(format!("changed-{}-{name}", NEXT.fetch_add(1, Ordering::Relaxed)));
-        copy_tree(&twin_folder(name), &folder);
+        copy_tree(&checkpoint_folder(name), &folder);
         Self { folder }
     }
 

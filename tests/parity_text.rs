@@ -22,16 +22,16 @@ fn vector(engine: &Engine, text: &str, request: &Request) -> Vec<f32> {
 #[test]
 fn every_text_case_equals_the_reference() {
     let mut worst = Worst::default();
-    for twin in sets().iter().flat_map(Set::twins) {
-        let engine = twin.engine();
-        for case in twin.cases("text") {
+    for checkpoint in sets().iter().flat_map(Set::checkpoints) {
+        let engine = checkpoint.engine();
+        for case in checkpoint.cases("text") {
             let mut request = Request::new(role(case));
             if let Some(dim) = case["truncate_dim"].as_u64() {
                 request = request.dim(dim as usize);
             }
-            let name = format!("{} {}", twin.name, case["embedding"]);
+            let name = format!("{} {}", checkpoint.name, case["embedding"]);
             let ids = ids_of(&case["input_ids"]);
-            let results = engine.embed_with(&[Input::text(text(&twin, str_of(&case["name"])))], &request);
+            let results = engine.embed_with(&[Input::text(text(&checkpoint, str_of(&case["name"])))], &request);
             if ids.is_empty() {
                 assert_eq!(results.unwrap()[0].as_ref().unwrap_err().kind().name(), "empty", "{name}");
                 continue;
@@ -39,7 +39,7 @@ fn every_text_case_equals_the_reference() {
             let embedded = results.unwrap().swap_remove(0).unwrap();
             assert_eq!(embedded.tokens, ids.len(), "{name}: tokens");
             assert!(!embedded.truncated);
-            let want = twin.tensor(str_of(&case["embedding"]));
+            let want = checkpoint.tensor(str_of(&case["embedding"]));
             worst.see(compare(&name, embedded.embedding.as_slice(), &want, embedding_bound()));
         }
     }
@@ -49,13 +49,13 @@ fn every_text_case_equals_the_reference() {
 #[test]
 fn token_ids_are_exactly_the_references() {
     let mut count = 0;
-    for twin in sets().iter().flat_map(Set::twins) {
-        let tokenizer = omniburn_media::TextTokenizer::from_file(&twin.folder.join("tokenizer.json")).unwrap();
-        assert_eq!(tokenizer.trailing_specials(), ids_of(&twin.manifest["suffix_ids"]), "{}", twin.name);
-        for case in twin.cases("text").filter(|c| c["truncate_dim"].is_null()) {
+    for checkpoint in sets().iter().flat_map(Set::checkpoints) {
+        let tokenizer = omniburn_media::TextTokenizer::from_file(&checkpoint.folder.join("tokenizer.json")).unwrap();
+        assert_eq!(tokenizer.trailing_specials(), ids_of(&checkpoint.manifest["suffix_ids"]), "{}", checkpoint.name);
+        for case in checkpoint.cases("text").filter(|c| c["truncate_dim"].is_null()) {
             let prefix = if role(case) == Role::Query { "Query: " } else { "Document: " };
-            let ids = tokenizer.ids(&format!("{prefix}{}", text(&twin, str_of(&case["name"])))).unwrap();
-            assert_eq!(ids, ids_of(&case["input_ids"]), "{} {}", twin.name, case["embedding"]);
+            let ids = tokenizer.ids(&format!("{prefix}{}", text(&checkpoint, str_of(&case["name"])))).unwrap();
+            assert_eq!(ids, ids_of(&case["input_ids"]), "{} {}", checkpoint.name, case["embedding"]);
             count += 1;
         }
     }
@@ -65,23 +65,28 @@ fn token_ids_are_exactly_the_references() {
 #[test]
 fn a_batch_of_texts_equals_the_references_batch() {
     let mut worst = Worst::default();
-    for twin in sets().iter().flat_map(Set::twins) {
-        let engine = twin.engine();
-        for case in twin.cases("text_batch") {
+    for checkpoint in sets().iter().flat_map(Set::checkpoints) {
+        let engine = checkpoint.engine();
+        for case in checkpoint.cases("text_batch") {
             let texts: Vec<Input> =
-                case["names"].as_array().unwrap().iter().map(|n| Input::text(text(&twin, str_of(n)))).collect();
+                case["names"].as_array().unwrap().iter().map(|n| Input::text(text(&checkpoint, str_of(n)))).collect();
             let got = engine.embed_with(&texts, &Request::new(role(case))).unwrap();
             let got: Vec<f32> = got.into_iter().flat_map(|r| r.unwrap().embedding.into_vec()).collect();
-            worst.see(compare(&twin.name, &got, &twin.tensor(str_of(&case["embedding"])), embedding_bound()));
+            worst.see(compare(
+                &checkpoint.name,
+                &got,
+                &checkpoint.tensor(str_of(&case["embedding"])),
+                embedding_bound(),
+            ));
         }
     }
     worst.report("text batches");
 }
 
-/// The text of a name in a twin's manifest.
-pub fn text<'a>(twin: &'a Twin, name: &str) -> &'a str {
+/// The text of a name in a checkpoint's manifest.
+pub fn text<'a>(checkpoint: &'a Checkpoint, name: &str) -> &'a str {
     str_of(
-        &twin
+        &checkpoint
             .cases("text")
             .find(|c| c["name"] == name && c["text"].is_string())
             .unwrap_or_else(|| panic!("no text {name}"))["text"],
@@ -91,13 +96,13 @@ pub fn text<'a>(twin: &'a Twin, name: &str) -> &'a str {
 #[test]
 fn every_task_equals_the_reference() {
     let mut worst = Worst::default();
-    for twin in sets().iter().flat_map(Set::twins) {
-        let engine = twin.engine();
-        for case in twin.cases("text_task") {
+    for checkpoint in sets().iter().flat_map(Set::checkpoints) {
+        let engine = checkpoint.engine();
+        for case in checkpoint.cases("text_task") {
             let request = Request::new(role(case)).task(str_of(&case["task"]));
-            let got = vector(&engine, text(&twin, str_of(&case["name"])), &request);
-            let name = format!("{} {}", twin.name, case["embedding"]);
-            worst.see(compare(&name, &got, &twin.tensor(str_of(&case["embedding"])), embedding_bound()));
+            let got = vector(&engine, text(&checkpoint, str_of(&case["name"])), &request);
+            let name = format!("{} {}", checkpoint.name, case["embedding"]);
+            worst.see(compare(&name, &got, &checkpoint.tensor(str_of(&case["embedding"])), embedding_bound()));
         }
     }
     worst.report("tasks");
@@ -106,12 +111,12 @@ fn every_task_equals_the_reference() {
 #[test]
 fn without_an_adapter_the_base_weights_are_used() {
     let mut worst = Worst::default();
-    for twin in sets().iter().flat_map(Set::twins) {
-        let engine = builder(record(&twin.folder, Dtype::F32, TaskChoice::None)).open().unwrap();
-        for case in twin.cases("text_base") {
-            let got = vector(&engine, text(&twin, str_of(&case["name"])), &Request::new(role(case)));
-            let name = format!("{} {}", twin.name, case["embedding"]);
-            worst.see(compare(&name, &got, &twin.tensor(str_of(&case["embedding"])), embedding_bound()));
+    for checkpoint in sets().iter().flat_map(Set::checkpoints) {
+        let engine = builder(record(&checkpoint.folder, Dtype::F32, TaskChoice::None)).open().unwrap();
+        for case in checkpoint.cases("text_base") {
+            let got = vector(&engine, text(&checkpoint, str_of(&case["name"])), &Request::new(role(case)));
+            let name = format!("{} {}", checkpoint.name, case["embedding"]);
+            worst.see(compare(&name, &got, &checkpoint.tensor(str_of(&case["embedding"])), embedding_bound()));
         }
     }
     worst.report("base weights");
@@ -120,12 +125,12 @@ fn without_an_adapter_the_base_weights_are_used() {
 #[test]
 fn a_bf16_record_computed_in_f32_equals_the_references_bf16_merge() {
     let mut worst = Worst::default();
-    for twin in sets().iter().flat_map(Set::twins) {
-        let engine = builder(twin.record(Dtype::Bf16)).open().unwrap();
-        for case in twin.cases("text_bf16_merge") {
-            let got = vector(&engine, text(&twin, str_of(&case["name"])), &Request::new(role(case)));
-            let name = format!("{} {}", twin.name, case["embedding"]);
-            worst.see(compare(&name, &got, &twin.tensor(str_of(&case["embedding"])), embedding_bound()));
+    for checkpoint in sets().iter().flat_map(Set::checkpoints) {
+        let engine = builder(checkpoint.record(Dtype::Bf16)).open().unwrap();
+        for case in checkpoint.cases("text_bf16_merge") {
+            let got = vector(&engine, text(&checkpoint, str_of(&case["name"])), &Request::new(role(case)));
+            let name = format!("{} {}", checkpoint.name, case["embedding"]);
+            worst.see(compare(&name, &got, &checkpoint.tensor(str_of(&case["embedding"])), embedding_bound()));
         }
     }
     worst.report("bf16 merge");
@@ -135,22 +140,22 @@ fn a_bf16_record_computed_in_f32_equals_the_references_bf16_merge() {
 fn bf16_and_f16_arithmetic_stay_near_the_reference() {
     for (dtype, bound) in [(Dtype::Bf16, 0.9995), (Dtype::F16, 0.99999)] {
         let (mut least, mut count) = (1.0f64, 0);
-        for twin in sets().iter().flat_map(Set::twins) {
-            let engine = Engine::builder(twin.record(dtype)).dtype(dtype).open().unwrap();
+        for checkpoint in sets().iter().flat_map(Set::checkpoints) {
+            let engine = Engine::builder(checkpoint.record(dtype)).dtype(dtype).open().unwrap();
             let mut see = |name: &str, got: &[f32], want: &[f32]| {
                 let cosine = distance(name, got, want).cosine;
                 assert!(cosine >= bound, "{name} in {dtype}: cosine {cosine}");
                 (least, count) = (least.min(cosine), count + 1);
             };
-            for case in twin.cases("text").filter(|c| c["truncate_dim"].is_null()) {
+            for case in checkpoint.cases("text").filter(|c| c["truncate_dim"].is_null()) {
                 if ids_of(&case["input_ids"]).is_empty() {
                     continue;
                 }
-                let got = vector(&engine, text(&twin, str_of(&case["name"])), &Request::new(role(case)));
+                let got = vector(&engine, text(&checkpoint, str_of(&case["name"])), &Request::new(role(case)));
                 let key = str_of(&case["embedding"]);
-                see(&format!("{} {key}", twin.name), &got, &twin.tensor(key));
+                see(&format!("{} {key}", checkpoint.name), &got, &checkpoint.tensor(key));
             }
-            for (name, input, request, want) in crate::cases::default_layout_cases(&twin, "image") {
+            for (name, input, request, want) in crate::cases::default_layout_cases(&checkpoint, "image") {
                 let result = engine.embed_with(&[input], &request).unwrap().swap_remove(0).unwrap();
                 see(&name, result.embedding.as_slice(), &want);
             }
@@ -162,9 +167,9 @@ fn bf16_and_f16_arithmetic_stay_near_the_reference() {
 #[test]
 fn hidden_rows_of_every_layer_equal_the_references() {
     let mut worst = Worst::default();
-    for twin in sets().iter().flat_map(Set::twins) {
-        let model = crate::direct::Model::open(&twin.record(Dtype::F32), "retrieval");
-        for case in twin.cases("debug") {
+    for checkpoint in sets().iter().flat_map(Set::checkpoints) {
+        let model = crate::direct::Model::open(&checkpoint.record(Dtype::F32), "retrieval");
+        for case in checkpoint.cases("debug") {
             let ids = ids_of(&case["input_ids"]);
             let ((), captured) = omniburn_models::capture::collect(|| {
                 model.text(std::slice::from_ref(&ids));
@@ -178,8 +183,8 @@ fn hidden_rows_of_every_layer_equal_the_references() {
                     i => format!("backbone.layers.{}", i - 1),
                 };
                 let got = captured.iter().find(|c| c.name == name).unwrap_or_else(|| panic!("no {name}"));
-                let what = format!("{} {key} as {name}", twin.name);
-                worst.see(compare(&what, &got.values, &twin.tensor(key), feature_bound()));
+                let what = format!("{} {key} as {name}", checkpoint.name);
+                worst.see(compare(&what, &got.values, &checkpoint.tensor(key), feature_bound()));
             }
         }
     }

@@ -106,7 +106,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 #[test]
 fn every_file_of_a_kind_that_is_read_gives_a_vector() {
     let Some(folder) = samples() else { return };
-    let engine = golden().twin("omni-small-tiny").engine();
+    let engine = golden().checkpoint("omni-small-tiny").engine();
     let inputs: Vec<Input> = READ.iter().map(|(file, of)| of(folder.join(file))).collect();
     let results = engine.embed_with(&inputs, &Request::new(Role::Document).frames(4)).unwrap();
     let failed: Vec<String> = READ
@@ -124,7 +124,7 @@ fn every_file_of_a_kind_that_is_read_gives_a_vector() {
 #[test]
 fn every_other_file_is_refused_by_name() {
     let Some(folder) = samples() else { return };
-    let engine = golden().twin("omni-small-tiny").engine();
+    let engine = golden().checkpoint("omni-small-tiny").engine();
     let inputs: Vec<Input> = REFUSED.iter().map(|(file, of, ..)| of(folder.join(file))).collect();
     let results = engine.embed_with(&inputs, &Request::new(Role::Document)).unwrap();
     for ((file, _, kind, named), result) in REFUSED.iter().zip(results) {
@@ -139,7 +139,7 @@ fn every_other_file_is_refused_by_name() {
 fn the_same_sound_in_every_format_has_nearly_the_same_vector() {
     let Some(folder) = samples() else { return };
     for name in ["omni-small-tiny", "omni-nano-tiny"] {
-        let engine = golden().twin(name).engine();
+        let engine = golden().checkpoint(name).engine();
         let of = |file: &str| vector(&engine, Input::audio_file(folder.join("lena").join(file)));
         let wav = of("lena.wav");
         for file in [
@@ -174,7 +174,7 @@ fn the_same_video_as_a_file_and_as_its_frames_has_nearly_the_same_vector() {
     // Frames as FFmpeg lists them, with its own conversion to RGB.
     let videos = workspace().join("tests/golden/media/videos");
     for name in ["omni-small-tiny", "omni-nano-tiny"] {
-        let engine = golden().twin(name).engine();
+        let engine = golden().checkpoint(name).engine();
         let four = Request::new(Role::Document).frames(4);
         let file =
             engine.embed_with(&[Input::video_file(videos.join("high.mp4"))], &four).unwrap().swap_remove(0).unwrap();
@@ -189,7 +189,7 @@ fn the_same_video_as_a_file_and_as_its_frames_has_nearly_the_same_vector() {
     // A video of a phone, and the frames that the media crate shows at the same times.
     let Some(folder) = samples() else { return };
     let path = folder.join("forensics/movie1/VID_20191220_170832.mp4");
-    let engine = golden().twin("omni-small-tiny").engine();
+    let engine = golden().checkpoint("omni-small-tiny").engine();
     let eight = Request::new(Role::Document).frames(8);
     let file = engine.embed_with(&[Input::video_file(&path)], &eight).unwrap().swap_remove(0).unwrap();
     let mut video =

@@ -53,13 +53,13 @@ fn frames(count: u32) -> Input {
     Input::video_frames((0..count).map(frame).collect())
 }
 
-fn sound(seconds: f32, rate_hz: u32) -> Input {
+fn audio(seconds: f32, rate_hz: u32) -> Input {
     let count = (seconds * rate_hz as f32) as usize;
     let samples: Vec<f32> = (0..count).map(|i| 0.4 * (i as f32 * 0.03 * (1.0 + i as f32 * 1e-5)).sin()).collect();
     Input::audio_samples(samples, rate_hz)
 }
 
-/// Texts that share units, images from a file, from bytes and from pixels, frames, audio, twins and items that fail.
+/// Texts that share units, images from a file, from bytes and from pixels, frames, audio, duplicates and items that fail.
 fn mixed() -> Vec<Input> {
     let set = golden().refs.join("media");
     let file = set.join("images/odd.png");
@@ -69,24 +69,24 @@ fn mixed() -> Vec<Input> {
     inputs.extend([
         Input::image_file(&file),
         image(33, 70, 1),
-        sound(1.7, 16_000),
+        audio(1.7, 16_000),
         Input::text("a red bicycle"),
         Input::image_bytes(*b"this is no picture"),
         frames(3),
         Input::image_bytes(std::fs::read(&file).unwrap()),
         image(120, 60, 2),
         Input::audio_file(set.join("audio/nowhere.wav")),
-        sound(0.6, 8000),
+        audio(0.6, 8000),
         Input::text(""),
     ]);
     inputs
 }
 
 fn subjects() -> Vec<(&'static str, Engine)> {
-    let twin = |name| builder(golden().twin(name).record(Dtype::F32)).open().unwrap();
+    let checkpoint = |name| builder(golden().checkpoint(name).record(Dtype::F32)).open().unwrap();
     vec![
-        ("omni-small-tiny", twin("omni-small-tiny")),
-        ("omni-nano-tiny", twin("omni-nano-tiny")),
+        ("omni-small-tiny", checkpoint("omni-small-tiny")),
+        ("omni-nano-tiny", checkpoint("omni-nano-tiny")),
         ("the model that ships", Engine::mini_builder().device(device()).open().unwrap()),
     ]
 }
@@ -184,8 +184,8 @@ fn segments_are_compared_one_by_one() {
     if !on_flex() {
         return;
     }
-    let (engine, kept) = (golden().twin("omni-small-tiny").engine(), Kept::default());
-    let inputs = [sound(250.0, 1000), Input::text("a bell")];
+    let (engine, kept) = (golden().checkpoint("omni-small-tiny").engine(), Kept::default());
+    let inputs = [audio(250.0, 1000), Input::text("a bell")];
     assert!(engine.embed_with(&inputs, &kept.of(request())).unwrap().iter().all(Result::is_ok));
     let mut entries = kept.entries();
     let mut was = Vec::new();
@@ -202,9 +202,9 @@ fn segments_are_compared_one_by_one() {
     assert_eq!(report.different[0].found, ItemOutcome::Segments(was), "what was logged comes out again");
 }
 
-/// A journal of four texts and an image on the small twin.
+/// A journal of four texts and an image on the small checkpoint.
 fn small() -> (Engine, Vec<Input>, Vec<JournalEntry>) {
-    let (engine, kept) = (golden().twin("omni-small-tiny").engine(), Kept::default());
+    let (engine, kept) = (golden().checkpoint("omni-small-tiny").engine(), Kept::default());
     let mut inputs: Vec<Input> = ["a", "red", "bicycle", "by the bridge"].map(Input::text).to_vec();
     inputs.push(image(40, 40, 3));
     assert!(engine.embed_with(&inputs, &kept.of(request())).unwrap().iter().all(Result::is_ok));
@@ -264,7 +264,7 @@ fn settings_come_from_the_journal_and_another_role_is_another_vector() {
     if !on_flex() {
         return;
     }
-    let (engine, kept) = (golden().twin("omni-small-tiny").engine(), Kept::default());
+    let (engine, kept) = (golden().checkpoint("omni-small-tiny").engine(), Kept::default());
     let inputs = [Input::text("something to ride"), image(64, 48, 9)];
     let dim = engine.profile().dims[0];
     let asked = Request::new(Role::Query).dim(dim).task("clustering").truncation(Truncation::Left);
@@ -283,7 +283,7 @@ fn settings_come_from_the_journal_and_another_role_is_another_vector() {
 #[test]
 fn a_journal_of_another_record_another_format_or_no_call_is_refused_by_name() {
     let (engine, inputs, entries) = small();
-    let other = golden().twin("omni-nano-tiny").engine();
+    let other = golden().checkpoint("omni-nano-tiny").engine();
     let refused = replay(&other, &entries, &inputs, &ReplayOptions::default()).unwrap_err();
     let ReplayError::IdentityMismatch { logged, opened } = &refused else { panic!("{refused}") };
     assert_eq!((logged, opened), (&engine.profile().identity, &other.profile().identity));
@@ -317,7 +317,7 @@ fn a_cached_result_is_logged_as_such_and_a_replay_computes_it_anew() {
         return;
     }
     let cache = ResultCache::new(1 << 20);
-    let record = golden().twin("omni-small-tiny").record(Dtype::F32);
+    let record = golden().checkpoint("omni-small-tiny").record(Dtype::F32);
     let engine = builder(record).cache(Arc::clone(&cache)).open().unwrap();
     let (kept, inputs) = (Kept::default(), [Input::text("a red bicycle"), image(50, 50, 4)]);
     let request = kept.of(request());
@@ -391,7 +391,7 @@ fn inputs_with_requests_of_their_own_are_as_in_calls_of_their_own_and_come_out_a
 
 #[test]
 fn a_wrong_request_of_one_input_costs_its_place_and_a_cancel_of_its_own_stops_it_alone() {
-    let engine = golden().twin("omni-small-tiny").engine();
+    let engine = golden().checkpoint("omni-small-tiny").engine();
     let text = || Input::text("a red bicycle");
     let want = engine.embed_one(text(), Role::Query).unwrap();
     let gone = Cancel::new();

@@ -31,7 +31,7 @@ const OTHER_IDS: [(&str, [&str; 2]); 1] = [("bge-reranker-tiny", ["code", "emoji
 
 /// A checkpoint with pairs, their ids, and the scores that the reference gave them.
 struct Model {
-    twin: Twin,
+    checkpoint: Checkpoint,
     /// The checkpoint, with texts cut where the reference cuts them.
     folder: PathBuf,
     record: PathBuf,
@@ -72,9 +72,9 @@ impl Model {
                 })
                 .collect();
             names.sort();
-            found.extend(names.iter().map(|name| Self::of(set.twin(name))));
+            found.extend(names.iter().map(|name| Self::of(set.checkpoint(name))));
         }
-        let names: Vec<&str> = found.iter().map(|model| model.twin.name.as_str()).collect();
+        let names: Vec<&str> = found.iter().map(|model| model.checkpoint.name.as_str()).collect();
         for name in ["bert-reranker-tiny", "bge-reranker-tiny", "modernbert-reranker-tiny", "qwen3-reranker-tiny"] {
             assert!(names.contains(&name), "{name} has no golden");
         }
@@ -82,11 +82,11 @@ impl Model {
     }
 
     fn named(name: &str) -> Self {
-        Self::of(golden().twin(name))
+        Self::of(golden().checkpoint(name))
     }
 
-    fn of(twin: Twin) -> Self {
-        let folder = changed(&twin, "cut", |folder| {
+    fn of(checkpoint: Checkpoint) -> Self {
+        let folder = changed(&checkpoint, "cut", |folder| {
             edit(&folder.join("tokenizer_config.json"), |json| {
                 if json["model_max_length"].as_u64().is_none_or(|limit| limit > REFERENCE_LIMIT) {
                     json["model_max_length"] = REFERENCE_LIMIT.into();
@@ -94,7 +94,7 @@ impl Model {
             });
         });
         let record = record(&folder, Dtype::F32, TaskChoice::Default);
-        Self { twin, folder, record }
+        Self { checkpoint, folder, record }
     }
 
     fn engine(&self) -> Engine {
@@ -102,21 +102,22 @@ impl Model {
     }
 
     fn pairs(&self) -> Vec<Pair> {
-        let other = OTHER_IDS.iter().find(|(name, _)| *name == self.twin.name).map_or(&[][..], |(_, texts)| texts);
+        let other =
+            OTHER_IDS.iter().find(|(name, _)| *name == self.checkpoint.name).map_or(&[][..], |(_, texts)| texts);
         let pair = |(index, case): (usize, &Value)| {
-            let one = |key: &Value| self.twin.tensor(str_of(key))[0];
+            let one = |key: &Value| self.checkpoint.tensor(str_of(key))[0];
             let logit = match case["logit"].as_str() {
-                Some(key) => self.twin.tensor(key)[0],
+                Some(key) => self.checkpoint.tensor(key)[0],
                 // Of no and of yes.
                 None => {
-                    let both = self.twin.tensor(str_of(&case["logits_no_yes"]));
+                    let both = self.checkpoint.tensor(str_of(&case["logits_no_yes"]));
                     both[1] - both[0]
                 }
             };
             let sides = [&case["query"], &case["document"]].map(|side| side.as_str().unwrap_or_default());
             let kinds = case["token_types"].as_array().into_iter().flatten();
             Pair {
-                name: format!("{} pair {index} {sides:?}", self.twin.name),
+                name: format!("{} pair {index} {sides:?}", self.checkpoint.name),
                 query: str_of(&case["query_text"]).into(),
                 document: str_of(&case["document_text"]).into(),
                 instruction: case["instruction"].as_str().map(String::from),
@@ -130,13 +131,13 @@ impl Model {
                 own_ids: !sides.iter().any(|side| other.contains(side)),
             }
         };
-        let pairs: Vec<Pair> = self.twin.cases("pair").enumerate().map(pair).collect();
-        assert!(pairs.len() > 5, "{}", self.twin.name);
+        let pairs: Vec<Pair> = self.checkpoint.cases("pair").enumerate().map(pair).collect();
+        assert!(pairs.len() > 5, "{}", self.checkpoint.name);
         pairs
     }
 
     fn batch(&self) -> &Value {
-        self.twin.cases("pair_batch").next().expect("a batch of all pairs")
+        self.checkpoint.cases("pair_batch").next().expect("a batch of all pairs")
     }
 }
 
@@ -151,9 +152,9 @@ fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
 }
 
 /// A changed copy of a checkpoint.
-fn changed(twin: &Twin, what: &str, change: impl FnOnce(&Path)) -> PathBuf {
-    let copy = scratch().join(format!("rerank-{}-{what}-{}", twin.name, next()));
-    copy_folder(&twin.folder, &copy);
+fn changed(checkpoint: &Checkpoint, what: &str, change: impl FnOnce(&Path)) -> PathBuf {
+    let copy = scratch().join(format!("rerank-{}-{what}-{}", checkpoint.name, next()));
+    copy_folder(&checkpoint.folder, &copy);
     change(&copy);
     copy
 }
@@ -209,7 +210,7 @@ fn every_reranker_equals_its_reference() {
             assert!(pair.cut.is_none_or(|cut| cut == got.cut), "{}: {:?}", pair.name, got.cut);
             worst.see(compare(&pair.name, &[got.logit, got.score], &[pair.logit, pair.score], SCORE_BOUND));
         }
-        worst.report(&format!("{} scores and logits", model.twin.name));
+        worst.report(&format!("{} scores and logits", model.checkpoint.name));
     }
 }
 
@@ -299,26 +300,26 @@ fn the_models_logits_equal_the_references_alone_and_in_its_padded_batch() {
         for (pair, logit) in pairs.iter().zip(&alone) {
             worst.see(compare(&pair.name, &[*logit], &[pair.logit], SCORE_BOUND));
         }
-        worst.report(&format!("{} logits of the reference's ids", model.twin.name));
+        worst.report(&format!("{} logits of the reference's ids", model.checkpoint.name));
         let batch = model.batch();
         let want = self::batch(&model);
         let got: Vec<f32> = match batch["logits"].is_string() {
             true => alone.clone(),
             false => alone.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect(),
         };
-        compare(&format!("{} batch", model.twin.name), &got, &want, SCORE_BOUND);
+        compare(&format!("{} batch", model.checkpoint.name), &got, &want, SCORE_BOUND);
         let mut order: Vec<usize> = (0..alone.len()).collect();
         order.sort_by(|a, b| alone[*b].total_cmp(&alone[*a]));
         let want: Vec<usize> = ids_of(&batch["order"]).into_iter().map(|at| at as usize).collect();
-        assert_eq!(order, want, "{}", model.twin.name);
+        assert_eq!(order, want, "{}", model.checkpoint.name);
         let all: Vec<&Pair> = pairs.iter().collect();
-        same(&model.twin.name, &[direct.logits(&all)], &[alone]);
+        same(&model.checkpoint.name, &[direct.logits(&all)], &[alone]);
     }
 }
 
 fn batch(model: &Model) -> Vec<f32> {
     let batch = model.batch();
-    model.twin.tensor(batch["logits"].as_str().or(batch["scores"].as_str()).expect("logits or scores"))
+    model.checkpoint.tensor(batch["logits"].as_str().or(batch["scores"].as_str()).expect("logits or scores"))
 }
 
 #[test]
@@ -346,7 +347,12 @@ fn a_pair_has_the_same_bits_alone_in_any_batch_in_any_steps_and_beside_other_cal
             for (place, (&document, result)) in order.iter().zip(found).enumerate() {
                 let got = result.unwrap();
                 assert_eq!(got.index, place);
-                assert_eq!(bits(&got), want[at][document], "{}: query {at}, document {document}", model.twin.name);
+                assert_eq!(
+                    bits(&got),
+                    want[at][document],
+                    "{}: query {at}, document {document}",
+                    model.checkpoint.name
+                );
             }
         };
         for engine in [&engine, &short] {
@@ -423,7 +429,7 @@ fn a_model_asked_for_what_it_does_not_give_says_what_it_gives() {
     let image = reranker.rerank_with("a", &[Input::image_file("x.png")], &Request::default()).unwrap();
     assert_eq!(image[0].as_ref().unwrap_err().kind().name(), "modality_absent");
 
-    let embedder = builder(record(&golden().twin("xlm-roberta-tiny").folder, Dtype::F32, TaskChoice::Default));
+    let embedder = builder(record(&golden().checkpoint("xlm-roberta-tiny").folder, Dtype::F32, TaskChoice::Default));
     let embedder = embedder.open().unwrap();
     assert_eq!(embedder.profile().outputs, ["dense"]);
     let refused = said(embedder.rerank("a", &["b"]).unwrap_err());
@@ -436,8 +442,8 @@ fn a_model_asked_for_what_it_does_not_give_says_what_it_gives() {
 #[test]
 fn an_item_of_several_parts_is_refused_with_the_familys_name() {
     for (name, family) in [("xlm-roberta-tiny", "xlm_roberta"), ("omni-small-tiny", "omni")] {
-        let twin = golden().twin(name);
-        let engine = builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
+        let checkpoint = golden().checkpoint(name);
+        let engine = builder(record(&checkpoint.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
         let alone = engine.embed_one(Input::text("a caption"), Role::Document).unwrap();
         let parts = Input::parts([Input::image_file("p.jpg"), Input::text("a caption")]);
         let inputs = [Input::text("a caption"), parts.clone(), Input::parts([])];
@@ -466,8 +472,8 @@ fn mistakes_in_a_reranker_show_in_its_scores() {
         let pairs = model.pairs();
         let far = pairs.iter().filter(|pair| pair.own_ids).map(|pair| (score(&engine, pair).logit - pair.logit).abs());
         let far = far.fold(0.0, f32::max) / SCORE_BOUND;
-        println!("{}: {what} moves a logit by {far:.0} tolerances", model.twin.name);
-        assert!(far > 10.0, "{}: {what} moves a logit by {far:.1} tolerances", model.twin.name);
+        println!("{}: {what} moves a logit by {far:.0} tolerances", model.checkpoint.name);
+        assert!(far > 10.0, "{}: {what} moves a logit by {far:.1} tolerances", model.checkpoint.name);
     };
     let bert = Model::named("bert-reranker-tiny");
     moved(&bert, "rows of one token type", lied(&bert.record, |config| config["head"]["token_types"] = 1.into()));
@@ -476,7 +482,7 @@ fn mistakes_in_a_reranker_show_in_its_scores() {
 
     let bge = Model::named("bge-reranker-tiny");
     moved(&bge, "GELU in place of tanh", lied(&bge.record, |config| config["head"]["activation"] = "gelu".into()));
-    let one = changed(&bge.twin, "one separator", |folder| {
+    let one = changed(&bge.checkpoint, "one separator", |folder| {
         edit(&folder.join("tokenizer.json"), |json| {
             let pair = json["post_processor"]["pair"].as_array_mut().unwrap();
             assert_eq!(pair[2], pair[3]);
@@ -488,15 +494,15 @@ fn mistakes_in_a_reranker_show_in_its_scores() {
     let modernbert = Model::named("modernbert-reranker-tiny");
     let head = &modernbert.record;
     moved(&modernbert, "tanh in place of GELU", lied(head, |config| config["head"]["activation"] = "tanh".into()));
-    let cls = changed(&modernbert.twin, "the first row", |folder| {
+    let cls = changed(&modernbert.checkpoint, "the first row", |folder| {
         edit(&folder.join("config.json"), |json| json["classifier_pooling"] = "cls".into());
     });
     let cls = converted(&cls, TaskChoice::Default).unwrap().0;
     moved(&modernbert, "the first row in place of the mean", cls.clone());
     // What the reference gives with that setting.
-    let variant = modernbert.twin.cases("variant").next().unwrap();
+    let variant = modernbert.checkpoint.cases("variant").next().unwrap();
     let (first, engine) = (&modernbert.pairs()[0], builder(cls).open().unwrap());
-    let want = modernbert.twin.tensor(str_of(&variant["logit"]));
+    let want = modernbert.checkpoint.tensor(str_of(&variant["logit"]));
     compare("the first row", &[score(&engine, first).logit], &want, SCORE_BOUND);
     // Without the norm of the head, which no configuration leaves out: what is in front of it, times the last layer.
     let direct = Direct::open(&modernbert.record);
@@ -526,7 +532,11 @@ fn mistakes_in_a_reranker_show_in_its_scores() {
 fn a_header_that_lies_of_a_head_is_refused() {
     let refused = |model: &Model, what: &str, change: &dyn Fn(&mut Value)| {
         let copy = lied(&model.record, change);
-        assert!(RecordFolder::open(&copy).is_err() || Engine::open(&copy).is_err(), "{}: {what}", model.twin.name);
+        assert!(
+            RecordFolder::open(&copy).is_err() || Engine::open(&copy).is_err(),
+            "{}: {what}",
+            model.checkpoint.name
+        );
     };
     for name in ["bert-reranker-tiny", "bge-reranker-tiny", "modernbert-reranker-tiny"] {
         let model = Model::named(name);
@@ -548,7 +558,7 @@ fn a_header_that_lies_of_a_head_is_refused() {
 
 #[test]
 fn a_folder_is_a_reranker_where_its_files_say_so_and_nothing_is_guessed() {
-    let bge = golden().twin("bge-reranker-tiny");
+    let bge = golden().checkpoint("bge-reranker-tiny");
     let check =
         |folder: &Path, tasks| convert(&ConvertOptions { check: true, tasks, ..ConvertOptions::new(folder, "") });
     let named = |task: &str| TaskChoice::Named(task.into());
@@ -632,7 +642,7 @@ fn a_folder_is_a_reranker_where_its_files_say_so_and_nothing_is_guessed() {
 
 #[test]
 fn a_language_model_is_a_reranker_by_its_modules_its_name_or_on_request() {
-    let qwen3 = golden().twin("qwen3-reranker-tiny");
+    let qwen3 = golden().checkpoint("qwen3-reranker-tiny");
     let check =
         |folder: &Path, tasks| convert(&ConvertOptions { check: true, tasks, ..ConvertOptions::new(folder, "") });
     let named = |task: &str| TaskChoice::Named(task.into());
@@ -650,7 +660,7 @@ fn a_language_model_is_a_reranker_by_its_modules_its_name_or_on_request() {
     assert!(report.tasks == ["rerank"] && !guessed(&report.notes), "{:?}", report.notes);
     assert_eq!(check(&plain, named("embed")).unwrap().tasks, ["base"]);
     // An embedder puts a token behind every text, and is one whatever is not said.
-    let embedder = golden().twin("qwen3-embedding-tiny");
+    let embedder = golden().checkpoint("qwen3-embedding-tiny");
     assert_eq!(check(&embedder.folder, TaskChoice::Default).unwrap().tasks, ["base"]);
     // A vocabulary without the answers gives none.
     let mute = changed(&qwen3, "no answers", |folder| {
@@ -704,7 +714,7 @@ fn a_language_model_is_a_reranker_by_its_modules_its_name_or_on_request() {
 #[test]
 fn an_untied_output_table_gives_the_scores_of_its_own_rows() {
     let model = Model::named("qwen3-reranker-tiny");
-    let untied = changed(&model.twin, "untied", |folder| {
+    let untied = changed(&model.checkpoint, "untied", |folder| {
         edit(&folder.join("config.json"), |json| json["tie_word_embeddings"] = false.into());
     });
     let error = converted(&untied, TaskChoice::Default).unwrap_err().to_string();
@@ -764,8 +774,8 @@ fn rerankers_in_other_types_are_near_their_reference_and_count_their_operations(
         let flops = |tokens| family.flops(&Shape::Text { tokens }).unwrap();
         // The head meets one row whatever the length; matrices of layers each row; attention grows with the square.
         let one = flops(1) - 2 * head - 2 * layers;
-        assert!(one > 0, "{}", model.twin.name);
-        assert_eq!((flops(2) - 2 * head - 4 * layers) % one, 0, "{}", model.twin.name);
+        assert!(one > 0, "{}", model.checkpoint.name);
+        assert_eq!((flops(2) - 2 * head - 4 * layers) % one, 0, "{}", model.checkpoint.name);
     }
 }
 
@@ -802,7 +812,7 @@ fn the_smallest_budget_that_would_do_does_and_changes_no_bit() {
         });
         let engine = builder(model.record.clone()).budget(needed.max().unwrap()).open().unwrap();
         let got: Vec<[u32; 2]> = scores(&engine).iter().map(|one| bits(one.as_ref().unwrap())).collect();
-        assert_eq!(got, want, "{}", model.twin.name);
+        assert_eq!(got, want, "{}", model.checkpoint.name);
     }
 }
 
@@ -816,7 +826,7 @@ struct List<'a> {
     scores: Vec<f32>,
 }
 
-fn lists(twin: &Twin) -> Vec<List<'_>> {
+fn lists(checkpoint: &Checkpoint) -> Vec<List<'_>> {
     let of = |case| -> List<'_> {
         let case: &Value = case;
         let request = Request::new(Role::Query).truncation(Truncation::Right);
@@ -826,18 +836,18 @@ fn lists(twin: &Twin) -> Vec<List<'_>> {
             documents: case["documents"].as_array().unwrap().iter().map(str_of).collect(),
             request: case["instruction"].as_str().map_or(request.clone(), |asked| request.instruction(asked)),
             prompts: case["prompts"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect(),
-            scores: twin.tensor(str_of(&case["scores"])),
+            scores: checkpoint.tensor(str_of(&case["scores"])),
         }
     };
-    let found: Vec<List<'_>> = twin.cases("list").map(of).collect();
+    let found: Vec<List<'_>> = checkpoint.cases("list").map(of).collect();
     assert!(found.len() > 6);
     found
 }
 
-fn list_twin() -> (Twin, Engine) {
-    let twin = golden().twin("jina-reranker-tiny");
-    let engine = builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
-    (twin, engine)
+fn list_twin() -> (Checkpoint, Engine) {
+    let checkpoint = golden().checkpoint("jina-reranker-tiny");
+    let engine = builder(record(&checkpoint.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
+    (checkpoint, engine)
 }
 
 fn rank(engine: &Engine, list: &List<'_>) -> Vec<Ranked> {
@@ -848,10 +858,10 @@ fn rank(engine: &Engine, list: &List<'_>) -> Vec<Ranked> {
 /// Cosines of documents that are read beside each other, in one prompt or in several.
 #[test]
 fn a_reranker_of_lists_equals_its_reference() {
-    let (twin, engine) = list_twin();
+    let (checkpoint, engine) = list_twin();
     assert_eq!((engine.profile().outputs, engine.profile().task.as_str()), (&["score"][..], "rerank"));
     let mut worst = Worst::default();
-    for list in lists(&twin) {
+    for list in lists(&checkpoint) {
         let got = rank(&engine, &list);
         let logits: Vec<f32> = got.iter().map(|one| one.logit).collect();
         worst.see(compare(list.name, &logits, &list.scores, SCORE_BOUND));
@@ -869,10 +879,11 @@ fn a_reranker_of_lists_equals_its_reference() {
 
 #[test]
 fn a_reranker_of_lists_has_the_same_bits_beside_other_callers_and_in_any_steps() {
-    let (twin, engine) = list_twin();
-    let short = builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).time_slice(Duration::from_micros(1));
+    let (checkpoint, engine) = list_twin();
+    let short =
+        builder(record(&checkpoint.folder, Dtype::F32, TaskChoice::Default)).time_slice(Duration::from_micros(1));
     let short = short.open().unwrap();
-    let all = lists(&twin);
+    let all = lists(&checkpoint);
     let few: Vec<&List<'_>> = all.iter().filter(|list| list.prompts.iter().sum::<usize>() < 1000).collect();
     let alone: Vec<Vec<[u32; 2]>> = few.iter().map(|list| rank(&engine, list).iter().map(bits).collect()).collect();
     for engine in [&engine, &short] {
@@ -918,9 +929,9 @@ fn a_document_that_no_list_takes_fails_alone() {
 
 #[test]
 fn mistakes_in_a_list_show_in_its_scores_and_a_folder_without_its_tokens_is_refused() {
-    let (twin, _) = list_twin();
-    let own = record(&twin.folder, Dtype::F32, TaskChoice::Default);
-    let all = lists(&twin);
+    let (checkpoint, _) = list_twin();
+    let own = record(&checkpoint.folder, Dtype::F32, TaskChoice::Default);
+    let all = lists(&checkpoint);
     let list = all.iter().find(|list| list.name == "few").unwrap();
     let moved = |what: &str, folder: PathBuf| {
         let engine = builder(folder).open().unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -943,13 +954,13 @@ fn mistakes_in_a_list_show_in_its_scores_and_a_folder_without_its_tokens_is_refu
         let copy = lied(&own, |config| config["list"][field] = value.clone());
         assert!(RecordFolder::open(&copy).is_err() || Engine::open(&copy).is_err(), "{what}");
     }
-    let without = changed(&twin, "no token", |folder| {
+    let without = changed(&checkpoint, "no token", |folder| {
         edit(&folder.join("tokenizer.json"), |json| {
             json["added_tokens"].as_array_mut().unwrap().retain(|token| token["content"] != "<|embed_token|>");
         });
     });
     let error = converted(&without, TaskChoice::Default).unwrap_err().to_string();
     assert!(error.contains("<|embed_token|>"), "{error}");
-    let error = converted(&twin.folder, TaskChoice::Named("embed".into())).unwrap_err().to_string();
+    let error = converted(&checkpoint.folder, TaskChoice::Named("embed".into())).unwrap_err().to_string();
     assert!(error.contains("projector"), "{error}");
 }

@@ -11,8 +11,8 @@ use crate::support::*;
 #[test]
 fn one_text_from_each_of_sixteen_threads_runs_as_few_passes() {
     const ROUNDS: usize = 20;
-    let twin = golden().twin("omni-small-tiny");
-    let engine = twin.engine();
+    let checkpoint = golden().checkpoint("omni-small-tiny");
+    let engine = checkpoint.engine();
     let text = |thread: usize, round: usize| Input::text(format!("thread {thread} in round {round}"));
     let want: Vec<Vec<_>> = (0..16)
         .map(|thread| (0..ROUNDS).map(|round| engine.embed_one(text(thread, round), Role::Query).unwrap()).collect())
@@ -41,8 +41,8 @@ fn one_text_from_each_of_sixteen_threads_runs_as_few_passes() {
 fn media_of_sixteen_threads_share_passes_of_their_towers() {
     const ROUNDS: usize = 8;
     for name in ["omni-small-tiny", "qwen3-omni-encoders-tiny"] {
-        let twin = golden().twin(name);
-        let engine = twin.engine();
+        let checkpoint = golden().checkpoint(name);
+        let engine = checkpoint.engine();
         // Another one for each: equal inputs would be computed once for all who ask.
         let inputs: Vec<Input> = (0..16u32)
             .map(|thread| match thread % 2 {
@@ -84,10 +84,10 @@ fn media_of_sixteen_threads_share_passes_of_their_towers() {
 
 #[test]
 fn a_result_says_where_its_time_went() {
-    let twin = golden().twin("omni-small-tiny");
+    let checkpoint = golden().checkpoint("omni-small-tiny");
     let cache = ResultCache::new(1 << 20);
-    let engine = builder(twin.record(omniburn::Dtype::F32)).cache(cache).open().unwrap();
-    let inputs = [Input::text("a red bicycle"), twin.image_named("odd")];
+    let engine = builder(checkpoint.record(omniburn::Dtype::F32)).cache(cache).open().unwrap();
+    let inputs = [Input::text("a red bicycle"), checkpoint.image_named("odd")];
     let ask = || engine.embed_with(&inputs, &Request::new(Role::Document)).unwrap();
     let first: Vec<_> = ask().into_iter().map(Result::unwrap).collect();
     for found in &first {
@@ -103,18 +103,18 @@ fn a_result_says_where_its_time_went() {
 
 #[test]
 fn queries_and_background_work_share_an_engine_and_each_keeps_its_bits() {
-    let twin = golden().twin("omni-small-tiny");
-    let engine = twin.engine();
+    let checkpoint = golden().checkpoint("omni-small-tiny");
+    let engine = checkpoint.engine();
     let query = engine.embed_one(Input::text("a red bicycle"), Role::Query).unwrap();
     let documents: Vec<Input> = (0..40).map(|i| Input::text(format!("document {i} {}", "word ".repeat(i)))).collect();
     let want = engine.embed(&documents, Role::Document).unwrap();
-    let image = engine.embed_one(twin.image_named("odd"), Role::Document).unwrap();
+    let image = engine.embed_one(checkpoint.image_named("odd"), Role::Document).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..3 {
                     assert_eq!(engine.embed(&documents, Role::Document).unwrap(), want);
-                    assert_eq!(engine.embed_one(twin.image_named("odd"), Role::Document).unwrap(), image);
+                    assert_eq!(engine.embed_one(checkpoint.image_named("odd"), Role::Document).unwrap(), image);
                 }
             });
         }
@@ -130,8 +130,8 @@ fn queries_and_background_work_share_an_engine_and_each_keeps_its_bits() {
 
 #[test]
 fn a_query_is_interactive_and_a_document_is_not_unless_told() {
-    let twin = golden().twin("omni-small-tiny");
-    let engine = twin.engine();
+    let checkpoint = golden().checkpoint("omni-small-tiny");
+    let engine = checkpoint.engine();
     let slices = || (engine.metrics().interactive.slices.count, engine.metrics().background.slices.count);
     let start = slices();
     engine.embed_one(Input::text("a"), Role::Query).unwrap();
@@ -159,8 +159,8 @@ impl std::io::Write for Lines {
 
 #[test]
 fn the_times_of_a_unit_stand_in_the_meter_and_in_its_span() {
-    let twin = golden().twin("omni-small-tiny");
-    let engine = builder(twin.record(omniburn::Dtype::F32)).time_slice(std::time::Duration::ZERO).open().unwrap();
+    let checkpoint = golden().checkpoint("omni-small-tiny");
+    let engine = builder(checkpoint.record(omniburn::Dtype::F32)).time_slice(std::time::Duration::ZERO).open().unwrap();
     engine.warm_up().unwrap();
     engine.reset_metrics();
     let lines = Lines::default();

@@ -37,7 +37,7 @@ fn assert_whole(embedded: &Embedded) {
 
 #[test]
 fn a_long_sound_is_cut_every_240_seconds_and_each_piece_is_what_it_is_alone() {
-    let engine = golden().twin("omni-small-tiny").engine();
+    let engine = golden().checkpoint("omni-small-tiny").engine();
     let samples = tune(490);
     let whole = embed(&engine, Input::audio_samples(samples.clone(), RATE));
     let spans: Vec<(f64, f64)> = whole.segments.iter().map(|s| (s.span.start_s, s.span.end_s)).collect();
@@ -54,7 +54,7 @@ fn a_long_sound_is_cut_every_240_seconds_and_each_piece_is_what_it_is_alone() {
 
 #[test]
 fn a_tail_without_a_mel_frame_is_no_segment() {
-    let engine = golden().twin("omni-small-tiny").engine();
+    let engine = golden().checkpoint("omni-small-tiny").engine();
     for (extra, count) in [(1, 1), (200, 2)] {
         let mut samples = tune(240);
         samples.extend(tune(1).into_iter().take(extra));
@@ -66,11 +66,11 @@ fn a_tail_without_a_mel_frame_is_no_segment() {
 
 #[test]
 fn a_long_sound_keeps_its_bits_and_those_of_its_neighbours() {
-    let engine = golden().twin("omni-nano-tiny").engine();
+    let engine = golden().checkpoint("omni-nano-tiny").engine();
     let inputs = [
         Input::text("a red bicycle"),
         Input::audio_samples(tune(250), RATE),
-        golden().twin("omni-nano-tiny").sound("mixed"),
+        golden().checkpoint("omni-nano-tiny").audio("mixed"),
     ];
     let together = engine.embed(&inputs, Role::Document).unwrap();
     for (input, together) in inputs.iter().zip(&together) {
@@ -81,7 +81,7 @@ fn a_long_sound_keeps_its_bits_and_those_of_its_neighbours() {
 
 #[test]
 fn a_sound_that_breaks_in_a_later_segment_has_no_vector_and_costs_no_other() {
-    let engine = golden().twin("omni-small-tiny").engine();
+    let engine = golden().checkpoint("omni-small-tiny").engine();
     let mut broken = tune(300);
     broken[290 * RATE as usize] = f32::NAN;
     let inputs = [Input::text("before"), Input::audio_samples(broken, RATE), Input::text("after")];
@@ -115,7 +115,7 @@ fn animation(images: &[RgbaImage], seconds: u64) -> Vec<u8> {
 
 #[test]
 fn a_long_video_is_cut_the_same_way_and_shows_what_is_seen_at_each_time() {
-    let engine = golden().twin("omni-small-tiny").engine();
+    let engine = golden().checkpoint("omni-small-tiny").engine();
     let images: Vec<RgbaImage> = (0..3).map(image).collect();
     let video = Input::video_bytes(animation(&images, 100));
     let request = Request::new(Role::Document).frames(4);
@@ -138,8 +138,8 @@ fn a_long_video_is_cut_the_same_way_and_shows_what_is_seen_at_each_time() {
 
 #[test]
 fn the_number_of_frames_is_the_requests_then_the_records() {
-    let twin = golden().twin("omni-small-tiny");
-    let engine = twin.engine();
+    let checkpoint = golden().checkpoint("omni-small-tiny");
+    let engine = checkpoint.engine();
     let images: Vec<RgbaImage> = (0..4).map(image).collect();
     let video = Input::video_bytes(animation(&images, 1));
     let tokens = |request: Request| {

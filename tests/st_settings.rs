@@ -1,4 +1,4 @@
-//! Settings of sentence-transformers: the files of each case over the twin give the vectors that the library gives.
+//! Settings of sentence-transformers: the files of each case over the checkpoint give the vectors that the library gives.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -13,18 +13,18 @@ const NAME: &str = "qwen25-omni-tiny";
 /// The text behind every item of the manifest but those of the style `e5`.
 const ASKED: &str = "\nSummarize the above {} in one word:";
 
-/// This twin of every set.
-fn twins() -> Vec<Twin> {
+/// This checkpoint of every set.
+fn checkpoints() -> Vec<Checkpoint> {
     let there = |set: &&Set| set.refs.join(format!("{NAME}.json")).is_file();
-    let found: Vec<Twin> = sets().iter().filter(there).map(|set| set.twin(NAME)).collect();
+    let found: Vec<Checkpoint> = sets().iter().filter(there).map(|set| set.checkpoint(NAME)).collect();
     assert!(!found.is_empty());
     found
 }
 
 /// A changed copy of the checkpoint.
-fn changed(twin: &Twin, change: impl FnOnce(&Path)) -> PathBuf {
+fn changed(checkpoint: &Checkpoint, change: impl FnOnce(&Path)) -> PathBuf {
     let copy = scratch().join(format!("thinker-{}", next()));
-    copy_folder(&twin.folder, &copy);
+    copy_folder(&checkpoint.folder, &copy);
     join_shards(&copy);
     change(&copy);
     copy
@@ -78,30 +78,37 @@ fn pooling(folder: &Path, field: &str) {
 }
 
 /// An item of the manifest that is a text or one medium.
-fn item(twin: &Twin, case: &Value) -> Option<Input> {
+fn item(checkpoint: &Checkpoint, case: &Value) -> Option<Input> {
     Some(match str_of(&case["kind"]) {
         "text" => Input::text(str_of(&case["text"])),
-        "image" => twin.image(case),
-        "video" => case["fps"].as_f64().into_iter().fold(twin.clip(case), Input::frame_rate),
+        "image" => checkpoint.image(case),
+        "video" => case["fps"].as_f64().into_iter().fold(checkpoint.clip(case), Input::frame_rate),
         "audio" => match case["files"].as_array().unwrap().as_slice() {
-            [file] => Input::audio_file(twin.media.join(str_of(file))),
+            [file] => Input::audio_file(checkpoint.media.join(str_of(file))),
             _ => return None,
         },
-        "mixed" if case["name"] == "audio+image+text" => {
-            Input::parts([twin.sound("second"), twin.image_named("odd"), Input::text(twin.text_named("plain"))])
-        }
+        "mixed" if case["name"] == "audio+image+text" => Input::parts([
+            checkpoint.audio("second"),
+            checkpoint.image_named("odd"),
+            Input::text(checkpoint.text_named("plain")),
+        ]),
         _ => return None,
     })
 }
 
-fn compared(engine: &Engine, twin: &Twin, what: &str, cases: &[(Input, Role, &Value, &str)]) {
+fn compared(engine: &Engine, checkpoint: &Checkpoint, what: &str, cases: &[(Input, Role, &Value, &str)]) {
     let mut worst = Worst::default();
     for (input, role, case, tensor) in cases {
         let name = format!("{what} {} {}", case["kind"], case["name"]);
         let got = engine.embed_with(std::slice::from_ref(input), &Request::new(*role)).unwrap().swap_remove(0);
         let got = got.unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(got.tokens, ids_of(&case["input_ids"]).len(), "{name}");
-        worst.see(compare(&name, got.embedding.as_slice(), &twin.tensor(str_of(&case[*tensor])), embedding_bound()));
+        worst.see(compare(
+            &name,
+            got.embedding.as_slice(),
+            &checkpoint.tensor(str_of(&case[*tensor])),
+            embedding_bound(),
+        ));
     }
     worst.report(what);
 }
@@ -110,17 +117,17 @@ fn compared(engine: &Engine, twin: &Twin, what: &str, cases: &[(Input, Role, &Va
 /// prompts, by a tokenizer that ends every text, or by a chat template.
 #[test]
 fn prompts_without_a_question_end_in_the_token_that_is_pooled() {
-    for twin in twins() {
-        let by_prompts = changed(&twin, |folder| prompts(folder, "Query: ", ""));
-        let by_tokenizer = changed(&twin, |folder| {
+    for checkpoint in checkpoints() {
+        let by_prompts = changed(&checkpoint, |folder| prompts(folder, "Query: ", ""));
+        let by_tokenizer = changed(&checkpoint, |folder| {
             prompts(folder, "Query: ", "");
             end_texts(folder);
         });
-        let by_template = changed(&twin, |folder| {
+        let by_template = changed(&checkpoint, |folder| {
             prompts(folder, "Query: ", "");
             std::fs::write(folder.join("chat_template.jinja"), "{{ messages }}assistant\n<|endoftext|>").unwrap();
         });
-        let cases: Vec<(Input, Role, &Value, &str)> = twin
+        let cases: Vec<(Input, Role, &Value, &str)> = checkpoint
             .cases
             .iter()
             .filter(|case| case["style"] == "e5")
@@ -128,51 +135,51 @@ fn prompts_without_a_question_end_in_the_token_that_is_pooled() {
                 let role = if str_of(&case["name"]).ends_with("query") { Role::Query } else { Role::Document };
                 let input = match str_of(&case["kind"]) {
                     "text" => Input::text(str_of(&case["text"])),
-                    _ => twin.image_named("odd"),
+                    _ => checkpoint.image_named("odd"),
                 };
                 (input, role, case, "embedding")
             })
             .collect();
         assert!(cases.len() > 6, "{}", cases.len());
         for (what, folder) in [("prompts", by_prompts), ("tokenizer", by_tokenizer), ("template", by_template)] {
-            compared(&engine_of(&folder), &twin, what, &cases);
+            compared(&engine_of(&folder), &checkpoint, what, &cases);
             let said = said(&folder);
             assert!(said.contains("asks for nothing"), "{said}");
         }
-        let said = said(&twin.folder);
+        let said = said(&checkpoint.folder);
         assert!(said.contains("asks for a summary in one word behind the parts"), "{said}");
         // A template that asks wins over prompts.
-        let asks = changed(&twin, |folder| {
+        let asks = changed(&checkpoint, |folder| {
             prompts(folder, "", "");
             let text = "{{ messages }}\nSummarize the above text in one word:";
             edit(&folder.join("tokenizer_config.json"), |file| {
                 file["chat_template"] = json!([{"name": "sentence_transformers", "template": text}]);
             });
         });
-        let plain = twin.cases("text").find(|case| case["name"] == "plain").unwrap();
-        let input = item(&twin, plain).unwrap();
-        compared(&engine_of(&asks), &twin, "a template that asks", &[(input, Role::None, plain, "embedding")]);
+        let plain = checkpoint.cases("text").find(|case| case["name"] == "plain").unwrap();
+        let input = item(&checkpoint, plain).unwrap();
+        compared(&engine_of(&asks), &checkpoint, "a template that asks", &[(input, Role::None, plain, "embedding")]);
     }
 }
 
 /// The mean of all rows, and the same with rows that see later ones, as Omni-Embed-Nemotron means it.
 #[test]
 fn means_of_rows_in_one_direction_and_in_both_equal_the_reference() {
-    for twin in twins() {
-        let mean = changed(&twin, |folder| pooling(folder, "pooling_mode_mean_tokens"));
+    for checkpoint in checkpoints() {
+        let mean = changed(&checkpoint, |folder| pooling(folder, "pooling_mode_mean_tokens"));
         let asked = |case: &&Value| case["style"] == "lco";
-        let of = |case| Some((item(&twin, case)?, Role::None, case, "embedding_mean"));
-        let cases: Vec<_> = twin.cases.iter().filter(asked).filter_map(of).collect();
+        let of = |case| Some((item(&checkpoint, case)?, Role::None, case, "embedding_mean"));
+        let cases: Vec<_> = checkpoint.cases.iter().filter(asked).filter_map(of).collect();
         assert!(cases.len() > 30, "{}", cases.len());
-        compared(&engine_of(&mean), &twin, "means", &cases);
+        compared(&engine_of(&mean), &checkpoint, "means", &cases);
 
-        let nemotron = changed(&twin, |folder| {
+        let nemotron = changed(&checkpoint, |folder| {
             pooling(folder, "pooling_mode_mean_tokens");
             edit(&folder.join("config.json"), |config| config["model_type"] = "nvomniembed".into());
         });
         // It asks no question by itself: the manifest's stands behind as one more text.
         let with_question = |case: &'_ Value| {
-            let own = item(&twin, case)?;
+            let own = item(&checkpoint, case)?;
             let kind = match str_of(&case["kind"]) {
                 "mixed" => "audio",
                 kind => kind,
@@ -181,11 +188,11 @@ fn means_of_rows_in_one_direction_and_in_both_equal_the_reference() {
         };
         let both = |case: &&Value| case["embedding_bidirectional_mean"].is_string();
         let of = |case| Some((with_question(case)?, Role::None, case, "embedding_bidirectional_mean"));
-        let cases: Vec<_> = twin.cases.iter().filter(both).filter_map(of).collect();
+        let cases: Vec<_> = checkpoint.cases.iter().filter(both).filter_map(of).collect();
         assert!(cases.len() > 15, "{}", cases.len());
-        compared(&engine_of(&nemotron), &twin, "means in both directions", &cases);
+        compared(&engine_of(&nemotron), &checkpoint, "means in both directions", &cases);
         // The direction is a switch of the configuration.
-        let causal = changed(&twin, |folder| {
+        let causal = changed(&checkpoint, |folder| {
             pooling(folder, "pooling_mode_mean_tokens");
             edit(&folder.join("config.json"), |config| {
                 config["model_type"] = "nvomniembed".into();
@@ -193,10 +200,10 @@ fn means_of_rows_in_one_direction_and_in_both_equal_the_reference() {
             });
         });
         let of = |case: &&Value| case["kind"] == "text" && case["style"] == "lco";
-        let case = twin.cases.iter().find(of).unwrap();
+        let case = checkpoint.cases.iter().find(of).unwrap();
         let case = [(with_question(case).unwrap(), Role::None, case, "embedding_mean")];
-        compared(&engine_of(&causal), &twin, "means in one direction", &case);
-        let last = changed(&twin, |folder| {
+        compared(&engine_of(&causal), &checkpoint, "means in one direction", &case);
+        let last = changed(&checkpoint, |folder| {
             edit(&folder.join("config.json"), |config| config["model_type"] = "nvomniembed".into());
         });
         let error = converted(&last).unwrap_err().to_string();
@@ -206,8 +213,8 @@ fn means_of_rows_in_one_direction_and_in_both_equal_the_reference() {
 
 #[test]
 fn a_whole_qwen_omni_is_read_as_its_thinker_and_the_rest_is_left_aside_with_the_reason() {
-    let twin = golden().twin(NAME);
-    let whole = changed(&twin, |folder| {
+    let checkpoint = golden().checkpoint(NAME);
+    let whole = changed(&checkpoint, |folder| {
         edit(&folder.join("config.json"), |config| {
             let thinker = config.take();
             *config =
@@ -227,7 +234,7 @@ fn a_whole_qwen_omni_is_read_as_its_thinker_and_the_rest_is_left_aside_with_the_
             std::fs::remove_file(folder.join(file)).unwrap();
         }
     });
-    let own = record(&twin.folder, Dtype::F32, TaskChoice::Default);
+    let own = record(&checkpoint.folder, Dtype::F32, TaskChoice::Default);
     let (out, report) = converted(&whole).unwrap();
     for entry in std::fs::read_dir(&own).unwrap().flatten() {
         if entry.path().extension().is_some_and(|ending| ending == "bpk") {
@@ -245,15 +252,15 @@ fn a_whole_qwen_omni_is_read_as_its_thinker_and_the_rest_is_left_aside_with_the_
     assert!(reason("audio_bos_eos_token").contains("ends of audio"));
     assert_eq!(report.dropped.len(), 4);
     let [one, other] = [&own, &out].map(|record| builder(record.clone()).open().unwrap());
-    let ask = |engine: &Engine| engine.embed_one(twin.image_named("odd"), Role::None).unwrap();
+    let ask = |engine: &Engine| engine.embed_one(checkpoint.image_named("odd"), Role::None).unwrap();
     assert_eq!(ask(&one), ask(&other));
 }
 
 /// A text that is cut keeps the question and the row that is pooled.
 #[test]
 fn a_text_that_is_cut_keeps_what_stands_behind_it() {
-    let twin = golden().twin(NAME);
-    let short = changed(&twin, |folder| {
+    let checkpoint = golden().checkpoint(NAME);
+    let short = changed(&checkpoint, |folder| {
         edit(&folder.join("tokenizer_config.json"), |file| file["model_max_length"] = 120.into());
     });
     let engine = engine_of(&short);
@@ -268,10 +275,10 @@ fn a_text_that_is_cut_keeps_what_stands_behind_it() {
 
 #[test]
 fn an_instruction_takes_the_place_of_the_question() {
-    let twin = golden().twin(NAME);
-    let engine = builder(record(&twin.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
+    let checkpoint = golden().checkpoint(NAME);
+    let engine = builder(record(&checkpoint.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
     let ask = |request: &Request| {
-        let found = engine.embed_with(&[twin.sound("second")], request).unwrap().swap_remove(0).unwrap();
+        let found = engine.embed_with(&[checkpoint.audio("second")], request).unwrap().swap_remove(0).unwrap();
         assert_eq!(found.modality, Modality::Audio);
         found
     };

@@ -23,8 +23,8 @@ const LEAST: usize = 16;
 /// The work of one process: warm up to so many rows, then texts of all lengths within them.
 fn work(device: &str, most: usize, folder: &str) -> Value {
     let spec: BackendSpec = device.parse().unwrap();
-    let twin = golden().twin("omni-nano-tiny");
-    let mut builder = Engine::builder(twin.record(Dtype::F32)).device(spec).dtype(Dtype::F32);
+    let checkpoint = golden().checkpoint("omni-nano-tiny");
+    let mut builder = Engine::builder(checkpoint.record(Dtype::F32)).device(spec).dtype(Dtype::F32);
     builder = builder.modalities([Modality::Text]);
     if !folder.is_empty() {
         builder = builder.tuning(folder);

@@ -27,23 +27,23 @@ const SIGLIP2: &str = "siglip2-tiny";
 const ALL: [&str; 3] = [SIGLIP, CLIP, SIGLIP2];
 
 /// The models of every set; ours holds all.
-fn twins() -> Vec<Twin> {
+fn checkpoints() -> Vec<Checkpoint> {
     let there = |set: &Set, name: &str| set.refs.join(format!("{name}.json")).is_file();
     let all = sets().into_iter().flat_map(|set| {
         let names: Vec<&str> = ALL.into_iter().filter(|name| there(&set, name)).collect();
-        names.into_iter().map(move |name| set.twin(name)).collect::<Vec<Twin>>()
+        names.into_iter().map(move |name| set.checkpoint(name)).collect::<Vec<Checkpoint>>()
     });
-    let all: Vec<Twin> = all.collect();
-    assert!(ALL.iter().all(|name| all.iter().any(|twin| twin.name == *name)));
+    let all: Vec<Checkpoint> = all.collect();
+    assert!(ALL.iter().all(|name| all.iter().any(|checkpoint| checkpoint.name == *name)));
     all
 }
 
-fn record_of(twin: &Twin, dtype: Dtype) -> PathBuf {
-    record(&twin.folder, dtype, TaskChoice::Default)
+fn record_of(checkpoint: &Checkpoint, dtype: Dtype) -> PathBuf {
+    record(&checkpoint.folder, dtype, TaskChoice::Default)
 }
 
-fn engine_of(twin: &Twin) -> Engine {
-    builder(record_of(twin, Dtype::F32)).open().expect("a fresh record opens")
+fn engine_of(checkpoint: &Checkpoint) -> Engine {
+    builder(record_of(checkpoint, Dtype::F32)).open().expect("a fresh record opens")
 }
 
 /// As the references embed: what is too long is cut at its end.
@@ -95,48 +95,48 @@ fn pixels(path: &Path, how: &SquarePreprocess) -> Vec<f32> {
 
 #[test]
 fn ids_are_those_of_the_reference() {
-    for twin in twins() {
-        let record = open(&record_of(&twin, Dtype::F32));
+    for checkpoint in checkpoints() {
+        let record = open(&record_of(&checkpoint, Dtype::F32));
         let family = &record.header().family;
         let tokenizer = TextTokenizer::from_file(&record.tokenizer_path()).unwrap();
         let end = tokenizer.trailing_specials().first().copied();
         let mut seen = 0;
-        for case in twin.cases("text") {
+        for case in checkpoint.cases("text") {
             let cut = tokenizer.text_ids("", str_of(&case["text"]), family.max_tokens(), Truncation::Right).unwrap();
             let ids = family.text_rule().apply(cut.ids, family.max_tokens(), end);
-            assert_eq!(ids, ids_of(&case["input_ids"]), "{}, {}", twin.name, case["name"]);
+            assert_eq!(ids, ids_of(&case["input_ids"]), "{}, {}", checkpoint.name, case["name"]);
             seen += 1;
         }
-        assert!(seen > 10, "{}: {seen} texts", twin.name);
+        assert!(seen > 10, "{}: {seen} texts", checkpoint.name);
     }
 }
 
 #[test]
 fn pixels_are_those_of_the_reference_to_the_bit() {
-    for twin in twins() {
-        let how = square_of(&open(&record_of(&twin, Dtype::F32)));
+    for checkpoint in checkpoints() {
+        let how = square_of(&open(&record_of(&checkpoint, Dtype::F32)));
         let mut seen = 0;
-        for case in twin.cases("image") {
+        for case in checkpoint.cases("image") {
             let Some(want) = case["pixel_values"].as_str() else { continue };
-            let got = pixels(&twin.media.join(str_of(&case["file"])), &how);
-            let other = got.iter().zip(&twin.tensor(want)).filter(|(got, want)| got != want).count();
-            assert_eq!(other, 0, "{}, {}: of {} values", twin.name, case["name"], got.len());
+            let got = pixels(&checkpoint.media.join(str_of(&case["file"])), &how);
+            let other = got.iter().zip(&checkpoint.tensor(want)).filter(|(got, want)| got != want).count();
+            assert_eq!(other, 0, "{}, {}: of {} values", checkpoint.name, case["name"], got.len());
             seen += 1;
         }
-        assert!(seen > 0, "{}: nothing was compared", twin.name);
+        assert!(seen > 0, "{}: nothing was compared", checkpoint.name);
     }
 }
 
 #[test]
 fn images_and_logits_equal_the_reference() {
-    for twin in twins() {
-        let engine = engine_of(&twin);
+    for checkpoint in checkpoints() {
+        let engine = engine_of(&checkpoint);
         let (mut vectors, mut logits) = (Worst::default(), Worst::default());
         let mut images = Vec::new();
-        for case in twin.cases("image") {
-            let got = engine.embed_with(&[twin.image(case)], &request()).unwrap().swap_remove(0).unwrap();
-            let want = twin.tensor(str_of(&case["embedding"]));
-            let name = format!("{}, {}", twin.name, case["name"]);
+        for case in checkpoint.cases("image") {
+            let got = engine.embed_with(&[checkpoint.image(case)], &request()).unwrap().swap_remove(0).unwrap();
+            let want = checkpoint.tensor(str_of(&case["embedding"]));
+            let name = format!("{}, {}", checkpoint.name, case["name"]);
             if let Some(patches) = case["patches"].as_u64() {
                 assert_eq!(got.tokens as u64, patches, "{name}");
             }
@@ -144,7 +144,7 @@ fn images_and_logits_equal_the_reference() {
             images.push(got.embedding);
         }
         let similarity = engine.header().family.similarity().expect("all families have one");
-        let texts: Vec<Embedding> = twin.cases("text").map(|case| embed(&engine, text_of(case))).collect();
+        let texts: Vec<Embedding> = checkpoint.cases("text").map(|case| embed(&engine, text_of(case))).collect();
         let dot = |a: &Embedding, b: &Embedding| -> f64 {
             a.as_slice().iter().zip(b.as_slice()).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
         };
@@ -152,26 +152,26 @@ fn images_and_logits_equal_the_reference() {
             .iter()
             .flat_map(|text| images.iter().map(|image| similarity.logit(dot(text, image)) as f32).collect::<Vec<_>>())
             .collect();
-        let tensor = twin.cases("logits").next().map(|case| str_of(&case["tensor"]).to_owned()).expect("logits");
+        let tensor = checkpoint.cases("logits").next().map(|case| str_of(&case["tensor"]).to_owned()).expect("logits");
         // A cosine of unit vectors that are each within a bound, times the scale.
         let bound = similarity.logit_scale.exp() as f32 * embedding_bound();
-        logits.see(compare(&format!("{}, logits", twin.name), &got, &twin.tensor(&tensor), bound));
-        vectors.report(&format!("{}, images", twin.name));
-        logits.report(&format!("{}, logits (bound {bound:.1e})", twin.name));
+        logits.see(compare(&format!("{}, logits", checkpoint.name), &got, &checkpoint.tensor(&tensor), bound));
+        vectors.report(&format!("{}, images", checkpoint.name));
+        logits.report(&format!("{}, logits (bound {bound:.1e})", checkpoint.name));
     }
 }
 
 #[test]
 fn items_have_the_same_bits_in_any_company_and_any_steps() {
-    for twin in twins() {
-        let engine = engine_of(&twin);
-        let short = builder(record_of(&twin, Dtype::F32)).time_slice(Duration::from_micros(1)).open().unwrap();
+    for checkpoint in checkpoints() {
+        let engine = engine_of(&checkpoint);
+        let short = builder(record_of(&checkpoint, Dtype::F32)).time_slice(Duration::from_micros(1)).open().unwrap();
         let mut inputs: Vec<Input> = Vec::new();
-        for (image, text) in twin.cases("image").zip(twin.cases("text")) {
-            inputs.push(twin.image(image));
+        for (image, text) in checkpoint.cases("image").zip(checkpoint.cases("text")) {
+            inputs.push(checkpoint.image(image));
             inputs.push(text_of(text));
         }
-        inputs.push(twin.image_named("odd"));
+        inputs.push(checkpoint.image_named("odd"));
         let alone: Vec<Vec<f32>> = inputs.iter().map(|input| embed(&engine, input.clone()).into_vec()).collect();
         let request = request().priority(Priority::Background);
         for engine in [&engine, &short] {
@@ -182,7 +182,7 @@ fn items_have_the_same_bits_in_any_company_and_any_steps() {
                 let got = engine.embed_with(&together, &request).unwrap();
                 let got: Vec<Vec<f32>> = got.into_iter().map(|found| found.unwrap().embedding.into_vec()).collect();
                 let want: Vec<Vec<f32>> = order.iter().map(|&at| alone[at].clone()).collect();
-                same(&twin.name, &got, &want);
+                same(&checkpoint.name, &got, &want);
             }
         }
     }
@@ -190,25 +190,26 @@ fn items_have_the_same_bits_in_any_company_and_any_steps() {
 
 #[test]
 fn a_video_is_the_mean_of_its_frames() {
-    for twin in twins() {
-        let engine = engine_of(&twin);
+    for checkpoint in checkpoints() {
+        let engine = engine_of(&checkpoint);
         assert!(engine.header().family.takes(Modality::Video));
         let names = ["odd", "square", "wide", "alpha"];
-        let frames: Vec<PathBuf> = names.iter().map(|name| twin.media.join(format!("images/{name}.png"))).collect();
+        let frames: Vec<PathBuf> =
+            names.iter().map(|name| checkpoint.media.join(format!("images/{name}.png"))).collect();
         let video = embed(&engine, Input::video_frame_files(frames.clone()));
         let mut sum = vec![0.0f32; video.as_slice().len()];
         for name in names {
-            let image = embed(&engine, twin.image_named(name));
+            let image = embed(&engine, checkpoint.image_named(name));
             sum.iter_mut().zip(image.as_slice()).for_each(|(sum, value)| *sum += value);
         }
         let length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
         let mean: Vec<f32> = sum.iter().map(|value| value / length).collect();
-        compare(&twin.name, video.as_slice(), &mean, 1e-6);
+        compare(&checkpoint.name, video.as_slice(), &mean, 1e-6);
         // A video of one frame is that image, and frames that are held are those that are read.
         let one = embed(&engine, Input::video_frame_files(vec![frames[0].clone()]));
-        assert_eq!(one, embed(&engine, twin.image_named("odd")), "{}", twin.name);
+        assert_eq!(one, embed(&engine, checkpoint.image_named("odd")), "{}", checkpoint.name);
         let held = frames.iter().map(|path| decode_image_file(path).unwrap()).collect();
-        assert_eq!(video, embed(&engine, Input::video_frames(held)), "{}", twin.name);
+        assert_eq!(video, embed(&engine, Input::video_frames(held)), "{}", checkpoint.name);
         let audio = Input::audio_samples(vec![0.25; 16_000], 16_000);
         let refused = engine.embed_with(&[audio], &request()).unwrap().swap_remove(0).unwrap_err();
         assert_eq!(refused.kind().name(), "modality_absent", "{refused}");
@@ -217,14 +218,14 @@ fn a_video_is_the_mean_of_its_frames() {
 
 #[test]
 fn images_in_other_types_are_near_the_reference() {
-    for twin in twins() {
+    for checkpoint in checkpoints() {
         for (dtype, least) in [(Dtype::Bf16, 0.999), (Dtype::Int8, 0.99)] {
-            let engine = builder(record_of(&twin, dtype)).open().unwrap();
-            for case in twin.cases("image") {
-                let got = embed(&engine, twin.image(case));
-                let want = twin.tensor(str_of(&case["embedding"]));
-                let cosine = distance(&twin.name, got.as_slice(), &want).cosine;
-                assert!(cosine > least, "{} in {dtype}, {}: {cosine}", twin.name, case["name"]);
+            let engine = builder(record_of(&checkpoint, dtype)).open().unwrap();
+            for case in checkpoint.cases("image") {
+                let got = embed(&engine, checkpoint.image(case));
+                let want = checkpoint.tensor(str_of(&case["embedding"]));
+                let cosine = distance(&checkpoint.name, got.as_slice(), &want).cosine;
+                assert!(cosine > least, "{} in {dtype}, {}: {cosine}", checkpoint.name, case["name"]);
             }
         }
     }
@@ -232,17 +233,17 @@ fn images_in_other_types_are_near_the_reference() {
 
 #[test]
 fn the_logits_formula_stands_in_the_record_and_is_told() {
-    for twin in twins() {
-        let record = open(&record_of(&twin, Dtype::F32));
+    for checkpoint in checkpoints() {
+        let record = open(&record_of(&checkpoint, Dtype::F32));
         let header = record.header();
         let similarity: Similarity = header.family.similarity().unwrap();
         let words = header.family.words(&header.preprocess);
         let told = words.iter().find(|(name, _)| *name == "similarity").map(|(_, words)| words.clone());
         let scale = format!("{:.4} x cosine", similarity.logit_scale.exp());
         assert!(told.as_ref().is_some_and(|told| told.contains(&scale)), "{told:?}, wanted {scale}");
-        assert_eq!(similarity.logit_bias.is_some(), twin.name != CLIP);
+        assert_eq!(similarity.logit_bias.is_some(), checkpoint.name != CLIP);
         // As the checkpoint has it.
-        let bytes = std::fs::read(twin.folder.join("model.safetensors")).unwrap();
+        let bytes = std::fs::read(checkpoint.folder.join("model.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let stored = file.tensor("logit_scale").unwrap();
         let value = match stored.data() {
@@ -250,7 +251,7 @@ fn the_logits_formula_stands_in_the_record_and_is_told() {
             &[a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
             other => panic!("{} bytes", other.len()),
         };
-        assert_eq!(similarity.logit_scale, f64::from(value), "{}", twin.name);
+        assert_eq!(similarity.logit_scale, f64::from(value), "{}", checkpoint.name);
         let config = serde_json::to_value(&header.family).unwrap();
         assert!(config["config"]["similarity"]["logit_scale"].is_number(), "{config}");
     }
@@ -258,8 +259,8 @@ fn the_logits_formula_stands_in_the_record_and_is_told() {
 
 #[test]
 fn operations_of_an_image_are_those_of_its_layers() {
-    for twin in twins() {
-        let record = open(&record_of(&twin, Dtype::F32));
+    for checkpoint in checkpoints() {
+        let record = open(&record_of(&checkpoint, Dtype::F32));
         let family = &record.header().family;
         let image = family.flops(&Shape::Pixels { count: 1 }).expect("an image goes in");
         assert_eq!(family.flops(&Shape::Pixels { count: 3 }), Some(3 * image));
@@ -267,15 +268,15 @@ fn operations_of_an_image_are_those_of_its_layers() {
         let size = |name: &str| config["config"]["vision"][name].as_u64().unwrap();
         let (hidden, inner, layers, patch) = (size("hidden"), size("inner"), size("layers"), size("patch_px"));
         let patches = (size("image_size") / patch).pow(2);
-        let rows = patches + u64::from(twin.name == CLIP);
+        let rows = patches + u64::from(checkpoint.name == CLIP);
         let embedding = 2 * patches * 3 * patch * patch * hidden;
         let layer = 2 * rows * (4 * hidden * hidden + 2 * hidden * inner) + 4 * rows * rows * hidden;
         // What makes one vector of the rows is the rest.
         let most = embedding + layers * layer;
-        assert!((most + 1..most * 5 / 4).contains(&image), "{}: {image}, {most} without the head", twin.name);
+        assert!((most + 1..most * 5 / 4).contains(&image), "{}: {image}, {most} without the head", checkpoint.name);
         let alive = family.activations();
-        assert_eq!((alive.image > 0, alive.patch.values > 0), (twin.name != SIGLIP2, twin.name == SIGLIP2));
-        if twin.name == SIGLIP2 {
+        assert_eq!((alive.image > 0, alive.patch.values > 0), (checkpoint.name != SIGLIP2, checkpoint.name == SIGLIP2));
+        if checkpoint.name == SIGLIP2 {
             // An image of half as many patches is less than half of it.
             let half = Shape::Patches { groups: 1, patches: patches as usize / 2, tokens: 0 };
             assert!(family.flops(&half).unwrap() * 2 < image);
@@ -284,9 +285,9 @@ fn operations_of_an_image_are_those_of_its_layers() {
 }
 
 /// A changed copy of a checkpoint.
-fn changed(twin: &Twin, what: &str, change: impl FnOnce(&Path)) -> PathBuf {
-    let copy = scratch().join(format!("towers-{}-{}-{}", twin.name, what.replace([' ', '/'], "-"), next()));
-    copy_folder(&twin.folder, &copy);
+fn changed(checkpoint: &Checkpoint, what: &str, change: impl FnOnce(&Path)) -> PathBuf {
+    let copy = scratch().join(format!("towers-{}-{}-{}", checkpoint.name, what.replace([' ', '/'], "-"), next()));
+    copy_folder(&checkpoint.folder, &copy);
     change(&copy);
     copy
 }
@@ -335,29 +336,29 @@ fn with_tensor(folder: &Path, name: &str, value: impl Fn(usize, f32) -> f32) {
 /// Every mistake moves a vector by more than ten tolerances: the comparisons above can fail.
 #[test]
 fn mistakes_in_a_folder_show_in_its_vectors() {
-    for twin in ALL.map(|name| golden().twin(name)) {
+    for checkpoint in ALL.map(|name| golden().checkpoint(name)) {
         let moved = |what: &str, kind: &str, folder: PathBuf| {
-            let record = converted(&folder).unwrap_or_else(|error| panic!("{}, {what}: {error}", twin.name));
+            let record = converted(&folder).unwrap_or_else(|error| panic!("{}, {what}: {error}", checkpoint.name));
             let engine = builder(record).open().unwrap();
-            let far = twin.cases(kind).map(|case| {
-                let input = if kind == "text" { text_of(case) } else { twin.image(case) };
-                distance(what, embed(&engine, input).as_slice(), &twin.tensor(str_of(&case["embedding"]))).max_abs
+            let far = checkpoint.cases(kind).map(|case| {
+                let input = if kind == "text" { text_of(case) } else { checkpoint.image(case) };
+                distance(what, embed(&engine, input).as_slice(), &checkpoint.tensor(str_of(&case["embedding"]))).max_abs
             });
             let far = far.fold(0.0, f32::max) / embedding_bound();
-            println!("{}: {what} moves a vector by {far:.0} tolerances", twin.name);
-            assert!(far > 10.0, "{}: {what} moves a vector by {far:.1} tolerances", twin.name);
+            println!("{}: {what} moves a vector by {far:.0} tolerances", checkpoint.name);
+            assert!(far > 10.0, "{}: {what} moves a vector by {far:.1} tolerances", checkpoint.name);
         };
         let json = |what: &str, kind: &str, file: &str, pointer: &str, value: Value| {
-            let folder = changed(&twin, what, |folder| {
+            let folder = changed(&checkpoint, what, |folder| {
                 edit(&folder.join(file), |json| *json.pointer_mut(pointer).expect(pointer) = value);
             });
             moved(what, kind, folder);
         };
         let tensor = |what: &str, kind: &str, name: &str, value: &dyn Fn(usize, f32) -> f32| {
-            moved(what, kind, changed(&twin, what, |folder| with_tensor(folder, name, value)));
+            moved(what, kind, changed(&checkpoint, what, |folder| with_tensor(folder, name, value)));
         };
         let (config, processor) = ("config.json", "preprocessor_config.json");
-        let act = if twin.name == CLIP { "gelu" } else { "quick_gelu" };
+        let act = if checkpoint.name == CLIP { "gelu" } else { "quick_gelu" };
         for (tower, kind) in [("text", "text"), ("vision", "image")] {
             let field = |name: &str| format!("/{tower}_config/{name}");
             json(&format!("another GELU, {tower}"), kind, config, &field("hidden_act"), act.into());
@@ -368,12 +369,12 @@ fn mistakes_in_a_folder_show_in_its_vectors() {
         }
         tensor("no bias of the norm behind the layers", "image", "vision_model.post_layernorm.bias", &|_, _| 0.0);
         tensor("no bias of the last norm of texts", "text", "text_model.final_layer_norm.bias", &|_, _| 0.0);
-        json("another filter", "image", processor, "/resample", if twin.name == SIGLIP2 { 3 } else { 2 }.into());
+        json("another filter", "image", processor, "/resample", if checkpoint.name == SIGLIP2 { 3 } else { 2 }.into());
         json("another mean of green", "image", processor, "/image_mean/1", 0.51.into());
         json("another deviation of blue", "image", processor, "/image_std/2", 0.49.into());
-        if twin.name == CLIP {
+        if checkpoint.name == CLIP {
             json("a longer shorter side", "image", processor, "/size/shortest_edge", 56.into());
-            let folder = changed(&twin, "nothing cut out", |folder| {
+            let folder = changed(&checkpoint, "nothing cut out", |folder| {
                 edit(&folder.join(processor), |json| {
                     json["do_center_crop"] = false.into();
                     json["size"] = serde_json::json!({"height": 48, "width": 48});
@@ -384,10 +385,10 @@ fn mistakes_in_a_folder_show_in_its_vectors() {
             tensor("no bias of the first norm", "image", "vision_model.pre_layrnorm.bias", &|_, _| 0.0);
         } else {
             tensor("no bias of the head's norm", "image", "vision_model.head.layernorm.bias", &|_, _| 0.0);
-            let other = if twin.name == SIGLIP { "</s>" } else { "<mask>" };
+            let other = if checkpoint.name == SIGLIP { "</s>" } else { "<mask>" };
             json("another padding", "text", "tokenizer_config.json", "/pad_token", other.into());
         }
-        if twin.name == SIGLIP2 {
+        if checkpoint.name == SIGLIP2 {
             json("fewer patches", "image", processor, "/max_num_patches", 16.into());
         }
     }
@@ -416,15 +417,15 @@ fn of_ids(record: &RecordFolder, ids: &[u32]) -> Vec<f32> {
 
 #[test]
 fn the_padding_of_siglip_takes_part_and_what_stands_behind_clips_end_does_not() {
-    for twin in [golden().twin(SIGLIP), golden().twin(CLIP)] {
-        let record = open(&record_of(&twin, Dtype::F32));
+    for checkpoint in [golden().checkpoint(SIGLIP), golden().checkpoint(CLIP)] {
+        let record = open(&record_of(&checkpoint, Dtype::F32));
         let longest = record.header().family.max_tokens();
         for name in ["single", "empty"] {
-            let case = twin.cases("text").find(|case| case["name"] == name).unwrap();
-            let (ids, want) = (ids_of(&case["input_ids"]), twin.tensor(str_of(&case["embedding"])));
+            let case = checkpoint.cases("text").find(|case| case["name"] == name).unwrap();
+            let (ids, want) = (ids_of(&case["input_ids"]), checkpoint.tensor(str_of(&case["embedding"])));
             compare(name, &of_ids(&record, &ids), &want, embedding_bound());
             let far = |ids: &[u32]| distance(name, &of_ids(&record, ids), &want).max_abs / embedding_bound();
-            if twin.name == SIGLIP {
+            if checkpoint.name == SIGLIP {
                 assert_eq!(ids.len(), longest);
                 let dropped = far(&ids[..ids.iter().position(|id| *id == 0).unwrap()]);
                 assert!(dropped > 10.0, "{name} without its padding is {dropped} tolerances away");
@@ -433,7 +434,7 @@ fn the_padding_of_siglip_takes_part_and_what_stands_behind_clips_end_does_not() 
                 let first = far(&ids[..1]);
                 assert!(first > 10.0, "{name} pooled at its first token is {first} tolerances away");
                 // A caller who writes the end into a text ends it there.
-                let engine = engine_of(&twin);
+                let engine = engine_of(&checkpoint);
                 let text = format!("{}<|endoftext|> and more", str_of(&case["text"]));
                 assert_eq!(embed(&engine, Input::text(text)), embed(&engine, text_of(case)), "{name}");
             }
@@ -443,15 +444,15 @@ fn the_padding_of_siglip_takes_part_and_what_stands_behind_clips_end_does_not() 
 
 #[test]
 fn fields_that_are_not_computed_are_refused_by_name() {
-    let twins = [golden().twin(SIGLIP), golden().twin(CLIP)];
-    let [siglip, clip] = &twins;
+    let checkpoints = [golden().checkpoint(SIGLIP), golden().checkpoint(CLIP)];
+    let [siglip, clip] = &checkpoints;
     let (config, processor) = ("config.json", "preprocessor_config.json");
     let set = |pointer: &'static str, value: Value| -> Box<dyn Fn(&mut Value)> {
         let (parent, name) = pointer.rsplit_once('/').unwrap();
         Box::new(move |json| json.pointer_mut(parent).unwrap()[name] = value.clone())
     };
     type Change = Box<dyn Fn(&mut Value)>;
-    let cases: Vec<(&Twin, &str, Change, &str)> = vec![
+    let cases: Vec<(&Checkpoint, &str, Change, &str)> = vec![
         (siglip, config, set("/text_config/hidden_act", json!("swish")), "text_config.hidden_act"),
         (siglip, config, set("/vision_config/hidden_act", json!(3)), "vision_config.hidden_act"),
         (siglip, config, set("/text_config/model_type", json!("clip_text_model")), "text_config.model_type"),
@@ -483,18 +484,18 @@ fn fields_that_are_not_computed_are_refused_by_name() {
         (clip, processor, set("/do_pad", json!(true)), "do_pad"),
         (clip, processor, set("/do_rescale", json!(false)), "do_rescale"),
     ];
-    for (twin, file, change, name) in cases {
-        let folder = changed(twin, "refused", |folder| edit(&folder.join(file), change));
+    for (checkpoint, file, change, name) in cases {
+        let folder = changed(checkpoint, "refused", |folder| edit(&folder.join(file), change));
         let error = match converted(&folder) {
-            Ok(_) => panic!("{}, {file}: {name} was taken", twin.name),
+            Ok(_) => panic!("{}, {file}: {name} was taken", checkpoint.name),
             Err(error) => error.to_string(),
         };
-        assert!(error.contains(name), "{}, {file}: {name} is not named in: {error}", twin.name);
+        assert!(error.contains(name), "{}, {file}: {name} is not named in: {error}", checkpoint.name);
         std::fs::remove_dir_all(folder).unwrap();
     }
     // The numbers of the logits must be there.
-    for (twin, name) in [(siglip, "logit_scale"), (siglip, "logit_bias"), (clip, "logit_scale")] {
-        let folder = changed(twin, name, |folder| {
+    for (checkpoint, name) in [(siglip, "logit_scale"), (siglip, "logit_bias"), (clip, "logit_scale")] {
+        let folder = changed(checkpoint, name, |folder| {
             let path = folder.join("model.safetensors");
             let bytes = std::fs::read(&path).unwrap();
             let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -519,12 +520,12 @@ fn fields_that_are_not_computed_are_refused_by_name() {
 /// What sentence-transformers saves of a CLIP: the model in a folder of its own, and a list of one module.
 #[test]
 fn folders_of_sentence_transformers_with_one_clip_module_convert() {
-    let twin = golden().twin(CLIP);
+    let checkpoint = golden().checkpoint(CLIP);
     let normalize =
         json!({"idx": 1, "name": "1", "path": "1_Normalize", "type": "sentence_transformers.models.Normalize"});
     let root = |name: &str, kind: &str, normalized: bool, prompts: Value| {
         let root = scratch().join(format!("{name}-{}", next()));
-        copy_folder(&twin.folder, &root.join("0_CLIPModel"));
+        copy_folder(&checkpoint.folder, &root.join("0_CLIPModel"));
         let first = json!({"idx": 0, "name": "0", "path": "0_CLIPModel", "type": kind});
         let modules = if normalized { vec![first, normalize.clone()] } else { vec![first] };
         std::fs::write(root.join("modules.json"), Value::from(modules).to_string()).unwrap();
@@ -532,13 +533,13 @@ fn folders_of_sentence_transformers_with_one_clip_module_convert() {
             .unwrap();
         root
     };
-    let own = engine_of(&twin);
+    let own = engine_of(&checkpoint);
     for (normalized, kind) in
         [(false, "sentence_transformers.models.CLIPModel"), (true, "sentence_transformers.models.CLIPModel.CLIPModel")]
     {
         let folder = root("clip-module", kind, normalized, json!({}));
         let engine = builder(converted(&folder).unwrap_or_else(|error| panic!("{kind}: {error}"))).open().unwrap();
-        for input in [Input::text("a violin"), twin.image_named("odd")] {
+        for input in [Input::text("a violin"), checkpoint.image_named("odd")] {
             assert_eq!(embed(&engine, input.clone()), embed(&own, input));
         }
     }
@@ -552,8 +553,8 @@ fn folders_of_sentence_transformers_with_one_clip_module_convert() {
 
 #[test]
 fn a_header_that_lies_about_images_is_refused_by_name() {
-    let twin = golden().twin(CLIP);
-    let record = record_of(&twin, Dtype::F32);
+    let checkpoint = golden().checkpoint(CLIP);
+    let record = record_of(&checkpoint, Dtype::F32);
     let header: Value = serde_json::from_slice(&std::fs::read(record.join("model.json")).unwrap()).unwrap();
     let copy = scratch().join("towers-header");
     copy_folder(&record, &copy);

@@ -24,7 +24,7 @@ use crate::checkpoint::{CheckpointFolder, KeyMap, Steps};
 use crate::error::ConfigError;
 use crate::flops::Shape;
 use crate::items::{ItemPrompt, PartsForm};
-use crate::record::{MediaTemplate, Modality, Preprocess, SoundPreprocess, TemplateKind, TensorSpec};
+use crate::record::{AudioPreprocess, MediaTemplate, Modality, Preprocess, TemplateKind, TensorSpec};
 use crate::towers::audio::{AudioConfig, AudioPass, AudioTower};
 use crate::towers::chunked::{ChunkedConfig, ChunkedPass, ChunkedTower};
 use crate::towers::conv::ConvTower;
@@ -1142,7 +1142,7 @@ impl FamilyConfig {
 }
 
 /// What is wrong with how audio is brought to clips: the field, what was found, what was expected.
-fn clip_fault(form: Option<&AudioForm>, p: &SoundPreprocess) -> Option<(String, String, String)> {
+fn clip_fault(form: Option<&AudioForm>, p: &AudioPreprocess) -> Option<(String, String, String)> {
     let fault =
         |field: &str, found: String, expected: String| Some((format!("preprocess.audio.{field}"), found, expected));
     match (form, &p.clip) {

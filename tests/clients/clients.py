@@ -94,7 +94,7 @@ def embedding_clients(program):
 def rerank_clients(program, records):
     record = records / "bge-reranker-tiny"
     if not record.exists():
-        subprocess.run([program, "convert", str(ROOT / "tests/golden/twins/bge-reranker-tiny"), str(record)], check=True,
+        subprocess.run([program, "convert", str(ROOT / "tests/golden/checkpoints/bge-reranker-tiny"), str(record)], check=True,
                        capture_output=True)
     server, url = served(program, "--model", f"reranker={record}")
     try:

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 /// Whether a file is an audio by its first bytes.
-fn sound(path: &Path) -> Result<bool, Error> {
+fn audio(path: &Path) -> Result<bool, Error> {
     let mut head = Vec::new();
     std::fs::File::open(path)?.take(1024).read_to_end(&mut head)?;
     let format = sniff(&head).unwrap_or_default();
@@ -69,7 +69,7 @@ fn dump(input: &str, model: &Path, out: &Path) -> Result<usize, Error> {
     let path = PathBuf::from(input);
     let (result, captured) = capture::collect(|| -> Result<(), Error> {
         let rows = if path.is_file() {
-            let modality = if sound(&path)? { Modality::Audio } else { Modality::Image };
+            let modality = if audio(&path)? { Modality::Audio } else { Modality::Image };
             let features = match modality {
                 Modality::Audio => {
                     let tower = config.open_audio(&record, Dtype::F32, &device)?;

@@ -1,8 +1,8 @@
 //! A checkpoint that is stored as what it does not share with another one.
 //!
-//! The torch-ordered (`-unified`) form of a twin has most of its tensors, its tokenizer, configurations and adapters in
+//! The torch-ordered (`-unified`) form of a checkpoint has most of its tensors, its tokenizer, configurations and adapters in
 //! common with the channels-last one beside it. `own.safetensors` holds the tensors that differ, the index says in
-//! which shard each name belongs; the rest is taken from the other twin.
+//! which shard each name belongs; the rest is taken from the other checkpoint.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::support::{copy_folder, scratch};
 
-/// The tensors that are not the other twin's; a folder with this file is put together before it is read.
+/// The tensors that are not the other checkpoint's; a folder with this file is put together before it is read.
 const OWN: &str = "own.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// Names in the torch-ordered form, and in the other one.

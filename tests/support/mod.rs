@@ -80,7 +80,7 @@ pub fn workspace() -> PathBuf {
     Path::new(&manifest).parent().expect("the tests are a folder of the workspace").to_path_buf()
 }
 
-/// Folders with `checkpoints/` (or `twins/`) and `refs/`: ours, one beside the workspace where there is one, and those
+/// Folders with `checkpoints/` (or `checkpoints/`) and `refs/`: ours, one beside the workspace where there is one, and those
 /// named by `OMNIBURN_TEST_SETS` (other seeds of the generator), separated by colons.
 pub fn sets() -> Vec<Set> {
     let mut sets = vec![golden()];
@@ -97,7 +97,7 @@ pub fn sets() -> Vec<Set> {
 /// The set that is part of the project.
 pub fn golden() -> Set {
     let golden = workspace().join("tests/golden");
-    Set { checkpoints: golden.join("twins"), refs: golden.join("refs") }
+    Set { checkpoints: golden.join("checkpoints"), refs: golden.join("refs") }
 }
 
 /// Checkpoints with what the reference computed from them.
@@ -108,7 +108,7 @@ pub struct Set {
 }
 
 /// One model of a set.
-pub struct Twin {
+pub struct Checkpoint {
     pub name: String,
     pub folder: PathBuf,
     pub media: PathBuf,
@@ -119,14 +119,14 @@ pub struct Twin {
 
 impl Set {
     /// The models this set holds.
-    pub fn twins(&self) -> Vec<Twin> {
-        MODELS.iter().filter(|m| self.refs.join(format!("{m}.json")).is_file()).map(|m| self.twin(m)).collect()
+    pub fn checkpoints(&self) -> Vec<Checkpoint> {
+        MODELS.iter().filter(|m| self.refs.join(format!("{m}.json")).is_file()).map(|m| self.checkpoint(m)).collect()
     }
 
-    pub fn twin(&self, name: &str) -> Twin {
+    pub fn checkpoint(&self, name: &str) -> Checkpoint {
         let text = std::fs::read(self.refs.join(format!("{name}.json"))).expect("a manifest");
         let manifest: Value = serde_json::from_slice(&text).expect("a manifest is JSON");
-        Twin {
+        Checkpoint {
             name: name.into(),
             folder: assembled::whole(&self.checkpoints, name),
             media: self.refs.join("media"),
@@ -137,7 +137,7 @@ impl Set {
     }
 }
 
-impl Twin {
+impl Checkpoint {
     pub fn cases(&self, kind: &str) -> impl Iterator<Item = &Value> {
         let kind = kind.to_string();
         self.cases.iter().filter(move |c| c["kind"] == kind.as_str())
@@ -172,7 +172,7 @@ impl Twin {
         record(&self.folder, dtype, TaskChoice::All)
     }
 
-    /// An engine on [`Twin::record`] that computes in f32.
+    /// An engine on [`Checkpoint::record`] that computes in f32.
     pub fn engine(&self) -> Engine {
         builder(self.record(Dtype::F32)).open().expect("a fresh record opens")
     }
@@ -186,11 +186,11 @@ impl Twin {
     }
 
     /// An audio of the set by name.
-    pub fn sound(&self, name: &str) -> Input {
-        Input::audio_file(self.sound_path(name))
+    pub fn audio(&self, name: &str) -> Input {
+        Input::audio_file(self.audio_path(name))
     }
 
-    pub fn sound_path(&self, name: &str) -> PathBuf {
+    pub fn audio_path(&self, name: &str) -> PathBuf {
         self.media.join(format!("audio/{name}.wav"))
     }
 

@@ -24,8 +24,8 @@ mod memory;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "usage: soak requests --count N [--seed S] [--threads T] [--leak BYTES]
-       soak budget --jobs N [--seed S] [--only mini|twin]
-       soak job --number N --budget BYTES --on mini|twin [--seed S] [--pool DIR]
+       soak budget --jobs N [--seed S] [--only mini|checkpoint]
+       soak job --number N --budget BYTES --on mini|checkpoint [--seed S] [--pool DIR]
        soak ci
 
 requests  N requests of varied length and kind; memory, threads and open files must not grow.
@@ -111,18 +111,18 @@ fn mib(bytes: u64) -> f64 {
 
 // ---- what is asked ----
 
-/// The models that are asked: the tiny twin of the published one, and the model that ships.
+/// The models that are asked: the tiny checkpoint of the published one, and the model that ships.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Model {
     Mini,
-    Twin,
+    Checkpoint,
 }
 
 fn which(name: &str) -> std::result::Result<Model, String> {
     match name {
         "mini" => Ok(Model::Mini),
-        "twin" => Ok(Model::Twin),
-        other => Err(format!("`{other}` is no model here; expected mini or twin")),
+        "checkpoint" => Ok(Model::Checkpoint),
+        other => Err(format!("`{other}` is no model here; expected mini or checkpoint")),
     }
 }
 
@@ -223,7 +223,7 @@ impl Pool {
             sounds,
             long: listed(folder.join("long"), &["wav"])?,
             broken: listed(folder.join("broken"), &["jpg", "png", "wav", "mp4"])?,
-            record: folder.join("twin"),
+            record: folder.join("checkpoint"),
         })
     }
 
@@ -278,11 +278,11 @@ impl Pool {
         for name in ["words.jpg", "words.wav", "words.mp4"] {
             std::fs::write(broken.join(name), b"These are words and nothing else.")?;
         }
-        let twin = root.join("tests/golden/twins/omni-small-tiny");
+        let checkpoint = root.join("tests/golden/checkpoints/omni-small-tiny");
         let options = ConvertOptions {
             dtype: Dtype::F32,
             tasks: TaskChoice::All,
-            ..ConvertOptions::new(twin, folder.join("twin"))
+            ..ConvertOptions::new(checkpoint, folder.join("checkpoint"))
         };
         convert(&options)?;
         std::fs::write(folder.join("complete"), b"")?;
@@ -292,7 +292,7 @@ impl Pool {
     fn builder(&self, model: Model) -> EngineBuilder {
         match model {
             Model::Mini => Engine::mini_builder(),
-            Model::Twin => Engine::builder(&self.record).dtype(Dtype::F32),
+            Model::Checkpoint => Engine::builder(&self.record).dtype(Dtype::F32),
         }
     }
 }
@@ -327,7 +327,7 @@ fn text(draw: &mut Draw, most: usize) -> Item {
         "a", "red", "bicycle", "beside", "the", "river", "music", "and", "bread", "in", "winter", "light", "of", "old",
         "stones", "sea",
     ];
-    // A word is a token and a little, but the twin, which reads more of them, knows letters and few words. Some texts come
+    // A word is a token and a little, but the checkpoint, which reads more of them, knows letters and few words. Some texts come
     // out longer than is read, which is told by name.
     // Most are short, as they are in life, so that 100,000 requests take no hour.
     let most = if draw.below(8) == 0 { most } else { most.min(120) };
@@ -614,7 +614,7 @@ fn requests(soak: &Soak) -> Result<bool> {
     check_the_check();
     let folder = tempfile::tempdir()?;
     let pool = Pool::at(folder.path())?;
-    let engines = [pool.builder(Model::Mini).open()?, pool.builder(Model::Twin).open()?];
+    let engines = [pool.builder(Model::Mini).open()?, pool.builder(Model::Checkpoint).open()?];
     engines.iter().try_for_each(Engine::warm_up)?;
     let rounds = soak.count.min(200);
     let (mut held, mut counts, mut done) = (Vec::new(), Counts::default(), 0);
@@ -800,7 +800,7 @@ fn job(number: u64, budget: u64, model: Model, seed: u64, pool: Option<PathBuf>)
 
 /// Starts a job in a process of its own, so that nothing an allocator kept of another hides or adds to its memory.
 fn start(number: u64, budget: u64, model: Model, seed: u64, pool: &Path) -> Result<Answer> {
-    let on = if model == Model::Mini { "mini" } else { "twin" };
+    let on = if model == Model::Mini { "mini" } else { "checkpoint" };
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["job", "--number", &number.to_string(), "--budget", &budget.to_string()]);
     command.args(["--on", on, "--seed", &seed.to_string(), "--pool"]).arg(pool);
@@ -829,15 +829,15 @@ fn budget(jobs: u64, seed: u64, only: Option<Model>) -> Result<bool> {
     let folder = tempfile::tempdir()?;
     let pool = Pool::at(folder.path())?;
     // One byte is too little for anything: the refusals tell the smallest budget that would do.
-    let stingy = [Model::Mini, Model::Twin].map(|model| pool.builder(model).budget(1).open());
-    let [mini, twin] = stingy;
-    let stingy = BTreeMap::from([(Model::Mini, mini?), (Model::Twin, twin?)]);
+    let stingy = [Model::Mini, Model::Checkpoint].map(|model| pool.builder(model).budget(1).open());
+    let [mini, checkpoint] = stingy;
+    let stingy = BTreeMap::from([(Model::Mini, mini?), (Model::Checkpoint, checkpoint?)]);
     let started = Instant::now();
     let mut rows: Vec<(f64, u64, String)> = Vec::new();
     let (mut above, mut unrefused, mut refused, mut raised, mut vectors) = (0, 0, 0, 0, 0);
     for number in 0..jobs {
         let mut draw = Draw::of(seed, number);
-        let model = only.unwrap_or(if number % 2 == 0 { Model::Mini } else { Model::Twin });
+        let model = only.unwrap_or(if number % 2 == 0 { Model::Mini } else { Model::Checkpoint });
         let engine = &stingy[&model];
         let items = job_items(&mut draw, &pool, engine.profile().max_tokens)?;
         let (mut needed, mut free) = (0, Vec::new());

@@ -126,7 +126,7 @@ const STEPS: &[Step] = &[
         name: "ships",
         proves: "the released program and the one that is tested give the same bits",
         slow: true,
-        inputs: inputs!("crates", "models", "tests/golden/twins", "xtask/src/ships.rs"),
+        inputs: inputs!("crates", "models", "tests/golden/checkpoints", "xtask/src/ships.rs"),
         work: Work::Ships,
     },
     Step {

@@ -26,7 +26,7 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("tokenizers", &["{tokenizers}", "tests/golden/media"]),
     ("references", &["{fixtures}/refs", "{fixtures}/published", "tests/golden/media"]),
     ("families", &["{fixtures}", "tests/golden"]),
-    ("encoders", &["tests/golden/twins", "tests/golden/refs"]),
+    ("encoders", &["tests/golden/checkpoints", "tests/golden/refs"]),
     ("animations", &["tests/golden/media"]),
     ("codecs", &["tests/golden/media"]),
     ("videos", &["tests/golden/media/videos"]),

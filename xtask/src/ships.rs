@@ -43,7 +43,7 @@ pub fn run(root: &Path) -> Result<Option<String>> {
         let mut settings = vec!["--dtype".to_string(), dtype.into()];
         if let Some(name) = record {
             let folder = at(format!("{number}-{name}"));
-            released.push(["convert".to_string(), format!("tests/golden/twins/{name}"), folder.clone()].to_vec());
+            released.push(["convert".to_string(), format!("tests/golden/checkpoints/{name}"), folder.clone()].to_vec());
             settings.extend(["--model".to_string(), folder]);
         }
         settings.extend(inputs(media));

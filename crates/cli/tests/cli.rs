@@ -29,12 +29,12 @@ use serde_json::{Value, json};
 use support::{Case, Run, golden, item_line, media, omniburn, references, run, values, write_png_header};
 use tempfile::TempDir;
 
-const TWINS: [&str; 2] = ["omni-small-tiny", "omni-nano-tiny-unified"];
+const CHECKPOINTS: [&str; 2] = ["omni-small-tiny", "omni-nano-tiny-unified"];
 
-/// A folder with a record of a twin in `record`.
-fn with_record(twin: &str, options: &[&str]) -> TempDir {
+/// A folder with a record of a checkpoint in `record`.
+fn with_record(checkpoint: &str, options: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let source = golden().join("twins").join(twin);
+    let source = golden().join("checkpoints").join(checkpoint);
     let convert = run(omniburn().arg("convert").arg(source).arg(folder.path().join("record")).args(options));
     assert_eq!((convert.code, convert.stderr.as_str()), (0, ""), "{}", convert.stdout);
     folder
@@ -64,8 +64,8 @@ fn kinds(run: &Run) -> Vec<String> {
 }
 
 /// Embeds cases of one task through `--items -` and compares them with the reference.
-fn assert_cases(twin: &str, folder: &TempDir, task: &str, cases: &[&Case]) {
-    let tensors = fs::read(golden().join("refs").join(format!("{twin}.safetensors"))).unwrap();
+fn assert_cases(checkpoint: &str, folder: &TempDir, task: &str, cases: &[&Case]) {
+    let tensors = fs::read(golden().join("refs").join(format!("{checkpoint}.safetensors"))).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&tensors).unwrap();
     let groups: BTreeSet<(&str, Option<u64>)> = cases.iter().map(|c| (c.role.as_str(), c.dim)).collect();
     for (role, dim) in groups {
@@ -76,40 +76,40 @@ fn assert_cases(twin: &str, folder: &TempDir, task: &str, cases: &[&Case]) {
         command.args(["--role", role, "--task", task]);
         command.args(dim.iter().flat_map(|dim| ["--dim".to_string(), dim.to_string()]));
         let found = support::run_with(&mut command, items.as_bytes());
-        assert_eq!((found.code, found.stderr.as_str()), (0, ""), "{twin} {role} {task}: {}", found.stdout);
+        assert_eq!((found.code, found.stderr.as_str()), (0, ""), "{checkpoint} {role} {task}: {}", found.stdout);
         let lines = found.lines();
         assert_eq!(lines.len(), cases.len());
         for (case, line) in cases.iter().zip(lines) {
             assert_eq!(line["id"], json!(case.tensor));
-            assert_eq!(line["tokens"], json!(case.tokens), "{twin} {}", case.tensor);
+            assert_eq!(line["tokens"], json!(case.tokens), "{checkpoint} {}", case.tensor);
             let bytes = tensors.tensor(&case.tensor).unwrap().data().to_vec();
             let expected: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
             let found = values(&line);
             let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert_eq!(found.len(), expected.len());
-            assert!(worst <= 5e-6, "{twin} {} is {worst} away", case.tensor);
+            assert!(worst <= 5e-6, "{checkpoint} {} is {worst} away", case.tensor);
         }
     }
 }
 
 #[test]
 fn every_text_image_video_and_audio_of_the_reference_comes_out_as_there() {
-    for twin in TWINS {
-        let cases = references(twin);
+    for checkpoint in CHECKPOINTS {
+        let cases = references(checkpoint);
         let of = |kinds: &[&str], task: &str| -> Vec<&Case> {
             cases.iter().filter(|c| kinds.contains(&c.kind.as_str()) && c.task == task).collect()
         };
-        let all = with_record(twin, &["--dtype", "f32", "--task", "all"]);
+        let all = with_record(checkpoint, &["--dtype", "f32", "--task", "all"]);
         for task in ["retrieval", "text-matching", "clustering", "classification"] {
             let cases = of(&["text", "text_task", "image", "video", "audio"], task);
-            assert!(cases.len() >= 3, "{twin} {task}");
-            assert!(task != "retrieval" || cases.iter().any(|c| c.kind == "audio"), "{twin}");
-            assert_cases(twin, &all, task, &cases);
+            assert!(cases.len() >= 3, "{checkpoint} {task}");
+            assert!(task != "retrieval" || cases.iter().any(|c| c.kind == "audio"), "{checkpoint}");
+            assert_cases(checkpoint, &all, task, &cases);
         }
-        let base = with_record(twin, &["--dtype", "f32", "--task", "none"]);
-        assert_cases(twin, &base, "base", &of(&["text_base"], "retrieval"));
-        let bf16 = with_record(twin, &["--dtype", "bf16"]);
-        assert_cases(twin, &bf16, "retrieval", &of(&["text_bf16_merge"], "retrieval"));
+        let base = with_record(checkpoint, &["--dtype", "f32", "--task", "none"]);
+        assert_cases(checkpoint, &base, "base", &of(&["text_base"], "retrieval"));
+        let bf16 = with_record(checkpoint, &["--dtype", "bf16"]);
+        assert_cases(checkpoint, &bf16, "retrieval", &of(&["text_bf16_merge"], "retrieval"));
     }
 }
 
@@ -120,8 +120,8 @@ fn stored(name: &str) -> String {
 
 #[test]
 fn audio_video_animations_images_and_text_give_a_line_each_in_one_space() {
-    for twin in TWINS {
-        let folder = with_record(twin, &["--dtype", "f32"]);
+    for checkpoint in CHECKPOINTS {
+        let folder = with_record(checkpoint, &["--dtype", "f32"]);
         let at = |from: &str, name: &str| fs::copy(stored(from), folder.path().join(name)).unwrap();
         at("audio/files/stereo.mp3", "talk.mp3");
         at("audio/files/stereo.m4a", "memo.m4a");
@@ -130,15 +130,15 @@ fn audio_video_animations_images_and_text_give_a_line_each_in_one_space() {
         fs::copy(media("images/odd.png"), folder.path().join("photo.png")).unwrap();
         let args = ["talk.mp3", "memo.m4a", "clip.mp4", "loop.gif", "photo.png", "a red bicycle"];
         let found = embed(&folder, &args);
-        assert_eq!((found.code, found.stderr.as_str()), (0, ""), "{twin}: {}", found.stdout);
+        assert_eq!((found.code, found.stderr.as_str()), (0, ""), "{checkpoint}: {}", found.stdout);
         let lines = found.lines();
         let modalities: Vec<&str> = lines.iter().map(|l| l["modality"].as_str().unwrap()).collect();
-        assert_eq!(modalities, ["audio", "audio", "video", "video", "image", "text"], "{twin}");
+        assert_eq!(modalities, ["audio", "audio", "video", "video", "image", "text"], "{checkpoint}");
         for line in &lines {
             let values = values(line);
             assert_eq!(json!(values.len()), line["dim"]);
             let norm: f64 = values.iter().map(|v| f64::from(*v).powi(2)).sum();
-            assert!((norm - 1.0).abs() < 1e-5, "{twin}: {norm}");
+            assert!((norm - 1.0).abs() < 1e-5, "{checkpoint}: {norm}");
             assert_eq!(line.get("segments"), None, "nothing here is long");
         }
         // The audio track of a video, and the first image of an animation, where they are asked for.
@@ -577,11 +577,11 @@ fn verify_names_the_tensor_that_was_altered() {
 fn what_is_no_record_is_refused_with_three() {
     let folder = small();
     fs::create_dir(folder.path().join("nothing")).unwrap();
-    let twin = golden().join("twins/omni-small-tiny");
-    let twin = twin.to_str().unwrap();
+    let checkpoint = golden().join("checkpoints/omni-small-tiny");
+    let checkpoint = checkpoint.to_str().unwrap();
     for (args, said) in [
         (["embed", "--model", "nothing", "a"], "not a record folder"),
-        (["embed", "--model", twin, "a"], "omniburn convert"),
+        (["embed", "--model", checkpoint, "a"], "omniburn convert"),
         (["inspect", "nothing", "--log", "warn"], "neither a record"),
         (["convert", "nothing", "out", "--check"], "config.json"),
     ] {
@@ -594,7 +594,7 @@ fn what_is_no_record_is_refused_with_three() {
 #[test]
 fn an_existing_record_is_replaced_only_when_forced_and_a_refused_one_leaves_it() {
     let folder = small();
-    let twin = golden().join("twins/omni-small-tiny");
+    let checkpoint = golden().join("checkpoints/omni-small-tiny");
     let convert = |source: &Path, options: &[&str]| {
         run(omniburn().current_dir(&folder).arg("convert").arg(source).arg("record").args(options))
     };
@@ -603,19 +603,19 @@ fn an_existing_record_is_replaced_only_when_forced_and_a_refused_one_leaves_it()
         serde_json::from_slice::<Value>(&header).unwrap()["digest"].clone()
     };
     let before = digest();
-    let refused = convert(&twin, &[]);
+    let refused = convert(&checkpoint, &[]);
     assert_eq!(refused.code, 2);
     assert!(refused.stderr.contains("already exists"), "{}", refused.stderr);
     let broken = folder.path().join("broken");
     fs::create_dir(&broken).unwrap();
     for file in ["config.json", "tokenizer.json", "preprocessor_config.json"] {
-        fs::copy(twin.join(file), broken.join(file)).unwrap();
+        fs::copy(checkpoint.join(file), broken.join(file)).unwrap();
     }
-    let weights = fs::read(twin.join("model.safetensors")).unwrap();
+    let weights = fs::read(checkpoint.join("model.safetensors")).unwrap();
     fs::write(broken.join("model.safetensors"), &weights[..weights.len() - 10]).unwrap();
     assert_eq!(convert(&broken, &["--force"]).code, 3);
     assert_eq!(digest(), before);
-    assert_eq!(convert(&twin, &["--force"]).code, 0);
+    assert_eq!(convert(&checkpoint, &["--force"]).code, 0);
     assert_ne!(digest(), before);
     let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "{names:?}");
@@ -624,8 +624,9 @@ fn an_existing_record_is_replaced_only_when_forced_and_a_refused_one_leaves_it()
 #[test]
 fn convert_reports_to_people_and_to_a_file_and_a_check_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let twin = golden().join("twins/omni-small-tiny");
-    let found = run(omniburn().current_dir(&folder).arg("convert").arg(&twin).args(["out/r", "--report", "r.json"]));
+    let checkpoint = golden().join("checkpoints/omni-small-tiny");
+    let found =
+        run(omniburn().current_dir(&folder).arg("convert").arg(&checkpoint).args(["out/r", "--report", "r.json"]));
     assert_eq!((found.code, found.stderr.as_str()), (0, ""));
     for said in ["tensors", "parameters", "digest", "peak memory", "written to  out/r"] {
         assert!(found.stdout.contains(said), "{said}: {}", found.stdout);
@@ -635,10 +636,10 @@ fn convert_reports_to_people_and_to_a_file_and_a_check_writes_nothing() {
     if cfg!(target_os = "linux") {
         assert!(report["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
     }
-    let check = run(omniburn().current_dir(&folder).arg("convert").arg(&twin).args(["--check", "--task", "all"]));
+    let check = run(omniburn().current_dir(&folder).arg("convert").arg(&checkpoint).args(["--check", "--task", "all"]));
     assert_eq!(check.code, 0);
     assert!(check.stdout.contains("nothing was written"));
-    let unknown = run(omniburn().current_dir(&folder).arg("convert").arg(&twin).args(["x", "--task", "poetry"]));
+    let unknown = run(omniburn().current_dir(&folder).arg("convert").arg(&checkpoint).args(["x", "--task", "poetry"]));
     assert_eq!(unknown.code, 2);
     assert!(unknown.stderr.contains("retrieval"));
     assert!(!folder.path().join("x").exists());
@@ -648,7 +649,7 @@ fn convert_reports_to_people_and_to_a_file_and_a_check_writes_nothing() {
 fn a_checkpoint_is_found_by_name_in_the_cache_of_this_machine() {
     let folder = tempfile::tempdir().unwrap();
     let snapshot = folder.path().join("home/hub/models--org--tiny/snapshots/abc");
-    support::copy_folder(&golden().join("twins/omni-small-tiny"), &snapshot);
+    support::copy_folder(&golden().join("checkpoints/omni-small-tiny"), &snapshot);
     for (name, value) in [("HF_HUB_CACHE", "home/hub"), ("HUGGINGFACE_HUB_CACHE", "home/hub"), ("HF_HOME", "home")] {
         let found = run(omniburn().current_dir(&folder).env(name, value).args(["inspect", "org/tiny"]));
         assert_eq!(found.code, 0, "{name}: {}", found.stderr);
@@ -735,18 +736,18 @@ fn inspect_tells_of_records_and_of_checkpoints() {
     let view = &json.lines()[0];
     assert_eq!((&view["kind"], &view["verified"], &view["budget"]), (&json!("record"), &json!(false), &json!(1 << 20)));
     assert_eq!(view["needs"][0]["fits"], false);
-    let twin = golden().join("twins/omni-nano-tiny-unified");
-    let checkpoint = run(omniburn().arg("inspect").arg(&twin).arg("--json"));
-    assert_eq!(checkpoint.lines()[0]["tasks"].as_array().unwrap().len(), 4);
-    assert_eq!(run(omniburn().arg("inspect").arg(&twin).arg("--verify")).code, 2);
+    let checkpoint = golden().join("checkpoints/omni-nano-tiny-unified");
+    let inspected = run(omniburn().arg("inspect").arg(&checkpoint).arg("--json"));
+    assert_eq!(inspected.lines()[0]["tasks"].as_array().unwrap().len(), 4);
+    assert_eq!(run(omniburn().arg("inspect").arg(&checkpoint).arg("--verify")).code, 2);
 }
 
 #[test]
 fn records_of_other_families_and_in_int8_are_converted_and_inspected() {
     let folder = TempDir::new().unwrap();
     let run_in = |args: &[&str]| run(omniburn().current_dir(&folder).args(args));
-    let twin = |name: &str| golden().join("twins").join(name).to_str().unwrap().to_string();
-    let made = run_in(&["convert", &twin("mini-tiny"), "mini", "--dtype", "int8"]);
+    let checkpoint = |name: &str| golden().join("checkpoints").join(name).to_str().unwrap().to_string();
+    let made = run_in(&["convert", &checkpoint("mini-tiny"), "mini", "--dtype", "int8"]);
     assert_eq!((made.code, made.stderr.as_str()), (0, ""), "{}", made.stdout);
     assert!(made.stdout.contains("family      mini, matrices in int8"), "{}", made.stdout);
     let people = run_in(&["inspect", "mini", "--verify"]);
@@ -754,7 +755,7 @@ fn records_of_other_families_and_in_int8_are_converted_and_inspected() {
     for said in ["convolutions over 64x64 pixels to 4x4 cells of 24", "80 mel bands", "image noeos", "verified"] {
         assert!(people.stdout.contains(said), "{said}: {}", people.stdout);
     }
-    assert_eq!(run_in(&["convert", &twin("mini-tiny"), "exact", "--dtype", "f32"]).code, 0);
+    assert_eq!(run_in(&["convert", &checkpoint("mini-tiny"), "exact", "--dtype", "f32"]).code, 0);
     let parts = |path: &str| run_in(&["inspect", path, "--json"]).lines().remove(0);
     let (exact, rough) = (parts("exact"), parts("mini"));
     // Scales are bytes and no parameters.
@@ -767,9 +768,9 @@ fn records_of_other_families_and_in_int8_are_converted_and_inspected() {
     assert_eq!(tokens(&exact)["bytes"], 4 * 32 * vocab);
     assert_eq!(tokens(&rough)["bytes"], (32 + 2) * vocab);
 
-    let report = run_in(&["inspect", &twin("bert-tiny")]);
+    let report = run_in(&["inspect", &checkpoint("bert-tiny")]);
     assert!(report.stdout.contains("not made by the pooler"), "{}", report.stdout);
-    assert_eq!(run_in(&["convert", &twin("bert-tiny"), "bert"]).code, 0);
+    assert_eq!(run_in(&["convert", &checkpoint("bert-tiny"), "bert"]).code, 0);
     assert!(run_in(&["inspect", "bert"]).stdout.contains("2 encoder layers of 32, 4 heads, 80 tokens at most"));
     let listed = run_in(&["models", "--records", ".", "--json"]).lines().remove(0);
     let families = listed["families"].as_array().unwrap();
@@ -786,7 +787,7 @@ fn records_of_other_families_and_in_int8_are_converted_and_inspected() {
     );
     assert_eq!(listed["records"].as_array().unwrap().len(), 3);
 
-    let omni = run_in(&["convert", &twin("omni-nano-tiny"), "omni", "--dtype", "int8"]);
+    let omni = run_in(&["convert", &checkpoint("omni-nano-tiny"), "omni", "--dtype", "int8"]);
     assert_eq!(omni.code, 0, "{}", omni.stderr);
     let line = run_in(&["embed", "--model", "omni", "a red bicycle"]).lines().remove(0);
     assert_eq!(values(&line).len(), 48);
@@ -1178,7 +1179,7 @@ fn a_folder_that_could_be_either_is_refused_until_the_task_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("a-language-model");
     fs::create_dir(&source).unwrap();
-    for entry in fs::read_dir(golden().join("twins/qwen3-reranker-tiny")).unwrap().flatten() {
+    for entry in fs::read_dir(golden().join("checkpoints/qwen3-reranker-tiny")).unwrap().flatten() {
         fs::copy(entry.path(), source.join(entry.file_name())).unwrap();
     }
     let convert = |args: &[&str]| run(omniburn().current_dir(&folder).args(["convert", "a-language-model"]).args(args));
@@ -1194,7 +1195,7 @@ fn a_folder_that_could_be_either_is_refused_until_the_task_is_said() {
 #[test]
 fn adapters_given_by_name_are_tasks_of_the_record_and_a_gguf_file_is_a_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
-    let (base, file) = (golden().join("twins/bert-tiny"), golden().join("gguf/bert-f32.gguf"));
+    let (base, file) = (golden().join("checkpoints/bert-tiny"), golden().join("gguf/bert-f32.gguf"));
     let convert = |source: &Path, out: &str, more: &[String]| {
         let source = [source.as_os_str(), out.as_ref()];
         run(omniburn().current_dir(&folder).arg("convert").args(source).args(["--dtype", "f32"]).args(more))

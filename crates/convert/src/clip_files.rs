@@ -5,7 +5,7 @@
 //! # Source
 //! transformers 5.23.0: `feature_extraction_clap.py`.
 
-use omniburn_models::record::{ClipFill, ClipPreprocess, SoundPreprocess};
+use omniburn_models::record::{AudioPreprocess, ClipFill, ClipPreprocess};
 
 use crate::fields::{Fields, listed};
 
@@ -23,10 +23,10 @@ const KNOWN: &str = "\
 /// How audio becomes clips, as a file or a section of one says. What it leaves out has the default of the class.
 pub(crate) fn clips(
     root: Fields<'_>,
-    otherwise: (&SoundPreprocess, &ClipPreprocess),
+    otherwise: (&AudioPreprocess, &ClipPreprocess),
     file: &str,
     notes: &mut Vec<String>,
-) -> SoundPreprocess {
+) -> AudioPreprocess {
     let (sound, clip) = otherwise;
     root.only_text("feature_extractor_type", CLASS);
     if root.size("feature_size").is_some_and(|n| n != sound.mels as usize) {
@@ -89,7 +89,7 @@ pub(crate) fn clips(
              middle of a third of the places. Of a batch of shorter ones it takes one for longer by chance; here none is"
         ),
     });
-    SoundPreprocess {
+    AudioPreprocess {
         sample_rate_hz,
         fft_samples,
         hop_samples: size("hop_length", 480),

@@ -12,7 +12,7 @@
 
 use std::path::{Path, PathBuf};
 
-use omniburn_models::record::{PixelPreprocess, Preprocess, SoundPreprocess, SquarePreprocess};
+use omniburn_models::record::{AudioPreprocess, PixelPreprocess, Preprocess, SquarePreprocess};
 use serde_json::{Map, Value};
 
 use crate::clip_files::clips;
@@ -457,9 +457,9 @@ fn pixel_class(root: Fields<'_>, video: bool) -> PixelClass {
 /// How audio becomes mel frames: the section's word, else what holds without it.
 fn sound(
     section: Option<&Section<'_>>,
-    otherwise: &SoundPreprocess,
+    otherwise: &AudioPreprocess,
     notes: &mut Vec<String>,
-) -> Result<SoundPreprocess, ConvertError> {
+) -> Result<AudioPreprocess, ConvertError> {
     let nowhere = PathBuf::from(IMAGE_FILE);
     let faults = Faults::of(section.map_or(&nowhere, |section| section.path));
     let root = Fields::new(section.map_or("", |section| section.at), section.map(|section| section.value), &faults);
@@ -491,7 +491,7 @@ fn sound(
         let at = section.map_or("", |section| section.at);
         notes.push(format!("{at}chunk_length {seconds} is not read: audio is taken as long as it is"));
     }
-    let preprocess = SoundPreprocess {
+    let preprocess = AudioPreprocess {
         sample_rate_hz: size("sampling_rate", otherwise.sample_rate_hz),
         fft_samples: size("n_fft", otherwise.fft_samples),
         hop_samples: size("hop_length", otherwise.hop_samples),

@@ -131,7 +131,7 @@ mod tests {
             vocab: 500,
         };
         // Cargo runs the tests of a package in its folder.
-        let tokenizer = Path::new("../../tests/golden/twins/omni-small-tiny/tokenizer.json");
+        let tokenizer = Path::new("../../tests/golden/checkpoints/omni-small-tiny/tokenizer.json");
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("record");
         let config = OmniConfig { text, vision: None, audio: None };

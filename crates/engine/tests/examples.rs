@@ -59,7 +59,7 @@ fn record(folder: &Path) -> PathBuf {
         kind: VisionKind::Table,
     };
     let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap();
-    let tokenizer = Path::new(&manifest).join("../../tests/golden/twins/omni-small-tiny/tokenizer.json");
+    let tokenizer = Path::new(&manifest).join("../../tests/golden/checkpoints/omni-small-tiny/tokenizer.json");
     let out = folder.join("record");
     let config = OmniConfig { text, vision: Some(vision), audio: None };
     write_random(&out, &config, Dtype::F32, (4096, 16384), &tokenizer, 5).unwrap();

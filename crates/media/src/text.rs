@@ -528,9 +528,9 @@ mod tests {
     fn the_short_way_gives_the_tokenizer_that_the_long_way_gives() {
         let root = std::path::PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../..");
         let stored = |path: &str| std::fs::read(root.join(path)).unwrap();
-        let pairs = stored("tests/golden/twins/omni-small-tiny/tokenizer.json");
+        let pairs = stored("tests/golden/checkpoints/omni-small-tiny/tokenizer.json");
         let pieces = stored("models/mini/record/tokenizer.json");
-        assert!(serde_json::from_slice::<Of<BPE>>(&pairs).is_ok(), "the twin has byte pairs");
+        assert!(serde_json::from_slice::<Of<BPE>>(&pairs).is_ok(), "the checkpoint has byte pairs");
         assert!(serde_json::from_slice::<Of<BPE>>(&pieces).is_err(), "the model that ships has none");
         assert!(serde_json::from_slice::<Of<WordPiece>>(&pieces).is_ok(), "the model that ships has word pieces");
         // Without its type a model is what it can be read as, in the same order.

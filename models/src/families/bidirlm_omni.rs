@@ -19,7 +19,7 @@ use crate::family::{
 };
 use crate::items::{InstructionPlace, ItemPrompt, PartOrder, PartsForm};
 use crate::media_text::{MediaText, MediaTextConfig};
-use crate::record::{Modality, Preprocess, SoundPreprocess, TemplateKind};
+use crate::record::{AudioPreprocess, Modality, Preprocess, TemplateKind};
 use crate::towers::chunked::{ChunkedConfig, ChunkedTower};
 use crate::towers::vision::{VisionConfig, VisionTower};
 
@@ -136,8 +136,8 @@ impl Architecture for BidirLmOmniConfig {
     fn words(&self, preprocess: &Preprocess) -> Vec<(&'static str, String)> {
         let mut lines = vec![("text", self.text.words())];
         lines.extend(preprocess.image.as_ref().map(|image| ("images", self.vision.words(image))));
-        if let Some(sound) = &preprocess.audio {
-            lines.push(("audio", self.audio.words(sound)));
+        if let Some(audio) = &preprocess.audio {
+            lines.push(("audio", self.audio.words(audio)));
         }
         lines
     }
@@ -174,7 +174,7 @@ fn read(folder: &CheckpointFolder<'_>) -> BidirLmOmniConfig {
     let of_audio = TemplateRule { modality: Modality::Audio, kind: TemplateKind::Wrapped, fixed: true, start, end };
     details.templates = vec![ids.template(Modality::Image), ids.template(Modality::Video), of_audio];
     details.preprocess = Preprocess {
-        audio: Some(SoundPreprocess {
+        audio: Some(AudioPreprocess {
             sample_rate_hz: 16_000,
             fft_samples: 400,
             hop_samples: 160,

@@ -25,7 +25,7 @@ use crate::family::{
 };
 use crate::flops::Shape;
 use crate::pass::{Layered, LayeredPass};
-use crate::record::{ClipFill, ClipPreprocess, Modality, Preprocess, SoundPreprocess, TemplateKind};
+use crate::record::{AudioPreprocess, ClipFill, ClipPreprocess, Modality, Preprocess, TemplateKind};
 use crate::towers::swin::{SwinConfig, SwinTower};
 
 /// The family.
@@ -303,7 +303,7 @@ fn read(folder: &CheckpointFolder<'_>) -> ClapConfig {
 
 /// Says how audio goes in: as the class of the processor has it, where no file says otherwise.
 fn say(folder: &CheckpointFolder<'_>, mels: usize, fused: bool) {
-    let sound = SoundPreprocess {
+    let audio = AudioPreprocess {
         sample_rate_hz: 48_000,
         fft_samples: 1024,
         hop_samples: 480,
@@ -327,7 +327,7 @@ fn say(folder: &CheckpointFolder<'_>, mels: usize, fused: bool) {
         start: ("start", None),
         end: ("end", None),
     }];
-    details.preprocess = Preprocess { audio: Some(sound), ..Preprocess::default() };
+    details.preprocess = Preprocess { audio: Some(audio), ..Preprocess::default() };
 }
 
 fn text(folder: &CheckpointFolder<'_>, projection_act: HiddenAct) -> ClapTextConfig {

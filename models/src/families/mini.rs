@@ -36,7 +36,7 @@ use crate::flops::{Shape, product};
 use crate::open::open_text;
 use crate::pass::{Layered, LayeredPass};
 use crate::record::{
-    Dtype, LetterboxPreprocess, Modality, Preprocess, RecordFolder, SoundPreprocess, SourceAxes, TemplateKind,
+    AudioPreprocess, Dtype, LetterboxPreprocess, Modality, Preprocess, RecordFolder, SourceAxes, TemplateKind,
 };
 use crate::towers::audio::{AudioConfig, AudioTower};
 use crate::towers::conv::{ConvConfig, ConvStage, ConvTower};
@@ -844,7 +844,7 @@ fn read_image(tower: Fields<'_>, connector: Fields<'_>, tensors: usize) -> (Imag
     (config, letterbox)
 }
 
-fn read_speech(tower: Fields<'_>, connector: Fields<'_>, tensors: usize) -> (SpeechConfig, SoundPreprocess) {
+fn read_speech(tower: Fields<'_>, connector: Fields<'_>, tensors: usize) -> (SpeechConfig, AudioPreprocess) {
     tower.only_text("model_type", "whisper-encoder");
     tower.only_text("activation_function", "gelu");
     tower.only_flag("scale_embedding", false);
@@ -855,7 +855,7 @@ fn read_speech(tower: Fields<'_>, connector: Fields<'_>, tensors: usize) -> (Spe
     if kernels.is_none() {
         connector.fault("kernels", "two odd numbers");
     }
-    let audio = SoundPreprocess {
+    let audio = AudioPreprocess {
         sample_rate_hz: tower.needed_size("sampling_rate") as u32,
         fft_samples: tower.needed_size("n_fft") as u32,
         hop_samples: tower.needed_size("hop_length") as u32,

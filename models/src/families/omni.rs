@@ -24,7 +24,7 @@ use crate::family::{
 use crate::flops::Shape;
 use crate::open::open_text;
 use crate::pass::{Layered, LayeredPass};
-use crate::record::{Dtype, Modality, PixelPreprocess, Preprocess, RecordFolder, SoundPreprocess, TemplateKind};
+use crate::record::{AudioPreprocess, Dtype, Modality, PixelPreprocess, Preprocess, RecordFolder, TemplateKind};
 use crate::towers::audio::{AudioConfig, AudioTower};
 use crate::towers::merger::Merger;
 use crate::towers::vision::{VisionConfig, VisionTower};
@@ -613,7 +613,7 @@ impl Reader<'_> {
             max_pixels,
             ..image
         });
-        let audio = config.audio.as_ref().map(|audio| SoundPreprocess {
+        let audio = config.audio.as_ref().map(|audio| AudioPreprocess {
             sample_rate_hz: card.audio.sample_rate_hz,
             fft_samples: card.audio.fft_samples,
             hop_samples: card.audio.hop_samples,

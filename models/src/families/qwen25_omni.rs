@@ -19,7 +19,7 @@ use crate::family::{
 };
 use crate::items::{InstructionPlace, ItemPrompt, PartOrder, PartsForm, VideoClock};
 use crate::media_text::{MediaText, MediaTextConfig};
-use crate::record::{Modality, PixelPreprocess, Preprocess, SoundPreprocess, TemplateKind};
+use crate::record::{AudioPreprocess, Modality, PixelPreprocess, Preprocess, TemplateKind};
 use crate::towers::audio::{AudioConfig, AudioTower};
 use crate::towers::vision::{VisionConfig, VisionKind, VisionTower};
 
@@ -161,8 +161,8 @@ impl Architecture for Qwen25OmniConfig {
     fn words(&self, preprocess: &Preprocess) -> Vec<(&'static str, String)> {
         let mut lines = vec![("text", self.text.words())];
         lines.extend(preprocess.image.as_ref().map(|image| ("images", self.vision.words(image))));
-        if let Some(sound) = &preprocess.audio {
-            let (AudioConfig { layers, hidden, .. }, mels, rate) = (&self.audio, sound.mels, sound.sample_rate_hz);
+        if let Some(audio) = &preprocess.audio {
+            let (AudioConfig { layers, hidden, .. }, mels, rate) = (&self.audio, audio.mels, audio.sample_rate_hz);
             lines.push(("audio", format!("{layers} blocks of {hidden}, {mels} mel bands at {rate} Hz")));
         }
         lines
@@ -218,7 +218,7 @@ fn read(folder: &CheckpointFolder<'_>) -> Qwen25OmniConfig {
     let of_audio = TemplateRule { modality: Modality::Audio, kind: TemplateKind::Wrapped, fixed: true, start, end };
     details.templates = vec![ids.template(Modality::Image), ids.template(Modality::Video), of_audio];
     details.preprocess = Preprocess {
-        audio: Some(SoundPreprocess {
+        audio: Some(AudioPreprocess {
             sample_rate_hz: 16_000,
             fft_samples: 400,
             hop_samples: 160,

@@ -22,7 +22,7 @@ use crate::family::{
 use crate::flops::Shape;
 use crate::media_text::Connectors;
 use crate::pass::{Layered, LayeredPass};
-use crate::record::{Modality, Preprocess, SoundPreprocess, TemplateKind};
+use crate::record::{AudioPreprocess, Modality, Preprocess, TemplateKind};
 use crate::towers::chunked::{ChunkedConfig, ChunkedTower};
 use crate::towers::vision::{VisionConfig, VisionTower};
 
@@ -128,8 +128,8 @@ impl Architecture for Qwen3OmniEncodersConfig {
     fn words(&self, preprocess: &Preprocess) -> Vec<(&'static str, String)> {
         let mut lines = vec![("rows", format!("of {} numbers", self.audio.output))];
         lines.extend(preprocess.image.as_ref().map(|image| ("images", self.vision.words(image))));
-        if let Some(sound) = &preprocess.audio {
-            lines.push(("audio", self.audio.words(sound)));
+        if let Some(audio) = &preprocess.audio {
+            lines.push(("audio", self.audio.words(audio)));
         }
         lines
     }
@@ -229,7 +229,7 @@ fn read(folder: &CheckpointFolder<'_>) -> Qwen3OmniEncodersConfig {
     let mut details = folder.details.borrow_mut();
     details.templates = [Modality::Image, Modality::Video, Modality::Audio].map(bare).into();
     details.preprocess = Preprocess {
-        audio: Some(SoundPreprocess {
+        audio: Some(AudioPreprocess {
             sample_rate_hz: 16_000,
             fft_samples: 400,
             hop_samples: 160,

@@ -27,8 +27,8 @@ pub use random::{write_random, write_random_encoders, write_random_mini};
 pub use read::{InsideFile, RecordFolder};
 pub use spec::{SourceAxes, SourcePart, TensorRole, TensorSpec};
 pub use types::{
-    ClipFill, ClipPreprocess, Dtype, HEADER_FILE, ImageFilter, ImageFit, LetterboxPreprocess, MediaTemplate, Modality,
-    PixelPreprocess, Preprocess, Prompts, SoundPreprocess, SquarePreprocess, TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE,
-    TemplateKind, text_file,
+    AudioPreprocess, ClipFill, ClipPreprocess, Dtype, HEADER_FILE, ImageFilter, ImageFit, LetterboxPreprocess,
+    MediaTemplate, Modality, PixelPreprocess, Preprocess, Prompts, SquarePreprocess, TOKENIZER_FILE, TOKENS_FILE,
+    TOWERS_FILE, TemplateKind, text_file,
 };
 pub use write::{PartTensor, RecordWriter};

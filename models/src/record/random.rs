@@ -11,7 +11,7 @@ use super::header::{RECORD_FORMAT, RecordHeader};
 use super::int8;
 use super::spec::{TensorRole, TensorSpec};
 use super::types::{
-    Dtype, LetterboxPreprocess, MediaTemplate, Modality, PixelPreprocess, Preprocess, Prompts, SoundPreprocess,
+    AudioPreprocess, Dtype, LetterboxPreprocess, MediaTemplate, Modality, PixelPreprocess, Preprocess, Prompts,
     TOKENIZER_FILE, TOKENS_FILE, TOWERS_FILE, TemplateKind, text_file,
 };
 use super::write::{PartTensor, RecordWriter};
@@ -45,7 +45,7 @@ pub fn write_random(
         rescale: 1.0 / 255.0,
         per_frame: false,
     });
-    let audio = config.audio.as_ref().map(|a| SoundPreprocess {
+    let audio = config.audio.as_ref().map(|a| AudioPreprocess {
         sample_rate_hz: 16_000,
         fft_samples: 400,
         hop_samples: 160,
@@ -83,7 +83,7 @@ pub fn write_random_mini(
         mean: 127.0,
         std: 128.0,
     });
-    let audio = config.speech.as_ref().map(|s| SoundPreprocess {
+    let audio = config.speech.as_ref().map(|s| AudioPreprocess {
         sample_rate_hz: 16_000,
         fft_samples: 400,
         hop_samples: 160,
@@ -110,7 +110,7 @@ pub fn write_random_encoders(
     pixels: (u64, u64),
     seed: u64,
 ) -> Result<(), RecordError> {
-    let audio = SoundPreprocess {
+    let audio = AudioPreprocess {
         sample_rate_hz: 16_000,
         fft_samples: 400,
         hop_samples: 160,

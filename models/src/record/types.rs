@@ -345,7 +345,7 @@ impl SquarePreprocess {
 /// How audio becomes mel frames.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SoundPreprocess {
+pub struct AudioPreprocess {
     /// Rate the model listens at, in hertz.
     pub sample_rate_hz: u32,
     /// Samples of one transform window.
@@ -365,7 +365,7 @@ pub struct SoundPreprocess {
     pub clip: Option<ClipPreprocess>,
 }
 
-impl SoundPreprocess {
+impl AudioPreprocess {
     /// Mel frames of a clip, where audio is brought to clips of one length.
     pub fn clip_frames(&self) -> Option<usize> {
         self.clip.as_ref().map(|clip| (clip.samples / self.hop_samples.max(1)) as usize + 1)
@@ -422,5 +422,5 @@ pub struct Preprocess {
     pub video_frames: Option<u32>,
     /// Audio.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub audio: Option<SoundPreprocess>,
+    pub audio: Option<AudioPreprocess>,
 }

@@ -14,7 +14,7 @@ use crate::builder::Builder;
 use crate::capture;
 use crate::checks::{layer_count, multiple, nonzero, positive};
 use crate::error::ConfigError;
-use crate::record::{SoundPreprocess, SourceAxes};
+use crate::record::{AudioPreprocess, SourceAxes};
 
 /// Taps of a stem convolution along each axis.
 const TAPS: usize = 3;
@@ -110,9 +110,9 @@ impl ChunkedConfig {
     }
 
     /// The tower for people, with what it hears.
-    pub(crate) fn words(&self, sound: &SoundPreprocess) -> String {
+    pub(crate) fn words(&self, audio: &AudioPreprocess) -> String {
         let Self { layers, hidden, chunk_frames, .. } = self;
-        let (mels, rate) = (sound.mels, sound.sample_rate_hz);
+        let (mels, rate) = (audio.mels, audio.sample_rate_hz);
         let windows = self.window_chunks.map(|chunks| format!(", {chunks} of which see each other"));
         let windows = windows.unwrap_or_default();
         format!("{layers} blocks of {hidden}, chunks of {chunk_frames} frames{windows}, {mels} mel bands at {rate} Hz")

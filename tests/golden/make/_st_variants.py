@@ -1,5 +1,5 @@
 """Folders of sentence-transformers as they are published: every spelling of modules, pooling, prompts and lengths, each
-as files laid over a twin. Shared by st_settings.py, which keeps a few as goldens, and sweep_st.py, which tries all."""
+as files laid over a checkpoint. Shared by st_settings.py, which keeps a few as goldens, and sweep_st.py, which tries all."""
 import json
 import shutil
 from pathlib import Path
@@ -51,11 +51,11 @@ def settings(prompts=None, default=None, **more):
 STANDARD = modules(("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize"))
 
 
-def lay(twin, files, into, nested=None):
-    """The twin with `files` laid over it: JSON by path, or None to take a file or folder away. With `nested`, everything
+def lay(checkpoint, files, into, nested=None):
+    """The checkpoint with `files` laid over it: JSON by path, or None to take a file or folder away. With `nested`, everything
     of the transformer lies in that folder."""
     into = Path(into)
-    shutil.copytree(twin, into)
+    shutil.copytree(checkpoint, into)
     for path, content in files.items():
         place = into / path
         if content is None:

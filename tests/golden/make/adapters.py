@@ -2,8 +2,8 @@
 
   python adapters.py
 
-Reads the twins, trains nothing: PEFT 0.21.2 puts an adapter around a twin in f32, every trainable value is drawn anew, the
-adapter is saved and opened again around a fresh twin, and the texts, pictures and pairs below are computed, unmerged. Writes
+Reads the checkpoints, trains nothing: PEFT 0.21.2 puts an adapter around a checkpoint in f32, every trainable value is drawn anew, the
+adapter is saved and opened again around a fresh checkpoint, and the texts, pictures and pairs below are computed, unmerged. Writes
 tests/golden/adapters/<case>/adapter_{config.json,model.safetensors} and tests/golden/refs/adapters.json.
 
 What the cases make visible on purpose: ranks and alphas by pattern, one of them told by a layer; a scale by the square root
@@ -28,7 +28,7 @@ from PIL import Image  # noqa: E402
 from transformers import AutoModel, BertForSequenceClassification, CLIPImageProcessor, CLIPModel  # noqa: E402
 
 GOLDEN = HERE.parent
-TWINS, REFS, OUT = GOLDEN / "twins", GOLDEN / "refs", GOLDEN / "adapters"
+CHECKPOINTS, REFS, OUT = GOLDEN / "checkpoints", GOLDEN / "refs", GOLDEN / "adapters"
 IMAGES = ["odd", "tall"]
 CASES = {
     "bert-list": ("bert-tiny", dict(
@@ -58,9 +58,9 @@ CASES = {
 }
 
 
-def opened(twin):
-    folder = TWINS / twin
-    kind = {"clip-tiny": CLIPModel, "bert-reranker-tiny": BertForSequenceClassification}.get(twin, AutoModel)
+def opened(checkpoint):
+    folder = CHECKPOINTS / checkpoint
+    kind = {"clip-tiny": CLIPModel, "bert-reranker-tiny": BertForSequenceClassification}.get(checkpoint, AutoModel)
     return kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 
 
@@ -75,8 +75,8 @@ def redraw(model, seed):
                 parameter.copy_(0.15 * noise if factor else parameter + 0.1 * noise)
 
 
-def pooled(rows, twin):
-    said = json.loads((TWINS / twin / "1_Pooling" / "config.json").read_text())
+def pooled(rows, checkpoint):
+    said = json.loads((CHECKPOINTS / checkpoint / "1_Pooling" / "config.json").read_text())
     mode = said.get("pooling_mode") or next(
         name for name in ("cls_token", "mean_tokens", "lasttoken") if said.get(f"pooling_mode_{name}")
     )
@@ -89,35 +89,35 @@ def unit(vector):
     return [round(float(v), 8) for v in (vector / vector.norm())]
 
 
-def cases_of(twin):
-    said = json.loads((REFS / f"{twin}.json").read_text())
+def cases_of(checkpoint):
+    said = json.loads((REFS / f"{checkpoint}.json").read_text())
     if "texts" in said:
         return [{"kind": "text", "text": case["text"], "input_ids": case["ids"]} for case in said["texts"][1:3]]
     return [case for case in said["cases"] if case.get("name", "plain") in ("plain", "single") and not case.get("prompt_text")]
 
 
-def outputs(model, twin):
+def outputs(model, checkpoint):
     """What the model gives: by kind a list of inputs and their vectors, or logits."""
     found = []
     with torch.no_grad():
-        if twin == "bert-reranker-tiny":
-            for case in cases_of(twin)[:3]:
+        if checkpoint == "bert-reranker-tiny":
+            for case in cases_of(checkpoint)[:3]:
                 ids, types = torch.tensor([case["input_ids"]]), torch.tensor([case["token_types"]])
                 logit = model(input_ids=ids, token_type_ids=types).logits[0, 0]
                 found.append({"query": case["query_text"], "document": case["document_text"], "logit": round(float(logit), 8)})
             return found
-        for case in cases_of(twin):
+        for case in cases_of(checkpoint):
             if case["kind"] != "text":
                 continue
             ids = torch.tensor([case["input_ids"]])
-            if twin == "clip-tiny":
+            if checkpoint == "clip-tiny":
                 vector = model.get_text_features(input_ids=ids, attention_mask=torch.ones_like(ids))
                 vector = getattr(vector, "pooler_output", vector)[0]
             else:
-                vector = pooled(model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0], twin)
+                vector = pooled(model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0], checkpoint)
             found.append({"text": case["text"], "vector": unit(vector)})
-        if twin == "clip-tiny":
-            processor = CLIPImageProcessor.from_pretrained(TWINS / twin)
+        if checkpoint == "clip-tiny":
+            processor = CLIPImageProcessor.from_pretrained(CHECKPOINTS / checkpoint)
             for name in IMAGES:
                 picture = Image.open(REFS / "media" / "images" / f"{name}.png").convert("RGB")
                 pixels = processor(picture, return_tensors="pt")["pixel_values"]
@@ -131,23 +131,23 @@ def main():
     torch.set_num_threads(1)
     shutil.rmtree(OUT, ignore_errors=True)
     written = []
-    for seed, (name, (twin, settings)) in enumerate(CASES.items(), start=21):
+    for seed, (name, (checkpoint, settings)) in enumerate(CASES.items(), start=21):
         torch.manual_seed(seed)
-        around = get_peft_model(opened(twin), LoraConfig(**settings))
+        around = get_peft_model(opened(checkpoint), LoraConfig(**settings))
         redraw(around, seed)
         folder = OUT / name
         around.save_pretrained(folder)
         (folder / "README.md").unlink()
         config = json.loads((folder / "adapter_config.json").read_text())
-        config["base_model_name_or_path"] = twin
+        config["base_model_name_or_path"] = checkpoint
         config["target_modules"] = settings["target_modules"] if name != "modernbert-linears" else "all-linear"
         (folder / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
-        adapted = PeftModel.from_pretrained(opened(twin), folder).eval()
-        found, plain = outputs(adapted, twin), outputs(opened(twin), twin)
+        adapted = PeftModel.from_pretrained(opened(checkpoint), folder).eval()
+        found, plain = outputs(adapted, checkpoint), outputs(opened(checkpoint), checkpoint)
         far = max(float(np.abs(np.subtract(a.get("vector", a.get("logit")), b.get("vector", b.get("logit")))).max()) for a, b in zip(found, plain))
         assert len(found) >= 2 and all(a != b for a, b in zip(found, plain)), name
-        print(f"{name}: {len(found)} outputs, {far:.3f} from the twin's own")
-        written.append({"name": name, "twin": twin, "outputs": found})
+        print(f"{name}: {len(found)} outputs, {far:.3f} from the checkpoint's own")
+        written.append({"name": name, "checkpoint": checkpoint, "outputs": found})
     listed = ",\n".join(json.dumps(case) for case in written)
     (REFS / "adapters.json").write_text(f"[\n{listed}\n]\n")
 

@@ -2,7 +2,7 @@
 
   python chunks.py
 
-Reads tests/golden/twins/{modernbert,nomic-bert}-tiny and writes tests/golden/refs/late-chunks.{json,safetensors}: of a text, the rows
+Reads tests/golden/checkpoints/{modernbert,nomic-bert}-tiny and writes tests/golden/refs/late-chunks.{json,safetensors}: of a text, the rows
 of the last layer (transformers 5.23.0, torch 2.15.0, f32), their mean over each chunk of whole sentences of so many tokens at most, and
 their mean over all. What the tokenizer puts in front belongs to the first chunk, and what it puts behind to the last.
 """
@@ -52,7 +52,7 @@ def chunks(offsets, special, most):
 def main():
     cases, tensors = [], {}
     for name in ["modernbert-tiny", "nomic-bert-tiny"]:
-        folder = GOLDEN / "twins" / name
+        folder = GOLDEN / "checkpoints" / name
         model = AutoModel.from_pretrained(folder, torch_dtype=torch.float32, attn_implementation="eager").float().eval()
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         tokenizer.no_padding(), tokenizer.no_truncation()

@@ -2,7 +2,7 @@
 
   python clap_fused.py
 
-Writes tests/golden/twins/clap-fused-tiny and tests/golden/refs/ of the same name with transformers 5.23.0. Audio is that of
+Writes tests/golden/checkpoints/clap-fused-tiny and tests/golden/refs/ of the same name with transformers 5.23.0. Audio is that of
 tests/golden/refs/media, whose samples are taken as 48 kHz; a clip is one second. Where the feature extractor takes places of longer audio
 by chance, the middle of each third is taken here; audio that is not longer is not called longer, as it is by chance in a batch of such.
 """
@@ -30,7 +30,7 @@ def dump(path, value):
 
 
 def folder():
-    path, other = GOLDEN / "twins" / NAME, GOLDEN / "twins" / "clap-tiny"
+    path, other = GOLDEN / "checkpoints" / NAME, GOLDEN / "checkpoints" / "clap-tiny"
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     for file in ["tokenizer.json", "tokenizer_config.json"]:

@@ -2,12 +2,12 @@
 
   python decoders.py [SEED FOLDER]
 
-Writes tests/golden/twins/{qwen2-tiny,mistral-tiny} in the layout they are published in, and tests/golden/refs/ of the same
+Writes tests/golden/checkpoints/{qwen2-tiny,mistral-tiny} in the layout they are published in, and tests/golden/refs/ of the same
 names: ids by AutoTokenizer, vectors by AutoModel of transformers 5.23.0 in f32 with eager attention, the row of the last token
 at length 1; sentence-transformers 6.2.0 must give the same from the same folder. With SEED and FOLDER the set is another one,
 in FOLDER/checkpoints and FOLDER/refs.
 
-What the twins make visible on purpose: biases of queries, keys and values as large as the products (qwen2), rows that see later
+What the checkpoints make visible on purpose: biases of queries, keys and values as large as the products (qwen2), rows that see later
 ones because `is_causal` is false (qwen2), a window and no `head_dim` (mistral), tokenizers that append an end token, bf16 files.
 """
 import json
@@ -218,4 +218,4 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         main(int(sys.argv[1]), Path(sys.argv[2]) / "checkpoints", Path(sys.argv[2]) / "refs")
     else:
-        main(5, GOLDEN / "twins", GOLDEN / "refs")
+        main(5, GOLDEN / "checkpoints", GOLDEN / "refs")

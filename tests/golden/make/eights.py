@@ -2,10 +2,10 @@
 
   python eights.py
 
-Reads the twins qwen3-embedding-tiny and bert-tiny, and lays over each: E4M3 with a scale a block (DeepSeek's and Qwen's
+Reads the checkpoints qwen3-embedding-tiny and bert-tiny, and lays over each: E4M3 with a scale a block (DeepSeek's and Qwen's
 `fp8`), int8 with a scale a row and E4M3 with a scale a tensor (`compressed-tensors`). Values are put into the types by
 torch; the reference widens them in f32 (`value * scale`, with the zero point taken off before) and runs transformers
-5.24.0. Writes tests/golden/eights/<name>/{config.json,model.safetensors} (the rest of a folder is the twin's) and
+5.24.0. Writes tests/golden/eights/<name>/{config.json,model.safetensors} (the rest of a folder is the checkpoint's) and
 tests/golden/refs/eights.json.
 """
 import json
@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from transformers import AutoConfig, AutoModel  # noqa: E402
 
 GOLDEN = HERE.parent
-TWINS, REFS, OUT = GOLDEN / "twins", GOLDEN / "refs", GOLDEN / "eights"
+CHECKPOINTS, REFS, OUT = GOLDEN / "checkpoints", GOLDEN / "refs", GOLDEN / "eights"
 E4M3 = torch.float8_e4m3fn
 
 
@@ -87,12 +87,12 @@ def is_linear(name, value):
     return value.ndim == 2 and name.endswith(".weight") and "embed" not in name and "pooler" not in name
 
 
-def pooled(states, twin):
-    return states[-1] if twin.startswith("qwen3") else states.mean(0)
+def pooled(states, checkpoint):
+    return states[-1] if checkpoint.startswith("qwen3") else states.mean(0)
 
 
-def texts_of(twin):
-    said = json.loads((REFS / f"{twin}.json").read_text())
+def texts_of(checkpoint):
+    said = json.loads((REFS / f"{checkpoint}.json").read_text())
     if "texts" in said:
         return [(case["text"], case["ids"]) for case in said["texts"]]
     return [(case["text"], case["input_ids"]) for case in said["cases"] if case["kind"] == "text" and not case.get("prompt_text")]
@@ -103,9 +103,9 @@ def main():
     torch.set_num_threads(1)
     shutil.rmtree(OUT, ignore_errors=True)
     written = []
-    for name, (twin, packed, said) in CASES.items():
+    for name, (checkpoint, packed, said) in CASES.items():
         weights = {}
-        for file in sorted((TWINS / twin).glob("*.safetensors")):
+        for file in sorted((CHECKPOINTS / checkpoint).glob("*.safetensors")):
             weights.update(load_file(file))
         stored, wide = {}, {}
         for key, value in weights.items():
@@ -117,20 +117,20 @@ def main():
         folder = OUT / name
         folder.mkdir(parents=True)
         save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
-        config = json.loads((TWINS / twin / "config.json").read_text())
+        config = json.loads((CHECKPOINTS / checkpoint / "config.json").read_text())
         config["quantization_config"] = said
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        model = AutoModel.from_config(AutoConfig.from_pretrained(TWINS / twin), attn_implementation="eager").float().eval()
+        model = AutoModel.from_config(AutoConfig.from_pretrained(CHECKPOINTS / checkpoint), attn_implementation="eager").float().eval()
         missing, unexpected = model.load_state_dict(wide, strict=False)
         assert all("pooler" in key for key in missing) and all("position_ids" in key for key in unexpected), (missing, unexpected)
         found = []
         with torch.no_grad():
-            for text, ids in texts_of(twin)[:8]:
+            for text, ids in texts_of(checkpoint)[:8]:
                 if len(ids) > 1:
-                    row = pooled(model(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long)).last_hidden_state[0], twin)
+                    row = pooled(model(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long)).last_hidden_state[0], checkpoint)
                     found.append({"text": text, "vector": [round(float(v), 8) for v in row / row.norm()]})
         print(f"{name}: {(folder / 'model.safetensors').stat().st_size} bytes, {len(found)} texts")
-        written.append({"name": name, "twin": twin, "texts": found})
+        written.append({"name": name, "checkpoint": checkpoint, "texts": found})
     listed = ",\n".join(json.dumps(case) for case in written)
     (REFS / "eights.json").write_text(f"[\n{listed}\n]\n")
 

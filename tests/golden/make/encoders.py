@@ -1,8 +1,8 @@
 """Tiny checkpoints of the encoders that the reference set lacks, with what their reference computes from them.
 
-  python encoders.py TWINS REFS [--seed N]
+  python encoders.py CHECKPOINTS REFS [--seed N]
 
-Writes TWINS/<name>/ (published layout, seeded random weights in bf16, a word-piece tokenizer of its own) and
+Writes CHECKPOINTS/<name>/ (published layout, seeded random weights in bf16, a word-piece tokenizer of its own) and
 REFS/<name>.json and .safetensors (ids and vectors), in the form that `tests/families.rs` reads; any seed makes another set,
 for OMNIBURN_TEST_SETS. With seed 1 also REFS/activations.json and .safetensors: vectors of encoders that are there, under
 every activation that is computed.
@@ -384,16 +384,16 @@ def write(refs, name, head, cases, tensors):
 ACTIVATIONS = ["gelu", "gelu_python", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate", "relu"]
 
 
-def activations(twins, refs):
+def activations(checkpoints, refs):
     """Vectors of encoders under another activation than their own configuration says: its field, the name, and what comes out."""
     cases, tensors = [], {}
     for name, field in [("bert-tiny", "hidden_act"), ("xlm-roberta-tiny", "hidden_act"), ("distilbert-tiny", "activation"), ("mpnet-tiny", "hidden_act")]:
-        pooling = json.loads((twins / name / "1_Pooling/config.json").read_text())
+        pooling = json.loads((checkpoints / name / "1_Pooling/config.json").read_text())
         pooling = "cls" if pooling.get("pooling_mode_cls_token") else "mean"
         for act in ACTIVATIONS:
             with tempfile.TemporaryDirectory() as tmp:
                 path = Path(tmp, name)
-                shutil.copytree(twins / name, path)
+                shutil.copytree(checkpoints / name, path)
                 config = json.loads((path / "config.json").read_text())
                 (path / "config.json").write_text(json.dumps({**config, field: act}))
                 small, _ = load(path, name)
@@ -421,16 +421,16 @@ MAKERS = {
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("twins", type=Path)
+    parser.add_argument("checkpoints", type=Path)
     parser.add_argument("refs", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     for name, (make, pooling, longest, note) in MAKERS.items():
-        make(args.twins / name, args.seed)
-        reference(args.twins / name, args.refs, name, args.seed, pooling, longest, note)
-    check_gte(args.twins / "gte-tiny")
+        make(args.checkpoints / name, args.seed)
+        reference(args.checkpoints / name, args.refs, name, args.seed, pooling, longest, note)
+    check_gte(args.checkpoints / "gte-tiny")
     if args.seed == 1:
-        activations(args.twins, args.refs)
+        activations(args.checkpoints, args.refs)
 
 
 if __name__ == "__main__":

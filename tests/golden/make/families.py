@@ -4,7 +4,7 @@
 
 FIXTURES is the reference set: `checkpoints/<name>/`, tiny models with seeded random weights in published layouts, and
 `refs/<name>.json` and `.safetensors`, what transformers 5.23.0 on torch 2.15.0 computes from them in f32. Its scripts make the
-set anew with any seed. Writes OUT/twins/<name>/ and OUT/refs/<name>.*; `tests/families.rs` reads them.
+set anew with any seed. Writes OUT/checkpoints/<name>/ and OUT/refs/<name>.*; `tests/families.rs` reads them.
 """
 import shutil
 import sys
@@ -38,7 +38,7 @@ NAMES = [
 
 def main(fixtures, out):
     for name in NAMES:
-        folder = out / "twins" / name
+        folder = out / "checkpoints" / name
         shutil.rmtree(folder, ignore_errors=True)
         for path in sorted((fixtures / "checkpoints" / name).rglob("*")):
             if path.is_file():

@@ -2,7 +2,7 @@
 
   python ggufs.py
 
-Reads the twins. Tensor names, tokenizer fields and packed types come from the package `gguf` 0.19 (`get_tensor_name_map`,
+Reads the checkpoints. Tensor names, tokenizer fields and packed types come from the package `gguf` 0.19 (`get_tensor_name_map`,
 `SpecialVocab`, `quants`); what llama.cpp does to a model besides (words of WordPiece with `▁` in front, rows of Llama's
 queries and keys in pairs, 1 added to Gemma's norms) is written out below. Types that the package cannot pack (the K ones)
 get random blocks. The reference reads the packed values back with `quants.dequantize` and runs transformers 5.24.0 in f32.
@@ -32,7 +32,7 @@ from transformers import AutoConfig, AutoModel, BertConfig, LlamaConfig, LlamaMo
 from transformers.tokenization_utils_base import generate_merges  # noqa: E402
 
 GOLDEN = HERE.parent
-TWINS, REFS, OUT = GOLDEN / "twins", GOLDEN / "refs", GOLDEN / "gguf"
+CHECKPOINTS, REFS, OUT = GOLDEN / "checkpoints", GOLDEN / "refs", GOLDEN / "gguf"
 POOLING = {"mean": gguf.PoolingType.MEAN, "cls": gguf.PoolingType.CLS, "last": gguf.PoolingType.LAST}
 K_TYPES = [T.Q4_K, T.Q5_K, T.Q6_K]
 
@@ -257,16 +257,16 @@ def pooled(rows, pooling):
     return {"mean": rows.mean(0), "cls": rows[0], "last": rows[-1]}[pooling]
 
 
-def texts_of(twin):
+def texts_of(checkpoint):
     """Texts with whatever the reference set puts in front of them, and their ids."""
-    said = json.loads((REFS / f"{twin}.json").read_text())
+    said = json.loads((REFS / f"{checkpoint}.json").read_text())
     if "texts" in said:
         return [(case["text"], case["ids"]) for case in said["texts"]]
     own = [case for case in said["cases"] if case["kind"] == "text" and len(case["input_ids"]) <= 96]
     return [((case.get("prompt_text") or "") + case["text"], case["input_ids"]) for case in own][:14]
 
 
-def opened(twin, config, weights):
+def opened(checkpoint, config, weights):
     """The model of transformers with these values, read as it reads a checkpoint."""
     with tempfile.TemporaryDirectory() as place:
         config.save_pretrained(place)
@@ -274,15 +274,15 @@ def opened(twin, config, weights):
         kind = LlamaModel if isinstance(config, LlamaConfig) else AutoModel
         model, report = kind.from_pretrained(place, config=config, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
     odd = [name for name in [*report["missing_keys"], *report["unexpected_keys"]] if "pooler" not in name and "position_ids" not in name]
-    assert not odd, (twin, odd)
+    assert not odd, (checkpoint, odd)
     return model.eval()
 
 
-def vectors(config, weights, twin, pooling, tokenizer=None):
+def vectors(config, weights, checkpoint, pooling, tokenizer=None):
     dense = [weights.pop(name) for name in ("dense_2.weight", "dense_3.weight") if name in weights]
-    model, found = opened(twin, config, weights), []
+    model, found = opened(checkpoint, config, weights), []
     with torch.no_grad():
-        for text, ids in texts_of(twin):
+        for text, ids in texts_of(checkpoint):
             ids = tokenizer.encode(text).ids if tokenizer else ids
             if not ids:
                 continue
@@ -298,9 +298,9 @@ def vectors(config, weights, twin, pooling, tokenizer=None):
     return found
 
 
-def own_weights(twin):
+def own_weights(checkpoint):
     weights = {}
-    for file in sorted((TWINS / twin).glob("*.safetensors")):
+    for file in sorted((CHECKPOINTS / checkpoint).glob("*.safetensors")):
         weights.update(load_file(file))
     return weights
 
@@ -322,11 +322,11 @@ def main():
     torch.set_num_threads(1)
     written = []
 
-    def made(name, arch, twin, kinds, pooling, fields, tokenizer, config=None, weights=None, extra=(), own_ids=None):
-        config = config or AutoConfig.from_pretrained(TWINS / twin)
-        weights = weights or own_weights(twin)
-        read = write(name, arch, TWINS / twin, config, weights, kinds, pooling, fields, tokenizer, len(written) + 1, extra)
-        found = vectors(config, read, twin, pooling, own_ids)
+    def made(name, arch, checkpoint, kinds, pooling, fields, tokenizer, config=None, weights=None, extra=(), own_ids=None):
+        config = config or AutoConfig.from_pretrained(CHECKPOINTS / checkpoint)
+        weights = weights or own_weights(checkpoint)
+        read = write(name, arch, CHECKPOINTS / checkpoint, config, weights, kinds, pooling, fields, tokenizer, len(written) + 1, extra)
+        found = vectors(config, read, checkpoint, pooling, own_ids)
         print(f"{name}: {(OUT / f'{name}.gguf').stat().st_size} bytes, {len(found)} texts")
         written.append({"file": f"{name}.gguf", "architecture": gguf.MODEL_ARCH_NAMES[arch], "texts": found})
 
@@ -345,16 +345,16 @@ def main():
     made("qwen3-q8", arch.QWEN3, "qwen3-embedding-tiny", cycle(T.Q8_0), "last", of_decoder, byte_level("qwen2"))
     made("qwen2-q4", arch.QWEN2, "qwen2-tiny", cycle(T.Q8_0, T.Q4_0), "last", of_decoder, byte_level("qwen2"))
     made("nomic-bert", arch.NOMIC_BERT, "nomic-bert-tiny", cycle(T.Q8_0), "mean", nomic, word_pieces)
-    gemma_config = AutoConfig.from_pretrained(TWINS / "gemma3-text-tiny")
+    gemma_config = AutoConfig.from_pretrained(CHECKPOINTS / "gemma3-text-tiny")
     # What llama.cpp computes with: the file does not hold it.
     gemma_config.query_pre_attn_scalar = gemma_config.head_dim
     weights = own_weights("gemma3-text-tiny")
     for name in ("2_Dense", "3_Dense"):
-        dense = load_file(TWINS / "gemma3-text-tiny" / name / "model.safetensors")
+        dense = load_file(CHECKPOINTS / "gemma3-text-tiny" / name / "model.safetensors")
         weights[f"dense_{name[0]}.weight"] = dense["linear.weight"]
-    own = from_scores(TWINS / "gemma3-text-tiny")
+    own = from_scores(CHECKPOINTS / "gemma3-text-tiny")
     made("gemma-embedding", arch.GEMMA_EMBEDDING, "gemma3-text-tiny", cycle(T.Q8_0), "mean", gemma, sentence_piece, gemma_config, weights, own_ids=own)
-    said = json.loads((TWINS / "llama-bidirec-tiny" / "config.json").read_text())
+    said = json.loads((CHECKPOINTS / "llama-bidirec-tiny" / "config.json").read_text())
     llama = LlamaConfig(**{key: value for key, value in said.items() if key not in ("model_type", "architectures", "pooling", "temperature", "torch_dtype")})
     factors = [("rope_freqs.weight", rope_factors(llama))]
     made("llama", arch.LLAMA, "llama-bidirec-tiny", cycle(T.Q8_0), "mean", both_ways, byte_level("llama-bpe"), llama, extra=factors)

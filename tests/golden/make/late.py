@@ -2,12 +2,12 @@
 
   python late.py
 
-Writes tests/golden/twins/{bert,modernbert}-colbert-tiny and tests/golden/refs/ of the same names. The first is laid out as pylate
+Writes tests/golden/checkpoints/{bert,modernbert}-colbert-tiny and tests/golden/refs/ of the same names. The first is laid out as pylate
 saves its models: settings in `config_sentence_transformers.json`, markers that the tokenizer has as added tokens, queries expanded
 with the mask token. The second is what sentence-transformers 6.2.0 saves itself: settings in the modules. Both are read by
 `MultiVectorEncoder` of sentence-transformers 6.2.0 (transformers 5.23.0, torch 2.15.0), which gives the rows.
 
-What the twins make visible on purpose: markers whose text a lower-casing tokenizer would cut into pieces; expansion that no row sees,
+What the checkpoints make visible on purpose: markers whose text a lower-casing tokenizer would cut into pieces; expansion that no row sees,
 beyond and inside a window of attention; skipped words, one of which is no token; two Dense modules, one with a residual.
 """
 import json
@@ -58,7 +58,7 @@ def drawn(model, seed):
 
 
 def tokenizer(folder, added):
-    made = Tokenizer.from_file(str(GOLDEN / "twins" / "bert-tiny" / "tokenizer.json"))
+    made = Tokenizer.from_file(str(GOLDEN / "checkpoints" / "bert-tiny" / "tokenizer.json"))
     made.add_tokens([AddedToken(token, normalized=True, special=False) for token in added])
     made.save(str(folder / "tokenizer.json"))
     names = {f"{name}_token": f"[{name.upper()}]" for name in ["pad", "unk", "cls", "sep", "mask"]}
@@ -155,7 +155,7 @@ def references(name, folder, changes):
 def main():
     changes = [{"strategy": "min", "attend": True, "token": None, "length": 9}, {"strategy": "min", "attend": False, "token": "[UNK]", "length": 9}]
     for name, make, changed in [("bert-colbert-tiny", pylate, []), ("modernbert-colbert-tiny", native, changes)]:
-        folder = GOLDEN / "twins" / name
+        folder = GOLDEN / "checkpoints" / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         make(folder)

@@ -3,10 +3,10 @@
   pip install --no-deps colbert-ai==0.2.22        # beside transformers 5.23.0 and torch 2.15.0
   python late_colbert.py
 
-Writes tests/golden/twins/bert-colbert-ai-tiny and tests/golden/refs/ of the same name. The rows are those of `Checkpoint` of
+Writes tests/golden/checkpoints/bert-colbert-ai-tiny and tests/golden/refs/ of the same name. The rows are those of `Checkpoint` of
 colbert-ai itself, in f32 on the processor; what it only needs to train and to index stands empty here.
 
-What the twin makes visible on purpose: markers that are words of the vocabulary, one product without a bias, punctuation that the
+What the checkpoint makes visible on purpose: markers that are words of the vocabulary, one product without a bias, punctuation that the
 vocabulary does not have and that is skipped as the unknown token, expansion of queries that no row sees.
 """
 import json
@@ -57,10 +57,10 @@ def colbert():
 
 
 def folder():
-    path = GOLDEN / "twins" / NAME
+    path = GOLDEN / "checkpoints" / NAME
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    file = json.loads((GOLDEN / "twins" / "bert-tiny" / "tokenizer.json").read_text())
+    file = json.loads((GOLDEN / "checkpoints" / "bert-tiny" / "tokenizer.json").read_text())
     vocab = file["model"]["vocab"]
     for word in ["[unused0]", "[unused1]"]:
         vocab[word] = len(vocab)

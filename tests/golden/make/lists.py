@@ -2,7 +2,7 @@
 
   python lists.py
 
-Writes tests/golden/twins/jina-reranker-tiny and tests/golden/refs/ of the same name. Its forward pass is that of transformers' Qwen3
+Writes tests/golden/checkpoints/jina-reranker-tiny and tests/golden/refs/ of the same name. Its forward pass is that of transformers' Qwen3
 with the two products of the published `modeling.py`; prompt, lengths and blocks of documents are written out here from the same file.
 Cases: a list alone, one document, an instruction, special tokens inside texts, texts cut at their lengths, more documents than one prompt
 takes, and documents so long that a prompt has no room for another.
@@ -38,10 +38,10 @@ def dump(path, value):
 
 
 def folder():
-    path = GOLDEN / "twins" / NAME
+    path = GOLDEN / "checkpoints" / NAME
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    made = Tokenizer.from_file(str(GOLDEN / "twins" / "qwen3-reranker-tiny" / "tokenizer.json"))
+    made = Tokenizer.from_file(str(GOLDEN / "checkpoints" / "qwen3-reranker-tiny" / "tokenizer.json"))
     made.add_special_tokens([AddedToken(DOCUMENT, normalized=False, special=True), AddedToken(QUERY, normalized=False, special=True)])
     made.save(str(path / "tokenizer.json"))
     dump(path / "tokenizer_config.json", {"tokenizer_class": "Qwen2Tokenizer", "model_max_length": LIMIT, "clean_up_tokenization_spaces": False,

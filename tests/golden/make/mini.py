@@ -1,14 +1,14 @@
-"""Twins of the mini and bert families with seeded random weights, and what PyTorch computes from them.
+"""Checkpoints of the mini and bert families with seeded random weights, and what PyTorch computes from them.
 
   python mini.py
 
-Writes tests/golden/twins/{mini-tiny,bert-tiny} in the layout `omniburn convert` reads, and
+Writes tests/golden/checkpoints/{mini-tiny,bert-tiny} in the layout `omniburn convert` reads, and
 tests/golden/refs/{mini-tiny,bert-tiny}.{json,safetensors}. Text and speech towers are BertModel and WhisperEncoder of
 transformers 5.23.0 in f32 with eager attention; the convolution tower and the connectors are written out here.
 
-What the twins make visible on purpose: three different widths (text 32, speech 24, map 24 of a 4 x 4 grid), fewer top classes than classes,
+What the checkpoints make visible on purpose: three different widths (text 32, speech 24, map 24 of a 4 x 4 grid), fewer top classes than classes,
 class tables that are no linears, a pooler that must be left aside, positions that a shorter limit cuts,
-and in the second twin weights in f16.
+and in the second checkpoint weights in f16.
 """
 import json
 import math
@@ -112,7 +112,7 @@ TEXT_CONFIG = {
 @torch.no_grad()
 def bert_tiny():
     model = bert(TEXT_CONFIG).half().float()
-    folder = GOLDEN / "twins" / "bert-tiny"
+    folder = GOLDEN / "checkpoints" / "bert-tiny"
     halves = {k: v.half() for k, v in model.state_dict().items()}
     tensors = {**halves, "embeddings.position_ids": torch.arange(96)[None]}
     write(folder, {"model_type": "bert", **TEXT_CONFIG}, tensors, TOKENIZER)
@@ -329,7 +329,7 @@ def mini_tiny():
         "speech_connector": SPEECH_CONNECTOR,
         "video_frames": 8,
     }
-    write(GOLDEN / "twins" / "mini-tiny", config, model.tensors(), TOKENIZER)
+    write(GOLDEN / "checkpoints" / "mini-tiny", config, model.tensors(), TOKENIZER)
     texts, refs = [], {}
     for i, text in enumerate(TEXTS):
         ids = TOKENIZER.encode(text).ids

@@ -2,12 +2,12 @@
 
   python pairs.py
 
-Writes tests/golden/twins/bert-reranker-tiny and tests/golden/refs/bert-reranker-tiny.{json,safetensors}. The model is
+Writes tests/golden/checkpoints/bert-reranker-tiny and tests/golden/refs/bert-reranker-tiny.{json,safetensors}. The model is
 BertForSequenceClassification of transformers 5.24.0 with one label, written out below in f64 over its f32 weights. Pairs are laid out
 and cut by the tokenizers library (the longer text first), as sentence-transformers' CrossEncoder asks for it; the score is
 the sigmoid of the logit, its default for one label.
 
-What the twin makes visible on purpose: a token type of its own for the document, whose row is as large as a word's; a
+What the checkpoint makes visible on purpose: a token type of its own for the document, whose row is as large as a word's; a
 pooler behind which the score lies; a length that some pairs pass, by the query, by the document and by both.
 """
 import json
@@ -119,7 +119,7 @@ def logit(weights, ids, types, pooled_tanh=True):
 
 
 def main():
-    made, folder = tokenizer(), GOLDEN / "twins" / NAME
+    made, folder = tokenizer(), GOLDEN / "checkpoints" / NAME
     weights = draw(made.get_vocab_size())
     folder.mkdir(parents=True, exist_ok=True)
     save_file(weights, str(folder / "model.safetensors"))

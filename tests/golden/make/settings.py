@@ -2,7 +2,7 @@
 
   python settings.py
 
-Reads tests/golden/twins/{bert-tiny,mpnet-tiny,omni-small-tiny,omni-nano-tiny}, lays the files of each case over a copy and loads it with
+Reads tests/golden/checkpoints/{bert-tiny,mpnet-tiny,omni-small-tiny,omni-nano-tiny}, lays the files of each case over a copy and loads it with
 transformers (AutoTokenizer, AutoImageProcessor, AutoVideoProcessor, AutoFeatureExtractor; no weights are read). Writes
 tests/golden/refs/tokenizer_settings.json and tests/golden/refs/processor_settings.json: the files laid over, and what the
 library made of them. Written with transformers 5.24.0 (the cases of MPNet with 5.23.0, which gives the same for all others) and,
@@ -41,7 +41,7 @@ def mpnet(**more):
 
 
 def read(name, file="tokenizer.json"):
-    return json.loads((GOLDEN / "twins" / name / file).read_text())
+    return json.loads((GOLDEN / "checkpoints" / name / file).read_text())
 
 
 def normal(name, **flags):
@@ -128,7 +128,7 @@ def tokenizers():
 
 def lay(base, files, folder):
     folder.mkdir(parents=True)
-    for source in (GOLDEN / "twins" / base).glob("*.json"):
+    for source in (GOLDEN / "checkpoints" / base).glob("*.json"):
         shutil.copy(source, folder / source.name)
     for name, content in files.items():
         if content is None:
@@ -138,7 +138,7 @@ def lay(base, files, folder):
 
 
 def small(base, files):
-    """Files as they are stored: a tokenizer.json as what is changed of the twin's."""
+    """Files as they are stored: a tokenizer.json as what is changed of the checkpoint's."""
     files = copy.deepcopy(files)
     if files.get("tokenizer.json"):
         there = read(base)

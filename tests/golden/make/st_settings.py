@@ -2,9 +2,9 @@
 
   python st_settings.py
 
-Reads the twin bert-tiny, lays the files of a case over it, encodes a few texts with sentence-transformers 6.2.0 for the
+Reads the checkpoint bert-tiny, lays the files of a case over it, encodes a few texts with sentence-transformers 6.2.0 for the
 roles named, and writes tests/golden/refs/st-settings.json: by case the files, the roles and the vectors. The tests lay the
-same files over the same twin and convert that. Cases with Dense modules are folders that the library itself saves, with the
+same files over the same checkpoint and convert that. Cases with Dense modules are folders that the library itself saves, with the
 weights of these modules, rounded to four digits, as lists.
 """
 import json
@@ -20,7 +20,7 @@ import torch  # noqa: E402
 from _st_variants import SETTINGS, STANDARD, encoded, flags, lay, modules, opened, settings  # noqa: E402
 
 GOLDEN = HERE.parent
-TWIN = GOLDEN / "twins" / "bert-tiny"
+CHECKPOINT = GOLDEN / "checkpoints" / "bert-tiny"
 TEXTS = ["red car", "The quick brown fox jumps over the lazy dog"]
 PLAIN = {"tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}}
 POOL = "1_Pooling/config.json"
@@ -68,7 +68,7 @@ CASES = {
 
 
 def dense_cases():
-    """Modules behind the twin's transformer, by case."""
+    """Modules behind the checkpoint's transformer, by case."""
     from sentence_transformers.base.modules.dense import Dense
     from sentence_transformers.base.modules.normalize import Normalize
     from sentence_transformers.sentence_transformer.modules.pooling import Pooling
@@ -86,12 +86,12 @@ def dense_cases():
         yield f"dense with {kind}", [mean(), Dense(32, 5, activation_function=getattr(nn, kind)())]
 
 
-def saved(twin, modules):
+def saved(checkpoint, modules):
     """A folder that the library saves, and its model: files by path, weights of Dense modules by file and name."""
     from safetensors.torch import load_file
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(modules=[twin[0], *modules], device="cpu")
+    model = SentenceTransformer(modules=[checkpoint[0], *modules], device="cpu")
     with torch.no_grad():
         for module in modules:
             for weight in module.parameters():
@@ -117,20 +117,20 @@ def main():
     for name, (files, roles) in CASES.items():
         nested = "0_Transformer" if "folder" in name else None
         with tempfile.TemporaryDirectory() as place:
-            model = opened(lay(TWIN, {**PLAIN, **files}, Path(place) / "folder", nested))
+            model = opened(lay(CHECKPOINT, {**PLAIN, **files}, Path(place) / "folder", nested))
             vectors = {role: [[round(float(v), 7) for v in row] for row in encoded(model, role, TEXTS)] for role in roles}
         written.append({"name": name, "nested": nested, "files": files, "vectors": vectors})
     with tempfile.TemporaryDirectory() as place:
-        twin = opened(lay(TWIN, PLAIN, Path(place) / "folder"))
+        checkpoint = opened(lay(CHECKPOINT, PLAIN, Path(place) / "folder"))
         for name, modules in dense_cases():
-            model, files, weights = saved(twin, modules)
+            model, files, weights = saved(checkpoint, modules)
             rows = model.encode(TEXTS, normalize_embeddings=True)
             vectors = {"none": [[round(float(v), 7) for v in row] for row in rows]}
             written.append({"name": name, "nested": None, "files": files, "weights": weights, "vectors": vectors})
     listed = ",\n".join(json.dumps(case) for case in written)
     text = f'{{"texts": {json.dumps(TEXTS)},\n"cases": [\n{listed}\n]}}\n'
     (GOLDEN / "refs" / "st-settings.json").write_text(text)
-    assert STANDARD == json.loads((TWIN / "modules.json").read_text())
+    assert STANDARD == json.loads((CHECKPOINT / "modules.json").read_text())
 
 
 main()

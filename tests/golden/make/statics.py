@@ -2,13 +2,13 @@
 
   python statics.py [SEED FOLDER]
 
-Writes tests/golden/twins/{model2vec-tiny,static-embedding-tiny} and tests/golden/refs/ of the same names. The first is a folder
+Writes tests/golden/checkpoints/{model2vec-tiny,static-embedding-tiny} and tests/golden/refs/ of the same names. The first is a folder
 that model2vec 0.10.0 saves, with rows that ids share, a factor for each id and a limit; its vectors are model2vec's, which leave
 unknown pieces out. The second is a folder that sentence-transformers 6.2.0 saves, StaticEmbedding without a configuration and
 Normalize; its vectors are that library's, which count unknown pieces. With SEED and FOLDER the set is another one, in
 FOLDER/checkpoints and FOLDER/refs.
 
-What the twins make visible on purpose: special tokens in the tokenizer's template that must not count, words of which a piece is
+What the checkpoints make visible on purpose: special tokens in the tokenizer's template that must not count, words of which a piece is
 unknown, rows of lengths that differ.
 """
 import json
@@ -107,4 +107,4 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         main(int(sys.argv[1]), Path(sys.argv[2]) / "checkpoints", Path(sys.argv[2]) / "refs")
     else:
-        main(5, GOLDEN / "twins", GOLDEN / "refs")
+        main(5, GOLDEN / "checkpoints", GOLDEN / "refs")

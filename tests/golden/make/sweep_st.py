@@ -3,7 +3,7 @@
   python sweep_st.py PROGRAM [EVERY [FIRST]]
 
 Not run by tests. PROGRAM is the built command line; with EVERY, only one folder of so many is tried, from FIRST on. The folders are
-tests/golden/twins/bert-tiny with other files laid over it.
+tests/golden/checkpoints/bert-tiny with other files laid over it.
 Every folder must give the library's vectors within 1e-5 at length 1, or be refused by a message that names the setting.
 Prints counts: equal, refused by name, refused by the library too, differing; the last must be 0.
 """
@@ -111,14 +111,14 @@ def variants(hidden):
         yield f"refused: {says}", {**plain, **files}, None, says
 
 
-def main(program, every, first, twin):
-    hidden = json.loads((twin / "config.json").read_text())["hidden_size"]
+def main(program, every, first, checkpoint):
+    hidden = json.loads((checkpoint / "config.json").read_text())["hidden_size"]
     counts = {"equal": 0, "refused by name": 0, "refused by both": 0, "differing": 0}
     worst = 0.0
     items = "\n".join(json.dumps({"text": text}) for text in TEXTS)
     for name, files, nested, says in itertools.islice(variants(hidden), first, None, every):
         with tempfile.TemporaryDirectory() as place:
-            folder = lay(twin, files, Path(place) / "folder", nested)
+            folder = lay(checkpoint, files, Path(place) / "folder", nested)
             record = Path(place) / "record"
             made = subprocess.run([program, "convert", folder, record, "--dtype", "f32"], capture_output=True, text=True)
             if made.returncode:
@@ -156,4 +156,4 @@ def main(program, every, first, twin):
 
 
 every, first = (int(word) for word in (sys.argv[2:] + ["1", "0"][len(sys.argv) - 2 :])[:2])
-main(sys.argv[1], every, first, HERE.parent / "twins" / "bert-tiny")
+main(sys.argv[1], every, first, HERE.parent / "checkpoints" / "bert-tiny")

@@ -69,7 +69,7 @@ def reference(path):
         return f"{type(error).__name__}: {error}"
 
 
-def twin(path):
+def checkpoint(path):
     """Pillow's pixels of the file with the same samples in its plainest layout; None if there is none."""
     parts = path.stem.split("-")
     stems = {"cp": ["-".join(parts[1:-2]).replace("-lerc", "-le")], "tf": [f"{'-'.join(parts[:end])}-le" for end in range(len(parts) - 1, 1, -1)]}.get(parts[0], [])
@@ -251,7 +251,7 @@ def compare(program, files, folder):
         by = ""
         if isinstance(expected, str) or expected.shape != got.shape or np.abs(got.astype(int) - expected).max() > 1:
             # What Pillow does not read, or misreads (planes of 16 bits, of LA and of LAB), by the same samples elsewhere.
-            other = twin(path)
+            other = checkpoint(path)
             if other is not None and other.shape == got.shape:
                 apart = np.abs(got.astype(int) - other)
                 lossy = any(word in path.name for word in ("jpeg", "webp"))

@@ -152,12 +152,12 @@ def main(root):
         for fill in (1, 2):
             stored = reverse(rows) if fill == 2 else rows
             # Pillow has no reader for some of those with bits from the low end, which are the same.
-            twin = out.expected.get(f"palette-{bits}-fill-1.tif")
-            out.put(f"palette-{bits}-fill-{fill}", tiff(tags(bits=bits, photometric=3, fill=fill, raw={320: colours}), [stored]), twin)
+            checkpoint = out.expected.get(f"palette-{bits}-fill-1.tif")
+            out.put(f"palette-{bits}-fill-{fill}", tiff(tags(bits=bits, photometric=3, fill=fill, raw={320: colours}), [stored]), checkpoint)
             for photometric in (0, 1):
                 name = f"grey-{bits}-{'white' if photometric == 0 else 'black'}-fill-"
-                twin = out.expected.get(f"{name}1.tif")
-                out.put(f"{name}{fill}", tiff(tags(bits=bits, photometric=photometric, fill=fill), [stored], order="<>"[fill - 1]), twin)
+                checkpoint = out.expected.get(f"{name}1.tif")
+                out.put(f"{name}{fill}", tiff(tags(bits=bits, photometric=photometric, fill=fill), [stored], order="<>"[fill - 1]), checkpoint)
     # Pillow shifts all values of a palette, which makes one of eight bits black; libtiff sees it by its largest value.
     narrow = rng.integers(0, 256, 768)
     out.put("palette-of-8-bits", tiff(tags(photometric=3, raw={320: narrow}), [grey.tobytes()]), narrow.reshape(3, 256).T[grey].astype(np.uint8))

@@ -15,7 +15,7 @@ pub fn samples() -> PathBuf {
 
 /// A checkpoint of the goldens.
 pub fn golden_checkpoint(name: &str) -> PathBuf {
-    golden().join("twins").join(name)
+    golden().join("checkpoints").join(name)
 }
 
 /// A file that must be there.

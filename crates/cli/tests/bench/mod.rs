@@ -23,9 +23,9 @@ const FIELDS: [&str; 11] = [
     "peak_rss_mib",
 ];
 
-fn record(twin: &str) -> TempDir {
+fn record(checkpoint: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let source = golden().join("twins").join(twin);
+    let source = golden().join("checkpoints").join(checkpoint);
     let made = run(omniburn().arg("convert").arg(source).arg(folder.path().join("record")).args(["--dtype", "f32"]));
     assert_eq!(made.code, 0, "{}", made.stderr);
     folder
@@ -41,11 +41,11 @@ fn number(line: &Value, field: &str) -> f64 {
 
 #[test]
 fn each_case_is_a_line_of_the_promised_fields_whose_numbers_agree() {
-    for twin in ["omni-small-tiny", "omni-nano-tiny"] {
-        let folder = record(twin);
+    for checkpoint in ["omni-small-tiny", "omni-nano-tiny"] {
+        let folder = record(checkpoint);
         let cases = "text:1x16,text:3x20,image:64,image:96x64,audio:1.5s,video:4x64";
         let found = bench(&folder, &["--cases", cases, "--warm-up", "1", "--threads", "1"]);
-        assert_eq!((found.code, found.stderr.as_str()), (0, ""), "{twin}: {}", found.stdout);
+        assert_eq!((found.code, found.stderr.as_str()), (0, ""), "{checkpoint}: {}", found.stdout);
         println!("{}", found.stdout);
         let lines = found.lines();
         let names: Vec<&str> = lines.iter().map(|line| line["case"].as_str().unwrap()).collect();

@@ -44,7 +44,7 @@ fn the_model_that_ships_is_well_and_the_page_says_what_was_examined() {
 fn any_record_is_examined_and_a_stored_vector_of_its_own_counts() {
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("record");
-    let source = golden().join("twins/omni-nano-tiny");
+    let source = golden().join("checkpoints/omni-nano-tiny");
     let made = run(omniburn().arg("convert").arg(source).arg(&record).args(["--dtype", "f32"]));
     assert_eq!(made.code, 0, "{}", made.stderr);
     let path = record.to_str().unwrap();
@@ -109,7 +109,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn a_choice_of_instructions_is_kept_until_it_is_asked_for_anew_and_what_is_damaged_is_measured_again() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let source = golden().join("twins/omni-nano-tiny");
+    let source = golden().join("checkpoints/omni-nano-tiny");
     let made = run(omniburn().arg("convert").arg(source).arg(at("record")).args(["--dtype", "bf16"]));
     assert_eq!(made.code, 0, "{}", made.stderr);
     let in_folder = |args: &[&str]| {

@@ -28,14 +28,14 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-fn twin() -> PathBuf {
-    golden().join("twins/omni-nano-tiny")
+fn checkpoint() -> PathBuf {
+    golden().join("checkpoints/omni-nano-tiny")
 }
 
-/// `omniburn convert` of the twin to `record`, run in `folder`.
+/// `omniburn convert` of the checkpoint to `record`, run in `folder`.
 fn convert(folder: &Path, dtype: &str) -> Command {
     let mut command = omniburn();
-    command.current_dir(folder).arg("convert").arg(twin()).args(["record", "--dtype", dtype]);
+    command.current_dir(folder).arg("convert").arg(checkpoint()).args(["record", "--dtype", dtype]);
     command
 }
 
@@ -116,7 +116,7 @@ fn a_file_that_cannot_grow_is_an_error_with_path_and_cause_and_leaves_the_old_re
 #[test]
 fn results_that_find_no_room_are_an_error_that_names_the_file_and_leave_the_old_ones() {
     let folder = tempfile::tempdir().unwrap();
-    let bert = golden().join("twins/bert-tiny");
+    let bert = golden().join("checkpoints/bert-tiny");
     assert_eq!(run(omniburn().arg("convert").arg(&bert).arg(folder.path().join("record"))).code, 0);
     let lines = "a red bicycle\n".repeat(50);
     for (name, more) in [("vectors.jsonl", &[][..]), ("vectors.npy", &["--format", "npy"][..])] {
@@ -168,7 +168,7 @@ fn a_full_disk_is_an_error_with_path_and_cause_and_leaves_the_old_record() {
     for disk in &disks {
         let mut shell = Command::new("unshare");
         shell.current_dir(&folder).args(flags).args(["sh", "-c", SCRIPT, "sh", disk]);
-        shell.arg(env!("CARGO_BIN_EXE_omniburn")).arg(twin());
+        shell.arg(env!("CARGO_BIN_EXE_omniburn")).arg(checkpoint());
         let ran = shell.output().unwrap();
         let code = String::from_utf8(ran.stdout).unwrap();
         let said = fs::read_to_string(folder.path().join("said")).unwrap();
@@ -196,11 +196,11 @@ fn a_full_disk_is_an_error_with_path_and_cause_and_leaves_the_old_record() {
 
 // ---- no memory
 
-/// A checkpoint like the twin's with a token table of `rows` rows, which lies in a hole of the file.
+/// A checkpoint like the golden one with a token table of `rows` rows, which lies in a hole of the file.
 fn with_large_table(folder: &Path, rows: u64) -> PathBuf {
-    let checkpoint = folder.join("large");
-    copy_folder(&twin(), &checkpoint);
-    let path = checkpoint.join("model.safetensors");
+    let large = folder.join("large");
+    copy_folder(&checkpoint(), &large);
+    let path = large.join("model.safetensors");
     let bytes = fs::read(&path).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let mut header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
@@ -231,12 +231,12 @@ fn with_large_table(folder: &Path, rows: u64) -> PathBuf {
     file.write_all(&bytes[start..start + begin as usize]).unwrap();
     file.write_all(&bytes[start + end as usize..]).unwrap();
     file.set_len(8 + header.len() as u64 + data - (end - begin) + added).unwrap();
-    let path = checkpoint.join("config.json");
+    let path = large.join("config.json");
     let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let text = if config["text_config"].is_object() { &mut config["text_config"] } else { &mut config };
     text["vocab_size"] = json!(rows);
     fs::write(&path, config.to_string()).unwrap();
-    checkpoint
+    large
 }
 
 /// How a run under a limit ended, in words for the test's own report.
@@ -289,7 +289,7 @@ fn a_conversion_that_dies_for_want_of_memory_leaves_the_old_record_and_the_next_
     let mut command = omniburn();
     command.current_dir(&folder).arg("convert").arg(&large).args(["record", "--force"]);
     let (status, said) = end(&mut limited(&command, 'v', enough + (100 << 10)), b"");
-    println!("a table of 2^20 rows under 100 MiB more than the twin needs: {}: {}", ended(status), said.trim());
+    println!("a table of 2^20 rows under 100 MiB more than the checkpoint needs: {}: {}", ended(status), said.trim());
     assert!(!status.success() && said.contains("memory"), "{said}");
     assert!(files(&out) == old, "the old record changed");
     let left: Vec<String> = names(folder.path()).into_iter().filter(|name| name.ends_with(".part")).collect();

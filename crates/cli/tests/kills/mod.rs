@@ -94,10 +94,10 @@ fn killed_at_any_moment_the_output_is_the_old_one_or_the_new_one_and_the_next_ru
         Err(_) => 50,
     };
     let folder = tempfile::tempdir().unwrap();
-    let twin = golden().join("twins/omni-nano-tiny");
+    let checkpoint = golden().join("checkpoints/omni-nano-tiny");
     let convert = |out: &Path, dtype: &str, force: bool| {
         let mut command = omniburn();
-        command.arg("convert").arg(&twin).arg(out).args(["--dtype", dtype]);
+        command.arg("convert").arg(&checkpoint).arg(out).args(["--dtype", dtype]);
         command.args(force.then_some("--force"));
         command
     };
@@ -212,11 +212,11 @@ impl Drop for Stopped {
 fn a_run_that_lives_keeps_its_folder_while_another_writes_the_same_record() {
     for force in [false, true] {
         let folder = tempfile::tempdir().unwrap();
-        let twin = golden().join("twins/omni-nano-tiny");
+        let checkpoint = golden().join("checkpoints/omni-nano-tiny");
         let out = folder.path().join("record");
         let convert = |dtype: &str, force: bool| {
             let mut command = omniburn();
-            command.arg("convert").arg(&twin).arg(&out).args(["--dtype", dtype]).args(force.then_some("--force"));
+            command.arg("convert").arg(&checkpoint).arg(&out).args(["--dtype", dtype]).args(force.then_some("--force"));
             command
         };
         let slow = convert("f32", force).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -247,8 +247,8 @@ fn a_run_that_lives_keeps_its_folder_while_another_writes_the_same_record() {
 #[test]
 fn what_a_killed_run_left_of_a_file_of_results_is_named_and_removed_by_the_next() {
     let folder = tempfile::tempdir().unwrap();
-    let twin = golden().join("twins/bert-tiny");
-    assert_eq!(run(omniburn().arg("convert").arg(&twin).arg(folder.path().join("record"))).code, 0);
+    let checkpoint = golden().join("checkpoints/bert-tiny");
+    assert_eq!(run(omniburn().arg("convert").arg(&checkpoint).arg(folder.path().join("record"))).code, 0);
     let out = folder.path().join("vectors.jsonl");
     fs::write(&out, "the old one").unwrap();
     let embed = || {
@@ -279,8 +279,8 @@ fn what_a_killed_run_left_of_a_file_of_results_is_named_and_removed_by_the_next(
 #[test]
 fn results_go_into_a_pipe_that_stays_a_pipe() {
     let folder = tempfile::tempdir().unwrap();
-    let twin = golden().join("twins/bert-tiny");
-    assert_eq!(run(omniburn().arg("convert").arg(&twin).arg(folder.path().join("record"))).code, 0);
+    let checkpoint = golden().join("checkpoints/bert-tiny");
+    assert_eq!(run(omniburn().arg("convert").arg(&checkpoint).arg(folder.path().join("record"))).code, 0);
     let pipe = folder.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let reader = {

@@ -18,8 +18,8 @@ const SENTENCE: &str = "A red bicycle leans against the wall.\nIt is r\u{e9}d \u
 /// A folder with the record of a small text model in `record`.
 fn small() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let twin = golden().join("twins/bert-tiny");
-    assert_eq!(run(omniburn().arg("convert").arg(twin).arg(folder.path().join("record"))).code, 0);
+    let checkpoint = golden().join("checkpoints/bert-tiny");
+    assert_eq!(run(omniburn().arg("convert").arg(checkpoint).arg(folder.path().join("record"))).code, 0);
     folder
 }
 

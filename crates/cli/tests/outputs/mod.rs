@@ -15,8 +15,8 @@ use crate::support::{Run, copy_folder, golden, media, omniburn, run, run_with};
 /// A folder with the record of a small text model in `record`.
 fn small() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let twin = golden().join("twins/bert-tiny");
-    assert_eq!(run(omniburn().arg("convert").arg(twin).arg(folder.path().join("record"))).code, 0);
+    let checkpoint = golden().join("checkpoints/bert-tiny");
+    assert_eq!(run(omniburn().arg("convert").arg(checkpoint).arg(folder.path().join("record"))).code, 0);
     folder
 }
 
@@ -82,10 +82,14 @@ fn every_file_that_is_written_is_written_through_links_and_the_links_stay() {
     // The record and the report of a conversion.
     symlink("far/record", at("out")).unwrap();
     symlink("far/report", at("said")).unwrap();
-    let twin = golden().join("twins/bert-tiny");
+    let checkpoint = golden().join("checkpoints/bert-tiny");
     let convert = |dtype: &str, more: &[&str]| {
         let mut convert = omniburn();
-        convert.current_dir(&folder).arg("convert").arg(&twin).args(["out", "--report", "said", "--dtype", dtype]);
+        convert
+            .current_dir(&folder)
+            .arg("convert")
+            .arg(&checkpoint)
+            .args(["out", "--report", "said", "--dtype", dtype]);
         run(convert.args(more))
     };
     assert_eq!(convert("f32", &[]).code, 0);
@@ -133,8 +137,8 @@ fn a_link_to_an_open_descriptor_is_standard_output_or_that_file_and_is_never_rep
     // A reader that has gone away is no mistake.
     assert_eq!(shell(&format!("{ob} --out fd1 | true")).stderr, "");
     // The report of a conversion is JSON alone then.
-    let twin = golden().join("twins/bert-tiny");
-    let convert = shell(&format!("\"$OB\" convert '{}' made --report fd1", twin.display()));
+    let checkpoint = golden().join("checkpoints/bert-tiny");
+    let convert = shell(&format!("\"$OB\" convert '{}' made --report fd1", checkpoint.display()));
     assert!(serde_json::from_str::<Value>(&convert.stdout).unwrap()["digest"].is_string(), "{}", convert.stdout);
     assert!(convert.stderr.contains("digest"), "{}", convert.stderr);
     assert!((1..4).all(|fd| at(&format!("fd{fd}")).is_symlink()));
@@ -163,13 +167,13 @@ fn links_in_a_circle_folders_sockets_and_names_in_nothing_are_refused_by_name() 
         for option in ["--out", "--journal"] {
             assert_refused(&embed(&folder, &["a", option, name]), said);
         }
-        let twin = golden().join("twins/bert-tiny");
+        let checkpoint = golden().join("checkpoints/bert-tiny");
         let mut convert = omniburn();
-        convert.current_dir(&folder).arg("convert").arg(twin).args(["made", "--report", name]);
+        convert.current_dir(&folder).arg("convert").arg(checkpoint).args(["made", "--report", name]);
         assert_refused(&run(&mut convert), said);
     }
-    let twin = golden().join("twins/bert-tiny");
-    assert_refused(&run(omniburn().current_dir(&folder).arg("convert").arg(twin).arg("a")), "in a circle");
+    let checkpoint = golden().join("checkpoints/bert-tiny");
+    assert_refused(&run(omniburn().current_dir(&folder).arg("convert").arg(checkpoint).arg("a")), "in a circle");
     assert_eq!(names(folder.path()), before);
 }
 
@@ -250,7 +254,7 @@ fn an_output_that_is_an_input_is_refused_by_every_name_it_has_and_keeps_its_byte
 fn a_record_is_never_written_over_its_checkpoint_nor_over_what_is_no_record() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    copy_folder(&golden().join("twins/bert-tiny"), &at("home/checkpoint"));
+    copy_folder(&golden().join("checkpoints/bert-tiny"), &at("home/checkpoint"));
     symlink("checkpoint", at("home/soft")).unwrap();
     let convert = |args: &[&str]| run(omniburn().current_dir(&folder).arg("convert").args(args));
     fs::write(at("home/model.json"), "{\"format\": 1, \"files\": {}}").unwrap();
@@ -293,7 +297,7 @@ fn a_record_is_never_written_over_its_checkpoint_nor_over_what_is_no_record() {
     assert_eq!(fs::read_to_string(at("plain")).unwrap(), "a file");
     assert_eq!(names(&at("documents")), ["thesis.txt"]);
     assert_eq!(names(folder.path()), ["documents", "home", "plain", "record"]);
-    let source = golden().join("twins/bert-tiny");
+    let source = golden().join("checkpoints/bert-tiny");
     for name in names(&source).iter().filter(|name| source.join(name).is_file()) {
         let (ours, theirs) = (fs::read(at("home/checkpoint").join(name)), fs::read(source.join(name)));
         assert_eq!(ours.unwrap(), theirs.unwrap(), "{name}");
@@ -463,11 +467,11 @@ fn two_runs_that_write_one_file_leave_one_whole_result() {
 // ---- what a model gives first, and chunks
 
 /// A folder with the record of a golden model in `record`.
-fn of(twin: &str) -> TempDir {
+fn of(checkpoint: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let twin = golden().join("twins").join(twin);
+    let checkpoint = golden().join("checkpoints").join(checkpoint);
     let mut convert = omniburn();
-    let made = run(convert.arg("convert").arg(twin).arg(folder.path().join("record")).args(["--dtype", "f32"]));
+    let made = run(convert.arg("convert").arg(checkpoint).arg(folder.path().join("record")).args(["--dtype", "f32"]));
     assert_eq!(made.code, 0, "{}", made.stderr);
     folder
 }

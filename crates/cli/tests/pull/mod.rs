@@ -16,14 +16,14 @@ use tempfile::TempDir;
 
 use crate::support::{golden, omniburn, run, values};
 
-const TWIN: &str = "xlm-roberta-tiny";
+const CHECKPOINT: &str = "xlm-roberta-tiny";
 
-fn twin() -> PathBuf {
-    golden().join("twins").join(TWIN)
+fn checkpoint() -> PathBuf {
+    golden().join("checkpoints").join(CHECKPOINT)
 }
 
 fn hub() -> Arc<Hub> {
-    let mut files = files_of(&twin());
+    let mut files = files_of(&checkpoint());
     for (name, bytes) in [("README.md", 10), ("pytorch_model.bin", 9000), ("onnx/model.onnx", 9000), ("train.py", 10)] {
         files.insert(name.into(), vec![7; bytes]);
     }
@@ -46,7 +46,7 @@ fn cache() -> TempDir {
 }
 
 fn weights() -> Vec<u8> {
-    fs::read(twin().join("model.safetensors")).unwrap()
+    fs::read(checkpoint().join("model.safetensors")).unwrap()
 }
 
 fn blob(cache: &TempDir, name: &str) -> PathBuf {
@@ -64,7 +64,7 @@ fn what_a_record_needs_is_fetched_once_into_the_layout_that_other_programs_share
     let found = files_of(&pulled.folder);
     assert_eq!(found.len(), pulled.files);
     for (name, bytes) in &found {
-        assert_eq!(*bytes, fs::read(twin().join(name)).unwrap(), "{name}");
+        assert_eq!(*bytes, fs::read(checkpoint().join(name)).unwrap(), "{name}");
     }
     assert!(found.contains_key("model.safetensors") && found.contains_key("tokenizer.json"));
     for other in ["README.md", "pytorch_model.bin", "onnx/model.onnx", "train.py"] {
@@ -72,7 +72,7 @@ fn what_a_record_needs_is_fetched_once_into_the_layout_that_other_programs_share
     }
     let link = fs::read_link(pulled.folder.join("model.safetensors")).unwrap();
     assert_eq!(link, Path::new("../../blobs").join(sha256(&weights())));
-    let config = fs::read(twin().join("config.json")).unwrap();
+    let config = fs::read(checkpoint().join("config.json")).unwrap();
     assert_eq!(
         fs::read_link(pulled.folder.join("config.json")).unwrap(),
         Path::new("../../blobs").join(small_tag(&config))
@@ -270,7 +270,7 @@ fn what_is_not_converted_is_refused_before_its_weights_come() {
     }));
     let error = pull(&options).unwrap_err();
     assert!(matches!(&error, HubError::Refused { .. }) && error.exit_code() == 3, "{error}");
-    assert_eq!(hub.sent.load(Ordering::SeqCst), fs::metadata(twin().join("tokenizer.json")).unwrap().len());
+    assert_eq!(hub.sent.load(Ordering::SeqCst), fs::metadata(checkpoint().join("tokenizer.json")).unwrap().len());
 
     let bare = BTreeMap::from([("config.json".to_string(), b"{}".to_vec())]);
     let hub = Hub::start(bare);
@@ -312,7 +312,7 @@ fn a_hub_that_lists_no_sizes_is_asked_for_each_file() {
 
 #[test]
 fn shards_and_modules_come_with_what_names_them() {
-    let mut files = files_of(&twin());
+    let mut files = files_of(&checkpoint());
     let whole = files.remove("model.safetensors").unwrap();
     files.insert("model-00001-of-00002.safetensors".into(), whole.clone());
     files.insert("model-00002-of-00002.safetensors".into(), vec![3; 2500]);
@@ -380,7 +380,7 @@ fn a_model_is_fetched_by_name_and_used_by_name() {
         assert!(first.stdout.contains(said), "{said}: {}", first.stdout);
     }
     let converted = folder.path().join("converted");
-    let convert = run(program(&folder, &hub).arg("convert").arg(twin()).arg(&converted).args(["--dtype", "f32"]));
+    let convert = run(program(&folder, &hub).arg("convert").arg(checkpoint()).arg(&converted).args(["--dtype", "f32"]));
     assert_eq!(convert.code, 0, "{}", convert.stderr);
     let embed = |model: &str| {
         let run = run(program(&folder, &hub).args(["embed", "--model", model, "a red bicycle"]));
@@ -450,7 +450,7 @@ fn what_was_typed_wrong_and_what_is_not_there_end_with_their_codes() {
         assert!(run.stderr.contains(said) && run.stdout.is_empty(), "{args:?}: {}", run.stderr);
     }
     // A kind that nobody converts is told before its weights are fetched.
-    let mut files = files_of(&twin());
+    let mut files = files_of(&checkpoint());
     files
         .insert("config.json".into(), br#"{"model_type": "unheard_of", "architectures": ["UnheardOfModel"]}"#.to_vec());
     let other = Hub::start(files);

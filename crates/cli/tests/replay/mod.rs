@@ -106,8 +106,8 @@ fn a_journal_has_the_places_of_the_lines_and_replays_from_items() {
 fn another_record_is_refused_and_another_type_is_told() {
     let folder = folder();
     let at = folder.path();
-    for (twin, record) in [("omni-small-tiny", "one"), ("omni-nano-tiny", "two")] {
-        let source = golden().join("twins").join(twin);
+    for (checkpoint, record) in [("omni-small-tiny", "one"), ("omni-nano-tiny", "two")] {
+        let source = golden().join("checkpoints").join(checkpoint);
         let made = run(omniburn().arg("convert").arg(source).arg(at.join(record)).args(["--dtype", "f32"]));
         assert_eq!(made.code, 0, "{}", made.stderr);
     }

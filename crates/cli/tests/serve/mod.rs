@@ -165,7 +165,7 @@ fn embedded(folder: &TempDir, args: &[&str]) -> Vec<Vec<f32>> {
 fn records(checkpoints: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in checkpoints {
-        let source = golden().join("twins").join(name);
+        let source = golden().join("checkpoints").join(name);
         let mut command = omniburn();
         command.arg("convert").arg(source).arg(folder.path().join(name)).args(["--dtype", "f32"]);
         let converted = run(&mut command);

@@ -112,8 +112,8 @@ pub struct Case {
 }
 
 /// Cases of text, images, video and audio, in the layout that a checkpoint converts to by default.
-pub fn references(twin: &str) -> Vec<Case> {
-    let text = fs::read(golden().join("refs").join(format!("{twin}.json"))).unwrap();
+pub fn references(checkpoint: &str) -> Vec<Case> {
+    let text = fs::read(golden().join("refs").join(format!("{checkpoint}.json"))).unwrap();
     let all: Value = serde_json::from_slice(&text).unwrap();
     let all = all["cases"].as_array().unwrap();
     let word = |value: &Value| value.as_str().unwrap_or_default().to_string();
@@ -147,7 +147,7 @@ pub fn references(twin: &str) -> Vec<Case> {
                         json!({ "image": media(&word(&all.iter().find(same).unwrap()["file"])) })
                     }
                 };
-                let layout = if kind == "audio" && twin.contains("nano") { "noeos" } else { "wrapped" };
+                let layout = if kind == "audio" && checkpoint.contains("nano") { "noeos" } else { "wrapped" };
                 let rows = case["embeddings"].as_array().unwrap().iter();
                 // Images are laid out in one way a checkpoint, audio of some in two.
                 let rows = rows.filter(|row| kind != "audio" || row["convention"] == layout);

@@ -16,7 +16,7 @@ use crate::support::*;
 const POOLING: &str = "1_Pooling/config.json";
 const SETTINGS: &str = "config_sentence_transformers.json";
 
-/// The twin, copied so that a test may change it.
+/// The checkpoint, copied so that a test may change it.
 struct Bert {
     root: TempDir,
 }
@@ -25,7 +25,7 @@ impl Bert {
     fn new() -> Self {
         let bert = Self { root: tempfile::tempdir().unwrap() };
         let manifest = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
-        copy(&Path::new(&manifest).join("../../tests/golden/twins/bert-tiny"), &bert.folder());
+        copy(&Path::new(&manifest).join("../../tests/golden/checkpoints/bert-tiny"), &bert.folder());
         bert
     }
 
@@ -215,7 +215,7 @@ fn modules_lie_where_their_list_says_or_are_refused_by_name() {
 /// The configuration of a Dense module, and its tensors with their shapes.
 type Dense<'a> = (Value, &'a [(&'a str, &'a [usize])]);
 
-/// The twin with Dense modules behind its pooling.
+/// The checkpoint with Dense modules behind its pooling.
 fn with_dense(modules_behind: &[Dense<'_>]) -> Bert {
     let old = |name: &str| format!("sentence_transformers.models.{name}");
     let mut listed = vec![(old("Transformer"), String::new()), (old("Pooling"), "1_Pooling".into())];

@@ -33,14 +33,14 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A twin with files laid over it; `null` takes one away, and a tokenizer.json has only the parts that are other.
+/// A checkpoint with files laid over it; `null` takes one away, and a tokenizer.json has only the parts that are other.
 struct Laid(TempDir);
 
 impl Laid {
     fn new(base: &str, files: &Map<String, Value>) -> Self {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("checkpoint");
-        copy(&golden().join("twins").join(base), &folder);
+        copy(&golden().join("checkpoints").join(base), &folder);
         for (name, content) in files {
             let path = folder.join(name);
             match content {
@@ -141,7 +141,7 @@ fn settings_that_are_not_computed_are_refused_by_name() {
     }
     // An added token without a row, of the settings alone.
     let new = json!({"tokenizer_config.json": {"tokenizer_class": "BertTokenizer", "extra_special_tokens": ["<new>"]}});
-    let rows = read(&golden().join("twins/bert-tiny/config.json"))["vocab_size"].as_u64().unwrap();
+    let rows = read(&golden().join("checkpoints/bert-tiny/config.json"))["vocab_size"].as_u64().unwrap();
     let found = Laid::new("bert-tiny", files(&new)).convert();
     match found {
         Err(ConvertError::TokenIdOutOfTable { ids, .. }) => assert!(ids[0].name.contains("<new>") && ids[0].id >= rows),

@@ -7,7 +7,7 @@ use omniburn_media::{
 };
 use omniburn_media::{audio_track_estimate, frames_estimate, image_estimate, video_estimate};
 use omniburn_models::family::{AudioForm, ImageForm, RowOutputs};
-use omniburn_models::record::{Modality, RecordHeader, SoundPreprocess};
+use omniburn_models::record::{AudioPreprocess, Modality, RecordHeader};
 
 use super::preparer::{ImagePreprocessor, Prepared, Preparer, TOKENISE_BYTES, longest_clip_s};
 use crate::call::{Input, Request, Source};
@@ -322,7 +322,7 @@ impl Estimator {
     fn clip_size(&self) -> (usize, usize) {
         let audio = self.header().preprocess.audio.as_ref();
         let samples = audio.and_then(|audio| audio.clip.as_ref()).map_or(0, |clip| clip.samples as usize);
-        (self.clip_looks() * audio.and_then(SoundPreprocess::clip_frames).unwrap_or(1), samples)
+        (self.clip_looks() * audio.and_then(AudioPreprocess::clip_frames).unwrap_or(1), samples)
     }
 
     /// Looks at longer audio that make one clip.

@@ -15,7 +15,7 @@ use omniburn_media::{PairCut, PairIds, PlacedIds, PromptPair, Truncation};
 use omniburn_models::blocks::{LateInteraction, QueryExpansion};
 use omniburn_models::family::{AudioForm, ImageForm, PairForm};
 use omniburn_models::record::{
-    ClipFill, ClipPreprocess, Modality, PixelPreprocess, RecordFolder, RecordHeader, SoundPreprocess,
+    AudioPreprocess, ClipFill, ClipPreprocess, Modality, PixelPreprocess, RecordFolder, RecordHeader,
 };
 
 use super::chunks::{chunks, chunks_at};
@@ -673,7 +673,7 @@ impl Preparer {
         if let Some(clip) = audio.and_then(|audio| audio.clip.as_ref()) {
             let scale = if clip.fused { MelScale::Htk } else { MelScale::Slaney };
             let range = HertzRange { lowest: clip.lowest_hz, highest: clip.highest_hz, scale };
-            let frames = audio.and_then(SoundPreprocess::clip_frames).unwrap_or(1);
+            let frames = audio.and_then(AudioPreprocess::clip_frames).unwrap_or(1);
             if clip.fused && samples.len() > clip.samples as usize {
                 let mel = decibel_mel(samples, &settings, range)?;
                 let looks = if mel.frames() > frames { mel.four_looks(frames) } else { mel };
@@ -813,7 +813,7 @@ pub fn vision_preprocess(p: &PixelPreprocess) -> VisionPreprocess {
 }
 
 /// How a record's audio is prepared, in the terms of the media crate.
-pub fn mel_preprocess(p: &SoundPreprocess) -> MelPreprocess {
+pub fn mel_preprocess(p: &AudioPreprocess) -> MelPreprocess {
     MelPreprocess {
         sample_rate_hz: p.sample_rate_hz,
         fft_samples: p.fft_samples,

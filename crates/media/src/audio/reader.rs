@@ -111,7 +111,7 @@ impl Clock {
 
 impl fmt::Debug for AudioReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SoundReader({}, {}, {} Hz)", self.label.name, self.label.format, self.given.rate_hz)
+        write!(f, "AudioReader({}, {}, {} Hz)", self.label.name, self.label.format, self.given.rate_hz)
     }
 }
 

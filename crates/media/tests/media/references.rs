@@ -276,7 +276,7 @@ fn check_text_ids(tokenizer: &TextTokenizer, texts: &Value, cases: &[(String, St
 fn the_tiny_tokenizers_give_the_stored_ids() {
     let manifest = json(&golden().join("references.json"));
     for (family, number_of_cases) in [("omni-small-tiny", 34), ("omni-nano-tiny", 33)] {
-        let file = golden().join(format!("../twins/{family}/tokenizer.json"));
+        let file = golden().join(format!("../checkpoints/{family}/tokenizer.json"));
         let tokenizer = TextTokenizer::from_file(&file).unwrap();
         let stored = &manifest["text_ids"][family];
         let suffix: Vec<u32> = serde_json::from_value(stored["suffix_ids"].clone()).unwrap();

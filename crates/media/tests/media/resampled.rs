@@ -123,6 +123,6 @@ fn samples_that_are_no_numbers_or_none_at_all_are_refused() {
 fn a_reader_can_be_sent_to_another_thread_and_printed() {
     fn takes(_: impl Send + std::fmt::Debug) {}
     let reader = AudioReader::open(&samples(vec![0.0; 9], 16_000), 16_000).unwrap();
-    assert_eq!(format!("{reader:?}"), "SoundReader(audio, samples, 16000 Hz)");
+    assert_eq!(format!("{reader:?}"), "AudioReader(audio, samples, 16000 Hz)");
     takes(reader);
 }

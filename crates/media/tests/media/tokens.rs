@@ -121,7 +121,7 @@ proptest! {
             static OPENED: OnceLock<[TextTokenizer; 2]> = OnceLock::new();
             let both = OPENED.get_or_init(|| {
                 ["omni-small-tiny", "omni-nano-tiny"]
-                    .map(|name| TextTokenizer::from_file(&golden().join(format!("../twins/{name}/tokenizer.json"))).unwrap())
+                    .map(|name| TextTokenizer::from_file(&golden().join(format!("../checkpoints/{name}/tokenizer.json"))).unwrap())
             });
             if family == "small" { &both[0] } else { &both[1] }
         };

@@ -12,7 +12,7 @@ use crate::model_args::{ComputeArgs, bytes};
 #[derive(Debug, Args)]
 #[command(
     long_about = "One process behind the interfaces that embedding clients speak: OpenAI's and Jina's /v1/embeddings, \
-text-embeddings-inference's /embed, /embed_sparse, /similarity and /info, Cohere's and Jina's /v1/rerank, /v1/search over an index, with /v1/models, /health, \
+text-embeddings-inference's /embed, /embed_sparse, /similarity, /tokenize and /info, Cohere's and Jina's /v1/rerank, /v1/search over an index and /v1/map of it, with /v1/models, /docs, /health, \
 /ready, /metrics and /openapi.json.
 
 A page for people lies at the address itself: search as you type, or drop a file.

@@ -113,7 +113,7 @@ pub(crate) fn unit_mean(
 /// The places of rows along their two principal components, `[rows][2]`, and the share of the variance along each. The rows
 /// `[rows, dim]` are centred in place.
 fn principal(values: &mut [f32], dim: usize) -> (Vec<[f32; 2]>, [f32; 2]) {
-    let count = if dim == 0 { 0 } else { values.len() / dim };
+    let count = values.len().checked_div(dim).unwrap_or(0);
     if count == 0 {
         return (Vec::new(), [0.0; 2]);
     }

@@ -4,11 +4,14 @@ use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation;
 
+/// Rows of a chunk, and its bytes.
+type Chunk = (Range<usize>, Range<usize>);
+
 /// Chunks of a text by their rows and by their bytes, in order, each with a token at least and `most` at most, those that stand
 /// around the text apart; together they hold every row. `places` are the bytes of each row's token, where it has some.
 ///
 /// A chunk ends at the end of a sentence where that goes, else at the beginning of a word, else between tokens.
-pub(crate) fn chunks(text: &str, places: &[Option<Range<usize>>], most: usize) -> Vec<(Range<usize>, Range<usize>)> {
+pub(crate) fn chunks(text: &str, places: &[Option<Range<usize>>], most: usize) -> Vec<Chunk> {
     let tokens: Vec<(usize, &Range<usize>)> =
         places.iter().enumerate().filter_map(|(row, place)| Some((row, place.as_ref()?))).collect();
     let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { return Vec::new() };
@@ -52,10 +55,7 @@ pub(crate) fn chunks(text: &str, places: &[Option<Range<usize>>], most: usize) -
 ///
 /// # Errors
 /// The number of the first chunk without a token.
-pub(crate) fn chunks_at(
-    starts: &[usize],
-    places: &[Option<Range<usize>>],
-) -> Result<Vec<(Range<usize>, Range<usize>)>, usize> {
+pub(crate) fn chunks_at(starts: &[usize], places: &[Option<Range<usize>>]) -> Result<Vec<Chunk>, usize> {
     let mut found: Vec<(Range<usize>, Range<usize>)> = Vec::with_capacity(starts.len());
     let mut tokens = places.iter().enumerate().filter_map(|(row, place)| Some((row, place.as_ref()?))).peekable();
     for (index, &start) in starts.iter().enumerate() {

@@ -75,16 +75,20 @@ impl TowerPieces {
     /// The unit of these pieces.
     fn unit(self, device: &Device) -> TowerUnit {
         match self {
-            TowerPieces::Vision(tower, pieces) => TowerUnit::Vision(VisionUnit::new(tower, pieces, device.clone())),
-            TowerPieces::Audio(tower, pieces) => TowerUnit::Audio(AudioUnit::new(tower, pieces, device.clone())),
+            TowerPieces::Vision(tower, pieces) => {
+                TowerUnit::Vision(Box::new(VisionUnit::new(tower, pieces, device.clone())))
+            }
+            TowerPieces::Audio(tower, pieces) => {
+                TowerUnit::Audio(Box::new(AudioUnit::new(tower, pieces, device.clone())))
+            }
         }
     }
 }
 
 /// A pass of a tower, in steps.
 enum TowerUnit {
-    Vision(VisionUnit),
-    Audio(AudioUnit),
+    Vision(Box<VisionUnit>),
+    Audio(Box<AudioUnit>),
 }
 
 impl Steps for TowerUnit {

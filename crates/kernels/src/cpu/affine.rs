@@ -202,7 +202,7 @@ mod tests {
             let above = f16::from_bits(f16_not_below(value.abs())).to_f32();
             assert!(above >= value.abs(), "{value}: {above}");
             // The next one on the other side.
-            if value >= 0.0 && value < 65_504.0 {
+            if (0.0..65_504.0).contains(&value) {
                 assert!(f16::from_bits(f16_not_above(value) + 1).to_f32() > value, "{value}");
             }
             if f16_not_below(value.abs()) > 0 {

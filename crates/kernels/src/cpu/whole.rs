@@ -329,7 +329,7 @@ impl GroupBlock {
 
     /// Groups from `first` on.
     #[inline(always)]
-    unsafe fn from_group(self, first: usize, groups: usize) -> Self {
+    unsafe fn skip_groups(self, first: usize, groups: usize) -> Self {
         unsafe {
             Self {
                 groups,
@@ -386,7 +386,7 @@ impl<const BITS: usize> Kernel for Groups<BITS> {
                 let mut first = 0;
                 while first < block.groups {
                     let groups = most.min(block.groups - first);
-                    let part = block.part(0, block.rows, panel, panels).from_group(first, groups);
+                    let part = block.part(0, block.rows, panel, panels).skip_groups(first, groups);
                     take_out::<W, BITS>(&part, codes, heads);
                     let panel = groups * block.format.group() * LANES * 2;
                     let taken = Taken { block: GroupBlock { b: codes, panel, ..part }, heads, accumulate: first > 0 };

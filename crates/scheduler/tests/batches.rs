@@ -129,8 +129,8 @@ impl Simulation {
     }
 
     fn gave_up(&self, caller: usize) -> bool {
-        let past = |at: Option<Micros>| at.is_some_and(|at| at <= self.now);
-        past(self.callers[caller].cancels) || past(self.callers[caller].deadline)
+        // A slice that ends in the microsecond of a cancellation ends before it.
+        self.handles[caller].is_cancelled() || self.callers[caller].deadline.is_some_and(|at| at <= self.now)
     }
 
     fn run(mut self) -> Figures {
@@ -438,6 +438,12 @@ proptest! {
         let figures = Simulation::new(callers(seed, count, gap, false), every).run();
         prop_assert!(figures.most_background <= 1 && figures.longest_behind_background <= SLICE);
     }
+}
+
+/// A cancellation in the microsecond in which a slice ends.
+#[test]
+fn a_slice_that_ends_as_a_caller_cancels_ends_first() {
+    Simulation::new(callers(4_817_018_943_826_589_570, 24, 5407, false), 0).run();
 }
 
 #[test]

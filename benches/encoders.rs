@@ -16,8 +16,6 @@ use omniburn_benches::{noise, records, tones};
 use omniburn_models::FamilyConfig;
 use omniburn_models::families::Qwen3OmniEncodersConfig;
 use omniburn_models::record::write_random_encoders;
-use omniburn_models::towers::chunked::ChunkedConfig;
-use omniburn_models::towers::vision::{VisionConfig, VisionKind};
 
 /// Requests at once.
 const CONCURRENT: [usize; 6] = [1, 2, 4, 8, 16, 32];
@@ -26,45 +24,12 @@ const CASES: [&str; 3] = ["audio:1s", "audio:5s", "image:256"];
 /// Least and largest area of an image, as published.
 const PIXELS: (u64, u64) = (65_536, 16_777_216);
 
-/// Sizes of Qwen3-Omni-30B-A3B.
-fn published() -> Qwen3OmniEncodersConfig {
-    Qwen3OmniEncodersConfig {
-        vision: VisionConfig {
-            hidden: 1152,
-            layers: 27,
-            heads: 16,
-            inner: 4304,
-            positions: 2304,
-            patch_px: 16,
-            merge: 2,
-            temporal_patch: 2,
-            channels: 3,
-            norm_eps: 1e-6,
-            rope_theta: 1e4,
-            taps: vec![8, 16, 24],
-            kind: VisionKind::Table,
-        },
-        audio: ChunkedConfig {
-            hidden: 1280,
-            layers: 32,
-            heads: 20,
-            inner: 5120,
-            channels: 480,
-            chunk_frames: 100,
-            mels: 128,
-            output: 2048,
-            norm_eps: 1e-5,
-            window_chunks: Some(8),
-        },
-        max_rows: 32_768,
-    }
-}
-
 fn record() -> PathBuf {
     let path = records().join("qwen3-omni-encoders-bf16");
-    let same = |record: RecordFolder| record.header().family == FamilyConfig::new(published());
+    let same = |record: RecordFolder| record.header().family == FamilyConfig::new(Qwen3OmniEncodersConfig::published());
     if !RecordFolder::open(&path).is_ok_and(same) {
-        write_random_encoders(&path, &published(), Dtype::Bf16, PIXELS, 1).expect("a record can be written");
+        write_random_encoders(&path, &Qwen3OmniEncodersConfig::published(), Dtype::Bf16, PIXELS, 1)
+            .expect("a record can be written");
     }
     path
 }

@@ -84,6 +84,43 @@ pub struct Qwen3OmniEncodersConfig {
     pub max_rows: usize,
 }
 
+#[cfg(any(test, feature = "random"))]
+impl Qwen3OmniEncodersConfig {
+    /// Sizes of Qwen3-Omni-30B-A3B.
+    pub fn published() -> Self {
+        Self {
+            vision: VisionConfig {
+                hidden: 1152,
+                layers: 27,
+                heads: 16,
+                inner: 4304,
+                positions: 2304,
+                patch_px: 16,
+                merge: 2,
+                temporal_patch: 2,
+                channels: 3,
+                norm_eps: 1e-6,
+                rope_theta: 1e4,
+                taps: vec![8, 16, 24],
+                kind: crate::towers::vision::VisionKind::Table,
+            },
+            audio: ChunkedConfig {
+                hidden: 1280,
+                layers: 32,
+                heads: 20,
+                inner: 5120,
+                channels: 480,
+                chunk_frames: 100,
+                mels: 128,
+                output: 2048,
+                norm_eps: 1e-5,
+                window_chunks: Some(8),
+            },
+            max_rows: MOST_ROWS,
+        }
+    }
+}
+
 impl Architecture for Qwen3OmniEncodersConfig {
     fn family(&self) -> &'static Family {
         &FAMILY
@@ -248,45 +285,10 @@ mod tests {
     use super::*;
     use crate::family::FamilyConfig;
     use crate::record::TensorSpec;
-    use crate::towers::vision::VisionKind;
-
-    /// Sizes of Qwen3-Omni-30B-A3B.
-    fn published() -> Qwen3OmniEncodersConfig {
-        Qwen3OmniEncodersConfig {
-            vision: VisionConfig {
-                hidden: 1152,
-                layers: 27,
-                heads: 16,
-                inner: 4304,
-                positions: 2304,
-                patch_px: 16,
-                merge: 2,
-                temporal_patch: 2,
-                channels: 3,
-                norm_eps: 1e-6,
-                rope_theta: 1e4,
-                taps: vec![8, 16, 24],
-                kind: VisionKind::Table,
-            },
-            audio: ChunkedConfig {
-                hidden: 1280,
-                layers: 32,
-                heads: 20,
-                inner: 5120,
-                channels: 480,
-                chunk_frames: 100,
-                mels: 128,
-                output: 2048,
-                norm_eps: 1e-5,
-                window_chunks: Some(8),
-            },
-            max_rows: MOST_ROWS,
-        }
-    }
 
     #[test]
     fn parameters_of_both_encoders_are_the_published_ones() {
-        let family = FamilyConfig::new(published());
+        let family = FamilyConfig::new(Qwen3OmniEncodersConfig::published());
         family.check().unwrap();
         let count = |specs: Vec<TensorSpec>| -> usize { specs.iter().map(TensorSpec::elements).sum() };
         // Connectors stand in the task's part.

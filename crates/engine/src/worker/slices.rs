@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use omniburn_models::Isa;
+use omniburn_scheduler::{Priority, Size};
 
-use super::cost::Costs;
+use super::cost::{Costs, Load, Stage};
 use super::forward::{Steps, device_error};
 use super::metrics::Metrics;
 use crate::error::ItemError;
+use crate::memory::LEAST_UNIT_ROWS;
 
 /// How the worker paces itself.
 #[derive(Debug)]
@@ -23,6 +25,26 @@ pub(crate) struct Pace {
     pub time_slice: Duration,
     /// What a CPU computes with, where it was chosen; it is there.
     pub isa: Option<Isa>,
+}
+
+/// Rows of a pass of interactive requests at most, where they are of several callers: products of 128 rows are as wide as they
+/// need to be, and a query of 16 tokens waits for little more beside 15 others than it would behind them.
+const SHARED_INTERACTIVE_ROWS: u64 = 256;
+
+impl Pace {
+    /// Whether a pass may take along requests of several callers until it is of this size: `stage` is what most of its steps are,
+    /// `most` its rows at most.
+    pub(crate) fn may_grow_to(&self, priority: Priority, size: Size, (stage, most): (Stage, usize)) -> bool {
+        match priority {
+            // A query is not cut, so all of the pass is what its caller waits for.
+            Priority::Interactive => size.rows <= SHARED_INTERACTIVE_ROWS,
+            Priority::Background => {
+                let load = Load { rows: size.rows as f64, pairs: size.pairs as f64 };
+                let short = || self.costs.expect(stage, load).is_some_and(|time| time <= self.time_slice);
+                size.rows <= most as u64 && (size.rows <= LEAST_UNIT_ROWS as u64 || short())
+            }
+        }
+    }
 }
 
 /// Work that is computed a time slice at a time.

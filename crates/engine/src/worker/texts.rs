@@ -8,16 +8,12 @@ use burn::tensor::Device;
 use omniburn_models::family::{RowsWanted, TextModel};
 use omniburn_scheduler::{Priority, Size};
 
-use super::cost::{Load, Stage};
+use super::cost::Stage;
 use super::forward::TextUnit;
 use super::slices::{Out, Pace, Slices, slice};
 use crate::error::ItemError;
 use crate::forms::{Pooled, Sequence};
-use crate::memory::{LEAST_UNIT_ROWS, MAX_UNIT_TOKENS, Reservation};
-
-/// Rows of a pass of queries at most, where they are of several callers: products of 128 rows are as wide as they need to be,
-/// and a query of 16 tokens waits for little more beside 15 others than it would behind them.
-const SHARED_QUERY_ROWS: u64 = 256;
+use crate::memory::{MAX_UNIT_TOKENS, Reservation};
 
 /// Texts of one call that are computed together.
 pub(crate) struct TextSet {
@@ -46,15 +42,7 @@ impl Texts {
     /// Whether a pass that begins with these texts may take along so many that it is of this size. Its memory is no
     /// question: texts that share a pass need no more than the sum of what each has reserved.
     pub(crate) fn may_grow_to(&self, priority: Priority, size: Size, pace: &Pace) -> bool {
-        match priority {
-            // A query is not cut, so all of the pass is what its caller waits for.
-            Priority::Interactive => size.rows <= SHARED_QUERY_ROWS,
-            Priority::Background => {
-                let load = Load { rows: size.rows as f64, pairs: size.pairs as f64 };
-                let short = || pace.costs.expect(self.stage, load).is_some_and(|time| time <= pace.time_slice);
-                size.rows <= MAX_UNIT_TOKENS as u64 && (size.rows <= LEAST_UNIT_ROWS as u64 || short())
-            }
-        }
+        pace.may_grow_to(priority, size, (self.stage, MAX_UNIT_TOKENS))
     }
 }
 

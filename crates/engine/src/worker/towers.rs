@@ -13,11 +13,7 @@ use super::cost::{Load, Stage};
 use super::forward::{AudioUnit, MelPiece, PatchPiece, Steps, TowerRows, VisionUnit};
 use super::slices::{Out, Pace, Slices, slice};
 use crate::error::ItemError;
-use crate::memory::{LEAST_UNIT_ROWS, MAX_UNIT_FRAMES, MAX_UNIT_PATCHES, Reservation};
-
-/// Rows of a pass of interactive requests at most, where they are of several callers: wider products are not faster, and each
-/// of the callers waits for all of them.
-const SHARED_ROWS: u64 = 256;
+use crate::memory::{MAX_UNIT_FRAMES, MAX_UNIT_PATCHES, Reservation};
 
 /// Pieces of media for a tower.
 pub(crate) enum TowerPieces {
@@ -127,14 +123,7 @@ impl Towers {
             TowerPieces::Vision(..) => MAX_UNIT_PATCHES,
             TowerPieces::Audio(..) => MAX_UNIT_FRAMES / 2,
         };
-        match priority {
-            Priority::Interactive => size.rows <= SHARED_ROWS,
-            Priority::Background => {
-                let load = Load { rows: size.rows as f64, pairs: size.pairs as f64 };
-                let short = || pace.costs.expect(body, load).is_some_and(|time| time <= pace.time_slice);
-                size.rows <= most as u64 && (size.rows <= LEAST_UNIT_ROWS as u64 || short())
-            }
-        }
+        pace.may_grow_to(priority, size, (body, most))
     }
 }
 

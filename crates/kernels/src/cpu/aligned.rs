@@ -29,17 +29,19 @@ impl<T: Pod> Aligned<T> {
         Self { lines: vec![Line::zeroed(); lines::<T>(count)], count, values: PhantomData }
     }
 
-    /// Values that `write` writes, which fill whole lines.
+    /// Values that `write` writes.
     ///
-    /// # Panics
-    /// If they do not.
     /// # Safety
     /// `write` writes every one of them.
     pub unsafe fn written(count: usize, write: impl FnOnce(*mut T)) -> Self {
-        assert!((count * size_of::<T>()).is_multiple_of(size_of::<Line>()), "whole lines");
-        let mut own = Vec::<Line>::with_capacity(lines::<T>(count));
+        let lines = lines::<T>(count);
+        let mut own = Vec::<Line>::with_capacity(lines);
+        if let Some(last) = lines.checked_sub(1) {
+            // What values do not fill of it.
+            own.spare_capacity_mut()[last].write(Line::zeroed());
+        }
         write(own.as_mut_ptr().cast());
-        unsafe { own.set_len(lines::<T>(count)) };
+        unsafe { own.set_len(lines) };
         Self { lines: own, count, values: PhantomData }
     }
 }

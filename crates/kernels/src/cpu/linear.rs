@@ -1,10 +1,14 @@
 //! Products of rows with packed matrices, with what follows them done while a tile is at hand.
 
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use super::Isa;
 use super::affine::AffineFormat;
 use super::aligned::OnLine;
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::lanes::{LANES, Lanes, Vectorized, to_bf16, vectorize};
 use super::math;
 use super::pack::{ColumnOrder, Packed, PanelFormat};
@@ -19,6 +23,13 @@ const GROUP: usize = 4;
 /// Length of a piece of the sums: four panels of bf16 take 32 KiB, which the first cache holds. Pieces of 512, 320 and 192
 /// take 1.03, 1.02 and 0.99 to 1.02 times as long, once the next piece's panels are asked for.
 const DEPTH: usize = 256;
+
+/// Bytes of the rows of a chunk where tiles multiply: half of the second cache of every processor that has them.
+#[cfg(target_arch = "x86_64")]
+const TILE_CHUNK_BYTES: usize = 1 << 20;
+/// Tasks a thread where tiles multiply.
+#[cfg(target_arch = "x86_64")]
+const RUNS: usize = 8;
 
 /// What is done to a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -136,6 +147,8 @@ pub fn linear(isa: Isa, x: Rows, rows: usize, weight: &Packed, low: bool, epilog
     assert_eq!(room, rows * width, "results of a product");
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == layout.outputs), "bias of a product");
     assert!(epilogue.residual.is_none_or(|residual| residual.len() == room), "residual of a product");
+    let alternate = layout.order == ColumnOrder::GateUp;
+    assert!(alternate || epilogue.activation != Activation::SwiGlu, "gate and up alternate");
     if rows == 0 {
         return;
     }
@@ -154,9 +167,13 @@ pub fn linear(isa: Isa, x: Rows, rows: usize, weight: &Packed, low: bool, epilog
             #[cfg(target_arch = "x86_64")]
             if low && isa >= Isa::Avx512Bf16 {
                 let x = x.to_bf16(isa, rows, layout.inputs, depth);
+                if isa == Isa::Amx {
+                    job.run_tiles::<_, tile::Bf16Bits, f32, 1, _>(&x, |sums, ldc| FloatSums { sums, ldc });
+                    return;
+                }
                 job.run(false, |block| {
                     let a = &x[block.row * depth + block.start..];
-                    // SAFETY: as above; `to_bf16` pads the rows to a multiple of sixteen.
+                    // SAFETY: as above.
                     unsafe { tile::bf16_block(isa, block.of(a.as_ptr(), depth, weight.bytes().as_ptr().cast())) }
                 });
                 return;
@@ -246,6 +263,13 @@ impl Piece {
     }
 }
 
+/// Rows of a chunk: no more than `most` (at least one step), in chunks of about one size, each but the last a multiple of
+/// `step`.
+fn even_chunk(rows: usize, most: usize, step: usize) -> usize {
+    let most = (most / step).max(1) * step;
+    rows.div_ceil(rows.div_ceil(most)).next_multiple_of(step)
+}
+
 struct Job<'a> {
     isa: Isa,
     weight: &'a Packed,
@@ -285,13 +309,19 @@ impl Job<'_> {
                 product(&Piece { row, rows, panel, panels, start, depth, panel_values, next, sums });
                 start += depth;
             }
-            self.finish(row, rows, panel, panels, FloatSums(sums));
+            self.finish(row, rows, panel, panels, FloatSums { sums, ldc: GROUP * LANES });
         });
     }
 
     fn run_bytes(&self, x: &Quantized) {
         let layout = self.weight.layout();
         let depth = layout.depth();
+        let scales = self.weight.scales();
+        #[cfg(target_arch = "x86_64")]
+        if self.isa == Isa::Amx && amx::has_int8() {
+            self.run_tiles::<_, u8, i32, PARTS, _>(&x.codes, |sums, ldc| WholeSums { sums, ldc, x, scales });
+            return;
+        }
         self.tasks(CHUNK_ROWS / PARTS, |row, rows, panel, panels| {
             let mut sums = OnLine([MaybeUninit::<i32>::uninit(); CHUNK_ROWS * GROUP * LANES]);
             let sums = sums.0.as_mut_ptr().cast::<i32>();
@@ -310,7 +340,41 @@ impl Job<'_> {
             };
             // SAFETY: the rows and panels are as long as the layout says, the sums as many as the chunk has.
             unsafe { tile::byte_block(self.isa, block) }
-            self.finish(row, rows, panel, panels, WholeSums { sums, x, scales: self.weight.scales() });
+            self.finish(row, rows, panel, panels, WholeSums { sums, ldc: GROUP * LANES, x, scales });
+        });
+    }
+
+    /// On AMX: a block's sums stay in tiles over the whole depth, and what follows is done to them while the next block is
+    /// multiplied. Tasks are runs of groups of panels beside as many rows as the second cache holds. A row is `PARTS` of `x`.
+    #[cfg(target_arch = "x86_64")]
+    fn run_tiles<A, B, C, const PARTS: usize, S>(&self, x: &[A], sums: impl Fn(*const C, usize) -> S + Sync + Send)
+    where
+        A: Sync,
+        C: Copy,
+        Block<A, B, C>: amx::Product,
+        S: Sums,
+    {
+        let layout = self.weight.layout();
+        let depth = layout.depth();
+        let chunk = even_chunk(self.rows, TILE_CHUNK_BYTES / (PARTS * depth * size_of::<A>()), amx::ROWS / PARTS);
+        let (chunks, groups) = (self.rows.div_ceil(chunk), layout.panels().div_ceil(GROUP));
+        let runs = (RUNS * rayon::current_num_threads()).div_ceil(chunks).min(groups);
+        parallel(chunks * runs, |i| {
+            let (start, run) = (i / runs * chunk, i % runs);
+            let groups = groups * run / runs..groups * (run + 1) / runs;
+            let rows = PARTS * chunk.min(self.rows - start);
+            let task = TileTask::<_, B, C, PARTS, _> {
+                job: self,
+                x: &x[PARTS * start * depth..],
+                start,
+                rows,
+                groups,
+                sums: &sums,
+                panels: PhantomData,
+            };
+            // SAFETY: the set is available; rows and panels are as long as the layout says, and no other task writes these
+            // results.
+            unsafe { vectorize(self.isa, task) }
         });
     }
 
@@ -356,6 +420,68 @@ impl Job<'_> {
     }
 }
 
+/// A chunk of rows beside a run of groups of panels, on AMX.
+#[cfg(target_arch = "x86_64")]
+struct TileTask<'a, A, B, C, const PARTS: usize, F> {
+    job: &'a Job<'a>,
+    /// From the chunk's first row on.
+    x: &'a [A],
+    /// The chunk's first row.
+    start: usize,
+    /// Rows of the chunk in parts.
+    rows: usize,
+    groups: Range<usize>,
+    /// The sums at a place with so many from row to row.
+    sums: &'a F,
+    panels: PhantomData<(B, C)>,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<A, B, C: Copy, S: Sums, F: Fn(*const C, usize) -> S, const PARTS: usize> Vectorized
+    for TileTask<'_, A, B, C, PARTS, F>
+where
+    Block<A, B, C>: amx::Product,
+{
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(self) {
+        let layout = self.job.weight.layout();
+        let (depth, panel_bytes) = (layout.depth(), layout.panel_values() * size_of::<B>());
+        let bytes = self.job.weight.bytes();
+        let end = (self.groups.end * GROUP).min(layout.panels());
+        let mut tiles = amx::Tiles::new();
+        let mut buffer = OnLine([MaybeUninit::<C>::uninit(); amx::SUMS]);
+        let c = buffer.0.as_mut_ptr().cast::<C>();
+        for group in self.groups.map(|group| group * GROUP) {
+            let width = GROUP.min(end - group);
+            for row in (0..self.rows).step_by(amx::ROWS) {
+                let height = amx::ROWS.min(self.rows - row);
+                let widest = amx::widest(height);
+                for panel in (group..group + width).step_by(widest) {
+                    let block = Block {
+                        rows: height,
+                        panels: widest.min(group + width - panel),
+                        depth,
+                        a: self.x[row * depth..].as_ptr(),
+                        lda: depth,
+                        b: bytes[panel * panel_bytes..].as_ptr().cast(),
+                        panel: layout.panel_values(),
+                        c,
+                        ldc: widest * LANES,
+                        accumulate: false,
+                        next: std::ptr::null(),
+                    };
+                    unsafe { amx::tile(&mut tiles, block) }
+                    let (row, rows) = (self.start + row / PARTS, height / PARTS);
+                    let sums = (self.sums)(block.c, block.ldc);
+                    let finish = Finish { job: self.job, row, rows, panel, panels: block.panels, sums };
+                    unsafe { finish.run::<V>() }
+                }
+            }
+        }
+    }
+}
+
 /// What a chunk's tiles left behind.
 trait Sums {
     /// Sixteen products: row `r` and panel `p` of the chunk, which are row `row` and the columns from `column` on, of which
@@ -364,18 +490,24 @@ trait Sums {
 }
 
 /// The products themselves.
-struct FloatSums(*const f32);
+struct FloatSums {
+    sums: *const f32,
+    /// Between rows.
+    ldc: usize,
+}
 
 impl Sums for FloatSums {
     #[inline(always)]
     unsafe fn get<V: Lanes>(&self, r: usize, p: usize, _row: usize, _column: usize, _count: usize) -> V {
-        unsafe { V::load(self.0.add(r * GROUP * LANES + p * LANES)) }
+        unsafe { V::load(self.sums.add(r * self.ldc + p * LANES)) }
     }
 }
 
 /// Whole numbers in two parts, to be put together and scaled.
 struct WholeSums<'a> {
     sums: *const i32,
+    /// Between parts of rows.
+    ldc: usize,
     x: &'a Quantized,
     /// Of columns.
     scales: &'a [f32],
@@ -385,7 +517,7 @@ impl WholeSums<'_> {
     #[inline(always)]
     unsafe fn part<V: Lanes>(&self, i: usize, r: usize, p: usize, row: usize) -> V {
         unsafe {
-            let from = self.sums.add((PARTS * r + i) * GROUP * LANES + p * LANES);
+            let from = self.sums.add((PARTS * r + i) * self.ldc + p * LANES);
             // 128 was added to every value of the matrix.
             V::load_i32_less(from, 128 * *self.x.sums.get_unchecked(PARTS * row + i))
         }
@@ -428,66 +560,111 @@ struct Finish<'a, S> {
 
 // Methods and not closures, which would be compiled without the vectors around them where they are not inlined.
 impl<S: Sums> Finish<'_, S> {
+    /// Every row of every panel, after an activation.
     #[inline(always)]
-    unsafe fn biased<V: Lanes>(&self, r: usize, p: usize, column: usize, count: usize) -> V {
+    unsafe fn each<V: Lanes, A: After>(&self) {
+        let Epilogue { bias, residual, .. } = self.job.epilogue;
+        let outputs = self.job.weight.layout().outputs;
         unsafe {
-            let sum = self.sums.get::<V>(r, p, self.row + r, column, count);
-            match self.job.epilogue.bias {
-                Some(bias) => sum.add(V::load_part(bias.as_ptr().add(column), count)),
-                None => sum,
+            for p in (0..self.panels).step_by(A::PANELS) {
+                // What comes of two panels is as wide as one; their columns lie half of the matrix apart.
+                let column = self.job.column(self.panel + p);
+                let count = LANES.min(outputs - column);
+                let second = (outputs / 2 + column) * (A::PANELS - 1);
+                let (first, second) = (part::<V>(bias, column, count), part::<V>(bias, second, count));
+                let place = match A::PANELS {
+                    1 => column,
+                    _ => (self.panel + p) / 2 * LANES,
+                };
+                for r in 0..self.rows {
+                    let row = self.row + r;
+                    let sum = self.sums.get::<V>(r, p, row, column, count);
+                    let sum = added(sum, first);
+                    let value = match A::PANELS {
+                        1 => A::one(sum),
+                        _ => A::two(sum, added(self.sums.get::<V>(r, p + 1, row, outputs / 2 + column, count), second)),
+                    };
+                    let at = row * self.job.width + place;
+                    let value = match residual {
+                        Some(residual) => value.add(V::load_part(residual.as_ptr().add(at), count)),
+                        None => value,
+                    };
+                    self.job.out.put(value, at, count);
+                }
             }
         }
     }
+}
 
-    #[inline(always)]
-    unsafe fn put<V: Lanes>(&self, value: V, row: usize, column: usize, count: usize) {
-        let Job { width, epilogue, out, .. } = self.job;
-        let at = row * width + column;
-        unsafe {
-            let value = match epilogue.residual {
-                Some(residual) => value.add(V::load_part(residual.as_ptr().add(at), count)),
-                None => value,
-            };
-            out.put(value, at, count);
-        }
+/// `count` values from a column on.
+#[inline(always)]
+unsafe fn part<V: Lanes>(values: Option<&[f32]>, column: usize, count: usize) -> Option<V> {
+    match values {
+        Some(values) => Some(unsafe { V::load_part(values.as_ptr().add(column), count) }),
+        None => None,
     }
 }
+
+#[inline(always)]
+unsafe fn added<V: Lanes>(value: V, bias: Option<V>) -> V {
+    match bias {
+        Some(bias) => unsafe { value.add(bias) },
+        None => value,
+    }
+}
+
+/// An activation of one panel or of two.
+trait After {
+    const PANELS: usize = 1;
+    #[inline(always)]
+    unsafe fn one<V: Lanes>(value: V) -> V {
+        value
+    }
+    #[inline(always)]
+    unsafe fn two<V: Lanes>(first: V, _second: V) -> V {
+        first
+    }
+}
+
+struct Nothing;
+impl After for Nothing {}
+
+struct SwiGlu;
+impl After for SwiGlu {
+    const PANELS: usize = 2;
+    #[inline(always)]
+    unsafe fn two<V: Lanes>(gate: V, up: V) -> V {
+        unsafe { math::silu(gate).mul(up) }
+    }
+}
+
+macro_rules! after {
+    ($($name:ident, $function:ident;)*) => {
+        $(struct $name;
+        impl After for $name {
+            #[inline(always)]
+            unsafe fn one<V: Lanes>(value: V) -> V {
+                unsafe { math::$function(value) }
+            }
+        })*
+    };
+}
+
+after! { GeluTanh, gelu_tanh; GeluErf, gelu_erf; GeluQuick, gelu_quick; Relu, relu; Relu6, relu6; }
 
 impl<S: Sums> Vectorized for Finish<'_, S> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        let activation = self.job.epilogue.activation;
-        let outputs = self.job.weight.layout().outputs;
-        let alternate = self.job.weight.layout().order == ColumnOrder::GateUp;
         unsafe {
-            if activation == Activation::SwiGlu {
-                assert!(alternate, "gate and up alternate");
-                for r in 0..self.rows {
-                    for p in (0..self.panels).step_by(2) {
-                        let column = (self.panel + p) / 2 * LANES;
-                        let gate = self.biased::<V>(r, p, column, LANES);
-                        let up = self.biased::<V>(r, p + 1, outputs / 2 + column, LANES);
-                        self.put(math::silu(gate).mul(up), self.row + r, column, LANES);
-                    }
-                }
-                return;
-            }
-            for r in 0..self.rows {
-                for p in 0..self.panels {
-                    let column = self.job.column(self.panel + p);
-                    let count = LANES.min(outputs - column);
-                    let value = self.biased::<V>(r, p, column, count);
-                    let value = match activation {
-                        Activation::GeluTanh => math::gelu_tanh(value),
-                        Activation::GeluErf => math::gelu_erf(value),
-                        Activation::GeluQuick => math::gelu_quick(value),
-                        Activation::Relu => math::relu(value),
-                        Activation::Relu6 => math::relu6(value),
-                        Activation::None | Activation::SwiGlu => value,
-                    };
-                    self.put(value, self.row + r, column, count);
-                }
+            match self.job.epilogue.activation {
+                Activation::None => self.each::<V, Nothing>(),
+                Activation::GeluTanh => self.each::<V, GeluTanh>(),
+                Activation::GeluErf => self.each::<V, GeluErf>(),
+                Activation::GeluQuick => self.each::<V, GeluQuick>(),
+                Activation::Relu => self.each::<V, Relu>(),
+                Activation::Relu6 => self.each::<V, Relu6>(),
+                Activation::SwiGlu => self.each::<V, SwiGlu>(),
             }
         }
     }
@@ -516,20 +693,20 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// As bf16 with rows padded by zeros, and sixteen rows' worth of room for tiles that read whole ones.
+    /// As bf16 with rows padded by zeros.
+    #[cfg(target_arch = "x86_64")]
     fn to_bf16(self, isa: Isa, rows: usize, inputs: usize, depth: usize) -> std::borrow::Cow<'a, [u16]> {
-        let padded_rows = if isa == Isa::Amx { rows.next_multiple_of(16) } else { rows };
         match self {
-            Rows::Bf16(x) if inputs == depth && padded_rows == rows => x.into(),
+            Rows::Bf16(x) if inputs == depth => x.into(),
             Rows::Bf16(x) => {
-                let mut out = vec![0_u16; padded_rows * depth];
+                let mut out = vec![0_u16; rows * depth];
                 for (to, from) in out.chunks_exact_mut(depth).zip(x.chunks_exact(inputs)) {
                     to[..inputs].copy_from_slice(from);
                 }
                 out.into()
             }
             Rows::F32(x) => {
-                let mut out = Vec::<u16>::with_capacity(padded_rows * depth);
+                let mut out = Vec::<u16>::with_capacity(rows * depth);
                 let to = Shared::new(out.as_mut_ptr());
                 parallel_ranges(rows, inputs, |first, end| {
                     for row in first..end {
@@ -541,11 +718,8 @@ impl<'a> Rows<'a> {
                         }
                     }
                 });
-                // SAFETY: the rows are written, and what is behind them is zeroed here.
-                unsafe {
-                    std::ptr::write_bytes(to.at(rows * depth), 0, (padded_rows - rows) * depth);
-                    out.set_len(padded_rows * depth);
-                }
+                // SAFETY: every row is written.
+                unsafe { out.set_len(rows * depth) };
                 out.into()
             }
         }

@@ -48,7 +48,7 @@ impl<A, B, C> Copy for Block<A, B, C> {}
 impl<A, B, C> Block<A, B, C> {
     /// Fewer rows and panels of it.
     #[inline(always)]
-    unsafe fn part(self, row: usize, rows: usize, panel: usize, panels: usize) -> Self {
+    pub(super) unsafe fn part(self, row: usize, rows: usize, panel: usize, panels: usize) -> Self {
         unsafe {
             Self {
                 rows,
@@ -299,8 +299,7 @@ pub unsafe fn mixed_block(isa: Isa, block: Block<f32, Bf16Bits>) {
 /// bf16 rows times bf16 panels with f32 sums, pairs at once; `depth` is even, on AMX a multiple of 32.
 ///
 /// # Safety
-/// `isa` is [`Isa::Avx512Bf16`] or [`Isa::Amx`] and available; the block's pointers are valid for its sizes, and on AMX
-/// rows of `a` are readable up to a multiple of sixteen rows.
+/// `isa` is [`Isa::Avx512Bf16`] or [`Isa::Amx`] and available; the block's pointers are valid for its sizes.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub unsafe fn bf16_block(isa: Isa, block: Block<Bf16Bits, Bf16Bits>) {
@@ -315,7 +314,7 @@ pub unsafe fn bf16_block(isa: Isa, block: Block<Bf16Bits, Bf16Bits>) {
 }
 
 /// Signed bytes of rows times bytes of panels that stand for signed ones with 128 added, in whole numbers; `depth` is a
-/// multiple of four. Exact, and so the same everywhere.
+/// multiple of 64. Exact, and so the same everywhere.
 ///
 /// # Safety
 /// As [`f32_block`].
@@ -323,6 +322,8 @@ pub unsafe fn bf16_block(isa: Isa, block: Block<Bf16Bits, Bf16Bits>) {
 pub unsafe fn byte_block(isa: Isa, block: Block<i8, u8, i32>) {
     unsafe {
         match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx if super::amx::has_int8() => super::amx::block(block),
             #[cfg(target_arch = "x86_64")]
             Isa::Amx | Isa::Avx512Bf16 => bytes::block(block),
             _ => vectorize(isa, PlainBytes(block)),

@@ -38,9 +38,10 @@ const LONGEST: Duration = Duration::from_secs(10);
 const WITHIN: f64 = 1.05;
 
 /// Instruction sets as users call them, with the names Linux gives them on x86 and on ARM.
-const INSTRUCTIONS: [(&str, &[&str]); 7] = [
+const INSTRUCTIONS: [(&str, &[&str]); 8] = [
     ("AMX", &["amx_tile"]),
     ("AMX-BF16", &["amx_bf16"]),
+    ("AMX-INT8", &["amx_int8"]),
     ("AVX512-BF16", &["avx512_bf16"]),
     ("AVX512-VNNI", &["avx512_vnni"]),
     ("AVX-512", &["avx512f"]),

@@ -20,7 +20,7 @@ pub enum Isa {
     Avx512,
     /// 512-bit vectors with products of bf16 pairs and of bytes (BF16, VNNI).
     Avx512Bf16,
-    /// Tiles of bf16 (AMX), beside everything of [`Isa::Avx512Bf16`].
+    /// Tiles of bf16, and of int8 where there are such (AMX), beside everything of [`Isa::Avx512Bf16`].
     Amx,
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::Isa;
 use super::affine::AffineFormat;
-use super::aligned::OnLine;
+use super::aligned::{Aligned, OnLine};
 #[cfg(target_arch = "x86_64")]
 use super::amx;
 use super::lanes::{LANES, Lanes, Vectorized, to_bf16, vectorize};
@@ -695,33 +695,51 @@ impl<'a> Rows<'a> {
 
     /// As bf16 with rows padded by zeros.
     #[cfg(target_arch = "x86_64")]
-    fn to_bf16(self, isa: Isa, rows: usize, inputs: usize, depth: usize) -> std::borrow::Cow<'a, [u16]> {
-        match self {
-            Rows::Bf16(x) if inputs == depth => x.into(),
-            Rows::Bf16(x) => {
-                let mut out = vec![0_u16; rows * depth];
-                for (to, from) in out.chunks_exact_mut(depth).zip(x.chunks_exact(inputs)) {
-                    to[..inputs].copy_from_slice(from);
-                }
-                out.into()
-            }
-            Rows::F32(x) => {
-                let mut out = Vec::<u16>::with_capacity(rows * depth);
-                let to = Shared::new(out.as_mut_ptr());
+    fn to_bf16(self, isa: Isa, rows: usize, inputs: usize, depth: usize) -> Held<'a> {
+        if let Rows::Bf16(x) = self
+            && inputs == depth
+        {
+            return Held::Given(x);
+        }
+        // SAFETY: each row is written to its end by one task.
+        Held::Own(unsafe {
+            Aligned::<u16>::written(rows * depth, |to| {
+                let to = Shared::new(to);
                 parallel_ranges(rows, inputs, |first, end| {
                     for row in first..end {
-                        // SAFETY: each row is written by one task, inside the capacity.
-                        unsafe {
-                            let round =
-                                Round { from: x.as_ptr().add(row * inputs), to: to.at(row * depth), inputs, depth };
-                            vectorize(isa, round);
+                        let from = row * inputs;
+                        match self {
+                            Rows::Bf16(x) => {
+                                let row = std::slice::from_raw_parts_mut(to.at(row * depth), depth);
+                                row[..inputs].copy_from_slice(&x[from..from + inputs]);
+                                row[inputs..].fill(0);
+                            }
+                            Rows::F32(x) => {
+                                let (from, to) = (x[from..].as_ptr(), to.at(row * depth));
+                                vectorize(isa, Round { from, to, inputs, depth });
+                            }
                         }
                     }
                 });
-                // SAFETY: every row is written.
-                unsafe { out.set_len(rows * depth) };
-                out.into()
-            }
+            })
+        })
+    }
+}
+
+/// Rows of bf16 as they came, or made of them.
+#[cfg(target_arch = "x86_64")]
+enum Held<'a> {
+    Given(&'a [u16]),
+    Own(Aligned<u16>),
+}
+
+#[cfg(target_arch = "x86_64")]
+impl std::ops::Deref for Held<'_> {
+    type Target = [u16];
+    fn deref(&self) -> &[u16] {
+        match self {
+            Held::Given(x) => x,
+            Held::Own(x) => x,
         }
     }
 }
@@ -762,7 +780,7 @@ const PARTS: usize = 2;
 /// Rows as whole numbers of 15 bits and a scale each, in two parts of eight bits.
 struct Quantized {
     /// `[rows * PARTS, depth]`.
-    codes: Vec<i8>,
+    codes: Aligned<i8>,
     /// The sum of each part.
     sums: Vec<i32>,
     scales: Vec<f32>,
@@ -770,21 +788,22 @@ struct Quantized {
 
 impl Quantized {
     fn new(isa: Isa, x: &[f32], rows: usize, inputs: usize, depth: usize) -> Self {
-        let mut codes = vec![0_i8; rows * PARTS * depth];
         let (mut sums, mut scales) = (vec![0_i32; rows * PARTS], vec![0.0_f32; rows]);
-        let (codes_at, sums_at) = (Shared::new(codes.as_mut_ptr()), Shared::new(sums.as_mut_ptr()));
-        let scales_at = Shared::new(scales.as_mut_ptr());
-        parallel_ranges(rows, 4 * inputs, |first, end| {
-            for row in first..end {
-                // SAFETY: each row is written by one task, inside what was allocated.
-                unsafe {
-                    let codes = std::slice::from_raw_parts_mut(codes_at.at(row * PARTS * depth), PARTS * depth);
-                    let sums = &mut *sums_at.at(row * PARTS).cast::<[i32; PARTS]>();
-                    let values = &x[row * inputs..(row + 1) * inputs];
-                    *scales_at.at(row) = vectorize(isa, QuantizeRow { values, codes, sums, depth });
-                }
-            }
-        });
+        let (sums_at, scales_at) = (Shared::new(sums.as_mut_ptr()), Shared::new(scales.as_mut_ptr()));
+        // SAFETY: each row is written to its end by one task, inside what was allocated.
+        let codes = unsafe {
+            Aligned::<i8>::written(rows * PARTS * depth, |codes| {
+                let codes_at = Shared::new(codes);
+                parallel_ranges(rows, 4 * inputs, |first, end| {
+                    for row in first..end {
+                        let codes = std::slice::from_raw_parts_mut(codes_at.at(row * PARTS * depth), PARTS * depth);
+                        let sums = &mut *sums_at.at(row * PARTS).cast::<[i32; PARTS]>();
+                        let values = &x[row * inputs..(row + 1) * inputs];
+                        *scales_at.at(row) = vectorize(isa, QuantizeRow { values, codes, sums, depth });
+                    }
+                });
+            })
+        };
         Self { codes, sums, scales }
     }
 }
@@ -804,10 +823,11 @@ impl Vectorized for QuantizeRow<'_> {
     type Output = f32;
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) -> f32 {
-        let Some(largest) = largest_size(self.values) else { return f32::NAN };
-        if largest == 0.0 {
-            return 0.0;
-        }
+        let largest = largest_size(self.values);
+        let Some(largest) = largest.filter(|largest| *largest > 0.0) else {
+            self.codes.fill(0);
+            return largest.unwrap_or(f32::NAN);
+        };
         let inverse = LARGEST_CODE / largest;
         let (first, second) = self.codes.split_at_mut(self.depth);
         let mut sums = [0_i32; PARTS];
@@ -819,6 +839,9 @@ impl Vectorized for QuantizeRow<'_> {
             sums[1] += low;
             *first = high as i8;
             *second = low as i8;
+        }
+        for part in self.codes.chunks_exact_mut(self.depth) {
+            part[self.values.len()..].fill(0);
         }
         *self.sums = sums;
         largest / LARGEST_CODE

@@ -182,8 +182,8 @@ pub struct KernelChoice {
 
 impl KernelChoice {
     /// Times every set of this processor on `threads` threads, one a core if `None`, and chooses. With AVX2 it takes 60 ms of
-    /// processor time in all, because nothing but AVX2 is left after the first round; with all sets up to AMX 150 are
-    /// estimated. What else the machine does meanwhile goes into the times.
+    /// processor time in all, because nothing but AVX2 is left after the first round; with all sets up to AMX
+    /// 21 ms on two threads. What else the machine does meanwhile goes into the times.
     pub fn measure(threads: Option<usize>) -> Self {
         let processor = Processor::here();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(processor.threads)).build();

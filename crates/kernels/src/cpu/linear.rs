@@ -1,7 +1,9 @@
 //! Products of rows with packed matrices, with what follows them done while a tile is at hand.
 
+#[cfg(target_arch = "x86_64")]
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+#[cfg(target_arch = "x86_64")]
 use std::ops::Range;
 
 use super::Isa;
@@ -265,6 +267,7 @@ impl Piece {
 
 /// Rows of a chunk: no more than `most` (at least one step), in chunks of about one size, each but the last a multiple of
 /// `step`.
+#[cfg(target_arch = "x86_64")]
 fn even_chunk(rows: usize, most: usize, step: usize) -> usize {
     let most = (most / step).max(1) * step;
     rows.div_ceil(rows.div_ceil(most)).next_multiple_of(step)
@@ -599,10 +602,8 @@ impl<S: Sums> Finish<'_, S> {
 /// `count` values from a column on.
 #[inline(always)]
 unsafe fn part<V: Lanes>(values: Option<&[f32]>, column: usize, count: usize) -> Option<V> {
-    match values {
-        Some(values) => Some(unsafe { V::load_part(values.as_ptr().add(column), count) }),
-        None => None,
-    }
+    let values = values?;
+    Some(unsafe { V::load_part(values.as_ptr().add(column), count) })
 }
 
 #[inline(always)]
@@ -745,6 +746,7 @@ impl std::ops::Deref for Held<'_> {
 }
 
 /// A row rounded to bf16.
+#[cfg(target_arch = "x86_64")]
 struct Round {
     from: *const f32,
     to: *mut u16,
@@ -752,6 +754,7 @@ struct Round {
     depth: usize,
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Vectorized for Round {
     type Output = ();
     #[inline(always)]

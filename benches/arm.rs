@@ -1,4 +1,4 @@
-//! Our arm of `cargo xtask bench`: it opens a record and runs cases as it is told, one JSON object a line
+//! Our arm of `cargo xtask bench`: it opens a record and runs cases as it is asked, one JSON object a line
 //! (`benches/peers/protocol.py` says which). Without `--serve`, as under `cargo bench`, it does nothing.
 
 use std::collections::HashMap;

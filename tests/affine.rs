@@ -1,5 +1,5 @@
 //! Records of affine groups: how far each value is from its own, which types the tensors of such a record have, and that
-//! their vectors depend on no company.
+//! their vectors depend on no batch mates.
 
 use std::path::PathBuf;
 

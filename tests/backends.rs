@@ -230,9 +230,9 @@ fn a_bf16_record_computes_in_f32_where_bf16_has_no_arithmetic() {
     }
 }
 
-/// Filler never shows: where intermediates are captured there is none, so the same rows go through with and without it.
+/// Padding never shows: where intermediates are captured there is none, so the same rows go through with and without it.
 #[test]
-fn vectors_are_the_same_with_filler_and_without() {
+fn vectors_are_the_same_with_padding_and_without() {
     for name in ["omni-small-tiny", "omni-nano-tiny"] {
         let checkpoint = golden().checkpoint(name);
         for spec in compiled() {
@@ -245,8 +245,8 @@ fn vectors_are_the_same_with_filler_and_without() {
                 compare(&format!("{spec} {name}"), &unit(got), &unit(want), COMPANY);
             }
             let rows = |name: &str| captured.iter().find(|c| c.name == name).unwrap().shape[0];
-            assert_eq!(rows("backbone.layers.0"), 23, "no filler where intermediates are captured");
-            assert_eq!(kernels::filler(23, &model.device), usize::from(spec.kind != BackendKind::Flex));
+            assert_eq!(rows("backbone.layers.0"), 23, "no padding where intermediates are captured");
+            assert_eq!(kernels::padding(23, &model.device), usize::from(spec.kind != BackendKind::Flex));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One runner for every text embedder that is told by `model_type`: each test goes over all checkpoints of all sets that such
+//! One runner for every text embedder that is recognised by `model_type`: each test goes over all checkpoints of all sets that such
 //! a family reads, with what the reference computed from them. A new family adds a folder, and nothing here.
 
 use std::path::{Path, PathBuf};

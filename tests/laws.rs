@@ -179,7 +179,7 @@ fn check(how: &str, items: &[Item], got: &[Outcome], want: impl Fn(&Item) -> Out
     prop_assert_eq!(got.len(), items.len());
     for (place, (item, got)) in items.iter().zip(got).enumerate() {
         let want = want(item);
-        let told = match (got, &want) {
+        let message = match (got, &want) {
             (got, want) if got == want => continue,
             (Outcome::Vector(got), Outcome::Vector(want)) => {
                 let values = |bits: &[u32]| bits.iter().map(|&b| f32::from_bits(b)).collect::<Vec<_>>();
@@ -192,7 +192,7 @@ fn check(how: &str, items: &[Item], got: &[Outcome], want: impl Fn(&Item) -> Out
             }
             (got, want) => format!("{got:?}, alone {want:?}"),
         };
-        return Err(TestCaseError::fail(format!("{how}: {item:?} at {place} of {items:?}: {told}")));
+        return Err(TestCaseError::fail(format!("{how}: {item:?} at {place} of {items:?}: {message}")));
     }
     Ok(())
 }
@@ -516,8 +516,8 @@ fn one_bit_is_seen() {
     let mut got = want.clone();
     // As far as the bound between backends is from a bit, so that the control holds on every device.
     got[0] = Outcome::Vector(vec![(1.0f32 + 4.0 * COMPANY).to_bits(), 0]);
-    let told = check("control", &items, &got, alone).unwrap_err().to_string();
-    assert!(told.contains("text of 2 words, seed 1 at 0") && told.contains("1 of 2 values differ"), "{told}");
+    let message = check("control", &items, &got, alone).unwrap_err().to_string();
+    assert!(message.contains("text of 2 words, seed 1 at 0") && message.contains("1 of 2 values differ"), "{message}");
     let swapped = [want[0].clone(), Outcome::Refused("corrupt")];
     assert!(check("control", &items, &swapped, alone).unwrap_err().to_string().contains("no image"));
 }

@@ -1,5 +1,5 @@
 //! Rerankers: every checkpoint of every set that scores pairs, with what the reference computed from it; how such folders are
-//! told from embedders; and the laws, which hold for pairs as they do for texts.
+//! distinguished from embedders; and the laws, which hold for pairs as they do for texts.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

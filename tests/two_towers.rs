@@ -238,9 +238,9 @@ fn the_logits_formula_stands_in_the_record_and_is_told() {
         let header = record.header();
         let similarity: Similarity = header.family.similarity().unwrap();
         let words = header.family.words(&header.preprocess);
-        let told = words.iter().find(|(name, _)| *name == "similarity").map(|(_, words)| words.clone());
+        let stated = words.iter().find(|(name, _)| *name == "similarity").map(|(_, words)| words.clone());
         let scale = format!("{:.4} x cosine", similarity.logit_scale.exp());
-        assert!(told.as_ref().is_some_and(|told| told.contains(&scale)), "{told:?}, wanted {scale}");
+        assert!(stated.as_ref().is_some_and(|stated| stated.contains(&scale)), "{stated:?}, wanted {scale}");
         assert_eq!(similarity.logit_bias.is_some(), checkpoint.name != CLIP);
         // As the checkpoint has it.
         let bytes = std::fs::read(checkpoint.folder.join("model.safetensors")).unwrap();

@@ -10,7 +10,7 @@ use omniburn_kernels::{Activation, Before, HeadSizes, Segments};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenRows;
-use crate::blocks::filler::{padded, with_filler, without_filler};
+use crate::blocks::padding::{padded, with_padding, without_padding};
 use crate::blocks::rope::inverse_frequencies;
 use crate::blocks::{
     AnswerHead, Linear, Llama3Scaling, RmsNorm, RotaryTable, RowHeads, TokenTable, VectorHead, VectorHeadConfig,
@@ -258,15 +258,15 @@ impl Backbone {
     /// As [`Backbone::forward`].
     pub fn begin(&self, input: TokenRows, extras: Extras) -> BackbonePass {
         let TokenRows { rows, segments } = input;
-        let (rows, segments) = with_filler(rows, segments);
+        let (rows, segments) = with_padding(rows, segments);
         let rows = capture::pass(|| "backbone.rows".into(), rows);
         let rotary = match extras.rotary {
-            Some(rotary) => rotary.with_filler(segments.filler()),
+            Some(rotary) => rotary.with_padding(segments.padding()),
             None => self.rotary(&segments, &rows.device()),
         };
         let earlier = earlier_rows(&segments, self.taps, &rows.device());
         let added = extras.add_after_layer.into_iter();
-        let add_after_layer = added.map(|added| padded(added, segments.filler())).collect();
+        let add_after_layer = added.map(|added| padded(added, segments.padding())).collect();
         BackbonePass { hidden: rows, segments, rotary, earlier, add_after_layer, next: 0 }
     }
 
@@ -294,7 +294,7 @@ impl Backbone {
     /// # Shapes
     /// As [`Backbone::forward`].
     pub fn finish(&self, pass: BackbonePass) -> Tensor<2> {
-        let hidden = without_filler(pass.hidden, &pass.segments);
+        let hidden = without_padding(pass.hidden, &pass.segments);
         let hidden = self.norm.forward(hidden);
         capture::pass(|| "backbone.norm".into(), hidden)
     }

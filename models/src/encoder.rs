@@ -5,7 +5,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use omniburn_kernels::Segments;
 
 use crate::batch::{TokenRows, upload};
-use crate::blocks::filler::{with_filler, without_filler};
+use crate::blocks::padding::{with_padding, without_padding};
 use crate::blocks::{EncoderLayer, EncoderSizes, HiddenAct, LayerNorm};
 use crate::builder::Builder;
 use crate::capture;
@@ -117,7 +117,7 @@ impl Encoder {
     /// # Panics
     /// As [`Encoder::forward`], and for a token type that is not used.
     pub fn enter(&self, input: TokenRows, positions: Option<Vec<usize>>, types: &[u8]) -> EncoderState {
-        let (rows, segments) = with_filler(input.rows, input.segments);
+        let (rows, segments) = with_padding(input.rows, input.segments);
         let rows = capture::pass(|| "backbone.rows".into(), rows);
         let hidden = self.norm.forward(rows + self.positions_of(&segments, positions, types));
         let hidden = capture::pass(|| "backbone.norm".into(), hidden);
@@ -137,8 +137,8 @@ impl Encoder {
     /// # Shapes
     /// - returns: `[tokens, hidden]`
     pub fn leave(state: EncoderState) -> (Tensor<2>, Segments) {
-        let rows = without_filler(state.hidden, &state.segments);
-        (rows, state.segments.with_filler(0))
+        let rows = without_padding(state.hidden, &state.segments);
+        (rows, state.segments.with_padding(0))
     }
 
     /// Number of layers.

@@ -9,7 +9,7 @@ use omniburn_kernels::{self as kernels, Activation, Segments};
 
 use crate::batch::TokenRows;
 use crate::blocks::attention::self_attention;
-use crate::blocks::filler::{with_filler, without_filler};
+use crate::blocks::padding::{with_padding, without_padding};
 use crate::blocks::{LayerNorm, Linear, RotaryTable, TokenTable, VectorHead, VectorHeadConfig};
 use crate::builder::{Builder, FusedPart};
 use crate::capture;
@@ -249,7 +249,7 @@ impl Layered for RotaryText {
     type State = RotaryState;
 
     fn enter(&self, rows: TokenRows, _: Option<Vec<usize>>) -> RotaryState {
-        let (rows, segments) = with_filler(rows.rows, rows.segments);
+        let (rows, segments) = with_padding(rows.rows, rows.segments);
         let rows = capture::pass(|| "backbone.rows".into(), rows);
         let positions: Vec<usize> = segments.positions().collect();
         let rotary = RotaryTable::with_frequencies(&positions, &self.encoder.frequencies, &rows.device());
@@ -273,8 +273,8 @@ impl Layered for RotaryText {
     }
 
     fn leave(&self, state: RotaryState, skipped: &[usize]) -> Tensor<2> {
-        let rows = without_filler(state.hidden, &state.segments);
-        let segments = state.segments.with_filler(0);
+        let rows = without_padding(state.hidden, &state.segments);
+        let segments = state.segments.with_padding(0);
         self.vector_head.forward(rows, &segments, skipped)
     }
 

@@ -328,7 +328,7 @@ fn text(draw: &mut Draw, most: usize) -> Item {
         "stones", "sea",
     ];
     // A word is a token and a little, but the checkpoint, which reads more of them, knows letters and few words. Some texts come
-    // out longer than is read, which is told by name.
+    // out longer than is read, which is refused by name.
     // Most are short, as they are in life, so that 100,000 requests take no hour.
     let most = if draw.below(8) == 0 { most } else { most.min(120) };
     let words = draw.log(1.0, most as f64 * if most > 1000 { 0.3 } else { 0.9 }) as usize;

@@ -105,11 +105,11 @@ pub struct Places {
 }
 
 impl Places {
-    /// The given reference set, and the tokenizers where the script puts them unless told otherwise.
+    /// The given reference set, and the tokenizers where the script puts them by default.
     pub fn new(fixtures: Option<PathBuf>) -> Self {
-        let told = std::env::var_os("OMNIBURN_TEST_TOKENIZERS").map(PathBuf::from);
+        let given = std::env::var_os("OMNIBURN_TEST_TOKENIZERS").map(PathBuf::from);
         let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
-        Self { fixtures, tokenizers: told.unwrap_or_else(|| home().join(".cache/omniburn/tokenizers")) }
+        Self { fixtures, tokenizers: given.unwrap_or_else(|| home().join(".cache/omniburn/tokenizers")) }
     }
 
     /// A maker's arguments; none when they name a place that was not given.

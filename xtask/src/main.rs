@@ -149,7 +149,7 @@ enum Verb {
         /// Another record of the family
         #[arg(long, value_name = "DIR")]
         model: Option<PathBuf>,
-        /// Compute in this type: f32, bf16 or int8; unless told, as the engine chooses on this processor
+        /// Compute in this type: f32, bf16 or int8; by default as the engine chooses on this processor
         #[arg(long, value_name = "TYPE")]
         dtype: Option<OsString>,
         /// The same model unrounded, for the text row

@@ -14,9 +14,9 @@ use anyhow::{Context, Result};
 /// # Errors
 /// When the program was not started by Cargo.
 pub fn root() -> Result<PathBuf> {
-    let told = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    let told = told.filter(|folder| folder.ends_with("xtask") && folder.join("../Cargo.toml").is_file());
-    let root = told.as_deref().and_then(Path::parent).map(Path::to_path_buf);
+    let given = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let given = given.filter(|folder| folder.ends_with("xtask") && folder.join("../Cargo.toml").is_file());
+    let root = given.as_deref().and_then(Path::parent).map(Path::to_path_buf);
     root.context("start it as `cargo xtask`: Cargo says which checkout is meant")
 }
 

@@ -542,7 +542,7 @@ impl Until {
     }
 }
 
-/// A reader that fails once it is told to stop.
+/// A reader that fails once it is asked to stop.
 struct Stoppable<'a, R> {
     inner: R,
     until: &'a Until,

@@ -193,7 +193,7 @@ pub enum ConvertError {
     },
     /// An adapter changes a table that is also the output table of the model.
     #[error(
-        "{}: changes {}, which is the output table too: whether that changes with it is told by no file; \
+        "{}: changes {}, which is the output table too: whether that changes with it is stated by no file; \
          `merge_and_unload` of PEFT decides, and saves what is read here",
         adapter.display(), tensors.join(", ")
     )]

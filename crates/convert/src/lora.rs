@@ -347,8 +347,8 @@ impl Adapter {
             if saved && !self.whole.contains_key(name) {
                 missing.push(format!("{name} (modules_to_save)"));
             }
-            let told = self.config.tells_targets() && target.shape.len() >= 2 && target.torch;
-            if let Some(module) = name.strip_suffix(WEIGHT).filter(|_| told) {
+            let targeted = self.config.tells_targets() && target.shape.len() >= 2 && target.torch;
+            if let Some(module) = name.strip_suffix(WEIGHT).filter(|_| targeted) {
                 let mut named = false;
                 for prefix in prefixes {
                     named |= self.config.has_factors(&format!("{prefix}{module}"), target.linear)?;

@@ -87,7 +87,7 @@ enum Modules {
     Untold,
 }
 
-/// Layers that are changed, of modules that are told by the ends of their names.
+/// Layers that are changed, of modules that are matched by the ends of their names.
 #[derive(Debug)]
 struct Layers {
     indices: Vec<u64>,

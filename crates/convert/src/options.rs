@@ -57,7 +57,7 @@ pub struct ConvertOptions {
     pub force: bool,
     /// Set from another thread to stop; the call then gives [`ConvertError::Cancelled`](crate::ConvertError::Cancelled).
     pub cancel: Arc<AtomicBool>,
-    /// Told how far the work is, from any thread that works on it.
+    /// Called with how far the work is, from any thread that works on it.
     pub progress: Option<Progress>,
 }
 

@@ -280,7 +280,7 @@ impl<'a> Recipes<'a> {
             return vec![Piece::RowDifference { table: Input::plain(name, [rows, width]), plus, minus }];
         }
         let Some(Orders { torch, last }) = Orders::of(spec) else { return plain(name, spec) };
-        // Where the two cannot be told apart, the layout's own comes first.
+        // Where the two cannot be distinguished, the layout's own comes first.
         let forms = match (self.rules.steps.channels_last, self.layout) {
             (false, _) => vec![torch],
             (true, Layout::Mlx) => vec![last, torch],

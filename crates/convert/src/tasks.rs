@@ -244,21 +244,21 @@ impl Survey<'_> {
             return Err(ConvertError::AdaptersBesideMerged { path: self.source.folder().to_path_buf(), tasks });
         }
         let mut notes = Vec::new();
-        let told = self.merged_task();
-        let name = match (choice, told) {
+        let stated = self.merged_task();
+        let name = match (choice, stated) {
             (TaskChoice::None, _) => {
                 notes.push("as chosen: the weights as they are; this layout has its adapter merged already".into());
                 BASE_TASK.to_string()
             }
-            (TaskChoice::Named(asked), Some(told)) if *asked != told && adapter.is_none() => {
-                return Err(ConvertError::UnknownTask { asked: asked.clone(), known: vec![told] });
+            (TaskChoice::Named(asked), Some(stated)) if *asked != stated && adapter.is_none() => {
+                return Err(ConvertError::UnknownTask { asked: asked.clone(), known: vec![stated] });
             }
             (TaskChoice::Named(asked), None) => {
                 notes.push(format!("nothing in the checkpoint tells its task; it is taken to be `{asked}`, as asked"));
                 asked.clone()
             }
             (TaskChoice::Named(asked), Some(_)) => asked.clone(),
-            (_, Some(told)) => told,
+            (_, Some(stated)) => stated,
             (_, None) => {
                 notes.push(format!("nothing in the checkpoint tells its task; the record calls it `{BASE_TASK}`"));
                 BASE_TASK.to_string()

@@ -82,7 +82,7 @@ pub fn load_test(engine: &Engine, length: Duration) -> Result<LoadReport, Engine
             queries = timed(Priority::Interactive, Duration::from_millis(80));
             asked += 1;
         }
-        // Before the threads are told to stop, so that no wait of the end is among the figures.
+        // Before the threads are asked to stop, so that no wait of the end is among the figures.
         let (took, metrics) = (began.elapsed(), engine.metrics());
         stop.cancel();
         let work = threads.into_iter().map(|t| t.join().expect("the threads of a load test do not panic"));

@@ -23,7 +23,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             let results = engine.embed_iter(documents.take_while(|_| !cancel.is_cancelled()), background);
             results.map(|results| results.flatten().count())
         });
-        // Queries are interactive unless told otherwise.
+        // Queries are interactive by default.
         let queries: Result<Vec<_>, _> =
             (0..50).map(|n| engine.embed_one(Input::text(format!("query {n}")), Role::Query)).collect();
         cancel.cancel();

@@ -133,7 +133,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Results to keep for inputs that come again; none by default. Files are then told apart by their content.
+    /// Results to keep for inputs that come again; none by default. Files are then distinguished by their content.
     #[must_use]
     pub fn cache(mut self, cache: Arc<ResultCache>) -> Self {
         self.options.cache = Some(cache);
@@ -344,7 +344,7 @@ impl Engine {
         self.warm_up_to(usize::MAX, |_| {})
     }
 
-    /// As [`Engine::warm_up`], with passes of `most` rows at most, though one for each kind of input at least; each is told
+    /// As [`Engine::warm_up`], with passes of `most` rows at most, though one for each kind of input at least; each is reported
     /// before it begins.
     ///
     /// # Errors

@@ -78,22 +78,22 @@ pub(crate) enum Rows {
     Patches(Arc<PatchGrid>),
     Mel(Arc<LogMel>),
     /// An image, or the frames of a video.
-    Squares(Arc<Squares>),
+    FittedImages(Arc<FittedImages>),
     /// Speech, window by window.
-    Clips(Arc<Vec<LogMel>>),
+    AudioWindows(Arc<Vec<LogMel>>),
     /// Several media of one sequence; none of them is several itself.
     Parts(Vec<Rows>),
 }
 
 /// Whole images: bytes of red, green and blue, row by row.
-pub(crate) struct Squares {
+pub(crate) struct FittedImages {
     target: SquareTarget,
     /// Height and width of each; all the same where they are squares.
     pub sides: Vec<(usize, usize)>,
     pub pixels: Vec<u8>,
 }
 
-impl Squares {
+impl FittedImages {
     pub(crate) fn new(target: SquareTarget) -> Self {
         Self { target, sides: Vec::new(), pixels: Vec::new() }
     }
@@ -172,8 +172,8 @@ impl Rows {
         match self {
             Rows::Patches(patches) => patches.bytes() as u64,
             Rows::Mel(mel) => 4 * mel.values().len() as u64,
-            Rows::Squares(squares) => squares.pixels.len() as u64,
-            Rows::Clips(clips) => clips.iter().map(|mel| 4 * mel.values().len() as u64).sum(),
+            Rows::FittedImages(images) => images.pixels.len() as u64,
+            Rows::AudioWindows(windows) => windows.iter().map(|mel| 4 * mel.values().len() as u64).sum(),
             Rows::Parts(parts) => parts.iter().map(Rows::bytes).sum(),
         }
     }
@@ -183,11 +183,11 @@ impl Rows {
             Rows::Patches(patches) => patches.grid().patches(),
             Rows::Mel(mel) => mel.frames(),
             // As many cells as the map of an image has, or as patches.
-            Rows::Squares(squares) => {
+            Rows::FittedImages(images) => {
                 let cells = |(height, width): &(usize, usize)| (height / 32) * (width / 32);
-                squares.patches_of_all().unwrap_or_else(|| squares.sides.iter().map(cells).sum())
+                images.patches_of_all().unwrap_or_else(|| images.sides.iter().map(cells).sum())
             }
-            Rows::Clips(clips) => clips.iter().map(LogMel::frames).sum(),
+            Rows::AudioWindows(windows) => windows.iter().map(LogMel::frames).sum(),
             Rows::Parts(parts) => parts.iter().map(Rows::rows).sum(),
         }
     }

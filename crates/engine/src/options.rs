@@ -14,7 +14,7 @@ use crate::cache::ResultCache;
 /// The memory budget unless another is given: 4 GiB.
 pub const DEFAULT_BUDGET_BYTES: u64 = 4 << 30;
 
-/// How long background work has the device at a time unless told otherwise: 25 ms.
+/// How long background work has the device at a time by default: 25 ms.
 pub const DEFAULT_TIME_SLICE: Duration = Duration::from_millis(25);
 
 /// Settings of an engine; [`crate::EngineBuilder`] fills them in.

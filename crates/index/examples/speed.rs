@@ -23,7 +23,7 @@ const TOKENS: usize = 12;
 const LINE_WORDS: usize = 9;
 /// Words that there are; the seldom ones have the high numbers.
 const WORDS: usize = 50_000;
-/// Chunks of a file, unless told.
+/// Chunks of a file by default.
 const FILE_CHUNKS: usize = 100;
 const ROUNDS: usize = 31;
 const LOOKS: usize = 5;

@@ -183,7 +183,7 @@ impl Index {
     }
 
     /// Keeps the index true until it is interrupted: an update at once, then one after every change below its folders. What
-    /// happens is told as it happens.
+    /// happens is reported as it happens.
     ///
     /// # Errors
     /// [`IndexError::Interrupted`] in the end; [`IndexError::Gone`] where the index is deleted meanwhile; as

@@ -65,11 +65,11 @@ pub struct Report {
     pub embedded: u64,
 }
 
-/// What stops an update, and what is told of it.
+/// What stops an update, and what is reported of it.
 pub struct Control<'a> {
     /// Asked between files; what is finished is kept.
     pub interrupted: &'a (dyn Fn() -> bool + Sync),
-    /// Told as files are done.
+    /// Called as files are done.
     pub progress: &'a dyn Fn(Progress),
 }
 

@@ -31,7 +31,7 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 /// How long it waits for another process that writes.
 const LOCKED: Duration = Duration::from_secs(1);
 
-/// What is told of an index that is kept true.
+/// What is reported of an index that is kept true.
 #[derive(Debug, Clone, PartialEq)]
 pub enum News {
     /// The system does not report the changes of a folder; it is looked through twice a minute.
@@ -60,7 +60,7 @@ pub(crate) struct Watcher {
     folders: Vec<Watched>,
     /// The folder of the index: what is written there is no change.
     own: PathBuf,
-    /// Folders that are not reported, and have not been told of.
+    /// Folders that are not reported, and have not been named.
     untold: Vec<(PathBuf, String)>,
     /// When the first change came that no update has seen, and when the last.
     changed: Option<(Instant, Instant)>,
@@ -296,9 +296,9 @@ mod tests {
     fn a_folder_that_cannot_be_watched_is_named() {
         let nowhere = PathBuf::from("/nowhere/at/all");
         let mut watcher = Watcher::start(std::slice::from_ref(&nowhere), Path::new("/elsewhere")).unwrap();
-        let told = watcher.unwatched();
-        assert_eq!(told.len(), 1);
-        assert_eq!(told[0].0, nowhere);
+        let unwatched = watcher.unwatched();
+        assert_eq!(unwatched.len(), 1);
+        assert_eq!(unwatched[0].0, nowhere);
         assert!(watcher.unwatched().is_empty());
     }
 }

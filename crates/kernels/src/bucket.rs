@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-/// The least number of rows that is at least `rows` and 16, 24, 32, 48, 64, 96 and so on: at most a third of it is filler.
+/// The least number of rows that is at least `rows` and 16, 24, 32, 48, 64, 96 and so on: at most a third of it is padding.
 ///
 /// # Panics
 /// Never for numbers of rows that fit into memory.
@@ -12,9 +12,9 @@ pub fn bucket(rows: usize) -> usize {
     if rows.max(16) <= between { between } else { power }
 }
 
-/// Rows of filler behind `rows` on a device ([`crate::Segments::with_filler`]): none on flex, whose kernels take any number
+/// Rows of padding behind `rows` on a device ([`crate::Segments::with_padding`]): none on flex, whose kernels take any number
 /// of rows alike, and elsewhere what is missing to a [`bucket`].
-pub fn filler(rows: usize, device: &Device) -> usize {
+pub fn padding(rows: usize, device: &Device) -> usize {
     if crate::is_flex(device) { 0 } else { bucket(rows) - rows }
 }
 
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_holds_its_rows_with_a_third_of_filler_at_most() {
+    fn a_bucket_holds_its_rows_with_a_third_of_padding_at_most() {
         assert_eq!([1, 16, 17, 24, 25, 33, 49, 128, 129].map(bucket), [16, 16, 24, 24, 32, 48, 64, 128, 192]);
         for rows in 16..5000 {
             let most = bucket(rows);

@@ -278,7 +278,7 @@ pub(crate) fn project(x: &Tensor<2>, weight: &Weight, after: &After) -> Option<T
 pub(crate) fn attend(qkv: &Tensor<2>, sizes: HeadSizes, segments: &Segments, before: &Before) -> Option<Tensor<2>> {
     let HeadSizes { heads, kv_heads, head_dim } = sizes;
     let qkv = Contiguous::of(qkv)?;
-    assert_eq!(segments.filler(), 0, "flex takes any number of rows and wants no filler");
+    assert_eq!(segments.padding(), 0, "flex takes any number of rows and wants no padding");
     let norms = match &before.norms {
         Some((query, key, eps)) => Some((Contiguous::of(query)?, Contiguous::of(key)?, *eps)),
         None => None,
@@ -332,7 +332,7 @@ pub(crate) fn separate(
 ) -> Option<Tensor<3>> {
     let ([_, heads, head_dim], [_, kv_heads, _]) = (query.dims(), key.dims());
     let (query, key, value) = (Contiguous::of(query)?, Contiguous::of(key)?, Contiguous::of(value)?);
-    assert_eq!(segments.filler(), 0, "flex takes any number of rows and wants no filler");
+    assert_eq!(segments.padding(), 0, "flex takes any number of rows and wants no padding");
     let bounds: Vec<(usize, usize)> = segments.iter().collect();
     let attention = Attention {
         query: Columns { values: query.values(), stride: heads * head_dim },

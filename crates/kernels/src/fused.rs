@@ -152,7 +152,7 @@ fn attend_partly(qkv: Tensor<2>, sizes: HeadSizes, segments: &Segments, before: 
     assert!(before.relative.is_none(), "rows that none sees have no place in a table of distances");
     let HeadSizes { heads, kv_heads, head_dim } = sizes;
     let lengths = segments.iter().zip(segments.seen()).flat_map(|((_, len), (_, seen))| [seen, len - seen]);
-    let apart = Segments::from_lengths(lengths.filter(|len| *len > 0)).with_filler(segments.filler());
+    let apart = Segments::from_lengths(lengths.filter(|len| *len > 0)).with_padding(segments.padding());
     let before = Before { low_result: false, ..before };
     let whole = attend(qkv.clone(), sizes, &apart, before.clone());
     // Heads of some rows, normalised and turned: `[heads, rows, head_dim]`.

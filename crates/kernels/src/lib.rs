@@ -9,7 +9,7 @@
 //! | [`cpu`] | kernels of ours for CPUs, over slices: instructions chosen at run time |
 //! | [`Weight`], [`project`], [`attend`] | a product with what follows it, attention with what comes before it: one pass on flex |
 //! | [`Segments`] | where each sequence begins in packed rows; there is no padding and no mask above this room |
-//! | [`bucket`], [`filler`] | numbers of rows that come again, off flex |
+//! | [`bucket`], [`padding`] | numbers of rows that come again, off flex |
 //! | [`KernelChoice`] | which of a processor's instructions are the fastest, by a short timing |
 //! | [`keep_tuning`] | where a GPU's tuning is kept, if anywhere |
 //! | [`PackedTower`] | the convolution tower on flex |
@@ -39,7 +39,7 @@ mod selftest;
 mod tuning;
 mod weight;
 
-pub use bucket::{bucket, filler};
+pub use bucket::{bucket, padding};
 pub use choice::{KernelChoice, KernelTime, Processor, TimedKernel, fastest_isa};
 pub use conv::{ConvWeights, PackedBottleneck, PackedTower};
 pub use cpu::isa::{Isa, IsaUnavailable};

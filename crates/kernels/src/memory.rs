@@ -1,7 +1,7 @@
 //! Freed memory that the allocator keeps, given back to the system.
 
 /// Has the allocator keep one heap for all threads instead of one a thread, and reuse what is freed in it, where it can be
-/// told to: for programs, which call it first thing in `main`; a library does not decide such a thing for its process.
+/// set so: for programs, which call it first thing in `main`; a library does not decide such a thing for its process.
 ///
 /// With a heap a thread, what threads leave behind in each other's heaps makes glibc grow for as long as requests of
 /// varied length come: 28 MiB in 2,000 requests of all kinds, and no end in sight; with one heap none. Tasks on threads ask
@@ -27,7 +27,7 @@ pub fn settle_allocator() {
     }
 }
 
-/// Gives what was freed and is still held by the allocator back to the system, where the allocator can be told to:
+/// Gives what was freed and is still held by the allocator back to the system, where the allocator can be asked to:
 /// glibc keeps freed blocks in an arena a thread, and the system counts them as used. Elsewhere nothing happens.
 ///
 /// It takes 0.1 to 2 ms, by the size of the heap.

@@ -227,7 +227,7 @@ pub fn gelu_erf<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// - returns: `[tokens, heads, head_dim]`
 /// # Numerics
 /// Scores and softmax in f32; `causal` hides later rows of the same segment. Query head `j` reads key head
-/// `j / (heads / kv_heads)`. What comes out for filler means nothing.
+/// `j / (heads / kv_heads)`. What comes out for padding means nothing.
 /// # Panics
 /// If the segments do not cover the rows.
 pub fn attention(

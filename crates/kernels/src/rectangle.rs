@@ -34,11 +34,11 @@ impl Rectangle {
     /// The rectangles of segments, and for each packed row its place in them side by side, where that is not its own.
     fn of(segments: &Segments) -> (Vec<Self>, Option<Vec<i32>>) {
         let (first, rows) = (segments.iter().next().map_or(0, |(_, len)| len), segments.rows());
-        if segments.filler() == 0 && segments.iter().all(|(_, len)| len == first) {
+        if segments.padding() == 0 && segments.iter().all(|(_, len)| len == first) {
             return (vec![Self { count: segments.count(), len: first, rows: None, visible: None }], None);
         }
         if segments.count() == 1 {
-            // A single text, by far the most frequent: filler lies where the rectangle wants it.
+            // A single text, by far the most frequent: padding lies where the rectangle wants it.
             return (vec![Self { count: 1, len: rows, rows: None, visible: Some(vec![first]) }], None);
         }
         let mut order: Vec<(usize, usize)> = segments.iter().collect();
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn sequences_of_one_bucket_lie_side_by_side_with_their_own_rows_behind_them() {
-        let (rectangles, places) = Rectangle::of(&Segments::from_lengths([3, 20, 2]).with_filler(1));
+        let (rectangles, places) = Rectangle::of(&Segments::from_lengths([3, 20, 2]).with_padding(1));
         let sides: Vec<(usize, usize)> = rectangles.iter().map(|r| (r.count, r.len)).collect();
         assert_eq!(sides, [(2, 16), (1, 24)]);
         assert_eq!(rectangles[0].visible, Some(vec![3, 2]));
@@ -183,7 +183,7 @@ mod tests {
                 let cut = qkv.clone().slice([0..rows, columns]).reshape([rows, heads, head_dim]);
                 Tensor::cat(vec![cut, Tensor::zeros([3, heads, head_dim], &device)], 0)
             };
-            let padded = segments.with_filler(3);
+            let padded = segments.with_padding(3);
             let scale = 1.0 / (head_dim as f64).sqrt();
             let got = attention(&part(0), &part(1), &part(2), &padded, scale, Sight::All, Some(&relative));
             let got = got.slice_dim(0, 0..rows).reshape([rows, heads * head_dim]);
@@ -196,7 +196,7 @@ mod tests {
     fn equal_sequences_and_a_single_one_are_taken_as_they_lie() {
         let (equal, places) = Rectangle::of(&Segments::from_lengths([5, 5]));
         assert!(equal.len() == 1 && equal[0].rows.is_none() && equal[0].visible.is_none() && places.is_none());
-        let (single, places) = Rectangle::of(&Segments::single(13).with_filler(3));
+        let (single, places) = Rectangle::of(&Segments::single(13).with_padding(3));
         assert!(single[0].rows.is_none() && places.is_none());
         assert_eq!((single[0].count, single[0].len, single[0].visible.clone()), (1, 16, Some(vec![13])));
     }

@@ -6,7 +6,7 @@ pub struct Segments {
     /// Row at which each segment begins, then the number of rows in segments.
     bounds: Vec<usize>,
     /// Rows after the last segment that belong to nobody.
-    filler: usize,
+    padding: usize,
     /// Rows at the end of each segment that no row sees; empty where there are none.
     unseen: Vec<usize>,
     /// First row and number of rows of what is pooled, where that is not each segment.
@@ -25,15 +25,15 @@ impl Segments {
             bounds.push(bounds[bounds.len() - 1] + length);
         }
         assert!(bounds.len() > 1, "there is at least one segment");
-        Self { bounds, filler: 0, unseen: Vec::new(), pieces: Vec::new() }
+        Self { bounds, padding: 0, unseen: Vec::new(), pieces: Vec::new() }
     }
 
     /// The same with rows behind the last segment that belong to nobody: no row of a segment sees them, and what is computed
     /// for them means nothing. They bring the number of rows to one that comes again, for backends that compile and tune
     /// by shape.
     #[must_use]
-    pub fn with_filler(self, filler: usize) -> Self {
-        Self { filler, ..self }
+    pub fn with_padding(self, padding: usize) -> Self {
+        Self { padding, ..self }
     }
 
     /// The same with so many rows at the end of each segment that no row sees, and that see all others of their segment.
@@ -87,19 +87,19 @@ impl Segments {
         Self::from_lengths([rows])
     }
 
-    /// Number of rows, filler and all.
+    /// Number of rows, padding and all.
     pub fn rows(&self) -> usize {
-        self.bounds[self.bounds.len() - 1] + self.filler
+        self.bounds[self.bounds.len() - 1] + self.padding
     }
 
     /// Rows after the last segment that belong to nobody.
-    pub fn filler(&self) -> usize {
-        self.filler
+    pub fn padding(&self) -> usize {
+        self.padding
     }
 
-    /// The place of each row in its segment, from zero; zero for filler.
+    /// The place of each row in its segment, from zero; zero for padding.
     pub fn positions(&self) -> impl Iterator<Item = usize> + '_ {
-        self.iter().flat_map(|(_, len)| 0..len).chain(std::iter::repeat_n(0, self.filler))
+        self.iter().flat_map(|(_, len)| 0..len).chain(std::iter::repeat_n(0, self.padding))
     }
 
     /// Number of segments; at least one.
@@ -130,9 +130,9 @@ mod tests {
     }
 
     #[test]
-    fn filler_counts_as_rows_and_as_nothing_else() {
-        let segments = Segments::from_lengths([2, 3]).with_filler(3);
-        assert_eq!((segments.rows(), segments.count(), segments.filler()), (8, 2, 3));
+    fn padding_counts_as_rows_and_as_nothing_else() {
+        let segments = Segments::from_lengths([2, 3]).with_padding(3);
+        assert_eq!((segments.rows(), segments.count(), segments.padding()), (8, 2, 3));
         assert_eq!(segments.last_rows().collect::<Vec<_>>(), [1, 4]);
         assert_eq!(segments.positions().collect::<Vec<_>>(), [0, 1, 0, 1, 2, 0, 0, 0]);
     }
@@ -141,7 +141,7 @@ mod tests {
     fn rows_that_none_sees_are_counted_at_the_end_of_their_segment() {
         let segments = Segments::from_lengths([4, 2]);
         assert!(!segments.clone().with_unseen(vec![0, 0]).has_unseen());
-        let segments = segments.with_unseen(vec![3, 0]).with_filler(2);
+        let segments = segments.with_unseen(vec![3, 0]).with_padding(2);
         assert_eq!(segments.seen().collect::<Vec<_>>(), [(0, 1), (4, 2)]);
         assert_eq!(segments.iter().collect::<Vec<_>>(), [(0, 4), (4, 2)]);
     }

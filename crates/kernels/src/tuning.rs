@@ -2,7 +2,7 @@
 //!
 //! Left alone, CubeCL 0.11 reads files of the working folder and variables of the environment, and writes under the
 //! `target` folder of the outermost `Cargo.toml` above, or into the user's cache. Here it reads nothing, and writes only
-//! where it is told to.
+//! where it is given a folder.
 
 use std::path::Path;
 
@@ -58,7 +58,7 @@ mod gpu {
         config.compilation.cache = usable.is_some();
         config.environment.name = NAME.into();
         config.environment.records.level = records::RecordLevel::Off;
-        // CubeCL opens its database of measured throughput even where that is switched off, in the user's cache unless told
+        // CubeCL opens its database of measured throughput even where that is switched off, in the user's cache by default
         // otherwise. Below a file there can be no folder: it fails to open, and keeps nothing.
         let nowhere = if cfg!(windows) { r"\\.\NUL\nowhere" } else { "/dev/null/nowhere" };
         config.environment.path = CacheConfig::Directory(usable.unwrap_or(Path::new(nowhere)).into());

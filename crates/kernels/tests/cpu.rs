@@ -4,10 +4,10 @@
 use omniburn_kernels::Isa;
 use omniburn_kernels::cpu::affine::{AffineFormat, AffineRows, from_f16};
 use omniburn_kernels::cpu::attention::{Attention, Columns, Heads, Placing, attention};
-use omniburn_kernels::cpu::lanes::{from_bf16, to_bf16};
 use omniburn_kernels::cpu::linear::{Activation, Epilogue, Out, Rows, linear};
 use omniburn_kernels::cpu::pack::{ColumnOrder, Packed, PanelFormat, PanelLayout};
 use omniburn_kernels::cpu::rows::{activate, layer_norm, rms_norm, written};
+use omniburn_kernels::cpu::simd::{from_bf16, to_bf16};
 use proptest::prelude::*;
 
 /// Values from -1 to 1, the same for the same seed.

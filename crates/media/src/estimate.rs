@@ -1,4 +1,4 @@
-//! How much memory a medium takes, told from its header before it is decoded.
+//! How much memory a medium takes, computed from its header before it is decoded.
 //!
 //! What lives here: the sum over the steps that decoders, resizing and cutting take, each an upper bound of what is held at
 //! the same time. What does not: the limits that media must stay in, and budgets. What single decoders hold is said
@@ -6,7 +6,7 @@
 //!
 //! # What is not counted
 //! The program itself, threads, and what the allocator keeps after memory was given back. A lossless WebP with more groups
-//! of codes than its own library ever writes takes more than is told here, up to 500 times its packed size.
+//! of codes than its own library ever writes takes more than is estimated here, up to 500 times its packed size.
 
 use std::io::{BufReader, Cursor};
 

@@ -1,8 +1,8 @@
-//! What is told beforehand of the memory that media take, against what the operating system counts while they are prepared.
+//! The memory estimate of media, against what the operating system counts while they are prepared.
 //!
 //! In a program of its own with one test, because the whole process is measured. The C library keeps memory that was given
 //! back and hands it out again, so what one case gave back would hide what the next one takes: the cases are run in a
-//! process whose allocator is told to keep nothing, and once more as it is, for the table only.
+//! process whose allocator is set to keep nothing, and once more as it is, for the table only.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -79,7 +79,7 @@ impl Table {
                 self.cases += 1;
                 return;
             }
-            // Told from the header, and damaged behind it.
+            // Computed from the header, and damaged behind it.
             (Ok(estimate), Err(error), Some(taken)) if ["corrupt", "unsupported_codec"].contains(&error.kind()) => {
                 println!("{name:34} damaged behind its header: {error}");
                 (estimate, taken)
@@ -89,7 +89,7 @@ impl Table {
         let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
         let ratio = estimate.peak as f64 / taken.max(1) as f64;
         println!(
-            "{name:34} {:9.2} MiB taken {:9.2} told {ratio:6.2} times, {:8.2} kept, in {:.2} ms",
+            "{name:34} {:9.2} MiB taken {:9.2} estimated {ratio:6.2} times, {:8.2} kept, in {:.2} ms",
             mib(taken),
             mib(estimate.peak),
             mib(estimate.kept),
@@ -97,10 +97,10 @@ impl Table {
         );
         self.cases += 1;
         if taken > estimate.peak + OVERHEAD {
-            self.failures.push(format!("{name}: {:.2} MiB more than told", mib(taken - estimate.peak)));
+            self.failures.push(format!("{name}: {:.2} MiB more than estimated", mib(taken - estimate.peak)));
         }
         if self.strict && estimate.peak > 4 * taken + (8 << 20) {
-            self.failures.push(format!("{name}: {:.2} MiB told, {:.2} taken", mib(estimate.peak), mib(taken)));
+            self.failures.push(format!("{name}: {:.2} MiB estimated, {:.2} taken", mib(estimate.peak), mib(taken)));
         }
         let above = taken as f64 / estimate.peak as f64;
         if taken > 16 << 20 && above > self.worst.0 {
@@ -545,7 +545,7 @@ fn all_cases(strict: bool) -> Table {
     videos(&mut table, folder.path());
     let kept = memory::held().unwrap().saturating_sub(begun) as f64 / 1024.0 / 1024.0;
     println!(
-        "{} cases, allocator {}: at most {:.2} of what was told ({}), {kept:.2} MiB kept at the end",
+        "{} cases, allocator {}: at most {:.2} of the estimate ({}), {kept:.2} MiB kept at the end",
         table.cases,
         if strict { "that keeps nothing" } else { "as it is" },
         table.worst.0,

@@ -243,7 +243,7 @@ impl PolicyState {
         (self.interactive.len(), self.background.len())
     }
 
-    /// What it was told to keep to, and what happened at it since.
+    /// The limits it was given, and what happened at it since.
     #[cfg(any(test, feature = "loom"))]
     pub(crate) fn account(&self) -> (SchedulerPolicy, &[Event]) {
         (self.policy, &self.journal)

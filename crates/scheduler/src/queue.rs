@@ -1,5 +1,5 @@
 //! Requests that wait for one device, and what is computed next: turns by [`PolicyState`], batch mates by
-//! [`batch_mates`](crate::batch_mates). No thread, no lock; the time is told.
+//! [`batch_mates`](crate::batch_mates). No thread, no lock; the time is an argument.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -350,7 +350,7 @@ impl<W> Queue<W> {
     #[cfg(any(test, feature = "loom"))]
     pub(crate) fn judge(&self) -> Judge {
         assert!(self.waiting.is_empty() && self.parked.is_empty() && self.running.is_none(), "work was left");
-        assert!(self.gone.is_empty(), "nobody was told of those who left");
+        assert!(self.gone.is_empty(), "those who left were not reported");
         self.policy.assert_idle();
         let (policy, journal) = self.policy.account();
         Judge::of(policy, journal)

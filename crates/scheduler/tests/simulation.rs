@@ -144,7 +144,7 @@ impl Simulation {
         self.planned.push(Some(event));
     }
 
-    /// Runs until `units` have started or nothing is left to do; `finished` is told of each work that is done or gone,
+    /// Runs until `units` have started or nothing is left to do; `finished` is called with each work that is done or gone,
     /// and may send another.
     fn run(&mut self, units: u64, mut finished: impl FnMut(Priority, Micros) -> Option<Work>) {
         while let Some(Reverse((at, event))) = self.events.pop() {

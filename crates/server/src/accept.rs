@@ -67,7 +67,7 @@ impl Stop {
     }
 }
 
-/// Opens the first model and serves until stopped. `listening` is told the address once requests are accepted.
+/// Opens the first model and serves until stopped. `listening` is called with the address once requests are accepted.
 ///
 /// # Errors
 /// [`ServeError`] before the first request; none after it.

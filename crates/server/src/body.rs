@@ -14,7 +14,7 @@ use crate::error::ApiError;
 /// Reads a whole body of at most `limit` bytes, each piece of it within `timeout`.
 ///
 /// # Errors
-/// 413 as soon as it is longer, before it is read where its length is told; 408 where it stops coming; 400 where it breaks off.
+/// 413 as soon as it is longer, before it is read where its length is declared; 408 where it stops coming; 400 where it breaks off.
 pub(crate) async fn read(
     mut body: Body,
     headers: &HeaderMap,
@@ -23,9 +23,9 @@ pub(crate) async fn read(
 ) -> Result<Bytes, ApiError> {
     let too_large =
         || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("a body has at most {limit} bytes"));
-    let told =
+    let declared =
         headers.get(axum::http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if told.is_some_and(|told| told > limit as u64) {
+    if declared.is_some_and(|declared| declared > limit as u64) {
         return Err(too_large());
     }
     let mut read = BytesMut::new();
@@ -91,14 +91,14 @@ mod tests {
 
     #[test]
     fn a_wrong_field_is_named() {
-        let told = |text: &str| json::<Asked>(&HeaderMap::new(), text.as_bytes()).map(|asked| asked.dimensions);
-        assert_eq!(told("{\"dimensions\": 3}").unwrap(), Some(3));
-        let error = told("{\"dimensions\": \"x\"}").unwrap_err();
+        let parsed = |text: &str| json::<Asked>(&HeaderMap::new(), text.as_bytes()).map(|asked| asked.dimensions);
+        assert_eq!(parsed("{\"dimensions\": 3}").unwrap(), Some(3));
+        let error = parsed("{\"dimensions\": \"x\"}").unwrap_err();
         assert_eq!((error.status.as_u16(), error.param.as_deref()), (422, Some("dimensions")));
-        let error = told("{\"dimension\": 3}").unwrap_err();
+        let error = parsed("{\"dimension\": 3}").unwrap_err();
         assert!(error.status.as_u16() == 422 && error.message.contains("`dimension`"), "{}", error.message);
         for broken in ["", "{", "{} {}", "[1", "nul"] {
-            assert_eq!(told(broken).unwrap_err().status.as_u16(), 400, "{broken}");
+            assert_eq!(parsed(broken).unwrap_err().status.as_u16(), 400, "{broken}");
         }
         let deep = "[".repeat(10_000);
         assert_eq!(json::<serde_json::Value>(&HeaderMap::new(), deep.as_bytes()).unwrap_err().status.as_u16(), 400);

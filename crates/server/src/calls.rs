@@ -34,7 +34,7 @@ impl Calls {
         self.limit - self.places.available_permits()
     }
 
-    /// Runs a call of an engine on a thread that may block. The call is told to stop at its next unit if the caller's future is
+    /// Runs a call of an engine on a thread that may block. The call is asked to stop at its next unit if the caller's future is
     /// dropped; its place is free when it has ended.
     ///
     /// # Errors

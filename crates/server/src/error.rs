@@ -1,4 +1,4 @@
-//! What a client is told when something fails: OpenAI's envelope.
+//! The error a client gets: OpenAI's envelope.
 
 use std::time::Duration;
 
@@ -130,15 +130,15 @@ mod tests {
         assert_eq!(status(ItemError::Overloaded { priority: omniburn::Priority::Background, limit: 1 }), 429);
         assert_eq!(status(ItemError::Cancelled), 503);
         let hidden = ItemError::Panicked { message: "index out of bounds".into() };
-        let told = ApiError::item("input[0]", &hidden, Duration::ZERO);
-        assert!(told.status.as_u16() == 500 && !told.message.contains("bounds"), "{}", told.message);
+        let shown = ApiError::item("input[0]", &hidden, Duration::ZERO);
+        assert!(shown.status.as_u16() == 500 && !shown.message.contains("bounds"), "{}", shown.message);
     }
 
     #[test]
     fn a_wait_is_told_in_whole_seconds_of_at_least_one() {
-        for (wait, told) in [(0, "1"), (900, "1"), (1_001, "2")] {
+        for (wait, shown) in [(0, "1"), (900, "1"), (1_001, "2")] {
             let response = ApiError::overloaded("full", Duration::from_millis(wait)).into_response();
-            assert_eq!(response.headers()[RETRY_AFTER], told);
+            assert_eq!(response.headers()[RETRY_AFTER], shown);
         }
     }
 }

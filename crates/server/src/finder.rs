@@ -269,7 +269,7 @@ fn gone() -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "not_found", "this file is there no more")
 }
 
-/// What a client is told of a failed search.
+/// The error a client gets of a failed search.
 pub(crate) fn of_index(error: IndexError) -> ApiError {
     let bad = |code, param: &str| ApiError::new(StatusCode::BAD_REQUEST, code, error.to_string()).of(param);
     match &error {

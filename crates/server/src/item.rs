@@ -13,7 +13,7 @@ use crate::error::ApiError;
 pub(crate) enum Item {
     Text(String),
     /// Ids of some tokenizer, which are refused: they say nothing without it.
-    Tokens(#[expect(dead_code, reason = "told apart by its shape alone")] Vec<serde::de::IgnoredAny>),
+    Tokens(#[expect(dead_code, reason = "distinguished by its shape alone")] Vec<serde::de::IgnoredAny>),
     Typed(Box<TypedItem>),
 }
 

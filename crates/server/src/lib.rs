@@ -15,7 +15,7 @@
 //! | `calls` | how many calls are in work, and what happens to one whose client went away |
 //! | `mcp` | tools for agents, by the Model Context Protocol |
 //! | `metrics` | counts and durations for Prometheus |
-//! | `error`, `ids` | what a client is told when something fails, and the numbers that name it in the log |
+//! | `error`, `ids` | the error a client gets, and the numbers that name it in the log |
 //!
 //! Nothing here opens a connection, reads the environment, or reads a file that a client names.
 #![forbid(unsafe_code)]

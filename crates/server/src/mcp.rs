@@ -89,10 +89,10 @@ fn tools() -> Vec<Tool> {
                 "type": "object", "additionalProperties": false, "required": ["query"],
                 "properties": {
                     "query": {"type": "string", "description": "Words; also type:image ext:pdf in:~/Docs after:2026-01-01 -word \"exact words\""},
-                    "n": {"type": "integer", "minimum": 1, "maximum": 50, "description": "Hits at most; 10 unless told"},
+                    "n": {"type": "integer", "minimum": 1, "maximum": 50, "description": "Hits at most; 10 by default"},
                     "kind": {"type": "string", "description": format!("Only these kinds, with commas between: {kinds}")},
                     "mode": {"type": "string", "enum": ["hybrid", "semantic", "words"]},
-                    "related_only": {"type": "boolean", "description": "Leave out what is not related; true unless told"},
+                    "related_only": {"type": "boolean", "description": "Leave out what is not related; true by default"},
                 },
             }),
         )
@@ -108,7 +108,7 @@ fn tools() -> Vec<Tool> {
                 "type": "object", "additionalProperties": false, "required": ["id"],
                 "properties": {
                     "id": {"type": "string", "description": "The id of a hit"},
-                    "at": {"type": "string", "description": "line=3-9, page=2, or t=1.5-3 in seconds; the whole file unless told"},
+                    "at": {"type": "string", "description": "line=3-9, page=2, or t=1.5-3 in seconds; the whole file by default"},
                 },
             }),
         ),
@@ -266,7 +266,7 @@ fn block(kind: Kind, bytes: &[u8]) -> ContentBlock {
 }
 
 /// What failed is said to the agent as the result of its call, so that it can do better.
-fn told(error: ApiError) -> CallToolResult {
+fn failed(error: ApiError) -> CallToolResult {
     let param = error.param.as_deref().map(|param| format!("{param}: ")).unwrap_or_default();
     let message = format!("{param}{}", error.message);
     CallToolResult::error(vec![ContentBlock::text(message)])
@@ -308,7 +308,7 @@ impl ServerHandler for Tools {
                 return Err(ErrorData::invalid_params(message, None));
             }
         };
-        Ok(result.unwrap_or_else(told).into())
+        Ok(result.unwrap_or_else(failed).into())
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {

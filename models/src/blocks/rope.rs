@@ -153,16 +153,16 @@ impl RotaryTable {
         Self::from_angles(angles, head_dim, device)
     }
 
-    /// The same with rows behind it for filler.
+    /// The same with rows behind it for padding.
     ///
     /// # Shapes
-    /// - returns: `[tokens + filler, head_dim]`
-    pub(crate) fn with_filler(self, filler: usize) -> Self {
-        if filler == 0 {
+    /// - returns: `[tokens + padding, head_dim]`
+    pub(crate) fn with_padding(self, padding: usize) -> Self {
+        if padding == 0 {
             return self;
         }
         let [_, head_dim] = self.cos.dims();
-        let zeros = Tensor::zeros([filler, head_dim], (&self.cos.device(), burn::tensor::DType::F32));
+        let zeros = Tensor::zeros([padding, head_dim], (&self.cos.device(), burn::tensor::DType::F32));
         Self { cos: Tensor::cat(vec![self.cos, zeros.clone()], 0), sin: Tensor::cat(vec![self.sin, zeros], 0) }
     }
 

@@ -13,7 +13,7 @@ pub struct Steps {
     /// The token table, by canonical name, where its rows count and not what `config.json` says of them: it must be there, with
     /// two axes, before anything else is judged.
     pub table: Option<&'static str>,
-    /// Cards, as TOML: what no file of these checkpoints states. A folder is told by the `model_type` of its `text_config`.
+    /// Cards, as TOML: what no file of these checkpoints states. A folder is recognised by the `model_type` of its `text_config`.
     pub cards: &'static [&'static str],
     /// Tasks with adapters, and with tensors of their own.
     pub tasks: Option<&'static TaskRules>,

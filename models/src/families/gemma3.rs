@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::batch::TokenRows;
-use crate::blocks::filler::{with_filler, without_filler};
+use crate::blocks::padding::{with_padding, without_padding};
 use crate::blocks::{Linear, RmsNorm, RotaryTable, TokenTable, VectorHead, VectorHeadConfig};
 use crate::builder::{Builder, FusedPart};
 use crate::capture;
@@ -313,7 +313,7 @@ impl Layered for Gemma3Text {
     /// Token rows are multiplied by the square root of their width, rounded to f32.
     fn enter(&self, rows: TokenRows, _: Option<Vec<usize>>) -> State {
         let Gemma3Config { hidden, head_dim, rope_theta, window_rope_theta, .. } = self.config;
-        let (rows, segments) = with_filler(rows.rows, rows.segments);
+        let (rows, segments) = with_padding(rows.rows, rows.segments);
         let hidden = capture::pass(|| "backbone.rows".into(), rows * (hidden as f64).sqrt() as f32);
         let positions: Vec<usize> = segments.positions().collect();
         let table = |base| RotaryTable::sequence(&positions, head_dim, base, &hidden.device());
@@ -334,9 +334,9 @@ impl Layered for Gemma3Text {
     }
 
     fn leave(&self, state: State, skipped: &[usize]) -> Tensor<2> {
-        let rows = self.layers.norm.forward(without_filler(state.hidden, &state.segments));
+        let rows = self.layers.norm.forward(without_padding(state.hidden, &state.segments));
         let rows = capture::pass(|| "backbone.norm".into(), rows);
-        self.head.forward(rows, &state.segments.with_filler(0), skipped)
+        self.head.forward(rows, &state.segments.with_padding(0), skipped)
     }
 
     fn grouped(&self) -> Option<usize> {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::batch::TokenRows;
-use crate::blocks::filler::{with_filler, without_filler};
+use crate::blocks::padding::{with_padding, without_padding};
 use crate::blocks::{
     HeadActivation, LayerNorm, Linear, Pooling, RotaryTable, RowHeads, RowHeadsConfig, ScoreHead, ScoreHeadConfig,
     TokenTable, VectorHead, VectorHeadConfig,
@@ -292,8 +292,8 @@ struct State {
 impl ModernBertText {
     /// Rows behind the last norm, `[tokens, hidden]`, and their segments.
     fn rows(&self, state: State) -> (Tensor<2>, Segments) {
-        let rows = self.encoder.final_norm.forward(without_filler(state.hidden, &state.segments));
-        (rows, state.segments.with_filler(0))
+        let rows = self.encoder.final_norm.forward(without_padding(state.hidden, &state.segments));
+        (rows, state.segments.with_padding(0))
     }
 }
 
@@ -301,7 +301,7 @@ impl Layered for ModernBertText {
     type State = State;
 
     fn enter(&self, rows: TokenRows, _: Option<Vec<usize>>) -> State {
-        let (rows, segments) = with_filler(rows.rows, rows.segments);
+        let (rows, segments) = with_padding(rows.rows, rows.segments);
         let rows = capture::pass(|| "backbone.rows".into(), rows);
         let ModernBertConfig { hidden, heads, rope_theta, window_rope_theta, .. } = self.config;
         let positions: Vec<usize> = segments.positions().collect();

@@ -627,7 +627,7 @@ impl Reader<'_> {
     }
 
     fn card(&self) -> &Card {
-        self.folder.card.expect("a folder of this family is told by its card")
+        self.folder.card.expect("a folder of this family is recognised by its card")
     }
 
     fn begins(&self, prefixes: &[&str]) -> bool {

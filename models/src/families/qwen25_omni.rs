@@ -344,7 +344,7 @@ pub(crate) fn preprocess(vision: &VisionConfig, [min_pixels, max_pixels]: [u64; 
     Preprocess { image: Some(image), video: Some(video), video_frames: Some(32), ..Preprocess::default() }
 }
 
-/// The question behind the parts of an item, by which its chat template is told, too.
+/// The question behind the parts of an item, by which its chat template is recognised, too.
 const SUMMARIZE: &str = "Summarize the above";
 /// The token behind everything, whose row is the vector of the embedders that ask no question.
 const END: &str = "<|endoftext|>";

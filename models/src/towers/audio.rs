@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::{MelRows, upload};
 use crate::blocks::attention::self_attention;
-use crate::blocks::filler::{with_filler, without_filler};
+use crate::blocks::padding::{with_padding, without_padding};
 use crate::blocks::taps::Taps;
 use crate::blocks::{LayerNorm, Linear};
 use crate::builder::{Builder, FusedPart};
@@ -221,7 +221,7 @@ impl AudioTower {
         let (stemmed, lengths) = self.stem(rows, &windows);
         let hidden = stemmed + self.positions_of(&lengths);
         let hidden = capture::pass(|| "audio.stem".into(), hidden);
-        let (hidden, segments) = with_filler(hidden, Segments::from_lengths(lengths));
+        let (hidden, segments) = with_padding(hidden, Segments::from_lengths(lengths));
         AudioPass { hidden, segments, next: 0 }
     }
 
@@ -243,7 +243,7 @@ impl AudioTower {
 
     /// The rows of a pass whose layers have all run, `[rows, hidden]`.
     pub fn finish(&self, pass: AudioPass) -> Tensor<2> {
-        without_filler(pass.hidden, &pass.segments)
+        without_padding(pass.hidden, &pass.segments)
     }
 
     /// The rows of one clip, brought to what the connector reads: means of pairs, then the last norm.

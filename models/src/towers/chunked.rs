@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::audio::{AudioLayer, AudioLayerSizes, GELU, positions};
 use crate::batch::MelRows;
-use crate::blocks::filler::{with_filler, without_filler};
+use crate::blocks::padding::{with_padding, without_padding};
 use crate::blocks::{LayerNorm, Linear};
 use crate::builder::Builder;
 use crate::capture;
@@ -275,7 +275,7 @@ impl ChunkedTower {
             let body = chunks.is_empty().then(|| {
                 let hidden = Tensor::cat(std::mem::take(&mut stemmed), 0);
                 let hidden = capture::pass(|| "audio.stem".into(), hidden);
-                with_filler(hidden, Segments::from_lengths(lengths.iter().copied()))
+                with_padding(hidden, Segments::from_lengths(lengths.iter().copied()))
             });
             return ChunkedPass { mel, chunks, stemmed, lengths, body, next };
         }
@@ -296,7 +296,7 @@ impl ChunkedTower {
     /// As [`ChunkedTower::forward`].
     pub fn finish(&self, pass: ChunkedPass) -> Tensor<2> {
         let (hidden, segments) = pass.body.expect("a pass has chunks");
-        let normed = self.ln_post.forward(without_filler(hidden, &segments));
+        let normed = self.ln_post.forward(without_padding(hidden, &segments));
         let normed = capture::pass(|| "audio.ln_post".into(), normed);
         let features = self.proj2.forward(self.proj1.forward_into(normed, GELU, &self.proj2));
         capture::pass(|| "audio.features".into(), features)

@@ -6,7 +6,7 @@ use omniburn_kernels::Segments;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenRows;
-use crate::blocks::filler::{with_filler, without_filler};
+use crate::blocks::padding::{with_padding, without_padding};
 use crate::blocks::{HiddenAct, LayerNorm, Pooling, PreNormLayer, PreNormSizes};
 use crate::builder::Builder;
 use crate::capture;
@@ -113,7 +113,7 @@ impl TextTower {
     /// # Panics
     /// If a segment is longer than the position table.
     pub fn enter(&self, input: TokenRows) -> TextTowerState {
-        let (rows, segments) = with_filler(input.rows, input.segments);
+        let (rows, segments) = with_padding(input.rows, input.segments);
         let rows = capture::pass(|| "backbone.rows".into(), rows);
         let longest = segments.iter().map(|(_, len)| len).max().unwrap_or(0);
         assert!(longest <= self.config.positions, "{longest} rows, {} positions", self.config.positions);
@@ -135,8 +135,8 @@ impl TextTower {
     /// # Shapes
     /// - returns: `[segments, hidden]`
     pub fn last_rows(&self, state: TextTowerState) -> Tensor<2> {
-        let rows = without_filler(state.hidden, &state.segments);
-        let last = Pooling::LastToken.apply(rows, &state.segments.with_filler(0));
+        let rows = without_padding(state.hidden, &state.segments);
+        let last = Pooling::LastToken.apply(rows, &state.segments.with_padding(0));
         // A norm goes row by row: the others need none.
         self.final_layer_norm.forward(last)
     }

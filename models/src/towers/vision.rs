@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::grid;
 use crate::batch::{Grid, PatchRows, upload};
 use crate::blocks::attention::self_attention;
-use crate::blocks::filler::{with_filler, without_filler};
+use crate::blocks::padding::{with_padding, without_padding};
 use crate::blocks::{Linear, Norm, RotaryTable};
 use crate::builder::{Builder, FusedPart};
 use crate::capture;
@@ -324,12 +324,12 @@ impl VisionTower {
         let head_dim = self.config.hidden / self.config.heads;
         let rotary = RotaryTable::plane(&coordinates, head_dim, self.config.rope_theta, &device);
         let segments = Segments::from_lengths(grid::windows(&grids));
-        let (hidden, segments) = with_filler(embedded, segments);
-        let rotary = rotary.with_filler(segments.filler());
+        let (hidden, segments) = with_padding(embedded, segments);
+        let rotary = rotary.with_padding(segments.padding());
         let windows = order.map(|(order, lengths)| {
             let mut places = vec![0; order.len()];
             order.iter().enumerate().for_each(|(place, &at)| places[at] = place);
-            let segments = Segments::from_lengths(lengths).with_filler(segments.filler());
+            let segments = Segments::from_lengths(lengths).with_padding(segments.padding());
             Windows { segments, places: index(&places, &device) }
         });
         VisionPass { hidden, segments, rotary, windows, taps: Vec::new(), next: 0 }
@@ -348,7 +348,7 @@ impl VisionTower {
         let hidden = self.blocks[next].forward(hidden, seen, &rotary, next);
         let hidden = capture::pass(|| format!("vision.blocks.{next}"), hidden);
         if self.config.taps.contains(&next) {
-            taps.push(self.in_order(without_filler(hidden.clone(), &segments), windows.as_ref()));
+            taps.push(self.in_order(without_padding(hidden.clone(), &segments), windows.as_ref()));
         }
         VisionPass { hidden, segments, rotary, windows, taps, next: next + 1 }
     }
@@ -360,7 +360,7 @@ impl VisionTower {
 
     /// The features of a pass whose blocks have all run.
     pub fn finish(&self, pass: VisionPass) -> VisionFeatures {
-        let last = without_filler(pass.hidden, &pass.segments);
+        let last = without_padding(pass.hidden, &pass.segments);
         VisionFeatures { last: self.in_order(last, pass.windows.as_ref()), taps: pass.taps }
     }
 

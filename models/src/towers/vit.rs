@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::grid;
 use crate::batch::upload;
-use crate::blocks::filler::{with_filler, without_filler};
+use crate::blocks::padding::{with_padding, without_padding};
 use crate::blocks::{HiddenAct, LayerNorm, Linear, PreNormLayer, PreNormMlp, PreNormSizes, unit_rows};
 use crate::builder::Builder;
 use crate::capture;
@@ -298,7 +298,7 @@ impl VitTower {
                 front.pre_norm.forward(Tensor::cat(vec![class, placed], 1).reshape([images * rows, hidden]))
             }
         };
-        let (hidden, segments) = with_filler(stream, Segments::from_lengths(vec![rows; images]));
+        let (hidden, segments) = with_padding(stream, Segments::from_lengths(vec![rows; images]));
         VitPass { hidden, segments, next: 0 }
     }
 
@@ -322,8 +322,8 @@ impl VitTower {
     /// # Shapes
     /// As [`VitTower::forward`].
     pub fn finish(&self, pass: VitPass) -> Tensor<4> {
-        let rows = without_filler(pass.hidden, &pass.segments);
-        let segments = pass.segments.with_filler(0);
+        let rows = without_padding(pass.hidden, &pass.segments);
+        let segments = pass.segments.with_padding(0);
         let vectors = match &self.head {
             Head::Class(projection) => {
                 let first: Vec<i32> = segments.iter().map(|(start, _)| start as i32).collect();

@@ -6,7 +6,7 @@ Reads the checkpoints, trains nothing: PEFT 0.21.2 puts an adapter around a chec
 adapter is saved and opened again around a fresh checkpoint, and the texts, pictures and pairs below are computed, unmerged. Writes
 tests/golden/adapters/<case>/adapter_{config.json,model.safetensors} and tests/golden/refs/adapters.json.
 
-What the cases make visible on purpose: ranks and alphas by pattern, one of them told by a layer; a scale by the square root
+What the cases make visible on purpose: ranks and alphas by pattern, one of them given by a layer; a scale by the square root
 of the rank; targets as a list, a pattern and all linears; layers by number; a pooler that no vector depends on; biases of
 targets and of everything; a bias of the second factor; magnitudes of linears and of a table; a table with its own weights
 beside its factors; a convolution; both towers of a model; a classifier saved whole.

@@ -1,4 +1,4 @@
-"""Copies the checkpoints and references of families that are told by `model_type` alone.
+"""Copies the checkpoints and references of families that are recognised by `model_type` alone.
 
   python families.py FIXTURES OUT
 

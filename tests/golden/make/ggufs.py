@@ -182,7 +182,7 @@ def byte_level(pre):
 
 def gemma(writer, config):
     of_decoder(writer, config, config.rope_parameters["full_attention"]["rope_theta"])
-    # As config.json has it: the class halves it. llama.cpp takes every sixth layer for one that sees all, unless it is told.
+    # As config.json has it: the class halves it. llama.cpp takes every sixth layer for one that sees all, unless it is set.
     writer.add_sliding_window(12)
     writer.add_uint32(f"{writer.arch}.attention.sliding_window_pattern", 3)
     writer.add_dense_features_dims("dense_2", 48, 96)

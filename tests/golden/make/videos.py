@@ -12,7 +12,7 @@ and the luma of the turn is compared with FFmpeg's own autorotation.
 
 `scaled.png` is the first picture of `high.mp4` as FFmpeg's scaler converts it by itself (8 fractional bits in its filters), for a
 comparison within two levels. `listed-N.png` are the pictures of `high.mp4` shown in the middle of each quarter, converted as
-FFmpeg does unless told otherwise.
+FFmpeg does by default.
 """
 import json
 import subprocess

@@ -1,4 +1,4 @@
-//! An arm: a program that runs cases as it is told, one JSON object a line; `benches/peers/protocol.py` says which.
+//! An arm: a program that runs cases as it is asked, one JSON object a line; `benches/peers/protocol.py` says which.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};

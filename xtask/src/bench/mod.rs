@@ -582,7 +582,7 @@ fn ours(root: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Builds candle's arm for this very processor, as its users are told to.
+/// Builds candle's arm for this very processor, as its documentation says.
 fn candle(root: &Path) -> Result<PathBuf, String> {
     let folder = root.join(PEERS).join("candle");
     let target = target_dir(root).join("peers/candle");

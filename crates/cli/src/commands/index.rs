@@ -398,9 +398,9 @@ mod tests {
     #[test]
     fn times_are_told_in_a_unit_that_fits() {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
-        let told = |seconds: i64| ago((now - seconds) * 1_000_000_000);
+        let shown = |seconds: i64| ago((now - seconds) * 1_000_000_000);
         assert_eq!(
-            [told(5), told(600), told(10_000), told(400_000)],
+            [shown(5), shown(600), shown(10_000), shown(400_000)],
             ["less than a minute ago", "10 minutes ago", "2 hours ago", "4 days ago"]
         );
     }

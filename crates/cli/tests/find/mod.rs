@@ -364,7 +364,7 @@ fn kills(otherwise: usize) -> usize {
 fn end(mut child: Child, signal: &str) -> bool {
     let signalled = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     let status = child.wait().unwrap();
-    // Told to stop, it stops in order.
+    // Asked to stop, it stops in order.
     assert!(signal == "-KILL" || matches!(status.code(), Some(0 | 130)), "{status}");
     signalled.success() && !status.success()
 }
@@ -473,7 +473,7 @@ impl Watching {
 
     /// The next report.
     fn next(&self) -> Value {
-        self.lines.recv_timeout(Duration::from_secs(60)).expect("an update is told of")
+        self.lines.recv_timeout(Duration::from_secs(60)).expect("an update is reported")
     }
 }
 
@@ -548,7 +548,7 @@ fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     let plan = user.json(&["index", "files", "--kind", "text", "--dry-run", "--json"]);
     assert_eq!(["new", "changed", "removed"].map(|key| named(&plan, key).len()), [0, 1, 1]);
     assert_eq!(rows(&user, &[]), before);
-    // What it said is what is done, a renamed file told apart.
+    // What it said is what is done, a renamed file reported as renamed.
     assert_eq!(counts(&user.json(&["index", "--json"])), [0, 1, 0, 0, 1]);
 }
 

@@ -449,7 +449,7 @@ fn what_was_typed_wrong_and_what_is_not_there_end_with_their_codes() {
         assert_eq!(run.code, code, "{args:?}: {}", run.stderr);
         assert!(run.stderr.contains(said) && run.stdout.is_empty(), "{args:?}: {}", run.stderr);
     }
-    // A kind that nobody converts is told before its weights are fetched.
+    // A kind that nobody converts is reported before its weights are fetched.
     let mut files = files_of(&checkpoint());
     files
         .insert("config.json".into(), br#"{"model_type": "unheard_of", "architectures": ["UnheardOfModel"]}"#.to_vec());

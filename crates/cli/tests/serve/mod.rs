@@ -500,7 +500,7 @@ fn what_is_wrong_is_named_in_the_envelope_of_openai() {
     assert_eq!(server.get("/v1/nothing").refused().0, 404);
     assert_eq!(server.get("/v1/embeddings").refused().0, 405);
     assert_eq!(server.get("/../../etc/passwd").status, 404);
-    // Too long is told by the head alone, and where no length is told as soon as it is passed.
+    // Too long is refused by the head alone, and where no length is declared as soon as it is passed.
     let mut stream = server.connect();
     write!(
         stream,

@@ -68,7 +68,7 @@ impl TryFrom<String> for Sha256Digest {
     }
 }
 
-/// How a file is told from another.
+/// How a file is distinguished from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Files {
     /// By place, length and time of change: nothing is read.

@@ -14,7 +14,7 @@ use super::input::Role;
 use super::result::Embedded;
 use crate::error::ItemError;
 
-/// What happens in a call, told to [`Request::on_event`](crate::Request::on_event).
+/// What happens in a call, reported to [`Request::on_event`](crate::Request::on_event).
 ///
 /// [`CallBegun`] comes first, then, window by window, each [`UnitRan`] and each [`ItemDone`] in input order. Calls of one
 /// request that run side by side mix their events; `call` tells them apart.

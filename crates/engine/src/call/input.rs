@@ -40,7 +40,7 @@ impl Input {
         Self(Source::Text(text.into().into()), TrackChoice::Default, None)
     }
 
-    /// An image file: PNG, JPEG, WebP, GIF (its first frame), BMP or TIFF, told by content and not by ending.
+    /// An image file: PNG, JPEG, WebP, GIF (its first frame), BMP or TIFF, recognised by content and not by ending.
     pub fn image_file(path: impl Into<PathBuf>) -> Self {
         Self(Source::ImageFile(MediaFile::new(path)), TrackChoice::Default, None)
     }
@@ -153,7 +153,7 @@ impl Input {
         self
     }
 
-    /// How many a second the frames of a list are; by default as many as the model was made for. It counts where a model is told
+    /// How many a second the frames of a list are; by default as many as the model was made for. It counts where a model reads
     /// the times of frames, and is of no effect on other inputs: files say it themselves.
     ///
     /// # Panics

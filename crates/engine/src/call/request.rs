@@ -85,7 +85,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request in a role; queries are interactive and everything else is background unless told otherwise.
+    /// A request in a role; queries are interactive and everything else is background by default.
     pub fn new(role: Role) -> Self {
         Self { role, ..Self::default() }
     }

@@ -71,9 +71,9 @@ impl Budget {
         rows * self.patch_bytes + 8 * self.vision_heads * scores
     }
 
-    /// Bytes a unit needs for squares of pixels that go through the convolution tower together.
-    pub(crate) fn square_unit(&self, squares: usize) -> u64 {
-        squares as u64 * self.square_bytes
+    /// Bytes a unit needs for images of pixels that go through the convolution tower together.
+    pub(crate) fn square_unit(&self, images: usize) -> u64 {
+        images as u64 * self.square_bytes
     }
 
     /// Bytes a tower unit needs for windows of these lengths, in mel frames.

@@ -1,4 +1,4 @@
-//! Weights that are copied when they are opened, told from a record's header.
+//! Weights that are copied when they are opened, computed from a record's header.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What the largest inputs that a record takes need, told from its header alone.
+//! What the largest inputs that a record takes need, computed from its header alone.
 
 use omniburn_media::SEGMENT_SECONDS;
 use omniburn_models::family::{AudioForm, ImageForm};

@@ -167,7 +167,7 @@ impl Pool {
         }
         drop(state);
         if trim {
-            // Before anybody is told of the free bytes: freed memory counts until the system has it back.
+            // Before anybody is notified of the free bytes: freed memory counts until the system has it back.
             omniburn_models::trim_memory();
         }
         self.changed.notify_all();

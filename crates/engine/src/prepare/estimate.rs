@@ -1,4 +1,4 @@
-//! What an item needs of the memory budget, told from its header before anything of it is decoded.
+//! What an item needs of the memory budget, computed from its header before anything of it is decoded.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -120,7 +120,7 @@ impl Estimator {
             matches!(modality, Modality::Image | Modality::Video).then(|| self.preparer.image_preprocessor(modality));
         let target = preprocessor.as_ref().map(|preprocessor| match preprocessor {
             ImagePreprocessor::Patches(preprocess) => ImageTarget::Patches(preprocess),
-            ImagePreprocessor::Squares(target) => ImageTarget::Fitted(*target),
+            ImagePreprocessor::Fitted(target) => ImageTarget::Fitted(*target),
         });
         let target = || target.as_ref().expect("images and videos have a target");
         let video = |source: &VideoSource| {
@@ -253,9 +253,9 @@ impl Estimator {
         own + match shape {
             Shape::Patches { window, windows, tokens } => budget.patches_item(window, windows, tokens),
             Shape::Frames { window, frames, tokens } => budget.frames_item(window, frames, tokens),
-            Shape::Squares { patches: Some(patches), tokens, .. } => budget.patches_item(patches, 1, tokens),
-            Shape::Squares { tokens, .. } => budget.square_unit(1) + budget.text_unit(&[tokens]),
-            Shape::Clips { longest, tokens, .. } => budget.audio_unit(&[longest]) + budget.text_unit(&[tokens]),
+            Shape::FittedImages { patches: Some(patches), tokens, .. } => budget.patches_item(patches, 1, tokens),
+            Shape::FittedImages { tokens, .. } => budget.square_unit(1) + budget.text_unit(&[tokens]),
+            Shape::AudioWindows { longest, tokens, .. } => budget.audio_unit(&[longest]) + budget.text_unit(&[tokens]),
         }
     }
 
@@ -267,14 +267,18 @@ impl Estimator {
             }
             Rows::Mel(mel) => Shape::Frames { window: self.audio_window(mel.frames()), frames: mel.frames(), tokens },
             // Never one of several itself.
-            Rows::Parts(_) => Shape::Squares { count: 0, patches: None, tokens },
-            Rows::Squares(squares) => {
-                let patches = (0..squares.count()).filter_map(|index| squares.patches(index)).max();
-                Shape::Squares { count: squares.count(), patches, tokens: FRAME_ROWS }
+            Rows::Parts(_) => Shape::FittedImages { count: 0, patches: None, tokens },
+            Rows::FittedImages(images) => {
+                let patches = (0..images.count()).filter_map(|index| images.patches(index)).max();
+                Shape::FittedImages { count: images.count(), patches, tokens: FRAME_ROWS }
             }
-            Rows::Clips(clips) => {
-                let longest = clips.iter().map(|mel| mel.frames()).max().unwrap_or(0);
-                Shape::Clips { longest, frames: clips.iter().map(|mel| mel.frames()).sum(), tokens: FRAME_ROWS }
+            Rows::AudioWindows(windows) => {
+                let longest = windows.iter().map(|mel| mel.frames()).max().unwrap_or(0);
+                Shape::AudioWindows {
+                    longest,
+                    frames: windows.iter().map(|mel| mel.frames()).sum(),
+                    tokens: FRAME_ROWS,
+                }
             }
         }
     }
@@ -295,10 +299,10 @@ impl Estimator {
                 let tokens = patches.div_ceil(merge * merge) + FRAME_ROWS + stamps;
                 Shape::Patches { window: patches.div_ceil(windows), windows, tokens }
             }
-            (Some(ImagePreprocessor::Squares(SquareTarget { fit: SquareFit::Patches { most, .. }, .. })), _) => {
-                Shape::Squares { count: frames, patches: Some(*most as usize), tokens: FRAME_ROWS }
+            (Some(ImagePreprocessor::Fitted(SquareTarget { fit: SquareFit::Patches { most, .. }, .. })), _) => {
+                Shape::FittedImages { count: frames, patches: Some(*most as usize), tokens: FRAME_ROWS }
             }
-            (Some(_), _) => Shape::Squares { count: frames, patches: None, tokens: FRAME_ROWS },
+            (Some(_), _) => Shape::FittedImages { count: frames, patches: None, tokens: FRAME_ROWS },
             (None, _) => {
                 let frames = (kept as usize).div_ceil(4 * self.preparer.mel_settings().mels as usize);
                 match spec.audio.as_ref().and_then(|audio| audio.features(frames)) {
@@ -311,7 +315,7 @@ impl Estimator {
                             Some(AudioForm::Spectrogram { .. }) => self.clip_size().0,
                             _ => longest_clip_s() * (settings.sample_rate_hz / settings.hop_samples.max(1)) as usize,
                         };
-                        Shape::Clips { longest: frames.min(clip_frames), frames, tokens: FRAME_ROWS }
+                        Shape::AudioWindows { longest: frames.min(clip_frames), frames, tokens: FRAME_ROWS }
                     }
                 }
             }
@@ -349,8 +353,8 @@ const SHORT_TEXT_BYTES: usize = 4 << 10;
 enum Shape {
     Patches { window: usize, windows: usize, tokens: usize },
     Frames { window: usize, frames: usize, tokens: usize },
-    Squares { count: usize, patches: Option<usize>, tokens: usize },
-    Clips { longest: usize, frames: usize, tokens: usize },
+    FittedImages { count: usize, patches: Option<usize>, tokens: usize },
+    AudioWindows { longest: usize, frames: usize, tokens: usize },
 }
 
 impl Shape {
@@ -359,8 +363,8 @@ impl Shape {
         match &mut self {
             Shape::Patches { tokens, .. }
             | Shape::Frames { tokens, .. }
-            | Shape::Squares { tokens, .. }
-            | Shape::Clips { tokens, .. } => *tokens += more,
+            | Shape::FittedImages { tokens, .. }
+            | Shape::AudioWindows { tokens, .. } => *tokens += more,
         }
         self
     }
@@ -370,17 +374,17 @@ impl Shape {
         match self {
             Shape::Patches { tokens, .. }
             | Shape::Frames { tokens, .. }
-            | Shape::Squares { tokens, .. }
-            | Shape::Clips { tokens, .. } => tokens,
+            | Shape::FittedImages { tokens, .. }
+            | Shape::AudioWindows { tokens, .. } => tokens,
         }
     }
 
     fn rows(self) -> usize {
         match self {
             Shape::Patches { window, windows, .. } => window * windows,
-            Shape::Frames { frames, .. } | Shape::Clips { frames, .. } => frames,
+            Shape::Frames { frames, .. } | Shape::AudioWindows { frames, .. } => frames,
             // As many as the map of an image has cells, or as patches.
-            Shape::Squares { count, patches, .. } => count * patches.unwrap_or(49),
+            Shape::FittedImages { count, patches, .. } => count * patches.unwrap_or(49),
         }
     }
 }

@@ -22,7 +22,7 @@ use super::chunks::{chunks, chunks_at};
 use super::prompt::{self, Around};
 use crate::call::{Input, LateChunks, Request, Role, Source, Span};
 use crate::error::{ItemError, guarded};
-use crate::forms::{Layout, Medium, Rows, Sequence, Squares, square_target};
+use crate::forms::{FittedImages, Layout, Medium, Rows, Sequence, square_target};
 
 /// Bytes that cutting a text into tokens takes for each of its own: 207 measured (tokenizers 0.23.2, a text of 1 MiB).
 pub(super) const TOKENISE_BYTES: u64 = 256;
@@ -204,10 +204,10 @@ impl Preparer {
     fn image(&self, image: &RgbImage) -> Result<Rows, MediaError> {
         match self.image_preprocessor(Modality::Image) {
             ImagePreprocessor::Patches(preprocess) => Ok(Rows::Patches(Arc::new(image_patches(image, &preprocess)?))),
-            ImagePreprocessor::Squares(target) => {
-                let mut squares = Squares::new(target);
-                squares.push(image);
-                Ok(Rows::Squares(Arc::new(squares)))
+            ImagePreprocessor::Fitted(target) => {
+                let mut images = FittedImages::new(target);
+                images.push(image);
+                Ok(Rows::FittedImages(Arc::new(images)))
             }
         }
     }
@@ -224,17 +224,17 @@ impl Preparer {
                 (0..count).try_for_each(|n| frame(n, &mut |image| clip.push(image)))?;
                 Ok(Rows::Patches(Arc::new(clip.finish())))
             }
-            ImagePreprocessor::Squares(target) => {
-                let mut squares = Squares::new(target);
+            ImagePreprocessor::Fitted(target) => {
+                let mut images = FittedImages::new(target);
                 let mut push = |image: &RgbImage| {
-                    squares.push(image);
+                    images.push(image);
                     Ok(())
                 };
                 (0..count).try_for_each(|n| frame(n, &mut push))?;
-                if squares.count() == 0 {
+                if images.count() == 0 {
                     return Err(MediaError::Empty { name: "video".into(), expected: "frame" });
                 }
-                Ok(Rows::Squares(Arc::new(squares)))
+                Ok(Rows::FittedImages(Arc::new(images)))
             }
         }
     }
@@ -451,7 +451,7 @@ impl Preparer {
         let least = match self.image_preprocessor(Modality::Video) {
             ImagePreprocessor::Patches(preprocess) => frames / preprocess.temporal_patch as usize,
             // Their mean is taken, so only time sets a bound: the longest video of the other family is 16,384 frames.
-            ImagePreprocessor::Squares(_) => frames.div_ceil(2),
+            ImagePreprocessor::Fitted(_) => frames.div_ceil(2),
         };
         if least > limit {
             return Err(ItemError::TooLong { tokens: least, limit });
@@ -514,13 +514,13 @@ impl Preparer {
                     ImagePreprocessor::Patches(preprocess) => {
                         Rows::Patches(Arc::new(sampled_patches(video, start_s..end_s, *frames, &preprocess)?))
                     }
-                    ImagePreprocessor::Squares(target) => {
-                        let mut squares = Squares::new(target);
+                    ImagePreprocessor::Fitted(target) => {
+                        let mut images = FittedImages::new(target);
                         video.frames_at(&times, &mut |_, frame| {
-                            squares.push(frame);
+                            images.push(frame);
                             Ok(())
                         })?;
-                        Rows::Squares(Arc::new(squares))
+                        Rows::FittedImages(Arc::new(images))
                     }
                 };
                 let stamps = self.stamps(&times);
@@ -535,12 +535,12 @@ impl Preparer {
         let layout = match around {
             Around::Frame(frame) => {
                 let features = match (&part.rows, &self.header().family.spec().audio) {
-                    (Rows::Clips(clips), Some(AudioForm::Windows { rows, .. })) => {
+                    (Rows::AudioWindows(windows), Some(AudioForm::Windows { rows, .. })) => {
                         // Each window has its own ends; one pair of them is counted below.
-                        clips.len() * (rows + frame.tokens(0)) - frame.tokens(0)
+                        windows.len() * (rows + frame.tokens(0)) - frame.tokens(0)
                     }
                     // A finished vector.
-                    (Rows::Clips(_), Some(AudioForm::Spectrogram { .. })) => 1,
+                    (Rows::AudioWindows(_), Some(AudioForm::Spectrogram { .. })) => 1,
                     _ => self.features(&part)?,
                 };
                 Layout::framed(frame.clone(), features)
@@ -576,9 +576,9 @@ impl Preparer {
             (Rows::Patches(patches), Some(ImageForm::Patches { merge, .. }), _) => {
                 Ok(patches.grid().patches() / (merge * merge))
             }
-            (Rows::Squares(squares), Some(ImageForm::Pixels { rows, .. }), _) => {
+            (Rows::FittedImages(images), Some(ImageForm::Pixels { rows, .. }), _) => {
                 // Of a video, those of a frame.
-                Ok(squares.sides.first().and_then(|_| squares.patches(0)).unwrap_or(rows))
+                Ok(images.sides.first().and_then(|_| images.patches(0)).unwrap_or(rows))
             }
             (Rows::Mel(mel), _, Some(audio)) => audio.features(mel.frames()).ok_or_else(other),
             _ => Err(other()),
@@ -659,7 +659,7 @@ impl Preparer {
     pub(crate) fn image_preprocessor(&self, modality: Modality) -> ImagePreprocessor {
         let preprocess = &self.header().preprocess;
         if let Some(target) = square_target(preprocess) {
-            return ImagePreprocessor::Squares(target);
+            return ImagePreprocessor::Fitted(target);
         }
         let pixels = if modality == Modality::Video { &preprocess.video } else { &preprocess.image };
         let pixels = pixels.as_ref().expect("a record with an image tower says how images are prepared");
@@ -677,10 +677,10 @@ impl Preparer {
             if clip.fused && samples.len() > clip.samples as usize {
                 let mel = decibel_mel(samples, &settings, range)?;
                 let looks = if mel.frames() > frames { mel.four_looks(frames) } else { mel };
-                return Ok(Rows::Clips(Arc::new(vec![looks])));
+                return Ok(Rows::AudioWindows(Arc::new(vec![looks])));
             }
             let clips = clips(samples, clip).map(|samples| decibel_mel(&samples, &settings, range));
-            return Ok(Rows::Clips(Arc::new(clips.collect::<Result<_, _>>()?)));
+            return Ok(Rows::AudioWindows(Arc::new(clips.collect::<Result<_, _>>()?)));
         }
         let Some(least_s) = audio.and_then(|audio| audio.whole_seconds) else {
             let mirrored = audio.is_some_and(|audio| audio.mirrored);
@@ -698,7 +698,7 @@ impl Preparer {
             padded.resize(padded.len().div_ceil(rate).max(least_s as usize) * rate, 0.0);
             log_mel(&padded, &settings)
         });
-        Ok(Rows::Clips(Arc::new(windows.collect::<Result<_, _>>()?)))
+        Ok(Rows::AudioWindows(Arc::new(windows.collect::<Result<_, _>>()?)))
     }
 
     pub(crate) fn mel_settings(&self) -> MelPreprocess {
@@ -710,8 +710,8 @@ impl Preparer {
 /// How a record's tower looks at images.
 pub(crate) enum ImagePreprocessor {
     Patches(VisionPreprocess),
-    /// Whole images as squares.
-    Squares(SquareTarget),
+    /// Whole images, each brought to the size its tower reads.
+    Fitted(SquareTarget),
 }
 
 /// Mel frames of the longest window that speech may be cut into, with what a cut may move and what fills a second.

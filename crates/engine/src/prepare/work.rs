@@ -52,8 +52,8 @@ fn shape_of(rows: &Rows, tokens: usize) -> Shape {
             Shape::Patches { groups: grid.t, patches: grid.h * grid.w, tokens }
         }
         Rows::Mel(mel) => Shape::Mel { clips: vec![mel.frames()], tokens },
-        Rows::Clips(clips) => Shape::Mel { clips: clips.iter().map(|mel| mel.frames()).collect(), tokens },
-        Rows::Squares(squares) => match (squares.count(), squares.patches_of_all()) {
+        Rows::AudioWindows(windows) => Shape::Mel { clips: windows.iter().map(|mel| mel.frames()).collect(), tokens },
+        Rows::FittedImages(images) => match (images.count(), images.patches_of_all()) {
             (count, Some(patches)) if count > 0 => Shape::Patches { groups: count, patches: patches / count, tokens },
             (count, _) => Shape::Pixels { count },
         },

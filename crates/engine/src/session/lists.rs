@@ -12,7 +12,7 @@ use crate::embedding::EmbeddingError;
 use crate::error::ItemError;
 use crate::prepare::ListTexts;
 
-/// One score a document, in order. What a document's prompt cannot be read for is its own fault; a journal is not told of lists.
+/// One score a document, in order. What a document's prompt cannot be read for is its own fault; a journal does not record lists.
 pub(crate) fn list_scores(
     session: &Arc<Session>,
     prompt: &ListPrompt,

@@ -20,12 +20,12 @@ use crate::call::{
 };
 use crate::embedding::{Embedding, EmbeddingError};
 use crate::error::ItemError;
-use crate::forms::{Medium, Pooled, Rows, Sequence, Squares, levels};
+use crate::forms::{FittedImages, Medium, Pooled, Rows, Sequence, levels};
 use crate::memory::{LEAST_UNIT_ROWS, MAX_UNIT_FRAMES, MAX_UNIT_PATCHES, MAX_UNIT_TOKENS, Reservation};
 use crate::prepare::{Long, Prepared};
 use crate::worker::{
-    Back, ClipsUnit, Connector, Load, MediaUnit, MediumRows, MelPiece, PatchPiece, Spent, SquaresUnit, Stage, Steps,
-    TextSet, TowerPieces, TowerRows, text_body,
+    AudioWindowsUnit, Back, Connector, FittedImagesUnit, Load, MediaUnit, MediumRows, MelPiece, PatchPiece, Spent,
+    Stage, Steps, TextSet, TowerPieces, TowerRows, text_body,
 };
 
 /// A prepared item of a window with the memory that is spoken for until its vector is there.
@@ -403,36 +403,39 @@ impl Run<'_> {
     /// The vector of a medium that goes through tower, connector and encoder in one unit; `None` for other forms.
     fn whole(&self, text: &Arc<dyn TextModel>, medium: &Medium) -> Option<Result<Pooled, ItemError>> {
         let vector = match &medium.rows {
-            Rows::Squares(squares) => self.squares(text, medium, squares),
-            Rows::Clips(clips) => self.clips(text, medium, clips),
+            Rows::FittedImages(images) => self.images(text, medium, images),
+            Rows::AudioWindows(windows) => self.audio_windows(text, medium, windows),
             Rows::Patches(_) | Rows::Mel(_) | Rows::Parts(_) => return None,
         };
         Some(vector.map(Pooled::from))
     }
 
-    fn squares(
+    fn images(
         &self,
         text: &Arc<dyn TextModel>,
         medium: &Medium,
-        squares: &Arc<Squares>,
+        images: &Arc<FittedImages>,
     ) -> Result<Vec<f32>, ItemError> {
         let parts = &self.session.parts;
         let levels = levels(&self.session.header().preprocess);
         let (text, device) = (Arc::clone(text), parts.device().clone());
-        let (tower, squares) = (parts.image()?.expect(ABSENT), Arc::clone(squares));
-        self.unit(SquaresUnit::new((tower, text), squares, levels, device), [medium.digest])
+        let (tower, images) = (parts.image()?.expect(ABSENT), Arc::clone(images));
+        self.unit(FittedImagesUnit::new((tower, text), images, levels, device), [medium.digest])
     }
 
-    fn clips(
+    fn audio_windows(
         &self,
         text: &Arc<dyn TextModel>,
         medium: &Medium,
-        clips: &Arc<Vec<LogMel>>,
+        windows: &Arc<Vec<LogMel>>,
     ) -> Result<Vec<f32>, ItemError> {
         let parts = &self.session.parts;
         let (text, device) = (Arc::clone(text), parts.device().clone());
-        let (tower, clips) = (parts.audio()?.expect(ABSENT), Arc::clone(clips));
-        self.unit(ClipsUnit { tower, text, clips, device, pass: None, done: 0, sum: Vec::new() }, [medium.digest])
+        let (tower, windows) = (parts.audio()?.expect(ABSENT), Arc::clone(windows));
+        self.unit(
+            AudioWindowsUnit { tower, text, windows, device, pass: None, done: 0, sum: Vec::new() },
+            [medium.digest],
+        )
     }
 }
 
@@ -456,7 +459,7 @@ impl Rows {
         match self {
             Rows::Patches(_) => Some(Tower::Vision),
             Rows::Mel(_) => Some(Tower::Audio),
-            Rows::Squares(_) | Rows::Clips(_) | Rows::Parts(_) => None,
+            Rows::FittedImages(_) | Rows::AudioWindows(_) | Rows::Parts(_) => None,
         }
     }
 }
@@ -519,7 +522,7 @@ impl Media<'_> {
                 let audio = self.run.session.header().family.spec().audio.as_ref();
                 audio.and_then(|audio| audio.windows(mel.frames())).unwrap_or_default()
             }
-            Rows::Squares(_) | Rows::Clips(_) | Rows::Parts(_) => Vec::new(),
+            Rows::FittedImages(_) | Rows::AudioWindows(_) | Rows::Parts(_) => Vec::new(),
         }
     }
 

@@ -26,15 +26,19 @@ pub struct WarmPass {
 }
 
 /// Opens every part, and off flex computes passes of `most` rows at most, though one for each kind of input at least; each is
-/// told before it begins.
-pub(crate) fn warm_up(session: &Arc<Session>, most: usize, mut tell: impl FnMut(WarmPass)) -> Result<(), EngineError> {
+/// reported before it begins.
+pub(crate) fn warm_up(
+    session: &Arc<Session>,
+    most: usize,
+    mut report: impl FnMut(WarmPass),
+) -> Result<(), EngineError> {
     session.open_all()?;
     if session.spec.kind == BackendKind::Flex {
         return Ok(());
     }
     for modality in session.modalities() {
         for rows in buckets(session.header(), modality, most) {
-            tell(WarmPass { modality, rows });
+            report(WarmPass { modality, rows });
             match pass(session, modality, rows) {
                 // Nor will a later input of this size be taken.
                 Err(ItemError::OverBudget { .. }) => break,
@@ -85,7 +89,7 @@ fn pass(session: &Arc<Session>, modality: Modality, rows: usize) -> Result<(), I
     match modality {
         Modality::Text => {
             let text = session.text_part(&request)?;
-            // One text with filler behind it, and several of unlike lengths: these are laid out in other ways.
+            // One text with padding behind it, and several of unlike lengths: these are laid out in other ways.
             let most = session.header().family.max_tokens();
             for lengths in [vec![(rows - 1).min(most)], vec![rows / 2 - 1, rows / 4 - 1, rows / 4 - 1]] {
                 let sequences = lengths.into_iter().map(|length| vec![0; length].into()).collect();

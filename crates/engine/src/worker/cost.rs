@@ -31,11 +31,11 @@ pub(crate) enum Stage {
     /// Features cut to pieces.
     Cut,
     /// One image through the convolution tower.
-    Square,
+    FittedImage,
     /// The image connector.
-    SquareEnd,
+    FittedImageEnd,
     /// One window of speech.
-    Clip,
+    AudioWindow,
 }
 
 impl Stage {
@@ -46,8 +46,8 @@ impl Stage {
             Stage::PatchBegin | Stage::PatchBlock => "patches",
             Stage::MelBegin | Stage::MelLayer => "mel",
             Stage::Connect | Stage::Cut => "backbone",
-            Stage::Square | Stage::SquareEnd => "images",
-            Stage::Clip => "speech",
+            Stage::FittedImage | Stage::FittedImageEnd => "images",
+            Stage::AudioWindow => "speech",
         }
     }
 }
@@ -223,11 +223,11 @@ mod tests {
     #[test]
     fn a_machine_that_becomes_slower_is_followed_and_one_stray_sample_is_not() {
         let costs = Costs::default();
-        let expect = |costs: &Costs| costs.expect(Stage::Clip, load(1, 100)).unwrap().as_secs_f64();
-        (0..50).for_each(|_| costs.learn(Stage::Clip, load(1, 100), Duration::from_millis(10), 1));
-        costs.learn(Stage::Clip, load(1, 100), Duration::from_secs(10), 1);
+        let expect = |costs: &Costs| costs.expect(Stage::AudioWindow, load(1, 100)).unwrap().as_secs_f64();
+        (0..50).for_each(|_| costs.learn(Stage::AudioWindow, load(1, 100), Duration::from_millis(10), 1));
+        costs.learn(Stage::AudioWindow, load(1, 100), Duration::from_secs(10), 1);
         assert!(expect(&costs) < 0.012, "{}", expect(&costs));
-        (0..400).for_each(|_| costs.learn(Stage::Clip, load(1, 100), Duration::from_millis(30), 1));
+        (0..400).for_each(|_| costs.learn(Stage::AudioWindow, load(1, 100), Duration::from_millis(30), 1));
         assert!((expect(&costs) - 0.03).abs() < 0.003, "{}", expect(&costs));
     }
 

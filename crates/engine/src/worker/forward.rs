@@ -21,7 +21,7 @@ use omniburn_models::towers::vit::VitPass;
 use super::cost::{Load, Stage};
 use crate::call::Features;
 use crate::error::ItemError;
-use crate::forms::{Layout, Levels, Pooled, Section, Sequence, Squares};
+use crate::forms::{FittedImages, Layout, Levels, Pooled, Section, Sequence};
 
 /// A unit of work that may be cut between its steps, so that nobody waits for all of it.
 pub(crate) trait Steps: Send + 'static {
@@ -200,10 +200,10 @@ impl Steps for TextUnit {
 
 /// The vector of an image, or of a video from the mean of its frames: one frame after the other, so that a video of any
 /// length needs the memory of one, and so that the order of the sum is that of the frames.
-pub(crate) struct SquaresUnit {
+pub(crate) struct FittedImagesUnit {
     tower: Arc<ImageEncoder>,
     text: Arc<dyn TextModel>,
-    squares: Arc<Squares>,
+    images: Arc<FittedImages>,
     levels: Levels,
     device: Device,
     /// Of the frame at hand, where the tower stops between its layers.
@@ -212,14 +212,14 @@ pub(crate) struct SquaresUnit {
     sum: Option<Tensor<4>>,
 }
 
-impl SquaresUnit {
+impl FittedImagesUnit {
     pub(crate) fn new(
         (tower, text): (Arc<ImageEncoder>, Arc<dyn TextModel>),
-        squares: Arc<Squares>,
+        images: Arc<FittedImages>,
         levels: Levels,
         device: Device,
     ) -> Self {
-        Self { tower, text, squares, levels, device, pass: Progress::Before, done: 0, sum: None }
+        Self { tower, text, images, levels, device, pass: Progress::Before, done: 0, sum: None }
     }
 
     /// The maps of the frame at hand, after the last step of its pass; `None` before that.
@@ -246,9 +246,9 @@ impl SquaresUnit {
 
     /// Planes of one frame's levels.
     fn frame(&self, index: usize) -> Tensor<4> {
-        let (height, width) = self.squares.sides[index];
+        let (height, width) = self.images.sides[index];
         let plane = height * width;
-        let pixels = self.squares.pixels_of(index);
+        let pixels = self.images.pixels_of(index);
         let mut values = vec![0.0f32; pixels.len()];
         for (place, pixel) in pixels.chunks_exact(3).enumerate() {
             for (channel, level) in pixel.iter().enumerate() {
@@ -260,23 +260,23 @@ impl SquaresUnit {
     }
 }
 
-impl Steps for SquaresUnit {
+impl Steps for FittedImagesUnit {
     type Out = Vec<f32>;
 
     fn next(&self) -> (Stage, Load) {
         match &*self.tower {
-            _ if self.done == self.squares.count() => (Stage::SquareEnd, Load::of([1])),
+            _ if self.done == self.images.count() => (Stage::FittedImageEnd, Load::of([1])),
             ImageEncoder::Vectors(tower) => {
                 let stage = self.pass.stage([Stage::PatchBegin, Stage::PatchBlock, Stage::Cut]);
-                let rows = self.squares.patches(self.done).unwrap_or_else(|| tower.config().rows());
+                let rows = self.images.patches(self.done).unwrap_or_else(|| tower.config().rows());
                 (stage, Load::of([rows]))
             }
-            ImageEncoder::Pixels(_) | ImageEncoder::Patches(_) => (Stage::Square, Load::of([1])),
+            ImageEncoder::Pixels(_) | ImageEncoder::Patches(_) => (Stage::FittedImage, Load::of([1])),
         }
     }
 
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
-        if self.done < self.squares.count() {
+        if self.done < self.images.count() {
             let Some(maps) = self.maps()? else { return Ok(None) };
             self.sum = Some(match self.sum.take() {
                 Some(sum) => sum + maps,
@@ -306,10 +306,10 @@ fn other_form() -> ItemError {
 
 /// The vector of speech: the mean direction of its windows, one a step. Each then has the bits it has alone, and two
 /// seconds fill a processor.
-pub(crate) struct ClipsUnit {
+pub(crate) struct AudioWindowsUnit {
     pub tower: Arc<AudioEncoder>,
     pub text: Arc<dyn TextModel>,
-    pub clips: Arc<Vec<LogMel>>,
+    pub windows: Arc<Vec<LogMel>>,
     pub device: Device,
     /// Of the clip at hand, where the tower stops between its blocks.
     pub pass: Option<SwinPass>,
@@ -317,10 +317,10 @@ pub(crate) struct ClipsUnit {
     pub sum: Vec<f32>,
 }
 
-impl ClipsUnit {
+impl AudioWindowsUnit {
     /// What the tower gives of the clip at hand, after the last step of its pass; `None` before that.
     fn rows(&mut self) -> Result<Option<TowerOutput<'static>>, ItemError> {
-        let clip = &self.clips[self.done];
+        let clip = &self.windows[self.done];
         let rows = || MelRows::new(clip.values().to_vec(), clip.mels(), vec![clip.frames()], &self.device);
         let tower = match &*self.tower {
             AudioEncoder::Windows(tower) => return Ok(Some(TowerOutput::Windows(tower.forward(rows())))),
@@ -337,11 +337,11 @@ impl ClipsUnit {
     }
 }
 
-impl Steps for ClipsUnit {
+impl Steps for AudioWindowsUnit {
     type Out = Vec<f32>;
 
     fn next(&self) -> (Stage, Load) {
-        (Stage::Clip, Load::of([self.clips[self.done].frames()]))
+        (Stage::AudioWindow, Load::of([self.windows[self.done].frames()]))
     }
 
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
@@ -350,7 +350,7 @@ impl Steps for ClipsUnit {
         self.sum.resize(vector.len(), 0.0);
         self.sum.iter_mut().zip(vector).for_each(|(sum, v)| *sum += v);
         self.done += 1;
-        Ok((self.done == self.clips.len()).then(|| mem::take(&mut self.sum)))
+        Ok((self.done == self.windows.len()).then(|| mem::take(&mut self.sum)))
     }
 }
 

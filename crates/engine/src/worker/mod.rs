@@ -12,8 +12,8 @@ mod towers;
 
 pub(crate) use cost::{Costs, Load, Stage};
 pub(crate) use forward::{
-    ClipsUnit, Connector, MediaUnit, MediumRows, MelPiece, PatchPiece, SquaresUnit, Steps, TextUnit, TowerRows,
-    device_error, text_body,
+    AudioWindowsUnit, Connector, FittedImagesUnit, MediaUnit, MediumRows, MelPiece, PatchPiece, Steps, TextUnit,
+    TowerRows, device_error, text_body,
 };
 pub use metrics::{ClassStats, DurationStats, Metrics, MetricsSnapshot};
 pub(crate) use slices::Pace;

@@ -174,7 +174,7 @@ fn time_slice(mut turn: Turn<'_, Job, Report>, pace: &Pace) {
     if counted {
         pace.metrics.record_compute(priority, computed);
     }
-    // Before anybody is told, so that its memory is free by then.
+    // Before anybody is notified, so that its memory is free by then.
     drop(work);
     let shared = members.len() > 1;
     let report = |(ticket, waited)| (ticket, Report { outcome: outcome.clone(), waited, computed, slices, shared });

@@ -122,8 +122,8 @@ mod tests {
         const FRACTION: u16 = 0x9291;
         let second = 1_000_000_000;
         assert_eq!(taken(&photograph(&[(ORIGINAL, "1970:01:02 00:00:01")])), Some(86_401 * second));
-        let told = [(ORIGINAL, "1970:01:02 02:00:01"), (OFFSET, "+02:00"), (FRACTION, "25")];
-        assert_eq!(taken(&photograph(&told)), Some(86_401 * second + second / 4));
+        let tags = [(ORIGINAL, "1970:01:02 02:00:01"), (OFFSET, "+02:00"), (FRACTION, "25")];
+        assert_eq!(taken(&photograph(&tags)), Some(86_401 * second + second / 4));
         assert_eq!(taken(&photograph(&[(DIGITIZED, "1970:01:01 00:00:01")])), Some(second));
         for none in ["    :  :     :  :  ", "0000:00:00 00:00:00", "yesterday", "1970:13:01 00:00:00"] {
             assert_eq!(taken(&photograph(&[(ORIGINAL, none)])), None, "{none}");

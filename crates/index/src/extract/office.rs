@@ -13,7 +13,7 @@ use crate::error::Fault;
 /// Cells that a table may repeat: an empty row "repeated" a million times is how tables end.
 const MAX_REPEATED: usize = 16;
 
-/// The text of an office document, told by the parts it has.
+/// The text of an office document, recognised by the parts it has.
 pub(super) fn text_of(path: &Path) -> Result<Text, Fault> {
     let mut parts = Parts::open(path)?;
     let names = parts.names();

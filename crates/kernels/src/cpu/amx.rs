@@ -12,7 +12,7 @@
 use std::arch::asm;
 use std::sync::OnceLock;
 
-use super::lanes::{LANES, to_bf16};
+use super::simd::{LANES, to_bf16};
 use super::tile::{Bf16Bits, Block};
 
 /// Rows of a tile register.

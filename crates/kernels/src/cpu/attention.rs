@@ -11,12 +11,12 @@
 
 use super::Isa;
 use super::aligned::{Aligned, lines};
-use super::lanes::{LANES, Lanes, Vectorized, vectorize};
 use super::linear::{Out, Target};
 use super::math;
 use super::parallel::{Shared, parallel};
 use super::rows::sum_of_squares;
 use super::scratch::{Room, with_room};
+use super::simd::{LANES, Simd, Vectorized, vectorize};
 use super::tile::{self, Block};
 
 /// Query rows of a task: a multiple of the tiles' six and sixteen.
@@ -59,7 +59,7 @@ pub struct Placing<'a> {
     pub rotary: Option<(&'a [f32], &'a [f32])>,
 }
 
-/// All that an attention is told.
+/// Arguments of an attention.
 #[derive(Debug, Clone, Copy)]
 pub struct Attention<'a> {
     /// Queries, `query` heads a row.
@@ -170,11 +170,11 @@ trait Value: bytemuck::Pod + Default + Send + Sync {
     const LOW: bool;
     unsafe fn block(isa: Isa, block: Block<Self, Self>);
     /// Sixteen values, rounded.
-    unsafe fn store<V: Lanes>(value: V, to: *mut Self);
+    unsafe fn store<V: Simd>(value: V, to: *mut Self);
     /// Sixteen rows of keys, `[16][depth]`, as a panel of `depth` rows.
     unsafe fn keys(rows: *const Self, depth: usize, panel: *mut Self);
     /// Sixteen columns of a row of values and of the next one, as two rows of a panel.
-    unsafe fn values<V: Lanes>(row: V, next: V, panel: *mut Self);
+    unsafe fn values<V: Simd>(row: V, next: V, panel: *mut Self);
 }
 
 impl Value for f32 {
@@ -183,7 +183,7 @@ impl Value for f32 {
         unsafe { tile::f32_block(isa, block) }
     }
     #[inline(always)]
-    unsafe fn store<V: Lanes>(value: V, to: *mut f32) {
+    unsafe fn store<V: Simd>(value: V, to: *mut f32) {
         unsafe { value.store(to) }
     }
     #[inline(always)]
@@ -195,7 +195,7 @@ impl Value for f32 {
         }
     }
     #[inline(always)]
-    unsafe fn values<V: Lanes>(row: V, next: V, panel: *mut f32) {
+    unsafe fn values<V: Simd>(row: V, next: V, panel: *mut f32) {
         unsafe {
             row.store(panel);
             next.store(panel.add(LANES));
@@ -210,7 +210,7 @@ impl Value for u16 {
         unsafe { tile::bf16_block(isa, block) }
     }
     #[inline(always)]
-    unsafe fn store<V: Lanes>(value: V, to: *mut u16) {
+    unsafe fn store<V: Simd>(value: V, to: *mut u16) {
         unsafe { value.store_bf16(to) }
     }
     #[inline(always)]
@@ -224,7 +224,7 @@ impl Value for u16 {
         }
     }
     #[inline(always)]
-    unsafe fn values<V: Lanes>(row: V, next: V, panel: *mut u16) {
+    unsafe fn values<V: Simd>(row: V, next: V, panel: *mut u16) {
         let (mut first, mut second) = ([0_u16; LANES], [0_u16; LANES]);
         unsafe {
             row.store_bf16(first.as_mut_ptr());
@@ -290,7 +290,7 @@ fn run<T: Value>(isa: Isa, a: &Attention, mut out: Out) {
 /// # Safety
 /// `from` and `to` hold `width` values, tables and gains as many.
 #[inline(always)]
-unsafe fn place_row<V: Lanes>(
+unsafe fn place_row<V: Simd>(
     from: *const f32,
     to: *mut f32,
     width: usize,
@@ -332,7 +332,7 @@ unsafe fn place_row<V: Lanes>(
 
 /// A row of `T`s from a row of f32, as long as whole vectors; what lies behind `width` in `from` is zero.
 #[inline(always)]
-unsafe fn round_row<V: Lanes, T: Value>(from: *const f32, to: *mut T, length: usize) {
+unsafe fn round_row<V: Simd, T: Value>(from: *const f32, to: *mut T, length: usize) {
     unsafe {
         let whole = length / LANES * LANES;
         for i in (0..whole).step_by(LANES) {
@@ -360,7 +360,7 @@ struct Pack<'a, T> {
 impl<T: Value> Vectorized for Pack<'_, T> {
     type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(mut self) {
+    unsafe fn run<V: Simd>(mut self) {
         let Attention { key, value, heads, placing, segments, .. } = self.a;
         let (start, length) = segments[self.segment];
         let keys = self.panels.places[self.segment].keys;
@@ -504,7 +504,7 @@ struct Queries<'a, T> {
 impl<T: Value> Vectorized for Queries<'_, T> {
     type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(self) {
+    unsafe fn run<V: Simd>(self) {
         let Task { a, panels, segment, head, first, .. } = self.task;
         let width = a.heads.width;
         let row = self.row;
@@ -541,7 +541,7 @@ struct Softmax<'a, T> {
 impl<T: Value> Vectorized for Softmax<'_, T> {
     type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(self) {
+    unsafe fn run<V: Simd>(self) {
         let Attention { causal, window, relative, heads, .. } = *self.task.a;
         let width = self.task.panels.width;
         // A bias is added to scores that are scaled.
@@ -631,7 +631,7 @@ struct Finish<'a, T> {
 impl<T: Value> Vectorized for Finish<'_, T> {
     type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(self) {
+    unsafe fn run<V: Simd>(self) {
         let Task { a, panels, segment, head, first, out, .. } = self.task;
         let width = a.heads.width;
         for r in 0..self.rows {

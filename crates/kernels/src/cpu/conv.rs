@@ -13,10 +13,10 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Isa;
 use super::aligned::lines;
-use super::lanes::{LANES, Lanes, Vectorized, vectorize};
 use super::math;
 use super::parallel::{Shared, parallel};
 use super::scratch::with_room;
+use super::simd::{LANES, Simd, Vectorized, vectorize};
 use super::tile::prefetch;
 
 /// Panels of a group: what a task computes at once, and the widest tile. Every widened map of EfficientNet-Lite is a multiple
@@ -589,7 +589,7 @@ impl Vectorized for Product<'_> {
     /// Whether every result is finite, or nobody asks.
     type Output = bool;
     #[inline(always)]
-    unsafe fn run<V: Lanes>(self) -> bool {
+    unsafe fn run<V: Simd>(self) -> bool {
         // SAFETY: whoever made the product says that its rows, runs and results are there.
         unsafe {
             let mut mark = V::splat(0.0);
@@ -647,7 +647,7 @@ impl Tile<'_> {
         clippy::needless_range_loop,
         reason = "rows and panels of a tile are numbers, and the sums stay in registers"
     )]
-    unsafe fn run<V: Lanes, const R: usize, const P: usize>(self, mark: &mut V) {
+    unsafe fn run<V: Simd, const R: usize, const P: usize>(self, mark: &mut V) {
         let Product { a, lda, runs, run, dense, relu6, marked, residual, out, ldo, plane, .. } = *self.product;
         let depth = dense.depth();
         let panel = self.product.panel + self.panel;
@@ -736,7 +736,7 @@ struct Band {
 impl Vectorized for Band {
     type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(self) {
+    unsafe fn run<V: Simd>(self) {
         // SAFETY: whoever made the band says that what it reads and writes is there.
         unsafe {
             // A stride that is known makes every address a number beside one register.
@@ -752,7 +752,7 @@ impl Vectorized for Band {
 impl Band {
     /// Every row, by a stride of `S`, or any where it is 0.
     #[inline(always)]
-    unsafe fn rows<V: Lanes, const S: usize>(&self) {
+    unsafe fn rows<V: Simd, const S: usize>(&self) {
         // SAFETY: as the band's.
         unsafe {
             for panel in 0..self.panels {
@@ -778,7 +778,7 @@ impl Band {
 
     /// `N` cells of a row; returns `N`.
     #[inline(always)]
-    unsafe fn cells<V: Lanes, const S: usize, const N: usize>(&self, panel: usize, y: usize, x: usize) -> usize {
+    unsafe fn cells<V: Simd, const S: usize, const N: usize>(&self, panel: usize, y: usize, x: usize) -> usize {
         let kernel = self.window.kernel;
         let stride = if S > 0 { S } else { self.window.stride };
         // SAFETY: as the band's; a cell reads as far as the window reaches.

@@ -11,10 +11,10 @@ use super::affine::AffineFormat;
 use super::aligned::{Aligned, OnLine};
 #[cfg(target_arch = "x86_64")]
 use super::amx;
-use super::lanes::{LANES, Lanes, Vectorized, to_bf16, vectorize};
 use super::math;
 use super::pack::{ColumnOrder, Packed, PanelFormat};
 use super::parallel::{Shared, parallel, parallel_ranges};
+use super::simd::{LANES, Simd, Vectorized, to_bf16, vectorize};
 use super::tile::{self, Block};
 use super::whole::{self, GroupBlock};
 
@@ -98,7 +98,7 @@ impl Target {
 
     /// Writes the first `count` values of a vector.
     #[inline(always)]
-    pub(super) unsafe fn put<V: Lanes>(self, value: V, at: usize, count: usize) {
+    pub(super) unsafe fn put<V: Simd>(self, value: V, at: usize, count: usize) {
         unsafe {
             match self {
                 Target::F32(out) => value.store_part(out.at(at), count),
@@ -447,7 +447,7 @@ where
 {
     type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(self) {
+    unsafe fn run<V: Simd>(self) {
         let layout = self.job.weight.layout();
         let (depth, panel_bytes) = (layout.depth(), layout.panel_values() * size_of::<B>());
         let bytes = self.job.weight.bytes();
@@ -489,7 +489,7 @@ where
 trait Sums {
     /// Sixteen products: row `r` and panel `p` of the chunk, which are row `row` and the columns from `column` on, of which
     /// `count` exist.
-    unsafe fn get<V: Lanes>(&self, r: usize, p: usize, row: usize, column: usize, count: usize) -> V;
+    unsafe fn get<V: Simd>(&self, r: usize, p: usize, row: usize, column: usize, count: usize) -> V;
 }
 
 /// The products themselves.
@@ -501,7 +501,7 @@ struct FloatSums {
 
 impl Sums for FloatSums {
     #[inline(always)]
-    unsafe fn get<V: Lanes>(&self, r: usize, p: usize, _row: usize, _column: usize, _count: usize) -> V {
+    unsafe fn get<V: Simd>(&self, r: usize, p: usize, _row: usize, _column: usize, _count: usize) -> V {
         unsafe { V::load(self.sums.add(r * self.ldc + p * LANES)) }
     }
 }
@@ -518,7 +518,7 @@ struct WholeSums<'a> {
 
 impl WholeSums<'_> {
     #[inline(always)]
-    unsafe fn part<V: Lanes>(&self, i: usize, r: usize, p: usize, row: usize) -> V {
+    unsafe fn part<V: Simd>(&self, i: usize, r: usize, p: usize, row: usize) -> V {
         unsafe {
             let from = self.sums.add((PARTS * r + i) * self.ldc + p * LANES);
             // 128 was added to every value of the matrix.
@@ -529,7 +529,7 @@ impl WholeSums<'_> {
 
 impl Sums for WholeSums<'_> {
     #[inline(always)]
-    unsafe fn get<V: Lanes>(&self, r: usize, p: usize, row: usize, column: usize, count: usize) -> V {
+    unsafe fn get<V: Simd>(&self, r: usize, p: usize, row: usize, column: usize, count: usize) -> V {
         unsafe {
             let columns = V::load_part(self.scales.as_ptr().add(column), count);
             let whole = self.part::<V>(0, r, p, row).mul_add(V::splat(256.0), self.part::<V>(1, r, p, row));
@@ -546,7 +546,7 @@ struct ScaledSums<'a> {
 
 impl Sums for ScaledSums<'_> {
     #[inline(always)]
-    unsafe fn get<V: Lanes>(&self, r: usize, p: usize, row: usize, _column: usize, _count: usize) -> V {
+    unsafe fn get<V: Simd>(&self, r: usize, p: usize, row: usize, _column: usize, _count: usize) -> V {
         unsafe { V::load(self.sums.add(r * GROUP * LANES + p * LANES)).mul(V::splat(*self.scales.get_unchecked(row))) }
     }
 }
@@ -565,7 +565,7 @@ struct Finish<'a, S> {
 impl<S: Sums> Finish<'_, S> {
     /// Every row of every panel, after an activation.
     #[inline(always)]
-    unsafe fn each<V: Lanes, A: After>(&self) {
+    unsafe fn each<V: Simd, A: After>(&self) {
         let Epilogue { bias, residual, .. } = self.job.epilogue;
         let outputs = self.job.weight.layout().outputs;
         unsafe {
@@ -601,13 +601,13 @@ impl<S: Sums> Finish<'_, S> {
 
 /// `count` values from a column on.
 #[inline(always)]
-unsafe fn part<V: Lanes>(values: Option<&[f32]>, column: usize, count: usize) -> Option<V> {
+unsafe fn part<V: Simd>(values: Option<&[f32]>, column: usize, count: usize) -> Option<V> {
     let values = values?;
     Some(unsafe { V::load_part(values.as_ptr().add(column), count) })
 }
 
 #[inline(always)]
-unsafe fn added<V: Lanes>(value: V, bias: Option<V>) -> V {
+unsafe fn added<V: Simd>(value: V, bias: Option<V>) -> V {
     match bias {
         Some(bias) => unsafe { value.add(bias) },
         None => value,
@@ -618,11 +618,11 @@ unsafe fn added<V: Lanes>(value: V, bias: Option<V>) -> V {
 trait After {
     const PANELS: usize = 1;
     #[inline(always)]
-    unsafe fn one<V: Lanes>(value: V) -> V {
+    unsafe fn one<V: Simd>(value: V) -> V {
         value
     }
     #[inline(always)]
-    unsafe fn two<V: Lanes>(first: V, _second: V) -> V {
+    unsafe fn two<V: Simd>(first: V, _second: V) -> V {
         first
     }
 }
@@ -634,7 +634,7 @@ struct SwiGlu;
 impl After for SwiGlu {
     const PANELS: usize = 2;
     #[inline(always)]
-    unsafe fn two<V: Lanes>(gate: V, up: V) -> V {
+    unsafe fn two<V: Simd>(gate: V, up: V) -> V {
         unsafe { math::silu(gate).mul(up) }
     }
 }
@@ -644,7 +644,7 @@ macro_rules! after {
         $(struct $name;
         impl After for $name {
             #[inline(always)]
-            unsafe fn one<V: Lanes>(value: V) -> V {
+            unsafe fn one<V: Simd>(value: V) -> V {
                 unsafe { math::$function(value) }
             }
         })*
@@ -656,7 +656,7 @@ after! { GeluTanh, gelu_tanh; GeluErf, gelu_erf; GeluQuick, gelu_quick; Relu, re
 impl<S: Sums> Vectorized for Finish<'_, S> {
     type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(self) {
+    unsafe fn run<V: Simd>(self) {
         unsafe {
             match self.job.epilogue.activation {
                 Activation::None => self.each::<V, Nothing>(),
@@ -685,7 +685,7 @@ impl<'a> Rows<'a> {
             }
             padded
         };
-        let from = super::lanes::from_bf16;
+        let from = super::simd::from_bf16;
         match self {
             Rows::F32(x) if inputs == depth && !rounded => x.into(),
             Rows::F32(x) if rounded => pad(x.iter().map(|&value| from(to_bf16(value))).collect()).into(),
@@ -758,7 +758,7 @@ struct Round {
 impl Vectorized for Round {
     type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(self) {
+    unsafe fn run<V: Simd>(self) {
         unsafe {
             let whole = self.inputs / LANES * LANES;
             for i in (0..whole).step_by(LANES) {
@@ -825,7 +825,7 @@ impl Vectorized for QuantizeRow<'_> {
     /// The scale: NaN if a value is not finite, so that the products are.
     type Output = f32;
     #[inline(always)]
-    unsafe fn run<V: Lanes>(self) -> f32 {
+    unsafe fn run<V: Simd>(self) -> f32 {
         let largest = largest_size(self.values);
         let Some(largest) = largest.filter(|largest| *largest > 0.0) else {
             self.codes.fill(0);
@@ -899,7 +899,7 @@ impl Vectorized for WholeRow<'_> {
     /// The scale: NaN if a value is not finite, so that the products are.
     type Output = f32;
     #[inline(always)]
-    unsafe fn run<V: Lanes>(self) -> f32 {
+    unsafe fn run<V: Simd>(self) -> f32 {
         let Some(largest) = largest_size(self.values) else { return f32::NAN };
         if largest == 0.0 {
             return 0.0;

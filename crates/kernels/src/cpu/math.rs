@@ -1,13 +1,13 @@
 //! Exponentials and activations of sixteen values.
 
-use super::lanes::Lanes;
+use super::simd::Simd;
 
 /// `e^x`: 0 below -88, 2.4e38 above 88.38, NaN for NaN; relative error under 2e-7.
 ///
 /// # Source
 /// Range reduction by Cody and Waite; the polynomial is that of Cephes `expf`.
 #[inline(always)]
-pub unsafe fn exp<V: Lanes>(x: V) -> V {
+pub unsafe fn exp<V: Simd>(x: V) -> V {
     unsafe {
         let x = x.max(V::splat(-88.0)).min(V::splat(88.37));
         let n = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
@@ -25,13 +25,13 @@ pub unsafe fn exp<V: Lanes>(x: V) -> V {
 
 /// `x / (1 + e^-x)`.
 #[inline(always)]
-pub unsafe fn silu<V: Lanes>(x: V) -> V {
+pub unsafe fn silu<V: Simd>(x: V) -> V {
     unsafe { x.div(V::splat(1.0).add(exp(V::splat(0.0).sub(x)))) }
 }
 
 /// `x / (1 + e^-2u)` with `u = sqrt(2/pi) (x + 0.044715 x^3)`, which is `0.5 x (1 + tanh u)`.
 #[inline(always)]
-pub unsafe fn gelu_tanh<V: Lanes>(x: V) -> V {
+pub unsafe fn gelu_tanh<V: Simd>(x: V) -> V {
     unsafe {
         let cube = x.mul(x).mul(x);
         let inner = cube.mul_add(V::splat(0.044_715), x);
@@ -45,7 +45,7 @@ pub unsafe fn gelu_tanh<V: Lanes>(x: V) -> V {
 /// # Source
 /// Hendrycks and Gimpel 2016 (arXiv 1606.08415), section 2; the one of CLIP.
 #[inline(always)]
-pub unsafe fn gelu_quick<V: Lanes>(x: V) -> V {
+pub unsafe fn gelu_quick<V: Simd>(x: V) -> V {
     unsafe { x.div(V::splat(1.0).add(exp(x.mul(V::splat(-1.702))))) }
 }
 
@@ -56,7 +56,7 @@ pub unsafe fn gelu_quick<V: Lanes>(x: V) -> V {
 /// The form of Abramowitz and Stegun 7.1.26 with seven coefficients, fitted to `scipy.special.erfcx` for the least largest
 /// error of the product (6.4e-9 before rounding).
 #[inline(always)]
-pub unsafe fn gelu_erf<V: Lanes>(x: V) -> V {
+pub unsafe fn gelu_erf<V: Simd>(x: V) -> V {
     unsafe {
         let size = x.max(V::splat(0.0).sub(x));
         let z = size.mul(V::splat(std::f32::consts::FRAC_1_SQRT_2));
@@ -73,12 +73,12 @@ pub unsafe fn gelu_erf<V: Lanes>(x: V) -> V {
 
 /// `max(x, 0)`; NaN stays NaN.
 #[inline(always)]
-pub unsafe fn relu<V: Lanes>(x: V) -> V {
+pub unsafe fn relu<V: Simd>(x: V) -> V {
     unsafe { x.max(V::splat(0.0)) }
 }
 
 /// `min(max(x, 0), 6)`; NaN stays NaN.
 #[inline(always)]
-pub unsafe fn relu6<V: Lanes>(x: V) -> V {
+pub unsafe fn relu6<V: Simd>(x: V) -> V {
     unsafe { x.max(V::splat(0.0)).min(V::splat(6.0)) }
 }

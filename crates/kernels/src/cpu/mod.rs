@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`isa`] | which instructions; found once, forced in tests |
-//! | [`lanes`] | sixteen f32 side by side, for each set of instructions |
+//! | [`simd`] | sixteen f32 side by side, for each set of instructions |
 //! | [`tile`], `amx` | the innermost loops of products |
 //! | [`pack`] | matrices in panels |
 //! | [`affine`] | whole numbers of 8 or 4 bits in groups with scales and offsets |
@@ -30,13 +30,13 @@ mod amx;
 pub mod attention;
 pub mod conv;
 pub mod isa;
-pub mod lanes;
 pub mod linear;
 pub mod math;
 pub mod pack;
 pub mod parallel;
 pub mod rows;
 pub mod scratch;
+pub mod simd;
 mod team;
 pub mod tile;
 mod whole;

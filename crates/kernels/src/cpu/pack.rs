@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::affine::{AffineFormat, AffineRows, from_f16};
 use super::aligned::Aligned;
-use super::lanes::{LANES, from_bf16, to_bf16};
+use super::simd::{LANES, from_bf16, to_bf16};
 
 /// What a packed matrix holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

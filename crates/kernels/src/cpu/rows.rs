@@ -3,17 +3,17 @@
 use std::mem::MaybeUninit;
 
 use super::Isa;
-use super::lanes::{LANES, Lanes, Vectorized, vectorize};
 use super::linear::{Activation, Out, Target};
 use super::math;
 use super::parallel::parallel_ranges;
+use super::simd::{LANES, Simd, Vectorized, vectorize};
 
 /// The sum of squares of `count` values.
 ///
 /// # Safety
 /// `from` holds as many.
 #[inline(always)]
-pub unsafe fn sum_of_squares<V: Lanes>(from: *const f32, count: usize) -> f32 {
+pub unsafe fn sum_of_squares<V: Simd>(from: *const f32, count: usize) -> f32 {
     unsafe {
         let mut sum = V::splat(0.0);
         for i in (0..count).step_by(LANES) {
@@ -64,7 +64,7 @@ struct Norm<'a> {
 impl Vectorized for Norm<'_> {
     type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(self) {
+    unsafe fn run<V: Simd>(self) {
         let width = self.weight.len();
         for row in self.first..self.end {
             unsafe {
@@ -148,7 +148,7 @@ struct Activate<'a> {
 impl Vectorized for Activate<'_> {
     type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(self) {
+    unsafe fn run<V: Simd>(self) {
         for row in self.first..self.end {
             for i in (0..self.narrow).step_by(LANES) {
                 let count = LANES.min(self.narrow - i);

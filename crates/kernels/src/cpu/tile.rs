@@ -5,7 +5,7 @@
 //! change nothing, and neither does cutting the sum into pieces, because a piece begins with what the one before wrote.
 
 use super::Isa;
-use super::lanes::{LANES, Lanes, Vectorized, vectorize};
+use super::simd::{LANES, Simd, Vectorized, vectorize};
 
 /// `c = a · b` or `c += a · b` for some rows and up to four panels.
 ///
@@ -89,7 +89,7 @@ trait Panel: Copy {
     /// Rows of the panel taken at once.
     const STEP: usize;
     /// One step: each row's values times the panel's, added to the sums.
-    unsafe fn step<V: Lanes, const R: usize, const P: usize>(
+    unsafe fn step<V: Simd, const R: usize, const P: usize>(
         a: *const f32,
         lda: usize,
         b: *const Self,
@@ -101,7 +101,7 @@ trait Panel: Copy {
 impl Panel for f32 {
     const STEP: usize = 1;
     #[inline(always)]
-    unsafe fn step<V: Lanes, const R: usize, const P: usize>(
+    unsafe fn step<V: Simd, const R: usize, const P: usize>(
         a: *const f32,
         lda: usize,
         b: *const f32,
@@ -129,7 +129,7 @@ pub type Bf16Bits = u16;
 impl Panel for Bf16Bits {
     const STEP: usize = 2;
     #[inline(always)]
-    unsafe fn step<V: Lanes, const R: usize, const P: usize>(
+    unsafe fn step<V: Simd, const R: usize, const P: usize>(
         a: *const f32,
         lda: usize,
         b: *const u16,
@@ -153,7 +153,7 @@ impl Panel for Bf16Bits {
 }
 
 #[inline(always)]
-unsafe fn float_tile<V: Lanes, B: Panel, const R: usize, const P: usize>(t: Block<f32, B>) {
+unsafe fn float_tile<V: Simd, B: Panel, const R: usize, const P: usize>(t: Block<f32, B>) {
     unsafe {
         let mut sums = [[V::splat(0.0); P]; R];
         if t.accumulate {
@@ -265,7 +265,7 @@ struct FloatBlock<B>(Block<f32, B>);
 impl<B: Panel> Vectorized for FloatBlock<B> {
     type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(self) {
+    unsafe fn run<V: Simd>(self) {
         unsafe {
             if V::TILE_PANELS == 1 {
                 for_tiles!(self.0, V::TILE_ROWS, 1, |t| by_size!(t, float_tile, [V, B], false));
@@ -337,7 +337,7 @@ struct PlainBytes(Block<i8, u8, i32>);
 impl Vectorized for PlainBytes {
     type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(self) {
+    unsafe fn run<V: Simd>(self) {
         let t = self.0;
         unsafe {
             for p in 0..t.panels {

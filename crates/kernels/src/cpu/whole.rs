@@ -11,8 +11,8 @@ use std::mem::MaybeUninit;
 use super::Isa;
 use super::affine::AffineFormat;
 use super::aligned::OnLine;
-use super::lanes::{LANES, Lanes, Portable};
 use super::pack::{HEAD, LINE};
+use super::simd::{LANES, Portable, Simd};
 use super::tile::{by_size, for_tiles, prefetch};
 
 /// Sixteen whole numbers of 32 bits, and how each set of instructions multiplies pairs of 16 bits.
@@ -22,7 +22,7 @@ use super::tile::{by_size, for_tiles, prefetch};
 /// must be valid for a line; none needs alignment.
 unsafe trait Whole: Copy {
     /// The same columns as f32.
-    type Floats: Lanes;
+    type Floats: Simd;
     /// Sixteen pairs of 16 bits: a line of codes, or one of its parts.
     type Pairs: Copy;
     /// Rows up to which codes are taken out of their lines while they are multiplied; more rows find them taken out.
@@ -102,7 +102,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::{Kernel, Whole};
-    use crate::cpu::lanes::x86::{Avx2, Avx512};
+    use crate::cpu::simd::x86::{Avx2, Avx512};
 
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn with_avx2<K: Kernel>(kernel: K) {
@@ -405,7 +405,7 @@ impl<const BITS: usize> Kernel for Groups<BITS> {
 
 /// Scales and centres of a group's columns.
 #[inline(always)]
-unsafe fn head<F: Lanes>(block: *const u8, format: AffineFormat) -> (F, F) {
+unsafe fn head<F: Simd>(block: *const u8, format: AffineFormat) -> (F, F) {
     unsafe {
         let scale = F::load_f16(block.cast());
         let offset = F::load_f16(block.add(2 * LANES).cast());

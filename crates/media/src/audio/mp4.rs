@@ -68,7 +68,7 @@ impl AudioTrack {
         )
     }
 
-    /// What messages and callers are told of it.
+    /// What messages and callers see of it.
     pub(super) fn info(&self, index: u32) -> TrackInfo {
         let codec = match &self.codec {
             b"mp4a" => "AAC".to_owned(),

@@ -337,7 +337,7 @@ fn header_of(
             |source: &'static str| MediaError::Corrupt { name: name.to_owned(), format, source: source.into() };
         let frame = frame.ok_or_else(|| corrupt("the end of the image is missing"))?;
         let (width, height) = (frame.width, frame.height);
-        // Scans behind the first one may ask for the other decoder, so a progressive image is told as either would take it.
+        // Scans behind the first one may ask for the other decoder, so a progressive image is estimated as either would take it.
         let grey = frame.components.len() == 1 && walk.usual() && !frame.progressive;
         let samples = u64::from(width) * u64::from(height) * if grey { 1 } else { 3 };
         let beside = match (walk.usual(), frame.progressive) {

@@ -34,7 +34,7 @@ pub(super) struct Body {
     /// Jina's: a task of the record, or `retrieval.query` and `retrieval.passage`.
     #[serde(default)]
     task: Option<String>,
-    /// What the inputs are for: `query`, `document` (unless told) or `none`.
+    /// What the inputs are for: `query`, `document` (the default) or `none`.
     #[serde(default, alias = "role")]
     input_type: Option<RoleName>,
     #[serde(default)]

@@ -148,11 +148,11 @@ mod tests {
             entries().into_iter().map(|(path, method, _)| (path.replace("{*", "{"), method.to_owned())).collect();
         let described = described();
         let paths = described["paths"].as_object().unwrap();
-        let told: BTreeSet<(String, String)> = paths
+        let documented: BTreeSet<(String, String)> = paths
             .iter()
             .flat_map(|(path, methods)| keys(methods).into_iter().map(|method| (path.clone(), method)))
             .collect();
-        assert_eq!(told, answered);
+        assert_eq!(documented, answered);
     }
 
     #[test]
@@ -194,9 +194,9 @@ mod tests {
             ("/v1/items/{id}/thumbnail", read_by::<search::Place>()),
         ] {
             let parameters = described["paths"][path]["get"]["parameters"].as_array().unwrap();
-            let told = parameters.iter().filter(|one| one["in"] == "query");
-            let told: Names = told.map(|one| one["name"].as_str().unwrap().to_owned()).collect();
-            assert_eq!(told, names, "{path}");
+            let documented = parameters.iter().filter(|one| one["in"] == "query");
+            let documented: Names = documented.map(|one| one["name"].as_str().unwrap().to_owned()).collect();
+            assert_eq!(documented, names, "{path}");
         }
     }
 }

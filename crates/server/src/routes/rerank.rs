@@ -1,4 +1,4 @@
-//! Documents in the order of a reranker: Cohere's and Jina's shape, and text-embeddings-inference's, told by their fields.
+//! Documents in the order of a reranker: Cohere's and Jina's shape, and text-embeddings-inference's, recognised by their fields.
 
 use std::time::Instant;
 

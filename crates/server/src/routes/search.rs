@@ -33,7 +33,7 @@ pub(crate) struct Params {
     /// Words and qualifiers, as on the command line; in a body also an image, audio or a video.
     #[serde(default, alias = "query")]
     q: Option<Item>,
-    /// Hits at most; 10 unless told.
+    /// Hits at most; 10 by default.
     #[serde(default)]
     n: Option<usize>,
     /// Kinds with commas between.
@@ -250,7 +250,7 @@ pub(crate) async fn held(state: &Arc<State>) -> Result<Value, ApiError> {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Place {
-    /// `line=3-9`, `page=2` or `t=1.5-3`; the whole file unless told.
+    /// `line=3-9`, `page=2` or `t=1.5-3`; the whole file by default.
     #[serde(default)]
     at: Option<String>,
     /// Changes with the file, so that copies are kept apart; not used.

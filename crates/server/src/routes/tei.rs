@@ -175,7 +175,7 @@ pub(super) async fn similarity(FromState(state): Shared, request: HttpRequest) -
 #[serde(deny_unknown_fields)]
 pub(super) struct TokenizeBody {
     inputs: OneOrMany<String>,
-    /// Whether the special tokens around a text are among them; they are unless told.
+    /// Whether the special tokens around a text are counted; they are by default.
     #[serde(default)]
     add_special_tokens: Option<bool>,
     /// `query`, `document` or `none`: what is put in front of the text, as [`embed`] does.

@@ -1,6 +1,6 @@
 //! Sixteen f32 side by side, and how each set of instructions computes with them.
 //!
-//! A kernel is written once against [`Lanes`] and runs through [`vectorize`], which enters a function compiled for the
+//! A kernel is written once against [`Simd`] and runs through [`vectorize`], which enters a function compiled for the
 //! chosen instructions; everything below it must be `#[inline(always)]`, because a function of its own (a closure given
 //! to another thread is one) would be compiled without them. So threads are outside, instructions inside.
 
@@ -15,7 +15,7 @@ pub const LANES: usize = 16;
 /// # Safety
 /// Every method may be called only where the instructions of the implementing set are there, which [`vectorize`]
 /// guarantees. Pointers must be valid for sixteen values (or as many as a method says); none needs alignment.
-pub unsafe trait Lanes: Copy {
+pub unsafe trait Simd: Copy {
     /// Rows of a tile of products.
     const TILE_ROWS: usize;
     /// Panels of sixteen columns in a tile of products.
@@ -106,7 +106,7 @@ pub trait Vectorized {
     ///
     /// # Safety
     /// The instructions of `V` are there, and whatever the implementer asks of its pointers holds.
-    unsafe fn run<V: Lanes>(self) -> Self::Output;
+    unsafe fn run<V: Simd>(self) -> Self::Output;
 }
 
 /// Runs a kernel with the vectors of a set of instructions.
@@ -162,7 +162,7 @@ pub fn from_bf16(value: u16) -> f32 {
 }
 
 // SAFETY: no instructions are asked for; pointers are used as the trait says.
-unsafe impl Lanes for Portable {
+unsafe impl Simd for Portable {
     const TILE_ROWS: usize = 4;
     const TILE_PANELS: usize = 1;
 
@@ -261,7 +261,7 @@ unsafe impl Lanes for Portable {
 pub(crate) mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{LANES, Lanes, Vectorized};
+    use super::{LANES, Simd, Vectorized};
 
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
     pub(super) unsafe fn with_avx512<K: Vectorized>(kernel: K) -> K::Output {
@@ -283,7 +283,7 @@ pub(crate) mod x86 {
     }
 
     // SAFETY: called only inside `with_avx512`.
-    unsafe impl Lanes for Avx512 {
+    unsafe impl Simd for Avx512 {
         // Twenty-four sums, four columns and a row's value in 32 registers; ten loads feed 24 products.
         const TILE_ROWS: usize = 6;
         const TILE_PANELS: usize = 4;
@@ -414,7 +414,7 @@ pub(crate) mod x86 {
     }
 
     // SAFETY: called only inside `with_avx2`.
-    unsafe impl Lanes for Avx2 {
+    unsafe impl Simd for Avx2 {
         // Twelve sums of eight, two columns and a row's value in 16 registers.
         const TILE_ROWS: usize = 6;
         const TILE_PANELS: usize = 1;
@@ -569,7 +569,7 @@ pub(crate) mod x86 {
 pub(crate) mod neon {
     use std::arch::aarch64::*;
 
-    use super::{LANES, Lanes, from_bf16, to_bf16};
+    use super::{LANES, Simd, from_bf16, to_bf16};
 
     /// Four vectors of 128 bits.
     #[derive(Clone, Copy)]
@@ -583,7 +583,7 @@ pub(crate) mod neon {
     }
 
     // SAFETY: every aarch64 target of Rust has these instructions.
-    unsafe impl Lanes for Neon {
+    unsafe impl Simd for Neon {
         // Twenty-four sums of four, four columns and a row's value in 32 registers.
         const TILE_ROWS: usize = 6;
         const TILE_PANELS: usize = 1;

@@ -169,14 +169,13 @@ def entries(reference):
                architectures=["BertForSequenceClassification"], id2label={"0": "LABEL_0"}, label2id={"LABEL_0": 0},
                sentence_transformers={"activation_fn": "torch.nn.modules.linear.Identity", "version": "4.0.1"})
 
-    def xlmr(name, like, published, sizes, files=None, head=None, also=None, **over):
+    def xlmr(name, like, published, sizes, files=None, head=None, **over):
         layers, width, heads, inner = sizes
         config = dict(XLMR, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=inner, **over)
-        return dict(name=name, like=like, config=config, files=files or {}, published=published, shapes=lambda: cls(head or "XLMRobertaModel", config),
-                    more=also or {})
+        return dict(name=name, like=like, config=config, files=files or {}, published=published, shapes=lambda: cls(head or "XLMRobertaModel", config))
 
-    heads = {"sparse_linear.safetensors": {"weight": [1, 1024], "bias": [1]}, "colbert_linear.safetensors": {"weight": [1024, 1024], "bias": [1024]}}
-    yield xlmr("bge-m3", "bge-m3-tiny", "568M", large, pooling("cls_token", 1024), also=heads, max_position_embeddings=8194)
+    # Its heads over rows are pickles beside the weights.
+    yield xlmr("bge-m3", "bge-m3-tiny", "568M", large, pooling("cls_token", 1024), max_position_embeddings=8194)
     yield xlmr("multilingual-e5-large", "xlm-roberta-tiny", "560M", large, pooling("mean_tokens", 1024))
     yield xlmr("paraphrase-multilingual-mpnet-base-v2", "xlm-roberta-tiny", "278M", base, pooling("mean_tokens", 768))
     yield xlmr("bge-reranker-v2-m3", "bge-reranker-tiny", "568M", large, head="XLMRobertaForSequenceClassification", max_position_embeddings=8194,
@@ -351,6 +350,23 @@ def entries(reference):
                  vision_config=dict(QWEN25_VISION, out_hidden_size=3584), audio_config=dict(QWEN25_AUDIO, output_dim=3584))
     yield dict(name="LCO-Embedding-Omni-7B", like="qwen25-omni-tiny", config=seven, files={POOLED: {"word_embedding_dimension": 3584, "pooling_mode_lasttoken": True}},
                published="8,931,813,888", shapes=lambda: cls("Qwen2_5OmniThinkerForConditionalGeneration", seven))
+
+    moe_text = dict(model_type="qwen3_omni_moe_text", hidden_size=2048, intermediate_size=768, num_hidden_layers=48, num_attention_heads=32,
+                    num_key_value_heads=4, head_dim=128, hidden_act="silu", max_position_embeddings=65536, rms_norm_eps=1e-6, rope_theta=1000000,
+                    rope_scaling=dict(mrope_interleaved=True, mrope_section=[24, 20, 20], rope_type="default"), decoder_sparse_step=1,
+                    moe_intermediate_size=768, num_experts=128, num_experts_per_tok=8, norm_topk_prob=True, mlp_only_layers=[], attention_bias=False,
+                    tie_word_embeddings=False, vocab_size=152064)
+    moe_vision = dict(QWEN3_VL_VISION, model_type="qwen3_omni_moe_vision_encoder", depth=27, hidden_size=1152, intermediate_size=4304,
+                      deepstack_visual_indexes=[8, 16, 24], image_size=768, apply_vit_abs_pos_embed=True)
+    moe_audio = dict(bidirlm_audio(), model_type="qwen3_omni_moe_audio_encoder", d_model=1280, encoder_layers=32, encoder_attention_heads=20,
+                     encoder_ffn_dim=5120, n_window=50, n_window_infer=800)
+    thinker = dict(model_type="qwen3_omni_moe_thinker", architectures=["Qwen3OmniMoeThinkerForConditionalGeneration"], text_config=moe_text,
+                   vision_config=moe_vision, audio_config=moe_audio, audio_token_id=151675, image_token_id=151655, video_token_id=151656,
+                   vision_start_token_id=151652, vision_end_token_id=151653, audio_start_token_id=151669, audio_end_token_id=151670,
+                   position_id_per_seconds=13, seconds_per_chunk=2)
+    whole = dict(model_type="qwen3_omni_moe", architectures=["Qwen3OmniMoeForConditionalGeneration"], thinker_config=thinker, enable_audio_output=False)
+    yield dict(name="Qwen3-Omni-30B-A3B-Captioner", like="qwen3-omni-encoders-tiny", config=whole, files={}, published="32B",
+               shapes=lambda: renamed(cls("Qwen3OmniMoeThinkerForConditionalGeneration", thinker), (r"^", "thinker.")))
 
     col_text = dict(model_type="qwen2_vl_text", hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12, num_key_value_heads=2,
                     hidden_act="silu", max_position_embeddings=32768, rms_norm_eps=1e-6, rope_theta=1000000.0,

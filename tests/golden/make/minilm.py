@@ -11,12 +11,16 @@ text (16-bit halves would not do for 2e-6). `--all FILE` writes the whole vector
 import argparse
 import json
 import random
+import sys
 import unicodedata
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
-from sentence_transformers import SentenceTransformer
+# A maker beside this one carries the name of a package, so this folder must not be searched.
+sys.path = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+
+import torch  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+from sentence_transformers import SentenceTransformer  # noqa: E402
 
 SEED = 1
 TEXTS = 600

@@ -312,8 +312,13 @@ fn audio_between_the_frames_of_a_video_is_refused_by_the_field_that_asks_for_it(
     });
     assert!(nested.contains("videos_kwargs.use_audio_in_video"), "{nested}");
     refusal(&|folder: &Path| {
+        write(folder, "video_preprocessor_config.json", json!({"videos": {"use_audio_in_video": "yes"}}));
+    });
+    let unknown = changed(&checkpoint, |folder| {
         write(folder, "sentence_bert_config.json", json!({"processing_kwargs": {"use_audio_in_video": true}}));
     });
+    let error = converted(&unknown).unwrap_err().to_string();
+    assert!(error.contains("processing_kwargs.use_audio_in_video"), "{error}");
     let off = changed(&checkpoint, |folder| {
         write(folder, "processor_config.json", json!({"videos_kwargs": {"use_audio_in_video": false}}));
     });

@@ -188,12 +188,6 @@ impl Steps for TextUnit {
     }
 
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
-        if self.features_alone {
-            let features = read_features(self.connected()?)?;
-            let values = unit_mean(&features);
-            let (chunks, weights, rows, features) = (Vec::new(), Vec::new(), Vec::new(), Some(features));
-            return Ok(Some(Pooled { chunks, values, weights, rows, features }));
-        }
         if self.pass.is_none() {
             let input = self.input()?;
             self.pass = Some(Arc::clone(&self.text).begin(input));
@@ -622,6 +616,12 @@ impl Steps for MediaUnit {
     }
 
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
+        if self.features_alone {
+            let features = read_features(self.connected()?)?;
+            let values = unit_mean(&features);
+            let (chunks, weights, rows, features) = (Vec::new(), Vec::new(), Vec::new(), Some(features));
+            return Ok(Some(Pooled { chunks, values, weights, rows, features }));
+        }
         if self.pass.is_none() {
             let input = self.input()?;
             self.pass = Some(Arc::clone(&self.text).begin(input));

@@ -94,6 +94,12 @@ impl Published {
         for (file, value) in self.value["files"].as_object().unwrap() {
             write(file, value);
         }
+        if let Some(ids) = self.value["ids"].as_object().filter(|ids| !ids.is_empty()) {
+            let mut tokenizer: Value =
+                serde_json::from_slice(&fs::read(folder.join("tokenizer.json")).unwrap()).unwrap();
+            renumber(&mut tokenizer, ids);
+            write("tokenizer.json", &tokenizer);
+        }
         let tensors = unfolded(&self.value["tensors"]);
         write_hole(&folder.join("model.safetensors"), &tensors);
         let mut count = elements(&tensors);
@@ -132,6 +138,20 @@ impl Published {
             }
         }
         all
+    }
+}
+
+/// Tokens of a tiny checkpoint's tokenizer by the ids that they have in the published one, wherever they stand.
+fn renumber(value: &mut Value, ids: &Map<String, Value>) {
+    match value {
+        Value::Number(number) => {
+            if let Some(id) = ids.get(&number.to_string()) {
+                *value = id.clone();
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(|inner| renumber(inner, ids)),
+        Value::Object(map) => map.values_mut().for_each(|inner| renumber(inner, ids)),
+        _ => {}
     }
 }
 

@@ -308,8 +308,9 @@ def entries(reference):
         vision = dict(dict(model_type="clip_vision_model", image_size=224, hidden_act="quick_gelu", layer_norm_eps=1e-5, projection_dim=dim, num_channels=3),
                       **vision)
         config = dict(model_type="clip", architectures=["CLIPModel"], text_config=text, vision_config=vision, projection_dim=dim, logit_scale_init_value=2.6592)
+        # Texts end in the highest id, which is another in the tiny checkpoint's tokenizer.
         return dict(name=name, like="clip-tiny", config=config, files={"preprocessor_config.json": CLIP_IMAGES}, published=published,
-                    shapes=lambda: cls("CLIPModel", config))
+                    ids={"743": 49406, "744": 49407}, shapes=lambda: cls("CLIPModel", config))
 
     sizes = lambda width, layers, heads: dict(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers, num_attention_heads=heads)  # noqa: E731
     yield clip("clip-vit-base-patch32", "151M", sizes(512, 12, 8), dict(sizes(768, 12, 12), patch_size=32), 512)
@@ -449,7 +450,7 @@ def main():
         shapes, more = entry["shapes"](), entry.get("more", {})
         total = sum(torch.Size(shape).numel() for file in [shapes, *more.values()] for shape in file.values())
         made = dict(name=entry["name"], names=entry.get("names", f"transformers {T.__version__}"), like=entry["like"], published=entry["published"],
-                    parameters=total, config=entry["config"], files=entry["files"], tensors=folded(shapes),
+                    parameters=total, config=entry["config"], files=entry["files"], ids=entry.get("ids", {}), tensors=folded(shapes),
                     more={file: folded(found) for file, found in more.items()})
         text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
         (out / f"{entry['name']}.json").write_text(text)

@@ -1,8 +1,8 @@
 """Vectors of 600 texts by the published all-MiniLM-L6-v2, as sentence-transformers 6.2.0 computes them in f32.
 
-  sh fetch_minilm.sh && python minilm.py FOLDER OUT [--all FILE]
+  sh fetch_minilm.sh && python minilm.py [FOLDER] [OUT] [--all FILE]
 
-FOLDER is what fetch_minilm.sh made. The texts are made by a seed: from one token to twice what the model reads, in the scripts
+FOLDER is what fetch_minilm.sh made, by default where it makes it; OUT is tests/golden unless it is named. The texts are made by a seed: from one token to twice what the model reads, in the scripts
 of its vocabulary and in others, with emoji, marks, controls, code and numbers. Each goes through alone, on one thread, so that no
 padding and no batch mate is in the reference. Writes OUT/refs/all-minilm-l6-v2.json (texts, numbers of tokens) and
 OUT/refs/all-minilm-l6-v2.safetensors: whole vectors of every fifth text, of the others 64 of 384 numbers that move from text to
@@ -104,8 +104,8 @@ def texts(words):
 
 def main():
     ask = argparse.ArgumentParser()
-    ask.add_argument("folder", type=Path)
-    ask.add_argument("out", type=Path)
+    ask.add_argument("folder", type=Path, nargs="?", default=Path.home() / ".cache/omniburn/all-MiniLM-L6-v2")
+    ask.add_argument("out", type=Path, nargs="?", default=Path(__file__).resolve().parent.parent)
     ask.add_argument("--all", type=Path)
     asked = ask.parse_args()
     torch.set_num_threads(1)

@@ -1,7 +1,8 @@
 //! Rows that towers and connectors give of images, videos and audio, of models whose media stand in a sequence at positions of three
 //! axes: against the reference, and packed as alone.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 use burn::tensor::Device;
 use omniburn::record::{mel_preprocess, vision_preprocess};
@@ -9,6 +10,7 @@ use omniburn::{Dtype, Features, Input, OutputKind, Request, Role};
 use omniburn_convert::TaskChoice;
 use omniburn_media::{AudioReader, AudioSource, LogMel, PatchGrid, image_patches, log_mel, video_patches};
 use omniburn_models::batch::{Grid, MelRows, PatchRows};
+use omniburn_models::capture::{Observer, observe};
 use omniburn_models::family::{
     AudioEncoder, AudioForm, Connected, FamilyConfig, FeatureRows, ImageEncoder, TextModel, TowerOutput,
 };
@@ -17,6 +19,7 @@ use omniburn_models::towers::vision::{VisionFeatures, VisionTower};
 use serde_json::Value;
 
 use crate::direct::{decode, values};
+use crate::faults::in_a_process_of_its_own;
 use crate::support::*;
 
 const CHECKPOINTS: [&str; 3] = ["qwen25-omni-tiny", "colqwen2-tiny", "colqwen2_5-tiny"];
@@ -219,6 +222,57 @@ fn features_of_an_engine_are_the_rows_and_the_deepstack_sets_of_the_reference() 
             assert_eq!(engine.memory_in_use().1, 0);
         }
     }
+}
+
+/// Notes the names of what passes.
+#[derive(Default)]
+struct Names(Mutex<BTreeSet<String>>);
+
+impl Observer for Names {
+    fn pass(&self, name: &str, _: &[usize], _: &dyn Fn() -> Vec<f32>) -> Option<Vec<f32>> {
+        self.0.lock().unwrap().insert(name.into());
+        None
+    }
+}
+
+#[test]
+fn features_alone_run_the_encoders_and_no_layer_of_the_text_model() {
+    let body = || {
+        for name in ENGINES {
+            let checkpoint = golden().checkpoint(name);
+            let engine = builder(record(&checkpoint.folder, Dtype::F32, TaskChoice::Default)).open().unwrap();
+            let input = checkpoint.image_named("odd");
+            let run = |outputs: &[OutputKind]| {
+                let names = Arc::new(Names::default());
+                let request = Request::new(Role::None).outputs(outputs.iter().copied());
+                let inputs = std::slice::from_ref(&input);
+                let found = observe(names.clone(), || engine.embed_with(inputs, &request).unwrap().swap_remove(0));
+                (found.unwrap(), std::mem::take(&mut *names.0.lock().unwrap()))
+            };
+            let first = engine.profile().outputs[0];
+            let (alone, of_alone) = run(&[OutputKind::Features]);
+            let (beside, of_both) = run(&[OutputKind::Features, OutputKind::of_name(first).unwrap()]);
+            let layers = |names: &BTreeSet<String>| names.iter().filter(|name| name.starts_with("backbone.")).count();
+            assert!(layers(&of_alone) == 0 && layers(&of_both) > 2, "{name}: {of_alone:?} {of_both:?}");
+            assert!(of_alone.iter().any(|seen| seen.starts_with("vision.blocks.")), "{name}: {of_alone:?}");
+            // The rows are the same to the bit; the vector is their unit mean, and not that of the text model.
+            let features = alone.features.unwrap();
+            assert_eq!(Some(&features), beside.features.as_ref(), "{name}");
+            let mut mean = vec![0.0f32; features.width];
+            for row in features.rows.chunks_exact(features.width) {
+                let norm = row.iter().map(|value| value * value).sum::<f32>().sqrt();
+                mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += value / norm);
+            }
+            let norm = mean.iter().map(|value| value * value).sum::<f32>().sqrt();
+            let mean: Vec<f32> = mean.into_iter().map(|value| value / norm).collect();
+            compare(name, alone.embedding.as_slice(), &mean, 1e-6);
+            assert!(alone.multi.is_none() && alone.sparse.is_none(), "{name}");
+            assert_eq!(alone.tokens, beside.tokens, "{name}");
+            assert_ne!(alone.embedding.as_slice(), beside.embedding.as_slice(), "{name}");
+        }
+    };
+    let test = "features_alone_run_the_encoders_and_no_layer_of_the_text_model";
+    in_a_process_of_its_own("features", test, body);
 }
 
 /// An image, audio and a text in one item: the rows of both media, with zeros where the second adds nothing.

@@ -288,3 +288,39 @@ fn an_instruction_takes_the_place_of_the_question() {
     let none = ask(&Request::new(Role::None).instruction(""));
     assert!(none.tokens < plain.tokens && none.embedding != plain.embedding);
 }
+
+/// The published processor puts the audio of a video between its frames only where it is told to, and so no checkpoint may tell us.
+#[test]
+fn audio_between_the_frames_of_a_video_is_refused_by_the_field_that_asks_for_it() {
+    let checkpoint = golden().checkpoint(NAME);
+    let refusal = |change: &dyn Fn(&Path)| {
+        let error = converted(&changed(&checkpoint, change)).unwrap_err().to_string();
+        assert!(error.contains("use_audio_in_video") && error.contains("false"), "{error}");
+        error
+    };
+    let write = |folder: &Path, file: &str, value: Value| std::fs::write(folder.join(file), value.to_string()).unwrap();
+    let config = refusal(&|folder: &Path| {
+        edit(&folder.join("config.json"), |config| config["use_audio_in_video"] = true.into());
+    });
+    assert!(config.contains("config.json"), "{config}");
+    let flat = refusal(&|folder: &Path| {
+        edit(&folder.join("preprocessor_config.json"), |file| file["use_audio_in_video"] = true.into());
+    });
+    assert!(flat.contains("preprocessor_config.json") && flat.contains("another part"), "{flat}");
+    let nested = refusal(&|folder: &Path| {
+        write(folder, "processor_config.json", json!({"videos_kwargs": {"use_audio_in_video": true}}));
+    });
+    assert!(nested.contains("videos_kwargs.use_audio_in_video"), "{nested}");
+    refusal(&|folder: &Path| {
+        write(folder, "video_preprocessor_config.json", json!({"videos": {"use_audio_in_video": "yes"}}));
+    });
+    let unknown = changed(&checkpoint, |folder| {
+        write(folder, "sentence_bert_config.json", json!({"processing_kwargs": {"use_audio_in_video": true}}));
+    });
+    let error = converted(&unknown).unwrap_err().to_string();
+    assert!(error.contains("processing_kwargs.use_audio_in_video"), "{error}");
+    let off = changed(&checkpoint, |folder| {
+        write(folder, "processor_config.json", json!({"videos_kwargs": {"use_audio_in_video": false}}));
+    });
+    converted(&off).unwrap();
+}

@@ -36,6 +36,8 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("resampled", &["tests/golden/media"]),
     ("tiffs", &["tests/golden/media"]),
     ("streams", &["tests/golden/media"]),
+    // Without the reference set's model the two of jina-embeddings-v5-omni stay as they are.
+    ("fullsize", &["tests/golden"]),
 ];
 
 /// What is wrong with one golden file.

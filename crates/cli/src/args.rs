@@ -87,7 +87,7 @@ pub enum Command {
     Calibrate(CalibrateArgs),
     /// Embed again what a journal says, and compare to the bit
     Replay(ReplayArgs),
-    /// What a record or a Hugging Face folder holds, and the memory it needs
+    /// What a record, a Hugging Face folder or a GGUF file holds, and the memory a record needs
     Inspect(InspectArgs),
     /// Families and tasks supported, and records found
     Models(ModelsArgs),
@@ -180,7 +180,8 @@ pub struct ConvertArgs {
 Files that a record needs, and no others, go into the Hugging Face cache, which other programs share: what is there already \
 is not fetched again, what was broken off goes on from there, and SHA-256 is compared where the hub gives one. The record \
 lies in the user's data folder; --model ORG/NAME names it, and `omniburn models` lists it. Run again, it looks for a newer \
-commit. The licence that the checkpoint's card states is printed.
+commit. The licence that the checkpoint's card states is printed. --file fetches one GGUF file of a model and nothing else; a \
+file of an architecture that is not converted is refused by what it begins with, before the rest comes.
 
 A model that is private or gated needs a token: --token-file, else HF_TOKEN, HF_TOKEN_PATH or the token that the hub's own \
 tools keep. A server named with --endpoint gets no token but that of --token-file. HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, \
@@ -191,6 +192,7 @@ not converted, 130 interrupted.",
     after_help = "Examples:
   omniburn pull sentence-transformers/all-MiniLM-L6-v2
   omniburn pull intfloat/multilingual-e5-small --dtype f32 && omniburn embed --model intfloat/multilingual-e5-small \"a text\"
+  omniburn pull org/name-GGUF --file name-Q8_0.gguf --dtype affine8
   omniburn pull org/gated-model --token-file token.txt
   omniburn pull org/name --revision v1.1 --endpoint https://mirror.example"
 )]
@@ -198,6 +200,9 @@ pub struct PullArgs {
     /// The model on the hub
     #[arg(value_name = "ORG/NAME")]
     pub name: String,
+    /// A GGUF file of the model, in place of its folder
+    #[arg(long, value_name = "NAME.gguf")]
+    pub file: Option<String>,
     /// Branch, tag or commit
     #[arg(long, value_name = "REV", default_value = "main")]
     pub revision: String,
@@ -465,18 +470,21 @@ pub struct ReplayArgs {
 /// `omniburn inspect`.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "What a record or a Hugging Face folder holds.
+    long_about = "What a record, a Hugging Face folder or a GGUF file holds.
 
 Of a record: configuration, tasks, modalities, parameters and bytes by module, digest, and the memory that its longest \
-text and largest image need. Of a Hugging Face folder: what `omniburn convert --check --task all` finds.",
+text and largest image need. Of a Hugging Face folder: what `omniburn convert --check --task all` finds. Of a GGUF file: \
+architecture, parameters and types of its tensors, then what `omniburn convert --check` finds, or why it refuses the file \
+(exit code 3).",
     after_help = "Examples:
   omniburn inspect records/small
   omniburn inspect records/small --verify
   omniburn inspect records/small --budget 512MiB --json
-  omniburn inspect checkpoints/jina-embeddings-v5-omni-small"
+  omniburn inspect checkpoints/jina-embeddings-v5-omni-small
+  omniburn inspect bge-m3-Q8_0.gguf"
 )]
 pub struct InspectArgs {
-    /// Record folder, checkpoint folder, or ORG/NAME found in the Hugging Face cache
+    /// Record folder, checkpoint folder, GGUF file, or ORG/NAME found in the Hugging Face cache
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
     /// Read every byte of a record against its digests; exit code 3 at the first difference

@@ -1295,6 +1295,7 @@ fn features_are_rows_and_deepstack_sets_on_the_line_of_an_image() {
     for args in [
         &["embed", "--output", "features", "--segments", "--image", image][..],
         &["embed", "--output", "features", "--format", "npy", "--out", "x.npy", "--image", image],
+        &["embed", "--output", "features", "--journal", "j.jsonl", "--image", image],
         &["compare", "--output", "features", "a", "b"],
     ] {
         let run = verb(&folder, args[0], &args[1..]);

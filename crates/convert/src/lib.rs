@@ -89,6 +89,7 @@ mod tokenizer_tokens;
 mod weights;
 
 pub use error::ConvertError;
+pub use gguf::{GgufSummary, GgufType, gguf_summary, is_gguf};
 pub use options::{ConvertOptions, KeepRule, Progress};
 pub use recipes::Layout;
 pub use report::ConvertReport;

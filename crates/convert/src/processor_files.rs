@@ -41,6 +41,34 @@ pub(crate) struct ProcessorFiles {
     pub notes: Vec<String>,
 }
 
+/// The field by which a processor puts the audio of a video between its frames.
+pub(crate) const INTERLEAVED: &str = "use_audio_in_video";
+/// What stands in its place, where it is refused.
+pub(crate) const NOT_INTERLEAVED: &str =
+    "false: the audio of a video is not put between its frames; given as another part it stands beside them";
+
+/// Refuses a file that puts the audio of videos between their frames, in whatever section it says so.
+///
+/// # Source
+/// transformers 5.23.0, `processing_qwen2_5_omni.py`: `use_audio_in_video` of `videos_kwargs`, off by default.
+fn refuse_interleaved(path: &Path, value: Option<&Value>) -> Result<(), ConvertError> {
+    fn look(value: &Value, at: &str, faults: &Faults) {
+        for (name, inner) in value.as_object().into_iter().flatten() {
+            let field = format!("{at}{name}");
+            if name == INTERLEAVED && !matches!(inner, Value::Null | Value::Bool(false)) {
+                faults.add(field, shown(Some(inner)), NOT_INTERLEAVED);
+            } else {
+                look(inner, &format!("{field}."), faults);
+            }
+        }
+    }
+    let faults = Faults::of(path);
+    if let Some(value) = value {
+        look(value, "", &faults);
+    }
+    Ok(faults.check()?)
+}
+
 /// One medium's settings: a file, or a section of the file that nests them.
 struct Section<'a> {
     path: &'a Path,
@@ -107,6 +135,7 @@ impl ProcessorFiles {
         for (path, value) in paths.iter().zip(&mut values) {
             *value = read_json_if_there::<Map<String, Value>>(path)?.map(Value::Object);
             files.read.extend(value.is_some().then(|| path.clone()));
+            refuse_interleaved(path, value.as_ref())?;
         }
         let [processor, image, video] = &values;
         let nested = |names: &[(&str, &'static str)]| -> Result<Option<Section<'_>>, ConvertError> {

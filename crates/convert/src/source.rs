@@ -512,13 +512,20 @@ fn open_shards(folder: &Path, index: &Path) -> Result<Opened, ConvertError> {
 
 /// What a checkpoint is called: its folder's name, or `ORG/NAME` for a snapshot in the Hugging Face cache.
 pub(crate) fn checkpoint_name(folder: &Path) -> String {
-    let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+    // A file of such a snapshot is a link to one that is called by its digest.
+    let at = if folder.is_file() { folder.parent().unwrap_or(folder) } else { folder };
+    let absolute = at.canonicalize().unwrap_or_else(|_| at.to_path_buf());
     let name_of = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
     let snapshots = absolute.parent().filter(|p| name_of(p).as_deref() == Some("snapshots"));
     if let Some(cached) = snapshots.and_then(Path::parent).and_then(name_of)
         && let Some(name) = cached.strip_prefix("models--")
     {
-        return name.replace("--", "/");
+        let inside = if folder.is_file() { name_of(folder) } else { None };
+        let model = name.replace("--", "/");
+        return inside.map_or(model.clone(), |file| format!("{model}/{file}"));
+    }
+    if folder.is_file() {
+        return name_of(folder).unwrap_or_else(|| "checkpoint".into());
     }
     name_of(&absolute).unwrap_or_else(|| "checkpoint".into())
 }

@@ -195,6 +195,8 @@ fn read(folder: &CheckpointFolder<'_>) -> Qwen25OmniConfig {
         Some(value) => Fields::new("thinker_config.", Some(value), folder.faults),
         None => folder.config,
     };
+    // The audio of a video is no part of it: processors put it between the frames only where they are told to.
+    [folder.config, thinker].iter().for_each(|fields| fields.only_flag("use_audio_in_video", false));
     let folder = &CheckpointFolder { config: thinker, ..*folder };
     let (text, axes) = read_text(folder, [16, 24, 24], !nemotron);
     let positions = folder.inner("text_config", "text_config.").size("max_position_embeddings").unwrap_or(0);

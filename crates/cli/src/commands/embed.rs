@@ -118,6 +118,13 @@ pub fn run(args: &EmbedArgs, typed: Vec<TypedInput>) -> Outcome {
             "--segments writes vectors: features of all segments stand on the line of their input",
         ));
     }
+    if journal.is_some()
+        && wanted == [OutputKind::Features]
+        && engine.profile().outputs != [OutputKind::Features.name()]
+    {
+        let way = "--output dense,features gives both";
+        return Err(Failure::usage(format!("--journal notes vectors, and --output features computes none: {way}")));
+    }
     request = request.outputs(wanted);
     if let Some(instruction) = &args.instruction {
         request = request.instruction(instruction);

@@ -1,11 +1,12 @@
 //! `omniburn inspect`: what a record or a checkpoint holds, and what it needs.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use omniburn::kernels::Isa;
 use omniburn::record::{LargestInput, PairForm, RecordHeader, copied_weights, default_dtype, is_scale, largest_inputs};
 use omniburn::{DEFAULT_BUDGET_BYTES, Dtype, Modality, RecordFolder};
-use omniburn_convert::{ConvertOptions, TaskChoice, convert};
+use omniburn_convert::{ConvertOptions, ConvertReport, GgufSummary, TaskChoice, convert, gguf_summary, is_gguf};
 use serde::Serialize;
 
 use super::{checkpoint_folder, is_checkpoint, kernels, mebibytes, table};
@@ -78,6 +79,9 @@ struct Copies {
 /// A usage failure where nothing is at the path, a refusal of what is there.
 pub fn run(args: &InspectArgs) -> Outcome {
     let path = checkpoint_folder(&args.path)?;
+    if path.is_file() && is_gguf(&path) {
+        return gguf(args, &path);
+    }
     if !is_checkpoint(&path) {
         if path.is_dir() && !path.join("model.json").is_file() {
             let message = "neither a record (no model.json) nor a checkpoint (no config.json)";
@@ -85,10 +89,7 @@ pub fn run(args: &InspectArgs) -> Outcome {
         }
         return record(args, &RecordFolder::open(&path)?);
     }
-    if args.verify {
-        let message = "a checkpoint has no digests: --verify is for a record; convert reads and checks every value";
-        return Err(Failure::usage(format!("{}: {message}", path.display())));
-    }
+    refuse_verify(args, &path)?;
     let mut options = ConvertOptions::new(path, "");
     options.tasks = TaskChoice::All;
     options.check = true;
@@ -98,6 +99,44 @@ pub fn run(args: &InspectArgs) -> Outcome {
     } else {
         write_stdout(format!("{report}\n").as_bytes())?;
     }
+    Ok(DONE)
+}
+
+fn refuse_verify(args: &InspectArgs, path: &Path) -> Result<(), Failure> {
+    if !args.verify {
+        return Ok(());
+    }
+    let message = "a checkpoint has no digests: --verify is for a record; convert reads and checks every value";
+    Err(Failure::usage(format!("{}: {message}", path.display())))
+}
+
+/// A GGUF file, and what a conversion would make of it.
+#[derive(Serialize)]
+struct GgufView<'a> {
+    kind: &'static str,
+    #[serde(flatten)]
+    summary: &'a GgufSummary,
+    /// What `convert --check` finds; absent where it refuses the file.
+    convert: Option<&'a ConvertReport>,
+    /// Why it does.
+    refused: Option<String>,
+}
+
+/// Inspects a GGUF file: what its header says comes out also where a conversion refuses it.
+fn gguf(args: &InspectArgs, path: &Path) -> Outcome {
+    refuse_verify(args, path)?;
+    let summary = gguf_summary(path)?;
+    let mut options = ConvertOptions::new(path, "");
+    options.check = true;
+    let report = convert(&options);
+    if args.json {
+        let (convert, refused) = (report.as_ref().ok(), report.as_ref().err().map(ToString::to_string));
+        json_line(&GgufView { kind: "gguf", summary: &summary, convert, refused })?;
+    } else {
+        let found = report.as_ref().map(|report| format!("\n{report}\n")).unwrap_or_default();
+        write_stdout(format!("{summary}\n{found}").as_bytes())?;
+    }
+    report?;
     Ok(DONE)
 }
 

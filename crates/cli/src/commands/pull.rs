@@ -24,6 +24,9 @@ use crate::progress::{bytes_bar, transfer_bar};
 struct Origin {
     repo: String,
     commit: String,
+    /// The GGUF file, where the record was not made from the folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
     dtype: String,
     task: Option<String>,
     tool: String,
@@ -61,6 +64,7 @@ pub fn run(args: &PullArgs) -> Outcome {
 
     let mut options = HubOptions::new(&args.name, &cache);
     options.revision.clone_from(&args.revision);
+    options.file.clone_from(&args.file);
     options.endpoint = match (&args.endpoint, var("HF_ENDPOINT")) {
         (Some(endpoint), _) => endpoint.clone(),
         (None, Some(endpoint)) => endpoint.to_string_lossy().into_owned(),
@@ -87,6 +91,7 @@ pub fn run(args: &PullArgs) -> Outcome {
     let origin = Origin {
         repo: args.name.clone(),
         commit: pulled.commit.clone(),
+        file: args.file.clone(),
         dtype: args.dtype.to_string(),
         task: args.task.clone(),
         tool: concat!("omniburn ", env!("CARGO_PKG_VERSION")).into(),
@@ -160,10 +165,14 @@ fn summary(args: &PullArgs, pulled: &Pulled, out: &Path) -> String {
         0 => "all of them in the cache before".into(),
         bytes => format!("{} fetched", mebibytes(bytes)),
     };
-    let (files, bytes) = (pulled.files, mebibytes(pulled.bytes));
+    let bytes = mebibytes(pulled.bytes);
+    let files = match &args.file {
+        Some(file) => file.clone(),
+        None => format!("{} files", pulled.files),
+    };
     let licence = pulled.licence.as_deref().unwrap_or("not stated by its card; see its page");
     format!(
-        "checkpoint {} at {}\n  {files} files, {bytes}, {fetched}\n  licence: {licence}\nrecord {}\n  omniburn embed --model {} \"a text\"\n",
+        "checkpoint {} at {}\n  {files}, {bytes}, {fetched}\n  licence: {licence}\nrecord {}\n  omniburn embed --model {} \"a text\"\n",
         args.name,
         pulled.commit,
         out.display(),
@@ -259,6 +268,7 @@ mod tests {
         let args = |endpoint: Option<&str>, file: Option<&str>| PullArgs {
             name: "org/name".into(),
             revision: "main".into(),
+            file: None,
             endpoint: endpoint.map(String::from),
             token_file: file.map(|name| folder.path().join(name)),
             dtype: omniburn::Dtype::Bf16,

@@ -458,3 +458,181 @@ fn what_was_typed_wrong_and_what_is_not_there_end_with_their_codes() {
     assert_eq!(run.code, 3, "{}", run.stderr);
     assert!(run.stderr.contains("unheard_of") && run.stderr.contains("weights were not fetched"), "{}", run.stderr);
 }
+
+const PACKED: &str = "qwen3-q8.gguf";
+
+fn packed() -> Vec<u8> {
+    fs::read(golden().join("gguf").join(PACKED)).unwrap()
+}
+
+/// A GGUF file with one key, and nothing behind it.
+fn bare_gguf(architecture: &str) -> Vec<u8> {
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3u32.to_le_bytes());
+    bytes.extend([0u64, 1].map(u64::to_le_bytes).concat());
+    for text in ["general.architecture", architecture] {
+        bytes.extend((text.len() as u64).to_le_bytes());
+        bytes.extend(text.as_bytes());
+        if text != architecture {
+            bytes.extend(8u32.to_le_bytes());
+        }
+    }
+    bytes.resize(300_000, 0);
+    bytes
+}
+
+/// A model that is kept as GGUF alone.
+fn packed_hub() -> Arc<Hub> {
+    let mut files = BTreeMap::from([(PACKED.to_string(), packed()), ("sub/other.gguf".into(), bare_gguf("t5"))]);
+    files.insert("big-00001-of-00002.gguf".into(), packed());
+    files.insert("README.md".into(), vec![7; 10]);
+    Hub::start(files)
+}
+
+#[test]
+fn a_gguf_file_is_fetched_by_its_name_and_nothing_beside_it() {
+    let (hub, cache) = (packed_hub(), cache());
+    let mut options = options(&hub, &cache);
+    options.file = Some(PACKED.into());
+    let pulled = pull(&options).unwrap();
+    let snapshot = cache.path().join("models--org--name").join("snapshots").join(COMMIT);
+    assert_eq!((&pulled.folder, pulled.files), (&snapshot.join(PACKED), 1));
+    assert_eq!((fs::read(&pulled.folder).unwrap(), pulled.bytes), (packed(), packed().len() as u64));
+    assert_eq!(files_of(&snapshot).len(), 1);
+    assert_eq!(fs::read_link(&pulled.folder).unwrap(), Path::new("../../blobs").join(sha256(&packed())));
+    // Again, and offline: nothing is fetched.
+    hub.forget();
+    assert_eq!(pull(&options).unwrap().fetched, 0);
+    assert_eq!(hub.requests().len(), 1);
+    options.offline = true;
+    assert_eq!(pull(&options).unwrap().folder, pulled.folder);
+    options.file = Some("sub/other.gguf".into());
+    let error = pull(&options).unwrap_err();
+    assert!(matches!(&error, HubError::Offline { missing, .. } if missing.contains("sub/other.gguf")), "{error}");
+}
+
+#[test]
+fn gguf_files_that_are_not_there_or_not_converted_are_refused_before_they_come() {
+    let (hub, cache) = (packed_hub(), cache());
+    let mut options = options(&hub, &cache);
+    let mut refusal = |file: Option<&str>| {
+        options.file = file.map(String::from);
+        let error = pull(&options).unwrap_err();
+        (error.to_string(), error.exit_code(), error)
+    };
+    let (text, code, error) = refusal(Some("none.gguf"));
+    assert!(matches!(error, HubError::NoFile { .. }) && code == 2 && text.contains(PACKED), "{text}");
+    let (text, code, error) = refusal(Some("sub/other.gguf"));
+    assert!(matches!(error, HubError::Refused { .. }) && code == 3, "{text}");
+    assert!(text.contains("general.architecture is \"t5\", expected one of \"bert\""), "{text}");
+    let (text, code, _) = refusal(Some("big-00001-of-00002.gguf"));
+    assert!(code == 3 && text.contains("llama-gguf-split --merge"), "{text}");
+    for name in ["model.safetensors", "../x.gguf", "/x.gguf", ".gguf", ""] {
+        let (text, code, error) = refusal(Some(name));
+        assert!(matches!(error, HubError::Name { what: "file", .. }) && code == 2, "{text}");
+    }
+    // Without --file such a model has nothing to convert, and the message says what would do.
+    let (text, code, error) = refusal(None);
+    assert!(
+        matches!(error, HubError::Weights { .. }) && code == 3 && text.contains("--file names a GGUF file"),
+        "{text}"
+    );
+    let blobs = cache.path().join("models--org--name").join("blobs");
+    assert_eq!(fs::read_dir(blobs).map_or(0, Iterator::count), 0);
+}
+
+#[test]
+fn a_gguf_file_that_was_altered_on_its_way_is_thrown_away() {
+    let (hub, cache) = (packed_hub(), cache());
+    let mut wrong = packed();
+    let last = wrong.len() - 1;
+    wrong[last] ^= 1;
+    hub.mishaps.lock().unwrap().altered.insert(PACKED.into(), wrong);
+    let mut options = options(&hub, &cache);
+    options.file = Some(PACKED.into());
+    let error = pull(&options).unwrap_err();
+    assert!(matches!(&error, HubError::Digest { file, .. } if file == PACKED), "{error}");
+    // What is no GGUF file at all is refused by its first bytes.
+    hub.mishaps.lock().unwrap().altered.insert(PACKED.into(), vec![b'<'; packed().len()]);
+    let error = pull(&options).unwrap_err();
+    assert!(error.to_string().contains("does not begin with `GGUF`"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_gguf_file_becomes_a_record_that_is_used_by_the_model_s_name() {
+    let (hub, folder) = (packed_hub(), cache());
+    let first = run(program(&folder, &hub).args(["pull", REPO, "--file", PACKED, "--dtype", "f32"]));
+    assert_eq!((first.code, first.stderr.as_str()), (0, ""), "{}", first.stdout);
+    for said in ["org/name/qwen3-q8.gguf is known as", COMMIT, "qwen3-q8.gguf, ", "omniburn embed --model org/name"] {
+        assert!(first.stdout.contains(said), "{said}: {}", first.stdout);
+    }
+    let source = golden().join("gguf").join(PACKED);
+    let converted = folder.path().join("converted");
+    let convert = run(program(&folder, &hub).arg("convert").arg(source).arg(&converted).args(["--dtype", "f32"]));
+    assert_eq!(convert.code, 0, "{}", convert.stderr);
+    let embed = |model: &str| {
+        let run = run(program(&folder, &hub).args(["embed", "--model", model, "a red bicycle"]));
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        values(&run.lines()[0])
+    };
+    assert_eq!(embed(REPO), embed("converted"));
+    let line = |args: &[&str]| -> Value {
+        let run = run(program(&folder, &hub).args(["pull", REPO, "--json"]).args(args));
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+        serde_json::from_str(&run.stdout).unwrap()
+    };
+    assert_eq!(line(&["--file", PACKED, "--dtype", "f32"])["converted"], json!(false));
+    assert_eq!(line(&["--file", PACKED, "--dtype", "affine8", "--offline"])["converted"], json!(true));
+    let refused = run(program(&folder, &hub).args(["pull", REPO, "--file", "sub/other.gguf"]));
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    assert!(refused.stderr.contains("\"t5\""), "{}", refused.stderr);
+}
+
+#[test]
+fn a_gguf_file_is_inspected_by_its_header_and_what_a_conversion_would_make_of_it() {
+    let folder = cache();
+    let at = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let inspect = |path: &Path, args: &[&str]| run(omniburn().arg("inspect").arg(path).args(args));
+    let whole = inspect(&golden().join("gguf").join(PACKED), &[]);
+    assert_eq!((whole.code, whole.stderr.as_str()), (0, ""));
+    for said in ["GGUF, version 3", "architecture qwen3", "Q8_0", "F32", "tensors", "checked: names and shapes fit"] {
+        assert!(whole.stdout.contains(said), "{said}: {}", whole.stdout);
+    }
+    let json = inspect(&golden().join("gguf").join(PACKED), &["--json"]);
+    let json: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(
+        (&json["kind"], &json["architecture"], &json["refused"]),
+        (&json!("gguf"), &json!("qwen3"), &Value::Null)
+    );
+    let of_types = |key: &str| json["types"].as_array().unwrap().iter().map(|t| t[key].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(
+        (json["tensors"].as_u64(), json["parameters"].as_u64()),
+        (Some(of_types("tensors")), Some(of_types("parameters")))
+    );
+    assert_eq!(json["convert"]["family"], json!("qwen3"));
+    assert_eq!(json["bytes"].as_u64(), Some(packed().len() as u64));
+
+    // What is cut is refused at every length, and nothing is said of it.
+    for length in [0, 3, 20, 200, packed().len() / 2, packed().len() - 1] {
+        let cut = inspect(&at("cut.gguf", &packed()[..length]), &[]);
+        assert_eq!((cut.code, cut.stdout.as_str()), (3, ""), "{length}");
+        assert!(cut.stderr.contains("cut.gguf"), "{length}: {}", cut.stderr);
+    }
+    // Another architecture is shown, and refused by its name.
+    let other = at("other.gguf", &bare_gguf("t5")[..66]);
+    let shown = inspect(&other, &[]);
+    assert_eq!(shown.code, 3, "{}", shown.stderr);
+    assert!(
+        shown.stdout.contains("architecture t5") && shown.stderr.contains("general.architecture"),
+        "{}",
+        shown.stderr
+    );
+    let json: Value = serde_json::from_str(&inspect(&other, &["--json"]).stdout).unwrap();
+    assert!(json["convert"].is_null() && json["refused"].as_str().unwrap().contains("\"t5\""), "{json}");
+    assert_eq!(inspect(&golden().join("gguf").join(PACKED), &["--verify"]).code, 2);
+}

@@ -10,6 +10,8 @@ use omniburn_models::family::CheckpointRules;
 use omniburn_models::registry;
 use serde_json::{Map, Value, json};
 
+#[cfg(feature = "hub")]
+use super::reader::value_at_start;
 use super::reader::{GgufFile, Meta};
 use super::tokenizer;
 use crate::error::ConvertError;
@@ -93,17 +95,44 @@ pub(crate) fn open(path: &Path) -> Result<(&'static CheckpointRules, Value, Sour
     Ok((rules, config, source, Gguf { tokenizer, head, notes }))
 }
 
-fn architecture(file: &GgufFile) -> Option<&str> {
+pub(super) fn architecture(file: &GgufFile) -> Option<&str> {
     match file.metadata.get(ARCHITECTURE)? {
         Meta::Text(text) => Some(text),
         _ => None,
     }
 }
 
+/// Every family's rules that take GGUF files.
+fn of_format() -> impl Iterator<Item = (&'static CheckpointRules, &'static GgufRules)> {
+    registry::rules().into_iter().flat_map(|rules| rules.steps.gguf.iter().map(move |own| (rules, own)))
+}
+
+/// The architectures that are converted, in words.
+fn known_architectures() -> String {
+    let names: Vec<String> =
+        of_format().flat_map(|(_, own)| own.architectures).map(|name| format!("\"{name}\"")).collect();
+    format!("one of {}", names.join(", "))
+}
+
+/// Why a file that begins with these bytes would not be converted, where its architecture tells.
+///
+/// # Errors
+/// The refusal in words. Bytes that end before the architecture are no reason.
+#[cfg(feature = "hub")]
+pub(crate) fn check_start(bytes: &[u8]) -> Result<(), String> {
+    if bytes.len() >= 4 && !bytes.starts_with(b"GGUF") {
+        return Err("not a GGUF file: it does not begin with `GGUF`".into());
+    }
+    let Some(found) = value_at_start(bytes, ARCHITECTURE) else { return Ok(()) };
+    let known = |name: &String| of_format().any(|(_, own)| own.architectures.contains(&name.as_str()));
+    match &found {
+        Meta::Text(name) if known(name) => Ok(()),
+        found => Err(format!("{ARCHITECTURE} is {found}, expected {}", known_architectures())),
+    }
+}
+
 /// The rules for a file's architecture, its family's and those of the format.
 fn rules_of(file: &GgufFile, faults: &Faults) -> Result<(&'static CheckpointRules, &'static GgufRules), ConvertError> {
-    let of_format =
-        || registry::rules().into_iter().flat_map(|rules| rules.steps.gguf.iter().map(move |own| (rules, own)));
     let found = |key: &str| file.metadata.get(key).map_or_else(|| "nothing".into(), ToString::to_string);
     if file.metadata.get("general.type").is_some_and(|kind| *kind != Meta::Text("model".into())) {
         faults.add("general.type", found("general.type"), "\"model\"");
@@ -113,9 +142,7 @@ fn rules_of(file: &GgufFile, faults: &Faults) -> Result<(&'static CheckpointRule
     }
     let known = architecture(file).and_then(|name| of_format().find(|(_, own)| own.architectures.contains(&name)));
     if known.is_none() {
-        let names: Vec<String> =
-            of_format().flat_map(|(_, own)| own.architectures).map(|name| format!("\"{name}\"")).collect();
-        faults.add(ARCHITECTURE, found(ARCHITECTURE), format!("one of {}", names.join(", ")));
+        faults.add(ARCHITECTURE, found(ARCHITECTURE), known_architectures());
     }
     faults.check()?;
     known.ok_or_else(|| faults.refusal().into())

@@ -5,6 +5,7 @@
 //! | `reader` | the header, checked against the file's length; tensors read one at a time |
 //! | `blocks` | packed types widened to f32 |
 //! | `tokenizer` | `tokenizer.ggml.*` to a `tokenizer.json` |
+//! | `summary` | what the header says, for people |
 //! | `checkpoint` | architecture, sizes and names by the rules of a family |
 //!
 //! The reader is our own: sizes of a header are checked against the file's length before anything is allocated, and the crate
@@ -13,6 +14,11 @@
 mod blocks;
 mod checkpoint;
 pub(crate) mod reader;
+mod summary;
 mod tokenizer;
 
+#[cfg(feature = "hub")]
+pub(crate) use checkpoint::check_start;
 pub(crate) use checkpoint::{Gguf, open};
+pub use reader::is_gguf;
+pub use summary::{GgufSummary, GgufType, gguf_summary};

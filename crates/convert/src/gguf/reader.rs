@@ -100,12 +100,16 @@ pub(crate) struct GgufFile {
     path: PathBuf,
     file: File,
     data_start: u64,
+    /// Version of the format.
+    pub version: u32,
+    /// Bytes of the file.
+    pub bytes: u64,
     pub metadata: BTreeMap<String, Meta>,
     pub tensors: BTreeMap<String, StoredTensor>,
 }
 
-/// Whether a file is one of these, by its name or its first bytes.
-pub(crate) fn is_gguf(path: &Path) -> bool {
+/// Whether a file is a GGUF file, by its name or its first bytes.
+pub fn is_gguf(path: &Path) -> bool {
     let mut magic = [0; 4];
     if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf")) {
         return true;
@@ -113,14 +117,33 @@ pub(crate) fn is_gguf(path: &Path) -> bool {
     File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == MAGIC
 }
 
+/// The value of a key among the first bytes of a file; `None` where they end before it or are no GGUF file's.
+#[cfg(feature = "hub")]
+pub(crate) fn value_at_start(bytes: &[u8], key: &str) -> Option<Meta> {
+    let mut header = Header { path: Path::new(""), reader: bytes, left: bytes.len() as u64 };
+    if header.array::<4>("").ok()? != MAGIC || ![2, 3].contains(&header.u32("").ok()?) {
+        return None;
+    }
+    let _tensors = header.u64("").ok()?;
+    for _ in 0..header.u64("").ok()? {
+        let found = header.text("").ok()?;
+        let kind = header.u32("").ok()?;
+        let value = header.value(kind, &found).ok()?;
+        if found == key {
+            return Some(value);
+        }
+    }
+    None
+}
+
 /// Reads what the file still holds, and knows how much that is.
-struct Header<'a> {
+struct Header<'a, R> {
     path: &'a Path,
-    reader: BufReader<&'a File>,
+    reader: R,
     left: u64,
 }
 
-impl Header<'_> {
+impl<R: Read> Header<'_, R> {
     fn corrupt(&self, tensor: Option<&str>, reason: impl Into<String>) -> ConvertError {
         ConvertError::Corrupt {
             path: self.path.to_path_buf(),
@@ -248,7 +271,8 @@ impl GgufFile {
         if header.array::<4>("the first bytes")? != MAGIC {
             return Err(header.corrupt(None, "not a GGUF file: it does not begin with `GGUF`"));
         }
-        match header.u32("the version")? {
+        let version = header.u32("the version")?;
+        match version {
             2 | 3 => {}
             1 => return Err(header.corrupt(None, "version 1 of the format, of 2023: 2 and 3 are read")),
             big if (1..=3).contains(&big.swap_bytes()) => {
@@ -287,7 +311,7 @@ impl GgufFile {
         let data_start = (length - header.left).next_multiple_of(alignment);
         let data = length.saturating_sub(data_start);
         check_places(&found, alignment, data).map_err(|(name, reason)| header.corrupt(name.as_deref(), reason))?;
-        Ok(Self { path: path.to_path_buf(), file, data_start, metadata, tensors: found })
+        Ok(Self { path: path.to_path_buf(), file, data_start, version, bytes: length, metadata, tensors: found })
     }
 
     /// The file.
@@ -356,7 +380,7 @@ impl GgufFile {
     }
 }
 
-impl Header<'_> {
+impl<R: Read> Header<'_, R> {
     fn tensor(&mut self) -> Result<(String, StoredTensor), ConvertError> {
         let name = self.text("a tensor's name")?;
         let axes = self.u32(&name)?;

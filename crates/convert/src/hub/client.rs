@@ -159,6 +159,19 @@ impl Client {
         })
     }
 
+    /// The first bytes of a file, `most` of them at most; the rest is not asked for.
+    ///
+    /// # Errors
+    /// As [`Client::patiently`].
+    pub fn start(&self, url: &str, most: u64) -> Result<Vec<u8>, HubError> {
+        self.patiently(url, |_| {
+            let answer = self.open(url, None, false)?;
+            let mut bytes = Vec::new();
+            answer.body.take(most).read_to_end(&mut bytes).map_err(|e| Failed::Again(e.to_string()))?;
+            Ok(bytes)
+        })
+    }
+
     /// Tries until it goes well, until the same happens every time, or until the server was asked to wait too often. An
     /// attempt says by its argument that bytes came, which begins the count anew.
     ///

@@ -107,7 +107,7 @@ pub enum HubError {
         found: String,
     },
     /// Weights in formats that are not read, and none in one that is.
-    #[error("{repo}: no model.safetensors, only {}; a pickle is never opened: ask its authors for safetensors, or convert it with transformers", .found.join(", "))]
+    #[error("{repo}: no model.safetensors, only {}; {}", .found.join(", "), other_way(.found))]
     Weights {
         /// `ORG/NAME`.
         repo: String,
@@ -123,6 +123,18 @@ pub enum HubError {
         commit: String,
         /// What is not there.
         files: Vec<String>,
+    },
+    /// The model has no such GGUF file.
+    #[error("{repo} at {commit}: no file {file}; {}", gguf_files(.others))]
+    NoFile {
+        /// `ORG/NAME`.
+        repo: String,
+        /// The commit.
+        commit: String,
+        /// What was asked for.
+        file: String,
+        /// The GGUF files that are there.
+        others: Vec<String>,
     },
     /// What the small files say is nothing that is converted; no weights were fetched.
     #[error("{repo}: {reason}; its weights were not fetched")]
@@ -171,6 +183,7 @@ impl HubError {
             HubError::Name { .. }
             | HubError::NotFound { .. }
             | HubError::Revision { .. }
+            | HubError::NoFile { .. }
             | HubError::Gated { .. }
             | HubError::Token { .. }
             | HubError::TokenInTheOpen { .. }
@@ -201,6 +214,19 @@ fn gated_way(repo: &str, endpoint: &str, with_token: bool) -> impl fmt::Display 
         format!("{page} with the account that this token belongs to, which has not done so yet or was not let in")
     } else {
         format!("{page}, make a token at {endpoint}/settings/tokens, and give it with --token-file FILE or HF_TOKEN")
+    }
+}
+
+fn gguf_files(others: &[String]) -> String {
+    if others.is_empty() { "it has no GGUF file".into() } else { format!("it has {}", others.join(", ")) }
+}
+
+/// What to do about weights in other formats.
+fn other_way(found: &[String]) -> &'static str {
+    if found.iter().any(|file| file.to_ascii_lowercase().ends_with(".gguf")) {
+        "--file names a GGUF file of it"
+    } else {
+        "a pickle is never opened: ask its authors for safetensors, or convert it with transformers"
     }
 }
 

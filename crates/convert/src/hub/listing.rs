@@ -91,6 +91,33 @@ pub(super) fn read(url: &str, text: &[u8]) -> Result<Listing, HubError> {
     Ok(Listing { commit: commit.into(), files, licence: licence(&root) })
 }
 
+impl Listing {
+    /// A file by its path inside the model.
+    pub fn file(&self, name: &str) -> Option<&Listed> {
+        self.files.iter().find(|file| file.name == name)
+    }
+
+    /// The GGUF files of the model.
+    pub fn gguf_files(&self) -> Vec<String> {
+        self.files.iter().map(|file| file.name.clone()).filter(|name| is_gguf(name)).collect()
+    }
+}
+
+/// Whether a path inside a model names a GGUF file.
+pub(super) fn is_gguf(name: &str) -> bool {
+    name.len() > 5 && name.to_ascii_lowercase().ends_with(".gguf")
+}
+
+/// Whether a GGUF file is one of several that hold a model together, as `llama-gguf-split` names them.
+pub(super) fn is_split(name: &str) -> bool {
+    let digits = |word: &str| word.len() == 5 && word.bytes().all(|b| b.is_ascii_digit());
+    let Some(stem) = name.get(..name.len().saturating_sub(5)) else { return false };
+    stem.rsplit_once("-of-").is_some_and(|(front, count)| {
+        let number = front.rsplit_once('-').map(|(_, number)| number);
+        digits(count) && number.is_some_and(digits) && count != "00001"
+    })
+}
+
 /// The licence of a model card, with the page that it lies on.
 fn licence(root: &Value) -> Option<String> {
     let card = root.get("cardData");
@@ -120,7 +147,7 @@ pub(super) fn is_hex(word: &str) -> bool {
 }
 
 /// Whether a path of the hub stays inside the folder of its model on every system.
-fn is_inside(name: &str) -> bool {
+pub(super) fn is_inside(name: &str) -> bool {
     let plain = |part: &str| !matches!(part, "" | "." | "..");
     name.len() <= 1024
         && name.split('/').all(plain)

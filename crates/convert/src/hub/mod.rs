@@ -38,14 +38,18 @@ use client::Client;
 use listing::{Listed, Listing, Needed};
 
 use crate::files::{CONFIG_FILE, MODULES_FILE};
+use crate::gguf;
 use crate::source::SINGLE_FILE;
 
 /// Files that are fetched at a time.
 const CONNECTIONS: usize = 4;
+/// Bytes of a GGUF file that are looked at before the rest is fetched: its architecture stands among the first keys.
+const GGUF_START: u64 = 64 << 10;
+
 /// A checkpoint in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pulled {
-    /// The checkpoint's folder, for [`crate::convert`].
+    /// The checkpoint's folder, or the GGUF file that was asked for; for [`crate::convert`].
     pub folder: PathBuf,
     /// Its commit.
     pub commit: String,
@@ -74,7 +78,10 @@ pub fn pull(options: &HubOptions) -> Result<Pulled, HubError> {
     let url = client.model_url();
     let listing = listing::read(&url, &client.read(&url, listing::MOST_LISTING)?)?;
     let job = Job { options, client, cache, listing, known: AtomicU64::new(0), there: AtomicI64::new(0) };
-    job.run()
+    match &options.file {
+        Some(file) => job.run_file(file),
+        None => job.run(),
+    }
 }
 
 /// Names that become parts of paths and addresses.
@@ -95,6 +102,10 @@ fn check_names(options: &HubOptions) -> Result<(), HubError> {
     if !options.revision.split('/').all(plain) {
         let expected = "a branch, a tag or a commit, such as main";
         return Err(HubError::Name { what: "revision", found: options.revision.clone(), expected });
+    }
+    if let Some(file) = options.file.as_ref().filter(|file| !listing::is_inside(file) || !listing::is_gguf(file)) {
+        let expected = "the path of a GGUF file in the model, such as bge-m3-Q8_0.gguf";
+        return Err(HubError::Name { what: "file", found: file.clone(), expected });
     }
     Ok(())
 }
@@ -129,6 +140,11 @@ impl Job<'_> {
             fetched += self.fetch(&config)?;
             needed.ask_less(config.first().map(|file| self.json(file)).transpose()?.as_ref());
         }
+        // A model that is kept as GGUF alone has neither configuration nor tokenizer beside it.
+        let packed = self.listing.gguf_files();
+        if !needed.missing.is_empty() && !needed.has_weights() && !packed.is_empty() {
+            return Err(HubError::Weights { repo, found: packed });
+        }
         if !needed.missing.is_empty() {
             return Err(HubError::Incomplete { repo, commit, files: needed.missing });
         }
@@ -154,6 +170,30 @@ impl Job<'_> {
         let bytes = files.iter().map(|file| cache::bytes_of(&folder.join(&file.name))).sum::<Result<u64, _>>()?;
         let licence = self.listing.licence.clone();
         Ok(Pulled { folder, commit, licence, files: files.len(), bytes, fetched })
+    }
+
+    /// One GGUF file, refused by what it begins with before the rest of it is fetched.
+    fn run_file(&self, name: &str) -> Result<Pulled, HubError> {
+        let (repo, commit) = (self.options.repo.clone(), self.listing.commit.clone());
+        let Some(file) = self.listing.file(name) else {
+            return Err(HubError::NoFile { repo, commit, file: name.into(), others: self.listing.gguf_files() });
+        };
+        if listing::is_split(name) {
+            let reason = format!("{name} is one of several files: `llama-gguf-split --merge` makes one of them");
+            return Err(HubError::Refused { repo, reason });
+        }
+        let path = self.cache.snapshot(&commit).join(name);
+        if !path.is_file() {
+            let start = self.client.start(&self.client.file_url(&commit, name), GGUF_START)?;
+            let reason = |reason: String| HubError::Refused { repo, reason: format!("{name}: {reason}") };
+            gguf::check_start(&start).map_err(reason)?;
+        }
+        let fetched = self.fetch(std::slice::from_ref(file))?;
+        if self.options.revision != commit {
+            self.cache.set_commit(&self.options.revision, &commit)?;
+        }
+        let (bytes, licence) = (cache::bytes_of(&path)?, self.listing.licence.clone());
+        Ok(Pulled { folder: path, commit, licence, files: 1, bytes, fetched })
     }
 
     /// A JSON file that was fetched.
@@ -210,6 +250,14 @@ fn offline(options: &HubOptions, cache: &Cache) -> Result<Pulled, HubError> {
         cache.commit_of(&options.revision).ok_or_else(|| missing(format!("revision `{}` is", options.revision)))?
     };
     let folder = cache.snapshot(&commit);
+    if let Some(name) = &options.file {
+        let path = folder.join(name);
+        if !path.is_file() {
+            return Err(missing(format!("{name} of commit {commit} is")));
+        }
+        let bytes = cache::bytes_of(&path)?;
+        return Ok(Pulled { folder: path, commit, licence: None, files: 1, bytes, fetched: 0 });
+    }
     let mut files = Vec::new();
     list(&folder, String::new(), &mut files)?;
     let listing = Listing { commit: commit.clone(), files, licence: None };

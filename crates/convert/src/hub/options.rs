@@ -24,6 +24,8 @@ pub struct HubOptions {
     pub repo: String,
     /// Branch, tag or commit.
     pub revision: String,
+    /// A GGUF file of the model, by its path there, in place of its folder.
+    pub file: Option<String>,
     /// The hub; a mirror, or a server for tests.
     pub endpoint: String,
     /// A token for models that are private or gated.
@@ -52,6 +54,7 @@ impl HubOptions {
         Self {
             repo: repo.into(),
             revision: REVISION.into(),
+            file: None,
             endpoint: ENDPOINT.into(),
             token: None,
             cache: cache.into(),

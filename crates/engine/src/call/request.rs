@@ -138,7 +138,8 @@ impl Request {
     }
 
     /// What is wanted of an item: its vector in any case, and what else the model gives of its tokens. Unless something is
-    /// asked for, what the model gives first.
+    /// asked for, what the model gives first. Where [`OutputKind::Features`] alone is wanted, towers and connectors run and
+    /// nothing behind them: the vector is then the unit mean of those rows.
     #[must_use]
     pub fn outputs(mut self, outputs: impl IntoIterator<Item = OutputKind>) -> Self {
         (self.dense, self.features, self.rows) = (false, false, RowsWanted::default());
@@ -242,8 +243,14 @@ impl Request {
     /// Whether an input has one result under both.
     pub(crate) fn same_result(&self, other: &Self) -> bool {
         let result = |r: &Self| (r.role, r.dim, r.truncation, r.frames);
-        let texts = |r: &Self| (r.rows, r.features, r.late_chunks.clone(), r.task.clone(), r.instruction.clone());
-        result(self) == result(other) && texts(self) == texts(other)
+        let texts = |r: &Self| (r.rows, r.late_chunks.clone(), r.task.clone(), r.instruction.clone());
+        let features = |r: &Self| (r.features, r.only_features());
+        result(self) == result(other) && texts(self) == texts(other) && features(self) == features(other)
+    }
+
+    /// Whether the rows that media become are all that is wanted.
+    pub(crate) fn only_features(&self) -> bool {
+        self.features && !self.dense && self.rows == RowsWanted::default()
     }
 
     /// Whether inputs of both, within one call, may be computed as one.
@@ -296,6 +303,9 @@ impl Request {
         }
         if self.features {
             pieces.add(b"features");
+            if self.only_features() {
+                pieces.add(b"alone");
+            }
         }
         pieces.finish()
     }
@@ -335,8 +345,12 @@ mod tests {
             base.clone().outputs([OutputKind::Sparse]),
             base.clone().outputs([OutputKind::Dense, OutputKind::Multi]),
             base.clone().outputs([OutputKind::Features]),
+            base.clone().outputs([OutputKind::Features, OutputKind::Dense]),
         ];
         assert!(others.iter().all(|other| key(other) != key(&base)));
+        let [alone, beside] = [key(&others[8]), key(&others[9])];
+        assert_ne!(alone, beside);
+        assert!(!others[8].same_result(&others[9]) && others[8].only_features() && !others[9].only_features());
         assert_ne!(base.key_of(input, "another"), key(&base));
         assert_eq!(key(&base.clone().priority(Priority::Interactive)), key(&base));
     }

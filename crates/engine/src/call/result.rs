@@ -14,8 +14,8 @@ use crate::embedding::Embedding;
 /// A vector with what is known of how it was made. Two are equal where all but their timings is.
 #[derive(Debug, Clone)]
 pub struct Embedded {
-    /// The vector. Of a model that gives nothing but [`OutputKind::Multi`] or [`OutputKind::Features`] it is the unit mean of those
-    /// rows, which nobody has trained: such a model is compared by its rows.
+    /// The vector. Of a model that gives nothing but [`OutputKind::Multi`] or [`OutputKind::Features`], and where features are all
+    /// that was asked for, it is the unit mean of those rows, which nobody has trained: they are compared row by row.
     pub embedding: Embedding,
     /// A weight for each token of the text that has one, where [`OutputKind::Sparse`] was asked for.
     pub sparse: Option<Sparse>,

@@ -217,17 +217,23 @@ impl Session {
         }
     }
 
-    /// What a request wants of each row; of a model that gives nothing else, their vectors in any case.
+    /// What a request wants of each row; of a model that gives nothing else, their vectors unless the pass ends before them.
     pub(crate) fn rows_of(&self, request: &Request) -> RowsWanted {
         let forms = self.header().family.spec().outputs.rows();
         let alone = forms.is_some_and(|forms| forms.alone && forms.multi.is_some());
-        RowsWanted { multi: request.rows.multi || alone, ..request.rows }
+        RowsWanted { multi: request.rows.multi || (alone && !self.stops_at_features(request)), ..request.rows }
     }
 
     /// Whether a request wants what media become; of a model that gives nothing else, in any case.
     pub(crate) fn features_of(&self, request: &Request) -> bool {
         let forms = self.header().family.spec().outputs.rows();
         request.features || forms.is_some_and(RowOutputs::only_features)
+    }
+
+    /// Whether towers and connectors do all that a request wants. Of a model that gives nothing else the pass ends there anyway.
+    pub(crate) fn stops_at_features(&self, request: &Request) -> bool {
+        let forms = self.header().family.spec().outputs.rows();
+        request.only_features() && !forms.is_some_and(RowOutputs::only_features)
     }
 
     /// The dimension of a request's vectors; `None` is the full width.

@@ -618,7 +618,9 @@ impl Media<'_> {
         let medium = &self.media[medium];
         let (session, request) = (&self.run.session, self.run.request);
         let (wanted, features) = (session.rows_of(request), session.features_of(request));
+        let alone = session.stops_at_features(request);
         let unit = MediaUnit::new(text, rows, medium.layout.clone(), device).wanting(wanted, features);
+        let unit = unit.features_alone(alone);
         self.run.unit(unit, [medium.digest])
     }
 }

@@ -549,6 +549,8 @@ pub(crate) struct MediaUnit {
     wanted: RowsWanted,
     /// Whether what the media became is given, and what that is from the first step on.
     features: (bool, Vec<FeatureRows>),
+    /// Whether nothing else is wanted: the backbone does not run.
+    features_alone: bool,
     device: Device,
     load: Load,
     pass: Option<Box<dyn Pass>>,
@@ -558,7 +560,7 @@ impl MediaUnit {
     pub(crate) fn new(text: Arc<dyn TextModel>, media: Vec<MediumRows>, layout: Layout, device: Device) -> Self {
         let load = Load::of([layout.tokens()]);
         let (wanted, features) = (RowsWanted::default(), (false, Vec::new()));
-        Self { text, media, layout, wanted, features, device, load, pass: None }
+        Self { text, media, layout, wanted, features, features_alone: false, device, load, pass: None }
     }
 
     /// The same with what is wanted of each row, and whether what the media became is given.
@@ -566,10 +568,19 @@ impl MediaUnit {
         Self { wanted, features: (features, Vec::new()), ..self }
     }
 
-    fn input(&mut self) -> Result<PassInput, ItemError> {
+    /// The same without a backbone: what the media became is all that is wanted.
+    pub(crate) fn features_alone(self, alone: bool) -> Self {
+        Self { features_alone: alone, ..self }
+    }
+
+    fn connected(&mut self) -> Result<Vec<FeatureRows>, ItemError> {
         let text = &*self.text;
-        let features = mem::take(&mut self.media).into_iter().map(|one| one.connector.features(text, one.pieces));
-        let features: Vec<FeatureRows> = features.collect::<Result<_, _>>()?;
+        mem::take(&mut self.media).into_iter().map(|one| one.connector.features(text, one.pieces)).collect()
+    }
+
+    fn input(&mut self) -> Result<PassInput, ItemError> {
+        let features = self.connected()?;
+        let text = &*self.text;
         let (mut pieces, mut media, mut start) = (Vec::new(), Vec::new(), 0);
         for section in &self.layout.sections {
             match section {
@@ -605,6 +616,12 @@ impl Steps for MediaUnit {
     }
 
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {
+        if self.features_alone {
+            let features = read_features(self.connected()?)?;
+            let values = unit_mean(&features);
+            let (chunks, weights, rows, features) = (Vec::new(), Vec::new(), Vec::new(), Some(features));
+            return Ok(Some(Pooled { chunks, values, weights, rows, features }));
+        }
         if self.pass.is_none() {
             let input = self.input()?;
             self.pass = Some(Arc::clone(&self.text).begin(input));
@@ -628,6 +645,17 @@ fn read_features(media: Vec<FeatureRows>) -> Result<Features, ItemError> {
         all.append(Features { width, rows: values(rows)?, deepstack });
     }
     Ok(all)
+}
+
+/// The mean of the rows, each of which counts alike whatever its length.
+fn unit_mean(features: &Features) -> Vec<f32> {
+    let mut sum = vec![0.0f64; features.width];
+    for row in features.rows.chunks_exact(features.width.max(1)) {
+        let norm = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value) / norm.max(f64::MIN_POSITIVE));
+    }
+    let rows = (features.rows.len() / features.width.max(1)).max(1) as f64;
+    sum.into_iter().map(|value| (value / rows) as f32).collect()
 }
 
 fn gather(tokens: &TokenTable, ids: &[u32], out: &mut Vec<f32>) -> Result<(), ItemError> {

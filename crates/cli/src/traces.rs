@@ -70,7 +70,8 @@ where
     let resource = Resource::builder().with_service_name("omniburn").with_attribute(version).build();
     let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
-    let spans = filter_fn(|about| about.is_span() && about.target().starts_with("omniburn") && SPANS.contains(&about.name()));
+    let spans =
+        filter_fn(|about| about.is_span() && about.target().starts_with("omniburn") && SPANS.contains(&about.name()));
     let layer = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer("omniburn"))
         .with_location(false)

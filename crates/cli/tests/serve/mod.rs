@@ -664,7 +664,12 @@ fn ten_times_the_calls_that_are_taken_are_refused_at_once_and_two_seconds_later_
     };
     let (accepted, refused) = (of(200), of(429));
     assert_eq!(accepted.len() + refused.len(), replies.len());
-    assert!(!accepted.is_empty() && refused.len() > accepted.len(), "{} taken, {} refused", accepted.len(), refused.len());
+    assert!(
+        !accepted.is_empty() && refused.len() > accepted.len(),
+        "{} taken, {} refused",
+        accepted.len(),
+        refused.len()
+    );
     // At once: before what is accepted is answered.
     let (median_refused, median_accepted) = (refused[refused.len() / 2], accepted[accepted.len() / 2]);
     assert!(median_refused < median_accepted, "refused after {median_refused:?}, answered after {median_accepted:?}");

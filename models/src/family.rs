@@ -342,6 +342,9 @@ pub trait TextModel: fmt::Debug + Send + Sync {
     /// What a pass begins with.
     fn first_step(&self) -> StepKind;
 
+    /// Layers of a step over so many rows at most; 1 where each layer is a step of its own.
+    fn step_layers(&self, rows: usize) -> usize;
+
     /// Positions of each row of sequences of ids, where they are not consecutive from the first on.
     fn positions(&self, _: &[Vec<u32>]) -> Option<Vec<usize>> {
         None
@@ -454,6 +457,9 @@ pub trait Pass: Send {
     /// What the next step is.
     fn next(&self) -> StepKind;
 
+    /// Layers of the next step; 1 for a step that is none.
+    fn layers(&self) -> usize;
+
     /// Runs one step; the result with the last one.
     ///
     /// # Panics
@@ -470,7 +476,7 @@ pub enum StepKind {
     Layer,
     /// Last norm and pooling.
     End,
-    /// Several layers with what is before and behind them: a small encoder in one step.
+    /// Several layers, with what is before the first and behind the last: a small encoder, in as few steps as its rows allow.
     Encoder,
 }
 

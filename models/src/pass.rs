@@ -8,8 +8,11 @@ use burn::tensor::Tensor;
 use crate::batch::{MediaRows, TokenRows};
 use crate::family::{Output, Pass, PassInput, RowsWanted, StepKind};
 
-/// Matrices of layers that run in one step, in values: six layers of 384 take 2 ms for a query.
+/// Matrices of layers that run in one step, in values, over few rows: six layers of 384 take 2 ms for a query.
 const SMALL_STEP: usize = 11 << 20;
+/// Rows up to which a step has so many layers. Over more rows it has fewer, so that a step takes as long: a pass of many rows is
+/// cut as often as it has work, and need not stay small to yield in time.
+const SMALL_ROWS: usize = 128;
 
 /// A model whose forward pass enters, runs layer after layer, and leaves with a vector a sequence.
 pub trait Layered: Send + Sync {
@@ -75,6 +78,13 @@ pub trait Layered: Send + Sync {
         None
     }
 
+    /// Layers of a step over so many rows; 1 where each layer is a step of its own.
+    fn step_layers(&self, rows: usize) -> usize {
+        let Some(values) = self.grouped() else { return 1 };
+        let most = SMALL_STEP.saturating_mul(SMALL_ROWS) / values.max(1) / rows.max(SMALL_ROWS);
+        most.min(self.layers()).max(1)
+    }
+
     /// What a pass begins with.
     fn first_step(&self) -> StepKind {
         if self.grouped().is_some() { StepKind::Encoder } else { StepKind::Begin }
@@ -105,6 +115,7 @@ pub struct Ending {
 pub struct LayeredPass<M: Layered> {
     model: Arc<M>,
     ending: Ending,
+    rows: usize,
     at: At<M::State>,
 }
 
@@ -119,7 +130,8 @@ impl<M: Layered> LayeredPass<M> {
     /// A pass that has not begun.
     pub fn new(model: Arc<M>, mut input: PassInput) -> Self {
         let ending = Ending { skipped: mem::take(&mut input.skipped), wanted: input.wanted };
-        Self { model, ending, at: At::Start(Box::new(input)) }
+        let rows = input.rows.segments.rows();
+        Self { model, ending, rows, at: At::Start(Box::new(input)) }
     }
 
     fn one(&mut self) -> Option<Output> {
@@ -147,9 +159,19 @@ impl<M: Layered> Pass for LayeredPass<M> {
         }
     }
 
+    fn layers(&self) -> usize {
+        let left = match &self.at {
+            At::Layer(index, _) => self.model.layers().saturating_sub(*index),
+            At::Start(..) | At::Over => self.model.layers(),
+        };
+        self.model.step_layers(self.rows).min(left).max(1)
+    }
+
     fn step(&mut self) -> Option<Output> {
-        let Some(values) = self.model.grouped() else { return self.one() };
-        let mut left = (SMALL_STEP / values.max(1)).max(1);
+        if self.model.grouped().is_none() {
+            return self.one();
+        }
+        let mut left = self.model.step_layers(self.rows);
         loop {
             let layers = self.model.layers();
             match &self.at {

@@ -168,6 +168,13 @@ const STEPS: &[Step] = &[
         work: Work::Test(|| tests("--features omniburn-media/av1 --test media -- codecs::")),
     },
     Step {
+        name: "otel",
+        proves: "spans of requests reach a collector, with the exporter that is off by default",
+        slow: true,
+        inputs: inputs!("crates", "models"),
+        work: Work::Test(|| tests("--features omniburn-cli/otel --test cli -- spans_of_requests")),
+    },
+    Step {
         name: "mini",
         proves: "the model that ships finds drawings and heard speech at its floors or above",
         slow: true,

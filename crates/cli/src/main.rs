@@ -7,9 +7,10 @@
 //! | `commands` | one file a verb |
 //! | `output`, `progress` | results to standard output, everything else to standard error |
 //! | `failure`, `interrupt` | how a command ends |
+//! | `traces` | spans of requests to a collector, with the feature `otel` |
 //!
 //! Only this crate reads the environment: `OMNIBURN_LOG`, where the user's folders and the Hugging Face cache lie, and for
-//! `pull` the settings of the hub's own library and the proxy.
+//! `pull` the settings of the hub's own library and the proxy; the exporter of spans reads OpenTelemetry's own variables.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -22,6 +23,8 @@ mod output;
 mod progress;
 #[cfg(feature = "serve")]
 mod serve_args;
+#[cfg(feature = "otel")]
+mod traces;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
@@ -29,7 +32,8 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use clap::{CommandFactory, FromArgMatches};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::args::{Cli, Command, LogArgs};
 use crate::failure::{Failure, Outcome, SOME_FAILED, USAGE};
@@ -74,7 +78,7 @@ fn run() -> u8 {
     };
     let typed = args::typed_in_order;
     let verb = matches.subcommand().map(|(_, verb)| verb);
-    let outcome = start_logs(&cli.logs).and_then(|()| match (cli.command, verb) {
+    let outcome = start_logs(&cli.logs, endpoint(&cli.command)).and_then(|_traces| match (cli.command, verb) {
         #[cfg(feature = "mini")]
         (Command::Demo, _) => commands::demo::run(),
         (Command::Convert(args), _) => commands::convert::run(&args),
@@ -117,8 +121,24 @@ fn end(outcome: Outcome) -> u8 {
     }
 }
 
-/// Logs go to standard error: warnings, or what `--log`, `-v` or `OMNIBURN_LOG` ask for.
-fn start_logs(args: &LogArgs) -> Result<(), Failure> {
+/// The collector that spans are sent to.
+fn endpoint(command: &Command) -> Option<&str> {
+    match command {
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => args.otlp_endpoint.as_deref(),
+        _ => None,
+    }
+}
+
+/// What sends the last spans when it goes; nothing where the program was built without.
+#[cfg(feature = "otel")]
+type Traces = Option<traces::Traces>;
+#[cfg(not(feature = "otel"))]
+type Traces = ();
+
+/// Logs go to standard error: warnings, or what `--log`, `-v` or `OMNIBURN_LOG` ask for. Spans go to the collector, where one is
+/// named.
+fn start_logs(args: &LogArgs, endpoint: Option<&str>) -> Result<Traces, Failure> {
     let ours = |level: &str| format!("warn,omniburn={level}");
     let wanted = match (&args.log, args.verbose) {
         (Some(level), _) if level.parse::<tracing::Level>().is_ok() => ours(level),
@@ -129,13 +149,34 @@ fn start_logs(args: &LogArgs) -> Result<(), Failure> {
     };
     let filter = EnvFilter::try_new(&wanted)
         .map_err(|e| Failure::usage(format!("log level `{wanted}`: {e}; expected one such as info or debug")))?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
         .log_internal_errors(false)
-        .finish();
-    // Fails only where one is set already, and then logs go there.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+        .with_filter(filter);
+    listen(tracing_subscriber::registry().with(lines), endpoint)
+}
+
+/// Sets what listens. That fails only where something listens already, and then logs go there.
+#[cfg(feature = "otel")]
+fn listen<S>(lines: S, endpoint: Option<&str>) -> Result<Traces, Failure>
+where
+    S: tracing::Subscriber + for<'span> tracing_subscriber::registry::LookupSpan<'span> + Send + Sync,
+{
+    let Some((spans, traces)) = endpoint.map(traces::layer).transpose()? else {
+        let _ = tracing::subscriber::set_global_default(lines);
+        return Ok(None);
+    };
+    let _ = tracing::subscriber::set_global_default(lines.with(spans));
+    Ok(Some(traces))
+}
+
+/// Sets what listens. That fails only where something listens already, and then logs go there.
+#[cfg(not(feature = "otel"))]
+fn listen(lines: impl tracing::Subscriber + Send + Sync, endpoint: Option<&str>) -> Result<Traces, Failure> {
+    if endpoint.is_some() {
+        return Err(Failure::usage("--otlp-endpoint: this program was built without the feature `otel`"));
+    }
+    let _ = tracing::subscriber::set_global_default(lines);
     Ok(())
 }

@@ -63,6 +63,10 @@ pub struct ServeArgs {
     /// Bytes of a request at most
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = bytes)]
     pub max_body: u64,
+    /// Send the spans of requests (queue, tokenise, compute; no content) to this OpenTelemetry collector over OTLP/HTTP, such as
+    /// http://localhost:4318; for programs that were built with the feature `otel`
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     /// Inputs of a request at most
     #[arg(long, value_name = "N", default_value = "2048")]
     pub max_inputs: NonZeroUsize,

@@ -45,9 +45,10 @@ pub struct Candidate<K> {
 
 /// Those that go along with a pass of size `head`, in the order in which they were chosen.
 ///
-/// Urgent ones first, the nearest deadline before the others; then the shortest, so that most callers are served; among
-/// equals in the order given. A deadline is urgent where it is no further from `now` than `urgent`. One that does not fit
-/// is left, and those after it are still looked at, so nobody stays behind who would have fitted.
+/// Urgent ones first, the nearest deadline before the others; then in the order given, which is that of arrival, whatever their
+/// length: with the shortest first, long requests were left for whole seconds while short ones kept coming. A deadline is urgent
+/// where it is no further from `now` than `urgent`. One that does not fit is left, and those after it are still looked at, so
+/// nobody stays behind who would have fitted.
 ///
 /// The head itself is not asked whether it fits: it has the turn.
 pub fn batch_mates<K: Copy>(
@@ -61,7 +62,7 @@ pub fn batch_mates<K: Copy>(
     // Stable, so that equals stay in order.
     candidates.sort_by_key(|candidate| {
         let pressing = candidate.deadline.filter(|at| at.saturating_duration_since(now) <= urgent);
-        (pressing.is_none(), pressing, candidate.size.rows)
+        (pressing.is_none(), pressing)
     });
     let mut sum = head;
     let mut mates = Vec::new();
@@ -97,13 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_go_first_and_equals_in_order() {
-        assert_eq!(mates(&[(9, None), (3, None), (5, None), (3, None)], 100), [1, 3, 2, 0]);
-        assert_eq!(mates(&[(9, None), (3, None), (5, None), (3, None)], 12), [1, 3, 2]);
+    fn the_oldest_go_first_whatever_their_length_and_room_that_is_left_is_filled() {
+        assert_eq!(mates(&[(9, None), (3, None), (5, None), (3, None)], 100), [0, 1, 2, 3]);
+        assert_eq!(mates(&[(9, None), (3, None), (5, None), (2, None)], 13), [0, 1]);
+        assert_eq!(mates(&[(9, None), (30, None), (5, None), (2, None)], 13), [0, 3]);
     }
 
     #[test]
-    fn a_near_deadline_goes_before_shorter_ones_and_a_far_one_does_not() {
+    fn a_near_deadline_goes_before_older_ones_and_a_far_one_does_not() {
         assert_eq!(mates(&[(2, None), (9, Some(50)), (5, Some(10)), (4, Some(5000))], 100), [2, 1, 0, 3]);
         assert_eq!(mates(&[(2, None), (9, Some(50)), (5, Some(10)), (4, Some(5000))], 12), [2, 0, 3]);
     }

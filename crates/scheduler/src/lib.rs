@@ -24,7 +24,7 @@
 //!
 //! Requests of one class and one form (the same task, the same kind of data) may share a pass. The head is whoever comes
 //! next by the laws; batch mates are chosen among those who wait at that moment by [`batch_mates`]: urgent deadlines, then the
-//! shortest, as far as the budget goes. So
+//! oldest, as far as the budget goes. So
 //!
 //! - nobody waits for batch mates, and the device is never idle while somebody waits;
 //! - batch mates leave their queue earlier than by their own turn, and who is left behind keeps its place, so that order inside a

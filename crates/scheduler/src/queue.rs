@@ -391,7 +391,7 @@ mod tests {
             order.push(taken.work);
             queue.finish(now);
         }
-        assert_eq!(order, [vec!["head", "short"], vec!["other"], vec!["long"], vec!["alone"], vec!["background"]]);
+        assert_eq!(order, [vec!["head", "long"], vec!["other"], vec!["short"], vec!["alone"], vec!["background"]]);
         queue.judge();
     }
 

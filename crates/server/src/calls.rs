@@ -53,8 +53,10 @@ impl Calls {
         };
         let cancel = Cancel::new();
         let _gone = CancelOnDrop(cancel.clone());
+        // Of the request, so that what the call does stands in its trace.
+        let traced = tracing::Span::current();
         let running = tokio::task::spawn_blocking(move || {
-            let result = call(&lease, cancel);
+            let result = traced.in_scope(|| call(&lease, cancel));
             drop((lease, place));
             result
         });

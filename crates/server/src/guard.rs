@@ -16,11 +16,13 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tracing::Instrument;
 
 use crate::error::ApiError;
 use crate::ids::next_id;
 use crate::options::Options;
 use crate::state::State;
+use crate::traces;
 
 /// Checks a request before anything of its body is read, and logs it after it is answered: method, path, status, time; never
 /// what it holds.
@@ -29,11 +31,12 @@ pub(crate) async fn guard(FromState(state): FromState<Arc<State>>, request: Http
     let method = request.method().clone();
     // The path as it is written in the table: names that callers make up do not become labels.
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let span = traces::of_request(&request, &route, id);
     let origin = request.headers().get(ORIGIN).cloned();
     let mut response = match check(&state, &request, &route) {
         Err(error) => error.into_response(),
         Ok(()) if method == Method::OPTIONS => preflight(),
-        Ok(()) => next.run(request).await,
+        Ok(()) => next.run(request).instrument(span.clone()).await,
     };
     if let Some(origin) = origin.filter(|_| response.status() != StatusCode::FORBIDDEN) {
         response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -41,6 +44,7 @@ pub(crate) async fn guard(FromState(state): FromState<Arc<State>>, request: Http
     }
     response.headers_mut().insert("x-request-id", HeaderValue::from(id));
     let (status, elapsed) = (response.status().as_u16(), begun.elapsed());
+    span.record("http.response.status_code", status);
     state.metrics.answered(&route, status, elapsed);
     tracing::info!(id, %method, route, status, ms = elapsed.as_secs_f64() * 1e3, "request");
     response

@@ -15,6 +15,7 @@
 //! | `calls` | how many calls are in work, and what happens to one whose client went away |
 //! | `mcp` | tools for agents, by the Model Context Protocol |
 //! | `metrics` | counts and durations for Prometheus |
+//! | `traces` | the span of a request, the parent of what engines do for it |
 //! | `error`, `ids` | the error a client gets, and the numbers that name it in the log |
 //!
 //! Nothing here opens a connection, reads the environment, or reads a file that a client names.
@@ -34,6 +35,7 @@ mod models;
 mod options;
 mod routes;
 mod state;
+mod traces;
 mod vector;
 
 pub use accept::{ServeError, Stop, serve, serve_stdio};

@@ -351,6 +351,10 @@ impl TextModel for ModernBertText {
         Layered::first_step(self)
     }
 
+    fn step_layers(&self, rows: usize) -> usize {
+        Layered::step_layers(self, rows)
+    }
+
     fn begin(self: Arc<Self>, input: PassInput) -> Box<dyn Pass> {
         Box::new(LayeredPass::new(self, input))
     }

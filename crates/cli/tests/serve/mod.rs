@@ -1,5 +1,8 @@
 //! `serve` as its clients meet it: the program on a free port, spoken to in HTTP over a socket.
 
+#[cfg(feature = "otel")]
+mod collector;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -611,6 +614,73 @@ fn more_calls_than_are_taken_are_refused_at_once_and_told_when_to_come_back() {
     assert_eq!(server.metric("omniburn_calls_in_work"), 0.0);
 }
 
+/// For as long as this is short; `benches/peers/serve_soak.py overload` does it for a minute.
+#[test]
+fn ten_times_the_calls_that_are_taken_are_refused_at_once_and_two_seconds_later_it_is_as_idle_as_before() {
+    const TAKEN: usize = 2;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &["--max-queue", &TAKEN.to_string()]);
+    let small = json!({"input": "a red bicycle"});
+    let p50 = || {
+        let ask = || {
+            let begun = Instant::now();
+            let reply = server.post("/v1/embeddings", &small);
+            (reply.status, begun.elapsed())
+        };
+        let mut times: Vec<(u16, Duration)> = (0..9).map(|_| ask()).collect();
+        times.sort_by_key(|(_, took)| *took);
+        let served = times.iter().all(|(status, _)| *status == 200);
+        served.then(|| times[times.len() / 2].1)
+    };
+    p50();
+    let before = p50().expect("nobody else asks");
+    let until = Instant::now() + Duration::from_secs(3);
+    let replies: Vec<(Duration, u16)> = std::thread::scope(|scope| {
+        let server = &server;
+        let press = move |client: usize| {
+            let mut replies = Vec::new();
+            while Instant::now() < until {
+                // No two texts are the same: equal ones would be computed once.
+                let text = |i| format!("{client} {} {i} {}", replies.len(), "many words of a text ".repeat(12));
+                let texts: Vec<String> = (0..8).map(text).collect();
+                let begun = Instant::now();
+                let reply = server.post("/v1/embeddings", &json!({"input": texts, "truncate": true}));
+                replies.push((begun.elapsed(), reply.status));
+                if reply.status == 429 {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+            replies
+        };
+        let clients: Vec<_> = (0..10 * TAKEN).map(|client| scope.spawn(move || press(client))).collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    let ended = Instant::now();
+    let of = |status: u16| {
+        let mut times: Vec<Duration> =
+            replies.iter().filter(|(_, found)| *found == status).map(|(took, _)| *took).collect();
+        times.sort();
+        times
+    };
+    let (accepted, refused) = (of(200), of(429));
+    assert_eq!(accepted.len() + refused.len(), replies.len());
+    assert!(
+        !accepted.is_empty() && refused.len() > accepted.len(),
+        "{} taken, {} refused",
+        accepted.len(),
+        refused.len()
+    );
+    // At once: before what is accepted is answered.
+    let (median_refused, median_accepted) = (refused[refused.len() / 2], accepted[accepted.len() / 2]);
+    assert!(median_refused < median_accepted, "refused after {median_refused:?}, answered after {median_accepted:?}");
+    // As before, but for what a busy machine does to nine requests.
+    let enough = 2 * before + Duration::from_millis(10);
+    while p50().is_none_or(|after| after > enough) {
+        assert!(ended.elapsed() < Duration::from_secs(2), "2 s later p50 is {:?}, before it was {before:?}", p50());
+    }
+    assert_eq!(server.metric("omniburn_calls_in_work"), 0.0);
+}
+
 #[test]
 fn a_client_that_goes_away_frees_its_place() {
     let folder = tempfile::tempdir().unwrap();
@@ -1162,4 +1232,72 @@ fn a_thousand_slow_connections_do_not_keep_others_out() {
     let begun = Instant::now();
     assert_eq!(server.post("/v1/embeddings", &json!({"input": "a"})).status, 200);
     assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[cfg(not(feature = "otel"))]
+#[test]
+fn a_collector_is_refused_by_name_where_the_program_was_built_without() {
+    let refused = run(omniburn().args(["serve", "--port", "0", "--otlp-endpoint", "http://localhost:4318"]));
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains("--otlp-endpoint") && refused.stderr.contains("`otel`"), "{}", refused.stderr);
+}
+
+#[cfg(feature = "otel")]
+#[test]
+fn spans_of_requests_reach_a_collector_without_what_their_texts_say() {
+    use std::collections::BTreeSet;
+
+    let wrong = run(omniburn().args(["serve", "--port", "0", "--otlp-endpoint", "localhost:4318"]));
+    assert!(wrong.code == 2 && wrong.stderr.contains("--otlp-endpoint localhost:4318"), "{}", wrong.stderr);
+
+    let (folder, collector) = (tempfile::tempdir().unwrap(), collector::Collector::start());
+    let mut server =
+        Server::start(folder.path(), &["--otlp-endpoint", &format!("http://127.0.0.1:{}/", collector.port)]);
+    let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let traceparent = format!("00-{trace}-{parent}-01");
+    let headers = [("content-type", "application/json"), ("traceparent", traceparent.as_str())];
+    let body = json!({"input": ["a sentence about velocipedes", "another of quinces"]}).to_string();
+    let first = server.send("POST", "/v1/embeddings", &headers, body.as_bytes());
+    let second = server.post("/v1/embeddings", &json!({"input": "a sentence about marmalade", "input_type": "query"}));
+    assert_eq!((first.status, second.status), (200, 200), "{}{}", first.body, second.body);
+    server.signal("-TERM");
+    assert_eq!(server.ended(Duration::from_secs(60)), Some(0));
+
+    let exports = collector.exports();
+    assert!(!exports.is_empty());
+    for export in &exports {
+        assert_eq!(export.path, "/v1/traces");
+        assert_eq!(export.content_type, "application/x-protobuf");
+        assert_eq!(export.service, "omniburn");
+        let said = String::from_utf8_lossy(&export.bytes);
+        for word in ["velocipedes", "quinces", "marmalade"] {
+            assert!(!said.contains(word), "{word} was sent");
+        }
+    }
+    let spans: Vec<&collector::Span> = exports.iter().flat_map(|export| &export.spans).collect();
+    for (reply, remote) in [(&first, true), (&second, false)] {
+        let id = &reply.headers["x-request-id"];
+        let of_request = |span: &&&collector::Span| span.attributes.get("id") == Some(id);
+        let request = spans.iter().find(of_request).unwrap_or_else(|| panic!("no span of request {id}: {spans:?}"));
+        assert_eq!(request.name, "POST /v1/embeddings");
+        assert_eq!(request.attributes["http.route"], "/v1/embeddings");
+        assert_eq!(request.attributes["http.response.status_code"], "200");
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        match remote {
+            true => assert_eq!((hex(&request.trace), hex(&request.parent)), (trace.to_owned(), parent.to_owned())),
+            false => assert!(request.parent.is_empty() && hex(&request.trace) != trace),
+        }
+        let below: Vec<_> = spans.iter().filter(|span| span.trace == request.trace && span.id != request.id).collect();
+        let names: BTreeSet<&str> = below.iter().map(|span| span.name.as_str()).collect();
+        assert_eq!(names, BTreeSet::from(["compute", "queue", "tokenise", "unit"]));
+        assert_eq!(below.iter().filter(|span| span.name == "tokenise").count(), if remote { 2 } else { 1 });
+        for span in below {
+            assert!(request.start <= span.start && span.start <= span.end && span.end <= request.end, "{span:?}");
+            // Each is below the request, or below a unit that is.
+            let unit = spans.iter().find(|unit| unit.id == span.parent && unit.name == "unit");
+            let above = unit.map_or(&span.parent, |unit| &unit.parent);
+            assert_eq!(above, &request.id, "{span:?}");
+            assert_eq!(unit.is_some(), matches!(span.name.as_str(), "queue" | "compute"), "{span:?}");
+        }
+    }
 }

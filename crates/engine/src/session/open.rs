@@ -275,9 +275,9 @@ impl Session {
         self.cache.as_ref()?.find(key)
     }
 
-    /// What a step should take; `None` while none of its kind has run.
-    pub(crate) fn expected(&self, stage: Stage, load: Load) -> Option<Duration> {
-        self.costs.expect(stage, load)
+    /// What a step of so many layers should take; `None` while none of its kind has run.
+    pub(crate) fn expected(&self, stage: Stage, load: Load, layers: usize) -> Option<Duration> {
+        self.costs.expect_of(stage, load, layers)
     }
 
     /// Memory for an item, with everything open that reads it. `None` where there is none free and the caller must not

@@ -160,8 +160,13 @@ impl Run<'_> {
     /// Whether rows may share a unit of a stage: background work is cut where a step would take longer than a slice
     /// should, though not below what a product needs to be efficient; a query is not cut.
     fn comfortable(&self, stage: Stage, lengths: &[usize], most: usize) -> bool {
+        self.comfortable_in_steps(stage, lengths, most, 1)
+    }
+
+    /// [`Run::comfortable`] where a step has so many layers.
+    fn comfortable_in_steps(&self, stage: Stage, lengths: &[usize], most: usize, layers: usize) -> bool {
         let rows: usize = lengths.iter().sum();
-        let short = || self.session.expected(stage, Load::of(lengths.iter().copied()));
+        let short = || self.session.expected(stage, Load::of(lengths.iter().copied()), layers);
         let background = self.request.resolved_priority() == Priority::Background && !self.request.isolated;
         let target = self.session.time_slice;
         rows <= most && (!background || rows <= LEAST_UNIT_ROWS || short().is_some_and(|time| time <= target))
@@ -171,7 +176,11 @@ impl Run<'_> {
         let lengths: Vec<usize> = items.iter().map(|t| t.sequence.len()).collect();
         let stage = text_body(&**text);
         // Texts that share a unit need no more than the sum of what each has reserved.
-        for unit in plan_text(&lengths, |lengths| self.comfortable(stage, lengths, MAX_UNIT_TOKENS)) {
+        let comfortable = |lengths: &[usize]| {
+            let layers = text.step_layers(lengths.iter().sum());
+            self.comfortable_in_steps(stage, lengths, MAX_UNIT_TOKENS, layers)
+        };
+        for unit in plan_text(&lengths, comfortable) {
             let unit: Vec<&TextItem> = unit.iter().map(|&i| &items[i]).collect();
             self.text_unit((text, stage), &unit, !self.request.isolated, Spent::default());
         }

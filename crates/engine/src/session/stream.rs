@@ -13,6 +13,7 @@ use omniburn_media::MediaError;
 use omniburn_models::record::Modality;
 use omniburn_scheduler::Priority;
 use rayon::prelude::*;
+use tracing::Span;
 
 use super::open::{Session, Wanted};
 use super::run::{self, Item};
@@ -281,7 +282,9 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
             0 => {}
             1 => self.inspected.extend(asked.into_iter().map(|asked| inspect(session, asked))),
             _ => {
-                let inspected: Vec<Inspected> = asked.into_par_iter().map(|asked| inspect(session, asked)).collect();
+                let traced = Span::current();
+                let inspect = |asked| traced.in_scope(|| inspect(session, asked));
+                let inspected: Vec<Inspected> = asked.into_par_iter().map(inspect).collect();
                 self.inspected.extend(inspected);
             }
         }
@@ -331,8 +334,9 @@ impl<I: Iterator<Item: Into<Asked>>> Stream<I> {
             Known::Later(estimate) => {
                 window.rows += estimate.rows;
                 let (session, request) = (Arc::clone(&self.session), Arc::clone(&request));
-                let abandoned = Arc::clone(&self.abandoned);
+                let (abandoned, traced) = (Arc::clone(&self.abandoned), Span::current());
                 Slot::new(move || {
+                    let _decoding = traced.in_scope(|| tracing::trace_span!("decode")).entered();
                     let (mut reserved, begun) = (reserved, Instant::now());
                     let prepared = match abandoned.load(Ordering::Relaxed) {
                         true => Err(ItemError::Cancelled),
@@ -494,7 +498,10 @@ fn inspect(session: &Session, (mut input, request): (Input, Arc<Request>)) -> In
     // Without a key it is neither found in a cache nor left to another call.
     let key = content.filter(|_| !request.isolated).map(|key| request.key_of(key, &session.result_identity(&request)));
     let begun = Instant::now();
-    let what = match session.estimator.read_text(&input, &request) {
+    let reading = input.text_bytes().map(|_| tracing::trace_span!("tokenise").entered());
+    let read = session.estimator.read_text(&input, &request);
+    drop(reading);
+    let what = match read {
         Some(prepared) => prepared.map(|prepared| Known::Ready(prepared, begun.elapsed())),
         None => session.estimator.estimate(&input, &request).map(Known::Later),
     };

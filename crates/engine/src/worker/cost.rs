@@ -16,7 +16,8 @@ pub(crate) enum Stage {
     TextLayer,
     /// Last norm, pooling, read-back.
     TextEnd,
-    /// A whole text encoder.
+    /// One layer of a small text encoder, of whose layers several make a step; what is before the first and behind the last counts
+    /// with them.
     Encoder,
     /// Features through their connector and between their ids.
     Connect,
@@ -105,6 +106,11 @@ impl Costs {
     pub(crate) fn expect(&self, stage: Stage, load: Load) -> Option<Duration> {
         let fits = self.fits.lock().unwrap_or_else(PoisonError::into_inner);
         fits.get(&stage).map(|fit| fit.expect(load))
+    }
+
+    /// What a step of several layers should take, or `layers` steps; `None` while none of its kind has run.
+    pub(crate) fn expect_of(&self, stage: Stage, load: Load, layers: usize) -> Option<Duration> {
+        self.expect(stage, load).map(|each| each.saturating_mul(u32::try_from(layers).unwrap_or(u32::MAX)))
     }
 
     /// Learns from `count` steps of one kind and load that took `time` together.

@@ -31,6 +31,11 @@ pub(crate) trait Steps: Send + 'static {
     /// What the next step is, and how much it has to do.
     fn next(&self) -> (Stage, Load);
 
+    /// How many of such the next step is: the layers of one that has several.
+    fn layers(&self) -> usize {
+        1
+    }
+
     /// Runs one step; the result with the last one. Whatever is kept until the next step is small: the residual stream
     /// and tables of positions, not what a layer needs while it runs.
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError>;
@@ -185,6 +190,10 @@ impl Steps for TextUnit {
     fn next(&self) -> (Stage, Load) {
         let kind = self.pass.as_ref().map_or_else(|| self.text.first_step(), |pass| pass.next());
         (text_stage(kind), self.load)
+    }
+
+    fn layers(&self) -> usize {
+        self.pass.as_ref().map_or_else(|| self.text.step_layers(self.load.rows as usize), |pass| pass.layers())
     }
 
     fn step(&mut self) -> Result<Option<Self::Out>, ItemError> {

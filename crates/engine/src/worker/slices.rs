@@ -33,14 +33,19 @@ const SHARED_INTERACTIVE_ROWS: u64 = 256;
 
 impl Pace {
     /// Whether a pass may take along requests of several callers until it is of this size: `stage` is what most of its steps are,
-    /// `most` its rows at most.
-    pub(crate) fn may_grow_to(&self, priority: Priority, size: Size, (stage, most): (Stage, usize)) -> bool {
+    /// `layers` how many of such each is then, `most` its rows at most.
+    pub(crate) fn may_grow_to(
+        &self,
+        priority: Priority,
+        size: Size,
+        (stage, layers, most): (Stage, usize, usize),
+    ) -> bool {
         match priority {
             // A query is not cut, so all of the pass is what its caller waits for.
             Priority::Interactive => size.rows <= SHARED_INTERACTIVE_ROWS,
             Priority::Background => {
                 let load = Load { rows: size.rows as f64, pairs: size.pairs as f64 };
-                let short = || self.costs.expect(stage, load).is_some_and(|time| time <= self.time_slice);
+                let short = || self.costs.expect_of(stage, load, layers).is_some_and(|time| time <= self.time_slice);
                 size.rows <= most as u64 && (size.rows <= LEAST_UNIT_ROWS as u64 || short())
             }
         }
@@ -139,7 +144,7 @@ pub(crate) fn slice<S: Steps>(
     let mut ran = false;
     loop {
         let (stage, load) = steps.next();
-        let expected = pace.costs.expect(stage, load);
+        let expected = pace.costs.expect_of(stage, load, steps.layers());
         let together = match (target, expected) {
             (None, _) => usize::MAX,
             // Nothing is known of it: alone in its slice where it is not the first.
@@ -153,8 +158,9 @@ pub(crate) fn slice<S: Steps>(
             return Ok(None);
         }
         ran = true;
-        let (started, mut count, mut done) = (Instant::now(), 0, None);
+        let (started, mut count, mut layers, mut done) = (Instant::now(), 0, 0, None);
         while done.is_none() && count < together.max(1) && steps.next().0 == stage {
+            layers += steps.layers();
             done = steps.step()?;
             count += 1;
         }
@@ -163,7 +169,7 @@ pub(crate) fn slice<S: Steps>(
             pace.device.sync().map_err(device_error)?;
         }
         if pace.eager || target.is_some() {
-            pace.costs.learn(stage, load, started.elapsed(), count);
+            pace.costs.learn(stage, load, started.elapsed(), layers);
         }
         if done.is_some() {
             return Ok(done);

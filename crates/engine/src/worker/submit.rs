@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omniburn_scheduler::{Ask, Size};
+use tracing::Span;
 
 use super::cost::{Load, Stage};
 use super::forward::{Steps, TextUnit, TowerRows};
@@ -50,7 +51,7 @@ impl Worker {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ItemError> {
         let (work, out) = Once::new(work);
-        self.compute(ask(request, Size::default(), None), Job::Alone(Box::new(work)))?.outcome?;
+        self.compute(ask(request, Size::default(), None), Job::Alone(Box::new(work)), Span::none())?.outcome?;
         Ok(out.take())
     }
 
@@ -121,7 +122,7 @@ impl Worker {
             compute_us = tracing::field::Empty,
         );
         let _entered = span.enter();
-        let report = match self.compute(ask, job) {
+        let report = match self.compute(ask, job, span.clone()) {
             Ok(report) => report,
             Err(error) => return (Err(error), Spent::default(), false),
         };

@@ -42,7 +42,8 @@ impl Texts {
     /// Whether a pass that begins with these texts may take along so many that it is of this size. Its memory is no
     /// question: texts that share a pass need no more than the sum of what each has reserved.
     pub(crate) fn may_grow_to(&self, priority: Priority, size: Size, pace: &Pace) -> bool {
-        pace.may_grow_to(priority, size, (self.stage, MAX_UNIT_TOKENS))
+        let layers = self.text.step_layers(usize::try_from(size.rows).unwrap_or(usize::MAX));
+        pace.may_grow_to(priority, size, (self.stage, layers, MAX_UNIT_TOKENS))
     }
 }
 

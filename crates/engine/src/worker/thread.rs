@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use omniburn_models::Isa;
 use omniburn_scheduler::{Ask, Priority, Scheduler, SchedulerPolicy, Size, Ticket, Turn, Waiting};
+use tracing::Span;
 
 use super::slices::{Once, Out, Pace, Slices};
 use super::texts::{TextPass, Texts};
@@ -21,8 +22,27 @@ use crate::error::ItemError;
 /// apart, because threads that decode must not compete with a unit that somebody waits for.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    scheduler: Arc<Scheduler<Job, Report>>,
+    scheduler: Arc<Scheduler<Submitted, Report>>,
     device: Device,
+}
+
+/// A job with the spans of its caller's trace.
+pub(crate) struct Submitted {
+    job: Job,
+    /// Of the unit that it is, the parent of what it computes.
+    unit: Span,
+    /// Ends where its first time slice begins.
+    _queue: Span,
+}
+
+impl Submitted {
+    fn new(job: Job, unit: Span) -> Self {
+        let queue = match unit.is_disabled() {
+            true => Span::none(),
+            false => tracing::trace_span!(parent: &unit, "queue"),
+        };
+        Self { job, unit, _queue: queue }
+    }
 }
 
 /// Work for the device.
@@ -43,6 +63,8 @@ pub(crate) struct Pass {
     members: Vec<(Ticket, Duration)>,
     computed: Duration,
     slices: u64,
+    /// One for each member, from the begin of the first time slice to the end of the last.
+    _computing: Vec<Span>,
 }
 
 /// What came of a request, beside what its work has put into its caller's hands.
@@ -85,15 +107,16 @@ impl Worker {
         &self.device
     }
 
-    /// Queues a job and waits for its end.
-    pub(crate) fn compute(&self, ask: Ask, job: Job) -> Result<Report, ItemError> {
-        Ok(self.scheduler.submit(ask, job)?.wait()?)
+    /// Queues a job and waits for its end; what it waits and computes stands in the trace of `unit`.
+    pub(crate) fn compute(&self, ask: Ask, job: Job, unit: Span) -> Result<Report, ItemError> {
+        Ok(self.scheduler.submit(ask, Submitted::new(job, unit))?.wait()?)
     }
 
     /// Runs `work` on the thread while the caller does something else. It counts in no figure.
     pub(crate) fn begin<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Pending<'_, T> {
         let (work, out) = Once::new(work);
-        let waiting = self.scheduler.submit(Ask::alone(Priority::Interactive), Job::Alone(Box::new(work.uncounted())));
+        let job = Submitted::new(Job::Alone(Box::new(work.uncounted())), Span::none());
+        let waiting = self.scheduler.submit(Ask::alone(Priority::Interactive), job);
         Pending { waiting: waiting.map_err(ItemError::from), out }
     }
 
@@ -112,7 +135,7 @@ impl Drop for Worker {
 
 /// Work that was handed to the thread.
 pub(crate) struct Pending<'worker, T> {
-    waiting: Result<Waiting<'worker, Job, Report>, ItemError>,
+    waiting: Result<Waiting<'worker, Submitted, Report>, ItemError>,
     out: Out<T>,
 }
 
@@ -125,7 +148,7 @@ impl<T> Pending<'_, T> {
 }
 
 /// Closes the queue when the thread ends, so that nobody waits for it.
-struct Closing(Arc<Scheduler<Job, Report>>);
+struct Closing(Arc<Scheduler<Submitted, Report>>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
@@ -135,7 +158,7 @@ impl Drop for Closing {
 
 impl Closing {
     fn run(&self, pace: &Pace) {
-        let fits = |head: &Job, priority: Priority, size: Size| match head {
+        let fits = |head: &Submitted, priority: Priority, size: Size| match &head.job {
             Job::Texts(head) => head.may_grow_to(priority, size, pace),
             Job::Tower(head) => head.may_grow_to(priority, size, pace),
             Job::Alone(_) | Job::Begun(_) => false,
@@ -147,7 +170,7 @@ impl Closing {
 }
 
 /// One time slice of a turn.
-fn time_slice(mut turn: Turn<'_, Job, Report>, pace: &Pace) {
+fn time_slice(mut turn: Turn<'_, Submitted, Report>, pace: &Pace) {
     let priority = turn.priority();
     let members = turn.members().iter().copied().zip(turn.waits().iter().copied()).collect();
     let Some(mut pass) = Pass::of(turn.take_work(), members) else { return };
@@ -165,17 +188,17 @@ fn time_slice(mut turn: Turn<'_, Job, Report>, pace: &Pace) {
         pace.metrics.record_slice(priority, time);
     }
     let outcome = match ran {
-        Ok(Ok(false)) => return turn.yield_now(vec![Job::Begun(pass)]),
+        Ok(Ok(false)) => return turn.yield_now(vec![Submitted::new(Job::Begun(pass), Span::none())]),
         Ok(Ok(true)) => Ok(()),
         Ok(Err(error)) => Err(error),
         Err(panic) => Err(ItemError::panicked(panic.as_ref())),
     };
-    let Pass { work, members, computed, slices } = *pass;
+    let Pass { work, members, computed, slices, _computing } = *pass;
     if counted {
         pace.metrics.record_compute(priority, computed);
     }
-    // Before anybody is notified, so that its memory is free by then.
-    drop(work);
+    // Before anybody is notified, so that its memory is free and its spans have ended by then.
+    drop((work, _computing));
     let shared = members.len() > 1;
     let report = |(ticket, waited)| (ticket, Report { outcome: outcome.clone(), waited, computed, slices, shared });
     turn.finish(members.into_iter().map(report).collect());
@@ -183,10 +206,14 @@ fn time_slice(mut turn: Turn<'_, Job, Report>, pace: &Pace) {
 
 impl Pass {
     /// The pass of a turn that begins or goes on; `None` for no work.
-    fn of(jobs: Vec<Job>, members: Vec<(Ticket, Duration)>) -> Option<Box<Self>> {
+    fn of(jobs: Vec<Submitted>, members: Vec<(Ticket, Duration)>) -> Option<Box<Self>> {
         let (mut texts, mut pieces) = (Vec::new(), Vec::new());
-        let new = |work| Some(Box::new(Self { work, members, computed: Duration::ZERO, slices: 0 }));
-        for job in jobs {
+        let computing = computing(&jobs);
+        let new = |work| {
+            let (computed, slices) = (Duration::ZERO, 0);
+            Some(Box::new(Self { work, members, computed, slices, _computing: computing }))
+        };
+        for Submitted { job, .. } in jobs {
             match job {
                 Job::Begun(pass) => return Some(pass),
                 Job::Alone(work) => return new(work),
@@ -199,6 +226,12 @@ impl Pass {
             None => new(Box::new(TowerPass::of(pieces)?)),
         }
     }
+}
+
+/// The spans of what is computed, one in the trace of each caller; none where nobody traces.
+fn computing(jobs: &[Submitted]) -> Vec<Span> {
+    let traced = jobs.iter().filter(|submitted| !submitted.unit.is_disabled());
+    traced.map(|Submitted { unit, .. }| tracing::trace_span!(parent: unit, "compute", callers = jobs.len())).collect()
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ impl Towers {
             TowerPieces::Vision(..) => MAX_UNIT_PATCHES,
             TowerPieces::Audio(..) => MAX_UNIT_FRAMES / 2,
         };
-        pace.may_grow_to(priority, size, (body, most))
+        pace.may_grow_to(priority, size, (body, 1, most))
     }
 }
 

@@ -168,6 +168,15 @@ const STEPS: &[Step] = &[
         work: Work::Test(|| tests("--features omniburn-media/av1 --test media -- codecs::")),
     },
     Step {
+        name: "postgres",
+        proves: "an index on a Postgres server gives what one SQLite file gives, with the feature that is off by default",
+        slow: true,
+        inputs: inputs!("crates/index", "crates/media", "crates/output", "tests/postgres"),
+        work: Work::Test(|| {
+            args(cargo(), "test --release --config .ci/checked.toml --package omniburn-index --features postgres")
+        }),
+    },
+    Step {
         name: "mini",
         proves: "the model that ships finds drawings and heard speech at its floors or above",
         slow: true,
@@ -485,7 +494,7 @@ mod tests {
     fn quick_leaves_out_what_needs_another_build_or_another_tool() {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
-        let slow = ["licences", "readme", "ships", "scheduler", "fuzz", "soak", "av1", "mini", "find", "wgpu"];
+        let slow = ["licences", "readme", "ships", "scheduler", "fuzz", "soak", "av1", "postgres", "mini", "find", "wgpu"];
         assert_eq!(chosen(&quick).unwrap().1, slow);
     }
 
@@ -494,7 +503,7 @@ mod tests {
         let only = Choice { only: vec!["test".into(), "format".into()], ..Choice::default() };
         assert_eq!(names(&only), ["format", "test"]);
         let from = Choice { from: Some("av1".into()), ..Choice::default() };
-        assert_eq!(names(&from), ["av1", "mini", "find", "wgpu"]);
+        assert_eq!(names(&from), ["av1", "postgres", "mini", "find", "wgpu"]);
     }
 
     #[test]

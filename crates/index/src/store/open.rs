@@ -97,3 +97,26 @@ mod server {
         Err(not_built())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        let shown = |place: &str| shown_place(Path::new(place)).to_str().map(str::to_string);
+        let address = "postgresql://me:secret@host/db?password=secret&schema=work";
+        assert_eq!(shown(address).as_deref(), Some("postgresql://me@host/db?schema=work"));
+        assert_eq!(shown("a/b:c@d").as_deref(), Some("a/b:c@d"));
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    #[test]
+    fn a_server_is_refused_by_name_where_the_build_knows_none() {
+        let error = open(Path::new("postgres://localhost/files")).map(drop).unwrap_err().to_string();
+        assert!(error.contains("Postgres") && error.contains("--features postgres"), "{error}");
+        let import = import_apart(Path::new("postgres://localhost/files"), &mut |_| Ok(0));
+        assert!(matches!(import, Err(IndexError::NotBuilt { .. })));
+        assert!(!Path::new("postgres:").exists());
+    }
+}

@@ -301,11 +301,11 @@ impl Server {
             }
         }
         let sums = "SELECT (texts, text_words, text_runs, clipped_texts) = (
-                        SELECT (count(*), coalesce(sum(length), 0)::bigint, coalesce(sum(runs), 0)::bigint,
-                                count(*) FILTER (WHERE clipped))::record
+                        SELECT count(*), coalesce(sum(length), 0)::bigint, coalesce(sum(runs), 0)::bigint,
+                               count(*) FILTER (WHERE clipped)
                         FROM chunks WHERE text <> '')
                     AND (names, name_words, clipped_names) = (
-                        SELECT (count(*), coalesce(sum(length), 0)::bigint, count(*) FILTER (WHERE clipped))::record
+                        SELECT count(*), coalesce(sum(length), 0)::bigint, count(*) FILTER (WHERE clipped)
                         FROM files WHERE content IS NOT NULL)
                     FROM counters";
         let row = self.session().one(sums, &[])?;

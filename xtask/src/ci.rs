@@ -494,7 +494,8 @@ mod tests {
     fn quick_leaves_out_what_needs_another_build_or_another_tool() {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
-        let slow = ["licences", "readme", "ships", "scheduler", "fuzz", "soak", "av1", "postgres", "mini", "find", "wgpu"];
+        let slow =
+            ["licences", "readme", "ships", "scheduler", "fuzz", "soak", "av1", "postgres", "mini", "find", "wgpu"];
         assert_eq!(chosen(&quick).unwrap().1, slow);
     }
 

@@ -69,8 +69,7 @@ fn import(index: &Path, from: &Path) -> Result<f64, Box<dyn Error>> {
 
 /// The lines of two exports, where they are the same.
 fn lines_of_both(one: &Path, other: &Path) -> Result<u64, Box<dyn Error>> {
-    let [mut one, mut other] =
-        [BufReader::new(std::fs::File::open(one)?), BufReader::new(std::fs::File::open(other)?)];
+    let [mut one, mut other] = [BufReader::new(std::fs::File::open(one)?), BufReader::new(std::fs::File::open(other)?)];
     let (mut lines, mut a, mut b) = (0, Vec::new(), Vec::new());
     loop {
         a.clear();

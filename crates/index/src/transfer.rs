@@ -16,8 +16,8 @@ use crate::error::{Fault, IndexError};
 use crate::kind::{Kind, Modality};
 use crate::locator::Locator;
 use crate::store::{
-    Batch, Begin, FileStat, Moment, NewChunk, NewContent, Put, StandingContent, State, Store, bytes_of_path, import_apart,
-    path_of_bytes,
+    Batch, Begin, FileStat, Moment, NewChunk, NewContent, Put, StandingContent, State, Store, bytes_of_path,
+    import_apart, path_of_bytes,
 };
 
 /// Of the lines below.

@@ -239,7 +239,7 @@ mod tests {
         fs::create_dir_all(root.join("a/.hidden")).unwrap();
         fs::create_dir(root.join("index")).unwrap();
         fs::write(root.join("a/b.txt"), "one").unwrap();
-        let mut watcher = Watcher::start(&[root.clone(), root.clone()], &root.join("index")).unwrap();
+        let mut watcher = Watcher::start(&[root.clone(), root.clone()], Some(&root.join("index"))).unwrap();
         assert_eq!(watcher.unwatched(), []);
         let (short, long) = (Duration::from_millis(1200), Duration::from_secs(20));
 
@@ -276,7 +276,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap().join("files");
         fs::create_dir(&root).unwrap();
-        let mut watcher = Watcher::start(std::slice::from_ref(&root), Path::new("/nowhere")).unwrap();
+        let mut watcher = Watcher::start(std::slice::from_ref(&root), Some(Path::new("/nowhere"))).unwrap();
         fs::rename(&root, root.with_file_name("old")).unwrap();
         fs::create_dir(&root).unwrap();
         assert!(due(&mut watcher, Duration::from_secs(20)));
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_watched_is_named() {
         let nowhere = PathBuf::from("/nowhere/at/all");
-        let mut watcher = Watcher::start(std::slice::from_ref(&nowhere), Path::new("/elsewhere")).unwrap();
+        let mut watcher = Watcher::start(std::slice::from_ref(&nowhere), Some(Path::new("/elsewhere"))).unwrap();
         let told = watcher.unwatched();
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].0, nowhere);

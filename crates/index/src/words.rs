@@ -110,7 +110,8 @@ impl Weights {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let having: Vec<HashSet<i64>> = self.0.iter().map(|one| having(&one.term)).collect::<Result<_, IndexError>>()?;
+        let having: Vec<HashSet<i64>> =
+            self.0.iter().map(|one| having(&one.term)).collect::<Result<_, IndexError>>()?;
         let share = |id: &i64| {
             let (mut there, mut all, mut rarity) = (0.0, 0.0, 0.0);
             for (one, having) in self.0.iter().zip(&having) {

@@ -97,10 +97,7 @@ pub(crate) trait Store: Send {
     fn chunks(&self, ids: &[i64]) -> Result<Vec<ChunkRow>, IndexError>;
 
     /// Every content with its chunks, vectors and files, in the order in which they were indexed.
-    fn each_content(
-        &self,
-        tell: &mut dyn FnMut(StandingContent) -> Result<(), IndexError>,
-    ) -> Result<(), IndexError>;
+    fn each_content(&self, tell: &mut dyn FnMut(StandingContent) -> Result<(), IndexError>) -> Result<(), IndexError>;
 
     /// Files without a content, by path, and why they have none where they failed.
     fn files_without_content(&self) -> Result<Vec<(FileStat, Option<Fault>)>, IndexError>;

@@ -42,7 +42,8 @@ impl Twins {
     fn assert_equal(&self, queries: &[&str]) {
         let calibration = {
             let cosines: Vec<f32> = (0..2000).map(|i| (i as f32 / 2000.0 - 0.5) * 0.8).collect();
-            let pair = |item| PairCalibration::of(Modality::Text, item, cosines.clone(), Some(cosines.clone())).unwrap();
+            let pair =
+                |item| PairCalibration::of(Modality::Text, item, cosines.clone(), Some(cosines.clone())).unwrap();
             let centre = vec![0.01; crate::support::DIM];
             let pairs = Modality::ALL.into_iter().map(pair).collect();
             Calibration { identity: Words::default().profile().identity, centre, pairs }
@@ -148,10 +149,12 @@ fn both_stores_give_the_same_hits_in_the_same_order_with_the_same_scores() {
     twins.assert_equal(&queries);
     // What is gone counts no more.
     for file in 0..40 {
-        let _ = fs::remove_file(fs::read_dir(place.files.join("1")).unwrap().next().map_or_else(
-            || place.files.join(format!("copies/{file}.txt")),
-            |entry| entry.unwrap().path(),
-        ));
+        let _ = fs::remove_file(
+            fs::read_dir(place.files.join("1"))
+                .unwrap()
+                .next()
+                .map_or_else(|| place.files.join(format!("copies/{file}.txt")), |entry| entry.unwrap().path()),
+        );
     }
     fs::remove_file(place.files.join("many.txt")).unwrap();
     let updated = |index: &Path| {
@@ -275,7 +278,9 @@ fn a_schema_or_a_database_of_somebody_else_is_refused_and_left_alone() {
     let place = Place::new(Store::Postgres);
     let profile = Words::default().profile();
     assert!(matches!(Index::open(&place.index), Err(IndexError::Missing { .. })));
-    client().batch_execute(&format!("CREATE SCHEMA {0}; CREATE TABLE {0}.own (x int)", schema_of(&place.index))).unwrap();
+    client()
+        .batch_execute(&format!("CREATE SCHEMA {0}; CREATE TABLE {0}.own (x int)", schema_of(&place.index)))
+        .unwrap();
     let why = |index: &Path| Index::open_or_begin(index, &profile).unwrap_err().to_string();
     assert!(why(&place.index).contains("another program"), "{}", why(&place.index));
     client().batch_execute("CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0").unwrap();
@@ -297,7 +302,8 @@ fn a_connection_that_ends_leaves_whole_files_and_a_deleted_index_is_said() {
     let open = || Index::open(&place.index).unwrap();
     let mut index = open();
     place.write("new.txt", "entirely new words");
-    let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%' AND pid <> pg_backend_pid()
+    let others =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%' AND pid <> pg_backend_pid()
                   AND application_name = $1 AND pid IN (SELECT pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
                   JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $2)";
     let name = format!("omniburn {}", std::process::id());

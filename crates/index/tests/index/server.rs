@@ -81,7 +81,8 @@ fn start() -> Option<Server> {
     user(&mut guard);
     guard.env("PATH", "/usr/bin:/bin").args(["-c", script]).arg(program("postgres")).arg(&data).arg(&folder);
     // A group of its own: Ctrl-C at a terminal ends the tests, and the pipe with them.
-    let guard = guard.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let guard =
+        guard.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let address = format!("postgres://tests@{}/postgres?connect_timeout=20", escaped(&data));
     let until = Instant::now() + Duration::from_secs(60);
     while let Err(error) = Client::connect(&address, NoTls) {

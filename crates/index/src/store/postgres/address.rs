@@ -52,7 +52,9 @@ impl Address {
             SslMode::Prefer if config.get_hosts().iter().all(is_here) => {}
             SslMode::Prefer => {
                 let way = "reach it through a tunnel, or say sslmode=disable where the network may read along";
-                return Err(unsuitable(format!("this build speaks no TLS, and the server is on another machine: {way}")));
+                return Err(unsuitable(format!(
+                    "this build speaks no TLS, and the server is on another machine: {way}"
+                )));
             }
             _ => return Err(unsuitable("this build speaks no TLS: sslmode=require cannot be had".into())),
         }

@@ -12,6 +12,8 @@ use crate::error::IndexError;
 use crate::store::api::{Fill, Store};
 use crate::store::rows::Meta;
 
+/// The oldest release of Postgres that counts matches of an expression: 15.
+const OLDEST_SERVER: u32 = 150_000;
 /// The oldest release of pgvector that has `halfvec`.
 const OLDEST_PGVECTOR: (u32, u32) = (0, 7);
 /// The first of the two numbers of an advisory lock: `OMNI`.
@@ -92,13 +94,19 @@ fn connected(address: &Address) -> Result<Session, IndexError> {
     if encoding != "UTF8" {
         return Err(unsuitable(format!("the database is encoded in {encoding}, and an index needs UTF8")));
     }
+    let release: String = value(place, &session.one("SHOW server_version_num", &[])?, 0)?;
+    if release.parse::<u32>().unwrap_or(0) < OLDEST_SERVER {
+        return Err(unsuitable(format!("Postgres {}, and an index needs 15 or later", release.trim_end_matches('0'))));
+    }
     let pgvector = "SELECT e.extversion, n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
                     WHERE e.extname = 'vector'";
     let mut found = session.query(pgvector, &[])?;
     if found.is_empty() {
         let there = session.one("SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector')", &[])?;
         if !value::<bool>(place, &there, 0)? {
-            return Err(unsuitable("the server has no pgvector: install it there (package postgresql-NN-pgvector)".into()));
+            return Err(unsuitable(
+                "the server has no pgvector: install it there (package postgresql-NN-pgvector)".into(),
+            ));
         }
         session.run("CREATE EXTENSION IF NOT EXISTS vector").map_err(|error| {
             unsuitable(format!("pgvector is not in this database, and CREATE EXTENSION vector was refused: {error}"))

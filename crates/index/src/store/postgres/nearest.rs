@@ -71,7 +71,7 @@ impl<'a> Nearest<'a> {
         let columns = "v.id, v.chunk, v.content, v.modality, v.sum, v.vector";
         let product = format!("(-(v.vector <#> {sought}))");
         let from = format!("FROM vectors v WHERE v.modality = {of} AND {condition}");
-        let limit = values.add(wide as i64);
+        let limit = values.add(i64::try_from(wide).unwrap_or(i64::MAX));
         let sql = format!("SELECT {columns}, {product} {from} ORDER BY {product} DESC LIMIT {limit}");
         let mut rows = self.server.query(&sql, &values.all())?;
         if rows.len() == wide {
@@ -141,7 +141,8 @@ mod tests {
         for dim in [1, 64, 384, 1024] {
             for _ in 0..50 {
                 let (query, row) = (unit(dim), unit(dim));
-                let halves = |values: &[f32]| -> Vec<f16> { values.iter().map(|value| f16::from_f32(*value)).collect() };
+                let halves =
+                    |values: &[f32]| -> Vec<f16> { values.iter().map(|value| f16::from_f32(*value)).collect() };
                 let (rounded, row) = (halves(&query), halves(&row));
                 let there: f32 = rounded.iter().zip(&row).rev().map(|(a, b)| a.to_f32() * b.to_f32()).sum();
                 let wide: Vec<f32> = row.iter().map(|value| value.to_f32()).collect();

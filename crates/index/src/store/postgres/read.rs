@@ -241,7 +241,8 @@ impl Server {
     }
 
     pub fn read_files_without_content(&self) -> Result<Vec<(FileStat, Option<Fault>)>, IndexError> {
-        let sql = "SELECT path, size, mtime_ns, seen_ns, fault_kind, fault FROM files WHERE content IS NULL ORDER BY path";
+        let sql =
+            "SELECT path, size, mtime_ns, seen_ns, fault_kind, fault FROM files WHERE content IS NULL ORDER BY path";
         let file = |row: &Row| {
             let message = self.text_or_none(row, 5)?.unwrap_or_default();
             Ok((self.stat(row)?, self.text_or_none(row, 4)?.map(|kind| Fault { kind, message })))
@@ -258,10 +259,8 @@ impl Server {
     pub fn read_status(&self) -> Result<Status, IndexError> {
         let sql = "SELECT c.kind, count(*) FROM files f JOIN contents c ON c.id = f.content GROUP BY c.kind";
         let rows = self.query(sql, &[])?;
-        let by_name: HashMap<String, i64> = rows
-            .iter()
-            .map(|row| Ok((self.text(row, 0)?, self.value(row, 1)?)))
-            .collect::<Result<_, IndexError>>()?;
+        let by_name: HashMap<String, i64> =
+            rows.iter().map(|row| Ok((self.text(row, 0)?, self.value(row, 1)?))).collect::<Result<_, IndexError>>()?;
         let of = |kind: Kind| by_name.get(kind.name()).map(|count| (kind, (*count).max(0) as u64));
         let size = "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
                     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind = 'r'";

@@ -76,7 +76,7 @@ impl Splitter {
         texts: impl Iterator<Item = (i64, &'t str)>,
         mut tell: impl FnMut(i64, usize, String),
     ) -> Result<(), IndexError> {
-        let mut run = || -> rusqlite::Result<()> {
+        let run = || -> rusqlite::Result<()> {
             let begun = self.fts.unchecked_transaction()?;
             begun.execute(&format!("INSERT INTO {table} ({table}) VALUES ('delete-all')"), [])?;
             let mut insert = begun.prepare_cached(&format!("INSERT INTO {table} (rowid, text) VALUES (?1, ?2)"))?;

@@ -82,10 +82,7 @@ impl Store for Server {
         loop {
             let row = self.session().one("SELECT pg_try_advisory_lock($1, hashtext($2))", &[&LOCK, &self.schema])?;
             if self.value(&row, 0)? {
-                return Ok(Box::new(ServerLock {
-                    session: Arc::clone(&self.session),
-                    schema: self.schema.clone(),
-                }));
+                return Ok(Box::new(ServerLock { session: Arc::clone(&self.session), schema: self.schema.clone() }));
             }
             if Instant::now() >= until {
                 return Err(IndexError::Locked { path: self.place.clone(), holder: self.holder()? });
@@ -167,10 +164,7 @@ impl Store for Server {
         self.read_chunks(ids)
     }
 
-    fn each_content(
-        &self,
-        tell: &mut dyn FnMut(StandingContent) -> Result<(), IndexError>,
-    ) -> Result<(), IndexError> {
+    fn each_content(&self, tell: &mut dyn FnMut(StandingContent) -> Result<(), IndexError>) -> Result<(), IndexError> {
         self.read_each_content(tell)
     }
 

@@ -60,9 +60,7 @@ fn bm25_sql(values: &mut Values, idfs: &[f64], counts: &[String], length: &str, 
     let size = format!("(1::double precision - {b} + {b} * {length}::double precision / {mean}::double precision)");
     let term = |(idf, count): (&f64, &String)| {
         let idf = values.add(*idf);
-        format!(
-            "{idf}::double precision * (({count} * ({k1} + 1::double precision)) / ({count} + {k1} * {size}))"
-        )
+        format!("{idf}::double precision * (({count} * ({k1} + 1::double precision)) / ({count} + {k1} * {size}))")
     };
     let terms: Vec<String> = idfs.iter().zip(counts).map(term).collect();
     format!("0::double precision + {}", terms.join(" + "))
@@ -118,9 +116,7 @@ impl Server {
             self.run_of(text)?.map_or("false".into(), |run| in_runs(&run, values))
         } else {
             let (query, clipped) = (values.add(query), values.add(self.clipped_with(Table::Chunks, &words)?));
-            format!(
-                "c.id IN (SELECT content FROM chunks WHERE words @@ {query}::text::tsquery OR id = ANY({clipped}))"
-            )
+            format!("c.id IN (SELECT content FROM chunks WHERE words @@ {query}::text::tsquery OR id = ANY({clipped}))")
         };
         Ok(format!("({texts} OR {names})"))
     }
@@ -271,7 +267,8 @@ impl Server {
             let rows = self.query(&sql, &values.all())?;
             values.pop();
             let allowed: HashSet<i64> = rows.iter().map(|row| self.value(row, 0)).collect::<Result<_, _>>()?;
-            let of = |(id, counts, length): (i64, Vec<f64>, f64)| Match { id, bm25: bm25(&idfs, &counts, length, mean) };
+            let of =
+                |(id, counts, length): (i64, Vec<f64>, f64)| Match { id, bm25: bm25(&idfs, &counts, length, mean) };
             found.extend(clipped.into_iter().filter(|(id, ..)| allowed.contains(id)).map(of));
         }
         let joined = queries.iter().flatten().map(|query| format!("({query})")).collect::<Vec<_>>();
@@ -342,13 +339,7 @@ impl Server {
     }
 
     /// What a statement finds beside what was found here, best first.
-    fn found(
-        &self,
-        sql: &str,
-        values: &Values,
-        mut found: Vec<Match>,
-        most: usize,
-    ) -> Result<Vec<Match>, IndexError> {
+    fn found(&self, sql: &str, values: &Values, mut found: Vec<Match>, most: usize) -> Result<Vec<Match>, IndexError> {
         for row in &self.query(sql, &values.all())? {
             found.push(Match { id: self.value(row, 0)?, bm25: self.value(row, 1)? });
         }
@@ -371,12 +362,7 @@ impl Server {
     }
 
     /// Which of these chunks have a term.
-    pub fn which_chunks(
-        &self,
-        ids: &[i64],
-        index: Option<WordIndex>,
-        term: &str,
-    ) -> Result<HashSet<i64>, IndexError> {
+    pub fn which_chunks(&self, ids: &[i64], index: Option<WordIndex>, term: &str) -> Result<HashSet<i64>, IndexError> {
         match index {
             None => {
                 self.ids("SELECT id FROM chunks WHERE id = ANY($1) AND strpos(text, $2) > 0", &[&ids, &to_text(term)])

@@ -1,6 +1,6 @@
 //! What is written to a server: files with their contents, chunks, words and vectors, a batch a transaction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use half::f16;
@@ -39,8 +39,18 @@ pub(super) struct Counters {
 }
 
 const COUNTERS: [&str; 12] = [
-    "file", "content", "chunk", "vector", "generation", "texts", "text_words", "text_runs", "clipped_texts", "names",
-    "name_words", "clipped_names",
+    "file",
+    "content",
+    "chunk",
+    "vector",
+    "generation",
+    "texts",
+    "text_words",
+    "text_runs",
+    "clipped_texts",
+    "names",
+    "name_words",
+    "clipped_names",
 ];
 
 impl Counters {
@@ -144,8 +154,7 @@ impl Server {
     ) -> Result<T, IndexError> {
         self.session().transaction(|session| {
             self.check_born(session)?;
-            let before = Counters::read(session, &self.place, true)?;
-            let mut counters = before;
+            let mut counters = Counters::read(session, &self.place, true)?;
             let done = work(session, &mut counters)?;
             counters.write(session)?;
             Ok(done)
@@ -157,7 +166,8 @@ impl Server {
         if batch.is_empty() {
             return Ok(());
         }
-        let splitter = &mut *self.splitter();
+        let mut splitter = self.splitter();
+        let splitter = &mut *splitter;
         self.write(|session, counters| {
             let known = self.put_contents(session, counters, splitter, &batch.puts)?;
             self.put_files(session, counters, splitter, &batch.puts, &known)?;
@@ -211,14 +221,7 @@ impl Server {
         session.execute(
             "INSERT INTO contents (id, digest, kind, title, taken_ns, sum)
              SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::text[], $4::text[], $5::bigint[], $6::bigint[])",
-            &[
-                &contents.ids,
-                &contents.digests,
-                &contents.kinds,
-                &contents.titles,
-                &contents.taken_ns,
-                &contents.sums,
-            ],
+            &[&contents.ids, &contents.digests, &contents.kinds, &contents.titles, &contents.taken_ns, &contents.sums],
         )?;
         put_chunks(session, counters, splitter, &chunks)?;
         session.execute(
@@ -247,17 +250,12 @@ impl Server {
         // Where a path comes twice, the last one counts.
         let last: HashMap<&[u8], usize> =
             puts.iter().enumerate().map(|(at, put)| (put.file.path.as_slice(), at)).collect();
-        let mut first: Vec<(usize, &Put)> = Vec::with_capacity(last.len());
-        let mut seen = std::collections::HashSet::new();
-        for put in puts {
-            if seen.insert(put.file.path.as_slice()) {
-                first.push((first.len(), &puts[last[put.file.path.as_slice()]]));
-            }
-        }
-        if first.is_empty() {
+        let mut seen = HashSet::new();
+        let new = puts.iter().filter(|put| seen.insert(put.file.path.as_slice()));
+        let puts: Vec<&Put> = new.map(|put| &puts[last[put.file.path.as_slice()]]).collect();
+        if puts.is_empty() {
             return Ok(());
         }
-        let puts: Vec<&Put> = first.into_iter().map(|(_, put)| put).collect();
         let keys: Vec<Vec<u8>> = puts.iter().map(|put| key_of(&put.file.path)).collect();
         let before = "SELECT length, clipped FROM files WHERE key = ANY($1) AND content IS NOT NULL";
         for row in &session.query(before, &[&keys])? {
@@ -286,23 +284,18 @@ impl Server {
         counters.file += puts.len() as i64;
         let paths: Vec<&[u8]> = puts.iter().map(|put| put.file.path.as_slice()).collect();
         let shorts: Vec<Vec<u8>> = paths.iter().map(|path| short_of(path)).collect();
-        let endings: Vec<String> = paths.iter().map(|path| to_text(&ending_of(&path_of_bytes(path.to_vec())))).collect();
+        let endings: Vec<String> =
+            paths.iter().map(|path| to_text(&ending_of(&path_of_bytes(path.to_vec())))).collect();
         let number = |of: fn(&Put) -> i64| -> Vec<i64> { puts.iter().map(|put| of(put)).collect() };
-        let (sizes, mtimes, seen) = (
-            number(|put| put.file.size),
-            number(|put| put.file.mtime_ns),
-            number(|put| put.file.seen_ns),
-        );
+        let (sizes, mtimes, seen) =
+            (number(|put| put.file.size), number(|put| put.file.mtime_ns), number(|put| put.file.seen_ns));
         let fault = |put: &&Put| match &put.state {
             State::Failed(fault) => (Some(to_text(&fault.kind)), Some(to_text(&fault.message))),
             _ => (None, None),
         };
         let (kinds, faults): (Vec<Option<String>>, Vec<Option<String>>) = puts.iter().map(fault).unzip();
-        let words: Vec<Option<&str>> = contents
-            .iter()
-            .zip(&splits)
-            .map(|(content, name)| content.and_then(|_| name.words.as_deref()))
-            .collect();
+        let words: Vec<Option<&str>> =
+            contents.iter().zip(&splits).map(|(content, name)| content.and_then(|_| name.words.as_deref())).collect();
         let lengths: Vec<i32> = splits.iter().map(|name| name.length).collect();
         let clipped: Vec<bool> =
             contents.iter().zip(&splits).map(|(content, name)| content.is_some() && name.is_clipped()).collect();
@@ -327,12 +320,7 @@ impl Server {
         Ok(())
     }
 
-    fn drop_files(
-        &self,
-        session: &mut Session,
-        counters: &mut Counters,
-        paths: &[Vec<u8>],
-    ) -> Result<(), IndexError> {
+    fn drop_files(&self, session: &mut Session, counters: &mut Counters, paths: &[Vec<u8>]) -> Result<(), IndexError> {
         if paths.is_empty() {
             return Ok(());
         }

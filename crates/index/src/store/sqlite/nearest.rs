@@ -82,12 +82,10 @@ impl VectorSearch for Nearest<'_> {
     fn places(&mut self, rows: &[FoundRow]) -> Result<Vec<Place>, IndexError> {
         let mut statement = self.db.prepare("SELECT id, content FROM chunks WHERE vector = ?1")?;
         let mut place = |found: &FoundRow| {
-            let row = statement
-                .query_row([found.row as i64], |row| Ok(Place { chunk: row.get(0)?, content: row.get(1)? }));
+            let row =
+                statement.query_row([found.row as i64], |row| Ok(Place { chunk: row.get(0)?, content: row.get(1)? }));
             row.map_err(|e| match e {
-                rusqlite::Error::QueryReturnedNoRows => {
-                    self.db.corrupt(format!("vector {} has no chunk", found.row))
-                }
+                rusqlite::Error::QueryReturnedNoRows => self.db.corrupt(format!("vector {} has no chunk", found.row)),
                 e => self.db.error(e),
             })
         };

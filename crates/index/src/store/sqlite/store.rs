@@ -7,12 +7,12 @@ use std::time::Duration;
 use rusqlite::ToSql;
 use rusqlite::types::Value;
 
+use super::Database;
 use super::lock::FolderLock;
 use super::nearest::Nearest;
 use super::read::ContentRows;
 use super::words::Where;
 use super::write::compact;
-use super::Database;
 use crate::error::{Fault, IndexError};
 use crate::store::path::{FileStat, bytes_of_path};
 use crate::store::rows::{
@@ -114,10 +114,7 @@ impl Store for Database {
         ids.iter().map(|id| self.chunk(*id)).collect()
     }
 
-    fn each_content(
-        &self,
-        tell: &mut dyn FnMut(StandingContent) -> Result<(), IndexError>,
-    ) -> Result<(), IndexError> {
+    fn each_content(&self, tell: &mut dyn FnMut(StandingContent) -> Result<(), IndexError>) -> Result<(), IndexError> {
         self.each_content(tell)
     }
 

@@ -148,12 +148,7 @@ impl Database {
     }
 
     /// Which of these chunks have a term.
-    pub fn chunks_with(
-        &self,
-        ids: &[i64],
-        index: Option<WordIndex>,
-        term: &str,
-    ) -> Result<HashSet<i64>, IndexError> {
+    pub fn chunks_with(&self, ids: &[i64], index: Option<WordIndex>, term: &str) -> Result<HashSet<i64>, IndexError> {
         let Some(index) = index else {
             return self.having(ids, "SELECT instr(text, ?2) > 0 FROM chunks WHERE id = ?1", term);
         };

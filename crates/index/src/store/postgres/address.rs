@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// An address taken apart.
 #[derive(Debug, Clone)]
 pub(super) struct Address {
-    config: Config,
+    pub config: Config,
     pub schema: String,
     /// Without a password, for people.
     pub place: PathBuf,
@@ -62,7 +62,7 @@ impl Address {
             config.connect_timeout(PATIENCE);
         }
         config.ssl_mode(SslMode::Disable);
-        config.application_name(format!("omniburn {}", std::process::id()));
+        config.application_name(&format!("omniburn {}", std::process::id()));
         Ok(Self { config, schema, place })
     }
 

@@ -21,7 +21,7 @@ pub use open::shown_place;
 pub(crate) use open::{import_apart, open, open_or_begin};
 pub(crate) use path::{FileStat, below, bytes_of_path, path_of_bytes};
 pub(crate) use rows::{
-    Batch, ChunkRow, FileRow, FoundRow, KnownFile, Match, NewChunk, NewContent, Place, Put, StandingContent,
-    State, Which,
+    Batch, ChunkRow, FileRow, FoundRow, KnownFile, Match, NewChunk, NewContent, Place, Put, StandingContent, State,
+    Which,
 };
 pub use rows::{FailedFile, Status};

@@ -108,10 +108,13 @@ fn connected(address: &Address) -> Result<Session, IndexError> {
                 "the server has no pgvector: install it there (package postgresql-NN-pgvector)".into(),
             ));
         }
-        session.run("CREATE EXTENSION IF NOT EXISTS vector").map_err(|error| {
-            unsuitable(format!("pgvector is not in this database, and CREATE EXTENSION vector was refused: {error}"))
-        })?;
+        // Where another program makes it at the same moment, this one is refused, and it is there.
+        let made = session.run("CREATE EXTENSION IF NOT EXISTS vector");
         found = session.query(pgvector, &[])?;
+        if let (true, Err(error)) = (found.is_empty(), made) {
+            let what = "pgvector is not in this database, and CREATE EXTENSION vector was refused";
+            return Err(unsuitable(format!("{what}: {error}")));
+        }
     }
     let row = found.first().ok_or_else(|| unsuitable("pgvector is not in this database".into()))?;
     let (version, within): (String, String) = (value(place, row, 0)?, value(place, row, 1)?);

@@ -168,11 +168,14 @@ const STEPS: &[Step] = &[
         work: Work::Test(|| tests("--features omniburn-media/av1 --test media -- codecs::")),
     },
     Step {
-        name: "otel",
-        proves: "spans of requests reach a collector, with the exporter that is off by default",
+        name: "options",
+        proves: "spans reach a collector, and an index on Postgres gives what one SQLite file gives: features that are off by default",
         slow: true,
-        inputs: inputs!("crates", "models"),
-        work: Work::Test(|| tests("--features omniburn-cli/otel --test cli -- spans_of_requests")),
+        inputs: inputs!("crates", "models", "tests/postgres"),
+        work: Work::Test(|| {
+            let features = "--features omniburn-cli/otel,omniburn-cli/postgres";
+            tests(&format!("{features} --test cli --test index -- spans_of_requests postgres equal::"))
+        }),
     },
     Step {
         name: "mini",
@@ -492,7 +495,8 @@ mod tests {
     fn quick_leaves_out_what_needs_another_build_or_another_tool() {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
-        let slow = ["licences", "readme", "ships", "scheduler", "fuzz", "soak", "av1", "mini", "find", "wgpu"];
+        let slow =
+            ["licences", "readme", "ships", "scheduler", "fuzz", "soak", "av1", "postgres", "mini", "find", "wgpu"];
         assert_eq!(chosen(&quick).unwrap().1, slow);
     }
 
@@ -501,7 +505,7 @@ mod tests {
         let only = Choice { only: vec!["test".into(), "format".into()], ..Choice::default() };
         assert_eq!(names(&only), ["format", "test"]);
         let from = Choice { from: Some("av1".into()), ..Choice::default() };
-        assert_eq!(names(&from), ["av1", "mini", "find", "wgpu"]);
+        assert_eq!(names(&from), ["av1", "postgres", "mini", "find", "wgpu"]);
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub struct IndexArgs {
     /// One JSON object in place of each summary
     #[arg(long)]
     pub json: bool,
-    /// An index by its name in the user's data folder, or a folder for it [default: the index named default]
+    /// An index by its name in the user's data folder, a folder for it, or postgres://HOST/DATABASE?schema=NAME [default: the index named default]
     #[arg(long, value_name = "NAME|DIR")]
     pub index: Option<PathBuf>,
     /// Which model.
@@ -139,7 +139,7 @@ pub struct IndexExportArgs {
     /// Write to this file in place of standard output
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// An index by its name, or a folder
+    /// An index by its name, a folder, or postgres://HOST/DATABASE?schema=NAME
     #[arg(long, value_name = "NAME|DIR")]
     pub index: Option<PathBuf>,
 }
@@ -164,7 +164,7 @@ pub struct IndexImportArgs {
     /// The export, or - for standard input
     #[arg(value_name = "FILE|-")]
     pub file: PathBuf,
-    /// An index by its name in the user's data folder, or a folder for it [default: the index named default]
+    /// An index by its name in the user's data folder, a folder for it, or postgres://HOST/DATABASE?schema=NAME [default: the index named default]
     #[arg(long, value_name = "NAME|DIR")]
     pub index: Option<PathBuf>,
 }
@@ -172,7 +172,7 @@ pub struct IndexImportArgs {
 /// `omniburn index status`.
 #[derive(Debug, Args)]
 pub struct IndexStatusArgs {
-    /// An index by its name, or a folder
+    /// An index by its name, a folder, or postgres://HOST/DATABASE?schema=NAME
     #[arg(long, value_name = "NAME|DIR")]
     pub index: Option<PathBuf>,
     /// Read every byte of the database and compare vectors with their digests
@@ -189,7 +189,7 @@ pub struct IndexRemoveArgs {
     /// Folders as `omniburn index status` names them
     #[arg(value_name = "FOLDER", required = true)]
     pub folders: Vec<PathBuf>,
-    /// An index by its name, or a folder
+    /// An index by its name, a folder, or postgres://HOST/DATABASE?schema=NAME
     #[arg(long, value_name = "NAME|DIR")]
     pub index: Option<PathBuf>,
 }
@@ -197,7 +197,7 @@ pub struct IndexRemoveArgs {
 /// `omniburn index clean`.
 #[derive(Debug, Args)]
 pub struct IndexCleanArgs {
-    /// An index by its name, or a folder
+    /// An index by its name, a folder, or postgres://HOST/DATABASE?schema=NAME
     #[arg(long, value_name = "NAME|DIR")]
     pub index: Option<PathBuf>,
 }
@@ -283,7 +283,7 @@ pub struct SearchArgs {
     /// Search the index as it is
     #[arg(long)]
     pub no_refresh: bool,
-    /// An index by its name in the user's data folder, or a folder for it [default: the index named default]
+    /// An index by its name in the user's data folder, a folder for it, or postgres://HOST/DATABASE?schema=NAME [default: the index named default]
     #[arg(long, value_name = "NAME|DIR")]
     pub index: Option<PathBuf>,
     /// Which model.
@@ -329,7 +329,7 @@ pub struct GetArgs {
     /// Write to this file in place of standard output
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// An index by its name, or a folder
+    /// An index by its name, a folder, or postgres://HOST/DATABASE?schema=NAME
     #[arg(long, value_name = "NAME|DIR")]
     pub index: Option<PathBuf>,
 }

@@ -33,7 +33,7 @@ pub struct ServeArgs {
     /// that requests call it by [default: the model that ships, as omniburn-mini]
     #[arg(long, value_name = "[NAME=]DIR|ORG/NAME")]
     pub model: Vec<String>,
-    /// The index that is searched: a name in the user's data folder or a folder [default: the user's, where there is one]
+    /// The index that is searched: a name in the user's data folder, a folder, or postgres://HOST/DATABASE?schema=NAME [default: the user's, where there is one]
     #[arg(long, value_name = "NAME|DIR")]
     pub index: Option<PathBuf>,
     /// Search the index as it is: do not look at its folders again
@@ -97,7 +97,7 @@ pub struct McpArgs {
     /// The record folder whose vectors the index holds, or ORG/NAME [default: the model that ships]
     #[arg(long, value_name = "DIR|ORG/NAME")]
     pub model: Option<String>,
-    /// The index: a name in the user's data folder or a folder [default: the user's]
+    /// The index: a name in the user's data folder, a folder, or postgres://HOST/DATABASE?schema=NAME [default: the user's]
     #[arg(long, value_name = "NAME|DIR")]
     pub index: Option<PathBuf>,
     /// Search the index as it is: do not look at its folders again

@@ -31,7 +31,7 @@ pub enum IndexError {
         expected: i64,
     },
     /// The database, or what lies in it, is damaged.
-    #[error("{}: the index is damaged: {what}; delete its folder and index again", path.display())]
+    #[error("{}: the index is damaged: {what}; delete it and index again", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -65,7 +65,7 @@ pub enum IndexError {
         why: String,
     },
     /// The vectors of a page are not those that were written.
-    #[error("{}: the index is damaged: the vectors of page {page} differ from their digest; delete its folder and index again", path.display())]
+    #[error("{}: the index is damaged: the vectors of page {page} differ from their digest; delete it and index again", path.display())]
     PageDigest {
         /// The file.
         path: PathBuf,
@@ -154,6 +154,32 @@ pub enum IndexError {
         path: PathBuf,
         /// Why.
         source: rusqlite::Error,
+    },
+    /// The place is one of a server, and this build knows nothing of it.
+    #[error("an index in {what} needs a program that was built for it: `cargo build --release --features {feature}`")]
+    NotBuilt {
+        /// The server's kind.
+        what: &'static str,
+        /// The cargo feature.
+        feature: &'static str,
+    },
+    /// A server cannot be used as it is.
+    #[error("{}: {what}", place.display())]
+    Unsuitable {
+        /// Its address, without a password.
+        place: PathBuf,
+        /// What it is or has, and what is needed.
+        what: String,
+    },
+    /// A server refused, or cannot be reached.
+    #[error("{}: {why}", place.display())]
+    Server {
+        /// Its address, without a password.
+        place: PathBuf,
+        /// What it said.
+        why: String,
+        /// The error itself.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The user interrupted; what was finished is kept.
     #[error("interrupted")]

@@ -11,7 +11,7 @@ use crate::kind::{Kind, Modality, SNIFF_BYTES};
 use crate::locator::Locator;
 use crate::part;
 use crate::search::prefix_range;
-use crate::store::{Database, FileRow};
+use crate::store::{FileRow, Store, Which};
 
 /// Characters of a text that its likes are sought by: more than a model reads.
 const MOST_CHARACTERS: usize = 20_000;
@@ -74,15 +74,14 @@ pub fn content_of_file(path: &Path) -> Result<Content, Fault> {
 }
 
 /// The file whose id begins so.
-pub(crate) fn file_of(db: &Database, id: &str) -> Result<FileRow, IndexError> {
+pub(crate) fn file_of(db: &dyn Store, id: &str) -> Result<FileRow, IndexError> {
     let unknown = || IndexError::UnknownId { id: id.into() };
     let digit = |c: u8| (c as char).to_digit(16).map(|digit| digit as u8);
     let digits: Option<Vec<u8>> = id.bytes().map(digit).collect();
     let digits = digits.filter(|digits| (4..=16).contains(&digits.len())).ok_or_else(unknown)?;
     let bytes: Vec<u8> = digits.chunks_exact(2).map(|two| two[0] << 4 | two[1]).collect();
     let (from, to) = prefix_range(&bytes);
-    let found =
-        db.files_where("f.short >= ?1 AND (?2 IS NULL OR f.short < ?2) ORDER BY f.short LIMIT 20", &[&from, &to])?;
+    let found = db.files(Which::Short(&from, to.as_deref()))?;
     let hex = |file: &FileRow| file.short.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut found: Vec<FileRow> = found.into_iter().filter(|file| hex(file).starts_with(&id.to_lowercase())).collect();
     match found.len() {

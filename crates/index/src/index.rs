@@ -5,8 +5,6 @@ use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rusqlite::OptionalExtension;
-
 use crate::calibration::Calibration;
 use crate::crawl::{Root, Rules};
 use crate::embedder::{Embedder, EmbedderProfile};
@@ -19,7 +17,7 @@ use crate::map::{self, CollectionMap};
 use crate::plan::{self, Plan};
 use crate::query::Query;
 use crate::search::{self, Asked, Hit, Mode, SearchOptions};
-use crate::store::{Database, Rows, Status, WriterLock, bytes_of_path, compact, heads};
+use crate::store::{self, Status, Store, Which, WriterLock};
 use crate::transfer;
 use crate::update::{self, Control, Report};
 use crate::watch::{News, Watcher};
@@ -35,15 +33,18 @@ pub enum Sought<'a> {
     Like(&'a Path, &'a [f32], Modality),
 }
 
-/// An index: one SQLite file with files, chunks, words and vectors in a folder, and a cache that may be thrown away.
+/// An index: files, chunks, words and vectors.
+///
+/// Its place is a folder, which has one SQLite file and a cache that may be thrown away; or, built with the feature `postgres`, a
+/// schema of a server: `postgres://user@host/database?schema=name`, `omniburn` where none is named.
 pub struct Index {
-    db: Database,
+    db: Box<dyn Store>,
     calibration: Calibration,
 }
 
 impl std::fmt::Debug for Index {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Index").field("path", &self.db.path()).finish_non_exhaustive()
+        f.debug_struct("Index").field("path", &self.db.place()).finish_non_exhaustive()
     }
 }
 
@@ -59,20 +60,21 @@ pub fn canonical(path: &Path) -> Result<PathBuf, IndexError> {
 }
 
 impl Index {
-    /// Opens the index in a folder.
+    /// Opens the index at a place.
     ///
     /// # Errors
-    /// [`IndexError::Missing`], [`IndexError::Foreign`], [`IndexError::Version`], [`IndexError::Corrupt`].
-    pub fn open(folder: &Path) -> Result<Self, IndexError> {
-        Ok(Self { db: Database::open(folder)?, calibration: Calibration::default() })
+    /// [`IndexError::Missing`], [`IndexError::Foreign`], [`IndexError::Version`], [`IndexError::Corrupt`];
+    /// [`IndexError::NotBuilt`] for a server where the feature `postgres` is off, [`IndexError::Server`] for one that refuses.
+    pub fn open(place: &Path) -> Result<Self, IndexError> {
+        Ok(Self { db: store::open(place)?, calibration: Calibration::default() })
     }
 
-    /// Opens the index in a folder, or begins one.
+    /// Opens the index at a place, or begins one.
     ///
     /// # Errors
     /// As [`Index::open`], and [`IndexError::IdentityMismatch`] for an index of another model.
-    pub fn open_or_begin(folder: &Path, profile: &EmbedderProfile) -> Result<Self, IndexError> {
-        Ok(Self { db: Database::open_or_begin(folder, profile)?, calibration: Calibration::default() })
+    pub fn open_or_begin(place: &Path, profile: &EmbedderProfile) -> Result<Self, IndexError> {
+        Ok(Self { db: store::open_or_begin(place, profile)?, calibration: Calibration::default() })
     }
 
     /// The scores of its model, where they were measured; those of another model are not taken.
@@ -146,7 +148,7 @@ impl Index {
             }
         }
         let (chosen, others) = chosen(roots, &kept);
-        let report = update::update(&mut self.db, embedder, chosen, &others, control)?;
+        let report = update::update(self.db.as_mut(), embedder, chosen, &others, control)?;
         self.db.still_there()?;
         Ok(report)
     }
@@ -167,7 +169,7 @@ impl Index {
         // Under other rules than before every file is looked at anew.
         let rules_differ = |root: &Root| kept.iter().any(|there| there.path == root.path && there.rules != root.rules);
         let recheck: Vec<bool> = chosen.iter().map(rules_differ).collect();
-        plan::plan(&Known::of(&self.db)?, profile, chosen, &others, &recheck, interrupted)
+        plan::plan(&Known::of(self.db.as_ref())?, profile, chosen, &others, &recheck, interrupted)
     }
 
     /// As [`Index::plan`], where there is no index yet.
@@ -200,8 +202,8 @@ impl Index {
         // Events come from before the first look on, so that no change is between the two.
         let mut watched: Vec<PathBuf> = self.roots()?.into_iter().map(|root| root.path).collect();
         watched.extend(roots.iter().map(|root| root.path.clone()));
-        let own = canonical(self.db.folder())?;
-        let mut watcher = Watcher::start(&watched, &own)?;
+        let own = self.db.folder().map(canonical).transpose()?;
+        let mut watcher = Watcher::start(&watched, own.as_deref())?;
         let mut given = roots;
         loop {
             for (folder, why) in watcher.unwatched() {
@@ -223,7 +225,7 @@ impl Index {
         }
     }
 
-    fn lock(&self, patience: Duration) -> Result<WriterLock, IndexError> {
+    fn lock(&self, patience: Duration) -> Result<Box<dyn WriterLock>, IndexError> {
         self.db.lock(patience)
     }
 
@@ -246,7 +248,7 @@ impl Index {
     pub fn clean(&mut self, patience: Duration) -> Result<(), IndexError> {
         let _lock = self.lock(patience)?;
         self.db.remove_unused()?;
-        compact(&mut self.db)
+        self.db.compact()
     }
 
     /// Writes everything that lasts as lines of JSON, from which [`Index::import`] makes an equal index. The vectors stand in
@@ -255,15 +257,16 @@ impl Index {
     /// # Errors
     /// Whatever writing and the database give; a damaged page by name.
     pub fn export(&self, to: &mut dyn Write) -> Result<(), IndexError> {
-        transfer::export(&self.db, to)
+        transfer::export(self.db.as_ref(), to)
     }
 
-    /// Makes an index in a folder that has none from what [`Index::export`] wrote; gives its files.
+    /// Makes an index at a place that has none from what [`Index::export`] wrote, be that of a folder or of a server; gives its
+    /// files.
     ///
     /// # Errors
-    /// [`IndexError::Exists`]; [`IndexError::Import`] naming the line; then nothing is left in the folder.
-    pub fn import(folder: &Path, from: &mut dyn BufRead) -> Result<u64, IndexError> {
-        transfer::import(folder, from)
+    /// [`IndexError::Exists`]; [`IndexError::Import`] naming the line; then nothing is left at the place.
+    pub fn import(place: &Path, from: &mut dyn BufRead) -> Result<u64, IndexError> {
+        transfer::import(place, from)
     }
 
     /// Searches.
@@ -284,7 +287,7 @@ impl Index {
         // The vector of a file says nothing of words.
         let mode = if except.is_some() { Mode::Semantic } else { options.mode };
         search::search(
-            &self.db,
+            self.db.as_ref(),
             &self.calibration,
             &Asked { query: &query, vector, except },
             &SearchOptions { mode, ..options.clone() },
@@ -296,13 +299,12 @@ impl Index {
     /// # Errors
     /// Whatever the database gives.
     pub fn stored_vector(&self, path: &Path) -> Result<Option<(Vec<f32>, Modality)>, IndexError> {
-        let bytes = bytes_of_path(path);
-        let Some(file) = self.db.files_where("f.path = ?1", &[&bytes])?.into_iter().next() else { return Ok(None) };
+        let Some(file) = self.db.files(Which::Path(path))?.into_iter().next() else { return Ok(None) };
         let now = std::fs::metadata(path).map(|about| crate::crawl::stat_of(path, &about));
         if !now.is_ok_and(|now| (now.size, now.mtime_ns) == (file.size, file.mtime_ns)) {
             return Ok(None);
         }
-        map::unit_mean(&self.db, &mut Rows::of(&self.db)?, file.content, self.db.meta()?.dim)
+        map::unit_mean(self.db.vector_rows()?.as_mut(), file.content, self.db.meta()?.dim)
     }
 
     /// The files on a plane, at most `most` of them, evenly taken from all in the order in which they were indexed; a file's
@@ -311,7 +313,7 @@ impl Index {
     /// # Errors
     /// Whatever the database gives.
     pub fn map(&self, most: usize) -> Result<CollectionMap, IndexError> {
-        map::map(&self.db, most)
+        map::map(self.db.as_ref(), most)
     }
 
     /// What changes whenever [`Index::map`] would give another one.
@@ -319,7 +321,7 @@ impl Index {
     /// # Errors
     /// Whatever the database gives.
     pub fn map_version(&self) -> Result<[u8; 32], IndexError> {
-        map::version(&self.db)
+        self.db.version()
     }
 
     /// The cosines of a vector with every vector of the index, by modality: what a calibration is measured on.
@@ -327,7 +329,7 @@ impl Index {
     /// # Errors
     /// Whatever the database gives.
     pub fn cosines(&self, vector: &[f32]) -> Result<[Vec<f32>; 4], IndexError> {
-        search::cosines(&self.db, vector)
+        search::cosines(self.db.as_ref(), vector)
     }
 
     /// Opens a file by its id, or a place of it: lines or a page as text, some seconds of audio as WAV, the frame of a video as
@@ -336,7 +338,7 @@ impl Index {
     /// # Errors
     /// [`IndexError::UnknownId`], [`IndexError::AmbiguousId`], [`IndexError::File`].
     pub fn get(&self, id: &str, locator: Locator) -> Result<Opened, IndexError> {
-        let file = get::file_of(&self.db, id)?;
+        let file = get::file_of(self.db.as_ref(), id)?;
         get::open(&file.path, file.kind, locator)
     }
 
@@ -345,7 +347,7 @@ impl Index {
     /// # Errors
     /// As [`Index::get`]; [`IndexError::File`] for a file that is no PDF, and a page that takes too much to be drawn.
     pub fn page_image(&self, id: &str, page: u32) -> Result<Opened, IndexError> {
-        let file = get::file_of(&self.db, id)?;
+        let file = get::file_of(self.db.as_ref(), id)?;
         get::page_image(&file.path, file.kind, page)
     }
 
@@ -354,7 +356,7 @@ impl Index {
     /// # Errors
     /// [`IndexError::UnknownId`], [`IndexError::AmbiguousId`].
     pub fn about(&self, id: &str, with_place: bool) -> Result<About, IndexError> {
-        Ok(get::about(get::file_of(&self.db, id)?, with_place))
+        Ok(get::about(get::file_of(self.db.as_ref(), id)?, with_place))
     }
 
     /// Reads the whole database for damage.
@@ -362,21 +364,7 @@ impl Index {
     /// # Errors
     /// [`IndexError::Corrupt`], [`IndexError::PageDigest`].
     pub fn verify(&self) -> Result<(), IndexError> {
-        let wrong = |e| self.db.error(e);
-        let found: Option<String> = self
-            .db
-            .connection()
-            .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
-            .optional()
-            .map_err(wrong)?;
-        if found.as_deref() != Some("ok") {
-            return Err(self.db.corrupt(found.unwrap_or_default()));
-        }
-        let dim = self.db.meta()?.dim;
-        for head in heads(&self.db)? {
-            crate::store::bytes_of(&self.db, &head, dim)?;
-        }
-        Ok(())
+        self.db.verify()
     }
 }
 

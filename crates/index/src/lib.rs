@@ -1,4 +1,4 @@
-//! Folders of mixed files as one SQLite file, kept true, searched by words and by meaning.
+//! Folders of mixed files as one SQLite file or on a Postgres server, kept true, searched by words and by meaning.
 //!
 //! What lives here: which files of a folder are taken, their text with its places, how a text is cut, the database, the exact
 //! search over vectors, the search by words, and how both become one list. What does not: models, devices and arguments. A model
@@ -9,9 +9,10 @@
 //! | `index` | the facade: [`Index`] |
 //! | `update`, `look`, `crawl`, `extract`, `chunk` | from folders to chunks: what changed, which files, their text, its pieces |
 //! | `plan`, `watch` | what an update would do, and when one is due |
-//! | `store`, `transfer` | the one file that lasts, the lock of its writer, and all of it as lines of JSON |
-//! | `matrix`, `scan`, `bits` | the cache of vectors, and the search over it |
-//! | `query`, `words`, `search`, `snippet`, `calibration` | what is typed, and what is found |
+//! | `store` | what lasts, in one SQLite file or on a Postgres server, and the lock of its writer |
+//! | `transfer` | all of it as lines of JSON |
+//! | `scan`, `bits` | the exact search over rows of vectors |
+//! | `query`, `script`, `words`, `search`, `snippet`, `calibration` | what is typed, and what is found |
 //! | `map` | the files on a plane |
 //! | `get`, `part` | a hit opened, and a part of audio or video as a file of its own |
 //! | `kind`, `locator`, `embedder`, `error` | what is handed between them |
@@ -33,11 +34,11 @@ mod kind;
 mod locator;
 mod look;
 mod map;
-mod matrix;
 mod part;
 mod plan;
 mod query;
 mod scan;
+mod script;
 mod search;
 mod snippet;
 mod store;
@@ -61,6 +62,6 @@ pub use plan::Plan;
 pub use query::{Filter, Query, kinds_of, time_of};
 pub use search::{Hit, HitBody, HitScores, MinScore, Mode, SearchOptions, uri_of};
 pub use snippet::Snippet;
-pub use store::{FailedFile, Status};
+pub use store::{FailedFile, Status, shown_place};
 pub use update::{Control, Progress, Report};
 pub use watch::News;

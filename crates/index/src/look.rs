@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::crawl::{Root, crawl};
 use crate::error::IndexError;
-use crate::store::{Database, FailedFile, FileStat, KnownFile, below, bytes_of_path};
+use crate::store::{FailedFile, FileStat, KnownFile, Store, below, bytes_of_path};
 
 /// A file changed this shortly before it was read may change again without another time of change.
 const TIME_STEP_NS: i64 = 2_000_000_000;
@@ -27,7 +27,7 @@ pub(crate) struct Known {
 
 impl Known {
     /// Of an index.
-    pub fn of(db: &Database) -> Result<Self, IndexError> {
+    pub fn of(db: &dyn Store) -> Result<Self, IndexError> {
         let failed = db.failed_files()?.into_iter().map(|failed| (bytes_of_path(&failed.path), failed));
         Ok(Self { files: db.known_files()?, failed: failed.collect() })
     }

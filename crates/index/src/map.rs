@@ -5,11 +5,9 @@
 
 use std::path::PathBuf;
 
-use sha2::{Digest, Sha256};
-
 use crate::error::IndexError;
 use crate::kind::{Kind, Modality};
-use crate::store::{Database, FileRow, Rows, heads};
+use crate::store::{FileRow, Store, VectorRows, Which};
 
 /// Steps of the power iteration at most.
 const STEPS: usize = 300;
@@ -44,35 +42,16 @@ pub struct CollectionMap {
     pub explained: [f32; 2],
 }
 
-/// Changes whenever a map would.
-pub(crate) fn version(db: &Database) -> Result<[u8; 32], IndexError> {
-    let mut digest = Sha256::new();
-    for head in heads(db)? {
-        digest.update(head.digest);
-        head.alive.iter().for_each(|bits| digest.update(bits.to_bytes()));
-    }
-    // The checksum of a file's row holds its path, size and content.
-    let sql = "SELECT count(*), total(sum & 0xffffffff), total((sum >> 32) & 0xffffffff), total(mtime_ns & 0xffffffff)
-               FROM files";
-    let row = db
-        .connection()
-        .query_row(sql, [], |row| Ok([row.get::<_, i64>(0)? as f64, row.get(1)?, row.get(2)?, row.get(3)?]));
-    row.map_err(|e| db.error(e))?.iter().for_each(|value: &f64| digest.update(value.to_le_bytes()));
-    Ok(digest.finalize().into())
-}
-
 /// The map of at most `most` files, evenly taken from all.
-pub(crate) fn map(db: &Database, most: usize) -> Result<CollectionMap, IndexError> {
-    let mut statement = db.prepare("SELECT id FROM files WHERE content IS NOT NULL ORDER BY id")?;
-    let ids = statement.query_map([], |row| row.get::<_, i64>(0));
-    let ids: Vec<i64> = ids.and_then(Iterator::collect).map_err(|e| db.error(e))?;
+pub(crate) fn map(db: &dyn Store, most: usize) -> Result<CollectionMap, IndexError> {
+    let ids = db.file_ids()?;
     let dim = db.meta()?.dim;
-    let (mut rows, mut files, mut values) = (Rows::of(db)?, Vec::new(), Vec::new());
+    let (mut rows, mut files, mut values) = (db.vector_rows()?, Vec::new(), Vec::new());
     let drawn = ids.len().min(most);
     for index in 0..drawn {
         let id = ids[index * ids.len() / drawn];
-        let Some(file) = db.files_where("f.id = ?1", &[&id])?.into_iter().next() else { continue };
-        if let Some((vector, _)) = unit_mean(db, &mut rows, file.content, dim)? {
+        let Some(file) = db.files(Which::Id(id))?.into_iter().next() else { continue };
+        if let Some((vector, _)) = unit_mean(rows.as_mut(), file.content, dim)? {
             files.push(file);
             values.extend(vector);
         }
@@ -92,15 +71,12 @@ pub(crate) fn map(db: &Database, most: usize) -> Result<CollectionMap, IndexErro
 /// The unit mean of the vectors of a content's chunks, `[dim]`, and what they are made from; `None` where it has none, or they
 /// cancel each other out. Only those count that are made from the same as the first: images of pages stand beside their texts.
 pub(crate) fn unit_mean(
-    db: &Database,
-    rows: &mut Rows<'_>,
+    rows: &mut dyn VectorRows,
     content: i64,
     dim: usize,
 ) -> Result<Option<(Vec<f32>, Modality)>, IndexError> {
     let (mut sum, mut of) = (vec![0f64; dim], None);
-    for (_, row) in db.chunks_of(content)? {
-        let Some(row) = row else { continue };
-        let (values, modality) = rows.get(row)?;
+    for (values, modality) in rows.of_content(content)? {
         if *of.get_or_insert(modality) == modality {
             sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(value));
         }

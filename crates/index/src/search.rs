@@ -19,21 +19,16 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
-use rusqlite::params_from_iter;
-use rusqlite::types::Value;
 use serde::Serialize;
 
-use crate::bits::Bits;
 use crate::calibration::{Calibration, rarity_of_evidence, related_from};
 use crate::error::{IndexError, QueryError};
 use crate::kind::{Kind, Modality};
 use crate::locator::{Locator, LocatorBody};
-use crate::matrix::Matrix;
 use crate::query::Query;
-use crate::scan::{self, Blocks, Scored};
 use crate::snippet::Snippet;
-use crate::store::{ChunkRow, Database, FileRow, PageHead, heads};
-use crate::words::{self, Condition, Match, Share, Terms, Weights};
+use crate::store::{ChunkRow, Condition, FileRow, FoundRow, Match, Moment, Place, Store, VectorSearch, Which};
+use crate::words::{self, Share, Terms, Weights};
 
 /// The constant of reciprocal rank fusion.
 const RANK_CONSTANT: f64 = 60.0;
@@ -238,20 +233,18 @@ fn evidence(words: Share) -> f32 {
 
 /// Searches.
 pub(crate) fn search(
-    db: &Database,
+    db: &dyn Store,
     calibration: &Calibration,
     asked: &Asked<'_>,
     options: &SearchOptions,
 ) -> Result<Vec<Hit>, IndexError> {
-    let begin = db.connection().unchecked_transaction().map_err(|e| db.error(e))?;
-    let hits = search_within(db, calibration, asked, options);
-    drop(begin);
-    hits
+    let _moment = Moment::begin(db)?;
+    search_within(db, calibration, asked, options)
 }
 
-/// Everything is read in one transaction, so that rows, words and vectors are of one moment.
+/// Rows, words and vectors are of one moment.
 fn search_within(
-    db: &Database,
+    db: &dyn Store,
     calibration: &Calibration,
     asked: &Asked<'_>,
     options: &SearchOptions,
@@ -273,11 +266,10 @@ fn search_within(
     let related_only = options.min_score == MinScore::Auto;
     let mut related = None;
     if let (Some((vector, modality)), true) = (asked.vector, options.mode != Mode::Words) {
-        let heads = heads(db)?;
-        let groups = allowed(db, &heads, &condition)?;
-        related = related_only.then(|| related_from(groups.iter().map(Bits::count).sum()));
+        let rows = db.vector_search(&condition)?;
+        related = if related_only { Some(related_from(rows.allowed()?)) } else { None };
         let enough = ENOUGH.max(2 * options.limit);
-        let near = Nearness { db, calibration, vector, modality, heads, groups };
+        let near = Nearness { db, calibration, vector, modality, rows };
         for near in near.chunks(depth, enough, related_only)? {
             let Near { chunk, content, found, calibrated, rarity } = near;
             let there = chunks.entry(chunk).or_default();
@@ -287,15 +279,17 @@ fn search_within(
         }
     }
     let weights = Weights::of(db, &terms)?;
-    for Match { id, bm25 } in words::chunks(db, &terms, &condition, WORDS_DEPTH.max(4 * options.limit))? {
-        let words = weights.share(|term| words::chunk_has(db, id, term))?;
+    let matches = words::chunks(db, &terms, &condition, WORDS_DEPTH.max(4 * options.limit))?;
+    let ids: Vec<i64> = matches.iter().map(|one| one.id).collect();
+    let shares = weights.shares_of_chunks(db, &ids)?;
+    let unknown: Vec<i64> = ids.iter().filter(|id| !contents.contains_key(id)).copied().collect();
+    for (id, chunk) in unknown.iter().zip(db.chunks(&unknown)?) {
+        contents.insert(*id, chunk.content);
+    }
+    for (Match { id, bm25 }, words) in matches.into_iter().zip(shares) {
         let there = chunks.entry(id).or_default();
         (there.bm25, there.words) = (Some(bm25), words);
-        let content = match contents.get(&id) {
-            Some(content) => *content,
-            None => db.chunk(id)?.content,
-        };
-        contents.insert(id, content);
+        let content = contents[&id];
         // Alone, the order of bm25 is the order.
         lists[1].push((content, if options.mode == Mode::Words { 1.0 } else { f64::from(evidence(words)) }));
     }
@@ -303,9 +297,11 @@ fn search_within(
     let mut named: BTreeMap<i64, (f64, Share)> = BTreeMap::new();
     let mut best: HashMap<i64, f32> = HashMap::new();
     let every = options.mode == Mode::Hybrid;
-    for Match { id, bm25 } in words::names(db, &terms, every, &condition, depth)? {
-        let words = weights.share(|term| words::name_has(db, id, term))?;
-        for file in db.files_where("f.id = ?1", &[&id])? {
+    let matches = words::names(db, &terms, every, &condition, depth)?;
+    let ids: Vec<i64> = matches.iter().map(|one| one.id).collect();
+    let shares = weights.shares_of_names(db, &ids)?;
+    for (Match { id, bm25 }, words) in matches.into_iter().zip(shares) {
+        for file in db.files(Which::Id(id))? {
             named.insert(file.id, (bm25, words));
             lists[2].push((file.content, 1.0));
             let there = best.entry(file.content).or_default();
@@ -331,7 +327,7 @@ fn search_within(
         by_content.entry(*content).or_default().push(*chunk);
     }
     if related_only && related.is_none() {
-        related = Some(related_from(allowed(db, &heads(db)?, &condition)?.iter().map(Bits::count).sum()));
+        related = Some(related_from(db.vector_search(&condition)?.allowed()?));
     }
     let min = match options.min_score {
         MinScore::Any | MinScore::Auto => f32::NEG_INFINITY,
@@ -384,20 +380,18 @@ fn fused(lists: &mut [Vec<(i64, f64)>; 3]) -> Vec<i64> {
 struct Near {
     chunk: i64,
     content: i64,
-    found: Scored,
+    found: FoundRow,
     calibrated: f32,
     rarity: f32,
 }
 
 /// The search by meaning.
 struct Nearness<'a> {
-    db: &'a Database,
+    db: &'a dyn Store,
     calibration: &'a Calibration,
     vector: &'a [f32],
     modality: Modality,
-    heads: Vec<PageHead>,
-    /// The rows that may be found, by modality.
-    groups: [Bits; 4],
+    rows: Box<dyn VectorSearch + 'a>,
 }
 
 impl Nearness<'_> {
@@ -405,20 +399,18 @@ impl Nearness<'_> {
     fn chunks(mut self, depth: usize, enough: usize, with_rarity: bool) -> Result<Vec<Near>, IndexError> {
         let (db, dim) = (self.db, self.db.meta()?.dim);
         assert_eq!(self.vector.len(), dim, "the caller has checked the identity of the query's model");
-        let mut matrix = Matrix::open(db, &self.heads, dim)?;
-        let count = db.connection().query_row("SELECT count(*) FROM contents", [], |row| row.get::<_, i64>(0));
-        let enough = enough.min(count.map_err(|e| db.error(e))?.max(0) as usize);
+        let enough = enough.min(db.count_contents()?);
         // What is not among the best without the centre is as seldom as anything.
         let centred = match self.calibration.centre(self.modality).filter(|_| with_rarity) {
             Some(centre) => {
                 let shifted: Vec<f32> = self.vector.iter().zip(centre).map(|(value, centre)| value - centre).collect();
-                let lists = self.best(&mut matrix, &shifted, depth)?;
+                let lists = self.rows.best(&shifted, depth)?;
                 let scores: HashMap<usize, f32> = lists.into_iter().flatten().map(|one| (one.row, one.score)).collect();
                 Some(scores)
             }
             None => None,
         };
-        let rarity = |found: &Scored, item: Modality| match &centred {
+        let rarity = |found: &FoundRow, item: Modality| match &centred {
             _ if !with_rarity => 0.0,
             None => self.calibration.rarity(self.modality, item, found.score, false),
             Some(centred) => {
@@ -428,20 +420,13 @@ impl Nearness<'_> {
         };
         let mut near: Vec<Near> = Vec::new();
         let mut contents: HashSet<i64> = HashSet::new();
-        let mut statement = db.prepare("SELECT id, content FROM chunks WHERE vector = ?1")?;
         loop {
-            let found = self.best(&mut matrix, self.vector, depth)?;
+            let found = self.rows.best(self.vector, depth)?;
             let all = found.iter().all(|list| list.len() < depth);
             let mut new: HashSet<i64> = HashSet::new();
             for (item, list) in Modality::ALL.into_iter().zip(found) {
-                for found in list {
-                    let row = statement.query_row([found.row as i64], |row| Ok((row.get(0)?, row.get(1)?)));
-                    let (chunk, content) = row.map_err(|e| match e {
-                        rusqlite::Error::QueryReturnedNoRows => {
-                            db.corrupt(format!("vector {} has no chunk", found.row))
-                        }
-                        e => db.error(e),
-                    })?;
+                let places = self.rows.places(&list)?;
+                for (found, Place { chunk, content }) in list.into_iter().zip(places) {
                     let calibrated = self.calibration.score(self.modality, item, found.score);
                     let rarity = rarity(&found, item);
                     near.push(Near { chunk, content, found, calibrated, rarity });
@@ -456,63 +441,21 @@ impl Nearness<'_> {
                 return Ok(near);
             }
             // A few long files fill the list: the next look goes without them.
-            for content in new {
-                for row in db.chunks_of(content)?.into_iter().filter_map(|(_, row)| usize::try_from(row?).ok()) {
-                    self.groups.iter_mut().for_each(|group| group.clear(row));
-                }
-            }
-        }
-    }
-
-    /// The best rows of each modality; a damaged cache is made anew.
-    fn best(&self, matrix: &mut Matrix, vector: &[f32], depth: usize) -> Result<Vec<Vec<Scored>>, IndexError> {
-        match scan::best(matrix, vector, &self.groups, depth) {
-            Err(error) if matrix.is_cached() => {
-                tracing::debug!("the cache of vectors is made anew: {error}");
-                *matrix = Matrix::again(self.db, &self.heads, vector.len())?;
-                scan::best(matrix, vector, &self.groups, depth)
-            }
-            found => found,
+            self.rows.leave_out(&new)?;
         }
     }
 }
 
 /// The cosines of a vector with every row, by modality.
-pub(crate) fn cosines(db: &Database, vector: &[f32]) -> Result<[Vec<f32>; 4], IndexError> {
-    let dim = db.meta()?.dim;
-    let heads = heads(db)?;
-    let groups = allowed(db, &heads, &Condition::of(&Query::default()))?;
-    let matrix = Matrix::open(db, &heads, dim)?;
-    let found = scan::best(&matrix, vector, &groups, matrix.rows())?;
-    let mut lists = found.into_iter().map(|list| list.into_iter().map(|one| one.score).collect());
-    Ok([0, 1, 2, 3].map(|_| lists.next().unwrap_or_default()))
-}
-
-/// The rows that may be found, by modality.
-fn allowed(db: &Database, heads: &[PageHead], condition: &Condition) -> Result<[Bits; 4], IndexError> {
-    let rows = heads.iter().map(|head| head.count).sum();
-    let mut groups = [0, 1, 2, 3].map(|modality| {
-        let mut bits = Bits::none(0);
-        heads.iter().for_each(|head| bits.extend_from_bytes(&head.alive[modality].to_bytes()));
-        bits
-    });
-    if condition.is_open() {
-        return Ok(groups);
-    }
-    let mut chosen = Bits::none(rows);
-    let sql = format!("SELECT vector FROM chunks WHERE vector IS NOT NULL AND content IN ({})", condition.contents());
-    let mut statement = db.prepare(&sql)?;
-    let vectors = statement.query_map(params_from_iter(&condition.values), |row| row.get::<_, i64>(0));
-    for vector in vectors.map_err(|e| db.error(e))? {
-        chosen.set(usize::try_from(vector.map_err(|e| db.error(e))?).unwrap_or(usize::MAX));
-    }
-    groups.iter_mut().for_each(|group| group.keep(&chosen));
-    Ok(groups)
+pub(crate) fn cosines(db: &dyn Store, vector: &[f32]) -> Result<[Vec<f32>; 4], IndexError> {
+    let mut rows = db.vector_search(&Condition::default())?;
+    let all = rows.allowed()?;
+    Ok(rows.best(vector, all)?.map(|list| list.into_iter().map(|one| one.score).collect()))
 }
 
 /// What turns contents into hits.
 struct View<'a> {
-    db: &'a Database,
+    db: &'a dyn Store,
     condition: &'a Condition,
     terms: &'a Terms,
     /// Files found by name, with bm25 and which of the words their names have.
@@ -557,7 +500,7 @@ impl View<'_> {
                 self.related.is_none_or(|from| about.is_related(name, from))
             };
             for (score, chunk, about) in judged.iter().filter(related).take(per_file) {
-                let row = chunk.map(|chunk| self.db.chunk(chunk)).transpose()?;
+                let row = self.db.chunks(chunk.as_slice())?.pop();
                 let score = both(*score, evidence(name));
                 let words = about.bm25.or(by_name.map(|(bm25, _)| bm25));
                 hits.push(hit_of(&file, row, &terms, score, HitScores { semantic: about.semantic, words }, id.clone()));
@@ -568,11 +511,7 @@ impl View<'_> {
 
     /// The files of a content that may be found.
     fn files(&self, content: i64) -> Result<Vec<FileRow>, IndexError> {
-        let sql = format!("c.id = ? AND {} ORDER BY f.path", self.condition.sql);
-        let id = Value::from(content);
-        let values: Vec<&dyn rusqlite::ToSql> =
-            std::iter::once(&id).chain(&self.condition.values).map(|value| value as &dyn rusqlite::ToSql).collect();
-        let mut files = self.db.files_where(&sql, &values)?;
+        let mut files = self.db.files(Which::Content(content, self.condition))?;
         files.retain(|file| self.asked.except != Some(file.path.as_path()));
         Ok(files)
     }
@@ -582,10 +521,7 @@ impl View<'_> {
         let digits: String = file.short.iter().map(|byte| format!("{byte:02x}")).collect();
         for bytes in 3..file.short.len() {
             let (from, to) = prefix_range(&file.short[..bytes]);
-            let sql = "SELECT count(*) FROM files WHERE short >= ?1 AND (?2 IS NULL OR short < ?2)";
-            let mut statement = self.db.prepare(sql)?;
-            let count: i64 = statement.query_row((from, to), |row| row.get(0)).map_err(|e| self.db.error(e))?;
-            if count <= 1 {
+            if self.db.count_short(&from, to.as_deref())? <= 1 {
                 return Ok(digits[..2 * bytes].to_string());
             }
         }

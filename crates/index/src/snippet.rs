@@ -25,7 +25,7 @@ fn found(text: &str, terms: &[String]) -> Vec<Range<usize>> {
         if term.is_empty() {
             continue;
         }
-        let unspaced = crate::words::is_unspaced(&term.iter().collect::<String>());
+        let unspaced = crate::script::is_unspaced(&term.iter().collect::<String>());
         let chars: Vec<(usize, char)> = text.char_indices().collect();
         let lower = |at: usize| chars[at].1.to_lowercase().next().unwrap_or(chars[at].1);
         let mut at = 0;

@@ -16,7 +16,8 @@ use crate::error::{Fault, IndexError};
 use crate::kind::{Kind, Modality};
 use crate::locator::Locator;
 use crate::store::{
-    Batch, DATABASE, Database, FileStat, NewChunk, NewContent, Put, Rows, State, bytes_of_path, path_of_bytes,
+    Batch, Begin, FileStat, Moment, NewChunk, NewContent, Put, StandingContent, State, Store, bytes_of_path,
+    import_apart, path_of_bytes,
 };
 
 /// Of the lines below.
@@ -133,15 +134,13 @@ fn of_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Writes an index.
-pub(crate) fn export(db: &Database, to: &mut dyn Write) -> Result<(), IndexError> {
-    let begun = db.connection().unchecked_transaction().map_err(|e| db.error(e))?;
-    let done = export_within(db, to);
-    drop(begun);
-    done
+pub(crate) fn export(db: &dyn Store, to: &mut dyn Write) -> Result<(), IndexError> {
+    let _moment = Moment::begin(db)?;
+    export_within(db, to)
 }
 
-/// Everything is read in one transaction, so that all of it is of one moment.
-fn export_within(db: &Database, to: &mut dyn Write) -> Result<(), IndexError> {
+/// All of it is of one moment.
+fn export_within(db: &dyn Store, to: &mut dyn Write) -> Result<(), IndexError> {
     let mut put = |line: &Line| {
         let mut bytes = serde_json::to_vec(line).expect("plain data with string keys always serialises");
         bytes.push(b'\n');
@@ -158,34 +157,20 @@ fn export_within(db: &Database, to: &mut dyn Write) -> Result<(), IndexError> {
         model: meta.model,
         dim: meta.dim,
         roots: db.roots()?.into_iter().map(root).collect::<Result<_, IndexError>>()?,
-        updated_ns: db.meta_value("updated_ns").ok(),
+        updated_ns: db.updated_ns(),
     }))?;
-    let mut rows = Rows::of(db)?;
-    let mut contents = db.prepare("SELECT id, digest, kind, title, taken_ns FROM contents ORDER BY id")?;
-    let mut contents = contents.query([]).map_err(|e| db.error(e))?;
-    while let Some(row) = contents.next().map_err(|e| db.error(e))? {
-        let wrong = |e| db.error(e);
-        let (id, digest): (i64, Vec<u8>) = (row.get(0).map_err(wrong)?, row.get(1).map_err(wrong)?);
-        let (kind, title) = (row.get(2).map_err(wrong)?, row.get(3).map_err(wrong)?);
-        let taken_ns = row.get(4).map_err(wrong)?;
-        let mut chunks = Vec::new();
-        for (chunk, vector) in db.chunks_of(id)? {
-            let chunk = db.chunk(chunk)?;
-            let (vector, modality) = match vector {
-                Some(row) => {
-                    let (values, modality) = rows.get(row)?;
-                    (Some(values), Some(modality.name().to_string()))
-                }
-                None => (None, None),
-            };
-            chunks.push(ChunkLine { place: chunk.locator.to_row(), text: chunk.text, modality, vector });
-        }
+    db.each_content(&mut |content| {
+        let StandingContent { digest, kind, title, taken_ns, chunks, files } = content;
+        let chunks = chunks.into_iter().map(|(chunk, vector)| {
+            let (vector, modality) = vector.map_or((None, None), |(values, modality)| (Some(values), Some(modality)));
+            let modality = modality.map(|modality| modality.name().to_string());
+            ChunkLine { place: chunk.locator.to_row(), text: chunk.text, modality, vector }
+        });
+        let (kind, chunks) = (kind.name().to_string(), chunks.collect());
         put(&Line::Content(ContentLine { digest: hex(&digest), kind, title, taken_ns, chunks }))?;
-        for file in db.files_with(Some(id))? {
-            put(&Line::File(file_line(file, Some(hex(&digest)))))?;
-        }
-    }
-    for file in db.files_with(None)? {
+        files.into_iter().try_for_each(|file| put(&Line::File(file_line((file, None), Some(hex(&digest))))))
+    })?;
+    for file in db.files_without_content()? {
         put(&Line::File(file_line(file, None)))?;
     }
     to.flush().map_err(|source| IndexError::Io { path: "the export".into(), source })
@@ -198,31 +183,8 @@ fn file_line((file, fault): (FileStat, Option<Fault>), digest: Option<String>) -
 }
 
 /// Makes an index from an export; gives its files.
-pub(crate) fn import(folder: &Path, from: &mut dyn BufRead) -> Result<u64, IndexError> {
-    if folder.join(DATABASE).exists() {
-        return Err(IndexError::Exists { path: folder.into() });
-    }
-    // Under another name until it is complete.
-    let there = folder.exists();
-    let part = folder.join("import.part");
-    let _ = std::fs::remove_dir_all(&part);
-    let io = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| IndexError::Io { path, source }
-    };
-    let done = import_into(&part, from).and_then(|files| {
-        if folder.join(DATABASE).exists() {
-            return Err(IndexError::Exists { path: folder.into() });
-        }
-        std::fs::rename(part.join(DATABASE), folder.join(DATABASE)).map_err(io(folder))?;
-        Ok(files)
-    });
-    let _ = std::fs::remove_dir_all(&part);
-    if done.is_err() && !there {
-        // Only where nothing else has come into it.
-        let _ = std::fs::remove_dir(folder);
-    }
-    done
+pub(crate) fn import(place: &Path, from: &mut dyn BufRead) -> Result<u64, IndexError> {
+    import_apart(place, &mut |begin| import_into(begin, from))
 }
 
 /// Reads lines with their numbers.
@@ -251,7 +213,7 @@ impl Lines<'_> {
     }
 }
 
-fn import_into(folder: &Path, from: &mut dyn BufRead) -> Result<u64, IndexError> {
+fn import_into(begin: Begin<'_>, from: &mut dyn BufRead) -> Result<u64, IndexError> {
     let mut lines = Lines { from, line: 0 };
     let Some(Line::Index(head)) = lines.next()? else {
         return Err(lines.wrong("expected the line that says what the index is of"));
@@ -269,7 +231,7 @@ fn import_into(folder: &Path, from: &mut dyn BufRead) -> Result<u64, IndexError>
         max_tokens: 0,
         modalities: Vec::new(),
     };
-    let mut db = Database::open_or_begin(folder, &profile)?;
+    let mut db = begin(&profile)?;
     for RootLine { path, rules } in head.roots {
         let path = path.into_bytes().ok_or_else(|| lines.wrong("a path that is none"))?;
         let rules = serde_json::to_string(&rules).expect("plain data with string keys always serialises");
@@ -320,7 +282,7 @@ fn import_into(folder: &Path, from: &mut dyn BufRead) -> Result<u64, IndexError>
     if let Some(updated) = head.updated_ns {
         db.put_updated(updated)?;
     }
-    db.settle_log()?;
+    db.settle()?;
     Ok(files)
 }
 

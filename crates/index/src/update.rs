@@ -24,7 +24,7 @@ use crate::extract::{self, Drawing};
 use crate::kind::{Kind, Modality, SNIFF_BYTES};
 use crate::locator::Locator;
 use crate::look::{Known, Task, look};
-use crate::store::{Batch, Database, FailedFile, FileStat, KnownFile, NewChunk, NewContent, Put, State, path_of_bytes};
+use crate::store::{Batch, FailedFile, FileStat, KnownFile, NewChunk, NewContent, Put, State, Store, path_of_bytes};
 
 /// Chunks of a transaction, and how long finished files wait for one.
 const BATCH_CHUNKS: usize = 512;
@@ -158,7 +158,7 @@ enum Source {
 /// # Errors
 /// [`IndexError::Interrupted`], [`IndexError::Embedder`], and whatever the database gives. What was finished before is kept.
 pub(crate) fn update(
-    db: &mut Database,
+    db: &mut dyn Store,
     embedder: &dyn Embedder,
     roots: &[Root],
     others: &[PathBuf],
@@ -216,7 +216,7 @@ fn mix_kinds(tasks: &mut Vec<Task>) {
 
 /// New files whose content a file that is gone had are renamed ones.
 fn count_renamed(
-    db: &Database,
+    db: &dyn Store,
     tasks: &[Task],
     known: &HashMap<Vec<u8>, KnownFile>,
     gone: &[Vec<u8>],
@@ -244,7 +244,7 @@ fn count_renamed(
 
 /// The part of an update that reads, embeds and writes.
 struct Run<'a> {
-    db: &'a mut Database,
+    db: &'a mut dyn Store,
     profile: EmbedderProfile,
     tasks: Vec<Task>,
     roots: &'a [Root],
@@ -267,7 +267,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(
-        db: &'a mut Database,
+        db: &'a mut dyn Store,
         profile: EmbedderProfile,
         tasks: Vec<Task>,
         roots: &'a [Root],

@@ -59,7 +59,7 @@ pub(crate) struct Watcher {
     receive: Receiver<notify::Result<Event>>,
     folders: Vec<Watched>,
     /// The folder of the index: what is written there is no change.
-    own: PathBuf,
+    own: Option<PathBuf>,
     /// Folders that are not reported, and have not been named.
     untold: Vec<(PathBuf, String)>,
     /// When the first change came that no update has seen, and when the last.
@@ -74,7 +74,7 @@ impl Watcher {
     ///
     /// # Errors
     /// [`IndexError::NoEvents`] where the system reports nothing at all.
-    pub fn start(folders: &[PathBuf], own: &Path) -> Result<Self, IndexError> {
+    pub fn start(folders: &[PathBuf], own: Option<&Path>) -> Result<Self, IndexError> {
         let (send, receive) = channel();
         let events = notify::recommended_watcher(send).map_err(|e| IndexError::NoEvents { why: e.to_string() })?;
         let now = Instant::now();
@@ -82,7 +82,7 @@ impl Watcher {
             events,
             receive,
             folders: Vec::new(),
-            own: own.into(),
+            own: own.map(Path::to_path_buf),
             untold: Vec::new(),
             changed: None,
             updated: now,
@@ -192,7 +192,7 @@ impl Watcher {
         if reads {
             return false;
         }
-        let of_index = |path: &Path| path.starts_with(&self.own);
+        let of_index = |path: &Path| self.own.as_ref().is_some_and(|own| path.starts_with(own));
         let left_out = |path: &Path| {
             let mut within = self.folders.iter().filter(|folder| path.starts_with(&folder.path)).peekable();
             within.peek().is_some() && within.all(|folder| is_left_out(path, &folder.path))
@@ -239,7 +239,7 @@ mod tests {
         fs::create_dir_all(root.join("a/.hidden")).unwrap();
         fs::create_dir(root.join("index")).unwrap();
         fs::write(root.join("a/b.txt"), "one").unwrap();
-        let mut watcher = Watcher::start(&[root.clone(), root.clone()], &root.join("index")).unwrap();
+        let mut watcher = Watcher::start(&[root.clone(), root.clone()], Some(&root.join("index"))).unwrap();
         assert_eq!(watcher.unwatched(), []);
         let (short, long) = (Duration::from_millis(1200), Duration::from_secs(20));
 
@@ -276,7 +276,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap().join("files");
         fs::create_dir(&root).unwrap();
-        let mut watcher = Watcher::start(std::slice::from_ref(&root), Path::new("/nowhere")).unwrap();
+        let mut watcher = Watcher::start(std::slice::from_ref(&root), Some(Path::new("/nowhere"))).unwrap();
         fs::rename(&root, root.with_file_name("old")).unwrap();
         fs::create_dir(&root).unwrap();
         assert!(due(&mut watcher, Duration::from_secs(20)));
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_watched_is_named() {
         let nowhere = PathBuf::from("/nowhere/at/all");
-        let mut watcher = Watcher::start(std::slice::from_ref(&nowhere), Path::new("/elsewhere")).unwrap();
+        let mut watcher = Watcher::start(std::slice::from_ref(&nowhere), Some(Path::new("/elsewhere"))).unwrap();
         let unwatched = watcher.unwatched();
         assert_eq!(unwatched.len(), 1);
         assert_eq!(unwatched[0].0, nowhere);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use omniburn_index::{
     Control, Embedder, EmbedderProfile, EngineEmbedder, FailedFile, Index, IndexError, News, Plan, Progress, Report,
-    Root, Rules, canonical, uri_of,
+    Root, Rules, canonical, shown_place, uri_of,
 };
 use serde::Serialize;
 
@@ -277,7 +277,7 @@ fn import(args: &IndexImportArgs) -> Outcome {
         let open = File::open(&args.file).map_err(|e| Failure::usage(format!("{}: {e}", shown(&args.file))))?;
         Index::import(&folder, &mut BufReader::with_capacity(1 << 20, open))?
     };
-    write_stdout(format!("{files} files imported into {}\n", shown(&folder)).as_bytes())?;
+    write_stdout(format!("{files} files imported into {}\n", shown(&shown_place(&folder))).as_bytes())?;
     Ok(DONE)
 }
 
@@ -333,7 +333,7 @@ fn status(args: &IndexStatusArgs) -> Outcome {
     let status = index.status()?;
     if args.json {
         json_line(&StatusBody {
-            index: folder.to_string_lossy().into_owned(),
+            index: shown_place(&folder).to_string_lossy().into_owned(),
             model: status.model,
             identity: status.identity,
             folders: status.folders.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
@@ -346,7 +346,7 @@ fn status(args: &IndexStatusArgs) -> Outcome {
         })?;
         return Ok(DONE);
     }
-    let mut text = format!("{}\n", shown(&folder));
+    let mut text = format!("{}\n", shown(&shown_place(&folder)));
     let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<10}{value}\n"));
     line("model", format!("{} ({})", status.model, status.identity));
     for path in &status.folders {

@@ -47,7 +47,7 @@ impl Stop {
     }
 }
 
-/// The folder of an index: what is a path is that folder, else a name in the user's data folder.
+/// The place of an index: the address of a server, what is a path is that folder, else a name in the user's data folder.
 ///
 /// # Errors
 /// A usage failure where no data folder is known.
@@ -158,6 +158,8 @@ impl From<IndexError> for Failure {
             | IndexError::UnknownId { .. }
             | IndexError::AmbiguousId { .. }
             | IndexError::Exists { .. }
+            | IndexError::NotBuilt { .. }
+            | IndexError::Unsuitable { .. }
             | IndexError::Pattern(_) => USAGE,
             IndexError::Foreign { .. }
             | IndexError::Version { .. }
@@ -181,6 +183,8 @@ mod tests {
         assert_eq!(folder_of(Some(Path::new("./x"))).unwrap(), Path::new("./x"));
         assert_eq!(folder_of(Some(Path::new("a/b"))).unwrap(), Path::new("a/b"));
         assert_eq!(folder_of(Some(Path::new(".."))).unwrap(), Path::new(".."));
+        let server = Path::new("postgres://localhost/files");
+        assert_eq!(folder_of(Some(server)).unwrap().to_str(), server.to_str());
         if let Some(indexes) = user_folders::indexes() {
             assert_eq!(folder_of(Some(Path::new("code"))).unwrap(), indexes.join("code"));
             assert_eq!(folder_of(None).unwrap(), indexes.join("default"));

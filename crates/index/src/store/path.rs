@@ -56,3 +56,19 @@ pub(crate) fn below(folder: &Path) -> (Vec<u8>, Vec<u8>) {
     *to.last_mut().expect("it ends with a separator") += 1;
     (from, to)
 }
+
+/// An address of a server without the passwords in it.
+pub(crate) fn without_password(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else { return address.into() };
+    let (base, settings) = rest.split_once('?').map_or((rest, None), |(base, settings)| (base, Some(settings)));
+    let (authority, path) = base.split_at(base.find('/').unwrap_or(base.len()));
+    let authority = match authority.rsplit_once('@') {
+        Some((user, host)) => format!("{}@{host}", user.split(':').next().unwrap_or_default()),
+        None => authority.into(),
+    };
+    let shown = |settings: &str| {
+        let kept: Vec<&str> = settings.split('&').filter(|setting| !setting.starts_with("password=")).collect();
+        format!("?{}", kept.join("&"))
+    };
+    format!("{scheme}://{authority}{path}{}", settings.map(shown).unwrap_or_default())
+}

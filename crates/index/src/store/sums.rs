@@ -44,3 +44,13 @@ pub(super) fn page(page: i64, count: i64, alive: &[u8], digest: &[u8]) -> i64 {
     sum.update(digest);
     sum.finalize().into()
 }
+
+/// Of a vector: `[dim]` f16, little-endian.
+#[cfg(feature = "postgres")]
+pub(super) fn vector(id: i64, modality: i16, bytes: &[u8]) -> i64 {
+    let mut sum = Hasher::new();
+    sum.update(&id.to_le_bytes());
+    sum.update(&modality.to_le_bytes());
+    sum.update(bytes);
+    sum.finalize().into()
+}

@@ -4,13 +4,13 @@ use std::fs;
 
 use omniburn_index::{Embedder, Index, IndexError, Mode, SearchOptions};
 
-use crate::support::{Place, Words, hits, name};
+use crate::support::{Place, Store, Words, hits, name};
 
 /// Every query with its hits.
 type Answers = Vec<Vec<(String, f32)>>;
 
 fn library() -> Place {
-    let (place, words) = (Place::new(), Words::default());
+    let (place, words) = (Place::new(Store::Sqlite), Words::default());
     for i in 0..40 {
         place.write(&format!("{i}.txt"), format!("word{} word{} word{}", i % 7, i % 5, i));
     }

@@ -7,10 +7,26 @@ use omniburn_index::{
     QueryError, SearchOptions, Sought,
 };
 
-use crate::support::{Place, Words, age, hits, name};
+use crate::support::{Place, Store, Words, age, hits, name};
 
-fn library() -> (Place, Words) {
-    let (place, words) = (Place::new(), Words::default());
+crate::support::on_both_stores! {
+    the_right_file_comes_first_in_every_mode;
+    a_hit_says_where_and_what;
+    words_are_found_without_accents_in_parts_and_in_scripts_without_spaces;
+    filters_act_inside_both_searches;
+    a_filter_that_leaves_little_still_gives_what_there_is;
+    a_long_file_does_not_hide_the_others_and_gives_its_best_place;
+    a_query_that_looks_for_nothing_is_named;
+    likes_of_a_file_are_found_from_its_stored_vectors;
+    files_are_opened_by_the_beginning_of_their_id;
+    calibrated_scores_make_modalities_comparable_and_cut_what_is_not_related;
+    a_page_that_shows_more_than_its_text_is_found_by_both_and_opened_as_an_image;
+    tags_are_words_of_their_file_and_said_when_asked_for;
+    an_index_of_another_model_is_refused_with_both_named;
+}
+
+fn library(store: Store) -> (Place, Words) {
+    let (place, words) = (Place::new(store), Words::default());
     place.write("bread.txt", "How to bake bread at home with flour and water");
     place.write("sea/ship.md", "A ship under sail.\nIt crosses the sea.\nThe captain sleeps.");
     place.write("code/sort.rs", "/// Sorts numbers.\nfn sort(numbers: &mut [i32]) {\n    numbers.sort();\n}\n");
@@ -28,9 +44,8 @@ fn options(mode: Mode) -> SearchOptions {
     SearchOptions { mode, ..SearchOptions::default() }
 }
 
-#[test]
-fn the_right_file_comes_first_in_every_mode() {
-    let (place, _) = library();
+fn the_right_file_comes_first_in_every_mode(store: Store) {
+    let (place, _) = library(store);
     for mode in [Mode::Hybrid, Mode::Semantic, Mode::Words] {
         for (query, first) in [
             ("bake bread at home", "bread.txt"),
@@ -45,9 +60,8 @@ fn the_right_file_comes_first_in_every_mode() {
     assert_eq!(place.found("rain song")[0], "rain song.wav");
 }
 
-#[test]
-fn a_hit_says_where_and_what() {
-    let (place, _) = library();
+fn a_hit_says_where_and_what(store: Store) {
+    let (place, _) = library(store);
     let hit = &place.hits("captain sleeps", &options(Mode::Words))[0];
     assert_eq!((hit.rank, hit.kind, hit.locator), (1, Kind::Text, Locator::Lines { first: 3, last: 3 }));
     assert_eq!(hit.snippet.text, "A ship under sail. It crosses the sea. The captain sleeps.");
@@ -60,9 +74,8 @@ fn a_hit_says_where_and_what() {
     assert_eq!(song.locator, Locator::Time { start_s: 0.0, end_s: 240.0 });
 }
 
-#[test]
-fn words_are_found_without_accents_in_parts_and_in_scripts_without_spaces() {
-    let (place, _) = library();
+fn words_are_found_without_accents_in_parts_and_in_scripts_without_spaces(store: Store) {
+    let (place, _) = library(store);
     let words = |query: &str| place.found_with(query, &options(Mode::Words));
     assert_eq!(words("cafe facade"), ["cafe.txt"]);
     assert_eq!(words("FERMÉ"), ["cafe.txt"]);
@@ -72,9 +85,8 @@ fn words_are_found_without_accents_in_parts_and_in_scripts_without_spaces() {
     assert_eq!(words("unheard"), Vec::<String>::new());
 }
 
-#[test]
-fn filters_act_inside_both_searches() {
-    let (place, _) = library();
+fn filters_act_inside_both_searches(store: Store) {
+    let (place, _) = library(store);
     for mode in [Mode::Hybrid, Mode::Semantic, Mode::Words] {
         let found = |query: &str| place.found_with(query, &options(mode));
         assert_eq!(found("ship sail bread type:code numbers"), ["sort.rs"], "{mode:?}");
@@ -95,9 +107,8 @@ fn filters_act_inside_both_searches() {
     assert!(!place.found("bread ship after:30d").contains(&"bread.txt".into()));
 }
 
-#[test]
-fn a_filter_that_leaves_little_still_gives_what_there_is() {
-    let (place, words) = (Place::new(), Words::default());
+fn a_filter_that_leaves_little_still_gives_what_there_is(store: Store) {
+    let (place, words) = (Place::new(store), Words::default());
     for i in 0..700 {
         place.write(&format!("{i}.txt"), format!("the same words again number{i}"));
     }
@@ -109,9 +120,8 @@ fn a_filter_that_leaves_little_still_gives_what_there_is() {
     }
 }
 
-#[test]
-fn a_long_file_does_not_hide_the_others_and_gives_its_best_place() {
-    let (place, words) = (Place::new(), Words::default());
+fn a_long_file_does_not_hide_the_others_and_gives_its_best_place(store: Store) {
+    let (place, words) = (Place::new(store), Words::default());
     let line = |i: usize| format!("The sea is wide and deep, line {i}, and the sea is blue.\n");
     place.write("long.txt", (0..4000).map(line).collect::<String>() + "The lighthouse keeper waves.\n");
     place.write("short.txt", "A note of the sea.");
@@ -124,9 +134,8 @@ fn a_long_file_does_not_hide_the_others_and_gives_its_best_place() {
     assert_eq!(place.found_with("the sea is wide", &several), ["long.txt"; 3]);
 }
 
-#[test]
-fn a_query_that_looks_for_nothing_is_named() {
-    let (place, _) = library();
+fn a_query_that_looks_for_nothing_is_named(store: Store) {
+    let (place, _) = library(store);
     let index = place.open();
     let search = |text: &str| {
         let query = Query::parse(text, None, SystemTime::now())?;
@@ -141,9 +150,8 @@ fn a_query_that_looks_for_nothing_is_named() {
     assert_eq!(search("bread").unwrap().len(), 1);
 }
 
-#[test]
-fn likes_of_a_file_are_found_from_its_stored_vectors() {
-    let (place, words) = library();
+fn likes_of_a_file_are_found_from_its_stored_vectors(store: Store) {
+    let (place, words) = library(store);
     place.write("sea/sailing.txt", "A ship under sail crosses the sea");
     place.update(&words);
     let index = place.open();
@@ -159,9 +167,8 @@ fn likes_of_a_file_are_found_from_its_stored_vectors() {
     assert_eq!(index.stored_vector(&path).unwrap(), None, "a file that changed has no stored vector");
 }
 
-#[test]
-fn files_are_opened_by_the_beginning_of_their_id() {
-    let (place, _) = library();
+fn files_are_opened_by_the_beginning_of_their_id(store: Store) {
+    let (place, _) = library(store);
     let index = place.open();
     let id = place.hits("captain", &options(Mode::Words)).remove(0).id;
     let text = |locator: Locator| match index.get(&id, locator).unwrap() {
@@ -179,9 +186,8 @@ fn files_are_opened_by_the_beginning_of_their_id() {
     assert!(matches!(index.get(&image.id, Locator::Whole), Ok(Opened::File { kind: Kind::Image, .. })));
 }
 
-#[test]
-fn calibrated_scores_make_modalities_comparable_and_cut_what_is_not_related() {
-    let (place, words) = library();
+fn calibrated_scores_make_modalities_comparable_and_cut_what_is_not_related(store: Store) {
+    let (place, words) = library(store);
     let mut index = place.open();
     let auto = SearchOptions { min_score: MinScore::Auto, ..Default::default() };
     assert!(matches!(hits(&index, "bread", &auto), Err(IndexError::NotCalibrated { .. })));
@@ -235,9 +241,8 @@ fn drawn_pdf(words: &str) -> Vec<u8> {
     (file + "trailer << /Size 8 /Root 1 0 R >>\n%%EOF").into_bytes()
 }
 
-#[test]
-fn a_page_that_shows_more_than_its_text_is_found_by_both_and_opened_as_an_image() {
-    let (place, words) = (Place::new(), Words::default());
+fn a_page_that_shows_more_than_its_text_is_found_by_both_and_opened_as_an_image(store: Store) {
+    let (place, words) = (Place::new(store), Words::default());
     place.write("scan.pdf", drawn_pdf("Few words"));
     assert_eq!(place.update(&words).failed, vec![]);
     let image = &place.hits("drawing 1024", &options(Mode::Semantic))[0];
@@ -255,9 +260,8 @@ fn a_page_that_shows_more_than_its_text_is_found_by_both_and_opened_as_an_image(
     assert!(matches!(index.page_image(&text.id, 3), Err(IndexError::File { .. })));
 }
 
-#[test]
-fn tags_are_words_of_their_file_and_said_when_asked_for() {
-    let (place, words) = (Place::new(), Words::default());
+fn tags_are_words_of_their_file_and_said_when_asked_for(store: Store) {
+    let (place, words) = (Place::new(store), Words::default());
     let mut frames = Vec::new();
     for (name, value) in [(b"TIT2", "The salt road"), (b"TPE1", "Mule Train")] {
         frames.extend(name);
@@ -284,9 +288,8 @@ fn tags_are_words_of_their_file_and_said_when_asked_for() {
     assert_eq!((about.kind, about.place, about.taken_ns), (Kind::Audio, None, None));
 }
 
-#[test]
-fn an_index_of_another_model_is_refused_with_both_named() {
-    let (place, _) = library();
+fn an_index_of_another_model_is_refused_with_both_named(store: Store) {
+    let (place, _) = library(store);
     let other = Words { identity: "words/2".into(), ..Words::default() };
     let error = place.try_update(&other).unwrap_err().to_string();
     assert!(error.contains("words/1") && error.contains("words/2") && error.contains("--index"), "{error}");

@@ -6,16 +6,30 @@ use std::time::Duration;
 
 use omniburn_index::{Control, Embedder, Fault, Index, IndexError, Kind, Root, Rules, SearchOptions};
 
-use crate::support::{Place, Words, age, quiet};
+use crate::support::{Place, Store, Words, age, quiet};
+
+crate::support::on_both_stores! {
+    what_is_new_changed_unchanged_and_gone_is_counted_and_found;
+    copies_cost_no_compute_and_renamed_files_keep_their_vectors;
+    a_content_that_one_file_leaves_and_another_takes_up_stays;
+    a_touched_file_is_read_and_not_embedded_again;
+    a_file_changed_within_the_step_of_a_clock_is_read_again;
+    a_broken_file_is_named_with_its_reason_and_costs_nothing_else;
+    an_interrupted_update_keeps_what_was_finished_and_the_next_one_goes_on;
+    rules_of_a_folder_are_kept_and_changed_ones_count;
+    #[cfg(unix)]
+    names_that_are_no_utf_8_links_pipes_and_locked_folders_do_no_harm;
+    a_second_writer_is_told_who_holds_the_index_and_readers_go_on;
+    forgotten_folders_are_gone_and_cleaning_gives_back_room;
+}
 
 fn counts(report: &omniburn_index::Report) -> [u64; 7] {
     let failed = report.failed.len() as u64;
     [report.new, report.changed, report.unchanged, report.removed, report.renamed, report.passed_over, failed]
 }
 
-#[test]
-fn what_is_new_changed_unchanged_and_gone_is_counted_and_found() {
-    let (place, words) = (Place::new(), Words::default());
+fn what_is_new_changed_unchanged_and_gone_is_counted_and_found(store: Store) {
+    let (place, words) = (Place::new(store), Words::default());
     place.write("bread.txt", "How to bake bread at home");
     place.write("notes/ship.md", "A ship under sail on the sea");
     place.write("program.bin", [0u8, 159, 146, 150, 0, 0, 1, 2]);
@@ -33,9 +47,8 @@ fn what_is_new_changed_unchanged_and_gone_is_counted_and_found() {
     assert_eq!(place.open().status().unwrap().vectors, 1);
 }
 
-#[test]
-fn copies_cost_no_compute_and_renamed_files_keep_their_vectors() {
-    let (place, words) = (Place::new(), Words::default());
+fn copies_cost_no_compute_and_renamed_files_keep_their_vectors(store: Store) {
+    let (place, words) = (Place::new(store), Words::default());
     let path = place.write("a.txt", "One content in several places");
     place.write("copy/b.txt", "One content in several places");
     assert_eq!(counts(&place.update(&words)), [2, 0, 0, 0, 0, 0, 0]);
@@ -54,9 +67,8 @@ fn copies_cost_no_compute_and_renamed_files_keep_their_vectors() {
     assert_eq!(place.found("content places"), ["renamed.txt"]);
 }
 
-#[test]
-fn a_content_that_one_file_leaves_and_another_takes_up_stays() {
-    let (place, words) = (Place::new(), Words::default());
+fn a_content_that_one_file_leaves_and_another_takes_up_stays(store: Store) {
+    let (place, words) = (Place::new(store), Words::default());
     place.write("a.txt", "The first content");
     place.update(&words);
     fs::rename(place.files.join("a.txt"), place.files.join("b.txt")).unwrap();
@@ -67,9 +79,8 @@ fn a_content_that_one_file_leaves_and_another_takes_up_stays() {
     assert_eq!(place.found("second longer")[0], "a.txt");
 }
 
-#[test]
-fn a_touched_file_is_read_and_not_embedded_again() {
-    let (place, words) = (Place::new(), Words::default());
+fn a_touched_file_is_read_and_not_embedded_again(store: Store) {
+    let (place, words) = (Place::new(store), Words::default());
     let path = place.write("a.txt", "Something");
     place.update(&words);
     age(&path, 50_000);
@@ -77,9 +88,8 @@ fn a_touched_file_is_read_and_not_embedded_again() {
     assert_eq!(words.embedded.load(Ordering::SeqCst), 1);
 }
 
-#[test]
-fn a_file_changed_within_the_step_of_a_clock_is_read_again() {
-    let (place, words) = (Place::new(), Words::default());
+fn a_file_changed_within_the_step_of_a_clock_is_read_again(store: Store) {
+    let (place, words) = (Place::new(store), Words::default());
     let path = place.files.join("a.txt");
     fs::write(&path, "one").unwrap();
     let modified = fs::metadata(&path).unwrap().modified().unwrap();
@@ -90,9 +100,8 @@ fn a_file_changed_within_the_step_of_a_clock_is_read_again() {
     assert_eq!(counts(&place.update(&words)), [0, 1, 0, 0, 0, 0, 0]);
 }
 
-#[test]
-fn a_broken_file_is_named_with_its_reason_and_costs_nothing_else() {
-    let (place, words) = (Place::new(), Words::default());
+fn a_broken_file_is_named_with_its_reason_and_costs_nothing_else(store: Store) {
+    let (place, words) = (Place::new(store), Words::default());
     place.write("good.txt", "A good file");
     place.write("broken.pdf", "%PDF-1.7\nthis is no PDF");
     place.write("copy.pdf", "%PDF-1.7\nthis is no PDF");
@@ -112,9 +121,8 @@ fn a_broken_file_is_named_with_its_reason_and_costs_nothing_else() {
     assert_eq!(counts(&place.update(&words)), [1, 0, 1, 0, 0, 0, 2]);
 }
 
-#[test]
-fn an_interrupted_update_keeps_what_was_finished_and_the_next_one_goes_on() {
-    let (place, words) = (Place::new(), Words::default());
+fn an_interrupted_update_keeps_what_was_finished_and_the_next_one_goes_on(store: Store) {
+    let (place, words) = (Place::new(store), Words::default());
     for i in 0..60 {
         place.write(&format!("{i}.txt"), format!("File number {i} about nothing"));
     }
@@ -131,9 +139,8 @@ fn an_interrupted_update_keeps_what_was_finished_and_the_next_one_goes_on() {
     assert!(words.embedded.load(Ordering::SeqCst) - computed == 60 - kept as usize);
 }
 
-#[test]
-fn rules_of_a_folder_are_kept_and_changed_ones_count() {
-    let (place, words) = (Place::new(), Words::default());
+fn rules_of_a_folder_are_kept_and_changed_ones_count(store: Store) {
+    let (place, words) = (Place::new(store), Words::default());
     place.write("a.txt", "plain words");
     place.write("b.rs", "fn words() {}");
     place.write("c.html", "<p>words</p>");
@@ -153,11 +160,10 @@ fn rules_of_a_folder_are_kept_and_changed_ones_count() {
 }
 
 #[cfg(unix)]
-#[test]
-fn names_that_are_no_utf_8_links_pipes_and_locked_folders_do_no_harm() {
+fn names_that_are_no_utf_8_links_pipes_and_locked_folders_do_no_harm(store: Store) {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::PermissionsExt;
-    let (place, words) = (Place::new(), Words::default());
+    let (place, words) = (Place::new(store), Words::default());
     let odd = place.files.join(std::ffi::OsStr::from_bytes(b"caf\xe9.txt"));
     fs::write(&odd, "an odd name").unwrap();
     age(&odd, 9999);
@@ -182,13 +188,11 @@ fn names_that_are_no_utf_8_links_pipes_and_locked_folders_do_no_harm() {
     }
 }
 
-#[test]
-fn a_second_writer_is_told_who_holds_the_index_and_readers_go_on() {
-    let (place, words) = (Place::new(), Words::default());
+fn a_second_writer_is_told_who_holds_the_index_and_readers_go_on(store: Store) {
+    let (place, words) = (Place::new(store), Words::default());
     place.write("a.txt", "Something to find");
     place.update(&words);
-    let lock = fs::File::options().write(true).open(place.index.join("writer.lock")).unwrap();
-    lock.lock().unwrap();
+    let lock = store.hold(&place);
     let error = place.try_update(&words).unwrap_err();
     assert!(
         matches!(&error, IndexError::Locked { holder, .. } if holder == &format!("process {}", std::process::id())),
@@ -199,9 +203,8 @@ fn a_second_writer_is_told_who_holds_the_index_and_readers_go_on() {
     place.update(&words);
 }
 
-#[test]
-fn forgotten_folders_are_gone_and_cleaning_gives_back_room() {
-    let (place, words) = (Place::new(), Words::default());
+fn forgotten_folders_are_gone_and_cleaning_gives_back_room(store: Store) {
+    let (place, words) = (Place::new(store), Words::default());
     for i in 0..300 {
         place.write(&format!("{}/{i}.txt", i % 2), format!("word{i} and word{}", i + 1));
     }

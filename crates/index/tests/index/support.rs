@@ -93,20 +93,94 @@ impl Embedder for Words {
     }
 }
 
-/// A folder of files beside a folder of an index.
+/// Where an index is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    Sqlite,
+    #[cfg(feature = "postgres")]
+    Postgres,
+}
+
+impl Store {
+    /// A place of an index that is not there yet: a folder within one, or a schema.
+    pub fn place(self, within: &Path) -> PathBuf {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let next = NEXT.fetch_add(1, Ordering::SeqCst);
+        match self {
+            Store::Sqlite => within.join(format!("index{next}")),
+            #[cfg(feature = "postgres")]
+            Store::Postgres => {
+                let address = crate::server::address().expect("a test that needs a server asks for it first");
+                format!("{address}&schema=test{next}").into()
+            }
+        }
+    }
+
+    /// Holds the lock of writers of an index that was updated, as another part of this process.
+    pub fn hold(self, place: &Place) -> Box<dyn std::any::Any> {
+        match self {
+            Store::Sqlite => {
+                let lock = fs::File::options().write(true).open(place.index.join("writer.lock")).unwrap();
+                lock.lock().unwrap();
+                Box::new(lock)
+            }
+            #[cfg(feature = "postgres")]
+            Store::Postgres => {
+                let mut client = crate::server::client();
+                let schema = crate::server::schema_of(&place.index);
+                client.batch_execute(&format!("SET application_name = 'omniburn {}'", std::process::id())).unwrap();
+                client.execute("SELECT pg_advisory_lock($1, hashtext($2))", &[&0x4F4D_4E49, &schema]).unwrap();
+                Box::new(client)
+            }
+        }
+    }
+
+    /// False, and said so, where there is no such store on this machine.
+    pub fn is_here(self) -> bool {
+        match self {
+            Store::Sqlite => true,
+            #[cfg(feature = "postgres")]
+            Store::Postgres => crate::server::address().is_some(),
+        }
+    }
+}
+
+/// Tests with a store as their argument, once for each.
+macro_rules! on_both_stores {
+    ($($(#[$when:meta])? $name:ident;)*) => {
+        mod sqlite {
+            $($(#[$when])? #[test] fn $name() { super::$name(crate::support::Store::Sqlite); })*
+        }
+
+        #[cfg(feature = "postgres")]
+        mod postgres {
+            use crate::support::Store;
+
+            $($(#[$when])? #[test] fn $name() {
+                if Store::Postgres.is_here() {
+                    super::$name(Store::Postgres);
+                }
+            })*
+        }
+    };
+}
+pub(crate) use on_both_stores;
+
+/// A folder of files, and an index.
 pub struct Place {
-    _folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
     pub files: PathBuf,
     pub index: PathBuf,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub fn new(store: Store) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
-        let (files, index) = (root.join("files"), root.join("index"));
+        let files = root.join("files");
         fs::create_dir(&files).unwrap();
-        Self { _folder: folder, files, index }
+        let index = store.place(&root);
+        Self { folder, files, index }
     }
 
     /// Writes a file as if it had been there for a day.

@@ -1,83 +1,19 @@
 //! What is read of the database outside of searches.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::path::{FileStat, path_of_bytes};
-use super::{Database, WriterLock, heads, sums};
+use rusqlite::{OptionalExtension, params};
+use sha2::{Digest, Sha256};
+
+use super::Database;
+use super::pages::{Rows, bytes_of, heads};
 use crate::error::{Fault, IndexError};
-use crate::kind::Kind;
+use crate::kind::{Kind, Modality};
 use crate::locator::Locator;
-
-/// What is remembered of a file, so that it need not be read again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KnownFile {
-    pub size: i64,
-    pub mtime_ns: i64,
-    /// When it was read.
-    pub seen_ns: i64,
-    pub content: Option<i64>,
-}
-
-impl KnownFile {
-    /// True where a look without opening finds the file as it was.
-    pub fn is_as(&self, file: &FileStat) -> bool {
-        (self.size, self.mtime_ns) == (file.size, file.mtime_ns)
-    }
-}
-
-/// A file with its content, as searches need it.
-#[derive(Debug, Clone)]
-pub(crate) struct FileRow {
-    pub id: i64,
-    pub path: PathBuf,
-    pub short: Vec<u8>,
-    pub size: i64,
-    pub mtime_ns: i64,
-    pub content: i64,
-    pub kind: Kind,
-    pub title: Option<String>,
-}
-
-/// A chunk without its vector.
-#[derive(Debug, Clone)]
-pub(crate) struct ChunkRow {
-    pub content: i64,
-    pub locator: Locator,
-    pub text: String,
-}
-
-/// A file that could not be indexed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailedFile {
-    /// The file.
-    pub path: PathBuf,
-    /// Why.
-    pub fault: Fault,
-}
-
-/// What an index holds.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Status {
-    /// Folders that are kept true.
-    pub folders: Vec<PathBuf>,
-    /// Files by kind, kinds without files left out.
-    pub files: Vec<(Kind, u64)>,
-    /// Files that could not be indexed.
-    pub failed: Vec<FailedFile>,
-    /// Chunks with their words.
-    pub chunks: u64,
-    /// Vectors.
-    pub vectors: u64,
-    /// Bytes of the database, its log included.
-    pub bytes: u64,
-    /// Name of the model.
-    pub model: String,
-    /// Its embedding identity.
-    pub identity: String,
-    /// When the last update was complete, in nanoseconds since 1970.
-    pub updated_ns: Option<i64>,
-}
+use crate::store::path::{FileStat, below, path_of_bytes};
+use crate::store::rows::{ChunkRow, FailedFile, FileRow, KnownFile, StandingContent, Status};
+use crate::store::{VectorRows, sums};
 
 impl Database {
     /// Every file that is known, by the bytes of its path.
@@ -224,8 +160,123 @@ impl Database {
         std::fs::metadata(path).map_or(0, |about| about.len())
     }
 
-    /// Takes the lock of writers.
-    pub fn lock(&self, patience: std::time::Duration) -> Result<WriterLock, IndexError> {
-        WriterLock::take(self.folder(), patience)
+    /// Every content with all that belongs to it.
+    pub fn each_content(
+        &self,
+        tell: &mut dyn FnMut(StandingContent) -> Result<(), IndexError>,
+    ) -> Result<(), IndexError> {
+        let mut rows = Rows::of(self)?;
+        let mut contents = self.prepare("SELECT id, digest, kind, title, taken_ns FROM contents ORDER BY id")?;
+        let mut contents = contents.query([]).map_err(|e| self.error(e))?;
+        while let Some(row) = contents.next().map_err(|e| self.error(e))? {
+            let wrong = |e| self.error(e);
+            let (id, digest): (i64, Vec<u8>) = (row.get(0).map_err(wrong)?, row.get(1).map_err(wrong)?);
+            let (kind, title) = (row.get::<_, String>(2).map_err(wrong)?, row.get(3).map_err(wrong)?);
+            let taken_ns = row.get(4).map_err(wrong)?;
+            let mut chunks = Vec::new();
+            for (chunk, vector) in self.chunks_of(id)? {
+                chunks.push((self.chunk(chunk)?, vector.map(|row| rows.get(row)).transpose()?));
+            }
+            tell(StandingContent {
+                digest: digest.try_into().map_err(|_| self.corrupt("a digest is not 32 bytes"))?,
+                kind: Kind::named(&kind).ok_or_else(|| self.corrupt(format!("`{kind}` is no kind of files")))?,
+                title,
+                taken_ns,
+                chunks,
+                files: self.files_with(Some(id))?.into_iter().map(|(file, _)| file).collect(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What changes whenever files or vectors do.
+    pub fn version(&self) -> Result<[u8; 32], IndexError> {
+        let mut digest = Sha256::new();
+        for head in heads(self)? {
+            digest.update(head.digest);
+            head.alive.iter().for_each(|bits| digest.update(bits.to_bytes()));
+        }
+        // The checksum of a file's row holds its path, size and content.
+        let sql = "SELECT count(*), total(sum & 0xffffffff), total((sum >> 32) & 0xffffffff),
+                          total(mtime_ns & 0xffffffff) FROM files";
+        let row = self
+            .connection()
+            .query_row(sql, [], |row| Ok([row.get::<_, i64>(0)? as f64, row.get(1)?, row.get(2)?, row.get(3)?]));
+        row.map_err(|e| self.error(e))?.iter().for_each(|value: &f64| digest.update(value.to_le_bytes()));
+        Ok(digest.finalize().into())
+    }
+
+    /// Ids of files with a content.
+    pub fn file_ids(&self) -> Result<Vec<i64>, IndexError> {
+        let mut statement = self.prepare("SELECT id FROM files WHERE content IS NOT NULL ORDER BY id")?;
+        let ids = statement.query_map([], |row| row.get::<_, i64>(0));
+        ids.and_then(Iterator::collect).map_err(|e| self.error(e))
+    }
+
+    /// How many files have an id within bounds.
+    pub fn count_short(&self, from: &[u8], to: Option<&[u8]>) -> Result<usize, IndexError> {
+        let sql = "SELECT count(*) FROM files WHERE short >= ?1 AND (?2 IS NULL OR short < ?2)";
+        let count = self.prepare(sql)?.query_row((from, to), |row| row.get::<_, i64>(0));
+        count.map(|count| count.max(0) as usize).map_err(|e| self.error(e))
+    }
+
+    /// How many rows a table has.
+    pub fn count_rows(&self, table: &str) -> Result<usize, IndexError> {
+        let count = self.prepare(&format!("SELECT count(*) FROM {table}"))?.query_row([], |row| row.get::<_, i64>(0));
+        count.map(|count| count.max(0) as usize).map_err(|e| self.error(e))
+    }
+
+    /// The content with a digest.
+    pub fn content_of_digest(&self, digest: &[u8; 32]) -> Result<Option<i64>, IndexError> {
+        let mut statement = self.prepare("SELECT id FROM contents WHERE digest = ?1")?;
+        statement.query_row([digest.as_slice()], |row| row.get(0)).optional().map_err(|e| self.error(e))
+    }
+
+    /// The content of the file at a path.
+    pub fn content_of_path(&self, path: &[u8]) -> Result<Option<i64>, IndexError> {
+        let mut statement = self.prepare("SELECT content FROM files WHERE path = ?1")?;
+        let found = statement.query_row([path], |row| row.get::<_, Option<i64>>(0)).optional();
+        found.map(Option::flatten).map_err(|e| self.error(e))
+    }
+
+    /// Paths of files below a folder.
+    pub fn paths_below(&self, folder: &Path) -> Result<Vec<Vec<u8>>, IndexError> {
+        let (from, to) = below(folder);
+        let mut statement = self.prepare("SELECT path FROM files WHERE path >= ?1 AND path < ?2")?;
+        let rows = statement.query_map(params![from, to], |row| row.get(0));
+        rows.and_then(Iterator::collect).map_err(|e| self.error(e))
+    }
+
+    /// Reads the whole database for damage.
+    pub fn verify(&self) -> Result<(), IndexError> {
+        let found: Option<String> = self
+            .connection()
+            .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+            .optional()
+            .map_err(|e| self.error(e))?;
+        if found.as_deref() != Some("ok") {
+            return Err(self.corrupt(found.unwrap_or_default()));
+        }
+        let dim = self.meta()?.dim;
+        heads(self)?.iter().try_for_each(|head| bytes_of(self, head, dim).map(drop))
+    }
+}
+
+/// The stored vectors, by content.
+pub(super) struct ContentRows<'a> {
+    db: &'a Database,
+    rows: Rows<'a>,
+}
+
+impl<'a> ContentRows<'a> {
+    pub fn of(db: &'a Database) -> Result<Self, IndexError> {
+        Ok(Self { db, rows: Rows::of(db)? })
+    }
+}
+
+impl VectorRows for ContentRows<'_> {
+    fn of_content(&mut self, content: i64) -> Result<Vec<(Vec<f32>, Modality)>, IndexError> {
+        let rows = self.db.chunks_of(content)?.into_iter().filter_map(|(_, row)| row);
+        rows.map(|row| self.rows.get(row)).collect()
     }
 }

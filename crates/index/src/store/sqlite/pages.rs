@@ -7,19 +7,20 @@ use half::slice::HalfFloatSliceExt;
 use rusqlite::{Transaction, params};
 use sha2::{Digest, Sha256};
 
-use super::{Database, sums};
+use super::Database;
 use crate::bits::Bits;
 use crate::error::IndexError;
 use crate::kind::Modality;
+use crate::store::sums;
 
 /// Rows of a page.
-pub(crate) const PAGE_ROWS: usize = 4096;
+pub(super) const PAGE_ROWS: usize = 4096;
 /// Bytes of the bits of one modality in a page.
 const BITS_BYTES: usize = PAGE_ROWS / 8;
 
 /// What is known of a page without its bytes.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct PageHead {
+pub(super) struct PageHead {
     pub page: i64,
     /// Rows written, dead ones included.
     pub count: usize,
@@ -45,7 +46,7 @@ fn digest_of(bytes: &[u8], dim: usize) -> [u8; 32] {
 }
 
 /// The heads of all pages, in order: every page but the last is full.
-pub(crate) fn heads(db: &Database) -> Result<Vec<PageHead>, IndexError> {
+pub(super) fn heads(db: &Database) -> Result<Vec<PageHead>, IndexError> {
     let mut statement = db.prepare("SELECT page, count, alive, digest, sum FROM vector_pages ORDER BY page")?;
     let rows = statement.query_map([], |row| {
         Ok((
@@ -80,7 +81,7 @@ pub(crate) fn heads(db: &Database) -> Result<Vec<PageHead>, IndexError> {
 }
 
 /// The rows of a page, checked against its digest: `[count, dim]` f16, little-endian.
-pub(crate) fn bytes_of(db: &Database, head: &PageHead, dim: usize) -> Result<Vec<u8>, IndexError> {
+pub(super) fn bytes_of(db: &Database, head: &PageHead, dim: usize) -> Result<Vec<u8>, IndexError> {
     let bytes = db
         .connection()
         .query_row("SELECT bytes FROM vector_bytes WHERE page = ?1", [head.page], |row| row.get::<_, Vec<u8>>(0))
@@ -95,7 +96,7 @@ pub(crate) fn bytes_of(db: &Database, head: &PageHead, dim: usize) -> Result<Vec
 }
 
 /// Vectors by their rows, a few pages at a time: what belongs together mostly lies together.
-pub(crate) struct Rows<'a> {
+pub(super) struct Rows<'a> {
     db: &'a Database,
     heads: Vec<PageHead>,
     dim: usize,

@@ -5,76 +5,15 @@ use std::path::Path;
 
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::pages::Pages;
-use super::path::{FileStat, below, bytes_of_path, path_of_bytes, short_of};
-use super::{Database, bytes_of, heads, sums};
-use crate::error::{Fault, IndexError};
-use crate::kind::{Kind, Modality};
-use crate::locator::Locator;
-
-/// A part of a content with its words and its vector.
-#[derive(Debug, Clone)]
-pub(crate) struct NewChunk {
-    pub locator: Locator,
-    pub text: String,
-    /// What the vector was made from.
-    pub modality: Modality,
-    pub vector: Option<Vec<f32>>,
-}
-
-/// A content that is not there yet.
-#[derive(Debug, Clone)]
-pub(crate) struct NewContent {
-    pub kind: Kind,
-    pub title: Option<String>,
-    /// When a photograph was taken, in nanoseconds since 1970.
-    pub taken_ns: Option<i64>,
-    pub chunks: Vec<NewChunk>,
-}
-
-/// What a file came to.
-#[derive(Debug, Clone)]
-pub(crate) enum State {
-    /// Its content is new, or stands in the index under this digest.
-    Indexed { digest: [u8; 32], new: Option<NewContent> },
-    /// It could not be read.
-    Failed(Fault),
-    /// It is of no kind that is indexed.
-    PassedOver,
-}
-
-/// A file that is put into the index.
-#[derive(Debug, Clone)]
-pub(crate) struct Put {
-    pub file: FileStat,
-    pub state: State,
-}
-
-/// Changes that are made together.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Batch {
-    pub puts: Vec<Put>,
-    /// Paths of files that are gone.
-    pub removes: Vec<Vec<u8>>,
-}
-
-impl Batch {
-    /// Chunks in it.
-    pub fn chunks(&self) -> usize {
-        let of = |put: &Put| match &put.state {
-            State::Indexed { new: Some(new), .. } => new.chunks.len(),
-            _ => 0,
-        };
-        self.puts.iter().map(of).sum()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.puts.is_empty() && self.removes.is_empty()
-    }
-}
+use super::Database;
+use super::pages::{PAGE_ROWS, Pages, bytes_of, heads, put_page};
+use crate::error::IndexError;
+use crate::store::path::{below, bytes_of_path, path_of_bytes, short_of};
+use crate::store::rows::{Batch, NewContent, Put, State, ending_of, name_of};
+use crate::store::sums;
 
 impl Database {
-    /// Applies a batch in one transaction. Contents that no file has any more stay until [`Database::remove_unused`]: a file
+    /// Applies a batch in one transaction. Contents that no file has any more stay until [`crate::store::Store::remove_unused`]: a file
     /// that is yet to come may have them.
     ///
     /// # Errors
@@ -120,19 +59,6 @@ impl Database {
         })
     }
 
-    /// The content with a digest.
-    pub fn content_of_digest(&self, digest: &[u8; 32]) -> Result<Option<i64>, IndexError> {
-        let mut statement = self.prepare("SELECT id FROM contents WHERE digest = ?1")?;
-        statement.query_row([digest.as_slice()], |row| row.get(0)).optional().map_err(|e| self.error(e))
-    }
-
-    /// The content of the file at a path.
-    pub fn content_of_path(&self, path: &[u8]) -> Result<Option<i64>, IndexError> {
-        let mut statement = self.prepare("SELECT content FROM files WHERE path = ?1")?;
-        let found = statement.query_row([path], |row| row.get::<_, Option<i64>>(0)).optional();
-        found.map(Option::flatten).map_err(|e| self.error(e))
-    }
-
     /// Lets every file below a folder be read again: its rules changed.
     pub fn forget_times(&mut self, folder: &Path) -> Result<(), IndexError> {
         let (from, to) = below(folder);
@@ -159,23 +85,6 @@ impl Database {
         let sql = "INSERT INTO meta (key, value) VALUES ('updated_ns', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1";
         self.connection.execute(sql, [now_ns]).map_err(|e| self.error(e))?;
         Ok(())
-    }
-
-    /// Removes every file below a folder.
-    ///
-    /// # Errors
-    /// Whatever the database gives; nothing is removed then.
-    pub fn remove_below(&mut self, folder: &Path) -> Result<u64, IndexError> {
-        let (from, to) = below(folder);
-        let paths: Vec<Vec<u8>> = {
-            let mut statement = self.prepare("SELECT path FROM files WHERE path >= ?1 AND path < ?2")?;
-            let rows = statement.query_map(params![from, to], |row| row.get(0));
-            rows.and_then(Iterator::collect).map_err(|e| self.error(e))?
-        };
-        let count = paths.len() as u64;
-        self.apply(&Batch { puts: Vec::new(), removes: paths })?;
-        self.remove_unused()?;
-        Ok(count)
     }
 
     fn in_transaction<T>(
@@ -207,7 +116,7 @@ fn put_file(db: &Database, tx: &Transaction<'_>, put: &Put, pages: &mut Pages) -
         State::Failed(_) | State::PassedOver => None,
     };
     let path = path_of_bytes(put.file.path.clone());
-    let ext = path.extension().map(|ext| ext.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let ext = ending_of(&path);
     let fault = match &put.state {
         State::Failed(fault) => Some(fault),
         _ => None,
@@ -238,8 +147,7 @@ fn put_file(db: &Database, tx: &Transaction<'_>, put: &Put, pages: &mut Pages) -
             .prepare_cached("SELECT title FROM contents WHERE id = ?1")
             .and_then(|mut select| select.query_row([content], |row| row.get(0)))
             .map_err(wrong)?;
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let name = format!("{} {}", name.replace('_', " "), title.unwrap_or_default());
+        let name = name_of(&path, title.as_deref());
         tx.prepare_cached("INSERT INTO names (rowid, name) VALUES (?1, ?2)")
             .and_then(|mut insert| insert.execute(params![id, name]))
             .map_err(wrong)?;
@@ -339,7 +247,7 @@ fn remove_content(db: &Database, tx: &Transaction<'_>, content: i64, pages: &mut
 ///
 /// # Errors
 /// Whatever the database gives; nothing is changed then.
-pub(crate) fn compact(db: &mut Database) -> Result<(), IndexError> {
+pub(super) fn compact(db: &mut Database) -> Result<(), IndexError> {
     let dim = db.meta()?.dim;
     db.in_transaction(|db, tx| {
         let wrong = |e| db.error(e);
@@ -351,20 +259,20 @@ pub(crate) fn compact(db: &mut Database) -> Result<(), IndexError> {
             let bytes = bytes_of(db, head, dim)?;
             for slot in 0..head.count {
                 let Some(modality) = head.modality(slot) else { continue };
-                let (page, to) = ((next / super::PAGE_ROWS as i64) as usize, (next % super::PAGE_ROWS as i64) as usize);
+                let (page, to) = ((next / PAGE_ROWS as i64) as usize, (next % PAGE_ROWS as i64) as usize);
                 if page == moved.len() {
-                    moved.push((Vec::new(), [0, 1, 2, 3].map(|_| crate::bits::Bits::none(super::PAGE_ROWS))));
+                    moved.push((Vec::new(), [0, 1, 2, 3].map(|_| crate::bits::Bits::none(PAGE_ROWS))));
                 }
                 moved[page].0.extend_from_slice(&bytes[slot * dim * 2..(slot + 1) * dim * 2]);
                 moved[page].1[modality].set(to);
-                numbers.insert(head.page * super::PAGE_ROWS as i64 + slot as i64, next);
+                numbers.insert(head.page * PAGE_ROWS as i64 + slot as i64, next);
                 next += 1;
             }
         }
         tx.execute_batch("DELETE FROM vector_pages; DELETE FROM vector_bytes;").map_err(wrong)?;
         for (page, (bytes, alive)) in moved.iter().enumerate() {
             let count = (bytes.len() / (2 * dim)) as i64;
-            super::pages::put_page(db, tx, page as i64, count, alive, bytes, dim)?;
+            put_page(db, tx, page as i64, count, alive, bytes, dim)?;
         }
         renumber(db, tx, &numbers)?;
         tx.execute_batch(

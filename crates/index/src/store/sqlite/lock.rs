@@ -6,17 +6,18 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::error::IndexError;
+use crate::store::WriterLock;
 
 /// How long everybody waits: a program that is just being started has, until it runs, what its parent has, locks among it.
 const LEAST: Duration = Duration::from_millis(200);
 
 /// Held while a process writes to an index. The operating system lets go of it when the process ends, however it ends.
 #[derive(Debug)]
-pub(crate) struct WriterLock {
+pub(super) struct FolderLock {
     _file: File,
 }
 
-impl WriterLock {
+impl FolderLock {
     /// Takes the lock, or waits for it that long.
     ///
     /// # Errors
@@ -54,3 +55,5 @@ impl WriterLock {
         Ok(Self { _file: file })
     }
 }
+
+impl WriterLock for FolderLock {}

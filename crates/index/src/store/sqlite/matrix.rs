@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use half::f16;
 use sha2::{Digest, Sha256};
 
+use super::Database;
+use super::pages::{PAGE_ROWS, PageHead, bytes_of};
 use crate::error::IndexError;
 use crate::scan::{BLOCK_ROWS, Blocks};
-use crate::store::{Database, PAGE_ROWS, PageHead, bytes_of};
 
 const MAGIC: &[u8; 8] = b"OMNIMTX1";
 /// The cache's name in the folder of an index.
@@ -22,7 +23,7 @@ const CACHE: &str = "matrix.cache";
 const FIXED_BYTES: usize = 8 + 32 + 8 + 8;
 
 /// The rows of an index as they lie in its cache.
-pub(crate) struct Matrix {
+pub(super) struct Matrix {
     dim: usize,
     rows: usize,
     checksums: Vec<u32>,

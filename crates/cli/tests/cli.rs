@@ -12,6 +12,8 @@ mod kills;
 mod kinds;
 #[cfg(unix)]
 mod outputs;
+#[cfg(all(unix, feature = "postgres", feature = "serve", feature = "mini"))]
+mod postgres;
 #[cfg(feature = "hub")]
 mod pull;
 mod replay;

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::support::{golden, omniburn, run, values};
 
 /// A program that serves, and is killed when this goes.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     address: String,
     /// What it says on standard error after it has begun.
@@ -29,14 +29,14 @@ struct Server {
 
 /// What came back.
 #[derive(Debug, Clone)]
-struct Reply {
+pub(crate) struct Reply {
     status: u16,
     headers: BTreeMap<String, String>,
     body: String,
 }
 
 impl Reply {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
@@ -50,7 +50,7 @@ impl Reply {
 }
 
 impl Server {
-    fn start(folder: &Path, args: &[&str]) -> Self {
+    pub(crate) fn start(folder: &Path, args: &[&str]) -> Self {
         let mut command = omniburn();
         command.current_dir(folder).env("XDG_DATA_HOME", folder.join("data")).args(["serve", "--port", "0"]).args(args);
         Self::of(&mut command)
@@ -92,7 +92,7 @@ impl Server {
         reply(stream)
     }
 
-    fn get(&self, path: &str) -> Reply {
+    pub(crate) fn get(&self, path: &str) -> Reply {
         self.send("GET", path, &[], b"")
     }
 
@@ -101,13 +101,13 @@ impl Server {
     }
 
     /// SIGTERM, or another signal by its name.
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
     /// Waits for the end, and gives the exit code.
-    fn ended(&mut self, within: Duration) -> Option<i32> {
+    pub(crate) fn ended(&mut self, within: Duration) -> Option<i32> {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

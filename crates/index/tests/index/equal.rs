@@ -9,8 +9,7 @@ use omniburn_index::{
     SearchOptions, Sought,
 };
 
-use crate::server::{client, schema_of};
-use crate::support::{Place, Store, Words, quiet};
+use crate::support::{Place, Store, Words, client, quiet, schema_of};
 
 /// The same files in an index of each kind, `one` in SQLite and `other` on the server.
 struct Twins {

@@ -9,8 +9,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use postgres::{Client, NoTls};
-
 /// Postgres refuses to run as root: who runs it then.
 const NOBODY: u32 = 65_534;
 
@@ -24,15 +22,6 @@ struct Server {
 pub fn address() -> Option<&'static str> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
     SERVER.get_or_init(start).as_ref().map(|server| server.address.as_str())
-}
-
-pub fn client() -> Client {
-    Client::connect(address().unwrap(), NoTls).unwrap()
-}
-
-/// The schema in the address of an index.
-pub fn schema_of(index: &Path) -> String {
-    index.to_str().unwrap().rsplit_once("schema=").unwrap().1.into()
 }
 
 fn installed() -> Option<PathBuf> {
@@ -85,8 +74,13 @@ fn start() -> Option<Server> {
         guard.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let address = format!("postgres://tests@{}/postgres?connect_timeout=20", escaped(&data));
     let until = Instant::now() + Duration::from_secs(60);
-    while let Err(error) = Client::connect(&address, NoTls) {
-        assert!(Instant::now() < until, "{error}: {}", fs::read_to_string(data.join("log")).unwrap_or_default());
+    let answers = || {
+        let mut asked = Command::new(program("pg_isready"));
+        user(&mut asked);
+        asked.arg("-h").arg(&data).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+    };
+    while !answers() {
+        assert!(Instant::now() < until, "{}", fs::read_to_string(data.join("log")).unwrap_or_default());
         std::thread::sleep(Duration::from_millis(50));
     }
     Some(Server { address, _guard: guard })

@@ -93,6 +93,17 @@ impl Embedder for Words {
     }
 }
 
+#[cfg(feature = "postgres")]
+pub fn client() -> postgres::Client {
+    postgres::Client::connect(crate::server::address().unwrap(), postgres::NoTls).unwrap()
+}
+
+/// The schema in the address of an index.
+#[cfg(feature = "postgres")]
+pub fn schema_of(index: &Path) -> String {
+    index.to_str().unwrap().rsplit_once("schema=").unwrap().1.into()
+}
+
 /// Where an index is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Store {
@@ -126,8 +137,8 @@ impl Store {
             }
             #[cfg(feature = "postgres")]
             Store::Postgres => {
-                let mut client = crate::server::client();
-                let schema = crate::server::schema_of(&place.index);
+                let mut client = client();
+                let schema = schema_of(&place.index);
                 client.batch_execute(&format!("SET application_name = 'omniburn {}'", std::process::id())).unwrap();
                 client.execute("SELECT pg_advisory_lock($1, hashtext($2))", &[&0x4F4D_4E49, &schema]).unwrap();
                 Box::new(client)

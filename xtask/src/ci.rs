@@ -492,7 +492,7 @@ mod tests {
     fn quick_leaves_out_what_needs_another_build_or_another_tool() {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
-        let slow = ["licences", "readme", "ships", "scheduler", "fuzz", "soak", "av1", "mini", "find", "wgpu"];
+        let slow = ["licences", "readme", "ships", "scheduler", "fuzz", "soak", "av1", "otel", "mini", "find", "wgpu"];
         assert_eq!(chosen(&quick).unwrap().1, slow);
     }
 
@@ -501,7 +501,7 @@ mod tests {
         let only = Choice { only: vec!["test".into(), "format".into()], ..Choice::default() };
         assert_eq!(names(&only), ["format", "test"]);
         let from = Choice { from: Some("av1".into()), ..Choice::default() };
-        assert_eq!(names(&from), ["av1", "mini", "find", "wgpu"]);
+        assert_eq!(names(&from), ["av1", "otel", "mini", "find", "wgpu"]);
     }
 
     #[test]

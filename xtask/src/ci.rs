@@ -510,7 +510,7 @@ mod tests {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
         let slow =
-            ["licences", "readme", "ships", "scheduler", "fuzz", "soak", "av1", "postgres", "mini", "find", "wgpu"];
+            ["licences", "readme", "ships", "scheduler", "fuzz", "soak", "av1", "postgres", "options", "mini", "find", "wgpu"];
         assert_eq!(chosen(&quick).unwrap().1, slow);
     }
 
@@ -519,7 +519,7 @@ mod tests {
         let only = Choice { only: vec!["test".into(), "format".into()], ..Choice::default() };
         assert_eq!(names(&only), ["format", "test"]);
         let from = Choice { from: Some("av1".into()), ..Choice::default() };
-        assert_eq!(names(&from), ["av1", "postgres", "mini", "find", "wgpu"]);
+        assert_eq!(names(&from), ["av1", "postgres", "options", "mini", "find", "wgpu"]);
     }
 
     #[test]

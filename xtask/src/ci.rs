@@ -509,8 +509,20 @@ mod tests {
     fn quick_leaves_out_what_needs_another_build_or_another_tool() {
         let quick = Choice { quick: true, ..Choice::default() };
         assert_eq!(names(&quick), ["format", "rooms", "golden", "clippy", "doc", "test"]);
-        let slow =
-            ["licences", "readme", "ships", "scheduler", "fuzz", "soak", "av1", "postgres", "options", "mini", "find", "wgpu"];
+        let slow = [
+            "licences",
+            "readme",
+            "ships",
+            "scheduler",
+            "fuzz",
+            "soak",
+            "av1",
+            "postgres",
+            "options",
+            "mini",
+            "find",
+            "wgpu",
+        ];
         assert_eq!(chosen(&quick).unwrap().1, slow);
     }
 

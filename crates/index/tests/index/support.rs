@@ -147,10 +147,10 @@ impl Store {
     }
 
     /// False, and said so, where there is no such store on this machine.
+    #[cfg(feature = "postgres")]
     pub fn is_here(self) -> bool {
         match self {
             Store::Sqlite => true,
-            #[cfg(feature = "postgres")]
             Store::Postgres => crate::server::address().is_some(),
         }
     }
@@ -179,6 +179,8 @@ pub(crate) use on_both_stores;
 
 /// A folder of files, and an index.
 pub struct Place {
+    /// Gone with this.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "held for its end"))]
     pub folder: tempfile::TempDir,
     pub files: PathBuf,
     pub index: PathBuf,

@@ -267,7 +267,7 @@ impl Store for Server {
     }
 
     fn settle(&self) -> Result<(), IndexError> {
-        // What was committed lasts; the planner is told what there is now.
+        // What was committed lasts; the planner gets its statistics.
         self.session().run("ANALYZE files, contents, chunks, vectors")
     }
 }

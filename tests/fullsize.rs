@@ -30,8 +30,11 @@ fn published() -> Vec<Published> {
     paths.into_iter().map(one).collect()
 }
 
+/// Tensors by name, with their shapes.
+type Named = Vec<(String, Vec<u64>)>;
+
 /// Names with shapes, of lines in which runs of numbers are folded: `layers.{0-11,13}.weight 3 4`.
-fn unfolded(lines: &Value) -> Vec<(String, Vec<u64>)> {
+fn unfolded(lines: &Value) -> Named {
     let mut all = Vec::new();
     for line in lines.as_array().unwrap() {
         let mut words = str_of(line).split(' ');
@@ -233,7 +236,7 @@ fn published_checkpoints_leave_nothing_over_and_have_the_published_parameters() 
 #[test]
 fn a_name_or_a_shape_that_is_not_published_is_refused_by_name() {
     let published = published().into_iter().find(|one| one.name == "Qwen3-Embedding-0.6B").unwrap();
-    let refused = |change: &dyn Fn(&mut Vec<(String, Vec<u64>)>)| {
+    let refused = |change: &dyn Fn(&mut Named)| {
         let (folder, _) = published.folder();
         let mut tensors = unfolded(&published.value["tensors"]);
         change(&mut tensors);

@@ -102,6 +102,9 @@ pub(crate) struct Match {
     pub bm25: f64,
 }
 
+/// A chunk with its vector, where it has one, and the modality that the vector is of.
+pub(crate) type EmbeddedChunk = (ChunkRow, Option<(Vec<f32>, Modality)>);
+
 /// A content as it stands in an index, with all that belongs to it.
 #[derive(Debug, Clone)]
 pub(crate) struct StandingContent {
@@ -109,7 +112,7 @@ pub(crate) struct StandingContent {
     pub kind: Kind,
     pub title: Option<String>,
     pub taken_ns: Option<i64>,
-    pub chunks: Vec<(ChunkRow, Option<(Vec<f32>, Modality)>)>,
+    pub chunks: Vec<EmbeddedChunk>,
     /// By path.
     pub files: Vec<FileStat>,
 }

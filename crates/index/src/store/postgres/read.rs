@@ -14,7 +14,7 @@ use crate::error::{Fault, IndexError};
 use crate::kind::{Kind, Modality};
 use crate::locator::Locator;
 use crate::store::path::{FileStat, below, path_of_bytes};
-use crate::store::rows::{ChunkRow, FailedFile, FileRow, KnownFile, StandingContent, Status};
+use crate::store::rows::{ChunkRow, EmbeddedChunk, FailedFile, FileRow, KnownFile, StandingContent, Status};
 use crate::store::{VectorRows, sums};
 
 /// Contents that are read together.
@@ -192,7 +192,7 @@ impl Server {
             let (Some(first), Some(last)) = (contents.first(), contents.last()) else { return Ok(()) };
             let (first, last) = (self.value::<i64>(first, 0)?, self.value::<i64>(last, 0)?);
             let mut vectors = self.vectors_within(first, last)?;
-            let mut chunks: HashMap<i64, Vec<(ChunkRow, Option<(Vec<f32>, Modality)>)>> = HashMap::new();
+            let mut chunks: HashMap<i64, Vec<EmbeddedChunk>> = HashMap::new();
             let sql = format!("{CHUNK} content BETWEEN $1 AND $2 ORDER BY id");
             for row in &self.query(&sql, &[&first, &last])? {
                 let (id, vector, chunk) = self.chunk(row)?;

@@ -16,6 +16,9 @@ use crate::store::path::{below, bytes_of_path, path_of_bytes, short_of};
 use crate::store::rows::{Batch, NewContent, Put, State, ending_of, name_of};
 use crate::store::sums;
 
+/// Row and title of each content, by its digest.
+type ContentsByDigest = HashMap<[u8; 32], (i64, Option<String>)>;
+
 /// What a path is known by.
 pub(super) fn key_of(path: &[u8]) -> Vec<u8> {
     Sha256::digest(path).to_vec()
@@ -182,14 +185,14 @@ impl Server {
         counters: &mut Counters,
         splitter: &mut Splitter,
         puts: &[Put],
-    ) -> Result<HashMap<[u8; 32], (i64, Option<String>)>, IndexError> {
+    ) -> Result<ContentsByDigest, IndexError> {
         let place = &self.place;
         let indexed = |put: &Put| match &put.state {
             State::Indexed { digest, .. } => Some(*digest),
             _ => None,
         };
         let digests: Vec<Vec<u8>> = puts.iter().filter_map(indexed).map(|digest| digest.to_vec()).collect();
-        let mut known: HashMap<[u8; 32], (i64, Option<String>)> = HashMap::new();
+        let mut known = ContentsByDigest::new();
         for row in &session.query("SELECT digest, id, title FROM contents WHERE digest = ANY($1)", &[&digests])? {
             let digest: &[u8] = value(place, row, 0)?;
             let digest = digest.try_into().map_err(|_| self.corrupt("a digest is not 32 bytes"))?;
@@ -245,7 +248,7 @@ impl Server {
         counters: &mut Counters,
         splitter: &mut Splitter,
         puts: &[Put],
-        known: &HashMap<[u8; 32], (i64, Option<String>)>,
+        known: &ContentsByDigest,
     ) -> Result<(), IndexError> {
         // Where a path comes twice, the last one counts.
         let last: HashMap<&[u8], usize> =

@@ -30,9 +30,9 @@ pub(crate) struct Server {
 /// What came back.
 #[derive(Debug, Clone)]
 pub(crate) struct Reply {
-    status: u16,
+    pub(crate) status: u16,
     headers: BTreeMap<String, String>,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Reply {

@@ -181,16 +181,6 @@ const STEPS: &[Step] = &[
         }),
     },
     Step {
-        name: "options",
-        proves: "the command line with features that are off by default: spans of requests reach a collector, a server holds an index",
-        slow: true,
-        inputs: inputs!("crates", "models", "tests/postgres"),
-        work: Work::Test(|| {
-            let features = "--features omniburn-cli/otel,omniburn-cli/postgres";
-            tests(&format!("{features} --test cli -- spans_of_requests postgres"))
-        }),
-    },
-    Step {
         name: "mini",
         proves: "the model that ships finds drawings and heard speech at its floors or above",
         slow: true,
@@ -203,6 +193,16 @@ const STEPS: &[Step] = &[
         slow: true,
         inputs: inputs!("crates", "models", "tests/eval"),
         work: Work::Run(|| args(cargo(), "run --release --package omniburn-eval --bin find")),
+    },
+    Step {
+        name: "options",
+        proves: "the command line with features that are off by default: spans of requests reach a collector, a server holds an index",
+        slow: true,
+        inputs: inputs!("crates", "models", "tests/postgres"),
+        work: Work::Test(|| {
+            let features = "--features omniburn-cli/otel,omniburn-cli/postgres";
+            tests(&format!("{features} --test cli -- spans_of_requests postgres"))
+        }),
     },
     Step {
         name: "wgpu",
@@ -531,7 +531,7 @@ mod tests {
         let only = Choice { only: vec!["test".into(), "format".into()], ..Choice::default() };
         assert_eq!(names(&only), ["format", "test"]);
         let from = Choice { from: Some("av1".into()), ..Choice::default() };
-        assert_eq!(names(&from), ["av1", "postgres", "options", "mini", "find", "wgpu"]);
+        assert_eq!(names(&from), ["av1", "postgres", "mini", "find", "options", "wgpu"]);
     }
 
     #[test]

@@ -518,9 +518,9 @@ mod tests {
             "soak",
             "av1",
             "postgres",
-            "options",
             "mini",
             "find",
+            "options",
             "wgpu",
         ];
         assert_eq!(chosen(&quick).unwrap().1, slow);

@@ -117,8 +117,9 @@ fn runtime(options: &Options) -> Result<Runtime, ServeError> {
 async fn opened(options: Options) -> Result<Arc<State>, ServeError> {
     let mut state = State::new(options);
     state.models.open_first().await?;
-    state.check_index()?;
-    Ok(Arc::new(state))
+    // An index on a server of databases is asked over a connection that blocks.
+    let checked = tokio::task::spawn_blocking(move || state.check_index().map(|()| state)).await;
+    Ok(Arc::new(checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?))
 }
 
 async fn run(options: Options, stop: &Stop, listening: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {

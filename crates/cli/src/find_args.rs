@@ -342,7 +342,7 @@ audio and video.
 
 FILE has a query a line, and none of them may have anything to do with what lies in the folders: each pair of a query and an item \
 counts as unrelated. The cosines that a half, a tenth, a hundredth and a thousandth of the pairs exceed become the scores 0.1, 0.5, \
-0.75 and 0.9; the mean of the queries is kept, and for --min-score auto the same is measured without what an item has in common with \
+0.75 and 0.9; the mean of the queries is kept, and for --min-score auto the same is measured of what is left of queries and items without \
 it. A modality needs a thousand pairs. The result is one line of JSON; as calibration.json in the folder of a record it \
 counts for every index of that record. The model that ships has one.",
     after_help = "Examples:

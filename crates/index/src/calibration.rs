@@ -5,9 +5,11 @@
 //! a map from cosines to scores goes through the cosines that one in two, ten, a hundred and a thousand unrelated pairs exceed.
 //!
 //! Whether anything of an index is related to a query is another question than which item is more so. Some items are near to every
-//! query, so there the cosines are taken without what an item has in common with the mean of unrelated queries, the centre; and
-//! of many items the best unrelated one is better than that of few, so there the rate counts times the number of items.
+//! query, and some queries to every item, so there the products are those of what is left of both without the mean of unrelated
+//! queries, the centre; and of many items the best unrelated one is better than that of few, so there the rate counts times the
+//! number of items.
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::kind::Modality;
@@ -32,9 +34,12 @@ pub struct PairCalibration {
     pub pairs: u64,
     /// The cosines that at most a half, a tenth, a hundredth and a thousandth of them exceed.
     pub above: [f32; 4],
-    /// The same of cosines from which the product of the item and the centre is taken off; `None` where it was not measured.
+    /// The same of products of query and item, both without the centre; `None` where it was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub above_centred: Option<[f32; 4]>,
+    pub above_apart: Option<[f32; 4]>,
+    /// What files of before have of items alone without the centre: read and not used.
+    #[serde(default, rename = "above_centred", skip_serializing)]
+    _before: IgnoredAny,
 }
 
 /// The maps of one model.
@@ -51,12 +56,12 @@ pub struct Calibration {
 }
 
 impl PairCalibration {
-    /// Of the cosines of unrelated pairs, in any order, and of those without the centre where there is one; `None` of fewer
-    /// than a thousand.
-    pub fn of(query: Modality, item: Modality, cosines: Vec<f32>, centred: Option<Vec<f32>>) -> Option<Self> {
-        let pairs = cosines.len() as u64;
-        let (above, above_centred) = (levels_of(cosines)?, centred.and_then(levels_of));
-        Some(Self { query: query.name().into(), item: item.name().into(), pairs, above, above_centred })
+    /// Of the cosines of unrelated pairs, in any order, and of their products without the centre ([`Apart`]) where there is one;
+    /// `None` of fewer than a thousand.
+    pub fn of(query: Modality, item: Modality, cosines: Vec<f32>, apart: Option<Vec<f32>>) -> Option<Self> {
+        let (query, item, pairs) = (query.name().into(), item.name().into(), cosines.len() as u64);
+        let (above, above_apart) = (levels_of(cosines)?, apart.and_then(levels_of));
+        Some(Self { query, item, pairs, above, above_apart, _before: IgnoredAny })
     }
 
     /// The score of a cosine: straight lines between 0 at -1 and the levels. Above the last one, where too few pairs were
@@ -78,10 +83,10 @@ impl PairCalibration {
         low.1
     }
 
-    /// How seldom an unrelated pair has such a cosine, or one without the centre, as a power of ten: 2 is one in a hundred. Straight
-    /// lines as in [`PairCalibration::score`].
-    fn rarity(&self, cosine: f32, centred: bool) -> f32 {
-        let above = self.above_centred.filter(|_| centred).unwrap_or(self.above);
+    /// How seldom an unrelated pair has such a cosine, or such a product without the centre, as a power of ten: 2 is one in a
+    /// hundred. Straight lines as in [`PairCalibration::score`].
+    fn rarity(&self, cosine: f32, apart: bool) -> f32 {
+        let above = self.above_apart.filter(|_| apart).unwrap_or(self.above);
         let [.., before, last] = above;
         let power = |(share, _): &(f64, f32)| -share.log10() as f32;
         if cosine >= last {
@@ -125,8 +130,32 @@ pub(crate) fn rarity_of_evidence(score: f32) -> f32 {
 /// The rate of the whole is settled on the questions of `cargo xtask eval-find`, beside which it measures others.
 pub(crate) fn related_from(items: usize) -> f32 {
     const INDEPENDENT: f32 = 0.6;
-    const RATE: f32 = 0.0234;
+    const RATE: f32 = 0.01;
     (items.max(1) as f32).log10() * INDEPENDENT - RATE.log10()
+}
+
+/// A query without the centre.
+#[derive(Debug, Clone)]
+pub struct Apart {
+    /// The query's vector less the centre: `[dim]`. Not of unit length.
+    pub vector: Vec<f32>,
+    /// Its product with the centre.
+    with_centre: f32,
+}
+
+impl Apart {
+    /// Of a query and the centre: `[dim]` each.
+    pub fn of(query: &[f32], centre: &[f32]) -> Self {
+        let vector: Vec<f32> = query.iter().zip(centre).map(|(value, centre)| value - centre).collect();
+        let with_centre =
+            vector.iter().zip(centre).map(|(value, centre)| f64::from(*value) * f64::from(*centre)).sum::<f64>();
+        Self { vector, with_centre: with_centre as f32 }
+    }
+
+    /// The product of what is left of query and item, of the product of [`Apart::vector`] and the item.
+    pub fn product(&self, with_item: f32) -> f32 {
+        with_item - self.with_centre
+    }
 }
 
 impl Calibration {
@@ -136,17 +165,18 @@ impl Calibration {
         self.pairs.iter().find(of).map_or(cosine.clamp(0.0, 1.0), |pair| pair.score(cosine))
     }
 
-    /// How seldom an unrelated pair has such a cosine, as a power of ten, and 0 without a map. With `centred` the cosine is one
-    /// without the centre.
-    pub(crate) fn rarity(&self, query: Modality, item: Modality, cosine: f32, centred: bool) -> f32 {
+    /// How seldom an unrelated pair has such a cosine, as a power of ten, and 0 without a map. With `apart` it is the product of
+    /// [`Apart`].
+    pub(crate) fn rarity(&self, query: Modality, item: Modality, cosine: f32, apart: bool) -> f32 {
         let of = |pair: &&PairCalibration| pair.query == query.name() && pair.item == item.name();
-        self.pairs.iter().find(of).map_or(0.0, |pair| pair.rarity(cosine, centred))
+        self.pairs.iter().find(of).map_or(0.0, |pair| pair.rarity(cosine, apart))
     }
 
-    /// The centre, where every map of such a query was measured with it.
-    pub(crate) fn centre(&self, query: Modality) -> Option<&[f32]> {
+    /// A query without the centre, where every map of such queries was measured so.
+    pub(crate) fn apart(&self, query: Modality, vector: &[f32]) -> Option<Apart> {
         let mut pairs = self.pairs.iter().filter(|pair| pair.query == query.name());
-        (!self.centre.is_empty() && pairs.all(|pair| pair.above_centred.is_some())).then_some(&self.centre)
+        let measured = !self.centre.is_empty() && pairs.all(|pair| pair.above_apart.is_some());
+        measured.then(|| Apart::of(vector, &self.centre))
     }
 
     /// True where a query of this modality has maps.
@@ -179,18 +209,36 @@ mod tests {
     #[test]
     fn a_rarity_is_the_power_of_ten_of_the_rate_and_goes_on_above_the_last_level() {
         let cosines: Vec<f32> = (0..1_000_000).map(|i| i as f32 / 1_000_000.0 * 0.5).collect();
-        let centred = cosines.iter().map(|cosine| cosine - 0.1).collect();
-        let pair = PairCalibration::of(Modality::Text, Modality::Image, cosines, Some(centred)).unwrap();
+        let apart = cosines.iter().map(|cosine| cosine - 0.1).collect();
+        let pair = PairCalibration::of(Modality::Text, Modality::Image, cosines, Some(apart)).unwrap();
         for (cosine, expected) in [(0.25, 0.301), (0.45, 1.0), (0.495, 2.0), (0.4995, 3.0), (0.504, 4.0)] {
             assert!((pair.rarity(cosine, false) - expected).abs() < 3e-2, "{cosine}");
             assert!((pair.rarity(cosine - 0.1, true) - expected).abs() < 3e-2, "{cosine}");
         }
         assert_eq!(pair.rarity(-1.5, true), 0.0);
-        assert!((related_from(200) - 3.0).abs() < 2e-2 && related_from(0) == related_from(1));
+        assert!((related_from(200) - 3.38).abs() < 2e-2 && related_from(0) == related_from(1));
         assert!((related_from(100_000) - related_from(10_000) - 0.6).abs() < 1e-5);
         assert!(rarity_of_evidence(0.0) == 0.0 && rarity_of_evidence(1.0).is_finite());
         // As much as a score above the last level: what is missing to 1 falls to [`LEFT_A_TENTH`] with each.
         assert!((rarity_of_evidence(0.6) - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn products_apart_are_those_of_query_and_item_less_the_centre() {
+        let (query, centre, item) = ([0.6f32, 0.8, 0.0], [0.3f32, 0.1, -0.2], [0.0f32, 0.6, 0.8]);
+        let expected: f32 = (0..3).map(|i| (query[i] - centre[i]) * (item[i] - centre[i])).sum();
+        let apart = Apart::of(&query, &centre);
+        let with_item = apart.vector.iter().zip(item).map(|(a, b)| a * b).sum();
+        assert!((apart.product(with_item) - expected).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_file_of_before_counts_without_what_it_has_of_items_alone() {
+        let pair = r#"{"query":"text","item":"image","pairs":1000,"above":[0.1,0.2,0.3,0.4],"above_centred":[0.0,0.1,0.2,0.3]}"#;
+        let read = format!(r#"{{"identity":"i","centre":[0.5],"pairs":[{pair}]}}"#);
+        let read: Calibration = serde_json::from_str(&read).unwrap();
+        assert!(read.covers(Modality::Text) && read.apart(Modality::Text, &[1.0]).is_none());
+        assert!(!serde_json::to_string(&read).unwrap().contains("above_centred"));
     }
 
     #[test]

@@ -47,7 +47,7 @@ mod update;
 mod watch;
 mod words;
 
-pub use calibration::{Calibration, PairCalibration};
+pub use calibration::{Apart, Calibration, PairCalibration};
 pub use crawl::{Root, Rules};
 pub use embedder::{Content, Embedder, EmbedderProfile, Vector};
 pub use error::{Fault, IndexError, QueryError};

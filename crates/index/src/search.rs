@@ -401,21 +401,20 @@ impl Nearness<'_> {
         assert_eq!(self.vector.len(), dim, "the caller has checked the identity of the query's model");
         let enough = enough.min(db.count_contents()?);
         // What is not among the best without the centre is as seldom as anything.
-        let centred = match self.calibration.centre(self.modality).filter(|_| with_rarity) {
-            Some(centre) => {
-                let shifted: Vec<f32> = self.vector.iter().zip(centre).map(|(value, centre)| value - centre).collect();
-                let lists = self.rows.best(&shifted, depth)?;
-                let scores: HashMap<usize, f32> = lists.into_iter().flatten().map(|one| (one.row, one.score)).collect();
-                Some(scores)
+        let apart = match self.calibration.apart(self.modality, self.vector).filter(|_| with_rarity) {
+            Some(apart) => {
+                let lists = self.rows.best(&apart.vector, depth)?;
+                let product = |one: FoundRow| (one.row, apart.product(one.score));
+                Some(lists.into_iter().flatten().map(product).collect::<HashMap<usize, f32>>())
             }
             None => None,
         };
-        let rarity = |found: &FoundRow, item: Modality| match &centred {
+        let rarity = |found: &FoundRow, item: Modality| match &apart {
             _ if !with_rarity => 0.0,
             None => self.calibration.rarity(self.modality, item, found.score, false),
-            Some(centred) => {
-                let of = |score: &f32| self.calibration.rarity(self.modality, item, *score, true);
-                centred.get(&found.row).map_or(0.0, of)
+            Some(apart) => {
+                let of = |product: &f32| self.calibration.rarity(self.modality, item, *product, true);
+                apart.get(&found.row).map_or(0.0, of)
             }
         };
         let mut near: Vec<Near> = Vec::new();

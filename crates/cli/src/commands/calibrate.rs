@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use omniburn_index::{Calibration, Embedder, Index, Modality, PairCalibration, Rules, query_vector};
+use omniburn_index::{Apart, Calibration, Embedder, Index, Modality, PairCalibration, Rules, query_vector};
 
 use super::index::{root_of, say_failed};
 use super::place::{Stop, embedder, shown, with_progress};
@@ -27,11 +27,11 @@ pub fn run(args: &CalibrateArgs) -> Outcome {
     let scratch = std::env::temp_dir().join(format!("omniburn-calibrate-{}", std::process::id()));
     let measured = measure(&scratch, &model, &roots, &queries, args, &stop);
     let _ = fs::remove_dir_all(&scratch);
-    let Measured { centre, cosines, centred } = measured?;
+    let Measured { centre, cosines, apart } = measured?;
     let mut pairs = Vec::new();
-    for ((item, cosines), centred) in Modality::ALL.into_iter().zip(cosines).zip(centred) {
+    for ((item, cosines), apart) in Modality::ALL.into_iter().zip(cosines).zip(apart) {
         let count = cosines.len();
-        match PairCalibration::of(Modality::Text, item, cosines, Some(centred)) {
+        match PairCalibration::of(Modality::Text, item, cosines, Some(apart)) {
             Some(pair) => pairs.push(pair),
             None => say(format_args!("{}: {count} pairs, a thousand are needed", item.name())),
         }
@@ -57,8 +57,8 @@ struct Measured {
     centre: Vec<f32>,
     /// The cosines of every query with every item, by modality.
     cosines: [Vec<f32>; 4],
-    /// The same without the products of the items with the centre.
-    centred: [Vec<f32>; 4],
+    /// The products of query and item, both without the centre.
+    apart: [Vec<f32>; 4],
 }
 
 fn measure(
@@ -76,12 +76,12 @@ fn measure(
     let vectors = queries.iter().map(|query| query_vector(model, query)).collect::<Result<Vec<_>, _>>()?;
     let mean = |at: usize| vectors.iter().map(|vector| f64::from(vector[at])).sum::<f64>() / vectors.len() as f64;
     let centre: Vec<f32> = (0..model.profile().dim).map(|at| mean(at) as f32).collect();
-    let (mut cosines, mut centred): ([Vec<f32>; 4], [Vec<f32>; 4]) = Default::default();
+    let (mut cosines, mut apart): ([Vec<f32>; 4], [Vec<f32>; 4]) = Default::default();
     for vector in &vectors {
-        let shifted: Vec<f32> = vector.iter().zip(&centre).map(|(value, centre)| value - centre).collect();
-        for (all, vector) in [(&mut cosines, vector), (&mut centred, &shifted)] {
-            all.iter_mut().zip(index.cosines(vector)?).for_each(|(all, new)| all.extend(new));
-        }
+        cosines.iter_mut().zip(index.cosines(vector)?).for_each(|(all, new)| all.extend(new));
+        let query = Apart::of(vector, &centre);
+        let products = |with_items: Vec<f32>| with_items.into_iter().map(|product| query.product(product));
+        apart.iter_mut().zip(index.cosines(&query.vector)?).for_each(|(all, new)| all.extend(products(new)));
     }
-    Ok(Measured { centre, cosines, centred })
+    Ok(Measured { centre, cosines, apart })
 }

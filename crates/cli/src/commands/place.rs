@@ -199,7 +199,7 @@ mod tests {
         let items: Vec<&str> = shipped.pairs.iter().map(|pair| pair.item.as_str()).collect();
         assert_eq!(items, ["text", "image", "audio", "video"]);
         for pair in &shipped.pairs {
-            let levels = [Some(pair.above), pair.above_centred];
+            let levels = [Some(pair.above), pair.above_apart];
             let rising = levels.iter().all(|levels| levels.is_some_and(|levels| levels.is_sorted()));
             assert!(pair.pairs >= 1000 && rising, "{pair:?}");
         }

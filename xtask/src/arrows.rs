@@ -66,9 +66,9 @@ const ROOMS: &[Room] = &[
     },
     Room {
         package: "omniburn-index",
-        imports: &["omniburn", "omniburn-media", "omniburn-output"],
+        imports: &["omniburn", "omniburn-kernels", "omniburn-media", "omniburn-output"],
         never: &["burn", "clap", "axum", "tokio", "safetensors"],
-        reason: "files, words and vectors in one database; the engine is one of the models it can be fed by, behind a feature, so that it builds and tests without Burn",
+        reason: "files, words and vectors in one database; the engine is one of the models it can be fed by, behind a feature, so that it builds and tests without Burn; of the kernels it takes those over slices",
     },
     Room {
         package: "omniburn-server",

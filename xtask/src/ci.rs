@@ -172,7 +172,7 @@ const STEPS: &[Step] = &[
         name: "postgres",
         proves: "an index on a Postgres server gives what one SQLite file gives, with the feature that is off by default",
         slow: true,
-        inputs: inputs!("crates/index", "crates/media", "crates/output", "tests/postgres"),
+        inputs: inputs!("crates/index", "crates/kernels", "crates/media", "crates/output", "tests/postgres"),
         work: Work::Test(|| {
             args(
                 cargo(),

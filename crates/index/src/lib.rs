@@ -11,7 +11,7 @@
 //! | `plan`, `watch` | what an update would do, and when one is due |
 //! | `store` | what lasts, in one SQLite file or on a Postgres server, and the lock of its writer |
 //! | `transfer` | all of it as lines of JSON |
-//! | `scan`, `bits` | the exact search over rows of vectors |
+//! | `bits` | sets of rows; the exact search over vectors is `omniburn_kernels::cpu::nearest` |
 //! | `query`, `script`, `words`, `search`, `snippet`, `calibration` | what is typed, and what is found |
 //! | `map` | the files on a plane |
 //! | `get`, `part` | a hit opened, and a part of audio or video as a file of its own |
@@ -37,7 +37,6 @@ mod map;
 mod part;
 mod plan;
 mod query;
-mod scan;
 mod script;
 mod search;
 mod snippet;

@@ -249,7 +249,7 @@ pub(crate) trait VectorSearch {
     /// - `vector`: `[dim]`
     /// - returns: at most `most` rows of each modality
     /// # Numerics
-    /// Scores are those of [`crate::scan::dot`], to the bit.
+    /// Scores are those of [`omniburn_kernels::cpu::nearest::dot`], to the bit.
     fn best(&mut self, vector: &[f32], most: usize) -> Result<[Vec<FoundRow>; 4], IndexError>;
 
     /// The chunks and contents of rows that [`VectorSearch::best`] gave.

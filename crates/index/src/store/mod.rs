@@ -2,7 +2,7 @@
 //!
 //! [`Store`] is all that the rest of the crate knows of either. Crawling, reading, calibration, fusion and snippets are above it and
 //! shared; below it are rows, words and vectors, written in one transaction, so that a chunk is there with its words and its vector
-//! or not at all. Both stores give the same hits in the same order with the same scores: cosines are computed by `scan::dot`
+//! or not at all. Both stores give the same hits in the same order with the same scores: cosines are computed by `dot`
 //! from the same f16 values, and words are split and ranked as FTS5 does it.
 
 mod api;

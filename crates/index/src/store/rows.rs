@@ -8,7 +8,6 @@ use crate::embedder::EmbedderProfile;
 use crate::error::{Fault, IndexError};
 use crate::kind::{Kind, Modality};
 use crate::locator::Locator;
-use crate::scan::Scored;
 
 /// What an index was made by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +85,7 @@ pub(crate) struct ChunkRow {
 }
 
 /// A row of the vectors and its product with a query.
-pub(crate) type FoundRow = Scored;
+pub(crate) use omniburn_kernels::cpu::nearest::Scored as FoundRow;
 
 /// Where a row of the vectors belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,8 +10,12 @@ use crate::support::{Place, Store, Words, hits, name};
 type Answers = Vec<Vec<(String, f32)>>;
 
 fn library() -> Place {
+    library_of(40)
+}
+
+fn library_of(files: usize) -> Place {
     let (place, words) = (Place::new(Store::Sqlite), Words::default());
-    for i in 0..40 {
+    for i in 0..files {
         place.write(&format!("{i}.txt"), format!("word{} word{} word{}", i % 7, i % 5, i));
     }
     place.update(&words);
@@ -44,14 +48,27 @@ fn a_damaged_cache_is_made_anew() {
     let mut random = fastrand::Rng::with_seed(11);
     for _ in 0..60 {
         let mut damaged = bytes.clone();
-        match random.usize(..4) {
-            0 => damaged.truncate(random.usize(..bytes.len())),
-            1 => damaged.extend_from_slice(b"more"),
-            _ => damaged[random.usize(..bytes.len())] ^= 1 << random.u8(..8),
-        }
-        fs::write(&cache, damaged).unwrap();
+        let flipped = match random.usize(..4) {
+            0 => {
+                damaged.truncate(random.usize(..bytes.len()));
+                None
+            }
+            1 => {
+                damaged.extend_from_slice(b"more");
+                None
+            }
+            _ => {
+                let at = random.usize(..bytes.len());
+                damaged[at] ^= 1 << random.u8(..8);
+                Some(at)
+            }
+        };
+        fs::write(&cache, &damaged).unwrap();
         assert_eq!(answers(&place.open()).unwrap(), whole);
-        assert_eq!(fs::read(&cache).unwrap(), bytes);
+        // So few rows are not searched through their codes: those are not read.
+        if flipped.is_none_or(|at| !(HEAD..HEAD + 40 * CODED).contains(&at)) {
+            assert_eq!(fs::read(&cache).unwrap(), bytes);
+        }
     }
     fs::remove_file(&cache).unwrap();
     assert_eq!(answers(&place.open()).unwrap(), whole);
@@ -59,6 +76,54 @@ fn a_damaged_cache_is_made_anew() {
     fs::remove_file(&cache).unwrap();
     fs::create_dir(&cache).unwrap();
     assert_eq!(answers(&place.open()).unwrap(), whole);
+}
+
+/// What a cache of up to 14 blocks begins with.
+const HEAD: usize = 128;
+/// Bytes of a row: its codes, their scale and what they leave out; and as it is in the database, with a checksum.
+const CODED: usize = 64 + 8;
+const WHOLE: usize = 2 * 64 + 4;
+
+#[test]
+fn damaged_codes_scales_and_rows_of_a_cache_are_never_searched() {
+    let (files, place) = (700, library_of(700));
+    let index = place.open();
+    let by_meaning = |index: &Index| answers_of(index, &[Mode::Semantic]).unwrap();
+    let whole = by_meaning(&index);
+    let cache = place.index.join("matrix.cache");
+    let bytes = fs::read(&cache).unwrap();
+    assert_eq!(bytes.len(), HEAD + files * (CODED + WHOLE));
+    // One that is open keeps what it has mapped, even where another takes its place.
+    fs::write(place.index.join("other"), "of something else").unwrap();
+    fs::rename(place.index.join("other"), &cache).unwrap();
+    assert_eq!(by_meaning(&index), whole);
+    let second = HEAD + 512 * CODED;
+    let rows = HEAD + files * CODED;
+    let mut random = fastrand::Rng::with_seed(13);
+    for region in [
+        0..HEAD,
+        HEAD..HEAD + 2048,
+        HEAD + 2048..HEAD + 4096,
+        HEAD + 4096..second,
+        second..second + 8 * 188,
+        second..rows,
+    ] {
+        for _ in 0..6 {
+            let mut damaged = bytes.clone();
+            damaged[random.usize(region.clone())] ^= 1 << random.u8(..8);
+            fs::write(&cache, damaged).unwrap();
+            assert_eq!(by_meaning(&place.open()), whole, "{region:?}");
+            assert!(fs::read(&cache).unwrap() == bytes, "{region:?}: the cache is whole again");
+        }
+    }
+    // Of the rows as they are, those that can be among the best are read.
+    for _ in 0..6 {
+        let mut damaged = bytes.clone();
+        damaged[rows..].chunks_mut(WHOLE).for_each(|row| row[random.usize(..WHOLE)] ^= 1 << random.u8(..8));
+        fs::write(&cache, damaged).unwrap();
+        assert_eq!(by_meaning(&place.open()), whole);
+        assert!(fs::read(&cache).unwrap() == bytes, "the cache is whole again");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod damage;
 #[cfg(feature = "postgres")]
 mod equal;
+mod exact;
 mod finding;
 mod keeping;
 #[cfg(feature = "postgres")]

@@ -12,6 +12,7 @@
 //! | [`attention`] | segments of packed rows, online softmax |
 //! | [`conv`] | maps with channels last: dense, depthwise, inverted bottlenecks |
 //! | [`rows`] | norms and activations |
+//! | [`nearest`] | the rows with the largest products with a query |
 //! | [`math`] | exponentials and activations |
 //! | [`parallel`], `team` | tasks over the pool's threads, which stay awake between steps |
 //! | [`aligned`] | memory that begins on a cache line |
@@ -32,6 +33,7 @@ pub mod conv;
 pub mod isa;
 pub mod linear;
 pub mod math;
+pub mod nearest;
 pub mod pack;
 pub mod parallel;
 pub mod rows;

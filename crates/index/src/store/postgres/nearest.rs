@@ -8,13 +8,13 @@ use std::collections::{HashMap, HashSet};
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use omniburn_kernels::cpu::nearest::dot;
 use pgvector::HalfVector;
 
 use super::session::Server;
 use super::words::Values;
 use crate::error::IndexError;
 use crate::kind::Modality;
-use crate::scan::dot;
 use crate::store::rows::{FoundRow, Place};
 use crate::store::{Condition, VectorSearch};
 

@@ -1,175 +1,313 @@
-//! All vectors as one file that is read in order: a cache of what the database has, made anew on any mismatch.
+//! All vectors as one file that is searched: a cache of what the database has, made anew on any mismatch.
 //!
-//! The file begins with what it was made from, the digests of all pages, and a checksum a block. A block whose checksum differs
-//! is not searched: the cache is thrown away and made from the pages, whose own digests are checked then. Where the cache
-//! cannot be written, the matrix stays in memory.
+//! The file has what it was made from (the digests of all pages), a checksum a block of codes, the blocks, and every row as the
+//! pages have it with a checksum of its own. It is mapped; where it cannot be, or a mapped file could not be replaced, it is
+//! read. A block is checked once while the file is open, a row whenever it is read: where a checksum differs the cache is thrown
+//! away and made from the pages, whose own digests are checked then. Where the cache cannot be written, all of it is in memory.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use half::f16;
-use sha2::{Digest, Sha256};
+use half::slice::HalfFloatSliceExt;
+use omniburn_kernels::MappedFile;
+use omniburn_kernels::cpu::nearest::{BLOCK_ROWS, CodedRows, block_bytes, encode};
 
-use super::Database;
-use super::pages::{PAGE_ROWS, PageHead, bytes_of};
 use crate::error::IndexError;
-use crate::scan::{BLOCK_ROWS, Blocks};
 
-const MAGIC: &[u8; 8] = b"OMNIMTX1";
-/// The cache's name in the folder of an index.
-const CACHE: &str = "matrix.cache";
-/// Magic, digest, rows, dim.
-const FIXED_BYTES: usize = 8 + 32 + 8 + 8;
+const MAGIC: &[u8; 8] = b"OMNIMTX2";
+/// Magic, digest, rows, values of a row.
+const MADE_FROM: usize = 8 + 32 + 8 + 8;
+/// And the largest length of a row.
+const FIXED: usize = MADE_FROM + 8;
+/// What a block begins on.
+const LINE: usize = 64;
 
-/// The rows of an index as they lie in its cache.
-pub(super) struct Matrix {
-    dim: usize,
+/// What a matrix is made from.
+pub(super) struct Pages<'a> {
+    /// Of all pages.
+    pub digest: [u8; 32],
+    /// Rows in all.
+    pub rows: usize,
+    /// Values of a row.
+    pub dim: usize,
+    /// How many there are.
+    pub count: usize,
+    /// The rows of one: `[rows, dim]` f16, little-endian; a whole number of blocks in each but the last.
+    pub read: &'a dyn Fn(usize) -> Result<Vec<u8>, IndexError>,
+}
+
+impl Pages<'_> {
+    fn blocks(&self) -> usize {
+        self.rows.div_ceil(BLOCK_ROWS)
+    }
+
+    /// Bytes before the first block.
+    fn head(&self) -> usize {
+        (FIXED + 4 * self.blocks() + 4).next_multiple_of(LINE)
+    }
+
+    /// What the file begins with.
+    fn made_from(&self) -> [u8; MADE_FROM] {
+        let mut head = [0; MADE_FROM];
+        head[..8].copy_from_slice(MAGIC);
+        head[8..40].copy_from_slice(&self.digest);
+        head[40..48].copy_from_slice(&(self.rows as u64).to_le_bytes());
+        head[48..].copy_from_slice(&(self.dim as u64).to_le_bytes());
+        head
+    }
+
+    /// The head with its checksum in the last four bytes.
+    fn whole_head(&self, made: &Made) -> Vec<u8> {
+        let mut head = self.made_from().to_vec();
+        head.extend(made.longest.to_le_bytes());
+        head.resize(FIXED, 0);
+        head.extend(made.checksums.iter().flat_map(|sum| sum.to_le_bytes()));
+        head.resize(self.head() - 4, 0);
+        head.extend(crc32fast::hash(&head).to_le_bytes());
+        head
+    }
+
+    fn layout(&self) -> Layout {
+        Layout { rows: self.rows, dim: self.dim }
+    }
+}
+
+/// Where things are behind the head.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
     rows: usize,
+    dim: usize,
+}
+
+impl Layout {
+    fn block(self, block: usize) -> Range<usize> {
+        let rows = (self.rows - block * BLOCK_ROWS).min(BLOCK_ROWS);
+        let start = block * block_bytes(BLOCK_ROWS, self.dim);
+        start..start + block_bytes(rows, self.dim)
+    }
+
+    /// Bytes of a row and its checksum.
+    fn row_bytes(self) -> usize {
+        2 * self.dim + 4
+    }
+
+    fn row(self, row: usize) -> Range<usize> {
+        let start = block_bytes(self.rows, self.dim) + row * self.row_bytes();
+        start..start + self.row_bytes()
+    }
+
+    fn all(self) -> usize {
+        block_bytes(self.rows, self.dim) + self.rows * self.row_bytes()
+    }
+}
+
+/// What is known once everything was read.
+struct Made {
     checksums: Vec<u32>,
+    longest: f32,
+}
+
+/// The rows of an index as they are searched.
+pub(super) struct Matrix {
+    path: PathBuf,
+    layout: Layout,
+    digest: [u8; 32],
+    made: Made,
+    /// Blocks whose checksum was seen to be right.
+    checked: Vec<AtomicBool>,
     place: Place,
 }
 
 enum Place {
-    File { file: File, path: PathBuf, data: u64 },
+    /// With the bytes before the first block.
+    Mapped(MappedFile, usize),
+    Read(File, usize),
+    /// Without a head.
     Memory(Vec<u8>),
-}
-
-/// What the cache must have been made from.
-fn digest_of(heads: &[PageHead], dim: usize) -> [u8; 32] {
-    let mut digest = Sha256::new();
-    digest.update((dim as u64).to_le_bytes());
-    for head in heads {
-        digest.update((head.count as u64).to_le_bytes());
-        digest.update(head.digest);
-    }
-    digest.finalize().into()
 }
 
 impl Matrix {
     /// The matrix of an index: its cache where that is of these pages, else one made anew.
     ///
     /// # Errors
-    /// [`IndexError::PageDigest`] and whatever else the database gives; a cache that cannot be written is none.
-    pub fn open(db: &Database, heads: &[PageHead], dim: usize) -> Result<Self, IndexError> {
-        let path = db.folder().join(CACHE);
-        let (rows, digest) = (heads.iter().map(|head| head.count).sum(), digest_of(heads, dim));
-        match Self::read(&path, &digest, rows, dim) {
+    /// Whatever reading a page gives; a cache that cannot be written is none.
+    pub fn open(path: &Path, pages: &Pages<'_>) -> Result<Self, IndexError> {
+        match Self::read(path, pages) {
             Ok(Some(matrix)) => return Ok(matrix),
             Ok(None) => {}
             Err(error) => tracing::debug!("{}: {error}", path.display()),
         }
-        Self::make(db, heads, &path, &digest, rows, dim)
+        Self::make(path, pages)
+    }
+
+    fn read(path: &Path, pages: &Pages<'_>) -> io::Result<Option<Self>> {
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        if file.metadata()?.len() != (pages.head() + pages.layout().all()) as u64 {
+            return Ok(None);
+        }
+        let mut head = vec![0; pages.head()];
+        file.read_exact(&mut head)?;
+        let (body, checksum) = head.split_at(head.len() - 4);
+        if body[..MADE_FROM] != pages.made_from() || crc32fast::hash(body).to_le_bytes() != checksum {
+            return Ok(None);
+        }
+        let numbers = body[MADE_FROM..].as_chunks::<4>().0;
+        let checksums = numbers[2..2 + pages.blocks()].iter().map(|sum| u32::from_le_bytes(*sum)).collect();
+        let made = Made { checksums, longest: f32::from_le_bytes(numbers[0]) };
+        // Windows lets nobody replace a file that is mapped.
+        let mapped = if cfg!(windows) { None } else { MappedFile::of(&file).ok() };
+        let place = match mapped.filter(|mapped| mapped.len() == pages.head() + pages.layout().all()) {
+            Some(mapped) => Place::Mapped(mapped, pages.head()),
+            None => Place::Read(file, pages.head()),
+        };
+        Ok(Some(Self::of(path, pages, made, place)))
+    }
+
+    fn of(path: &Path, pages: &Pages<'_>, made: Made, place: Place) -> Self {
+        let checked = (0..pages.blocks()).map(|_| AtomicBool::new(false)).collect();
+        Self { path: path.into(), layout: pages.layout(), digest: pages.digest, made, checked, place }
     }
 
     /// Makes the matrix anew, whatever lies there.
     ///
     /// # Errors
     /// As [`Matrix::open`].
-    pub fn again(db: &Database, heads: &[PageHead], dim: usize) -> Result<Self, IndexError> {
-        let path = db.folder().join(CACHE);
-        let (rows, digest) = (heads.iter().map(|head| head.count).sum(), digest_of(heads, dim));
-        Self::make(db, heads, &path, &digest, rows, dim)
-    }
-
-    fn read(path: &Path, digest: &[u8; 32], rows: usize, dim: usize) -> io::Result<Option<Self>> {
-        let mut file = match File::open(path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(e),
-        };
-        let blocks = rows.div_ceil(BLOCK_ROWS);
-        let data = (FIXED_BYTES + 4 * blocks + 4) as u64;
-        if file.metadata()?.len() != data + (rows * dim * 2) as u64 {
-            return Ok(None);
-        }
-        let mut head = vec![0; data as usize];
-        file.read_exact(&mut head)?;
-        let (body, checksum) = head.split_at(head.len() - 4);
-        let expected = header(digest, rows, dim);
-        if body[..FIXED_BYTES] != expected || crc32fast::hash(body).to_le_bytes() != checksum {
-            return Ok(None);
-        }
-        let checksums = body[FIXED_BYTES..].as_chunks::<4>().0.iter().map(|sum| u32::from_le_bytes(*sum)).collect();
-        Ok(Some(Self { dim, rows, checksums, place: Place::File { file, path: path.into(), data } }))
-    }
-
-    fn make(
-        db: &Database,
-        heads: &[PageHead],
-        path: &Path,
-        digest: &[u8; 32],
-        rows: usize,
-        dim: usize,
-    ) -> Result<Self, IndexError> {
-        const { assert!(PAGE_ROWS.is_multiple_of(BLOCK_ROWS)) };
+    pub fn make(path: &Path, pages: &Pages<'_>) -> Result<Self, IndexError> {
         let part = path.with_extension(format!("{}.part", std::process::id()));
-        // The checksums come first and are known last: room is left for them.
-        let blocks = rows.div_ceil(BLOCK_ROWS);
-        let mut writing = File::create(&part).and_then(|mut file| {
-            file.write_all(&vec![0; FIXED_BYTES + 4 * blocks + 4])?;
-            Ok(file)
-        });
-        let mut memory = Vec::new();
-        let mut checksums = Vec::with_capacity(blocks);
-        for (at, page) in heads.iter().enumerate() {
-            let bytes = bytes_of(db, page, dim)?;
-            checksums.extend(bytes.chunks(BLOCK_ROWS * dim * 2).map(crc32fast::hash));
-            match writing.as_mut().map(|file| file.write_all(&bytes)) {
-                Ok(Ok(())) => {}
-                // Into memory from the beginning, where the file fails in the middle.
-                Ok(Err(error)) => {
-                    writing = Err(error);
-                    for page in &heads[..at] {
-                        memory.extend(bytes_of(db, page, dim)?);
-                    }
-                    memory.extend(bytes);
-                }
-                Err(_) => memory.extend(bytes),
-            }
-        }
-        let mut head = header(digest, rows, dim).to_vec();
-        head.extend(checksums.iter().flat_map(|sum| sum.to_le_bytes()));
-        head.extend(crc32fast::hash(&head).to_le_bytes());
-        let placed = writing.and_then(|mut file| {
-            io::Seek::seek(&mut file, io::SeekFrom::Start(0))?;
-            file.write_all(&head)?;
-            drop(file);
-            std::fs::rename(&part, path)
-        });
-        let reopened = placed.and_then(|()| Self::read(path, digest, rows, dim));
-        match reopened {
-            Ok(Some(matrix)) => Ok(matrix),
-            // Another process has put its own there, or nothing can be written.
-            other => {
+        let written = match Self::write(&part, pages) {
+            Ok(written) => written.and_then(|()| std::fs::rename(&part, path)),
+            Err(error) => {
                 let _ = std::fs::remove_file(&part);
-                if let Err(error) = other {
-                    tracing::debug!("{}: kept in memory: {error}", path.display());
-                }
-                if memory.len() != rows * dim * 2 {
-                    memory.clear();
-                    for page in heads {
-                        memory.extend(bytes_of(db, page, dim)?);
-                    }
-                }
-                Ok(Self { dim, rows, checksums, place: Place::Memory(memory) })
+                return Err(error);
+            }
+        };
+        match written.and_then(|()| Self::read(path, pages)) {
+            Ok(Some(matrix)) => return Ok(matrix),
+            // Another process has put its own there.
+            Ok(None) => {}
+            Err(error) => tracing::debug!("{}: kept in memory: {error}", path.display()),
+        }
+        let _ = std::fs::remove_file(&part);
+        let mut memory = vec![0; pages.layout().all()];
+        let made = fill(pages, &mut |at, bytes| {
+            memory[at..at + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        })?;
+        let made = made.map_err(|source| IndexError::Io { path: path.into(), source })?;
+        Ok(Self::of(path, pages, made, Place::Memory(memory)))
+    }
+
+    /// Writes the cache; the inner error is that of the file.
+    fn write(part: &Path, pages: &Pages<'_>) -> Result<io::Result<()>, IndexError> {
+        let mut file = match File::create(part) {
+            Ok(file) => file,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut place = None;
+        let made = fill(pages, &mut |at, bytes| {
+            if place != Some(at) {
+                file.seek(SeekFrom::Start((pages.head() + at) as u64))?;
+            }
+            place = Some(at + bytes.len());
+            file.write_all(bytes)
+        })?;
+        // What stands in the head is known last.
+        Ok(made.and_then(|made| {
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(&pages.whole_head(&made))
+        }))
+    }
+
+    /// Whether it is of these pages.
+    pub fn is_of(&self, pages: &Pages<'_>) -> bool {
+        self.digest == pages.digest
+    }
+
+    /// True where it is in a file, which may be damaged.
+    pub fn is_cached(&self) -> bool {
+        !matches!(self.place, Place::Memory(_))
+    }
+
+    fn bytes<'a>(&'a self, range: Range<usize>, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], IndexError> {
+        match &self.place {
+            Place::Memory(memory) => Ok(&memory[range]),
+            Place::Mapped(mapped, head) => Ok(&mapped[head + range.start..head + range.end]),
+            Place::Read(file, head) => {
+                buffer.resize(range.len(), 0);
+                read_at(file, buffer, (head + range.start) as u64)
+                    .map_err(|source| IndexError::Io { path: self.path.clone(), source })?;
+                Ok(buffer)
             }
         }
     }
 
-    /// True where it is read from a file, which may be damaged.
-    pub fn is_cached(&self) -> bool {
-        matches!(self.place, Place::File { .. })
+    fn damaged(&self, what: &str) -> IndexError {
+        let source = io::Error::new(io::ErrorKind::InvalidData, format!("{what} of the cache is damaged"));
+        IndexError::Io { path: self.path.clone(), source }
     }
 }
 
-fn header(digest: &[u8; 32], rows: usize, dim: usize) -> [u8; FIXED_BYTES] {
-    let mut head = [0; FIXED_BYTES];
-    head[..8].copy_from_slice(MAGIC);
-    head[8..40].copy_from_slice(digest);
-    head[40..48].copy_from_slice(&(rows as u64).to_le_bytes());
-    head[48..].copy_from_slice(&(dim as u64).to_le_bytes());
-    head
+/// Hands over everything behind the head with its place there, a page at a time; the inner error is that of `put`.
+fn fill(
+    pages: &Pages<'_>,
+    put: &mut dyn FnMut(usize, &[u8]) -> io::Result<()>,
+) -> Result<io::Result<Made>, IndexError> {
+    let (layout, dim) = (pages.layout(), pages.dim);
+    let mut made = Made { checksums: Vec::with_capacity(pages.blocks()), longest: 0.0 };
+    let (mut values, mut rows) = (Vec::new(), Vec::new());
+    let mut first = 0;
+    for page in 0..pages.count {
+        let bytes = (pages.read)(page)?;
+        let halves: Vec<f16> = bytes.as_chunks::<2>().0.iter().map(|bits| f16::from_le_bytes(*bits)).collect();
+        values.resize(halves.len(), 0f32);
+        halves.convert_to_f32_slice(&mut values);
+        let blocks: Vec<&[f32]> = values.chunks(BLOCK_ROWS * dim).collect();
+        let begin = first / BLOCK_ROWS;
+        for (at, (block, longest)) in encoded(&blocks, dim).into_iter().enumerate() {
+            made.checksums.push(crc32fast::hash(&block));
+            made.longest = made.longest.max(longest);
+            if let Err(error) = put(layout.block(begin + at).start, &block) {
+                return Ok(Err(error));
+            }
+        }
+        rows.clear();
+        for row in bytes.chunks_exact(2 * dim) {
+            rows.extend_from_slice(row);
+            rows.extend(crc32fast::hash(row).to_le_bytes());
+        }
+        if let Err(error) = put(layout.row(first).start, &rows) {
+            return Ok(Err(error));
+        }
+        first += values.len() / dim;
+    }
+    Ok(Ok(made))
+}
+
+/// Blocks as codes, in their order, on every core.
+fn encoded(blocks: &[&[f32]], dim: usize) -> Vec<(Vec<u8>, f32)> {
+    let encode = |values: &[f32]| {
+        let mut block = Vec::new();
+        let longest = encode(values, dim, &mut block);
+        (block, longest)
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(blocks.len());
+    if threads <= 1 {
+        return blocks.iter().map(|values| encode(values)).collect();
+    }
+    let all_of = |some: &[&[f32]]| -> Vec<_> { some.iter().map(|values| encode(values)).collect() };
+    std::thread::scope(|scope| {
+        let parts = blocks.chunks(blocks.len().div_ceil(threads));
+        let parts: Vec<_> = parts.map(|some| scope.spawn(move || all_of(some))).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("codes are made without panics")).collect()
+    })
 }
 
 #[cfg(unix)]
@@ -191,34 +329,124 @@ fn read_at(file: &File, mut into: &mut [u8], mut at: u64) -> io::Result<()> {
     Ok(())
 }
 
-impl Blocks for Matrix {
+impl CodedRows for Matrix {
+    type Error = IndexError;
+
     fn rows(&self) -> usize {
-        self.rows
+        self.layout.rows
     }
 
     fn dim(&self) -> usize {
-        self.dim
+        self.layout.dim
     }
 
-    fn read(&self, block: usize, into: &mut Vec<f16>) -> Result<(), IndexError> {
-        let rows = (self.rows - block * BLOCK_ROWS).min(BLOCK_ROWS);
-        into.resize(rows * self.dim, f16::ZERO);
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(into);
-        let start = block * BLOCK_ROWS * self.dim * 2;
-        match &self.place {
-            Place::Memory(memory) => bytes.copy_from_slice(&memory[start..start + bytes.len()]),
-            Place::File { file, path, data } => {
-                read_at(file, bytes, data + start as u64)
-                    .map_err(|source| IndexError::Io { path: path.clone(), source })?;
-                if crc32fast::hash(bytes) != self.checksums[block] {
-                    let source = io::Error::new(io::ErrorKind::InvalidData, "a block of the cache is damaged");
-                    return Err(IndexError::Io { path: path.clone(), source });
-                }
+    fn longest(&self) -> f32 {
+        self.made.longest
+    }
+
+    fn block<'a>(&'a self, block: usize, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], IndexError> {
+        let bytes = self.bytes(self.layout.block(block), buffer)?;
+        // What is read comes from the file each time.
+        let once = matches!(self.place, Place::Mapped(..));
+        let known = matches!(self.place, Place::Memory(_)) || (once && self.checked[block].load(Relaxed));
+        if !known {
+            if crc32fast::hash(bytes) != self.made.checksums[block] {
+                return Err(self.damaged("a block"));
+            }
+            self.checked[block].store(true, Relaxed);
+        }
+        Ok(bytes)
+    }
+
+    fn row(&self, row: usize, values: &mut [f32], buffer: &mut Vec<u8>) -> Result<(), IndexError> {
+        let bytes = self.bytes(self.layout.row(row), buffer)?;
+        let (row, checksum) = bytes.split_at(2 * self.layout.dim);
+        if crc32fast::hash(row).to_le_bytes() != checksum {
+            return Err(self.damaged("a row"));
+        }
+        match bytemuck::try_cast_slice::<u8, f16>(row) {
+            Ok(halves) if cfg!(target_endian = "little") => halves.convert_to_f32_slice(values),
+            _ => {
+                let halves: Vec<f16> = row.as_chunks::<2>().0.iter().map(|bits| f16::from_le_bytes(*bits)).collect();
+                halves.convert_to_f32_slice(values);
             }
         }
-        if cfg!(target_endian = "big") {
-            into.iter_mut().for_each(|value| *value = f16::from_bits(value.to_bits().swap_bytes()));
-        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use omniburn_kernels::cpu::nearest::nearest;
+
+    use super::*;
+
+    /// A cache in a folder, of some rows.
+    fn with_pages(rows: usize, dim: usize, use_it: impl FnOnce(&Path, &Pages<'_>)) {
+        let mut random = fastrand::Rng::with_seed(rows as u64);
+        let all: Vec<u8> = (0..rows * dim).flat_map(|_| f16::from_f32(random.f32() - 0.5).to_le_bytes()).collect();
+        let page = 2 * BLOCK_ROWS * dim * 2;
+        let read = |at: usize| Ok(all[at * page..all.len().min((at + 1) * page)].to_vec());
+        let pages = Pages { digest: [7; 32], rows, dim, count: all.len().div_ceil(page), read: &read };
+        let folder = tempfile::tempdir().unwrap();
+        use_it(&folder.path().join("matrix.cache"), &pages);
+    }
+
+    fn best(matrix: &Matrix) -> Result<Vec<(usize, f32)>, IndexError> {
+        let query: Vec<f32> = (0..matrix.dim()).map(|at| (at as f32).sin()).collect();
+        let all = vec![u64::MAX; matrix.rows().div_ceil(64)];
+        let found = nearest(matrix, &query, &[&all], 7)?.remove(0);
+        Ok(found.into_iter().map(|one| (one.row, one.score)).collect())
+    }
+
+    #[test]
+    fn what_is_mapped_read_and_held_in_memory_is_the_same() {
+        for (rows, dim) in [(1, 1), (511, 33), (1024, 64), (2100, 100)] {
+            with_pages(rows, dim, |path, pages| {
+                let mapped = Matrix::open(path, pages).unwrap();
+                assert!(mapped.is_cached());
+                let found = best(&mapped).unwrap();
+                let file = File::open(path).unwrap();
+                let made = || Made { checksums: mapped.made.checksums.clone(), longest: mapped.made.longest };
+                let read = Matrix::of(path, pages, made(), Place::Read(file, pages.head()));
+                assert_eq!(best(&read).unwrap(), found);
+                // A folder lies where the cache would.
+                std::fs::remove_file(path).unwrap();
+                std::fs::create_dir(path).unwrap();
+                let memory = Matrix::open(path, pages).unwrap();
+                assert!(!memory.is_cached());
+                assert_eq!(best(&memory).unwrap(), found);
+                assert_eq!(best(&mapped).unwrap(), found, "a file that is gone stays mapped");
+            });
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed_where_it_is_read() {
+        with_pages(2100, 100, |path, pages| {
+            let whole = best(&Matrix::open(path, pages).unwrap()).unwrap();
+            let bytes = std::fs::read(path).unwrap();
+            let (head, layout) = (pages.head(), pages.layout());
+            let best_row = head + layout.row(whole[0].0).start;
+            let mut random = fastrand::Rng::with_seed(5);
+            let mut flipped = |within: Range<usize>| {
+                let mut damaged = bytes.clone();
+                damaged[random.usize(within)] ^= 1 << random.u8(..8);
+                std::fs::write(path, damaged).unwrap();
+                Matrix::read(path, pages).unwrap().map(|matrix| best(&matrix))
+            };
+            for round in 0..40 {
+                assert!(flipped(0..head).is_none(), "the head");
+                let block = layout.block(round % pages.blocks());
+                let scales = head + block.start..head + block.start + 8 * (block.len() / block_bytes(1, 100));
+                assert!(flipped(scales).unwrap().is_err(), "scales and lengths");
+                assert!(flipped(head + block.start..head + block.end).unwrap().is_err(), "a block");
+                assert!(flipped(best_row..best_row + layout.row_bytes()).unwrap().is_err(), "a row");
+                // A row that is not among the best is not read.
+                if let Ok(found) = flipped(head + layout.row(0).start..bytes.len()).unwrap() {
+                    assert_eq!(found, whole);
+                }
+            }
+        });
     }
 }

@@ -12,13 +12,16 @@ mod store;
 mod words;
 mod write;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use omniburn_output::FileId;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags};
 
 use self::lock::FolderLock;
+use self::matrix::Matrix;
 use super::rows::Meta;
 use crate::embedder::EmbedderProfile;
 use crate::error::IndexError;
@@ -34,6 +37,8 @@ pub(crate) struct Database {
     connection: Connection,
     /// Which file was opened under the path.
     identity: Option<FileId>,
+    /// The vectors as the last search saw them.
+    matrix: RefCell<Option<Arc<Matrix>>>,
 }
 
 impl Database {
@@ -50,7 +55,7 @@ impl Database {
         let opened = Connection::open_with_flags(&path, flags);
         let connection = opened.map_err(|source| IndexError::Database { path: path.clone(), source })?;
         let identity = FileId::of(&path);
-        let database = Self { path, connection, identity };
+        let database = Self { path, connection, identity, matrix: RefCell::default() };
         database.set_up()?;
         database.check()?;
         Ok(database)
@@ -156,6 +161,16 @@ impl Database {
     pub fn settle_log(&self) -> Result<(), IndexError> {
         let done = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);");
         done.map_err(|e| self.error(e))
+    }
+
+    /// The matrix that was kept last; it is the caller's then.
+    fn take_matrix(&self) -> Option<Arc<Matrix>> {
+        self.matrix.take()
+    }
+
+    /// Keeps a matrix open for the next search.
+    fn keep_matrix(&self, matrix: Arc<Matrix>) {
+        self.matrix.replace(Some(matrix));
     }
 
     /// What the index was made by.

@@ -1,16 +1,19 @@
 //! The exact search over vectors in SQLite: the cache of pages scanned on this machine, with a bit a row for what may be found.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
 
+use omniburn_kernels::cpu::nearest::{BLOCK_ROWS, nearest};
 use rusqlite::params_from_iter;
+use sha2::{Digest, Sha256};
 
 use super::Database;
-use super::matrix::Matrix;
-use super::pages::{PageHead, heads};
+use super::matrix::{Matrix, Pages};
+use super::pages::{PAGE_ROWS, PageHead, bytes_of, heads};
 use super::words::Where;
 use crate::bits::Bits;
 use crate::error::IndexError;
-use crate::scan;
 use crate::store::rows::{FoundRow, Place};
 use crate::store::{Condition, VectorSearch};
 
@@ -21,8 +24,11 @@ pub(super) struct Nearest<'a> {
     /// The rows that may be found, by modality.
     groups: [Bits; 4],
     /// Opened by the first look.
-    matrix: Option<Matrix>,
+    matrix: Option<Arc<Matrix>>,
 }
+
+/// The cache's name in the folder of an index.
+const CACHE: &str = "matrix.cache";
 
 impl<'a> Nearest<'a> {
     pub fn of(db: &'a Database, condition: &Condition) -> Result<Self, IndexError> {
@@ -30,6 +36,17 @@ impl<'a> Nearest<'a> {
         let groups = allowed(db, &heads, condition)?;
         Ok(Self { db, heads, dim: db.meta()?.dim, groups, matrix: None })
     }
+}
+
+/// What a cache must have been made from.
+fn digest_of(heads: &[PageHead], dim: usize) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update((dim as u64).to_le_bytes());
+    for head in heads {
+        digest.update((head.count as u64).to_le_bytes());
+        digest.update(head.digest);
+    }
+    digest.finalize().into()
 }
 
 /// The rows that may be found, by modality.
@@ -61,19 +78,38 @@ impl VectorSearch for Nearest<'_> {
     }
 
     fn best(&mut self, vector: &[f32], most: usize) -> Result<[Vec<FoundRow>; 4], IndexError> {
-        let mut matrix = match self.matrix.take() {
-            Some(matrix) => matrix,
-            None => Matrix::open(self.db, &self.heads, self.dim)?,
+        let (db, heads, dim) = (self.db, &self.heads, self.dim);
+        const { assert!(PAGE_ROWS.is_multiple_of(BLOCK_ROWS)) };
+        let pages = Pages {
+            digest: digest_of(heads, dim),
+            rows: heads.iter().map(|head| head.count).sum(),
+            dim,
+            count: heads.len(),
+            read: &|page| bytes_of(db, &heads[page], dim),
         };
-        let found = match scan::best(&matrix, vector, &self.groups, most) {
+        let path = db.folder().join(CACHE);
+        let matrix = match self.matrix.take().or_else(|| db.take_matrix().filter(|kept| kept.is_of(&pages))) {
+            Some(matrix) => matrix,
+            None => Arc::new(Matrix::open(&path, &pages)?),
+        };
+        let groups: Vec<&[u64]> = self.groups.iter().map(Bits::words).collect();
+        let begun = Instant::now();
+        let (matrix, found) = match nearest(matrix.as_ref(), vector, &groups, most) {
             // A damaged cache is made anew.
             Err(error) if matrix.is_cached() => {
                 tracing::debug!("the cache of vectors is made anew: {error}");
-                matrix = Matrix::again(self.db, &self.heads, self.dim)?;
-                scan::best(&matrix, vector, &self.groups, most)
+                drop(matrix);
+                let matrix = Arc::new(Matrix::make(&path, &pages)?);
+                let found = nearest(matrix.as_ref(), vector, &groups, most);
+                (matrix, found)
             }
-            found => found,
+            found => (matrix, found),
         };
+        tracing::debug!(rows = pages.rows, took = ?begun.elapsed(), "vectors searched");
+        // What is in memory is let go with this search.
+        if matrix.is_cached() && found.is_ok() {
+            db.keep_matrix(Arc::clone(&matrix));
+        }
         self.matrix = Some(matrix);
         let mut lists = found?.into_iter();
         Ok([0, 1, 2, 3].map(|_| lists.next().unwrap_or_default()))

@@ -88,7 +88,7 @@ fn a_damaged_parquet_file_is_refused_by_name_and_leaves_nothing() {
     // Any byte, and those of the end, where the metadata is.
     let mut random = fastrand::Rng::with_seed(16);
     let mut refused = 0;
-    for round in 0..200 {
+    for round in 0..100 {
         let mut bytes = whole.clone();
         let at = if round % 2 == 0 {
             whole.len() - 1 - random.usize(..whole.len() / 2)
@@ -98,7 +98,7 @@ fn a_damaged_parquet_file_is_refused_by_name_and_leaves_nothing() {
         bytes[at] ^= 1 << random.u32(..8);
         refused += usize::from(import(&place, &bytes).is_err());
     }
-    assert!(refused > 50, "{refused}");
+    assert!(refused > 25, "{refused}");
 }
 
 #[test]

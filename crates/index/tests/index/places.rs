@@ -63,7 +63,7 @@ fn coordinates_are_kept_and_told_when_asked_for_and_at_no_other_time(store: Stor
     }
     let nowhere = exported.replace("[-53.5,9.01]", "[-93.5,9.01]");
     let refused = Index::import(&store.place(&place.files), &mut nowhere.as_bytes());
-    assert!(matches!(refused, Err(IndexError::Import { line: 2, .. })), "{refused:?}");
+    assert!(matches!(&refused, Err(IndexError::Import { what, .. }) if what.contains("-93.5")), "{refused:?}");
 }
 
 fn coordinates_go_with_their_photograph(store: Store) {

@@ -170,13 +170,13 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "postgres",
-        proves: "an index on a Postgres server gives what one SQLite file gives, with the feature that is off by default",
+        proves: "an index on a Postgres server gives what one SQLite file gives, and so does one from a Parquet file; features that are off by default",
         slow: true,
         inputs: inputs!("crates/index", "crates/kernels", "crates/media", "crates/output", "tests/postgres"),
         work: Work::Test(|| {
             args(
                 cargo(),
-                "test --release --config .ci/checked.toml --package omniburn-index --features postgres --test index",
+                "test --release --config .ci/checked.toml --package omniburn-index --features postgres,parquet --test index",
             )
         }),
     },
@@ -196,12 +196,12 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "options",
-        proves: "the command line with features that are off by default: spans of requests reach a collector, a server holds an index",
+        proves: "the command line with features that are off by default: spans of requests reach a collector, a server holds an index, an export is a Parquet file",
         slow: true,
         inputs: inputs!("crates", "models", "tests/postgres"),
         work: Work::Test(|| {
-            let features = "--features omniburn-cli/otel,omniburn-cli/postgres";
-            tests(&format!("{features} --test cli -- spans_of_requests postgres"))
+            let features = "--features omniburn-cli/otel,omniburn-cli/postgres,omniburn-cli/parquet";
+            tests(&format!("{features} --test cli -- spans_of_requests postgres parquet"))
         }),
     },
     Step {
@@ -223,7 +223,7 @@ fn args(mut command: Command, words: &str) -> Command {
 /// `DOCS_RS` keeps Burn's compiler bundle from being fetched; it is needed to link, not to check. Only that bundle's build
 /// scripts read the variable, so the folder is shared with the other builds.
 fn with_options(command: Command) -> Command {
-    let mut command = args(command, "--features omniburn-cli/otel,omniburn-cli/postgres");
+    let mut command = args(command, "--features omniburn-cli/otel,omniburn-cli/postgres,omniburn-cli/parquet");
     if !cfg!(target_os = "linux") {
         return command;
     }

@@ -114,7 +114,7 @@ pub enum IndexCommand {
     Remove(IndexRemoveArgs),
     /// Give back the room of what was removed
     Clean(IndexCleanArgs),
-    /// Write all of the index as lines of JSON: files, chunks, words, vectors
+    /// Write all of the index as lines of JSON, or as Parquet: files, chunks, words, vectors
     Export(IndexExportArgs),
     /// Make an index from what export wrote
     Import(IndexImportArgs),
@@ -123,17 +123,24 @@ pub enum IndexCommand {
 /// `omniburn index export`.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Write all of the index as lines of JSON.
+    long_about = "Write all of the index as lines of JSON, or as one Parquet file.
 
 The first line says which model the vectors are of and which folders are kept. A line {\"content\": …} holds what files with equal \
 bytes share: its chunks with their places, their text and their vectors (each number reads back to the f16 that is kept). A line \
-{\"file\": …} names a file, and its content by digest. `omniburn index import` makes an equal index of it.",
+{\"file\": …} names a file, and its content by digest. `omniburn index import` makes an equal index of it. Where \
+photographs were taken, which no search shows, stands in it too (coordinates).
+
+--format parquet writes one table that pandas, DuckDB and their like read. `row` says what a row is: a content (digest, kind, title, taken_ns, latitude, longitude), \
+a chunk of the content before it (digest, text, modality, vector as a list of f32, and its place: place 0 the whole file, 1 lines low to \
+high, 2 page low, 3 seconds low to high), or a file (digest, path, size, mtime_ns). It needs a program built with --features parquet.",
     after_help = "Examples:
   omniburn index export --out index.jsonl
+  omniburn index export --format parquet --out index.parquet
+  duckdb -c \"SELECT f.path, c.text FROM 'index.parquet' c JOIN 'index.parquet' f USING (digest) WHERE c.row = 'chunk' AND f.row = 'file'\"
   omniburn index export --index code | gzip > code.jsonl.gz"
 )]
 pub struct IndexExportArgs {
-    /// Lines of JSON
+    /// Lines of JSON, or a Parquet file
     #[arg(long, value_enum, default_value_t = ExportFormat::Jsonl)]
     pub format: ExportFormat,
     /// Write to this file in place of standard output
@@ -149,19 +156,22 @@ pub struct IndexExportArgs {
 pub enum ExportFormat {
     /// A JSON object a line
     Jsonl,
+    /// One Parquet file
+    Parquet,
 }
 
 /// `omniburn index import`.
 #[derive(Debug, Args)]
 #[command(
     long_about = "Make an index from what `omniburn index export` wrote. No model is opened and no file is read: the vectors are those \
-of the export. An index that is there already is left alone, and another one has to be named with --index.",
+of the export. A Parquet file is recognised by its first bytes, and read from a file, not from standard input. An index that is there \
+already is left alone, and another one has to be named with --index.",
     after_help = "Examples:
   omniburn index import index.jsonl --index copy
   gunzip < code.jsonl.gz | omniburn index import - --index ./code"
 )]
 pub struct IndexImportArgs {
-    /// The export, or - for standard input
+    /// The export, or - for standard input (lines of JSON)
     #[arg(value_name = "FILE|-")]
     pub file: PathBuf,
     /// An index by its name in the user's data folder, a folder for it, or postgres://HOST/DATABASE?schema=NAME [default: the index named default]
@@ -226,12 +236,18 @@ meaning, and one in a thousand 0.9.
 there are, or the fewer qualifiers, the more is asked; or what has the query's words, seldom ones among them. Nothing is related \
 by words that are everywhere.
 
+--rerank lets a reranker read the best 50 hits again beside the query: their text, or, where it takes images, an image without text. Those \
+come first, by its scores, which are the scores shown (and `rerank` in scores); what it cannot read keeps its order and its score behind \
+them, and --explain says why. --min-score counts for the scores shown, --min-score auto for the search. Without MODEL it is the only \
+reranker among the records that `omniburn models` lists; the query comes before it.
+
 Nothing found: exit code 0, nothing on standard output, a sentence on standard error.",
     after_help = "Examples:
   omniburn search \"a receipt from the bicycle shop\" --in ~/Documents
   omniburn search \"type:image a ship under sail\" --min-score auto
   omniburn search --like song.mp3 --kind audio
   omniburn search mvcc --mode words --json
+  omniburn search \"when is the rent due\" --rerank records/reranker
   omniburn search \"old drafts before:1y\" --files -0 | xargs -0 ls -l"
 )]
 pub struct SearchArgs {
@@ -268,6 +284,10 @@ pub struct SearchArgs {
     /// Hits of one file at most, or all
     #[arg(long, value_name = "N|all", default_value = "1", value_parser = per_file)]
     pub per_file: usize,
+    /// Let a reranker read the best hits again and order them: a record folder, or the ORG/NAME that `omniburn pull` fetched
+    /// [default: the only reranker that is there]
+    #[arg(long, value_name = "MODEL", num_args = 0..=1, conflicts_with = "like")]
+    pub rerank: Option<Option<PathBuf>>,
     /// A line of JSON a hit
     #[arg(long)]
     pub json: bool,
@@ -302,8 +322,8 @@ shown then, or in the middle of the stretch, as PNG, and so does a page of a PDF
 of a PDF so. Without a place images, audio and video are given as they are. What is no text goes to a pipe, or to a file with --out.
 
 --about gives one JSON object in place of the file: path, kind, size, mtime, title, taken (of a photograph, in seconds since 1970) and \
-tags (of audio and video: ID3, Vorbis comments, those of MP4 and Matroska). Where a photograph was taken is in no index; --place reads \
-it from the file.",
+tags (of audio and video: ID3, Vorbis comments, those of MP4 and Matroska). Where a photograph was taken is shown with --place alone: no \
+search, page or tool gives it.",
     after_help = "Examples:
   omniburn get a1b2c3
   omniburn get a1b2c3:page=3

@@ -52,6 +52,12 @@ pub enum IndexError {
         /// What was found and what was expected.
         what: String,
     },
+    /// A Parquet file that is imported is no export, or is damaged.
+    #[error("the Parquet export: {what}")]
+    ImportTable {
+        /// The row, from 1, where it is one of a row; what was found and what was expected.
+        what: String,
+    },
     /// An index is there, and an import makes a new one.
     #[error("{}: an index is there already, and an import makes a new one: name another with --index", path.display())]
     Exists {
@@ -155,10 +161,10 @@ pub enum IndexError {
         /// Why.
         source: rusqlite::Error,
     },
-    /// The place is one of a server, and this build knows nothing of it.
-    #[error("an index in {what} needs a program that was built for it: `cargo build --release --features {feature}`")]
+    /// What was asked for is behind a feature that this build is without.
+    #[error("{what} needs a program that was built for it: `cargo build --release --features {feature}`")]
     NotBuilt {
-        /// The server's kind.
+        /// What was asked for.
         what: &'static str,
         /// The cargo feature.
         feature: &'static str,

@@ -1,4 +1,4 @@
-//! The engine as what embeds.
+//! The engine as what embeds, and as what reranks.
 
 use std::ops::ControlFlow;
 
@@ -7,6 +7,7 @@ use omniburn::{Cancel, Embedded, Engine, Input, Request, Role, Truncation};
 use crate::embedder::{Content, Embedder, EmbedderProfile, Vector};
 use crate::error::Fault;
 use crate::kind::Modality;
+use crate::rerank::Reranker;
 
 /// An engine, and what stops it.
 #[derive(Debug, Clone)]
@@ -106,5 +107,39 @@ impl Embedder for EngineEmbedder {
         let embedded =
             result.into_iter().next().ok_or_else(|| Fault::new("panicked", "no result came of one input"))?;
         embedded.map(|embedded| embedded.embedding.into_vec()).map_err(|e| Fault::new(e.kind().name(), e.to_string()))
+    }
+}
+
+/// An engine of a reranker, and what stops it. A pair that is longer than the model reads is cut.
+#[derive(Debug, Clone)]
+pub struct EngineReranker {
+    engine: Engine,
+    request: Request,
+}
+
+impl EngineReranker {
+    /// Of an engine; `cancel` stops it at the next unit.
+    ///
+    /// # Errors
+    /// [`omniburn::EngineError::OutputAbsent`] of a model that gives vectors.
+    pub fn new(engine: Engine, cancel: Cancel) -> Result<Self, omniburn::EngineError> {
+        let request = Request::new(Role::Query).truncation(Truncation::Right).cancel(cancel);
+        engine.rerank_with("", &[] as &[Input], &request)?;
+        Ok(Self { engine, request })
+    }
+}
+
+impl Reranker for EngineReranker {
+    fn takes_images(&self) -> bool {
+        self.engine.profile().modalities.contains(&omniburn::Modality::Image)
+    }
+
+    fn scores(&self, query: &str, documents: Vec<Content>) -> Result<Vec<Result<f32, Fault>>, Fault> {
+        let documents: Vec<Input> = documents.into_iter().map(input_of).collect();
+        let results = self.engine.rerank_with(query, &documents, &self.request).map_err(fault_of_engine)?;
+        let score = |result: Result<omniburn::Ranked, omniburn::ItemError>| {
+            result.map(|ranked| ranked.score).map_err(|e| Fault::new(e.kind().name(), e.to_string()))
+        };
+        Ok(results.into_iter().map(score).collect())
     }
 }

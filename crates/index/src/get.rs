@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::embedder::Content;
 use crate::error::{Fault, IndexError};
-use crate::extract;
+use crate::extract::{self, Photograph};
 use crate::kind::{Kind, Modality, SNIFF_BYTES};
 use crate::locator::Locator;
 use crate::part;
@@ -120,25 +120,19 @@ pub struct About {
     pub taken_ns: Option<i64>,
     /// Tags of audio and video.
     pub tags: Vec<omniburn_media::MediaTag>,
-    /// Where a photograph was taken: latitude and longitude in degrees. Only where it is asked for.
+    /// Where a photograph was taken: latitude and longitude in degrees, as the index has it, else as the file says. Only where it is
+    /// asked for.
     pub place: Option<(f64, f64)>,
 }
 
 /// What a file says of itself.
-pub(crate) fn about(file: FileRow, with_place: bool) -> About {
-    let FileRow { path, kind, size, mtime_ns, title, .. } = file;
+pub(crate) fn about(db: &dyn Store, file: FileRow, with_place: bool) -> Result<About, IndexError> {
+    let FileRow { path, kind, size, mtime_ns, title, content, .. } = file;
     let image = kind == Kind::Image;
+    let Photograph { taken_ns, coordinates } = if image { extract::photograph(&path) } else { Photograph::default() };
+    let place = if with_place { db.coordinates_of(content)?.or(coordinates) } else { None };
     let tags = if kind.modality() == Modality::Text || image { Vec::new() } else { omniburn_media::media_tags(&path) };
-    About {
-        taken_ns: if image { extract::taken_ns(&path) } else { None },
-        place: if image && with_place { extract::place_of(&path) } else { None },
-        path,
-        kind,
-        size,
-        mtime_ns,
-        title,
-        tags,
-    }
+    Ok(About { taken_ns, place, path, kind, size, mtime_ns, title, tags })
 }
 
 /// Opens a place of a file, as it is now.

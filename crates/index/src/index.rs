@@ -1,6 +1,7 @@
 //! The facade: an index in a folder.
 
 use std::convert::Infallible;
+use std::fs::File;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::calibration::Calibration;
 use crate::crawl::{Root, Rules};
 use crate::embedder::{Embedder, EmbedderProfile};
-use crate::error::{Fault, IndexError};
+use crate::error::{Fault, IndexError, QueryError};
 use crate::get::{self, About, Opened};
 use crate::kind::Modality;
 use crate::locator::Locator;
@@ -16,11 +17,16 @@ use crate::look::Known;
 use crate::map::{self, CollectionMap};
 use crate::plan::{self, Plan};
 use crate::query::Query;
-use crate::search::{self, Asked, Hit, Mode, SearchOptions};
+use crate::rerank::{self, Reranker};
+use crate::search::{self, Asked, Hit, MinScore, Mode, SearchOptions};
 use crate::store::{self, Status, Store, Which, WriterLock};
-use crate::transfer;
+use crate::transfer::{self, JsonSink, JsonSource};
 use crate::update::{self, Control, Report};
 use crate::watch::{News, Watcher};
+
+/// What is behind the feature `parquet`, for people.
+#[cfg(not(feature = "parquet"))]
+const PARQUET: &str = "an export as Parquet";
 
 /// What is searched with.
 #[derive(Debug, Clone, Copy)]
@@ -252,12 +258,12 @@ impl Index {
     }
 
     /// Writes everything that lasts as lines of JSON, from which [`Index::import`] makes an equal index. The vectors stand in
-    /// it as they are kept.
+    /// it as they are kept, and so does where photographs were taken.
     ///
     /// # Errors
     /// Whatever writing and the database give; a damaged page by name.
     pub fn export(&self, to: &mut dyn Write) -> Result<(), IndexError> {
-        transfer::export(self.db.as_ref(), to)
+        transfer::export(self.db.as_ref(), &mut JsonSink(to))
     }
 
     /// Makes an index at a place that has none from what [`Index::export`] wrote, be that of a folder or of a server; gives its
@@ -266,7 +272,37 @@ impl Index {
     /// # Errors
     /// [`IndexError::Exists`]; [`IndexError::Import`] naming the line; then nothing is left at the place.
     pub fn import(place: &Path, from: &mut dyn BufRead) -> Result<u64, IndexError> {
-        transfer::import(place, from)
+        transfer::import(place, &mut JsonSource::of(from))
+    }
+
+    /// As [`Index::export`], as one Parquet file: a row for each content, each chunk with its vector as a list of f32, and each
+    /// file, joined by digest.
+    ///
+    /// # Errors
+    /// As [`Index::export`]; [`IndexError::NotBuilt`] where the feature `parquet` is off.
+    pub fn export_parquet(&self, to: &mut (dyn Write + Send)) -> Result<(), IndexError> {
+        #[cfg(feature = "parquet")]
+        return transfer::export(self.db.as_ref(), &mut crate::columns::ParquetSink::of(to)?);
+        #[cfg(not(feature = "parquet"))]
+        {
+            let _ = to;
+            Err(IndexError::NotBuilt { what: PARQUET, feature: "parquet" })
+        }
+    }
+
+    /// As [`Index::import`], from what [`Index::export_parquet`] wrote.
+    ///
+    /// # Errors
+    /// [`IndexError::Exists`]; [`IndexError::ImportTable`] naming the row; then nothing is left at the place.
+    /// [`IndexError::NotBuilt`] where the feature `parquet` is off.
+    pub fn import_parquet(place: &Path, from: File) -> Result<u64, IndexError> {
+        #[cfg(feature = "parquet")]
+        return transfer::import(place, &mut crate::columns::ParquetSource::of(from)?);
+        #[cfg(not(feature = "parquet"))]
+        {
+            let _ = (place, from);
+            Err(IndexError::NotBuilt { what: PARQUET, feature: "parquet" })
+        }
     }
 
     /// Searches.
@@ -292,6 +328,28 @@ impl Index {
             &Asked { query: &query, vector, except },
             &SearchOptions { mode, ..options.clone() },
         )
+    }
+
+    /// Searches, and lets a reranker read the best 50 hits again, which then come first by its scores. It reads the text of a
+    /// hit's place, and of what has none the image, where it takes images. [`MinScore::At`] counts for the scores that are given,
+    /// [`MinScore::Auto`] for the search.
+    ///
+    /// # Errors
+    /// As [`Index::search`]; [`QueryError::Empty`] for a query without words; [`IndexError::Embedder`] for a reranker that
+    /// refuses.
+    pub fn search_reranked(
+        &self,
+        query: &Query,
+        sought: Sought<'_>,
+        options: &SearchOptions,
+        reranker: &dyn Reranker,
+    ) -> Result<Vec<Hit>, IndexError> {
+        if query.text.is_empty() {
+            return Err(QueryError::Empty.into());
+        }
+        let min_score = if options.min_score == MinScore::Auto { MinScore::Auto } else { MinScore::Any };
+        let first = SearchOptions { limit: options.limit.max(rerank::RERANKED), min_score, ..options.clone() };
+        rerank::rerank(reranker, &query.text, self.search(query, sought, &first)?, options)
     }
 
     /// The unit mean of the stored vectors of a file, where it is in the index as it is on the disk now.
@@ -351,12 +409,13 @@ impl Index {
         get::page_image(&file.path, file.kind, page)
     }
 
-    /// What a file says of itself as it is now; the place where a photograph was taken only `with_place`.
+    /// What a file says of itself as it is now; where a photograph was taken only `with_place`, and as the index keeps it, where it
+    /// does.
     ///
     /// # Errors
-    /// [`IndexError::UnknownId`], [`IndexError::AmbiguousId`].
+    /// [`IndexError::UnknownId`], [`IndexError::AmbiguousId`]; whatever the database gives.
     pub fn about(&self, id: &str, with_place: bool) -> Result<About, IndexError> {
-        Ok(get::about(get::file_of(self.db.as_ref(), id)?, with_place))
+        get::about(self.db.as_ref(), get::file_of(self.db.as_ref(), id)?, with_place)
     }
 
     /// Reads the whole database for damage.

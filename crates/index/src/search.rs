@@ -96,6 +96,18 @@ pub struct HitScores {
     pub semantic: Option<f32>,
     /// bm25, higher is better; `None` where it was not found by words.
     pub words: Option<f64>,
+    /// A reranker's score from 0 to 1; `None` where none read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rerank: Option<f32>,
+}
+
+/// What became of a hit when a reranker was given the best ones.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reranking {
+    /// Its rank in the search, from 1.
+    pub rank_before: usize,
+    /// Its score, or why it was not read.
+    pub outcome: Result<f32, String>,
 }
 
 /// Something that was found.
@@ -115,6 +127,8 @@ pub struct Hit {
     pub title: Option<String>,
     /// Words of the place.
     pub snippet: Snippet,
+    /// All words of the place; empty where it has none.
+    pub text: String,
     /// When the file was changed, in nanoseconds since 1970.
     pub mtime_ns: i64,
     /// Bytes of the file.
@@ -125,6 +139,8 @@ pub struct Hit {
     pub scores: HitScores,
     /// Its places in the lists, for those who ask why: by meaning, by words, by name.
     pub ranks: [Option<usize>; 3],
+    /// What a reranker made of it, where one was asked.
+    pub reranking: Option<Reranking>,
 }
 
 /// A hit as a line of JSON: the same object on the command line, over HTTP and for agents.
@@ -502,7 +518,14 @@ impl View<'_> {
                 let row = self.db.chunks(chunk.as_slice())?.pop();
                 let score = both(*score, evidence(name));
                 let words = about.bm25.or(by_name.map(|(bm25, _)| bm25));
-                hits.push(hit_of(&file, row, &terms, score, HitScores { semantic: about.semantic, words }, id.clone()));
+                hits.push(hit_of(
+                    &file,
+                    row,
+                    &terms,
+                    score,
+                    HitScores { semantic: about.semantic, words, rerank: None },
+                    id.clone(),
+                ));
             }
         }
         Ok(hits)
@@ -541,8 +564,8 @@ pub(crate) fn prefix_range(prefix: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
 }
 
 fn hit_of(file: &FileRow, chunk: Option<ChunkRow>, terms: &[String], score: f32, scores: HitScores, id: String) -> Hit {
-    let (locator, snippet) = match chunk {
-        None => (Locator::Whole, Snippet::default()),
+    let (locator, snippet, text) = match chunk {
+        None => (Locator::Whole, Snippet::default(), String::new()),
         Some(chunk) => {
             let snippet = Snippet::of(&chunk.text, terms);
             let locator = match chunk.locator {
@@ -551,7 +574,7 @@ fn hit_of(file: &FileRow, chunk: Option<ChunkRow>, terms: &[String], score: f32,
                 }
                 other => other,
             };
-            (locator, snippet)
+            (locator, snippet, chunk.text)
         }
     };
     Hit {
@@ -562,11 +585,13 @@ fn hit_of(file: &FileRow, chunk: Option<ChunkRow>, terms: &[String], score: f32,
         locator,
         title: file.title.clone(),
         snippet,
+        text,
         mtime_ns: file.mtime_ns,
         size: file.size,
         id,
         scores,
         ranks: [None; 3],
+        reranking: None,
     }
 }
 

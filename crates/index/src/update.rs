@@ -20,7 +20,7 @@ use crate::chunk::{self, Piece};
 use crate::crawl::{Root, nanoseconds, stat_of};
 use crate::embedder::{Content, Embedder, EmbedderProfile, Vector};
 use crate::error::{Fault, IndexError};
-use crate::extract::{self, Drawing};
+use crate::extract::{self, Drawing, Photograph};
 use crate::kind::{Kind, Modality, SNIFF_BYTES};
 use crate::locator::Locator;
 use crate::look::{Known, Task, look};
@@ -90,8 +90,7 @@ enum Outcome {
         digest: [u8; 32],
         kind: Kind,
         title: Option<String>,
-        /// When a photograph was taken.
-        taken_ns: Option<i64>,
+        photograph: Photograph,
         pieces: Vec<Part>,
     },
     Interrupted,
@@ -391,8 +390,9 @@ impl<'a> Run<'a> {
                 self.fail(at, fault);
             }
             Outcome::Same(digest) => self.same(at, digest),
-            Outcome::New { digest, kind, title, taken_ns, pieces } => {
-                let content = NewContent { kind, title, taken_ns, chunks: Vec::new() };
+            Outcome::New { digest, kind, title, photograph, pieces } => {
+                let Photograph { taken_ns, coordinates } = photograph;
+                let content = NewContent { kind, title, taken_ns, coordinates, chunks: Vec::new() };
                 let path = path_of_bytes(self.tasks[at].file.path.clone());
                 let (mut contents, mut waiting) = (Vec::new(), VecDeque::new());
                 for Part { locator, text, made_of } in pieces {
@@ -678,10 +678,10 @@ fn read(
         return Outcome::Same(digest);
     }
     if kind.modality() != Modality::Text {
-        let taken_ns = if kind == Kind::Image { extract::taken_ns(path) } else { None };
+        let photograph = if kind == Kind::Image { extract::photograph(path) } else { Photograph::default() };
         let (title, text) = if kind == Kind::Image { Default::default() } else { extract::tags_of(path) };
         let pieces = vec![Part { locator: Locator::Whole, text, made_of: MadeOf::File }];
-        return Outcome::New { digest, kind, title, taken_ns, pieces };
+        return Outcome::New { digest, kind, title, photograph, pieces };
     }
     let with_images = profile.modalities.contains(&Modality::Image);
     let count = |text: &str| embedder.count_tokens(text);
@@ -704,7 +704,7 @@ fn read(
         Ok((text.title, pieces))
     });
     match cut {
-        Ok((title, pieces)) => Outcome::New { digest, kind, title, taken_ns: None, pieces },
+        Ok((title, pieces)) => Outcome::New { digest, kind, title, photograph: Photograph::default(), pieces },
         Err(fault) => Outcome::Failed { fault, digest: Some(digest) },
     }
 }

@@ -1,7 +1,7 @@
 //! `omniburn index`: folders of mixed files into an index, kept true.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ use crate::find_args::{ExportFormat, IndexArgs, IndexCommand, IndexExportArgs, I
 use crate::output::{OutFile, destination, json_line, write_stdout};
 use crate::progress::{items_bar, say};
 
+/// What a Parquet file begins with.
+const PARQUET: &[u8] = b"PAR1";
 /// How long one process waits for another that writes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -230,11 +232,15 @@ fn plan(folder: &Path, profile: &EmbedderProfile, roots: &[Root], json: bool, st
 }
 
 fn export(args: &IndexExportArgs) -> Outcome {
-    let ExportFormat::Jsonl = args.format;
     let index = Index::open(&folder_of(args.index.as_deref())?).map_err(nothing_yet)?;
     let to = args.out.as_deref().map(destination).transpose()?;
     let mut out = Lines { file: to.as_ref().map(OutFile::create).transpose()?, failed: None };
-    let written = index.export(&mut BufWriter::with_capacity(1 << 20, &mut out));
+    let mut buffered = BufWriter::with_capacity(1 << 20, &mut out);
+    let written = match args.format {
+        ExportFormat::Jsonl => index.export(&mut buffered),
+        ExportFormat::Parquet => index.export_parquet(&mut buffered),
+    };
+    drop(buffered);
     if let Some(failure) = out.failed {
         return Err(failure);
     }
@@ -272,10 +278,22 @@ impl Write for Lines {
 fn import(args: &IndexImportArgs) -> Outcome {
     let folder = folder_of(args.index.as_deref())?;
     let files = if args.file == Path::new("-") {
-        Index::import(&folder, &mut io::stdin().lock())?
+        let mut stdin = io::stdin().lock();
+        if stdin.fill_buf().is_ok_and(|bytes| bytes.starts_with(PARQUET)) {
+            return Err(Failure::usage("a Parquet export is read from its end: name the file in place of -"));
+        }
+        Index::import(&folder, &mut stdin)?
     } else {
-        let open = File::open(&args.file).map_err(|e| Failure::usage(format!("{}: {e}", shown(&args.file))))?;
-        Index::import(&folder, &mut BufReader::with_capacity(1 << 20, open))?
+        let unread = |e: io::Error| Failure::usage(format!("{}: {e}", shown(&args.file)));
+        let mut open = File::open(&args.file).map_err(unread)?;
+        let mut head = Vec::new();
+        (&mut open).take(PARQUET.len() as u64).read_to_end(&mut head).map_err(unread)?;
+        if head == PARQUET {
+            open.rewind().map_err(unread)?;
+            Index::import_parquet(&folder, open)?
+        } else {
+            Index::import(&folder, &mut BufReader::with_capacity(1 << 20, head.chain(open)))?
+        }
     };
     write_stdout(format!("{files} files imported into {}\n", shown(&shown_place(&folder))).as_bytes())?;
     Ok(DONE)

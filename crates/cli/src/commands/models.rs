@@ -87,18 +87,10 @@ pub fn run(args: &ModelsArgs) -> Outcome {
     if args.records.is_some() && !folder.is_dir() {
         return Err(Failure::usage(format!("--records {}: no such folder", folder.display())));
     }
-    let mut paths = Vec::new();
-    find_records(&folder, DEPTH, &mut paths);
-    if args.records.is_none()
-        && let Some(pulled) = user_folders::records()
-    {
-        find_records(&pulled, DEPTH, &mut paths);
-    }
-    paths.sort();
     let listing = Listing {
         families: families(),
         checkpoints: card::all().into_iter().map(checkpoint).collect(),
-        records: paths.into_iter().map(record).collect(),
+        records: records(args.records.as_deref()).into_iter().map(record).collect(),
     };
     if args.json {
         json_line(&listing)?;
@@ -106,6 +98,27 @@ pub fn run(args: &ModelsArgs) -> Outcome {
         write_stdout(for_people(&listing, &folder).as_bytes())?;
     }
     Ok(DONE)
+}
+
+/// Records below a folder, or, where none is named, below `records` and where `pull` puts them.
+fn records(folder: Option<&Path>) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    find_records(folder.unwrap_or(Path::new(RECORDS)), DEPTH, &mut paths);
+    if folder.is_none()
+        && let Some(pulled) = user_folders::records()
+    {
+        find_records(&pulled, DEPTH, &mut paths);
+    }
+    paths.sort();
+    paths
+}
+
+/// The records of rerankers that the user has. A broken record is none.
+pub(super) fn rerankers() -> Vec<PathBuf> {
+    let scores = |path: &PathBuf| {
+        RecordFolder::open(path).is_ok_and(|record| record.header().family.spec().outputs.pairs().is_some())
+    };
+    records(None).into_iter().filter(scores).collect()
 }
 
 /// Folders that hold a record's header. Hidden ones are left out: an unfinished record is one of them.

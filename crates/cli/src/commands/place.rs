@@ -166,6 +166,7 @@ impl From<IndexError> for Failure {
             | IndexError::Corrupt { .. }
             | IndexError::PageDigest { .. }
             | IndexError::Import { .. }
+            | IndexError::ImportTable { .. }
             | IndexError::Calibration { .. }
             | IndexError::IdentityMismatch { .. } => REFUSED,
             _ => SOME_FAILED,

@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use omniburn_index::{
-    Embedder, EngineEmbedder, Hit, Index, IndexError, MinScore, Modality, Mode, Query, QueryError, Rules,
-    SearchOptions, Sought, canonical, content_of_file, query_vector, time_of, uri_of,
+    Embedder, EngineEmbedder, EngineReranker, Hit, Index, IndexError, MinScore, Modality, Mode, Query, QueryError,
+    Reranking, Rules, SearchOptions, Sought, canonical, content_of_file, query_vector, time_of, uri_of,
 };
 
 use super::index::{nothing_yet, root_of, say_failed};
+use super::models::rerankers;
+use super::open_engine;
 use super::place::{Stop, calibrate, embedder, folder_of, shown, with_progress};
 use crate::failure::{DONE, Failure, Outcome};
 use crate::find_args::SearchArgs;
+use crate::model_args::ModelArgs;
 use crate::output::{json_line, write_stdout};
 use crate::progress::say;
 
@@ -29,12 +32,19 @@ pub fn run(args: &SearchArgs) -> Outcome {
     let mode = Mode::from(args.mode);
     let like = args.like.as_deref().map(|path| like_of(path, &query, mode)).transpose()?;
     if like.is_none() && query.is_empty() {
+        if let (None, Some(Some(taken))) = (&args.query, &args.rerank) {
+            let taken = shown(taken);
+            return Err(Failure::usage(format!(
+                "nothing to search for: --rerank took `{taken}` for its model, and the query comes before it"
+            )));
+        }
         let filters = !query.filter.is_open() || !query.without.is_empty();
         return Err(IndexError::from(if filters { QueryError::OnlyFilters } else { QueryError::Empty }).into());
     }
     let within = args.folder.as_deref().map(|path| root_of(path, &Rules::default())).transpose()?;
     query.filter.folders.extend(within.iter().map(|root| root.path.clone()));
 
+    let reranker = args.rerank.as_ref().map(|model| reranker(model.as_deref(), args, &stop)).transpose()?;
     let without_model = mode == Mode::Words && args.no_refresh && within.is_none();
     let model = if without_model { None } else { Some(embedder(&args.feeder, &stop)?) };
     let mut index = match (&model, &within) {
@@ -64,7 +74,10 @@ pub fn run(args: &SearchArgs) -> Outcome {
         per_file: args.per_file,
         min_score: args.min_score.unwrap_or(MinScore::Any),
     };
-    let hits = index.search(&query, sought, &options)?;
+    let hits = match &reranker {
+        None => index.search(&query, sought, &options)?,
+        Some(reranker) => index.search_reranked(&query, sought, &options, reranker)?,
+    };
     print(&hits, args)?;
     if hits.is_empty() {
         say("nothing found");
@@ -107,6 +120,30 @@ fn like_of(path: &Path, query: &Query, mode: Mode) -> Result<PathBuf, Failure> {
         Ok(_) => Err(Failure::usage(format!("{}: not a file", shown(path)))),
         Err(e) => Err(Failure::usage(format!("{}: {e}", shown(path)))),
     }
+}
+
+/// The model of `--rerank`: the one that is named, or the only one that is there.
+fn reranker(named: Option<&Path>, args: &SearchArgs, stop: &Stop) -> Result<EngineReranker, Failure> {
+    let path = match named {
+        Some(path) => path.to_path_buf(),
+        None => {
+            let mut there = rerankers();
+            match there.len() {
+                1 => there.swap_remove(0),
+                0 => {
+                    let how = "name one, as --rerank MODEL, or fetch one: `omniburn pull BAAI/bge-reranker-v2-m3`";
+                    return Err(Failure::usage(format!("--rerank: there is no record of a reranker; {how}")));
+                }
+                _ => {
+                    let names: Vec<String> = there.iter().map(|path| shown(path)).collect();
+                    let names = names.join(", ");
+                    return Err(Failure::usage(format!("--rerank: several rerankers are there, name one: {names}")));
+                }
+            }
+        }
+    };
+    let model = ModelArgs { model: Some(path), ..args.feeder.model_args() };
+    Ok(EngineReranker::new(open_engine(&model)?, stop.cancel.clone())?)
 }
 
 /// The vector of a file: stored, or computed.
@@ -194,6 +231,12 @@ fn block(hit: &Hit, colours: bool, explain: bool) -> String {
         let cosine = hit.scores.semantic.map_or_else(String::new, |cosine| format!(" (cosine {cosine:.3})"));
         let bm25 = hit.scores.words.map_or_else(String::new, |bm25| format!(" (bm25 {bm25:.2})"));
         let _ = writeln!(text, "    by meaning {semantic}{cosine}, by words {words}{bm25}, by name {name}");
+        if let Some(Reranking { rank_before, outcome }) = &hit.reranking {
+            let _ = match outcome {
+                Ok(score) => writeln!(text, "    reranked {score:.3}, before #{rank_before}"),
+                Err(why) => writeln!(text, "    not reranked ({why}), before #{rank_before}"),
+            };
+        }
     }
     text
 }

@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::small;
+#[cfg(feature = "parquet")]
+use crate::support::run_with;
 use crate::support::{Run, copy_folder, omniburn, run};
+use crate::{small, with_record};
 
 fn samples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/mini/samples")
@@ -239,7 +241,9 @@ fn mistakes_are_named_with_the_exit_code_of_their_kind() {
         (vec!["search", "x", "--like", "files/a.txt"], 2, "--like"),
         (vec!["search", "x", "--rerank"], 2, "--rerank"),
         (vec!["index", "files", "--watch", "--dry-run"], 2, "--dry-run"),
-        (vec!["index", "export", "--format", "parquet"], 2, "parquet"),
+        #[cfg(not(feature = "parquet"))]
+        (vec!["index", "export", "--format", "parquet"], 2, "--features parquet"),
+        (vec!["index", "export", "--format", "csv"], 2, "csv"),
         (vec!["index", "import", "nowhere.jsonl", "--index", "./copy"], 2, "nowhere.jsonl"),
         (vec!["index", "import", "files/a.txt"], 2, "an index is there already"),
         (vec!["index", "import", "files/a.txt", "--index", "./copy"], 3, "line 1 of the export"),
@@ -275,6 +279,67 @@ fn mistakes_are_named_with_the_exit_code_of_their_kind() {
         assert_eq!(run.code, 3, "{}", run.stderr);
         assert!(run.stderr.contains("damaged"), "{}", run.stderr);
     }
+}
+
+#[test]
+fn a_reranker_reads_the_best_hits_again_and_its_scores_are_shown() {
+    let user = User::new();
+    let texts = [
+        ("bear.txt", "The giant panda is a bear of China."),
+        ("shop.txt", "The bicycle shop repaired the brakes."),
+        ("cake.txt", "A recipe for rhubarb cake with a bear on it."),
+    ];
+    texts.iter().for_each(|(name, text)| fs::write(user.files().join(name), text).unwrap());
+    fs::copy(samples().join("cat.jpg"), user.files().join("cat.jpg")).unwrap();
+    user.json(&["index", "files", "--json"]);
+    let query = "what is a panda?";
+    let search = |args: &[&str]| user.run(&[&["search", query, "--no-refresh"], args].concat());
+    let refused = |args: &[&str], says: &[&str]| {
+        let run = user.run(args);
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{args:?}: {}", run.stderr);
+        assert!(says.iter().all(|says| run.stderr.contains(says)), "{args:?}: {}", run.stderr);
+    };
+    refused(&["search", query, "--rerank"], &["--rerank MODEL", "omniburn pull"]);
+
+    let records = user.folder.path().join("data/omniburn/records/tests");
+    let record = |name: &str| {
+        let made = with_record(name, &["--dtype", "f32"]);
+        copy_folder(&made.path().join("record"), &records.join(name));
+        records.join(name).to_str().unwrap().to_string()
+    };
+    let vectors = record("bert-tiny");
+    refused(&["search", query, "--rerank", &vectors], &["bert-tiny", "gives no scores"]);
+    let reranker = record("bge-reranker-tiny");
+    // The only one that is there: its scores, as the verb of rerankers gives them.
+    let mut expected: Vec<(String, f64)> = Vec::new();
+    for line in run(omniburn().args(["rerank", "--model", &reranker, query]).args(texts.map(|(_, text)| text))).lines()
+    {
+        let name = texts[line["index"].as_u64().unwrap() as usize].0;
+        expected.push((name.into(), line["score"].as_f64().unwrap()));
+    }
+    let hits = search(&["--rerank", "--json"]).lines();
+    let found: Vec<(String, f64)> =
+        hits[..3].iter().map(|hit| (name(&hit["path"]), hit["score"].as_f64().unwrap())).collect();
+    assert_eq!(found, expected);
+    assert!(hits[..3].iter().all(|hit| hit["scores"]["rerank"] == hit["score"]));
+    // What it does not read stands behind, and keeps the score of the search.
+    assert_eq!((hits.len(), name(&hits[3]["path"]).as_str()), (4, "cat.jpg"));
+    let before = search(&["--json"]).lines();
+    let cat = before.iter().find(|hit| name(&hit["path"]) == "cat.jpg").unwrap();
+    assert_eq!((&hits[3]["score"], &hits[3]["scores"]), (&cat["score"], &cat["scores"]));
+    let explained = search(&["--rerank", "--explain"]).stdout;
+    assert!(explained.contains("    reranked 0.") && explained.contains("not reranked (an image, and"), "{explained}");
+    assert_eq!(search(&["--rerank", "tests/bge-reranker-tiny", "--json", "-n", "2"]).lines(), hits[..2]);
+
+    let of_images = record("qwen3-vl-rerank-tiny");
+    refused(&["search", query, "--rerank"], &["several rerankers", "bge-reranker-tiny", "qwen3-vl-rerank-tiny"]);
+    refused(&["search", "--rerank", query], &["the query comes before it"]);
+    refused(&["search", "--like", "files/cat.jpg", "--rerank"], &["--like"]);
+    refused(&["search", query, "--rerank", "nowhere"], &["nowhere"]);
+    let hits = search(&["--rerank", &of_images, "--json"]).lines();
+    assert!(hits.len() == 4 && hits.iter().all(|hit| hit["scores"]["rerank"].is_number()), "{hits:?}");
+    let scores: Vec<f64> = hits.iter().map(|hit| hit["score"].as_f64().unwrap()).collect();
+    assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
 }
 
 #[test]
@@ -595,6 +660,29 @@ fn an_export_makes_an_equal_index() {
     assert!(!user.folder.path().join("data/omniburn/indexes/broken").exists());
 }
 
+#[cfg(feature = "parquet")]
+#[test]
+fn a_parquet_export_makes_an_equal_index_and_is_recognised_by_its_first_bytes() {
+    let user = User::with_samples();
+    fs::write(user.files().join("broken.png"), "no image").unwrap();
+    assert_eq!(user.run(&["index", "files"]).code, 1);
+    let export = |args: &[&str]| assert_eq!(user.run(&[&["index", "export"], args].concat()).code, 0);
+    export(&["--format", "parquet", "--out", "all.bin"]);
+    let imported = user.run(&["index", "import", "all.bin", "--index", "copy"]);
+    assert_eq!(imported.code, 0, "{}", imported.stderr);
+    export(&["--out", "one.jsonl"]);
+    export(&["--index", "copy", "--out", "other.jsonl"]);
+    let bytes = |name: &str| fs::read(user.folder.path().join(name)).unwrap();
+    assert!(bytes("one.jsonl") == bytes("other.jsonl"));
+    let whole = bytes("all.bin");
+    fs::write(user.folder.path().join("cut.bin"), &whole[..whole.len() / 2]).unwrap();
+    let refused = user.run(&["index", "import", "cut.bin", "--index", "broken"]);
+    assert!(refused.code == 3 && refused.stderr.contains("the Parquet export"), "{}", refused.stderr);
+    assert!(!user.folder.path().join("data/omniburn/indexes/broken").exists());
+    let piped = run_with(&mut user.command(&["index", "import", "-", "--index", "broken"]), &whole);
+    assert!(piped.code == 2 && piped.stderr.contains("name the file"), "{}", piped.stderr);
+}
+
 #[test]
 fn parts_of_audio_and_video_come_as_files_of_their_own() {
     let user = User::with_samples();
@@ -647,6 +735,76 @@ fn photographs_are_of_the_time_at_which_they_were_taken() {
     assert_eq!(names(&["--before", "2012-01-01"]), ["dated.jpg"]);
     assert_eq!(names(&["--after", "2011-07-30", "--before", "2011-07-31"]), ["dated.jpg"]);
     assert_eq!(names(&["--after", "2012-01-01"]), ["undated.jpg"]);
+}
+
+/// A photograph that says where it was taken: shown by `get --about --place`, and by nothing else.
+#[cfg(all(unix, feature = "serve"))]
+#[test]
+fn where_a_photograph_was_taken_is_shown_to_who_asks_for_it_alone() {
+    let user = User::new();
+    let jpeg = fs::read(samples().join("cat.jpg")).unwrap();
+    // 53 degrees 30 minutes 17 seconds south, 9 degrees 36 seconds east.
+    let mut tiff = b"MM\0*\0\0\0\x08\0\x01\x88\x25\0\x04\0\0\0\x01\0\0\0\x1a\0\0\0\0\0\x04".to_vec();
+    tiff.extend(b"\0\x01\0\x02\0\0\0\x02S\0\0\0\0\x02\0\x05\0\0\0\x03\0\0\0\x50");
+    tiff.extend(b"\0\x03\0\x02\0\0\0\x02E\0\0\0\0\x04\0\x05\0\0\0\x03\0\0\0\x68\0\0\0\0");
+    tiff.extend([53u32, 1, 30, 1, 17, 1, 9, 1, 0, 1, 36, 1].map(u32::to_be_bytes).concat());
+    let mut taken = jpeg[..2].to_vec();
+    taken.extend(b"\xff\xe1");
+    taken.extend((tiff.len() as u16 + 8).to_be_bytes());
+    taken.extend(b"Exif\0\0");
+    taken.extend(&tiff);
+    taken.extend(&jpeg[2..]);
+    fs::write(user.files().join("cat.jpg"), taken).unwrap();
+    user.json(&["index", "files", "--json"]);
+    let id = user.hits(&["a cat", "--no-refresh"])[0]["id"].as_str().unwrap().to_string();
+    let about = user.run(&["get", &id, "--about", "--place"]).lines().remove(0);
+    let place = ["latitude", "longitude"].map(|key| about["place"][key].as_f64().unwrap());
+    assert!((place[0] + 53.504_722_222).abs() < 1e-6 && (place[1] - 9.01).abs() < 1e-6, "{about}");
+    assert!(user.run(&["index", "export"]).stdout.contains("\"coordinates\":[-53.5047"));
+    let mut said = Vec::new();
+    for args in [
+        &["search", "a cat", "--json"][..],
+        &["search", "a cat", "--explain"],
+        &["search", "cat", "--mode", "words", "--per-file", "all", "--json"],
+        &["search", "--like", "files/cat.jpg", "--json"],
+        &["index", "status", "--json"],
+        &["get", &id, "--about"],
+    ] {
+        let run = user.run(args);
+        assert_eq!(run.code, 0, "{args:?}: {}", run.stderr);
+        said.push(run.stdout);
+    }
+    let server = crate::serve::Server::start(user.folder.path(), &[]);
+    for path in ["/v1/search?q=a+cat", "/v1/index", "/v1/map", "/", "/openapi.json"] {
+        let reply = server.get(path);
+        assert_eq!(reply.status, 200, "{path}: {}", reply.body);
+        said.push(reply.body);
+    }
+    let call = |id: u32, name: &str, arguments: Value| {
+        let params = json!({"name": name, "arguments": arguments});
+        json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params})
+    };
+    let client = json!({"name": "test", "version": "1"});
+    let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client});
+    let lines = [
+        json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}),
+        json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+        call(2, "search", json!({"query": "a cat"})),
+        call(3, "status", json!({})),
+    ];
+    let mut child =
+        user.command(&["mcp"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    lines.iter().for_each(|line| std::io::Write::write_all(&mut input, format!("{line}\n").as_bytes()).unwrap());
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    let told: Vec<String> = answers.by_ref().take(3).map(Result::unwrap).collect();
+    drop(input);
+    assert!(child.wait().unwrap().success());
+    assert!(told.iter().any(|line| line.contains("cat.jpg")), "{told:?}");
+    said.extend(told);
+    for text in said {
+        assert!(!text.contains("53.5047") && !text.contains("latitude"), "{text}");
+    }
 }
 
 #[cfg(unix)]

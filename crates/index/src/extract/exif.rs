@@ -12,19 +12,29 @@ use crate::query::days_since_1970;
 /// Bytes of a file whose metadata is looked for: TIFF files are read whole for it.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// When an image was taken, in nanoseconds since 1970, as its Exif data says (`DateTimeOriginal`, else `DateTimeDigitized`). A
-/// time without its offset is taken for UTC. `None` where nothing is said, or nothing that can be read: the image counts all the
-/// same.
-pub(crate) fn taken_ns(path: &Path) -> Option<i64> {
-    let exif = exif_of(path)?;
-    let taken = |time, offset, fraction| time_of(&exif, time, offset, fraction);
+/// What an image's Exif data says; `None` where nothing is said, or nothing that can be read: the image counts all the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Photograph {
+    /// When it was taken, in nanoseconds since 1970 (`DateTimeOriginal`, else `DateTimeDigitized`). A time without its offset is
+    /// taken for UTC.
+    pub taken_ns: Option<i64>,
+    /// Where it was taken: latitude and longitude in degrees, north and east positive.
+    pub coordinates: Option<(f64, f64)>,
+}
+
+/// Reads an image's Exif data.
+pub(crate) fn photograph(path: &Path) -> Photograph {
+    let Some(exif) = exif_of(path) else { return Photograph::default() };
+    Photograph { taken_ns: taken_ns(&exif), coordinates: coordinates(&exif) }
+}
+
+fn taken_ns(exif: &Exif) -> Option<i64> {
+    let taken = |time, offset, fraction| time_of(exif, time, offset, fraction);
     taken(Tag::DateTimeOriginal, Tag::OffsetTimeOriginal, Tag::SubSecTimeOriginal)
         .or_else(|| taken(Tag::DateTimeDigitized, Tag::OffsetTimeDigitized, Tag::SubSecTimeDigitized))
 }
 
-/// Where an image was taken, as latitude and longitude in degrees, north and east positive.
-pub(crate) fn place_of(path: &Path) -> Option<(f64, f64)> {
-    let exif = exif_of(path)?;
+fn coordinates(exif: &Exif) -> Option<(f64, f64)> {
     let degrees = |value: Tag, side: Tag, negative: u8, most: f64| {
         let parts = match &exif.get_field(value, In::PRIMARY)?.value {
             Value::Rational(parts) => parts.iter().map(|part| part.to_f64()).collect::<Vec<f64>>(),
@@ -111,7 +121,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("photograph.jpg");
         std::fs::write(&path, bytes).unwrap();
-        taken_ns(&path)
+        photograph(&path).taken_ns
     }
 
     #[test]
@@ -161,10 +171,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("photograph.jpg");
         std::fs::write(&path, &file).unwrap();
-        let (latitude, longitude) = place_of(&path).unwrap();
+        let (latitude, longitude) = photograph(&path).coordinates.unwrap();
         assert!((latitude + 53.5).abs() < 1e-9 && (longitude - 9.01).abs() < 1e-9, "{latitude} {longitude}");
         std::fs::write(&path, photograph(&[(0x9003, "1970:01:02 00:00:01")])).unwrap();
-        assert_eq!(place_of(&path), None);
+        assert_eq!(photograph(&path).coordinates, None);
     }
 
     #[test]

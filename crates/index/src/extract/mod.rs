@@ -20,7 +20,7 @@ mod text;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-pub(crate) use exif::{place_of, taken_ns};
+pub(crate) use exif::{Photograph, photograph};
 use omniburn_media::RgbImage;
 use section::Text;
 pub(crate) use tags::tags_of;

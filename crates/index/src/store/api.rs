@@ -108,6 +108,9 @@ pub(crate) trait Store: Send {
     /// The content of the file at a path.
     fn content_of_path(&self, path: &[u8]) -> Result<Option<i64>, IndexError>;
 
+    /// Where the photograph that a content is was taken: latitude and longitude in degrees.
+    fn coordinates_of(&self, content: i64) -> Result<Option<(f64, f64)>, IndexError>;
+
     /// How many contents there are.
     fn count_contents(&self) -> Result<usize, IndexError>;
 

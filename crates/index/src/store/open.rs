@@ -82,7 +82,7 @@ mod server {
     use super::{EmbedderProfile, Fill, IndexError, Store};
 
     fn not_built() -> IndexError {
-        IndexError::NotBuilt { what: "Postgres", feature: "postgres" }
+        IndexError::NotBuilt { what: "an index in Postgres", feature: "postgres" }
     }
 
     pub fn open(_: &str) -> Result<Box<dyn Store>, IndexError> {

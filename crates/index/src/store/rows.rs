@@ -111,6 +111,7 @@ pub(crate) struct StandingContent {
     pub kind: Kind,
     pub title: Option<String>,
     pub taken_ns: Option<i64>,
+    pub coordinates: Option<(f64, f64)>,
     pub chunks: Vec<EmbeddedChunk>,
     /// By path.
     pub files: Vec<FileStat>,
@@ -165,6 +166,8 @@ pub(crate) struct NewContent {
     pub title: Option<String>,
     /// When a photograph was taken, in nanoseconds since 1970.
     pub taken_ns: Option<i64>,
+    /// Where it was taken: latitude and longitude in degrees. No [`FileRow`] has it, so that no hit can show it.
+    pub coordinates: Option<(f64, f64)>,
     pub chunks: Vec<NewChunk>,
 }
 

@@ -23,6 +23,15 @@ pub(super) fn content(id: i64, kind: &str, title: Option<&str>, taken_ns: Option
     sum.finalize().into()
 }
 
+/// Of where a photograph was taken.
+pub(super) fn coordinates(content: i64, (latitude, longitude): (f64, f64)) -> i64 {
+    let mut sum = Hasher::new();
+    sum.update(&content.to_le_bytes());
+    sum.update(&latitude.to_bits().to_le_bytes());
+    sum.update(&longitude.to_bits().to_le_bytes());
+    sum.finalize().into()
+}
+
 /// Of a chunk.
 pub(super) fn chunk(content: i64, place: (i64, f64, f64), vector: Option<i64>, text: &str) -> i64 {
     let mut sum = Hasher::new();

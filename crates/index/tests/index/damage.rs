@@ -176,7 +176,7 @@ fn what_is_no_index_is_refused_by_name() {
         Index::open(&place.index).map(|index| answers(&index).map(drop))
     };
     assert!(matches!(with("PRAGMA application_id = 77"), Err(IndexError::Foreign { found: 77, .. })));
-    assert!(matches!(with("PRAGMA user_version = 9"), Err(IndexError::Version { found: 9, expected: 2, .. })));
+    assert!(matches!(with("PRAGMA user_version = 9"), Err(IndexError::Version { found: 9, expected: 3, .. })));
     assert!(matches!(with("DELETE FROM meta WHERE key = 'identity'"), Err(IndexError::Corrupt { .. })));
     assert!(matches!(with("UPDATE meta SET value = 'many' WHERE key = 'dim'"), Err(IndexError::Corrupt { .. })));
     assert!(matches!(with("DROP TABLE chunks"), Ok(Err(IndexError::Corrupt { .. }))));

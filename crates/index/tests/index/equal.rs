@@ -264,7 +264,7 @@ fn damage_on_a_server_is_refused_by_name() {
     }
     assert!(matches!(
         refused("UPDATE meta SET value = '9' WHERE key = 'layout'"),
-        IndexError::Version { found: 9, expected: 1, .. }
+        IndexError::Version { found: 9, expected: 2, .. }
     ));
     assert!(matches!(refused("DELETE FROM meta WHERE key = 'application'"), IndexError::Unsuitable { .. }));
 }

@@ -1,10 +1,13 @@
 //! An index stays true: what is new, changed, copied, renamed, gone or broken.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use omniburn_index::{Control, Embedder, Fault, Index, IndexError, Kind, Root, Rules, SearchOptions};
+use omniburn_index::{
+    Content, Control, Embedder, EmbedderProfile, Fault, Index, IndexError, Kind, Root, Rules, SearchOptions, Vector,
+};
 
 use crate::support::{Place, Store, Words, age, quiet};
 
@@ -13,6 +16,7 @@ crate::support::on_both_stores! {
     copies_cost_no_compute_and_renamed_files_keep_their_vectors;
     a_content_that_one_file_leaves_and_another_takes_up_stays;
     a_touched_file_is_read_and_not_embedded_again;
+    an_unchanged_file_is_not_read_and_the_model_is_asked_nothing;
     a_file_changed_within_the_step_of_a_clock_is_read_again;
     a_broken_file_is_named_with_its_reason_and_costs_nothing_else;
     an_interrupted_update_keeps_what_was_finished_and_the_next_one_goes_on;
@@ -86,6 +90,58 @@ fn a_touched_file_is_read_and_not_embedded_again(store: Store) {
     age(&path, 50_000);
     assert_eq!(counts(&place.update(&words)), [0, 0, 1, 0, 0, 0, 0]);
     assert_eq!(words.embedded.load(Ordering::SeqCst), 1);
+}
+
+/// A model that may say what it is, and nothing else.
+struct Silent;
+
+impl Embedder for Silent {
+    fn profile(&self) -> EmbedderProfile {
+        Words::default().profile()
+    }
+
+    fn count_tokens(&self, text: &str) -> Result<usize, Fault> {
+        panic!("tokens of {text}")
+    }
+
+    fn embed(
+        &self,
+        _: &mut dyn Iterator<Item = Content>,
+        _: &mut dyn FnMut(Result<Vec<Vector>, Fault>) -> ControlFlow<()>,
+    ) -> Result<(), Fault> {
+        panic!("contents to embed")
+    }
+
+    fn embed_query(&self, text: &str) -> Result<Vec<f32>, Fault> {
+        panic!("the query {text}")
+    }
+}
+
+fn an_unchanged_file_is_not_read_and_the_model_is_asked_nothing(store: Store) {
+    let place = Place::new(store);
+    let paths: Vec<_> =
+        (0..30).map(|file| place.write(&format!("{file}.txt"), format!("one text of {file:02}"))).collect();
+    place.write("broken.pdf", "%PDF-1.7\nthis is no PDF");
+    place.write("program.bin", [0u8, 159, 146, 150, 0, 0, 1, 2]);
+    place.update(&Words::default());
+    let rows = |index: &Index| {
+        let mut lines = Vec::new();
+        index.export(&mut lines).unwrap();
+        let lines = String::from_utf8(lines).unwrap();
+        lines.lines().skip(1).map(String::from).collect::<Vec<_>>()
+    };
+    let before = rows(&place.open());
+    // Other bytes under the same size and time: whoever reads the file finds another content.
+    for path in &paths {
+        let modified = fs::metadata(path).unwrap().modified().unwrap();
+        let other = fs::read_to_string(path).unwrap().replace("one", "two");
+        fs::write(path, other).unwrap();
+        fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+    }
+    let mut index = place.open();
+    let report = index.update(&Silent, &[place.root()], Duration::ZERO, &quiet()).unwrap();
+    assert_eq!((counts(&report), report.embedded), ([0, 0, 30, 0, 0, 1, 1], 0));
+    assert_eq!(rows(&index), before);
 }
 
 fn a_file_changed_within_the_step_of_a_clock_is_read_again(store: Store) {

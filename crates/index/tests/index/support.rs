@@ -93,6 +93,39 @@ impl Embedder for Words {
     }
 }
 
+/// A JPEG that is nothing but Exif data: taken at 53.5 degrees south, 9.01 degrees east; `note` makes it another content.
+pub fn photograph(note: &str) -> Vec<u8> {
+    let mut tiff = b"MM\0*\0\0\0\x08".to_vec();
+    tiff.extend([0, 1, 0x88, 0x25, 0, 4, 0, 0, 0, 1, 0, 0, 0, 26, 0, 0, 0, 0]);
+    let values = 26 + 2 + 12 * 4 + 4u32;
+    tiff.extend([0, 4]);
+    for (tag, kind, count, value) in [
+        (1u16, 2u16, 2u32, u32::from_be_bytes(*b"S\0\0\0")),
+        (2, 5, 3, values),
+        (3, 2, 2, u32::from_be_bytes(*b"E\0\0\0")),
+        (4, 5, 3, values + 24),
+    ] {
+        tiff.extend(tag.to_be_bytes());
+        tiff.extend(kind.to_be_bytes());
+        tiff.extend(count.to_be_bytes());
+        tiff.extend(value.to_be_bytes());
+    }
+    tiff.extend([0; 4]);
+    for part in [53u32, 30, 0, 9, 0, 36] {
+        tiff.extend(part.to_be_bytes());
+        tiff.extend(1u32.to_be_bytes());
+    }
+    let mut file = b"\xff\xd8\xff\xe1".to_vec();
+    file.extend(((tiff.len() + 8) as u16).to_be_bytes());
+    file.extend(b"Exif\0\0");
+    file.extend(tiff);
+    file.extend(b"\xff\xfe");
+    file.extend((note.len() as u16 + 2).to_be_bytes());
+    file.extend(note.as_bytes());
+    file.extend(b"\xff\xd9");
+    file
+}
+
 #[cfg(feature = "postgres")]
 pub fn client() -> postgres::Client {
     postgres::Client::connect(crate::server::address().unwrap(), postgres::NoTls).unwrap()
@@ -180,7 +213,7 @@ pub(crate) use on_both_stores;
 /// A folder of files, and an index.
 pub struct Place {
     /// Gone with this.
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "held for its end"))]
+    #[cfg_attr(not(any(feature = "parquet", feature = "postgres")), expect(dead_code, reason = "held for its end"))]
     pub folder: tempfile::TempDir,
     pub files: PathBuf,
     pub index: PathBuf,

@@ -1,10 +1,11 @@
 //! An index on a server is opened, begun, or imported.
 
 use std::path::Path;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 
 use super::address::Address;
-use super::schema::{APPLICATION, LAYOUT, MOST_DIM, tables};
+use super::schema::{APPLICATION, LAYOUT, MOST_DIM, OLDEST, tables};
 use super::session::{Server, Session, value};
 use super::split::{Splitter, of_text, to_text};
 use crate::embedder::EmbedderProfile;
@@ -191,7 +192,7 @@ fn opened(address: &Address, mut session: Session) -> Result<Server, IndexError>
     let mut needed = |key: &str| read(key)?.ok_or_else(|| corrupt(format!("`{key}` is missing")));
     let layout = needed("layout")?;
     let found: i64 = layout.parse().map_err(|_| corrupt("the layout is no number".into()))?;
-    if found != LAYOUT {
+    if !(OLDEST..=LAYOUT).contains(&found) {
         return Err(IndexError::Version { path: place.clone(), found, expected: LAYOUT });
     }
     let dim: Option<usize> = needed("dim")?.parse().ok().filter(|dim| (1..=MOST_DIM).contains(dim));
@@ -203,6 +204,7 @@ fn opened(address: &Address, mut session: Session) -> Result<Server, IndexError>
         schema: address.schema.clone(),
         born,
         meta,
+        layout: AtomicI64::new(found),
         session: Arc::new(Mutex::new(session)),
         splitter: Mutex::new(Splitter::new()?),
     })

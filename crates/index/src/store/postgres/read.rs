@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use half::f16;
 use pgvector::HalfVector;
 use postgres::Row;
 use sha2::{Digest, Sha256};
 
+use super::schema::LAYOUT;
 use super::session::Server;
 use super::split::of_text;
 use crate::error::{Fault, IndexError};
@@ -212,6 +214,7 @@ impl Server {
             for row in &self.query(sql, &[&first, &last])? {
                 files.entry(self.value(row, 4)?).or_default().push(self.stat(row)?);
             }
+            let mut coordinates = self.coordinates_within(first, last)?;
             for row in &contents {
                 let id: i64 = self.value(row, 0)?;
                 let (kind, title, taken_ns) = (self.text(row, 2)?, self.text_or_none(row, 3)?, self.value(row, 4)?);
@@ -223,12 +226,30 @@ impl Server {
                     kind: self.kind(&kind)?,
                     title,
                     taken_ns,
+                    coordinates: coordinates.remove(&id),
                     chunks: chunks.remove(&id).unwrap_or_default(),
                     files: files.remove(&id).unwrap_or_default(),
                 })?;
             }
             after = last;
         }
+    }
+
+    /// Where the photographs of contents within bounds were taken.
+    pub fn coordinates_within(&self, first: i64, last: i64) -> Result<HashMap<i64, (f64, f64)>, IndexError> {
+        if self.layout.load(Ordering::Relaxed) < LAYOUT {
+            return Ok(HashMap::new());
+        }
+        let sql = "SELECT content, latitude, longitude, sum FROM coordinates WHERE content BETWEEN $1 AND $2";
+        let degrees = |row: &Row| {
+            let (content, degrees): (i64, (f64, f64)) =
+                (self.value(row, 0)?, (self.value(row, 1)?, self.value(row, 2)?));
+            if self.value::<i64>(row, 3)? != sums::coordinates(content, degrees) {
+                return Err(self.corrupt(format!("the coordinates of content {content} differ from their checksum")));
+            }
+            Ok((content, degrees))
+        };
+        self.query(sql, &[&first, &last])?.iter().map(degrees).collect()
     }
 
     fn stat(&self, row: &Row) -> Result<FileStat, IndexError> {

@@ -3,7 +3,18 @@
 /// What `meta` says of whose schema it is.
 pub(super) const APPLICATION: &str = "omniburn index";
 /// Of the tables below.
-pub(super) const LAYOUT: i64 = 1;
+pub(super) const LAYOUT: i64 = 2;
+/// The oldest layout that is read. It lacks `coordinates`, which the first change makes.
+pub(super) const OLDEST: i64 = 1;
+
+/// Where photographs were taken, apart from what a search reads.
+pub(super) const COORDINATES: &str = "
+CREATE TABLE IF NOT EXISTS coordinates (
+    content bigint PRIMARY KEY,
+    latitude double precision NOT NULL,
+    longitude double precision NOT NULL,
+    sum bigint NOT NULL
+);";
 /// Values of a row that `halfvec` holds.
 pub(super) const MOST_DIM: usize = 16_000;
 /// Values of a row that lies within its page: a longer one lies beside the table, and is fetched for each product.
@@ -95,6 +106,6 @@ CREATE TABLE vectors (
     PRIMARY KEY (modality, id)
 ) PARTITION BY LIST (modality);
 CREATE INDEX vectors_content ON vectors (content);
-{partitions}"
+{partitions}{COORDINATES}"
     )
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use postgres::error::SqlState;
@@ -134,6 +135,8 @@ pub(super) struct Server {
     /// What tells this index from another one that takes its place.
     pub born: String,
     pub meta: Meta,
+    /// The layout that it was opened with, or that it was brought to since.
+    pub layout: AtomicI64,
     pub session: Arc<Mutex<Session>>,
     pub splitter: Mutex<Splitter>,
 }

@@ -182,6 +182,10 @@ impl Store for Server {
         rows.first().map_or(Ok(None), |row| self.value(row, 0))
     }
 
+    fn coordinates_of(&self, content: i64) -> Result<Option<(f64, f64)>, IndexError> {
+        Ok(self.coordinates_within(content, content)?.remove(&content))
+    }
+
     fn count_contents(&self) -> Result<usize, IndexError> {
         self.count("SELECT count(*) FROM contents", &[])
     }

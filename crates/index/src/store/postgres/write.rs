@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -9,6 +10,7 @@ use pgvector::HalfVector;
 use sha2::{Digest, Sha256};
 
 use super::read::bytes_of;
+use super::schema::{COORDINATES, LAYOUT};
 use super::session::{Server, Session, value};
 use super::split::{Split, Splitter, count_runs, of_text, runs, split, to_text};
 use crate::error::IndexError;
@@ -127,6 +129,15 @@ struct Contents {
     sums: Vec<i64>,
 }
 
+/// Where photographs were taken.
+#[derive(Default)]
+struct Coordinates {
+    contents: Vec<i64>,
+    latitudes: Vec<f64>,
+    longitudes: Vec<f64>,
+    sums: Vec<i64>,
+}
+
 #[derive(Default)]
 struct Chunks {
     ids: Vec<i64>,
@@ -155,13 +166,19 @@ impl Server {
         &self,
         work: impl FnOnce(&mut Session, &mut Counters) -> Result<T, IndexError>,
     ) -> Result<T, IndexError> {
-        self.session().transaction(|session| {
+        let done = self.session().transaction(|session| {
             self.check_born(session)?;
             let mut counters = Counters::read(session, &self.place, true)?;
+            if self.layout.load(Ordering::Relaxed) < LAYOUT {
+                // Releases of before refuse it from here on, as they would leave coordinates of what they remove.
+                session.run(&format!("{COORDINATES} UPDATE meta SET value = '{LAYOUT}' WHERE key = 'layout'"))?;
+            }
             let done = work(session, &mut counters)?;
             counters.write(session)?;
             Ok(done)
-        })
+        })?;
+        self.layout.store(LAYOUT, Ordering::Relaxed);
+        Ok(done)
     }
 
     /// Applies a batch.
@@ -199,7 +216,8 @@ impl Server {
             let title = value::<Option<String>>(place, row, 2)?.map(|title| of_text(title, place)).transpose()?;
             known.insert(digest, (value(place, row, 1)?, title));
         }
-        let (mut contents, mut chunks, mut vectors) = (Contents::default(), Chunks::default(), Vectors::default());
+        let (mut contents, mut coordinates) = (Contents::default(), Coordinates::default());
+        let (mut chunks, mut vectors) = (Chunks::default(), Vectors::default());
         for put in puts {
             let State::Indexed { digest, new } = &put.state else { continue };
             if known.contains_key(digest) {
@@ -215,6 +233,12 @@ impl Server {
             contents.titles.push(title.map(to_text));
             contents.taken_ns.push(new.taken_ns);
             contents.sums.push(sums::content(id, kind, title, new.taken_ns));
+            if let Some(degrees) = new.coordinates {
+                coordinates.contents.push(id);
+                coordinates.latitudes.push(degrees.0);
+                coordinates.longitudes.push(degrees.1);
+                coordinates.sums.push(sums::coordinates(id, degrees));
+            }
             known.insert(*digest, (id, new.title.clone()));
             add_chunks(id, new, counters, &mut chunks, &mut vectors);
         }
@@ -226,6 +250,14 @@ impl Server {
              SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::text[], $4::text[], $5::bigint[], $6::bigint[])",
             &[&contents.ids, &contents.digests, &contents.kinds, &contents.titles, &contents.taken_ns, &contents.sums],
         )?;
+        if !coordinates.contents.is_empty() {
+            let Coordinates { contents, latitudes, longitudes, sums } = &coordinates;
+            session.execute(
+                "INSERT INTO coordinates (content, latitude, longitude, sum)
+                 SELECT * FROM unnest($1::bigint[], $2::double precision[], $3::double precision[], $4::bigint[])",
+                &[contents, latitudes, longitudes, sums],
+            )?;
+        }
         put_chunks(session, counters, splitter, &chunks)?;
         session.execute(
             "INSERT INTO vectors (modality, id, chunk, content, sum, vector)
@@ -347,6 +379,7 @@ impl Server {
         self.write(|session, counters| {
             let gone = session.query(&format!("DELETE {unused} RETURNING c.id"), &[])?;
             let gone: Vec<i64> = gone.iter().map(|row| value(&self.place, row, 0)).collect::<Result<_, _>>()?;
+            session.execute("DELETE FROM coordinates WHERE content = ANY($1)", &[&gone])?;
             session.execute("DELETE FROM vectors WHERE content = ANY($1)", &[&gone])?;
             let sql = "DELETE FROM chunks WHERE content = ANY($1) RETURNING text <> '', length, runs, clipped";
             for row in &session.query(sql, &[&gone])? {

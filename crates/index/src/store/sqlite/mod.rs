@@ -39,6 +39,8 @@ pub(crate) struct Database {
     identity: Option<FileId>,
     /// The vectors as the last search saw them.
     matrix: RefCell<Option<Arc<Matrix>>>,
+    /// The layout that it was opened with, or that it was brought to since.
+    layout: i64,
 }
 
 impl Database {
@@ -55,7 +57,7 @@ impl Database {
         let opened = Connection::open_with_flags(&path, flags);
         let connection = opened.map_err(|source| IndexError::Database { path: path.clone(), source })?;
         let identity = FileId::of(&path);
-        let database = Self { path, connection, identity, matrix: RefCell::default() };
+        let mut database = Self { path, connection, identity, matrix: RefCell::default(), layout: 0 };
         database.set_up()?;
         database.check()?;
         Ok(database)
@@ -105,7 +107,9 @@ impl Database {
             ("dim", (profile.dim as i64).into()),
             ("generation", 0i64.into()),
         ];
-        connection.execute_batch(&format!("{head} BEGIN; {} COMMIT;", schema::TABLES)).map_err(wrong)?;
+        connection
+            .execute_batch(&format!("{head} BEGIN; {} {} COMMIT;", schema::TABLES, schema::COORDINATES))
+            .map_err(wrong)?;
         for (key, value) in meta {
             connection.execute("INSERT INTO meta (key, value) VALUES (?1, ?2)", (key, value)).map_err(wrong)?;
         }
@@ -122,7 +126,7 @@ impl Database {
         set_up().map_err(|e| self.error(e))
     }
 
-    fn check(&self) -> Result<(), IndexError> {
+    fn check(&mut self) -> Result<(), IndexError> {
         let number = |pragma: &str| {
             let found = self.connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0));
             found.map_err(|e| self.error(e))
@@ -132,10 +136,11 @@ impl Database {
             return Err(IndexError::Foreign { path: self.path.clone(), found });
         }
         let found = number("user_version")?;
-        if found != schema::LAYOUT {
+        if !(schema::OLDEST..=schema::LAYOUT).contains(&found) {
             let expected = schema::LAYOUT;
             return Err(IndexError::Version { path: self.path.clone(), found, expected });
         }
+        self.layout = found;
         self.meta()?;
         let settled = self.connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;");
         match settled {

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::Database;
 use super::pages::{Rows, bytes_of, heads};
+use super::schema::LAYOUT;
 use crate::error::{Fault, IndexError};
 use crate::kind::{Kind, Modality};
 use crate::locator::Locator;
@@ -182,6 +183,7 @@ impl Database {
                 kind: Kind::named(&kind).ok_or_else(|| self.corrupt(format!("`{kind}` is no kind of files")))?,
                 title,
                 taken_ns,
+                coordinates: self.coordinates_of(id)?,
                 chunks,
                 files: self.files_with(Some(id))?.into_iter().map(|(file, _)| file).collect(),
             })?;
@@ -237,6 +239,21 @@ impl Database {
         let mut statement = self.prepare("SELECT content FROM files WHERE path = ?1")?;
         let found = statement.query_row([path], |row| row.get::<_, Option<i64>>(0)).optional();
         found.map(Option::flatten).map_err(|e| self.error(e))
+    }
+
+    /// Where the photograph that a content is was taken.
+    pub fn coordinates_of(&self, content: i64) -> Result<Option<(f64, f64)>, IndexError> {
+        if self.layout < LAYOUT {
+            return Ok(None);
+        }
+        let mut statement = self.prepare("SELECT latitude, longitude, sum FROM coordinates WHERE content = ?1")?;
+        let found = statement.query_row([content], |row| Ok(((row.get(0)?, row.get(1)?), row.get::<_, i64>(2)?)));
+        match found.optional().map_err(|e| self.error(e))? {
+            Some((coordinates, sum)) if sum != sums::coordinates(content, coordinates) => {
+                Err(self.corrupt(format!("the coordinates of content {content} differ from their checksum")))
+            }
+            found => Ok(found.map(|(coordinates, _)| coordinates)),
+        }
     }
 
     /// Paths of files below a folder.

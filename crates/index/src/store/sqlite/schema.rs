@@ -3,7 +3,19 @@
 /// `OMNI`: SQLite keeps it in the file's header.
 pub(super) const APPLICATION_ID: i64 = 0x4F4D_4E49;
 /// Of the tables below.
-pub(super) const LAYOUT: i64 = 2;
+pub(super) const LAYOUT: i64 = 3;
+/// The oldest layout that is read. It lacks `coordinates`, which the first change makes.
+pub(super) const OLDEST: i64 = 2;
+
+/// Where photographs were taken, apart from what a search reads.
+pub(super) const COORDINATES: &str = "
+CREATE TABLE IF NOT EXISTS coordinates (
+    content INTEGER PRIMARY KEY,
+    latitude REAL NOT NULL,
+    longitude REAL NOT NULL,
+    sum INTEGER NOT NULL
+);
+";
 
 /// Everything that lasts. A content is what files with equal bytes share: its chunks, their words and their vectors. `sum` is a
 /// checksum of what a hit shows of the row.

@@ -130,6 +130,10 @@ impl Store for Database {
         self.content_of_path(path)
     }
 
+    fn coordinates_of(&self, content: i64) -> Result<Option<(f64, f64)>, IndexError> {
+        self.coordinates_of(content)
+    }
+
     fn count_contents(&self) -> Result<usize, IndexError> {
         self.count_rows("contents")
     }

@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::Database;
 use super::pages::{PAGE_ROWS, Pages, bytes_of, heads, put_page};
+use super::schema::{COORDINATES, LAYOUT};
 use crate::error::IndexError;
 use crate::store::path::{below, bytes_of_path, path_of_bytes, short_of};
 use crate::store::rows::{Batch, NewContent, Put, State, ending_of, name_of};
@@ -93,8 +94,14 @@ impl Database {
     ) -> Result<T, IndexError> {
         let begun = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate);
         let tx = begun.map_err(|e| self.error(e))?;
+        if self.layout < LAYOUT {
+            // Releases of before refuse it from here on, as they would leave coordinates of what they remove.
+            let renewed = tx.execute_batch(&format!("{COORDINATES} PRAGMA user_version = {LAYOUT};"));
+            renewed.map_err(|e| self.error(e))?;
+        }
         let done = work(self, &tx)?;
         tx.commit().map_err(|e| self.error(e))?;
+        self.layout = LAYOUT;
         self.still_there()?;
         Ok(done)
     }
@@ -184,6 +191,13 @@ fn content_of(
     tx.prepare_cached("UPDATE contents SET sum = ?2 WHERE id = ?1")
         .and_then(|mut put| put.execute([id, sums::content(id, new.kind.name(), new.title.as_deref(), new.taken_ns)]))
         .map_err(wrong)?;
+    if let Some(coordinates) = new.coordinates {
+        tx.prepare_cached("INSERT INTO coordinates (content, latitude, longitude, sum) VALUES (?1, ?2, ?3, ?4)")
+            .and_then(|mut put| {
+                put.execute(params![id, coordinates.0, coordinates.1, sums::coordinates(id, coordinates)])
+            })
+            .map_err(wrong)?;
+    }
     for chunk in &new.chunks {
         let vector = chunk.vector.as_ref().map(|values| pages.add(db, tx, values, chunk.modality)).transpose()?;
         let (place, low, high) = chunk.locator.to_row();
@@ -237,9 +251,9 @@ fn remove_content(db: &Database, tx: &Transaction<'_>, content: i64, pages: &mut
                 .map_err(wrong)?;
         }
     }
-    tx.prepare_cached("DELETE FROM contents WHERE id = ?1")
-        .and_then(|mut gone| gone.execute([content]))
-        .map_err(wrong)?;
+    for sql in ["DELETE FROM coordinates WHERE content = ?1", "DELETE FROM contents WHERE id = ?1"] {
+        tx.prepare_cached(sql).and_then(|mut gone| gone.execute([content])).map_err(wrong)?;
+    }
     Ok(())
 }
 

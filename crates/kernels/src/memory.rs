@@ -25,14 +25,14 @@ pub fn settle_allocator() {
         const MOST_AT_END: libc::c_int = 512 << 20;
         /// What the heap grows by.
         const GROWTH: libc::c_int = 16 << 20;
+        /// More than a heap has at first, so that it grows.
+        const MORE: usize = 1 << 20;
+        /// What it grows by the first time.
+        const AT_ONCE: libc::c_int = 128 << 20;
+        const LARGE_PAGE: usize = 2 << 20;
         libc::mallopt(libc::M_ARENA_MAX, 1);
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM);
         libc::mallopt(libc::M_TRIM_THRESHOLD, MOST_AT_END);
-        /// More than a heap has at first, so that it grows.
-        const MORE: usize = 1 << 20;
-        /// What it grows by once.
-        const AT_ONCE: libc::c_int = 128 << 20;
-        const LARGE_PAGE: usize = 2 << 20;
         libc::mallopt(libc::M_TOP_PAD, AT_ONCE);
         // Seen from outside, so that the compiler does not leave both calls out.
         libc::free(std::hint::black_box(libc::malloc(MORE)));

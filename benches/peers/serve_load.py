@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Servers of embeddings under load, in turns: serve_load.py OMNIBURN FOLDER [--seconds S] [--rounds N] [--connections 1,8,32,128]
+"""Servers of embeddings under load, in turns: serve_load.py OMNIBURN FOLDER [--model CHECKPOINT] [--rounds N] [--connections 1,8,32,128]
 
-One model of all-MiniLM-L6's shape with random weights and a real WordPiece tokenizer is made in FOLDER and served by each arm: omniburn,
-sentence-transformers behind FastAPI (--st PYTHON with fastapi, uvicorn and sentence-transformers), infinity-emb (--infinity PROGRAM).
-`wrk` asks for one text a request. Servers run one at a time, a round after the other, so that what else the machine does falls on
-all of them. Says the best round of each: requests a second, p50, p95 and p99 in milliseconds. Ends with 1 where an arm gives another
-vector.
+One model is served by each arm: omniburn (--other PROGRAM: a second build of it), sentence-transformers behind FastAPI (--st PYTHON with
+fastapi, uvicorn and sentence-transformers), infinity-emb (--infinity PYTHON that has it). It is CHECKPOINT, or one of all-MiniLM-L6's
+shape with random weights and a real WordPiece tokenizer, made in FOLDER. `wrk` asks for one text a request; of the kind `mixed` every eighth is an image, and the model is CLIP of the shape
+of ViT-B/32 with random weights, which transformers serves in place of sentence-transformers, and infinity-emb does not. All servers are started, and
+each load goes to one after the other, so that what else the machine does falls on all of them. Prints each round, and for each load the
+round with most requests a second: requests a second, p50, p95 and p99 in milliseconds. Ends with 1 where an arm gives another vector.
 """
 import argparse
+import base64
 import json
 import os
 import pathlib
-import shutil
 import signal
 import socket
 import subprocess
@@ -43,6 +44,24 @@ put("1_Pooling/config.json", {"word_embedding_dimension": 384, "pooling_mode_cls
     "pooling_mode_max_tokens": False, "pooling_mode_mean_sqrt_len_tokens": False})
 os.makedirs(os.path.join(out, "2_Normalize"), exist_ok=True)
 """
+MAKE_CLIP = """
+import json, pathlib, shutil, sys, torch
+from transformers import CLIPConfig, CLIPModel
+torch.manual_seed(0)
+out, tiny = map(pathlib.Path, sys.argv[1:])
+config = json.loads((tiny / "config.json").read_text())
+# Of the shape of ViT-B/32, with the vocabulary of the stored checkpoint.
+config["projection_dim"] = 512
+config["text_config"] |= {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8, "num_hidden_layers": 12,
+    "max_position_embeddings": 77, "projection_dim": 512}
+config["vision_config"] |= {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12,
+    "image_size": 224, "patch_size": 32, "projection_dim": 512}
+CLIPModel(CLIPConfig(**{name: config[name] for name in ("projection_dim", "text_config", "vision_config")})).save_pretrained(out)
+shutil.copy(tiny / "tokenizer.json", out)
+for name, change in [("preprocessor_config.json", {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}}),
+                     ("tokenizer_config.json", {"model_max_length": 77})]:
+    (out / name).write_text(json.dumps(json.loads((tiny / name).read_text()) | change))
+"""
 WORDS = [word for word in (ROOT / "README.md").read_text().split() if word.isalpha() and word.isascii()]
 LUA = """
 local bodies, at = {{}}, 0
@@ -65,6 +84,18 @@ def texts(words):
     return [" ".join([WORDS[(i * 37 + k) % len(WORDS)] for k in range(words - 1)] + [str(1000 + i)]) for i in range(1024)]
 
 
+def images(count):
+    """Samples as base64, no two the same: each with other bytes behind its end."""
+    samples = sorted((ROOT / "models/mini/samples").glob("*.jpg"))
+    return [base64.b64encode(samples[i % len(samples)].read_bytes() + f"{i}".encode()).decode() for i in range(count)]
+
+
+def mixed():
+    """Seven short texts, an image, and so on."""
+    pictures = images(128)
+    return [{"image": pictures[i // 8]} if i % 8 == 7 else text for i, text in enumerate(texts(8))]
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -79,12 +110,14 @@ def ask(port, path, text, model):
 
 class Arm:
     def __init__(self, name, command, model):
-        self.name, self.command, self.model, self.path = name, command, model, "/v1/embeddings"
+        self.name, self.command, self.model, self.path, self.process = name, command, model, "/v1/embeddings", None
 
     def start(self):
         self.port = free_port()
         command = [part.replace("PORT", str(self.port)) for part in self.command]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # infinity-emb: BetterTransformer is no more, and the first load warms every arm alike.
+        settings = {"INFINITY_BETTERTRANSFORMER": "0", "INFINITY_MODEL_WARMUP": "0", "DO_NOT_TRACK": "1"}
+        self.process = subprocess.Popen(command, env=os.environ | settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.time() + 180
         while time.time() < until:
             try:
@@ -96,6 +129,8 @@ class Arm:
         raise SystemExit(f"{self.name} did not begin: {' '.join(command)}")
 
     def stop(self):
+        if self.process is None:
+            return
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(20)
@@ -114,58 +149,88 @@ class Arm:
         return result
 
 
+# Seconds of a load of short texts; of long ones twice as long, and at more connections than 32 four times, so that each asks often.
+SECONDS = 4
+
+
+def seconds(kind, connections, unit):
+    return unit * (2 if kind == "long" else 1) * (4 if kind == "long" and connections > 32 else 1)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("omniburn")
     parser.add_argument("folder")
+    parser.add_argument("--model", help="checkpoint in place of random weights")
+    parser.add_argument("--other", help="a second build of omniburn")
     parser.add_argument("--st", help="Python with sentence-transformers, fastapi and uvicorn")
-    parser.add_argument("--infinity", help="infinity_emb")
-    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--infinity", help="Python with infinity-emb")
+    parser.add_argument("--seconds", type=int, default=SECONDS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", default="1,8,32,128")
-    parser.add_argument("--kinds", default="short,long")
+    parser.add_argument("--kinds", default="short,long", help="short,long or mixed")
     args = parser.parse_args()
     folder = pathlib.Path(args.folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    model, record = folder / "model", folder / "record"
+    kinds, connections = args.kinds.split(","), [int(n) for n in args.connections.split(",")]
+    clip = kinds == ["mixed"]
+    if "mixed" in kinds and not clip:
+        raise SystemExit("mixed is of another model: a run of its own")
+    model = pathlib.Path(args.model or folder / ("clip" if clip else "model")).resolve()
+    record = folder / ("clip-record" if clip else "record")
     if not model.exists():
-        subprocess.run([args.st, "-c", MAKE, str(model), str(ROOT / "models/mini/record/tokenizer.json")], check=True)
+        make = [MAKE_CLIP, model, ROOT / "tests/golden/checkpoints/clip-tiny"] if clip else [MAKE, model, ROOT / "models/mini/record/tokenizer.json"]
+        subprocess.run([args.st, "-c", *map(str, make)], check=True)
     if not record.exists():
         subprocess.run([args.omniburn, "convert", str(model), str(record), "--dtype", "f32"], check=True)
-    arms = [Arm("omniburn", [args.omniburn, "serve", "--port", "PORT", "--model", f"model={record}"], "model")]
+    ours = lambda program: [program, "serve", "--port", "PORT", "--model", f"model={record}"]
+    arms = [Arm("omniburn", ours(args.omniburn), "model")]
+    if args.other:
+        arms.append(Arm("omniburn, other", ours(args.other), "model"))
     if args.st:
         arms.append(Arm("sentence-transformers", [args.st, str(HERE / "st_server.py"), str(model), "PORT"], "model"))
-    if args.infinity:
-        arms.append(Arm("infinity-emb", [args.infinity, "v2", "--model-id", str(model), "--served-model-name", "model", "--engine", "torch", "--device",
-                        "cpu", "--dtype", "float32", "--port", "PORT", "--url-prefix", "/v1", "--no-bettertransformer", "--batch-size", "64"], "model"))
-    for kind, words in [("short", 8), ("long", 150)]:
-        bodies = "\n".join(f"bodies[{i + 1}] = [==[{json.dumps({'input': text, 'model': 'model'})}]==]" for i, text in enumerate(texts(words)))
+    if args.infinity and not clip:
+        arms.append(Arm("infinity-emb", [args.infinity, str(HERE / "infinity_server.py"), "v2", "--model-id", str(model), "--served-model-name", "model",
+                        "--engine", "torch", "--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", "PORT", "--url-prefix", "/v1",
+                        "--batch-size", "64", "--log-level", "warning"], "model"))
+    for kind, inputs in [("short", texts(8)), ("long", texts(110)), ("mixed", mixed())]:
+        bodies = "\n".join(f"bodies[{i + 1}] = [==[{json.dumps({'input': [one], 'model': 'model'})}]==]" for i, one in enumerate(inputs))
         (folder / f"{kind}-model.lua").write_text(LUA.format(bodies=bodies))
-    connections = [int(n) for n in args.connections.split(",")]
     found, vectors = {}, {}
-    for turn in range(args.rounds):
+    try:
         for arm in arms:
             vectors[arm.name] = arm.start()
-            try:
-                for kind in args.kinds.split(","):
-                    arm.load(folder, 8, kind, 1)
-                    for n in connections:
-                        result = arm.load(folder, n, kind, args.seconds)
+            for kind in kinds:
+                arm.load(folder, 8, kind, 1)
+        for turn in range(args.rounds):
+            for kind in kinds:
+                for n in connections:
+                    # Whoever is first in one round is last in another.
+                    for arm in arms[turn % len(arms):] + arms[:turn % len(arms)]:
+                        result = arm.load(folder, n, kind, seconds(kind, n, args.seconds))
                         found.setdefault((kind, n, arm.name), []).append(result)
-                        print(turn, arm.name, kind, n, result, file=sys.stderr, flush=True)
-            finally:
-                arm.stop()
+                        print(turn, line(kind, n, arm, result), file=sys.stderr, flush=True)
+    finally:
+        for arm in arms:
+            arm.stop()
     for name, vector in vectors.items():
         cosine = sum(a * b for a, b in zip(vector, vectors["omniburn"]))
         print(f"{name}: cosine with omniburn {cosine:.7f}")
         if cosine < 0.9999:
             raise SystemExit(f"{name} serves another model")
-    for kind in args.kinds.split(","):
+    for kind in kinds:
         for n in connections:
             for arm in arms:
-                best = max(found[kind, n, arm.name], key=lambda r: r["requests"] / r["us"])
-                rate = best["requests"] / best["us"] * 1e6
-                print(f"{kind:5} {n:4} {arm.name:22} {rate:8.1f} requests/s  p50 {best['p50'] / 1e3:7.1f}  p95 {best['p95'] / 1e3:7.1f}  p99 {best['p99'] / 1e3:7.1f} ms")
+                print(line(kind, n, arm, max(found[kind, n, arm.name], key=rate)))
+
+
+def rate(result):
+    return result["requests"] / result["us"] * 1e6
+
+
+def line(kind, n, arm, result):
+    p50, p95, p99 = (result[name] / 1e3 for name in ("p50", "p95", "p99"))
+    return f"{kind:5} {n:4} {arm.name:22} {rate(result):8.1f} requests/s  p50 {p50:7.1f}  p95 {p95:7.1f}  p99 {p99:7.1f} ms"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
 """sentence-transformers behind FastAPI with dynamic batching, as people build it: st_server.py MODEL PORT
 
-Requests that wait are encoded together, at most 64 texts a pass; a pass begins as soon as the one before has ended. The answer has
-OpenAI's shape, with numbers.
+Requests that wait are encoded together, at most 64 inputs a pass; a pass begins as soon as the one before has ended. The answer has
+OpenAI's shape, with numbers. A checkpoint of CLIP is run by transformers itself, and takes {"image": BASE64} beside texts.
 """
 import asyncio
+import base64
+import io
+import json
+import pathlib
 import sys
 
 import torch
@@ -14,19 +18,49 @@ from pydantic import BaseModel
 from sentence_transformers import SentenceTransformer
 
 MOST = 64
-model = SentenceTransformer(sys.argv[1], device="cpu")
+CLIP = json.loads((pathlib.Path(sys.argv[1]) / "config.json").read_text())["model_type"] == "clip"
+if CLIP:
+    from PIL import Image
+    from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
+
+    model = CLIPModel.from_pretrained(sys.argv[1]).eval()
+    tokenizer, processor = AutoTokenizer.from_pretrained(sys.argv[1]), CLIPImageProcessor.from_pretrained(sys.argv[1])
+else:
+    model = SentenceTransformer(sys.argv[1], device="cpu")
 app = FastAPI()
 waiting = asyncio.Queue()
 
 
 class Body(BaseModel):
-    input: list[str] | str
+    input: list[str | dict] | str
     model: str = ""
 
 
 def encode(texts):
     with torch.inference_mode():
+        if CLIP:
+            return encode_clip(texts)
         return model.encode(texts, batch_size=MOST, normalize_embeddings=True, show_progress_bar=False)
+
+
+def encode_clip(inputs):
+    """Texts in one pass and images in another, as lists of unit vectors in the order of the inputs."""
+    vectors = [None] * len(inputs)
+    texts = [i for i, one in enumerate(inputs) if isinstance(one, str)]
+    images = [i for i, one in enumerate(inputs) if not isinstance(one, str)]
+    if texts:
+        features = model.get_text_features(**tokenizer([inputs[i] for i in texts], padding=True, truncation=True, return_tensors="pt"))
+        put(vectors, texts, features)
+    if images:
+        pixels = [Image.open(io.BytesIO(base64.b64decode(inputs[i]["image"]))).convert("RGB") for i in images]
+        put(vectors, images, model.get_image_features(**processor(pixels, return_tensors="pt")))
+    return vectors
+
+
+def put(vectors, places, features):
+    features = getattr(features, "pooler_output", features)
+    for place, vector in zip(places, torch.nn.functional.normalize(features, dim=-1)):
+        vectors[place] = vector
 
 
 async def work():

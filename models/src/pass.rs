@@ -12,7 +12,7 @@ use crate::family::{Output, Pass, PassInput, RowsWanted, StepKind};
 const SMALL_STEP: usize = 11 << 20;
 /// Rows up to which a step has so many layers. Over more rows it has fewer, so that a step takes as long: a pass of many rows is
 /// cut as often as it has work, and need not stay small to yield in time.
-const SMALL_ROWS: usize = 128;
+const SMALL_ROWS: usize = 32;
 
 /// A model whose forward pass enters, runs layer after layer, and leaves with a vector a sequence.
 pub trait Layered: Send + Sync {

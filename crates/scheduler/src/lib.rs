@@ -43,7 +43,9 @@
 //! [`Turn::yield_now`] ends a time slice and parks the pass, which then stands first in its class.
 //!
 //! - Background work cut between layers lets queries in at every cut, and no other background work before its end.
-//!   A query waits for what is left of one time slice, not of the work. The share of law 2 is the share of the class;
+//!   A query waits for what is left of one time slice, not of the work, and where the worker looks at [`Turn::is_awaited`]
+//!   between its steps only for the step at hand. A slice that aging let past queries is not cut for those that come
+//!   meanwhile, so that the share of law 2 is one of time, too. That share is the share of the class;
 //!   inside the class, work is finished before the next begins.
 //! - Interactive work is overtaken at a cut by background work only where aging lets it by, so each of its units waits for
 //!   at most one background unit, and long work meets one after every `N` of its own. Callers of its class wait until

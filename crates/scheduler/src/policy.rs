@@ -57,6 +57,8 @@ pub struct PolicyState {
     /// The number of the next ticket or question.
     next_number: u64,
     holder: Option<(Ticket, Priority)>,
+    /// Whether the holder is a background one that aging let past interactive waiters.
+    aged: bool,
     /// In order of arrival.
     interactive: VecDeque<Waiter>,
     /// In order of arrival.
@@ -103,6 +105,7 @@ impl PolicyState {
             policy,
             next_number: 0,
             holder: None,
+            aged: false,
             interactive: VecDeque::new(),
             background: VecDeque::new(),
             passed: 0,
@@ -211,7 +214,9 @@ impl PolicyState {
         if self.holder.is_some() {
             return;
         }
-        let granted = if self.background_comes_next() {
+        let background = self.background_comes_next();
+        self.aged = background && !self.interactive.is_empty();
+        let granted = if background {
             self.passed = 0;
             self.background.pop_front().map(|waiter| (waiter.ticket, Priority::Background))
         } else {
@@ -236,6 +241,12 @@ impl PolicyState {
     /// The ticket whose turn it is.
     pub fn holder(&self) -> Option<Ticket> {
         self.holder.map(|(ticket, _)| ticket)
+    }
+
+    /// Whether a background unit has the turn and an interactive waiter came since: the unit may end early for it. One that
+    /// aging let past those who waited keeps its whole time slice, which is the share of its class.
+    pub fn is_awaited(&self) -> bool {
+        matches!(self.holder, Some((_, Priority::Background))) && !self.aged && !self.interactive.is_empty()
     }
 
     /// The numbers of tickets waiting, `(interactive, background)`.

@@ -342,6 +342,11 @@ impl<W> Queue<W> {
         (interactive, background)
     }
 
+    /// Whether the pass that is computed is of the background class, and an interactive request came since its turn began.
+    pub fn is_awaited(&self) -> bool {
+        self.running.is_some() && self.policy.is_awaited()
+    }
+
     /// Whether a pass is being computed.
     pub fn is_running(&self) -> bool {
         self.running.is_some()
@@ -392,6 +397,37 @@ mod tests {
             queue.finish(now);
         }
         assert_eq!(order, [vec!["head", "long"], vec!["other"], vec!["short"], vec!["alone"], vec!["background"]]);
+        queue.judge();
+    }
+
+    #[test]
+    fn a_background_pass_is_awaited_by_queries_that_came_since_and_not_where_aging_let_it_by() {
+        let now = Instant::now();
+        let mut queue = Queue::new(SchedulerPolicy { background_every: 1, ..SchedulerPolicy::default() });
+        assert!(!queue.is_awaited());
+        for name in ["background", "behind it"] {
+            queue.submit(Ask { form: None, ..ask(Background, 1) }, name, now).unwrap();
+        }
+        assert_eq!(queue.take(now, ten).unwrap().work, ["background"]);
+        assert!(!queue.is_awaited(), "nobody waits but its own class");
+        queue.submit(Ask::alone(Interactive), "first", now).unwrap();
+        assert!(queue.is_awaited());
+        queue.yield_now(vec!["background"], now);
+        assert!(!queue.is_awaited(), "nothing is computed");
+        assert_eq!(queue.take(now, ten).unwrap().work, ["first"]);
+        queue.submit(Ask::alone(Interactive), "second", now).unwrap();
+        assert!(!queue.is_awaited(), "it is a query that is computed");
+        queue.finish(now);
+        assert_eq!(queue.take(now, ten).unwrap().work, ["background"]);
+        queue.submit(Ask::alone(Interactive), "third", now).unwrap();
+        assert!(!queue.is_awaited(), "aging let it by, and it keeps its time slice");
+        queue.finish(now);
+        let mut rest = Vec::new();
+        while let Some(taken) = queue.take(now, ten) {
+            rest.extend(taken.work);
+            queue.finish(now);
+        }
+        assert_eq!(rest, ["second", "third", "behind it"]);
         queue.judge();
     }
 

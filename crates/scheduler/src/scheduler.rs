@@ -307,6 +307,12 @@ impl<W, R> Turn<'_, W, R> {
         std::mem::take(&mut self.work)
     }
 
+    /// Whether an interactive request waits for the end of this time slice, of a background pass: a worker that can cut it
+    /// earlier does. A pass that was let past interactive requests by aging keeps its whole time slice.
+    pub fn is_awaited(&self) -> bool {
+        self.scheduler.lock().queue.is_awaited()
+    }
+
     /// Ends the time slice. The pass is parked with `work`, and goes on in a later turn, before the others of its class; or
     /// it ends here, where all its callers have given up.
     pub fn yield_now(mut self, work: Vec<W>) {

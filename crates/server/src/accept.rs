@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::options::Options;
 use crate::routes;
 use crate::state::State;
+use crate::threads::stand_behind;
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +108,10 @@ pub fn serve_stdio(options: Options, stop: &Stop) -> Result<(), ServeError> {
 fn runtime(options: &Options) -> Result<Runtime, ServeError> {
     if options.models.is_empty() || options.models.iter().any(|model| model.names.is_empty()) {
         return Err(ServeError::NoModel);
+    }
+    let decoding = rayon::ThreadPoolBuilder::new().start_handler(|_| stand_behind());
+    if let Err(error) = decoding.thread_name(|i| format!("omniburn-decode-{i}")).build_global() {
+        tracing::debug!("threads that decode stay where they are: {error}");
     }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2).max_blocking_threads(options.max_queue + 16).thread_name("http").enable_all();

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::error::ApiError;
 use crate::options::IndexSource;
+use crate::threads::stand_behind;
 
 /// Pixels of the longer side of a thumbnail.
 const THUMBNAIL_PX: u32 = 240;
@@ -195,11 +196,17 @@ impl Finder {
         if !due || self.refreshing.swap(true, Ordering::SeqCst) {
             return;
         }
-        let embedder = EngineEmbedder::new(engine.clone(), Cancel::new());
-        let interrupted = || self.stopping.load(Ordering::SeqCst);
-        let progress = |progress: Progress| *locked(&self.progress) = progress;
-        let control = Control { interrupted: &interrupted, progress: &progress };
-        let done = (self.source.open)().and_then(|mut index| index.update(&embedder, &[], Duration::ZERO, &control));
+        let update = || {
+            stand_behind();
+            let embedder = EngineEmbedder::new(engine.clone(), Cancel::new());
+            let interrupted = || self.stopping.load(Ordering::SeqCst);
+            let progress = |progress: Progress| *locked(&self.progress) = progress;
+            let control = Control { interrupted: &interrupted, progress: &progress };
+            (self.source.open)()?.update(&embedder, &[], Duration::ZERO, &control)
+        };
+        // On a thread of its own, whose readers inherit its place.
+        let done = std::thread::scope(|scope| scope.spawn(update).join());
+        let done = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         match done {
             Ok(_) | Err(IndexError::Locked { .. } | IndexError::Interrupted) => {}
             Err(error) => tracing::warn!("the index was not brought up to date: {error}"),

@@ -35,6 +35,7 @@ mod models;
 mod options;
 mod routes;
 mod state;
+mod threads;
 mod traces;
 mod vector;
 

@@ -30,8 +30,8 @@ impl<'a> Weights<'a> {
 
     /// A matrix `[inputs, outputs]` for products in the compute type.
     ///
-    /// On flex, f32 and f16 are used as they lie, where the types agree; whatever else is brought into panels, unless it is
-    /// stored so: bf16 stays bf16 even where products are in f32, and int8 becomes f32 unless products are in int8 too. Affine
+    /// On flex, f16, and f32 that is not stored in panels, are used as they lie, where the types agree; whatever else is brought
+    /// into panels, unless it is stored so: bf16 stays bf16 even where products are in f32, and int8 becomes f32 unless products are in int8 too. Affine
     /// groups stay as they are stored, whether products are in int8 or in f32; the engine asks for no other.
     /// Elsewhere it is cast to the compute type.
     ///
@@ -44,7 +44,9 @@ impl<'a> Weights<'a> {
         }
         let panels = match (stored, self.compute) {
             _ if !kernels::is_flex(self.device) => None,
-            (_, Dtype::F16) | (Dtype::F16, _) | (Dtype::F32, Dtype::F32 | Dtype::Int8) => None,
+            (_, Dtype::F16) | (Dtype::F16, _) => None,
+            // A copy in panels would take as much memory again.
+            (Dtype::F32, Dtype::F32 | Dtype::Int8) => self.part.is_in_panels(name).then_some(PanelFormat::F32),
             (Dtype::Int8, Dtype::Int8) => Some(PanelFormat::Int8),
             (_, Dtype::Bf16) | (Dtype::Bf16, _) => Some(PanelFormat::Bf16),
             (Dtype::Int8, Dtype::F32) => Some(PanelFormat::F32),
@@ -56,7 +58,7 @@ impl<'a> Weights<'a> {
             return Weight::plain(self.tensor_in(name, compute));
         };
         let packed = self.part.packed(name, format);
-        Weight::packed(packed, self.compute != Dtype::F32)
+        Weight::packed(packed, self.compute != Dtype::F32 && format != PanelFormat::F32)
     }
 
     /// A small matrix in f32 from its values on the host, `[outputs, inputs]`, for products in f32 whatever the compute type

@@ -100,6 +100,14 @@ impl Part {
         }
     }
 
+    /// Whether a tensor is stored in panels.
+    ///
+    /// # Panics
+    /// As [`Part::dtype`].
+    pub fn is_in_panels(&self, name: &str) -> bool {
+        self.entry(name).panels.is_some()
+    }
+
     /// A matrix in panels of `format`: the mapped bytes where it is stored so, else a copy, packed anew.
     ///
     /// # Panics

@@ -200,8 +200,9 @@ impl TensorSpec {
             Dtype::Int8 => PanelFormat::Int8,
             Dtype::Affine8 => PanelFormat::Affine(AffineFormat::Eight64),
             Dtype::Affine4 => PanelFormat::Affine(AffineFormat::Four64),
-            // Matrices in f32 are multiplied as they lie; f16 is for GPUs.
-            Dtype::F32 | Dtype::F16 => return None,
+            Dtype::F32 => PanelFormat::F32,
+            // For GPUs.
+            Dtype::F16 => return None,
         };
         match (self.role, self.shape.as_slice()) {
             (TensorRole::Linear, &[inputs, outputs]) => Some(PanelLayout::new(format, inputs, outputs, self.columns)),

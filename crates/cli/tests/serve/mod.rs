@@ -949,6 +949,15 @@ fn only_files_of_the_index_are_given_and_none_is_run() {
     let small = server.get(&format!("/v1/items/{}/thumbnail", id("boat+type:video")));
     assert_eq!((small.status, small.headers["content-type"].as_str()), (200, "image/png"));
     assert_eq!(server.get(&format!("/v1/items/{}/thumbnail", id("type:text+poem"))).status, 404);
+    let wrong = ["/v1/items/%ff", "/v1/items/%ff/thumbnail", "/v1/items/0/thumbnail?other=1", "/v1/models/%ff"];
+    for wrong in wrong.map(|path| server.get(path)) {
+        assert_eq!(
+            (wrong.status, wrong.json()["error"]["code"].as_str()),
+            (400, Some("invalid_value")),
+            "{}",
+            wrong.body
+        );
+    }
     let html = server.get(&format!("/v1/items/{}", id("type:html+harbour")));
     assert_eq!((html.status, html.headers["content-type"].as_str()), (200, "text/plain; charset=utf-8"));
     assert!(

@@ -44,7 +44,9 @@ fn copied(spec: &TensorSpec, stored: Dtype, panels: bool, compute: Dtype) -> u64
         (TensorRole::Linear, Dtype::Bf16, Dtype::Int8) => Dtype::Bf16,
         (.., becomes) => becomes,
     };
-    let as_it_lies = spec.role != TensorRole::Linear || panels == spec.panels(becomes).is_some();
+    // In f32 a matrix is multiplied as it lies, in panels or not.
+    let either = spec.role != TensorRole::Linear || stored == Dtype::F32;
+    let as_it_lies = either || panels == spec.panels(becomes).is_some();
     match (stored == becomes, stored) {
         (true, _) if as_it_lies => 0,
         (true, _) => elements * becomes.bytes() as u64,

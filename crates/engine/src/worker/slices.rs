@@ -30,6 +30,8 @@ pub(crate) struct Pace {
 /// Rows of a pass of interactive requests at most, where they are of several callers: products of 128 rows are as wide as they
 /// need to be, and a query of 16 tokens waits for little more beside 15 others than it would behind them.
 const SHARED_INTERACTIVE_ROWS: u64 = 256;
+/// Steps of a time slice at least, of a pass that takes other callers along: a query that comes waits for one of them.
+const STEPS_A_SLICE: u32 = 2;
 
 impl Pace {
     /// Whether a pass may take along requests of several callers until it is of this size: `stage` is what most of its steps are,
@@ -45,18 +47,31 @@ impl Pace {
             Priority::Interactive => size.rows <= SHARED_INTERACTIVE_ROWS,
             Priority::Background => {
                 let load = Load { rows: size.rows as f64, pairs: size.pairs as f64 };
-                let short = || self.costs.expect_of(stage, load, layers).is_some_and(|time| time <= self.time_slice);
+                let short = || {
+                    self.costs
+                        .expect_of(stage, load, layers)
+                        .is_some_and(|time| time * STEPS_A_SLICE <= self.time_slice)
+                };
                 size.rows <= most as u64 && (size.rows <= LEAST_UNIT_ROWS as u64 || short())
             }
         }
     }
 }
 
+/// When a time slice ends before its work does.
+#[derive(Clone, Copy)]
+pub(crate) struct Until<'a> {
+    /// How long it may be; as long as the work takes where absent.
+    pub target: Option<Duration>,
+    /// Whether somebody waits for whom it should end after the step at hand.
+    pub awaited: &'a dyn Fn() -> bool,
+}
+
 /// Work that is computed a time slice at a time.
 pub(crate) trait Slices: Send {
-    /// One time slice: steps until the work is done, which is `true`, or until the next one would take longer than `target`
-    /// leaves.
-    fn slice(&mut self, target: Option<Duration>, pace: &Pace) -> Result<bool, ItemError>;
+    /// One time slice: steps until the work is done, which is `true`, until the next one would take longer than the target
+    /// leaves, or until it is awaited.
+    fn slice(&mut self, until: Until<'_>, pace: &Pace) -> Result<bool, ItemError>;
 
     /// Whether its times count in the figures of the engine.
     fn counts(&self) -> bool {
@@ -83,7 +98,7 @@ impl<T> Once<T> {
 }
 
 impl<T: Send> Slices for Once<T> {
-    fn slice(&mut self, _: Option<Duration>, _: &Pace) -> Result<bool, ItemError> {
+    fn slice(&mut self, _: Until<'_>, _: &Pace) -> Result<bool, ItemError> {
         let work = self.work.take().expect("it is computed once");
         self.out.put(work());
         Ok(true)
@@ -101,8 +116,8 @@ pub(crate) struct OneUnit<S: Steps> {
 }
 
 impl<S: Steps> Slices for OneUnit<S> {
-    fn slice(&mut self, target: Option<Duration>, pace: &Pace) -> Result<bool, ItemError> {
-        let done = slice(&mut self.steps, target, pace)?;
+    fn slice(&mut self, until: Until<'_>, pace: &Pace) -> Result<bool, ItemError> {
+        let done = slice(&mut self.steps, until, pace)?;
         Ok(done.map(|out| self.out.put(out)).is_some())
     }
 }
@@ -133,13 +148,14 @@ impl<T> Clone for Out<T> {
     }
 }
 
-/// One time slice, on the device's thread: steps until the work is done, or until the next one would take longer than
-/// `target` leaves. It is one step at least; of a kind of which nothing is known, one at most.
+/// One time slice, on the device's thread: steps until the work is done, until the next one would take longer than the
+/// target leaves, or until it is awaited. It is one step at least; of a kind of which nothing is known, one at most.
 pub(crate) fn slice<S: Steps>(
     steps: &mut S,
-    target: Option<Duration>,
+    Until { target, awaited }: Until<'_>,
     pace: &Pace,
 ) -> Result<Option<S::Out>, ItemError> {
+    let awaited = || target.is_some() && awaited();
     let begun = Instant::now();
     let mut ran = false;
     loop {
@@ -158,11 +174,12 @@ pub(crate) fn slice<S: Steps>(
             return Ok(None);
         }
         ran = true;
-        let (started, mut count, mut layers, mut done) = (Instant::now(), 0, 0, None);
-        while done.is_none() && count < together.max(1) && steps.next().0 == stage {
+        let (started, mut count, mut layers, mut done, mut cut) = (Instant::now(), 0, 0, None, false);
+        while done.is_none() && !cut && count < together.max(1) && steps.next().0 == stage {
             layers += steps.layers();
             done = steps.step()?;
             count += 1;
+            cut = pace.eager && awaited();
         }
         if target.is_some() && !pace.eager {
             // Launches are asynchronous: a time counts, and a slice may end, only when the work is done.
@@ -171,8 +188,59 @@ pub(crate) fn slice<S: Steps>(
         if pace.eager || target.is_some() {
             pace.costs.learn(stage, load, started.elapsed(), layers);
         }
-        if done.is_some() {
+        // Steps that were only launched are computed whoever waits.
+        if done.is_some() || cut || (!pace.eager && awaited()) {
             return Ok(done);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// So many steps.
+    struct Counted(usize);
+
+    impl Steps for Counted {
+        type Out = ();
+
+        fn next(&self) -> (Stage, Load) {
+            (Stage::AudioWindow, Load::of([1]))
+        }
+
+        fn step(&mut self) -> Result<Option<()>, ItemError> {
+            self.0 -= 1;
+            Ok((self.0 == 0).then_some(()))
+        }
+    }
+
+    #[test]
+    fn a_slice_ends_after_the_step_at_hand_where_it_is_awaited_and_a_query_is_not_cut() {
+        let pace = Pace {
+            device: Device::flex(),
+            eager: true,
+            costs: Arc::default(),
+            metrics: Arc::default(),
+            time_slice: Duration::from_secs(60),
+            isa: None,
+        };
+        // Known to be so short that all of them fit.
+        pace.costs.learn(Stage::AudioWindow, Load::of([1]), Duration::from_nanos(100), 1);
+        let looked = Cell::new(0);
+        let third = || {
+            looked.set(looked.get() + 1);
+            looked.get() == 3
+        };
+        let mut steps = Counted(10);
+        let background = Until { target: Some(pace.time_slice), awaited: &third };
+        assert!(slice(&mut steps, background, &pace).unwrap().is_none());
+        assert_eq!(steps.0, 7);
+        assert!(slice(&mut steps, background, &pace).unwrap().is_some());
+        let mut steps = Counted(10);
+        let query = Until { target: None, awaited: &|| true };
+        assert!(slice(&mut steps, query, &pace).unwrap().is_some());
     }
 }

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::Duration;
 
 use burn::tensor::Device;
 use omniburn_models::family::{RowsWanted, TextModel};
@@ -10,7 +9,7 @@ use omniburn_scheduler::{Priority, Size};
 
 use super::cost::Stage;
 use super::forward::TextUnit;
-use super::slices::{Out, Pace, Slices, slice};
+use super::slices::{Out, Pace, Slices, Until, slice};
 use crate::error::ItemError;
 use crate::forms::{Pooled, Sequence};
 use crate::memory::{MAX_UNIT_TOKENS, Reservation};
@@ -81,8 +80,8 @@ impl TextPass {
 }
 
 impl Slices for TextPass {
-    fn slice(&mut self, target: Option<Duration>, pace: &Pace) -> Result<bool, ItemError> {
-        let Some(pooled) = slice(&mut self.unit, target, pace)? else { return Ok(false) };
+    fn slice(&mut self, until: Until<'_>, pace: &Pace) -> Result<bool, ItemError> {
+        let Some(pooled) = slice(&mut self.unit, until, pace)? else { return Ok(false) };
         let mut back: Vec<Vec<(usize, Pooled)>> = self.callers.iter().map(|_| Vec::new()).collect();
         for (&(caller, index), mut pooled) in self.places.iter().zip(pooled) {
             // What somebody else in the pass wanted of its rows is not this caller's.

@@ -11,7 +11,7 @@ use omniburn_models::Isa;
 use omniburn_scheduler::{Ask, Priority, Scheduler, SchedulerPolicy, Size, Ticket, Turn, Waiting};
 use tracing::Span;
 
-use super::slices::{Once, Out, Pace, Slices};
+use super::slices::{Once, Out, Pace, Slices, Until};
 use super::texts::{TextPass, Texts};
 use super::towers::{TowerPass, Towers};
 use crate::error::ItemError;
@@ -180,7 +180,8 @@ fn time_slice(mut turn: Turn<'_, Submitted, Report>, pace: &Pace) {
     }
     let target = (priority == Priority::Background).then_some(pace.time_slice);
     let started = Instant::now();
-    let ran = catch_unwind(AssertUnwindSafe(|| pass.work.slice(target, pace)));
+    let until = Until { target, awaited: &|| turn.is_awaited() };
+    let ran = catch_unwind(AssertUnwindSafe(|| pass.work.slice(until, pace)));
     let time = started.elapsed();
     pass.computed += time;
     pass.slices += 1;

@@ -3,7 +3,6 @@
 //! Windows never see each other, so what a pass gives of a piece does not depend on the others in it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use burn::tensor::{Device, Tensor};
 use omniburn_models::family::{AudioEncoder, ImageEncoder};
@@ -11,7 +10,7 @@ use omniburn_scheduler::{Priority, Size};
 
 use super::cost::{Load, Stage};
 use super::forward::{AudioUnit, MelPiece, PatchPiece, Steps, TowerRows, VisionUnit};
-use super::slices::{Out, Pace, Slices, slice};
+use super::slices::{Out, Pace, Slices, Until, slice};
 use crate::error::ItemError;
 use crate::memory::{MAX_UNIT_FRAMES, MAX_UNIT_PATCHES, Reservation};
 
@@ -154,8 +153,8 @@ impl TowerPass {
 }
 
 impl Slices for TowerPass {
-    fn slice(&mut self, target: Option<Duration>, pace: &Pace) -> Result<bool, ItemError> {
-        let Some(rows) = slice(&mut self.unit, target, pace)? else { return Ok(false) };
+    fn slice(&mut self, until: Until<'_>, pace: &Pace) -> Result<bool, ItemError> {
+        let Some(rows) = slice(&mut self.unit, until, pace)? else { return Ok(false) };
         let (mut rows, shared) = (rows.into_iter(), self.callers.len() > 1);
         for (out, count) in &self.callers {
             let own = rows.by_ref().take(*count);

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
-use axum::extract::{Path, State as FromState};
+use axum::extract::State as FromState;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::shared::Shared;
+use super::shared::{InPath, Shared};
 use crate::error::ApiError;
 use crate::models::Slot;
 use crate::state::State;
@@ -65,7 +65,7 @@ pub(super) async fn models(FromState(state): Shared) -> Json<Value> {
 }
 
 /// One of them.
-pub(super) async fn model(FromState(state): Shared, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn model(FromState(state): Shared, InPath(name): InPath) -> Result<Json<Value>, ApiError> {
     let slot = state.models.find(&name)?;
     Ok(Json(about(&state, slot)))
 }

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query as UrlQuery, Request as HttpRequest, State as FromState};
+use axum::extract::{Query as UrlQuery, Request as HttpRequest, State as FromState};
 use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tower_http::services::ServeFile;
 
-use super::shared::{Asked as AskedJson, Shared};
+use super::shared::{Asked as AskedJson, InPath, Shared};
 use crate::error::ApiError;
 use crate::finder::{Asked, Finder, of_index, path_of};
 use crate::item::Item;
@@ -261,7 +261,7 @@ pub(super) struct Place {
 /// `GET /v1/items/{id}`: a file of the index, or a place of it. No file that the index does not know is opened.
 pub(super) async fn item(
     FromState(state): Shared,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     place: Result<UrlQuery<Place>, axum::extract::rejection::QueryRejection>,
     request: HttpRequest,
 ) -> Result<Response, ApiError> {
@@ -304,9 +304,10 @@ async fn first_bytes(path: &std::path::Path) -> Vec<u8> {
 /// `GET /v1/items/{id}/thumbnail`.
 pub(super) async fn thumbnail(
     FromState(state): Shared,
-    Path(id): Path<String>,
-    _: UrlQuery<Place>,
+    InPath(id): InPath,
+    place: Result<UrlQuery<Place>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
+    place.map_err(|error| ApiError::field("at", error.body_text()))?;
     let finder = Arc::clone(finder(&state)?);
     let bytes = tokio::task::spawn_blocking(move || finder.thumbnail(&id)).await;
     let bytes = bytes.map_err(|error| ApiError::internal(&error))??;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Request as HttpRequest, State as FromState};
+use axum::extract::{FromRequestParts, Path, Request as HttpRequest, State as FromState};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use omniburn::{Embedded, Input, ItemError, Priority, Request, Timings};
@@ -18,6 +19,19 @@ use crate::models::Lease;
 use crate::state::State;
 
 pub(crate) type Shared = FromState<Arc<State>>;
+
+/// The one part of a path that is a name or an id.
+pub(crate) struct InPath(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for InPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let part = Path::<String>::from_request_parts(parts, state).await;
+        let Path(part) = part.map_err(|error| ApiError::field("path", error.body_text()))?;
+        Ok(Self(part))
+    }
+}
 
 /// A request's JSON and what its headers say.
 pub(crate) struct Asked<T> {

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     /// A JPEG that is nothing but Exif data with text tags in its Exif directory.
-    fn photograph(tags: &[(u16, &str)]) -> Vec<u8> {
+    fn with_tags(tags: &[(u16, &str)]) -> Vec<u8> {
         let mut tiff = b"MM\0*\0\0\0\x08".to_vec();
         tiff.extend([0, 1, 0x87, 0x69, 0, 4, 0, 0, 0, 1, 0, 0, 0, 26, 0, 0, 0, 0]);
         let mut texts = Vec::new();
@@ -131,12 +131,12 @@ mod tests {
         const OFFSET: u16 = 0x9011;
         const FRACTION: u16 = 0x9291;
         let second = 1_000_000_000;
-        assert_eq!(taken(&photograph(&[(ORIGINAL, "1970:01:02 00:00:01")])), Some(86_401 * second));
+        assert_eq!(taken(&with_tags(&[(ORIGINAL, "1970:01:02 00:00:01")])), Some(86_401 * second));
         let tags = [(ORIGINAL, "1970:01:02 02:00:01"), (OFFSET, "+02:00"), (FRACTION, "25")];
-        assert_eq!(taken(&photograph(&tags)), Some(86_401 * second + second / 4));
-        assert_eq!(taken(&photograph(&[(DIGITIZED, "1970:01:01 00:00:01")])), Some(second));
+        assert_eq!(taken(&with_tags(&tags)), Some(86_401 * second + second / 4));
+        assert_eq!(taken(&with_tags(&[(DIGITIZED, "1970:01:01 00:00:01")])), Some(second));
         for none in ["    :  :     :  :  ", "0000:00:00 00:00:00", "yesterday", "1970:13:01 00:00:00"] {
-            assert_eq!(taken(&photograph(&[(ORIGINAL, none)])), None, "{none}");
+            assert_eq!(taken(&with_tags(&[(ORIGINAL, none)])), None, "{none}");
         }
     }
 
@@ -173,14 +173,14 @@ mod tests {
         std::fs::write(&path, &file).unwrap();
         let (latitude, longitude) = photograph(&path).coordinates.unwrap();
         assert!((latitude + 53.5).abs() < 1e-9 && (longitude - 9.01).abs() < 1e-9, "{latitude} {longitude}");
-        std::fs::write(&path, photograph(&[(0x9003, "1970:01:02 00:00:01")])).unwrap();
+        std::fs::write(&path, with_tags(&[(0x9003, "1970:01:02 00:00:01")])).unwrap();
         assert_eq!(photograph(&path).coordinates, None);
     }
 
     #[test]
     fn what_has_no_such_data_or_is_damaged_has_no_time() {
         assert_eq!(taken(b"\x89PNG\r\n\x1a\n"), None);
-        let whole = photograph(&[(0x9003, "1970:01:02 00:00:01")]);
+        let whole = with_tags(&[(0x9003, "1970:01:02 00:00:01")]);
         for cut in 0..whole.len() - 2 {
             let _ = taken(&whole[..cut]);
         }

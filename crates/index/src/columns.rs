@@ -380,8 +380,11 @@ impl PageReader for Pages {
     }
 }
 
-/// Definition levels, repetition levels and values of a column of so many rows.
-fn read<T: DataType>(column: ColumnReader, rows: usize) -> Result<(Vec<i16>, Vec<i16>, Vec<T::T>), ParquetError> {
+/// Definition levels, repetition levels and values of a column.
+type ReadColumn<T> = (Vec<i16>, Vec<i16>, Vec<<T as DataType>::T>);
+
+/// A column of so many rows.
+fn read<T: DataType>(column: ColumnReader, rows: usize) -> Result<ReadColumn<T>, ParquetError> {
     let (mut definition, mut repetition, mut values) = (Vec::new(), Vec::new(), Vec::new());
     let mut reader = get_typed_column_reader::<T>(column);
     let (records, ..) = reader.read_records(rows, Some(&mut definition), Some(&mut repetition), &mut values)?;

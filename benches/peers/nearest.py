@@ -2,10 +2,11 @@
 """The exact search over vectors beside others: nearest.py FOLDER prepare [ROWS] | nearest.py FOLDER run PROGRAM
 
 prepare   clustered unit vectors of 384 values, queries and filters that leave all, a tenth and a hundredth of the rows, in
-          files, in sqlite-vec (f32 and int8) and in pgvector (halfvec)
+          files, in sqlite-vec (f32 and int8), in pgvector (halfvec) and in qdrant-edge (f32)
 run       every program on the same queries in one run, medians in ms; PROGRAM is the example `nearest` of omniburn-index
 
-Needs numpy 2.4.6, usearch 2.26.6, sqlite-vec 0.1.9, apsw 3.54.1.0, psycopg 3.3.9, and the server that `tests/postgres/install.sh` gets.
+Needs numpy 2.4.6, usearch 2.26.6, sqlite-vec 0.1.9, apsw 3.54.1.0, psycopg 3.3.9, qdrant-edge-py 0.9.0, and the server that
+`tests/postgres/install.sh` gets.
 """
 import json
 import os
@@ -21,6 +22,8 @@ import numpy
 import psycopg
 import sqlite_vec
 from usearch.index import MetricKind, search
+
+import qdrant_kills
 
 DIM, BEST, QUERIES, PEER_QUERIES = 384, 10, 21, 7
 PARTS = {"all": 100, "tenth": 10, "hundredth": 1}
@@ -117,6 +120,13 @@ def fill(folder):
     connection.close()
     process.terminate()
     process.wait()
+    shard = qdrant_kills.begun(folder / "qdrant", DIM)
+    for at in range(0, rows, 1000):
+        few = range(at, min(at + 1000, rows))
+        qdrant_kills.put(shard, [(one, vectors[one].tolist(), int(pick[one])) for one in few])
+    shard.optimize()
+    shard.flush()
+    shard.close()
 
 
 def timed(ask, queries):
@@ -189,6 +199,11 @@ def run(folder, program):
     connection.close()
     process.terminate()
     process.wait()
+    shard = qdrant_kills.opened(folder / "qdrant")
+    for name, below in PARTS.items():
+        median, found = timed(lambda query: qdrant_kills.best(shard, query.tolist(), BEST, below if below < 100 else None), few)
+        rows.append(("qdrant-edge exact, f32", name, median, recall(name, found), ""))
+    shard.close()
     search_ours("omniburn again")
     print(f"{len(vectors)} vectors of {DIM}, {BEST} best, medians")
     for label, name, median, found, more in rows:

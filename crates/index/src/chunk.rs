@@ -1,7 +1,8 @@
 //! A text as pieces of so many tokens of the model, cut between sentences or lines, each beginning a little before the end of
 //! the one before.
 //!
-//! Tokens are counted once a sentence or line and once a piece. What is longer than a piece alone is cut between words.
+//! Tokens are counted once of a short text, else once a sentence or line and once a piece. What is longer than a piece alone is
+//! cut between words.
 
 use std::ops::Range;
 
@@ -13,6 +14,9 @@ use crate::error::Fault;
 const TARGET_TOKENS: usize = 224;
 /// Which share of a piece is also in the next one.
 const OVERLAP: usize = 8;
+
+/// Bytes a token: a text of no more than so many for a piece may be one, and is counted as a whole first.
+const SHORT_TEXT: usize = 6;
 
 /// A piece of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,9 +35,13 @@ pub(crate) type Count<'a> = dyn Fn(&str) -> Result<usize, Fault> + 'a;
 /// # Errors
 /// Whatever counting gives.
 pub(crate) fn pieces(text: &str, lines: bool, max_tokens: usize, count: &Count<'_>) -> Result<Vec<Piece>, Fault> {
+    let target = TARGET_TOKENS.min(max_tokens);
+    let mut breaks = Lines { text, at: 0, line: 1 };
+    if text.len() <= SHORT_TEXT * target && count(text)? <= target {
+        return Ok(breaks.piece(0..text.len()).into_iter().collect());
+    }
     // What stands around every text, such as a first and a last token, and a prompt.
     let around = count("a")?.saturating_sub(1);
-    let target = TARGET_TOKENS.min(max_tokens);
     let room = target.saturating_sub(around).max(1);
     let mut units: Vec<(Range<usize>, usize)> = Vec::new();
     let whole = |range: Range<usize>| if lines { vec![range] } else { sentences(text, range) };
@@ -45,7 +53,6 @@ pub(crate) fn pieces(text: &str, lines: bool, max_tokens: usize, count: &Count<'
         at += line.len();
     }
     let mut found = Vec::new();
-    let mut breaks = Lines { text, at: 0, line: 1 };
     let mut start = 0;
     while start < units.len() {
         let (mut end, mut sum) = (start + 1, units[start].1);
@@ -57,14 +64,7 @@ pub(crate) fn pieces(text: &str, lines: bool, max_tokens: usize, count: &Count<'
         while end > start + 1 && count(&text[units[start].0.start..units[end - 1].0.end])? > target {
             end -= 1;
         }
-        let range = units[start].0.start..units[end - 1].0.end;
-        if let Some(range) = without_blanks(text, range) {
-            found.push(Piece {
-                first_line: breaks.line_of(range.start),
-                last_line: breaks.line_of(range.end - 1),
-                text: text[range].to_string(),
-            });
-        }
+        found.extend(breaks.piece(units[start].0.start..units[end - 1].0.end));
         if end == units.len() {
             break;
         }
@@ -134,6 +134,16 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
+    /// What stands in a range with its lines; `None` of what is blank.
+    fn piece(&mut self, range: Range<usize>) -> Option<Piece> {
+        let range = without_blanks(self.text, range)?;
+        Some(Piece {
+            first_line: self.line_of(range.start),
+            last_line: self.line_of(range.end - 1),
+            text: self.text[range].to_string(),
+        })
+    }
+
     fn line_of(&mut self, place: usize) -> u32 {
         let bytes = self.text.as_bytes();
         let breaks = |range: Range<usize>| bytes[range].iter().filter(|byte| **byte == b'\n').count() as u32;

@@ -294,15 +294,15 @@ fn search_within(
             lists[0].push((content, 1.0));
         }
     }
-    let weights = Weights::of(db, &terms)?;
     let matches = words::chunks(db, &terms, &condition, WORDS_DEPTH.max(4 * options.limit))?;
     let ids: Vec<i64> = matches.iter().map(|one| one.id).collect();
-    let shares = weights.shares_of_chunks(db, &ids)?;
+    let weights = Weights::of(db, &terms, &ids)?;
     let unknown: Vec<i64> = ids.iter().filter(|id| !contents.contains_key(id)).copied().collect();
     for (id, chunk) in unknown.iter().zip(db.chunks(&unknown)?) {
         contents.insert(*id, chunk.content);
     }
-    for (Match { id, bm25 }, words) in matches.into_iter().zip(shares) {
+    for Match { id, bm25 } in matches {
+        let words = weights.share_of_chunk(id);
         let there = chunks.entry(id).or_default();
         (there.bm25, there.words) = (Some(bm25), words);
         let content = contents[&id];

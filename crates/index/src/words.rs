@@ -58,6 +58,8 @@ struct Weighted {
     weight: f64,
     /// How seldom a chunk has it, as a power of ten.
     rarity: f64,
+    /// Which of the chunks that were found have it.
+    chunks: HashSet<i64>,
 }
 
 /// In an index of fewer chunks a word that one of them has is as seldom as in one of this many.
@@ -73,57 +75,55 @@ pub(crate) struct Share {
 }
 
 impl Weights {
-    /// Of terms in an index: the inverse frequency of bm25, which is never below zero.
-    pub fn of(db: &dyn Store, terms: &Terms) -> Result<Self, IndexError> {
+    /// Of terms in an index, with which of some chunks have each. A weight is the inverse frequency of bm25, which is never below
+    /// zero.
+    pub fn of(db: &dyn Store, terms: &Terms, chunks: &[i64]) -> Result<Self, IndexError> {
         if terms.is_empty() {
             return Ok(Self::default());
         }
         let all = db.count_chunks()? as f64;
         let weight = |term: &String| {
-            let with = match index_of(term) {
-                Some(index) => db.count_with(index, term)? as f64,
+            let (with, chunks) = match index_of(term) {
+                Some(index) => {
+                    let (with, chunks) = db.chunks_with(index, term, chunks)?;
+                    (with as f64, chunks)
+                }
                 // No index has them: they count as one that a tenth of the chunks have.
-                None => all / 10.0,
+                None => (all / 10.0, db.chunks_containing(term, chunks)?),
             };
             let weight = (1.0 + (all - with + 0.5).max(0.5) / (with + 0.5)).ln();
             let rarity = ((all.max(FEW_CHUNKS) + 1.0) / (with + 0.5)).log10().max(0.0);
-            Ok(Weighted { term: term.clone(), weight, rarity })
+            Ok(Weighted { term: term.clone(), weight, rarity, chunks })
         };
         terms.all().map(weight).collect::<Result<_, IndexError>>().map(Self)
     }
 
-    /// The shares of the terms that chunks have.
-    pub fn shares_of_chunks(&self, db: &dyn Store, ids: &[i64]) -> Result<Vec<Share>, IndexError> {
-        self.shares(ids, |term| db.chunks_with(ids, index_of(term), term))
+    /// The share of the terms that one of the chunks has.
+    pub fn share_of_chunk(&self, id: i64) -> Share {
+        self.share(|at| self.0[at].chunks.contains(&id))
     }
 
     /// The shares of the terms that the names of files have.
     pub fn shares_of_names(&self, db: &dyn Store, ids: &[i64]) -> Result<Vec<Share>, IndexError> {
-        self.shares(ids, |term| db.names_with(ids, term))
-    }
-
-    fn shares(
-        &self,
-        ids: &[i64],
-        having: impl Fn(&str) -> Result<HashSet<i64>, IndexError>,
-    ) -> Result<Vec<Share>, IndexError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         let having: Vec<HashSet<i64>> =
-            self.0.iter().map(|one| having(&one.term)).collect::<Result<_, IndexError>>()?;
-        let share = |id: &i64| {
-            let (mut there, mut all, mut rarity) = (0.0, 0.0, 0.0);
-            for (one, having) in self.0.iter().zip(&having) {
-                all += one.weight;
-                if having.contains(id) {
-                    there += one.weight;
-                    rarity += one.rarity;
-                }
+            self.0.iter().map(|one| db.names_with(ids, &one.term)).collect::<Result<_, IndexError>>()?;
+        Ok(ids.iter().map(|id| self.share(|at| having[at].contains(id))).collect())
+    }
+
+    /// The share of the terms that something has, told by their numbers.
+    fn share(&self, has: impl Fn(usize) -> bool) -> Share {
+        let (mut there, mut all, mut rarity) = (0.0, 0.0, 0.0);
+        for (at, one) in self.0.iter().enumerate() {
+            all += one.weight;
+            if has(at) {
+                there += one.weight;
+                rarity += one.rarity;
             }
-            Share { share: if all > 0.0 { (there / all) as f32 } else { 0.0 }, rarity: rarity as f32 }
-        };
-        Ok(ids.iter().map(share).collect())
+        }
+        Share { share: if all > 0.0 { (there / all) as f32 } else { 0.0 }, rarity: rarity as f32 }
     }
 }
 

@@ -123,9 +123,6 @@ pub(crate) trait Store: Send {
     /// How many chunks there are.
     fn count_chunks(&self) -> Result<usize, IndexError>;
 
-    /// How many chunks have a term.
-    fn count_with(&self, index: WordIndex, term: &str) -> Result<usize, IndexError>;
-
     /// Chunks that have some of the terms, by bm25, best first, those with equal ones in the order of their ids.
     fn match_chunks(
         &self,
@@ -147,8 +144,11 @@ pub(crate) trait Store: Send {
         most: usize,
     ) -> Result<Vec<Match>, IndexError>;
 
-    /// Which of these chunks have a term; without an index, whose text contains it as it is.
-    fn chunks_with(&self, ids: &[i64], index: Option<WordIndex>, term: &str) -> Result<HashSet<i64>, IndexError>;
+    /// How many chunks have a term, and which of these do.
+    fn chunks_with(&self, index: WordIndex, term: &str, ids: &[i64]) -> Result<(usize, HashSet<i64>), IndexError>;
+
+    /// Which of these chunks have a text that contains some characters as they are.
+    fn chunks_containing(&self, run: &str, ids: &[i64]) -> Result<HashSet<i64>, IndexError>;
 
     /// Which of these files have a term in their names.
     fn names_with(&self, ids: &[i64], term: &str) -> Result<HashSet<i64>, IndexError>;

@@ -202,10 +202,6 @@ impl Store for Server {
         self.count("SELECT count(*) FROM chunks", &[])
     }
 
-    fn count_with(&self, index: WordIndex, term: &str) -> Result<usize, IndexError> {
-        self.count_chunks_with(index, term)
-    }
-
     fn match_chunks(
         &self,
         index: WordIndex,
@@ -230,8 +226,12 @@ impl Store for Server {
         self.find_names(terms, every, condition, most)
     }
 
-    fn chunks_with(&self, ids: &[i64], index: Option<WordIndex>, term: &str) -> Result<HashSet<i64>, IndexError> {
-        self.which_chunks(ids, index, term)
+    fn chunks_with(&self, index: WordIndex, term: &str, ids: &[i64]) -> Result<(usize, HashSet<i64>), IndexError> {
+        self.which_chunks(index, term, ids)
+    }
+
+    fn chunks_containing(&self, run: &str, ids: &[i64]) -> Result<HashSet<i64>, IndexError> {
+        self.ids("SELECT id FROM chunks WHERE id = ANY($1) AND strpos(text, $2) > 0", &[&ids, &to_text(run)])
     }
 
     fn names_with(&self, ids: &[i64], term: &str) -> Result<HashSet<i64>, IndexError> {

@@ -178,14 +178,6 @@ impl Server {
         self.count(sql, &[&run.query, &run.folded])
     }
 
-    /// How many chunks have a term.
-    pub fn count_chunks_with(&self, index: WordIndex, term: &str) -> Result<usize, IndexError> {
-        match index {
-            WordIndex::Words => self.count_phrase(Table::Chunks, &self.words_of(term)?),
-            WordIndex::Parts => self.run_of(term)?.map_or(Ok(0), |run| self.count_run(&run)),
-        }
-    }
-
     /// Chunks that have some of the terms.
     pub fn find_chunks(
         &self,
@@ -361,18 +353,17 @@ impl Server {
         rows.iter().map(|row| Ok(Match { id: self.value(row, 0)?, bm25: self.value(row, 1)? })).collect()
     }
 
-    /// Which of these chunks have a term.
-    pub fn which_chunks(&self, ids: &[i64], index: Option<WordIndex>, term: &str) -> Result<HashSet<i64>, IndexError> {
+    /// How many chunks have a term, and which of these do.
+    pub fn which_chunks(&self, index: WordIndex, term: &str, ids: &[i64]) -> Result<(usize, HashSet<i64>), IndexError> {
         match index {
-            None => {
-                self.ids("SELECT id FROM chunks WHERE id = ANY($1) AND strpos(text, $2) > 0", &[&ids, &to_text(term)])
+            WordIndex::Words => {
+                Ok((self.count_phrase(Table::Chunks, &self.words_of(term)?)?, self.which(Table::Chunks, ids, term)?))
             }
-            Some(WordIndex::Words) => self.which(Table::Chunks, ids, term),
-            Some(WordIndex::Parts) => match self.run_of(term)? {
-                None => Ok(HashSet::new()),
+            WordIndex::Parts => match self.run_of(term)? {
+                None => Ok((0, HashSet::new())),
                 Some(run) => {
                     let sql = "SELECT id FROM chunks WHERE id = ANY($1) AND strpos(folded, $2) > 0";
-                    self.ids(sql, &[&ids, &run.folded])
+                    Ok((self.count_run(&run)?, self.ids(sql, &[&ids, &run.folded])?))
                 }
             },
         }
@@ -393,7 +384,7 @@ impl Server {
         Ok(having)
     }
 
-    fn ids(&self, sql: &str, values: &[Value<'_>]) -> Result<HashSet<i64>, IndexError> {
+    pub fn ids(&self, sql: &str, values: &[Value<'_>]) -> Result<HashSet<i64>, IndexError> {
         self.query(sql, values)?.iter().map(|row| self.value(row, 0)).collect()
     }
 }

@@ -5,6 +5,7 @@
 //! read. A block is checked once while the file is open, a row whenever it is read: where a checksum differs the cache is thrown
 //! away and made from the pages, whose own digests are checked then. Where the cache cannot be written, all of it is in memory.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -181,6 +182,7 @@ impl Matrix {
     /// # Errors
     /// As [`Matrix::open`].
     pub fn make(path: &Path, pages: &Pages<'_>) -> Result<Self, IndexError> {
+        remove_left(path);
         let part = path.with_extension(format!("{}.part", std::process::id()));
         let written = match Self::write(&part, pages) {
             Ok(written) => written.and_then(|()| std::fs::rename(&part, path)),
@@ -207,7 +209,9 @@ impl Matrix {
 
     /// Writes the cache; the inner error is that of the file.
     fn write(part: &Path, pages: &Pages<'_>) -> Result<io::Result<()>, IndexError> {
-        let mut file = match File::create(part) {
+        // Locked while somebody writes it. One that loses it between the two calls finds it gone and keeps the matrix in memory.
+        let begun = File::create(part).and_then(|file| file.lock().map(|()| file));
+        let mut file = match begun {
             Ok(file) => file,
             Err(error) => return Ok(Err(error)),
         };
@@ -252,6 +256,25 @@ impl Matrix {
     fn damaged(&self, what: &str) -> IndexError {
         let source = io::Error::new(io::ErrorKind::InvalidData, format!("{what} of the cache is damaged"));
         IndexError::Io { path: self.path.clone(), source }
+    }
+}
+
+/// Removes what processes that were killed had written of a cache: nobody holds the lock of such a file.
+fn remove_left(path: &Path) {
+    // `matrix.123.part` of `matrix.cache`.
+    let of_it = |part: &PathBuf| {
+        let name = Path::new(part.file_stem().unwrap_or_default());
+        part.extension() == Some(OsStr::new("part"))
+            && name.extension().is_some()
+            && name.file_stem() == path.file_stem()
+    };
+    let entries = path.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+    for part in entries.into_iter().flatten().flatten().map(|entry| entry.path()).filter(of_it) {
+        if File::open(&part).is_ok_and(|file| file.try_lock().is_ok())
+            && let Err(error) = std::fs::remove_file(&part)
+        {
+            tracing::debug!("{}: {error}", part.display());
+        }
     }
 }
 
@@ -419,6 +442,19 @@ mod tests {
                 assert_eq!(best(&mapped).unwrap(), found, "a file that is gone stays mapped");
             });
         }
+    }
+
+    #[test]
+    fn what_a_killed_process_left_of_a_cache_is_removed_and_what_another_one_writes_stays() {
+        with_pages(100, 8, |path, pages| {
+            let beside = |name: &str| path.with_file_name(name);
+            let names = ["matrix.1.part", "matrix.2.part", "other.3.part", "matrix.part", "matrix.4"];
+            names.map(|name| std::fs::write(beside(name), "begun").unwrap());
+            let held = File::open(beside("matrix.2.part")).unwrap();
+            held.lock().unwrap();
+            Matrix::make(path, pages).unwrap();
+            assert_eq!(names.map(|name| beside(name).exists()), [false, true, true, true, true]);
+        });
     }
 
     #[test]

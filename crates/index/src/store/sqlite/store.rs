@@ -150,10 +150,6 @@ impl Store for Database {
         self.count_rows("chunks")
     }
 
-    fn count_with(&self, index: WordIndex, term: &str) -> Result<usize, IndexError> {
-        self.count_with(index, term)
-    }
-
     fn match_chunks(
         &self,
         index: WordIndex,
@@ -178,8 +174,12 @@ impl Store for Database {
         self.match_names(terms, every, condition, most)
     }
 
-    fn chunks_with(&self, ids: &[i64], index: Option<WordIndex>, term: &str) -> Result<HashSet<i64>, IndexError> {
-        self.chunks_with(ids, index, term)
+    fn chunks_with(&self, index: WordIndex, term: &str, ids: &[i64]) -> Result<(usize, HashSet<i64>), IndexError> {
+        self.chunks_with(index, term, ids)
+    }
+
+    fn chunks_containing(&self, run: &str, ids: &[i64]) -> Result<HashSet<i64>, IndexError> {
+        self.chunks_containing(run, ids)
     }
 
     fn names_with(&self, ids: &[i64], term: &str) -> Result<HashSet<i64>, IndexError> {

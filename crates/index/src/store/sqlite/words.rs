@@ -92,12 +92,26 @@ fn table_of(index: WordIndex) -> &'static str {
 }
 
 impl Database {
-    /// How many chunks have a term.
-    pub fn count_with(&self, index: WordIndex, term: &str) -> Result<usize, IndexError> {
+    /// How many chunks have a term, and which of these do: one pass over its list, where FTS5 would look up one chunk at a time
+    /// as slowly as it passes over hundreds.
+    pub fn chunks_with(&self, index: WordIndex, term: &str, ids: &[i64]) -> Result<(usize, HashSet<i64>), IndexError> {
         let table = table_of(index);
-        let mut statement = self.prepare(&format!("SELECT count(*) FROM {table} WHERE {table} MATCH ?1"))?;
-        let count = statement.query_row([quoted(term)], |row| row.get::<_, i64>(0));
-        count.map(|count| count.max(0) as usize).map_err(|e| self.error(e))
+        let mut statement = self.prepare(&format!("SELECT rowid FROM {table} WHERE {table} MATCH ?1"))?;
+        let mut sorted = ids.to_vec();
+        sorted.sort_unstable();
+        let mut pass = || {
+            let (mut count, mut having) = (0, HashSet::new());
+            let mut rows = statement.query([quoted(term)])?;
+            while let Some(row) = rows.next()? {
+                let id = row.get(0)?;
+                count += 1;
+                if sorted.binary_search(&id).is_ok() {
+                    having.insert(id);
+                }
+            }
+            Ok((count, having))
+        };
+        pass().map_err(|e| self.error(e))
     }
 
     /// Chunks that have some of the terms.
@@ -109,13 +123,20 @@ impl Database {
         most: usize,
     ) -> Result<Vec<Match>, IndexError> {
         let (table, allowed) = (table_of(index), Where::of(condition));
-        let filter = if condition.is_open() {
-            String::new()
+        let sql = if condition.is_open() {
+            // Only the best are sorted. `ORDER BY rank` sorts all of them, and what it reads after that is for filters, which are
+            // then asked of the best alone.
+            format!(
+                "SELECT rowid, -bm25({table}) AS score FROM {table} WHERE {table} MATCH ?
+                 ORDER BY score DESC, rowid LIMIT ?"
+            )
         } else {
-            format!("AND (SELECT content FROM chunks WHERE id = w.rowid) IN ({})", allowed.contents())
+            format!(
+                "SELECT w.rowid, -w.rank FROM {table} w WHERE {table} MATCH ?
+                 AND (SELECT content FROM chunks WHERE id = w.rowid) IN ({}) ORDER BY w.rank LIMIT ?",
+                allowed.contents()
+            )
         };
-        let sql =
-            format!("SELECT w.rowid, -w.rank FROM {table} w WHERE {table} MATCH ? {filter} ORDER BY w.rank LIMIT ?");
         self.matches(&sql, &any_of(terms), &allowed.values, most)
     }
 
@@ -147,14 +168,9 @@ impl Database {
         self.matches(&sql, &expression, &allowed.values, most)
     }
 
-    /// Which of these chunks have a term.
-    pub fn chunks_with(&self, ids: &[i64], index: Option<WordIndex>, term: &str) -> Result<HashSet<i64>, IndexError> {
-        let Some(index) = index else {
-            return self.having(ids, "SELECT instr(text, ?2) > 0 FROM chunks WHERE id = ?1", term);
-        };
-        let table = table_of(index);
-        let sql = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE rowid = ?1 AND {table} MATCH ?2)");
-        self.having(ids, &sql, &quoted(term))
+    /// Which of these chunks have a text that contains some characters as they are.
+    pub fn chunks_containing(&self, run: &str, ids: &[i64]) -> Result<HashSet<i64>, IndexError> {
+        self.having(ids, "SELECT instr(text, ?2) > 0 FROM chunks WHERE id = ?1", run)
     }
 
     /// Which of these files have a term in their names.

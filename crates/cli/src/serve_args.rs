@@ -26,7 +26,7 @@ Ctrl-C or SIGTERM: nothing new is accepted, what was is answered.",
     after_help = "Examples:
   omniburn serve
   omniburn serve --model records/small --model rank=records/bge-reranker --idle-unload 600
-  omniburn serve --model omniburn-mini --model records/bge-reranker    # searches may ask for `rerank`
+  omniburn serve --model omniburn-mini --model records/bge-reranker
   omniburn serve --host 0.0.0.0 --api-key-file keys.txt
   curl localhost:8765/v1/embeddings -H 'content-type: application/json' -d '{\"input\": \"a red bicycle\"}'"
 )]

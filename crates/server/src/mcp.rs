@@ -180,7 +180,9 @@ impl Tools {
             serde_json::from_value(params).map_err(|error| ApiError::field("mode", error.to_string()))?;
         let hits = found(&self.state, params).await?;
         let bodies: Vec<_> = hits.iter().map(Hit::body).collect();
-        let structured = serde_json::to_value(&bodies).map_err(|error| ApiError::internal(&error))?;
+        // By way of text, so that numbers of f32 have the digits that they have elsewhere.
+        let structured = serde_json::to_string(&bodies).and_then(|text| serde_json::from_str::<Value>(&text));
+        let structured = structured.map_err(|error| ApiError::internal(&error))?;
         let lines: Vec<String> = hits.iter().map(line_of).collect();
         let said = if lines.is_empty() { "Nothing related was found.".to_owned() } else { lines.join("\n") };
         let mut result = CallToolResult::success(vec![ContentBlock::text(said)]);

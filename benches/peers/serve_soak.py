@@ -129,7 +129,8 @@ async def quick(server, folder, files, images):
     clients.start()
     asked, begun = Client(server.port), time.perf_counter()
     busy, left = [], images
-    while left and time.perf_counter() - begun < 300:
+    # So many seconds at most: a machine that is slow takes two for an image.
+    while left and time.perf_counter() - begun < max(300, 6 * images):
         busy += await searches(server.port, 25)
         status, body = await asked.ask(encoded("GET", "/v1/index"))
         held = json.loads(body)["files"].get("image", 0)

@@ -12,7 +12,8 @@ use crate::model_args::{ComputeArgs, bytes};
 #[derive(Debug, Args)]
 #[command(
     long_about = "One process behind the interfaces that embedding clients speak: OpenAI's and Jina's /v1/embeddings, \
-text-embeddings-inference's /embed, /embed_sparse, /similarity, /tokenize and /info, Cohere's and Jina's /v1/rerank, /v1/search over an index and /v1/map of it, with /v1/models, /docs, /health, \
+text-embeddings-inference's /embed, /embed_sparse, /similarity, /tokenize and /info, Cohere's and Jina's /v1/rerank, /v1/search over an index (read again by a \
+reranker that is served, where `rerank` asks for it) and /v1/map of it, with /v1/models, /docs, /health, \
 /ready, /metrics and /openapi.json.
 
 A page for people lies at the address itself: search as you type, or drop a file.
@@ -25,12 +26,13 @@ Ctrl-C or SIGTERM: nothing new is accepted, what was is answered.",
     after_help = "Examples:
   omniburn serve
   omniburn serve --model records/small --model rank=records/bge-reranker --idle-unload 600
+  omniburn serve --model omniburn-mini --model records/bge-reranker
   omniburn serve --host 0.0.0.0 --api-key-file keys.txt
   curl localhost:8765/v1/embeddings -H 'content-type: application/json' -d '{\"input\": \"a red bicycle\"}'"
 )]
 pub struct ServeArgs {
     /// A record folder, made by `omniburn convert`, or the ORG/NAME that `omniburn pull` fetched; may repeat, each with a name
-    /// that requests call it by [default: the model that ships, as omniburn-mini]
+    /// that requests call it by; the first one searches the index [default: omniburn-mini, the model that ships]
     #[arg(long, value_name = "[NAME=]DIR|ORG/NAME")]
     pub model: Vec<String>,
     /// The index that is searched: a name in the user's data folder, a folder, or postgres://HOST/DATABASE?schema=NAME [default: the user's, where there is one]
@@ -81,12 +83,14 @@ pub struct ServeArgs {
     long_about = "Answers the Model Context Protocol on standard input and output, so that an agent can search this person's files: \
 the tools are search, get and status, and all of them only read.
 
-It searches the index that `omniburn index` made. `omniburn serve` answers the same at the path /mcp of its address.
+It searches the index that `omniburn index` made; where a reranker is named beside its model, an agent may let it read the best hits \
+again. `omniburn serve` answers the same at the path /mcp of its address.
 
 `omniburn mcp config CLIENT` prints what a client's settings take.",
     after_help = "Examples:
   omniburn mcp
   omniburn mcp --index work
+  omniburn mcp --model omniburn-mini --model records/bge-reranker
   omniburn mcp config claude
   omniburn mcp config vscode"
 )]
@@ -94,9 +98,10 @@ pub struct McpArgs {
     /// config CLIENT prints settings instead.
     #[command(subcommand)]
     pub command: Option<McpCommand>,
-    /// The record folder whose vectors the index holds, or ORG/NAME [default: the model that ships]
-    #[arg(long, value_name = "DIR|ORG/NAME")]
-    pub model: Option<String>,
+    /// The record folder whose vectors the index holds, or ORG/NAME; may repeat with rerankers, each with a name that an agent may
+    /// ask for [default: omniburn-mini, the model that ships]
+    #[arg(long, value_name = "[NAME=]DIR|ORG/NAME")]
+    pub model: Vec<String>,
     /// The index: a name in the user's data folder, a folder, or postgres://HOST/DATABASE?schema=NAME [default: the user's]
     #[arg(long, value_name = "NAME|DIR")]
     pub index: Option<PathBuf>,

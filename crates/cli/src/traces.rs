@@ -22,7 +22,7 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::failure::Failure;
 
 /// The spans that are sent: a request, and what engines do for it.
-const SPANS: [&str; 6] = ["request", "tokenise", "decode", "unit", "queue", "compute"];
+const SPANS: [&str; 6] = ["exchange", "tokenise", "decode", "unit", "queue", "compute"];
 /// The path of traces below the address of a collector.
 const PATH: &str = "/v1/traces";
 /// How long a collector may take to answer.

@@ -12,8 +12,8 @@ use lru::LruCache;
 use omniburn::media::{decode_image, resize_bicubic};
 use omniburn::{Cancel, Engine, Height, Input, Request, RgbImage, Role, Truncation, Width};
 use omniburn_index::{
-    Control, EngineEmbedder, Hit, Index, IndexError, Kind, Locator, MapPoint, Modality, Opened, Progress, Query,
-    SearchOptions, Sought, query_vector,
+    Control, EngineEmbedder, EngineReranker, Hit, Index, IndexError, Kind, Locator, MapPoint, Modality, Opened,
+    Progress, Query, SearchOptions, Sought, query_vector,
 };
 use serde::Serialize;
 
@@ -101,7 +101,7 @@ impl Finder {
         Ok(result)
     }
 
-    /// What is found. Blocks; the engine computes the vector in the interactive class.
+    /// What is found, read again by a reranker where one is given. Blocks; the engines compute in the interactive class.
     pub(crate) fn search(
         &self,
         engine: &Engine,
@@ -109,6 +109,7 @@ impl Finder {
         query: &Query,
         asked: Asked,
         options: &SearchOptions,
+        reranker: Option<&EngineReranker>,
     ) -> Result<Vec<Hit>, ApiError> {
         let embedder = EngineEmbedder::new(engine.clone(), cancel.clone());
         let (vector, like) = match asked {
@@ -138,7 +139,10 @@ impl Finder {
             (Some((values, modality)), None) => Sought::Vector(values, *modality),
             (None, _) => Sought::Words,
         };
-        self.read(|index| index.search(query, sought, options))
+        self.read(|index| match reranker {
+            None => index.search(query, sought, options),
+            Some(reranker) => index.search_reranked(query, sought, options, reranker),
+        })
     }
 
     /// A small PNG of an image or of the first frames of a video. Blocks.

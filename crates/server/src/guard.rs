@@ -31,12 +31,13 @@ pub(crate) async fn guard(FromState(state): FromState<Arc<State>>, request: Http
     let method = request.method().clone();
     // The path as it is written in the table: names that callers make up do not become labels.
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
-    let span = traces::of_request(&request, &route, id);
+    let logged = traces::in_log(id);
+    let span = logged.in_scope(|| traces::of_request(&request, &route, id));
     let origin = request.headers().get(ORIGIN).cloned();
     let mut response = match check(&state, &request, &route) {
         Err(error) => error.into_response(),
         Ok(()) if method == Method::OPTIONS => preflight(),
-        Ok(()) => next.run(request).instrument(span.clone()).await,
+        Ok(()) => next.run(request).instrument(span.clone()).instrument(logged).await,
     };
     if let Some(origin) = origin.filter(|_| response.status() != StatusCode::FORBIDDEN) {
         response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);

@@ -9,7 +9,7 @@ use crate::error::ApiError;
 
 /// One input: a text, or an item of a kind with what it is for.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a text, or an object with one of text, image, audio, video and parts")]
 pub(crate) enum Item {
     Text(String),
     /// Ids of some tokenizer, which are refused: they say nothing without it.
@@ -55,7 +55,7 @@ impl From<RoleName> for Role {
 
 /// A list of inputs, or one.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected an input or a list of inputs")]
 pub(crate) enum OneOrMany<T> {
     Many(Vec<T>),
     One(T),

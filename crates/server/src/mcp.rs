@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::error::ApiError;
 use crate::finder::of_index;
-use crate::routes::search::{Params, finder, found, held, type_of};
+use crate::routes::search::{Params, Rerank, finder, found, held, type_of};
 use crate::state::State;
 
 /// Bytes of a file that are given whole at most; of a longer one a part is asked for.
@@ -93,6 +93,7 @@ fn tools() -> Vec<Tool> {
                     "kind": {"type": "string", "description": format!("Only these kinds, with commas between: {kinds}")},
                     "mode": {"type": "string", "enum": ["hybrid", "semantic", "words"]},
                     "related_only": {"type": "boolean", "description": "Leave out what is not related; true by default"},
+                    "rerank": {"type": ["boolean", "string"], "description": "Let a reranker read the best 50 hits again and put the best first: true where one is served, or the name of one; slower"},
                 },
             }),
         )
@@ -143,6 +144,8 @@ struct SearchArgs {
     mode: Option<String>,
     #[serde(default)]
     related_only: Option<bool>,
+    #[serde(default)]
+    rerank: Option<Rerank>,
 }
 
 #[derive(Deserialize)]
@@ -171,12 +174,15 @@ impl Tools {
             "kind": args.kind,
             "mode": args.mode,
             "min_score": args.related_only.unwrap_or(true).then_some("auto"),
+            "rerank": args.rerank,
         });
         let params: Params =
             serde_json::from_value(params).map_err(|error| ApiError::field("mode", error.to_string()))?;
         let hits = found(&self.state, params).await?;
         let bodies: Vec<_> = hits.iter().map(Hit::body).collect();
-        let structured = serde_json::to_value(&bodies).map_err(|error| ApiError::internal(&error))?;
+        // By way of text, so that numbers of f32 have the digits that they have elsewhere.
+        let structured = serde_json::to_string(&bodies).and_then(|text| serde_json::from_str::<Value>(&text));
+        let structured = structured.map_err(|error| ApiError::internal(&error))?;
         let lines: Vec<String> = hits.iter().map(line_of).collect();
         let said = if lines.is_empty() { "Nothing related was found.".to_owned() } else { lines.join("\n") };
         let mut result = CallToolResult::success(vec![ContentBlock::text(said)]);
@@ -331,6 +337,8 @@ mod tests {
         assert!(error.message.contains("page"), "{}", error.message);
         let error = arguments::<SearchArgs>(given(json!({"query": "a", "n": "many"}))).err().unwrap();
         assert!(error.message.contains("n"), "{}", error.message);
+        let error = arguments::<SearchArgs>(given(json!({"query": "a", "rerank": 3}))).err().unwrap();
+        assert!(error.message.contains("rerank: expected true, false or"), "{}", error.message);
         assert!(arguments::<NoArgs>(None).is_ok());
     }
 

@@ -17,6 +17,7 @@ pub(crate) struct Models(Arc<[Arc<Slot>]>);
 /// One model.
 pub(crate) struct Slot {
     names: Vec<String>,
+    reranks: bool,
     open: OpenModel,
     /// Held while it is opened, so that it is opened once.
     opening: tokio::sync::Mutex<()>,
@@ -108,6 +109,7 @@ impl Models {
         let slot = |source: &ModelSource| {
             Arc::new(Slot {
                 names: source.names.clone(),
+                reranks: source.reranks,
                 open: Arc::clone(&source.open),
                 opening: tokio::sync::Mutex::default(),
                 engine: Mutex::default(),
@@ -130,6 +132,30 @@ impl Models {
         match name {
             None => self.0.first().ok_or_else(|| self.absent(""))?.get().await,
             Some(name) => self.find(name)?.get().await,
+        }
+    }
+
+    /// The model that reranks: the one of a name, or the only one that can.
+    ///
+    /// # Errors
+    /// 404 where none is served, 400 where several are and none is named, and as [`Models::get`].
+    pub(crate) async fn reranker(&self, name: Option<&str>) -> Result<Lease, ApiError> {
+        if name.is_some() {
+            return self.get(name).await;
+        }
+        let able: Vec<&Arc<Slot>> = self.0.iter().filter(|slot| slot.reranks).collect();
+        match able[..] {
+            [one] => one.get().await,
+            [] => {
+                let message =
+                    "no reranker is served: `omniburn serve --model MODEL --model rank=DIR` serves one beside";
+                Err(ApiError::new(StatusCode::NOT_FOUND, "no_reranker", message))
+            }
+            _ => {
+                let names: Vec<&str> = able.iter().map(|slot| slot.name()).collect();
+                let message = format!("several rerankers are served, name one: {}", names.join(", "));
+                Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_value", message))
+            }
         }
     }
 

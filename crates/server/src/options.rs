@@ -17,6 +17,8 @@ pub type OpenModel = Arc<dyn Fn() -> Result<Engine, EngineError> + Send + Sync>;
 pub struct ModelSource {
     /// At least one; the first is shown.
     pub names: Vec<String>,
+    /// Whether it scores documents beside a query, so that a search may be reranked by it. Known before it is opened.
+    pub reranks: bool,
     /// How it is opened.
     pub open: OpenModel,
 }

@@ -1,14 +1,19 @@
-//! The span of a request. What engines do for it (`tokenise`, `decode`, `queue`, `compute`) is below it; none of them says what
-//! an input holds.
+//! The spans of a request. [`in_log`] is there at every level, so that each line that the log has of a request has its id. What
+//! engines do for it (`tokenise`, `decode`, `queue`, `compute`) is below the other; none of them says what an input holds.
 
 use axum::extract::Request;
 use tracing::Span;
 
-/// The span of a request, with the id that stands in the log and in `x-request-id`. Where spans are exported, it belongs to the
+/// What lines of the log about a request stand in: `request{id=7}`.
+pub(crate) fn in_log(id: u64) -> Span {
+    tracing::error_span!("request", id)
+}
+
+/// The span that is exported of a request, with the id that stands in the log and in `x-request-id`. Where spans are exported, it belongs to the
 /// trace that a `traceparent` header names.
 pub(crate) fn of_request(request: &Request, route: &str, id: u64) -> Span {
     let span = tracing::trace_span!(
-        "request",
+        "exchange",
         id,
         otel.name = %format_args!("{} {route}", request.method()),
         otel.kind = "server",

@@ -19,9 +19,8 @@ pub fn run(args: &McpArgs) -> Outcome {
     if let Some(McpCommand::Config { client }) = args.command {
         return config(client);
     }
-    let typed: Vec<String> = args.model.iter().cloned().collect();
-    let models = models(&typed, &args.compute)?;
-    let index = index(args.index.as_deref(), typed.first(), !args.no_refresh, &models[0].names[0])?;
+    let models = models(&args.model, &args.compute)?;
+    let index = index(args.index.as_deref(), args.model.first(), !args.no_refresh, &models[0].names[0])?;
     // Nothing listens: the address is not used.
     let options = Options { index, ..Options::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), models) };
     let stop = Stop::new();

@@ -115,10 +115,12 @@ fn records(folder: Option<&Path>) -> Vec<PathBuf> {
 
 /// The records of rerankers that the user has. A broken record is none.
 pub(super) fn rerankers() -> Vec<PathBuf> {
-    let scores = |path: &PathBuf| {
-        RecordFolder::open(path).is_ok_and(|record| record.header().family.spec().outputs.pairs().is_some())
-    };
-    records(None).into_iter().filter(scores).collect()
+    records(None).into_iter().filter(|path| reranks(path)).collect()
+}
+
+/// Whether a folder is the record of a reranker.
+pub(super) fn reranks(path: &Path) -> bool {
+    RecordFolder::open(path).is_ok_and(|record| record.header().family.spec().outputs.pairs().is_some())
 }
 
 /// Folders that hold a record's header. Hidden ones are left out: an unfinished record is one of them.

@@ -10,6 +10,7 @@ use omniburn_index::Index;
 use omniburn_server::{IndexSource, ModelSource, Options, ServeError, Stop, serve};
 
 use super::index::nothing_yet;
+use super::models::reranks;
 use super::place::{calibrations, folder_of};
 use super::{builder_of, checked, shipped};
 use crate::args::ComputeArgs;
@@ -76,7 +77,7 @@ pub fn index(
         Err(error) if required => return Err(nothing_yet(error)),
         Err(_) => return Ok(None),
     }
-    let record = typed.map(|typed| record_of(typed)).transpose()?;
+    let record = typed.filter(|typed| !names_shipped(split(typed).1)).map(|typed| record_of(typed)).transpose()?;
     let calibrations = calibrations(record.as_deref())?;
     let open = move || {
         let mut index = Index::open(&folder)?;
@@ -104,6 +105,11 @@ fn record_of(typed: &str) -> Result<PathBuf, Failure> {
     checked(split(typed).1)
 }
 
+/// Whether a model is the one that ships, by its name, and no folder of that name.
+fn names_shipped(path: &Path) -> bool {
+    path == Path::new(SHIPPED) && !path.exists()
+}
+
 /// The models as typed, or the one that ships; a budget is shared among them.
 pub fn models(typed: &[String], compute: &ComputeArgs) -> Result<Vec<ModelSource>, Failure> {
     let count = typed.len().max(1) as u64;
@@ -111,7 +117,7 @@ pub fn models(typed: &[String], compute: &ComputeArgs) -> Result<Vec<ModelSource
     let compute = ComputeArgs { budget: Some(budget), ..*compute };
     let mut models: Vec<ModelSource> = Vec::new();
     if typed.is_empty() {
-        models.push(source(vec![SHIPPED.to_owned()], builder_of(shipped()?, &compute)?));
+        models.push(source(vec![SHIPPED.to_owned()], false, builder_of(shipped()?, &compute)?));
     }
     for typed in typed {
         let (name, path) = split(typed);
@@ -122,8 +128,13 @@ pub fn models(typed: &[String], compute: &ComputeArgs) -> Result<Vec<ModelSource
         if let Some(twice) = names.iter().find(|name| models.iter().any(|model| model.names.contains(name))) {
             return Err(Failure::usage(format!("two models are called `{twice}`: name one with --model NAME=DIR")));
         }
-        let builder = omniburn::Engine::builder(checked(path)?);
-        models.push(source(names, builder_of(builder, &compute)?));
+        let (reranks, builder) = if names_shipped(path) {
+            (false, shipped()?)
+        } else {
+            let record = checked(path)?;
+            (reranks(&record), omniburn::Engine::builder(record))
+        };
+        models.push(source(names, reranks, builder_of(builder, &compute)?));
     }
     Ok(models)
 }
@@ -138,8 +149,8 @@ fn names(name: Option<&str>, path: &Path) -> Vec<String> {
     if last == whole { vec![whole] } else { vec![last, whole] }
 }
 
-fn source(names: Vec<String>, builder: EngineBuilder) -> ModelSource {
-    ModelSource { names, open: Arc::new(move || builder.clone().open()) }
+fn source(names: Vec<String>, reranks: bool, builder: EngineBuilder) -> ModelSource {
+    ModelSource { names, reranks, open: Arc::new(move || builder.clone().open()) }
 }
 
 fn keys(path: &Path) -> Result<Vec<String>, Failure> {

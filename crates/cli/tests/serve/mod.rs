@@ -450,6 +450,10 @@ fn models_answer_by_their_names_and_an_idle_one_is_unloaded_and_comes_back() {
     let gone = server.post("/v1/embeddings", &body);
     assert_eq!(gone.refused(), (503, "model_unavailable".into(), "model".into()), "{}", gone.body);
     assert_eq!(server.post("/v1/embeddings", &json!({"input": "a"})).status, 200);
+    // Why stands in the log, with the id that the client was told.
+    let id = format!("request{{id={}}}:", gone.headers["x-request-id"]);
+    let line = server.said.lock().unwrap().recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(line.contains(&id) && line.contains("tokenizer.json"), "{id} {line}");
 }
 
 #[test]
@@ -478,6 +482,7 @@ fn what_is_wrong_is_named_in_the_envelope_of_openai() {
         (json!({"input": "a", "instruction": "find it"}), 400, "invalid_value", "instruction"),
         (json!({"input": [{"text": "a", "dimensions": 9}]}), 400, "invalid_value", "input[0]"),
         (json!({"input": "a", "temperature": 1}), 422, "invalid_value", "temperature"),
+        (json!({"input": 3}), 422, "invalid_value", "input"),
         (json!({"input": [[1, 2, 3]]}), 400, "invalid_value", "input[0]"),
         (json!({"input": [""]}), 400, "empty", "input[0]"),
         (json!({"input": ["a", long]}), 400, "too_long", "input[1]"),
@@ -492,6 +497,7 @@ fn what_is_wrong_is_named_in_the_envelope_of_openai() {
             continue;
         }
         assert_eq!(found.refused(), (status, code.into(), param.into()), "{body}: {}", found.body);
+        assert!(!found.body.contains("untagged"), "{body}: {}", found.body);
     }
     let json = [("content-type", "application/json")];
     let deep = "[".repeat(10_000);
@@ -858,6 +864,79 @@ fn searches_find_what_the_command_line_finds() {
     }
 }
 
+/// What `search --rerank` gives, over HTTP and for an agent.
+#[test]
+fn a_served_reranker_reads_the_best_hits_again_as_on_the_command_line() {
+    let user = Searcher::new(&["poem.txt", "bicycle-repair.txt", "cat.jpg", "guitar.png"]);
+    let records = records(&["bge-reranker-tiny", "bert-tiny"]);
+    let path = |name: &str| records.path().join(name).to_str().unwrap().to_owned();
+    let (reranker, vectors) = (path("bge-reranker-tiny"), path("bert-tiny"));
+    let query = "how to mend a tyre";
+    let search = |args: &[&str]| run(user.command("search").args(["--json", query]).args(args)).lines();
+    let (want, plain) = (search(&["--rerank", &reranker]), search(&[]));
+    assert!(want.len() == 4 && want[1]["scores"]["rerank"].is_number() && want[2]["scores"]["rerank"].is_null());
+    assert_ne!(want, plain);
+
+    let (named, other) = (format!("rank={reranker}"), format!("embed={vectors}"));
+    let server = user.serve(&["--model", "omniburn-mini", "--model", &named, "--model", &other]);
+    for (asked, hits) in [(json!(true), &want), (json!("rank"), &want), (json!(false), &plain), (Value::Null, &plain)] {
+        let found = server.post("/v1/search", &json!({"query": query, "rerank": asked})).json();
+        assert_eq!(found["data"].as_array().unwrap_or_else(|| panic!("{found}")), hits, "{asked}");
+    }
+    let by_url = |server: &Server, rest: &str| server.get(&format!("/v1/search?q={}{rest}", query.replace(' ', "+")));
+    for (rest, hits) in
+        [("&rerank=true", &want), ("&rerank=rank", &want), ("&rerank=false", &plain), ("&rerank=", &plain)]
+    {
+        assert_eq!(by_url(&server, rest).json()["data"].as_array().unwrap(), hits, "{rest}");
+    }
+    assert_eq!(by_url(&server, "&rerank=true&n=1").json()["data"].as_array().unwrap(), &want[..1]);
+    for (body, status, code, param) in [
+        (json!({"query": query, "rerank": "embed"}), 400, "invalid_value", "rerank"),
+        (json!({"query": query, "rerank": "nowhere"}), 404, "model_not_found", "rerank"),
+        (json!({"query": query, "rerank": 3}), 422, "invalid_value", "rerank"),
+        (json!({"like": want[0]["id"], "rerank": true}), 400, "invalid_value", "rerank"),
+        (json!({"query": "type:image", "rerank": true}), 400, "invalid_value", "q"),
+    ] {
+        let refused = server.post("/v1/search", &body);
+        assert_eq!(refused.refused(), (status, code.into(), param.into()), "{body}: {}", refused.body);
+    }
+    let several =
+        user.serve(&["--model", "omniburn-mini", "--model", &named, "--model", &format!("second={reranker}")]);
+    let refused = by_url(&several, "&rerank=true");
+    assert_eq!(refused.refused(), (400, "invalid_value".into(), "rerank".into()), "{}", refused.body);
+    assert!(refused.body.contains("name one: rank, second"), "{}", refused.body);
+    assert_eq!(by_url(&several, "&rerank=second").json()["data"].as_array().unwrap(), &want);
+    let none = user.serve(&[]);
+    assert_eq!(by_url(&none, "&rerank=true").refused(), (404, "no_reranker".into(), "rerank".into()));
+
+    let mut agent = user.command("mcp");
+    agent.args(["--model", "omniburn-mini", "--model", &named]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut agent = agent.spawn().unwrap();
+    let (mut input, mut answers) = (agent.stdin.take().unwrap(), BufReader::new(agent.stdout.take().unwrap()).lines());
+    let mut ask = |message: Value| writeln!(input, "{message}").unwrap();
+    let mut answer = || serde_json::from_str::<Value>(&answers.next().unwrap().unwrap()).unwrap();
+    let about =
+        json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}});
+    ask(json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": about}));
+    answer();
+    ask(json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+    for (asked, hits) in [(json!(true), &want), (json!("rank"), &want), (Value::Null, &plain)] {
+        let given = json!({"query": query, "related_only": false, "rerank": asked});
+        let call = json!({"name": "search", "arguments": given});
+        ask(json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call}));
+        let found = answer();
+        let found = found["result"]["structuredContent"]["hits"].as_array().unwrap_or_else(|| panic!("{found}"));
+        assert_eq!(found, hits, "{asked}");
+    }
+    let call = json!({"name": "search", "arguments": {"query": query, "rerank": "nowhere"}});
+    ask(json!({"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": call}));
+    let refused = answer();
+    assert_eq!(refused["result"]["isError"], true, "{refused}");
+    assert!(refused["result"]["content"][0]["text"].as_str().unwrap().starts_with("rerank: "), "{refused}");
+    drop(input);
+    assert_eq!(agent.wait().unwrap().code(), Some(0));
+}
+
 /// A page asks for the status and the map as long as it is open.
 #[test]
 fn an_open_page_does_not_keep_a_model_loaded_and_a_search_brings_it_back() {
@@ -1219,6 +1298,63 @@ fn the_unit_for_systemd_is_one_and_a_service_needs_neither_a_home_nor_a_place_to
     assert_eq!(server.get("/health").json()["status"], "ok");
     assert_eq!(server.get("/ready").json()["status"], "ready");
     assert_eq!(vectors(&server.post("/v1/embeddings", &json!({"input": "a"}))).len(), 1);
+    server.signal("-TERM");
+    assert_eq!(server.ended(Duration::from_secs(35)), Some(0));
+}
+
+/// `packaging/Containerfile`: its entry point as its user, in a root that cannot be written to and holds the program, the shared
+/// libraries it names and the keys.
+#[test]
+fn the_container_needs_nothing_but_the_program_in_a_root_that_is_read_only() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/Containerfile")).unwrap();
+    let (build, image) = text.rsplit_once("\nFROM ").unwrap();
+    assert!(build.contains("--package omniburn-cli"), "{build}");
+    let of =
+        |name: &str| image.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}")).trim();
+    let (copied, placed) = of("COPY --from=build ").split_once(' ').unwrap();
+    assert!(copied.ends_with("/target/release/omniburn") && placed == "/omniburn", "{copied} {placed}");
+    let user: Vec<u32> = of("USER ").split(':').map(|id| id.parse().unwrap()).collect();
+    assert!(user.len() == 2 && !user.contains(&0), "{user:?}");
+    let entry: Vec<String> = serde_json::from_str(of("ENTRYPOINT ")).unwrap();
+    assert_eq!(entry[..2], [placed, "serve"]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let program = env!("CARGO_BIN_EXE_omniburn");
+    let libraries = Command::new("ldd").arg(program).output();
+    let unshared = Command::new("unshare").args(["--mount", "true"]).output();
+    let (Ok(libraries), true) = (libraries, unshared.is_ok_and(|done| done.status.success())) else {
+        let _ = writeln!(std::io::stderr(), "NOT RUN: the container's root needs ldd, and unshare as root");
+        return;
+    };
+    let libraries = String::from_utf8(libraries.stdout).unwrap();
+    let libraries: Vec<&str> = libraries.split_whitespace().filter(|word| word.starts_with('/')).collect();
+    assert!(!libraries.is_empty());
+    for (from, to) in libraries.iter().map(|path| (*path, *path)).chain([(program, placed)]) {
+        let to = root.join(to.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, to).unwrap();
+    }
+    fs::write(root.join("keys.txt"), "a key\n").unwrap();
+    for path in [folder.path(), &root] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let script = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && root="$1" user="$2" && shift 2 && \
+        exec chroot --userspec="$user" "$root" "$@""#;
+    let mut command = Command::new("unshare");
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").args(["--mount", "sh", "-c", script, "sh"]);
+    command.arg(&root).arg(of("USER ")).args(&entry).args(["--port", "0", "--api-key-file", "/keys.txt"]);
+    let mut server = Server::of(&mut command);
+    let status = fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    assert!(ids.split_whitespace().all(|id| id == user[0].to_string()), "{ids}");
+    assert_eq!(server.get("/health").json()["status"], "ok");
+    assert_eq!(server.get("/ready").json()["status"], "ready");
+    let headers = [("content-type", "application/json"), ("authorization", "Bearer a key")];
+    let body = json!({"input": "a red bicycle"}).to_string();
+    assert_eq!(vectors(&server.send("POST", "/v1/embeddings", &headers, body.as_bytes())).len(), 1);
     server.signal("-TERM");
     assert_eq!(server.ended(Duration::from_secs(35)), Some(0));
 }

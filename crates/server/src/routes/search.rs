@@ -11,7 +11,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use omniburn::media::sniff;
 use omniburn_index::{
-    Hit, HitBody, IndexError, Locator, MinScore, Mode, Opened, Query, QueryError, SearchOptions, kinds_of, time_of,
+    EngineReranker, Hit, HitBody, IndexError, Locator, MinScore, Mode, Opened, Query, QueryError, SearchOptions,
+    kinds_of, time_of,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -53,14 +54,39 @@ pub(crate) struct Params {
     after: Option<String>,
     #[serde(default)]
     before: Option<String>,
+    /// Whether a reranker reads the best hits again, and which.
+    #[serde(default)]
+    rerank: Option<Rerank>,
 }
 
 /// A score as a number, or as a word: an address has nothing else.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number from 0 to 1, or auto")]
 enum Score {
     Number(f64),
     Word(String),
+}
+
+/// Whether a reranker is asked, or its name. An address has words alone: `true`, `false` and nothing are no names.
+#[derive(Debug, Deserialize, Serialize, Clone, PartialEq)]
+#[serde(untagged, expecting = "expected true, false or the name of a reranker")]
+pub(crate) enum Rerank {
+    Switch(bool),
+    Word(String),
+}
+
+impl Rerank {
+    /// The name that is asked for, where a reranker is.
+    fn asked(self) -> Option<Option<String>> {
+        match self {
+            Self::Switch(on) => on.then_some(None),
+            Self::Word(word) => match word.as_str() {
+                "" | "false" => None,
+                "true" => Some(None),
+                _ => Some(Some(word)),
+            },
+        }
+    }
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -154,13 +180,25 @@ pub(crate) async fn found(state: &Arc<State>, params: Params) -> Result<Vec<Hit>
             "what is searched with is given already: the query may only hold qualifiers then",
         ));
     }
+    let reader = match params.rerank.and_then(Rerank::asked) {
+        None => None,
+        Some(_) if !with_words => {
+            let message = "a reranker reads words: it is not asked with `like`, an image, audio or a video";
+            return Err(ApiError::field("rerank", message));
+        }
+        Some(name) => {
+            let reader = state.models.reranker(name.as_deref()).await;
+            Some(reader.map_err(|error| error.of("rerank"))?)
+        }
+    };
     let lease = state.models.get(Some(finder.model())).await?;
     refresh(state, &finder);
-    let hits = state
-        .calls
-        .run(lease, move |lease, cancel| finder.search(lease.engine(), cancel, &query, asked, &options))
-        .await??;
-    Ok(hits)
+    let call = state.calls.run(lease, move |lease, cancel| {
+        let reranker = reader.as_ref().map(|reader| EngineReranker::new(reader.engine().clone(), cancel.clone()));
+        let reranker = reranker.transpose().map_err(|error| ApiError::from(error).of("rerank"))?;
+        finder.search(lease.engine(), cancel, &query, asked, &options, reranker.as_ref())
+    });
+    call.await?
 }
 
 #[derive(Serialize)]

@@ -4,8 +4,8 @@
                             --threads N --modality text|image|images
 
 From a text or decoded pixels to unit vectors, the texts of a case in one batch. torch: transformers' own class, sdpa attention, as
-it comes or compiled whole with its weights as constants. onnx: that same module exported, of encoders with ONNX Runtime's own
-operator for attention, the rest made fewer by its optimiser for transformers; int8 is dynamic quantisation of the products, weights
+it comes or compiled whole with its weights as constants. onnx: that same module exported with ONNX Runtime's own operator for
+attention, the rest of an encoder made fewer by its optimiser for transformers; int8 is dynamic quantisation of the products, weights
 of 7 bits where the processor adds pairs in 16 bits (`reduce_range`). llama: llama.cpp by the package xllamacpp, FOLDER/../TYPE.gguf, given
 the ids of the tokens.
 """
@@ -83,6 +83,9 @@ def module(folder, config, modality, attention="sdpa"):
 
         def forward(self, x):
             more = {"use_cache": False} if config["model_type"] in ("qwen3", "gemma3_text") else {}
+            if more and attention != "sdpa":
+                # No mask is made: the attention knows what it needs, and 128 tokens lie within every window.
+                more["attention_mask"] = {"full_attention": None, "sliding_attention": None}
             out = self.body(x, **more)
             rows = out.pooler_output if self.pool == "pooled" else out.last_hidden_state
             row = {"mean": lambda: rows.mean(1), "first": lambda: rows[:, 0], "last": lambda: rows[:, -1],
@@ -137,7 +140,7 @@ def of_onnx(args, config):
     return f"ONNX Runtime {ort.__version__}, {fused.read_text()}", lambda: lambda rows: session.run(None, {"x": rows})[0]
 
 
-def own_attention():
+def own_attention(causal):
     """The name of an attention that is exported as ONNX Runtime's operator: its optimiser does not find what transformers 5
     exports."""
     import torch
@@ -146,21 +149,24 @@ def own_attention():
 
     class Attention(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, q, k, v, heads, scale):
+        def forward(ctx, q, k, v, heads, scale, causal):
             split = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v)]
-            return F.scaled_dot_product_attention(*split, scale=scale).transpose(1, 2).flatten(2)
+            return F.scaled_dot_product_attention(*split, scale=scale, is_causal=causal).transpose(1, 2).flatten(2)
 
         @staticmethod
-        def symbolic(g, q, k, v, heads, scale):
-            out = g.op("com.microsoft::MultiHeadAttention", q, k, v, num_heads_i=heads, scale_f=scale)
+        def symbolic(g, q, k, v, heads, scale, causal):
+            out = g.op("com.microsoft::MultiHeadAttention", q, k, v, num_heads_i=heads, scale_f=scale,
+                       unidirectional_i=int(causal))
             return out.setType(q.type())
 
     def attend(layer, q, k, v, attention_mask, scaling=None, **more):
         assert attention_mask is None
-        heads, wide = q.shape[1], q.shape[3]
+        heads, wide, times = int(q.shape[1]), int(q.shape[3]), int(q.shape[1]) // int(k.shape[1])
+        if times > 1:
+            k, v = (x.repeat_interleave(times, dim=1) for x in (k, v))
         rows = [x.transpose(1, 2).flatten(2) for x in (q, k, v)]
-        out = Attention.apply(*rows, int(heads), float(scaling or int(wide) ** -0.5))
-        return out.unflatten(-1, (int(heads), int(wide))), None
+        out = Attention.apply(*rows, heads, float(scaling or wide ** -0.5), causal)
+        return out.unflatten(-1, (heads, wide)), None
 
     AttentionInterface.register("own", attend)
     return "own"
@@ -171,14 +177,14 @@ def exported(args, config, path, fused):
     import torch
 
     encoder = config["model_type"] in ("bert", "siglip")
-    model = module(args.checkpoint, config, args.modality, own_attention() if encoder else "sdpa")
+    model = module(args.checkpoint, config, args.modality, own_attention(config["model_type"] == "qwen3"))
     rows = torch.full((2, 64), 5) if args.modality == "text" else torch.zeros(2, 3, 224, 224)
     axes = {0: "n", 1: "t"} if args.modality == "text" and "text_config" not in config else {0: "n"}
     with torch.no_grad():
         torch.onnx.export(model, (rows,), str(path), input_names=["x"], output_names=["y"], dynamo=False,
                           opset_version=17, dynamic_axes={"x": axes, "y": {0: "n"}},
                           custom_opsets={"com.microsoft": 1})
-    said = "as it was exported"
+    said = "attention as its operator"
     if encoder:
         from onnxruntime.transformers.optimizer import optimize_model
 

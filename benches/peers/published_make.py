@@ -172,7 +172,6 @@ def packed(folder, kind, out):
         writer.add_rope_freq_base(config["rope_theta"])
     tensors = load_file(folder / "model.safetensors")
     if gemma:
-        writer.add_causal_attention(False)
         writer.add_sliding_window(config["sliding_window"])
         for n, ends in [(2, (768, 3072)), (3, (3072, 768))]:
             writer.add_dense_features_dims(f"dense_{n}", *ends)

@@ -14,7 +14,8 @@ import time
 
 
 def parse(case):
-    """A kind of input and its numbers: text count x tokens, image width x height, images count x side, audio seconds, video frames x w x h."""
+    """A kind of input and its numbers: text count x tokens, image width x height, images count x side, audio seconds, video
+    frames x width x height."""
     kind, size = case.split(":")
     if kind == "audio":
         return kind, (float(size.removesuffix("s")),)

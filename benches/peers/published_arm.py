@@ -223,7 +223,7 @@ def of_llama(args, config):
             found = sorted(said["data"], key=lambda one: one["index"])
             return np.stack([np.frombuffer(base64.b64decode(one["embedding"]), np.float32) for one in found])
         return run
-    return f"llama.cpp {llama.BUILD_INFO} by xllamacpp {llama.__version__}", make
+    return f"llama.cpp of xllamacpp {llama.__version__}", make
 
 
 def main():

@@ -1,26 +1,25 @@
 //! Our arm of `cargo xtask bench`: it opens a record and runs cases as it is asked, one JSON object a line
-//! (`benches/peers/protocol.py` says which). Without `--serve`, as under `cargo bench`, it does nothing.
+//! (`benches/peers/protocol.py` says which). A checkpoint is made a record beside it at first use.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use omniburn::probe::Work;
-use omniburn::{Dtype, Engine, EngineError, Input, Priority, Request, Role};
-use omniburn_benches::{Size, inputs};
+use omniburn::{Dtype, Embedded, Engine, EngineBuilder, EngineError, Input, Priority, RecordFolder, Request, Role};
+use omniburn_benches::{inputs, texts};
+use omniburn_convert::{ConvertOptions, convert};
 use serde_json::{Value, json};
 
 fn main() {
     omniburn::settle_allocator();
     let args: Vec<String> = std::env::args().collect();
-    if !args.iter().any(|arg| arg == "--serve") {
-        return;
-    }
     let value = |flag: &str| {
         let at = args.iter().position(|arg| arg == flag)?;
         args.get(at + 1).map(String::as_str)
     };
-    let opened = open(value("--family"), value("--dtype"), value("--threads"));
+    let opened = open(value("--family"), value("--checkpoint"), value("--dtype"), value("--threads"));
     let mut stdout = std::io::stdout().lock();
     let mut say = |line: Value| writeln!(stdout, "{line}").and_then(|()| stdout.flush());
     let engine = match opened {
@@ -52,21 +51,51 @@ fn main() {
     }
 }
 
-fn open(family: Option<&str>, dtype: Option<&str>, threads: Option<&str>) -> Result<Engine, String> {
+fn open(
+    family: Option<&str>,
+    checkpoint: Option<&str>,
+    dtype: Option<&str>,
+    threads: Option<&str>,
+) -> Result<Engine, String> {
     let dtype: Dtype = dtype.ok_or("no --dtype")?.parse()?;
-    let size = Size::ALL.into_iter().find(|size| Some(size.name()) == family);
-    let mut builder = match (size, family) {
-        (Some(size), _) => Engine::builder(size.record(dtype)),
-        (None, Some("mini")) => Engine::mini_builder(),
-        (None, _) => return Err("--family is small, nano or mini".into()),
+    let mut builder = match (checkpoint, family) {
+        // In f32 and int8 as asked, else as it is chosen for such a record.
+        (Some(checkpoint), _) => {
+            let builder = Engine::builder(converted(Path::new(checkpoint), dtype)?);
+            if matches!(dtype, Dtype::F32 | Dtype::Int8) { builder.dtype(dtype) } else { builder }
+        }
+        // As asked, and not what would be chosen: low precision is measured only where it is computed in.
+        (None, Some("mini")) => Engine::mini_builder().dtype(dtype),
+        (None, family) => of_size(family.unwrap_or_default(), dtype)?.dtype(dtype),
     };
     if let Some(threads) = threads {
         builder = builder.threads(threads.parse().map_err(|_| "--threads is a number")?);
     }
-    // As asked, and not what would be chosen: low precision is measured only where it is computed in.
-    builder = builder.dtype(dtype);
     // The longest audio and the largest image are to fit.
     builder.budget(16 << 30).open().map_err(|e: EngineError| e.to_string())
+}
+
+#[cfg(feature = "random")]
+fn of_size(family: &str, dtype: Dtype) -> Result<EngineBuilder, String> {
+    let size = omniburn_benches::Size::ALL.into_iter().find(|size| size.name() == family);
+    let size = size.ok_or("--family is small, nano or mini, or --checkpoint is given")?;
+    Ok(Engine::builder(size.record(dtype)))
+}
+
+#[cfg(not(feature = "random"))]
+fn of_size(family: &str, _dtype: Dtype) -> Result<EngineBuilder, String> {
+    Err(format!("no record of `{family}` is made in a build without the feature `random`"))
+}
+
+/// The record of a checkpoint, `NAME.DTYPE.record` beside it.
+fn converted(checkpoint: &Path, dtype: Dtype) -> Result<PathBuf, String> {
+    let name = checkpoint.file_name().ok_or("--checkpoint is a folder or a file")?.to_string_lossy();
+    let out = checkpoint.with_file_name(format!("{name}.{dtype}.record"));
+    if RecordFolder::open(&out).is_err() {
+        let options = ConvertOptions { dtype, force: true, ..ConvertOptions::new(checkpoint, &out) };
+        convert(&options).map_err(|e| e.to_string())?;
+    }
+    Ok(out)
 }
 
 /// A case that was made ready.
@@ -99,19 +128,24 @@ fn answer(engine: &Engine, cases: &mut HashMap<String, Case>, asked: &Value) -> 
         cases.insert(name.into(), Case { inputs, request: request.priority(priority), work });
     }
     let Case { inputs, request, work } = &cases[name];
+    let embed = || engine.embed_with(inputs, request).map_err(|e| e.to_string());
     let warm_up = asked["warm_up"].as_u64().unwrap_or(0);
     let runs = asked["runs"].as_u64().ok_or("no number of runs")?;
-    let mut ms = Vec::new();
+    let (mut ms, mut vectors) = (Vec::new(), Vec::<Embedded>::new());
     for run in 0..warm_up + runs {
         let started = Instant::now();
-        let results = engine.embed_with(inputs, request).map_err(|e| e.to_string())?;
+        let results = embed()?;
         let took = started.elapsed();
-        if let Some(Err(e)) = results.iter().find(|result| result.is_err()) {
-            return Err(e.to_string());
-        }
+        let results = results.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
         if run >= warm_up {
             ms.push(took.as_secs_f64() * 1000.0);
         }
+        vectors = results;
     }
-    Ok(json!({ "ms": ms, "tokens": work.tokens, "flops": work.flops }))
+    let mut answer = json!({ "ms": ms, "tokens": work.tokens, "flops": work.flops });
+    if asked["vectors"] == true {
+        answer["texts"] = json!(texts(engine, name)?);
+        answer["vectors"] = vectors.iter().map(|result| json!(result.embedding.as_slice())).collect();
+    }
+    Ok(answer)
 }

@@ -237,7 +237,7 @@ def main():
 
     sessions = {}
 
-    def make(kind, numbers):
+    def make(kind, numbers, _texts=None):
         if kind == "text":
             count, tokens = numbers
             tokenizer = Tokenizer.from_file(str(args.record / "tokenizer.json"))

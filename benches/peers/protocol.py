@@ -1,6 +1,9 @@
 """What an arm says and hears: one JSON object a line.
 
     hears  {"case": "text:16x128", "runs": 3, "warm_up": 1}     says  {"ms": [1.0, 1.1, 0.9]}  or  {"error": "why"}
+    hears  the same with "vectors": true                        says  the vectors of the last run beside the times, where it
+                                                                      gives them away; ours also "texts", those of the case
+    hears  that with "texts": ["a b c", ...]                          an arm that takes texts takes these
     hears  {"peak": true}                                       says  {"matmul_f32_gflops": ..., ...}
 The first line it says, once everything is loaded: {"ready": "torch 2.15.0"}. It ends with its standard input.
 """
@@ -11,7 +14,8 @@ import time
 
 
 def parse(case):
-    """A kind of input and its numbers: text count x tokens, image width x height, audio seconds, video frames x w x h."""
+    """A kind of input and its numbers: text count x tokens, image width x height, images count x side, audio seconds, video
+    frames x width x height."""
     kind, size = case.split(":")
     if kind == "audio":
         return kind, (float(size.removesuffix("s")),)
@@ -24,7 +28,7 @@ def parse(case):
 
 
 def serve(name, make, peak=lambda: {"error": "this arm measures no peak"}):
-    """`make(kind, numbers)` gives what runs a case once, from its input to its vector."""
+    """`make(kind, numbers, texts)` gives what runs a case once, from its input to its vectors, which it may give away."""
     # What libraries print, those in C++ too, must not stand between our lines.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -42,13 +46,14 @@ def serve(name, make, peak=lambda: {"error": "this arm measures no peak"}):
                 continue
             case = asked["case"]
             if case not in cases:
-                cases[case] = make(*parse(case))
-            run, ms = cases[case], []
+                cases[case] = make(*parse(case), asked.get("texts"))
+            run, ms, found = cases[case], [], None
             for n in range(asked.get("warm_up", 0) + asked["runs"]):
                 started = time.perf_counter()
-                run()
+                found = run()
                 if n >= asked.get("warm_up", 0):
                     ms.append((time.perf_counter() - started) * 1e3)
-            say(ms=ms)
+            more = {"vectors": found.tolist()} if asked.get("vectors") and found is not None else {}
+            say(ms=ms, **more)
         except Exception as e:  # the other cases go on
             say(error=f"{type(e).__name__}: {e}".splitlines()[0][:300])

@@ -97,7 +97,14 @@ const ROOMS: &[Room] = &[
     },
     Room {
         package: "omniburn-benches",
-        imports: &["omniburn", "omniburn-cli", "omniburn-diagnostics", "omniburn-models", "burn-core"],
+        imports: &[
+            "omniburn",
+            "omniburn-cli",
+            "omniburn-convert",
+            "omniburn-diagnostics",
+            "omniburn-models",
+            "burn-core",
+        ],
         never: &[],
         reason: "measures everything, the rest of it through development dependencies, and is imported by nobody",
     },

@@ -242,7 +242,7 @@ enum Verb {
         seed: u64,
     },
 
-    /// Ours beside PyTorch, ONNX Runtime and candle on the same shapes, interleaved; or our own benches
+    /// Ours beside PyTorch, ONNX Runtime, llama.cpp and candle on the same shapes, interleaved; or our own benches
     #[command(
         after_help = "Without --against, --save and arguments after `--` it compares: it makes a Python with pinned \
         packages (6 GB) and builds candle once, starts the arms of a case, runs them in turn, and writes one table under the \
@@ -251,6 +251,7 @@ enum Verb {
         Examples:\n  \
         cargo xtask bench                                        the whole table: hours\n  \
         cargo xtask bench --quick --family small                 the first look\n  \
+        cargo xtask bench --family bge-small,siglip              published checkpoints with random weights, which all read\n  \
         cargo xtask bench --cases text:1x16 --arms ours,torch    some of it\n  \
         cargo xtask bench --threads 1,2                          a table a count of threads\n  \
         cargo xtask bench --growth --family small                how times grow: benches/growth-small.svg\n\n  \

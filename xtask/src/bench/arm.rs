@@ -31,6 +31,40 @@ pub struct Answer {
     pub ms: Vec<f64>,
     /// Operations of a run, where the arm counts them.
     pub flops: Option<f64>,
+    /// What came of the last run, where it was asked for and the arm gives it away.
+    pub found: Option<Found>,
+}
+
+/// What an arm computed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Found {
+    /// The texts of the case, from ours.
+    pub texts: Vec<String>,
+    /// A unit vector an input.
+    pub vectors: Vec<Vec<f64>>,
+}
+
+impl Found {
+    fn read(said: &Value) -> Option<Self> {
+        let numbers = |vector: &Value| vector.as_array()?.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>();
+        let vectors = said["vectors"].as_array()?.iter().map(numbers).collect::<Option<_>>()?;
+        let texts = said["texts"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Some(Self { texts: texts.iter().filter_map(|text| text.as_str().map(String::from)).collect(), vectors })
+    }
+
+    /// The least cosine of the vectors of each input, where both have as many vectors as long.
+    pub fn cosine(&self, other: &Self) -> Option<f64> {
+        let alike = |(a, b): (&Vec<f64>, &Vec<f64>)| {
+            let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+            (a.len() == b.len()).then(|| product(a, b) / (product(a, a) * product(b, b)).sqrt())
+        };
+        let same = self.vectors.len() == other.vectors.len() && !self.vectors.is_empty();
+        let cosines = self.vectors.iter().zip(&other.vectors).map(alike).collect::<Option<Vec<f64>>>();
+        // What is no number is below every limit.
+        let least =
+            |all: Vec<f64>| all.into_iter().map(|one| if one.is_nan() { -1.0 } else { one }).fold(1.0, f64::min);
+        cosines.filter(|_| same).map(least)
+    }
 }
 
 impl Arm {
@@ -68,9 +102,22 @@ impl Arm {
     /// # Errors
     /// What the arm says in place of times, or that it ended.
     pub fn run(&mut self, case: &str, warm_up: usize, runs: usize) -> Result<Answer, String> {
-        let said = self.ask(&json!({ "case": case, "warm_up": warm_up, "runs": runs }))?;
+        self.answer(&json!({ "case": case, "warm_up": warm_up, "runs": runs }))
+    }
+
+    /// Runs a case for the first time, of these texts where it is one of texts and they are known.
+    ///
+    /// # Errors
+    /// As [`Arm::run`].
+    pub fn first(&mut self, case: &str, texts: Option<&[String]>) -> Result<Answer, String> {
+        self.answer(&json!({ "case": case, "warm_up": 1, "runs": 1, "vectors": true, "texts": texts }))
+    }
+
+    fn answer(&mut self, question: &Value) -> Result<Answer, String> {
+        let said = self.ask(question)?;
         let ms = said["ms"].as_array().ok_or_else(|| format!("answered {said}"))?;
-        Ok(Answer { ms: ms.iter().filter_map(Value::as_f64).collect(), flops: said["flops"].as_f64() })
+        let ms = ms.iter().filter_map(Value::as_f64).collect();
+        Ok(Answer { ms, flops: said["flops"].as_f64(), found: Found::read(&said) })
     }
 
     /// What the machine can do at most, as this arm measures it.
@@ -146,7 +193,25 @@ mod tests {
             shell(r#"echo '{"ready": "a shell"}'; while read q; do echo '{"ms": [1.5, 2], "flops": 7}'; done"#)
                 .unwrap();
         assert_eq!(arm.ready, "a shell");
-        assert_eq!(arm.run("text:1x16", 1, 2).unwrap(), Answer { ms: vec![1.5, 2.0], flops: Some(7.0) });
+        let answer = Answer { ms: vec![1.5, 2.0], flops: Some(7.0), found: None };
+        assert_eq!(arm.run("text:1x16", 1, 2).unwrap(), answer);
+    }
+
+    #[test]
+    fn vectors_are_compared_an_input_each_and_the_worst_counts() {
+        let found = |said: Value| Found::read(&json!({ "vectors": said })).unwrap();
+        let ours = found(json!([[1.0, 0.0], [0.6, 0.8]]));
+        assert_eq!(ours.cosine(&found(json!([[2.0, 0.0], [0.6, 0.8]]))), Some(1.0));
+        assert!(
+            ours.cosine(&found(json!([[1.0, 0.0], [0.8, 0.6]]))).is_some_and(|cosine| (cosine - 0.96).abs() < 1e-9)
+        );
+        assert_eq!(ours.cosine(&found(json!([[1.0, 0.0], [0.0, 0.0]]))), Some(-1.0));
+        for other in [json!([[1.0, 0.0]]), json!([[1.0], [0.6]]), json!([])] {
+            assert_eq!(ours.cosine(&found(other.clone())), None, "{other}");
+        }
+        assert_eq!(Found::read(&json!({ "vectors": [["x"]] })), None);
+        let said = json!({ "vectors": [[1.0]], "texts": ["a b"] });
+        assert_eq!(Found::read(&said).unwrap().texts, ["a b"]);
     }
 
     #[test]

@@ -52,9 +52,9 @@ struct Point {
 /// # Errors
 /// When ours does not start, or a file cannot be written.
 pub fn run(root: &Path, place: &Place, families: &[&str], args: &BenchArgs) -> Result<u8> {
-    for family in families.iter().filter(|family| **family != "mini") {
+    for family in families {
         let mut command = Command::new(&place.ours);
-        command.args(["--serve", "--family", family, "--dtype", &args.dtype]);
+        command.args(["--family", family, "--dtype", &args.dtype]);
         let mut arm = match Arm::start(command) {
             Ok(arm) => arm,
             Err(why) => bail!("our arm: {why}"),

@@ -1,8 +1,9 @@
-//! `bench`: ours beside PyTorch, ONNX Runtime and candle on the same shapes, in one interleaved run, as one table; and how
-//! our times grow with the input (`growth`).
+//! `bench`: ours beside PyTorch, ONNX Runtime, llama.cpp and candle on the same shapes, in one interleaved run, as one table;
+//! and how our times grow with the input (`growth`).
 //!
 //! Arms are programs (`arm`) that hold their model and wait; a round runs each of them in turn, forth and back, so that
-//! what the machine does meanwhile falls on all of them alike. Only ratios of one run count.
+//! what the machine does meanwhile falls on all of them alike. Only ratios of one run count. Arms on one checkpoint give their
+//! vectors first, and one whose vectors are not ours is not timed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,7 +19,7 @@ mod growth;
 
 use crate::golden::venv;
 use crate::workspace::{cargo, scrub, shown, target_dir};
-use arm::Arm;
+use arm::{Arm, Found};
 
 /// Where the peers' programs are.
 const PEERS: &str = "benches/peers";
@@ -32,7 +33,8 @@ const MEMORY_SHARE: f64 = 0.75;
 /// What to compare.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Families with commas between: small and nano at full size with random weights, and mini, the model that ships
+    /// Families with commas between: small and nano at full size with random weights, mini, the model that ships, and
+    /// published checkpoints with random weights: bge-small, e5-small, qwen3-0.6b, embeddinggemma, siglip
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_values = ["small", "nano", "mini"])]
     family: Vec<String>,
     /// Cases with commas between, such as text:16x128,image:512,audio:10s [default: the family's]
@@ -61,9 +63,23 @@ pub struct BenchArgs {
     dtype: String,
 }
 
+/// Which arms a family has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kindred {
+    /// The published sizes of jina-embeddings-v5-omni, built in each program.
+    Sizes,
+    /// The model that ships.
+    Mini,
+    /// A checkpoint that every program reads.
+    Checkpoint,
+}
+
 /// A family with its cases.
 struct Family {
     name: &'static str,
+    kindred: Kindred,
+    /// Of a checkpoint: its file in tests/golden/fullsize.
+    published: &'static str,
     cases: &'static [&'static str],
     /// Cases of `--quick`.
     quick: &'static [&'static str],
@@ -75,10 +91,47 @@ const FULL: &[&str] = &["text:1x16", "text:1x128", "text:1x512", "text:16x128", 
 const FULL_QUICK: &[&str] = &["text:1x16", "text:16x128", "image:512", "audio:10s"];
 const MINI: &[&str] = &["text:1x16", "text:16x128", "image:512", "audio:2s"];
 
-const FAMILIES: [Family; 3] = [
-    Family { name: "small", cases: FULL, quick: FULL_QUICK, parameters: [440.0, 325.0, 635.0] },
-    Family { name: "nano", cases: FULL, quick: FULL_QUICK, parameters: [115.0, 100.0, 635.0] },
-    Family { name: "mini", cases: MINI, quick: MINI, parameters: [44.0, 0.0, 0.0] },
+impl Family {
+    /// Whether a GGUF file holds it.
+    fn packs(&self) -> bool {
+        self.parameters[1] == 0.0
+    }
+}
+
+const TEXTS: &[&str] = &["text:1x16", "text:1x128", "text:16x128"];
+const TEXTS_QUICK: &[&str] = &["text:1x16", "text:16x128"];
+/// Its texts are filled up to 64 tokens.
+const SIGLIP: &[&str] = &["text:1x64", "text:16x64", "image:224", "images:8x224"];
+
+const fn built(
+    name: &'static str,
+    kindred: Kindred,
+    cases: &'static [&'static str],
+    quick: &'static [&'static str],
+    parameters: [f64; 3],
+) -> Family {
+    Family { name, kindred, published: "", cases, quick, parameters }
+}
+
+const fn checkpoint(
+    name: &'static str,
+    published: &'static str,
+    cases: &'static [&'static str],
+    parameters: [f64; 3],
+) -> Family {
+    let quick = if parameters[1] > 0.0 { cases } else { TEXTS_QUICK };
+    Family { name, kindred: Kindred::Checkpoint, published, cases, quick, parameters }
+}
+
+const FAMILIES: [Family; 8] = [
+    built("small", Kindred::Sizes, FULL, FULL_QUICK, [440.0, 325.0, 635.0]),
+    built("nano", Kindred::Sizes, FULL, FULL_QUICK, [115.0, 100.0, 635.0]),
+    built("mini", Kindred::Mini, MINI, MINI, [44.0, 0.0, 0.0]),
+    checkpoint("bge-small", "bge-small-en-v1.5", TEXTS, [25.0, 0.0, 0.0]),
+    checkpoint("e5-small", "multilingual-e5-small", TEXTS, [25.0, 0.0, 0.0]),
+    checkpoint("qwen3-0.6b", "Qwen3-Embedding-0.6B", TEXTS, [450.0, 0.0, 0.0]),
+    checkpoint("embeddinggemma", "embeddinggemma-300m", TEXTS, [113.0, 0.0, 0.0]),
+    checkpoint("siglip", "siglip2-base-patch16-224", SIGLIP, [92.0, 93.0, 0.0]),
 ];
 
 /// A kind of arm: what it computes with, and what it is compared in.
@@ -91,15 +144,26 @@ struct Kind {
     dtype: &'static str,
     /// Bytes of memory a parameter.
     bytes: f64,
-    mini: bool,
+    of: Kindred,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Program {
     Ours,
-    Torch { mode: &'static str },
+    /// Ours on a GGUF file of this type.
+    OursPacked(&'static str),
+    Torch {
+        mode: &'static str,
+    },
     Onnx,
+    Llama,
     Candle,
+}
+
+impl Program {
+    fn ours(self) -> bool {
+        matches!(self, Program::Ours | Program::OursPacked(_))
+    }
 }
 
 const fn kind(
@@ -108,31 +172,53 @@ const fn kind(
     precision: &'static str,
     dtype: &'static str,
     bytes: f64,
-    mini: bool,
+    of: Kindred,
 ) -> Kind {
-    Kind { name, program, precision, dtype, bytes, mini }
+    Kind { name, program, precision, dtype, bytes, of }
 }
 
 const EAGER: Program = Program::Torch { mode: "eager" };
 const COMPILED: Program = Program::Torch { mode: "compile" };
 
 /// Every arm. torch.compile holds its weights twice, as they were and packed.
-const KINDS: [Kind; 14] = [
-    kind("ours-f32", Program::Ours, "f32", "f32", 4.0, false),
-    kind("torch-f32", EAGER, "f32", "f32", 4.0, false),
-    kind("torch-compile-f32", COMPILED, "f32", "f32", 8.0, false),
-    kind("candle-f32", Program::Candle, "f32", "f32", 4.0, false),
-    kind("ours-bf16", Program::Ours, "low", "bf16", 4.0, false),
-    kind("ours-int8", Program::Ours, "low", "int8", 4.0, false),
-    kind("torch-bf16", EAGER, "low", "bf16", 2.0, false),
-    kind("torch-compile-bf16", COMPILED, "low", "bf16", 4.0, false),
-    kind("candle-bf16", Program::Candle, "low", "bf16", 2.0, false),
-    kind("ours", Program::Ours, "shipped", "f32", 4.0, true),
-    kind("ours-in-bf16", Program::Ours, "shipped", "bf16", 4.0, true),
-    kind("ours-in-int8", Program::Ours, "shipped", "int8", 4.0, true),
-    kind("onnx-f32", Program::Onnx, "shipped", "f32", 4.0, true),
-    kind("onnx-int8", Program::Onnx, "shipped", "int8", 4.0, true),
+const KINDS: [Kind; 26] = [
+    kind("ours-f32", Program::Ours, "f32", "f32", 4.0, Kindred::Sizes),
+    kind("torch-f32", EAGER, "f32", "f32", 4.0, Kindred::Sizes),
+    kind("torch-compile-f32", COMPILED, "f32", "f32", 8.0, Kindred::Sizes),
+    kind("candle-f32", Program::Candle, "f32", "f32", 4.0, Kindred::Sizes),
+    kind("ours-bf16", Program::Ours, "low", "bf16", 4.0, Kindred::Sizes),
+    kind("ours-int8", Program::Ours, "low", "int8", 4.0, Kindred::Sizes),
+    kind("torch-bf16", EAGER, "low", "bf16", 2.0, Kindred::Sizes),
+    kind("torch-compile-bf16", COMPILED, "low", "bf16", 4.0, Kindred::Sizes),
+    kind("candle-bf16", Program::Candle, "low", "bf16", 2.0, Kindred::Sizes),
+    kind("ours", Program::Ours, "shipped", "f32", 4.0, Kindred::Mini),
+    kind("ours-in-bf16", Program::Ours, "shipped", "bf16", 4.0, Kindred::Mini),
+    kind("ours-in-int8", Program::Ours, "shipped", "int8", 4.0, Kindred::Mini),
+    kind("onnx-f32", Program::Onnx, "shipped", "f32", 4.0, Kindred::Mini),
+    kind("onnx-int8", Program::Onnx, "shipped", "int8", 4.0, Kindred::Mini),
+    kind("ours-f32", Program::Ours, "f32", "f32", 8.0, Kindred::Checkpoint),
+    kind("ours-bf16", Program::Ours, "f32", "bf16", 8.0, Kindred::Checkpoint),
+    kind("torch-f32", EAGER, "f32", "f32", 4.0, Kindred::Checkpoint),
+    kind("torch-compile-f32", COMPILED, "f32", "f32", 8.0, Kindred::Checkpoint),
+    kind("onnx-f32", Program::Onnx, "f32", "f32", 8.0, Kindred::Checkpoint),
+    kind("llama-f32", Program::Llama, "f32", "f32", 4.0, Kindred::Checkpoint),
+    kind("ours-affine8", Program::OursPacked("q8_0"), "8 bits", "affine8", 2.0, Kindred::Checkpoint),
+    kind("ours-int8", Program::Ours, "8 bits", "int8", 2.0, Kindred::Checkpoint),
+    kind("onnx-int8", Program::Onnx, "8 bits", "int8", 4.0, Kindred::Checkpoint),
+    kind("llama-q8_0", Program::Llama, "8 bits", "q8_0", 2.0, Kindred::Checkpoint),
+    kind("ours-affine4", Program::OursPacked("q4_0"), "4 bits", "affine4", 2.0, Kindred::Checkpoint),
+    kind("llama-q4_0", Program::Llama, "4 bits", "q4_0", 2.0, Kindred::Checkpoint),
 ];
+
+/// Least cosine of an arm's vectors with those of ours in f32 (or of the first of ours that runs), by the bits of its weights.
+/// Weights are random, so that rounding them moves vectors further than it does those of a trained model.
+fn least_cosine(precision: &str) -> f64 {
+    match precision {
+        "f32" => 0.999,
+        "8 bits" => 0.99,
+        _ => 0.8,
+    }
+}
 
 /// A line of the table.
 #[derive(Debug, Clone, PartialEq)]
@@ -155,6 +241,8 @@ struct Times {
     ours: Option<f64>,
     /// Share of the machine's peak in the arm's precision.
     share: Option<f64>,
+    /// The least cosine with the vectors of ours, where both gave them.
+    cosine: Option<f64>,
     what: String,
 }
 
@@ -164,9 +252,10 @@ struct Times {
 /// When ours cannot be built, or the table cannot be written.
 pub fn run(root: &Path, args: &BenchArgs) -> Result<u8> {
     let families = chosen(&args.family)?;
-    let place = Place::new(root, args)?;
+    let place = Place::new(root, args, &families)?;
     if args.growth {
-        return growth::run(root, &place, &families.iter().map(|f| f.name).collect::<Vec<_>>(), args);
+        let sizes = families.iter().filter(|family| family.kindred == Kindred::Sizes).map(|family| family.name);
+        return growth::run(root, &place, &sizes.collect::<Vec<_>>(), args);
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if args.threads.is_empty() { vec![cores] } else { args.threads.clone() };
@@ -188,6 +277,8 @@ pub fn run(root: &Path, args: &BenchArgs) -> Result<u8> {
         let how = Setting { threads, rounds, peak: place.peak(threads) };
         eprintln!("{}", how.peak.sentence(threads));
         for family in &families {
+            // What ours computed of a case, in f32 where that runs: groups of fewer bits come after it.
+            let mut reference = BTreeMap::new();
             let cases = match (args.cases.is_empty(), args.quick) {
                 (false, _) => args.cases.clone(),
                 (true, false) => family.cases.iter().map(ToString::to_string).collect(),
@@ -195,7 +286,7 @@ pub fn run(root: &Path, args: &BenchArgs) -> Result<u8> {
             };
             for (modality, cases) in by_modality(&cases) {
                 for group in groups(family, &modality, &kinds, available_gb()) {
-                    rows.extend(place.group(family, &modality, &cases, &group, &how));
+                    rows.extend(place.group(family, &modality, &cases, &group, &how, &mut reference));
                 }
             }
         }
@@ -240,16 +331,18 @@ fn by_modality(cases: &[String]) -> Vec<(String, Vec<String>)> {
 /// others, another group with ours again.
 fn groups(family: &Family, modality: &str, kinds: &[Kind], free_gb: f64) -> Vec<Vec<Kind>> {
     let parameters = match modality {
-        "image" | "video" => family.parameters[0] + family.parameters[1],
+        "image" | "images" | "video" => family.parameters[0] + family.parameters[1],
         "audio" => family.parameters[0] + family.parameters[2],
         _ => family.parameters[0],
     };
     // Half a gigabyte for the program itself.
     let gb = |kind: &Kind| parameters * kind.bytes / 1000.0 + 0.5;
     let mut all = Vec::new();
-    for precision in ["f32", "low", "shipped"] {
-        let of = kinds.iter().filter(|kind| kind.precision == precision && kind.mini == (family.name == "mini"));
-        let (ours, others): (Vec<&Kind>, Vec<&Kind>) = of.partition(|kind| kind.program == Program::Ours);
+    for precision in ["f32", "low", "shipped", "8 bits", "4 bits"] {
+        let of = kinds.iter().filter(|kind| kind.precision == precision && kind.of == family.kindred);
+        // What a GGUF file does not hold here.
+        let of = of.filter(|kind| family.packs() || !matches!(kind.program, Program::OursPacked(_) | Program::Llama));
+        let (ours, others): (Vec<&Kind>, Vec<&Kind>) = of.partition(|kind| kind.program.ours());
         let fixed: f64 = ours.iter().map(|kind| gb(kind)).sum();
         let mut group: Vec<Kind> = ours.iter().map(|kind| **kind).collect();
         let mut taken = fixed;
@@ -328,18 +421,21 @@ struct Place {
 }
 
 impl Place {
-    fn new(root: &Path, args: &BenchArgs) -> Result<Self> {
-        let ours = ours(root)?;
+    fn new(root: &Path, args: &BenchArgs, families: &[&Family]) -> Result<Self> {
+        // Only records of sizes are drawn here: without them ours is built of the crates that the command line is built of.
+        let drawn = families.iter().any(|family| family.kindred == Kindred::Sizes);
+        let ours = ours(root, drawn)?;
         let wants = |program: &str| {
             let asked = args.arms.is_empty() || args.arms.iter().any(|arm| arm.starts_with(program));
             asked && !args.growth
         };
+        let checkpoints = families.iter().any(|family| family.kindred == Kindred::Checkpoint);
         let python = match &args.python {
-            _ if !(wants("torch") || wants("onnx")) => Err("no arm of Python was asked for".into()),
+            _ if !(checkpoints || wants("torch") || wants("onnx")) => Err("no arm of Python was asked for".into()),
             Some(python) => Ok(python.clone()),
             None => venv(root, &format!("{PEERS}/requirements.txt"), "bench-venv").map_err(|e| format!("{e:#}")),
         };
-        let candle = if wants("candle") { candle(root) } else { Err("it was not asked for".into()) };
+        let candle = if wants("candle") && drawn { candle(root) } else { Err("it was not asked for".into()) };
         for (name, found) in [("Python", &python), ("candle", &candle)] {
             if let Err(why) = found {
                 eprintln!("{name}: {why}");
@@ -349,32 +445,57 @@ impl Place {
     }
 
     /// The command of an arm.
-    fn command(&self, kind: &Kind, family: &str, modality: &str, threads: usize) -> Result<Command, String> {
-        let mut command = match kind.program {
-            Program::Ours => {
+    fn command(&self, kind: &Kind, family: &Family, modality: &str, threads: usize) -> Result<Command, String> {
+        let python = |program: &str| {
+            let mut command = Command::new(self.python.as_ref()?);
+            command.arg(self.root.join(PEERS).join(program));
+            Ok::<_, &String>(command)
+        };
+        let folder = match kind.of {
+            Kindred::Checkpoint => Some(self.checkpoint(family)?),
+            Kindred::Sizes | Kindred::Mini => None,
+        };
+        let mut command = match (&folder, kind.program) {
+            (folder, Program::Ours | Program::OursPacked(_)) => {
                 let mut command = Command::new(&self.ours);
-                command.arg("--serve");
+                if let Some(folder) = folder {
+                    command.arg("--checkpoint").arg(match kind.program {
+                        Program::OursPacked(packed) => folder.join(format!("{packed}.gguf")),
+                        _ => folder.join("checkpoint"),
+                    });
+                }
                 command
             }
-            Program::Torch { mode } => {
-                let mut command = Command::new(self.python.as_ref()?);
-                command.arg(self.root.join(PEERS).join("torch_arm.py")).args(["--mode", mode, "--modality", modality]);
+            (Some(folder), program) => {
+                let mut command = python("published_arm.py")?;
+                let (program, mode) = match program {
+                    Program::Torch { mode } => ("torch", mode),
+                    Program::Onnx => ("onnx", "eager"),
+                    _ => ("llama", "eager"),
+                };
+                command.arg("--checkpoint").arg(folder.join("checkpoint"));
+                command.args(["--program", program, "--mode", mode, "--modality", modality]);
                 command
             }
-            Program::Onnx => {
-                let mut command = Command::new(self.python.as_ref()?);
-                command.arg(self.root.join(PEERS).join("onnx_arm.py"));
+            (None, Program::Torch { mode }) => {
+                let mut command = python("torch_arm.py")?;
+                command.args(["--mode", mode, "--modality", modality]);
+                command
+            }
+            (None, Program::Onnx) => {
+                let mut command = python("onnx_arm.py")?;
                 command.arg("--record").arg(self.root.join("models/mini/record"));
                 command
             }
-            Program::Candle => {
+            (None, Program::Llama) => return Err("it has no such model".into()),
+            (None, Program::Candle) => {
                 let mut command = Command::new(self.candle.as_ref()?);
                 command.args(["--modality", modality]);
                 command
             }
         };
         scrub(&mut command);
-        command.args(["--family", family, "--dtype", kind.dtype, "--threads", &threads.to_string()]);
+        command.args(["--family", family.name, "--dtype", kind.dtype, "--threads", &threads.to_string()]);
         // What does not ask for its threads takes them from here.
         for name in ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"] {
             command.env(name, threads.to_string());
@@ -383,7 +504,26 @@ impl Place {
         Ok(command)
     }
 
-    fn start(&self, kind: &Kind, family: &str, modality: &str, threads: usize) -> Result<Arm, String> {
+    /// The folder of a checkpoint with random weights, made at first use: it and the GGUF files of the same weights.
+    fn checkpoint(&self, family: &Family) -> Result<PathBuf, String> {
+        let folder = target_dir(&self.root).join("bench-checkpoints").join(family.published);
+        // No GGUF file holds a pair of encoders.
+        let packed: &[&str] = if family.packs() { &["f32", "q8_0", "q4_0"] } else { &[] };
+        let whole = folder.join("checkpoint").exists()
+            && packed.iter().all(|packed| folder.join(format!("{packed}.gguf")).exists());
+        if !whole {
+            let mut command = Command::new(self.python.as_ref()?);
+            command.arg(self.root.join(PEERS).join("published_make.py")).args(["--name", family.published]);
+            command.arg("--out").arg(&folder).args(["--gguf", &packed.join(",")]);
+            let status = crate::workspace::status(&mut command).map_err(|e| format!("{e:#}"))?;
+            if !status.success() {
+                return Err(format!("its checkpoint was not made: `{}` ended with {status}", shown(&command)));
+            }
+        }
+        Ok(folder)
+    }
+
+    fn start(&self, kind: &Kind, family: &Family, modality: &str, threads: usize) -> Result<Arm, String> {
         Arm::start(self.command(kind, family, modality, threads)?)
     }
 
@@ -392,6 +532,7 @@ impl Place {
         let mut peak = Peak::default();
         for (name, family) in [("ours", "mini"), ("torch-f32", "nano")] {
             let kind = KINDS.iter().find(|kind| kind.name == name).expect("it is listed above");
+            let family = FAMILIES.iter().find(|other| other.name == family).expect("it is listed above");
             match self.start(kind, family, "text", threads).and_then(|mut arm| arm.peak()) {
                 Ok(said) => peak.take(&said),
                 Err(why) => eprintln!("peaks by {name} not measured: {why}"),
@@ -401,24 +542,39 @@ impl Place {
     }
 
     /// The rows of a group of arms on cases of one kind.
-    fn group(&self, family: &Family, modality: &str, cases: &[String], kinds: &[Kind], how: &Setting) -> Vec<Row> {
+    fn group(
+        &self,
+        family: &Family,
+        modality: &str,
+        cases: &[String],
+        kinds: &[Kind],
+        how: &Setting,
+        reference: &mut BTreeMap<String, Found>,
+    ) -> Vec<Row> {
         let Setting { threads, rounds, peak } = how;
         let threads = *threads;
         eprintln!("{} {modality}: {}", family.name, kinds.iter().map(|k| k.name).collect::<Vec<_>>().join(", "));
         let mut arms: Vec<(Kind, Result<Arm, String>)> =
-            kinds.iter().map(|kind| (*kind, self.start(kind, family.name, modality, threads))).collect();
+            kinds.iter().map(|kind| (*kind, self.start(kind, family, modality, threads))).collect();
         let mut rows = Vec::new();
         for case in cases {
             // Which arms answer, how often each runs in a round, and what they said.
             let (mut runs, mut found, mut flops) = (BTreeMap::new(), BTreeMap::<usize, Vec<f64>>::new(), None);
-            let mut failed = BTreeMap::new();
-            for (i, (_, arm)) in arms.iter_mut().enumerate() {
+            let (mut failed, mut cosines) = (BTreeMap::new(), BTreeMap::<usize, f64>::new());
+            for (i, (kind, arm)) in arms.iter_mut().enumerate() {
+                let ours = reference.get(case);
+                let texts = ours.map(|ours| ours.texts.as_slice()).filter(|texts| !texts.is_empty());
                 let tried = match arm {
-                    Ok(arm) => arm.run(case, 1, 1),
+                    Ok(arm) => arm.first(case, texts),
                     Err(why) => Err(why.clone()),
                 };
+                let tried = tried.and_then(|answer| Ok((compared(kind, answer.found.as_ref(), ours)?, answer)));
                 match tried {
-                    Ok(answer) => {
+                    Ok((cosine, answer)) => {
+                        cosines.extend(cosine.map(|cosine| (i, cosine)));
+                        if kind.program.ours() && ours.is_none() {
+                            reference.extend(answer.found.map(|found| (case.clone(), found)));
+                        }
                         let once = answer.ms.first().copied().unwrap_or(ROUND_MS).max(1e-3);
                         runs.insert(i, ((ROUND_MS / once) as usize).clamp(1, MOST_RUNS));
                         flops = flops.or(answer.flops);
@@ -445,7 +601,7 @@ impl Place {
                     }
                 }
             }
-            let ours = kinds.iter().position(|kind| kind.program == Program::Ours);
+            let ours = kinds.iter().position(|kind| kind.program.ours());
             let ours = ours.and_then(|i| found.get(&i)).map(|ms| at(ms, 0.5));
             for (i, (kind, arm)) in arms.iter().enumerate() {
                 let outcome = match (found.get(&i), arm) {
@@ -454,7 +610,8 @@ impl Place {
                         let share =
                             flops.zip(peak.of(kind.precision)).map(|(flops, peak)| flops / (median * 1e6) / peak);
                         let what = arm.ready.clone();
-                        Ok(Times { runs: ms.len(), median, p10: at(ms, 0.1), p90: at(ms, 0.9), ours, share, what })
+                        let (p10, p90, cosine) = (at(ms, 0.1), at(ms, 0.9), cosines.get(&i).copied());
+                        Ok(Times { runs: ms.len(), median, p10, p90, ours, share, cosine, what })
                     }
                     _ => Err(failed.get(&i).cloned().unwrap_or_else(|| "it gave no time".into())),
                 };
@@ -464,6 +621,30 @@ impl Place {
             }
         }
         rows
+    }
+}
+
+/// The cosine of an arm's vectors with ours, where there are any of ours.
+///
+/// # Errors
+/// What is wrong with them: an arm that computes something else is not timed.
+fn compared(kind: &Kind, found: Option<&Found>, ours: Option<&Found>) -> Result<Option<f64>, String> {
+    // Each program draws its own weights and inputs.
+    if kind.of != Kindred::Checkpoint {
+        return Ok(None);
+    }
+    let found = found.ok_or("it gave no vectors")?;
+    match ours {
+        Some(ours) => {
+            let cosine = ours.cosine(found).ok_or("its vectors are not as many or as long as ours")?;
+            let least = least_cosine(kind.precision);
+            if cosine < least {
+                return Err(format!("its vectors have a cosine of {cosine:.4} with ours, and {least} is the least"));
+            }
+            Ok(Some(cosine))
+        }
+        None if kind.program.ours() => Ok(None),
+        None => Err("ours gave no vectors to compare with".into()),
     }
 }
 
@@ -485,9 +666,11 @@ impl Row {
                 format!("{} to {}", milliseconds(times.p10), milliseconds(times.p90)),
                 times.ours.map_or("-".into(), |ours| format!("{:.2}", times.median / ours)),
                 times.share.map_or("-".into(), |share| format!("{:.0} %", 100.0 * share)),
+                times.cosine.map_or("-".into(), |cosine| format!("{cosine:.4}")),
             ]),
             Err(why) => cells.extend([
                 format!("not run: {}", why.replace('|', "/")),
+                String::new(),
                 String::new(),
                 String::new(),
                 String::new(),
@@ -501,7 +684,8 @@ impl Row {
         let more = match &self.outcome {
             Ok(t) => json!({
                 "runs": t.runs, "ms_median": t.median, "ms_p10": t.p10, "ms_p90": t.p90,
-                "ratio_to_ours": t.ours.map(|ours| t.median / ours), "share_of_peak": t.share, "what": t.what,
+                "ratio_to_ours": t.ours.map(|ours| t.median / ours), "share_of_peak": t.share, "cosine": t.cosine,
+                "what": t.what,
             }),
             Err(why) => json!({ "not_run": why }),
         };
@@ -528,7 +712,7 @@ fn heading(peaks: &[(usize, Peak)], rounds: usize) -> String {
         text,
         "\nMilliseconds from an input to its vector: the middle and the tenth to the ninetieth of a hundred of {rounds} \
          interleaved rounds. The ratio is to the first of ours above it; over 1, ours is faster. The share is of the peak in \
-         bf16 for bf16 and int8, else in f32."
+         bf16 for bf16 and int8, else in f32. The cosine is the least of an arm's vectors with those of ours in f32."
     )
     .expect("a string takes what is written");
     text
@@ -536,7 +720,7 @@ fn heading(peaks: &[(usize, Peak)], rounds: usize) -> String {
 
 fn markdown(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| family | case | arm | threads | median | spread | ratio | share of peak |\n|---|---|---|--:|--:|--:|--:|--:|\n",
+        "| family | case | arm | threads | median | spread | ratio | share of peak | cosine |\n|---|---|---|--:|--:|--:|--:|--:|--:|\n",
     );
     for row in rows {
         writeln!(text, "| {} |", row.cells().join(" | ")).expect("a string takes what is written");
@@ -553,26 +737,19 @@ fn markdown(rows: &[Row]) -> String {
     format!("{text}\n{}\n", what.join("\n"))
 }
 
-/// Builds our arm with the features of the released program, and gives the program. Not with the workspace: then those of
-/// the tests would be among them.
-fn ours(root: &Path) -> Result<PathBuf> {
+/// Builds our arm with the features of the released program, and gives the program; `drawn` with what draws records. Not with
+/// the workspace: then the features of the tests would be among them.
+fn ours(root: &Path, drawn: bool) -> Result<PathBuf> {
     let mut command = cargo();
-    command.args([
-        "bench",
-        "--package",
-        "omniburn-benches",
-        "--bench",
-        "arm",
-        "--no-run",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
+    command.args(["build", "--release", "--package", "omniburn-benches", "--bin", "omniburn-arm"]);
+    command.args(["--no-default-features", "--features", if drawn { "flex,random" } else { "flex" }]);
+    command.args(["--message-format", "json-render-diagnostics"]);
     command.current_dir(root).stderr(Stdio::inherit());
     let built = command.output().with_context(|| format!("cannot start `{}`", shown(&command)))?;
     ensure!(built.status.success(), "`{}` failed", shown(&command));
     let text = String::from_utf8_lossy(&built.stdout);
     let artifacts = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut programs = artifacts.filter(|line| line["target"]["name"] == "arm").filter_map(|line| {
+    let mut programs = artifacts.filter(|line| line["target"]["name"] == "omniburn-arm").filter_map(|line| {
         let program = line["executable"].as_str()?;
         Some(PathBuf::from(program))
     });
@@ -617,8 +794,8 @@ mod tests {
         );
         for free in [1.0, 8.0, 16.0, 23.0] {
             let tight = groups(small, "audio", &KINDS, free);
-            assert!(tight.iter().all(|group| group[0].program == Program::Ours), "{tight:?}");
-            for kind in KINDS.iter().filter(|kind| !kind.mini && kind.program != Program::Ours) {
+            assert!(tight.iter().all(|group| group[0].program.ours()), "{tight:?}");
+            for kind in KINDS.iter().filter(|kind| kind.of == Kindred::Sizes && !kind.program.ours()) {
                 assert_eq!(tight.iter().flatten().filter(|other| other.name == kind.name).count(), 1, "{}", kind.name);
             }
         }
@@ -626,6 +803,37 @@ mod tests {
             names(groups(&FAMILIES[2], "image", &KINDS, 8.0)),
             ["ours ours-in-bf16 ours-in-int8 onnx-f32 onnx-int8"]
         );
+        let bge = FAMILIES.iter().find(|family| family.name == "bge-small").unwrap();
+        assert_eq!(
+            names(groups(bge, "text", &KINDS, 16.0)),
+            [
+                "ours-f32 ours-bf16 torch-f32 torch-compile-f32 onnx-f32 llama-f32",
+                "ours-affine8 ours-int8 onnx-int8 llama-q8_0",
+                "ours-affine4 llama-q4_0"
+            ]
+        );
+        let siglip = FAMILIES.iter().find(|family| family.name == "siglip").unwrap();
+        assert_eq!(names(groups(siglip, "images", &KINDS, 16.0))[1..], ["ours-int8 onnx-int8"]);
+    }
+
+    #[test]
+    fn an_arm_on_a_checkpoint_is_timed_where_its_vectors_are_ours() {
+        let kind = |name| KINDS.iter().find(|kind| kind.name == name && kind.of == Kindred::Checkpoint).unwrap();
+        let found = |vector: [f64; 2]| Found { texts: Vec::new(), vectors: vec![vector.to_vec()] };
+        let (ours, near, far) = (found([1.0, 0.0]), found([1.0, 0.1]), found([1.0, 0.5]));
+        assert_eq!(compared(kind("ours-f32"), Some(&ours), None), Ok(None));
+        assert!(compared(kind("llama-q8_0"), Some(&near), Some(&ours)).unwrap().is_some_and(|cosine| cosine > 0.99));
+        assert!(compared(kind("llama-q4_0"), Some(&far), Some(&ours)).unwrap().is_some());
+        for (name, found, ours) in [
+            ("onnx-f32", Some(&near), Some(&ours)),
+            ("onnx-int8", Some(&far), Some(&ours)),
+            ("torch-f32", None, Some(&ours)),
+            ("torch-f32", Some(&ours), None),
+        ] {
+            assert!(compared(kind(name), found, ours).is_err(), "{name}");
+        }
+        let other = KINDS.iter().find(|kind| kind.name == "torch-bf16").unwrap();
+        assert_eq!(compared(other, None, Some(&ours)), Ok(None));
     }
 
     #[test]
@@ -645,11 +853,15 @@ mod tests {
             p90: 131.0,
             ours: Some(20.0),
             share: Some(0.456),
+            cosine: Some(0.99987),
             what: "PyTorch".into(),
         };
         let row = |outcome| Row { family: "small", case: "text:1x16".into(), arm: "torch-f32", threads: 2, outcome };
         let table = markdown(&[row(Ok(times)), row(Err("no | module".into()))]);
-        assert!(table.contains("| small | text:1x16 | torch-f32 | 2 | 30.0 | 29.0 to 131 | 1.50 | 46 % |"), "{table}");
+        assert!(
+            table.contains("| small | text:1x16 | torch-f32 | 2 | 30.0 | 29.0 to 131 | 1.50 | 46 % | 0.9999 |"),
+            "{table}"
+        );
         assert!(table.contains("| not run: no / module |") && table.contains("- torch-f32: PyTorch"), "{table}");
     }
 

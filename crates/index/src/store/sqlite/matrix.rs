@@ -449,7 +449,7 @@ mod tests {
         with_pages(100, 8, |path, pages| {
             let beside = |name: &str| path.with_file_name(name);
             let names = ["matrix.1.part", "matrix.2.part", "other.3.part", "matrix.part", "matrix.4"];
-            names.map(|name| std::fs::write(beside(name), "begun").unwrap());
+            names.iter().for_each(|name| std::fs::write(beside(name), "begun").unwrap());
             let held = File::open(beside("matrix.2.part")).unwrap();
             held.lock().unwrap();
             Matrix::make(path, pages).unwrap();

@@ -470,6 +470,49 @@ mod kills {
         assert!(ended * 3 >= kills, "{ended} of {kills}");
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_named_and_with_room_the_next_run_makes_the_index_equal_to_an_undisturbed_one() {
+        let Some(flags) = crate::exhaustion::own_mounts() else { return };
+        let user = User::new();
+        for file in 0..300 {
+            let text = format!("Letter number {file} about the lighthouse. ").repeat(1 + file % 40);
+            fs::write(user.files().join(format!("{file}.txt")), text).unwrap();
+        }
+        assert_eq!(user.run(&["index", "files", "--index", "whole"]).code, 0);
+        let whole = rows(&user, &["--index", "whole"]);
+        // The mount is seen by the shell and its children only, so what is there afterwards is copied out of it.
+        const SCRIPT: &str = "set -e; mount -t tmpfs -o size=\"$1\" none disk; code=0; \
+             \"$2\" index files --index disk/index 2>said >/dev/null || code=$?; \
+             rm -rf after; mkdir after; cp -r disk/. after/; echo $code";
+        fs::create_dir(user.folder.path().join("disk")).unwrap();
+        let (mut refused, mut done) = (0, 0);
+        for kib in [16, 200, 400, 800, 1200, 64 << 10] {
+            let mut shell = Command::new("unshare");
+            let program = user.command(&[]).get_program().to_owned();
+            shell.envs(user.command(&[]).get_envs().filter_map(|(name, value)| Some((name, value?))));
+            shell.current_dir(user.folder.path()).args(flags);
+            shell.args(["sh", "-c", SCRIPT, "sh", &format!("{kib}k")]).arg(program);
+            let ran = shell.output().unwrap();
+            assert!(ran.status.success(), "{kib}: {}", String::from_utf8_lossy(&ran.stderr));
+            let said = fs::read_to_string(user.folder.path().join("said")).unwrap();
+            let code = String::from_utf8(ran.stdout).unwrap();
+            if code.trim() == "0" {
+                done += 1;
+            } else {
+                refused += 1;
+                let cause =
+                    ["database or disk is full", "No space left on device"].iter().any(|why| said.contains(why));
+                assert!(code.trim() == "1" && cause && said.contains("disk/index"), "{kib}: {code} {said}");
+            }
+            // What is there is whole, and the rest comes.
+            let next = user.run(&["index", "files", "--index", "after/index"]);
+            assert_eq!(next.code, 0, "{kib}: {}", next.stderr);
+            same(&rows(&user, &["--index", "after/index"]), &whole, &format!("{kib} KiB, {said}"));
+        }
+        assert!(refused > 2 && done > 0, "{refused} refused, {done} done");
+    }
+
     #[test]
     fn ended_while_it_watches_an_index_is_whole_and_the_next_run_makes_it_equal_to_an_undisturbed_one() {
         let user = User::new();

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use omniburn_index::{
     Content, Control, Embedder, EmbedderProfile, Fault, Index, IndexError, Kind, Root, Rules, SearchOptions, Vector,
@@ -18,6 +19,8 @@ crate::support::on_both_stores! {
     a_touched_file_is_read_and_not_embedded_again;
     an_unchanged_file_is_not_read_and_the_model_is_asked_nothing;
     a_file_changed_within_the_step_of_a_clock_is_read_again;
+    a_file_that_changes_or_goes_while_it_is_read_is_put_off_to_the_next_update;
+    a_clock_that_goes_backwards_hides_no_change;
     a_broken_file_is_named_with_its_reason_and_costs_nothing_else;
     an_interrupted_update_keeps_what_was_finished_and_the_next_one_goes_on;
     rules_of_a_folder_are_kept_and_changed_ones_count;
@@ -154,6 +157,83 @@ fn a_file_changed_within_the_step_of_a_clock_is_read_again(store: Store) {
     fs::write(&path, "two").unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
     assert_eq!(counts(&place.update(&words)), [0, 1, 0, 0, 0, 0, 0]);
+}
+
+/// A model beside which something happens to a file whose text it counts the tokens of.
+struct Meanwhile<'a> {
+    words: Words,
+    happens: &'a (dyn Fn(&str) + Sync),
+}
+
+impl Embedder for Meanwhile<'_> {
+    fn profile(&self) -> EmbedderProfile {
+        self.words.profile()
+    }
+
+    fn count_tokens(&self, text: &str) -> Result<usize, Fault> {
+        (self.happens)(text);
+        self.words.count_tokens(text)
+    }
+
+    fn embed(
+        &self,
+        contents: &mut dyn Iterator<Item = Content>,
+        take: &mut dyn FnMut(Result<Vec<Vector>, Fault>) -> ControlFlow<()>,
+    ) -> Result<(), Fault> {
+        self.words.embed(contents, take)
+    }
+
+    fn embed_query(&self, text: &str) -> Result<Vec<f32>, Fault> {
+        self.words.embed_query(text)
+    }
+}
+
+fn a_file_that_changes_or_goes_while_it_is_read_is_put_off_to_the_next_update(store: Store) {
+    let place = Place::new(store);
+    let [grows, goes, shrinks] = ["grows", "goes", "shrinks"]
+        .map(|name| (name, place.write(&format!("{name}.txt"), format!("a harbour that {name}"))));
+    place.write("stays.txt", "a harbour that stays");
+    let happens = |text: &str| {
+        for (name, path) in [&grows, &goes, &shrinks].into_iter().filter(|(name, _)| text.contains(name)) {
+            match *name {
+                "goes" => drop(fs::remove_file(path)),
+                "grows" => fs::write(path, "a lighthouse that was written into it meanwhile").unwrap(),
+                _ => fs::write(path, "a cliff").unwrap(),
+            }
+        }
+    };
+    let model = Meanwhile { words: Words::default(), happens: &happens };
+    let mut index = Index::open_or_begin(&place.index, &model.profile()).unwrap();
+    let report = index.update(&model, &[place.root()], Duration::ZERO, &quiet()).unwrap();
+    drop(index);
+    assert_eq!(counts(&report), [1, 0, 0, 0, 0, 0, 3]);
+    assert!(report.failed.iter().all(|failed| failed.fault.message.contains("the next update reads it again")));
+    assert_eq!(place.found("harbour"), ["stays.txt"]);
+    let report = place.update(&Words::default());
+    assert_eq!(counts(&report), [2, 0, 1, 0, 0, 0, 0]);
+    assert_eq!([place.found("lighthouse")[0].as_str(), &place.found("cliff")[0]], ["grows.txt", "shrinks.txt"]);
+    assert_eq!(place.open().status().unwrap().vectors, 3);
+}
+
+fn a_clock_that_goes_backwards_hides_no_change(store: Store) {
+    let (place, words) = (Place::new(store), Words::default());
+    let [changed, new] = ["changed.txt", "new.txt"].map(|name| place.files.join(name));
+    let at = |path: &Path, text: &str, time: SystemTime| {
+        fs::write(path, text).unwrap();
+        fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    };
+    let (now, hour) = (SystemTime::now(), Duration::from_secs(3600));
+    // The clock was an hour ahead when this was written.
+    at(&changed, "one", now + hour);
+    assert_eq!(counts(&place.update(&words)), [1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(counts(&place.update(&words)), [0, 0, 1, 0, 0, 0, 0]);
+    // It was put back, and then two hours behind; lengths are the same.
+    at(&changed, "two", now);
+    at(&new, "six", now - 2 * hour);
+    assert_eq!(counts(&place.update(&words)), [1, 1, 0, 0, 0, 0, 0]);
+    at(&changed, "ten", now - 2 * hour);
+    assert_eq!(counts(&place.update(&words)), [0, 1, 1, 0, 0, 0, 0]);
+    assert_eq!((place.found("ten")[0].as_str(), place.found("six")[0].as_str()), ("changed.txt", "new.txt"));
 }
 
 fn a_broken_file_is_named_with_its_reason_and_costs_nothing_else(store: Store) {

@@ -231,7 +231,7 @@ impl Store for Server {
     }
 
     fn chunks_containing(&self, run: &str, ids: &[i64]) -> Result<HashSet<i64>, IndexError> {
-        self.ids("SELECT id FROM chunks WHERE id = ANY($1) AND strpos(text, $2) > 0", &[&ids, &to_text(run)])
+        self.which_containing(run, ids)
     }
 
     fn names_with(&self, ids: &[i64], term: &str) -> Result<HashSet<i64>, IndexError> {

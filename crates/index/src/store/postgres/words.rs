@@ -369,6 +369,11 @@ impl Server {
         }
     }
 
+    /// Which of these chunks have a text that contains some characters as they are.
+    pub fn which_containing(&self, run: &str, ids: &[i64]) -> Result<HashSet<i64>, IndexError> {
+        self.ids("SELECT id FROM chunks WHERE id = ANY($1) AND strpos(text, $2) > 0", &[&ids, &to_text(run)])
+    }
+
     /// Which of these files have a term in their names.
     pub fn which_names(&self, ids: &[i64], term: &str) -> Result<HashSet<i64>, IndexError> {
         self.which(Table::Files, ids, term)
@@ -384,7 +389,7 @@ impl Server {
         Ok(having)
     }
 
-    pub fn ids(&self, sql: &str, values: &[Value<'_>]) -> Result<HashSet<i64>, IndexError> {
+    fn ids(&self, sql: &str, values: &[Value<'_>]) -> Result<HashSet<i64>, IndexError> {
         self.query(sql, values)?.iter().map(|row| self.value(row, 0)).collect()
     }
 }

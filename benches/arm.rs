@@ -128,13 +128,12 @@ fn answer(engine: &Engine, cases: &mut HashMap<String, Case>, asked: &Value) -> 
         cases.insert(name.into(), Case { inputs, request: request.priority(priority), work });
     }
     let Case { inputs, request, work } = &cases[name];
-    let embed = || engine.embed_with(inputs, request).map_err(|e| e.to_string());
     let warm_up = asked["warm_up"].as_u64().unwrap_or(0);
     let runs = asked["runs"].as_u64().ok_or("no number of runs")?;
     let (mut ms, mut vectors) = (Vec::new(), Vec::<Embedded>::new());
     for run in 0..warm_up + runs {
         let started = Instant::now();
-        let results = embed()?;
+        let results = engine.embed_with(inputs, request).map_err(|e| e.to_string())?;
         let took = started.elapsed();
         let results = results.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
         if run >= warm_up {
